@@ -1,0 +1,836 @@
+"""YAML with line and column; every fault of a file at once.
+
+`parse` reads the subset of YAML that means the same to everybody: one document, no anchors,
+aliases, tags or merge keys, no key twice, scalars by YAML 1.2's core schema. It reads events, not
+objects, so nothing of the input is executed, expanded or recursed into, and the limits hold while
+it reads. `validated` checks a document against a pydantic model and says what is wrong in words.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+import math
+import os
+import re
+import stat
+import types
+import typing
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    DocumentStartEvent,
+    Event,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+)
+
+from imgnorm.errors import InvalidDocument, Problem, SourceError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
+
+    M = TypeVar("M", bound=BaseModel)
+
+Path = tuple[str | int, ...]
+
+MAX_PROBLEMS = 1000  # more would be a hostile file, and its report larger than the file
+MAX_DIGITS = 400  # int() and str() refuse some 4,300 (as few as 640 if so configured)
+MAX_TAG_DIRECTIVES = 100
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of a file is read before it is refused."""
+
+    max_bytes: int
+    max_nodes: int  # mappings, lists and scalars; keys count too
+    max_depth: int  # mappings and lists inside one another
+
+
+CONFIG_LIMITS = Limits(max_bytes=1 << 20, max_nodes=20_000, max_depth=16)
+STATS_LIMITS = Limits(max_bytes=64 << 20, max_nodes=2_000_000, max_depth=16)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML file's value, and where each part of it stands."""
+
+    file: str  # as the user named it
+    value: Any  # dict, list, str, int, float, bool or None; to be left as it is
+    _places: _Places = field(repr=False, compare=False)
+
+    def place(self, path: Sequence[str | int], *, of_key: bool = False) -> tuple[int, int]:
+        """Line and column, from 1, of the value at `path`, or of its key.
+
+        A path that does not exist has the place of its nearest ancestor that does.
+        """
+        value, entry, key_entry = self.value, 0, 0
+        for step in path:
+            children = self._places.children(entry, value)
+            if isinstance(children, dict):
+                if step not in children:
+                    return self._places[entry]
+                key_entry = children[step]
+                entry = key_entry + 1
+            else:
+                if not isinstance(step, int) or not 0 <= step < len(children):
+                    return self._places[entry]
+                entry = key_entry = children[step]
+            value = value[step]
+        return self._places[key_entry if of_key else entry]
+
+    def problem(
+        self,
+        path: Sequence[str | int],
+        rule: str,
+        message: str,
+        hint: str | None = None,
+        *,
+        of_key: bool = False,
+    ) -> Problem:
+        """A problem at the place of `path`, its message led by the path: `image.mode: …`."""
+        line, column = self.place(path, of_key=of_key)
+        return Problem(self.file, line, column, rule, _led_by(path, message), hint)
+
+
+def read_document(path: str | os.PathLike[str], limits: Limits) -> Document:
+    """The document in a file.
+
+    Raises:
+        SourceError: there is no such regular file, or it cannot be read.
+        InvalidDocument: the file has faults; all that could be found are in it.
+    """
+    file = os.fspath(path)
+    try:
+        with open(file, "rb", opener=_open_at_once) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise SourceError(f"{file}: not a regular file; save it as one and name that")
+            data = stream.read(limits.max_bytes + 1)
+    except FileNotFoundError as error:
+        raise SourceError(f"{file}: no such file; check the path") from error
+    except IsADirectoryError as error:
+        raise SourceError(f"{file}: a folder; name a YAML file in it") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        message = f"{file}: cannot be read ({reason}); check the path and its permissions"
+        raise SourceError(message) from error
+    return parse(data, file, limits)
+
+
+def parse(data: bytes, file: str, limits: Limits) -> Document:
+    """The document that `data` holds.
+
+    Keys are always text, as the source has them. A plain scalar is null, a boolean, a number or
+    text by YAML 1.2's core schema (`no`, `1:30` and `1_000` are text, `010` is ten); a quoted one
+    is text.
+
+    Raises:
+        InvalidDocument: with all faults that can be found; at a fault in the syntax, or at a limit,
+            reading ends.
+    """
+    builder = _Builder(file, limits)
+    try:
+        text = _text_of(data, builder)
+        damaged = bool(builder.problems)
+        try:
+            for event in yaml.parse(text, _Loader):
+                builder.take(event)
+        except (yaml.YAMLError, ValueError, OverflowError, IndexError) as error:
+            # The pure Python parser lets the latter three escape. Where control characters were
+            # blanked out, a syntax error is likely to be their consequence.
+            if not damaged:
+                builder.report(*_syntax_fault(error, text, builder.last), "syntax")
+        else:
+            if not builder.documents and not damaged:
+                builder.report((0, 0), "the file is empty", None, "empty")
+    except _Stopped:
+        pass
+    if builder.problems:
+        raise InvalidDocument(builder.problems)
+    return Document(file, builder.root, builder.places)
+
+
+def validated(document: Document, model: type[M]) -> M:
+    """The document as a model, strictly: text is never taken for a number, nor a number for text.
+
+    Raises:
+        InvalidDocument: with everything that does not fit the model, each at its place.
+    """
+    from pydantic import ValidationError
+
+    # By way of JSON, because "strict" for Python objects refuses a list where a tuple is declared,
+    # and YAML, like JSON, has only lists.
+    try:
+        return model.model_validate_json(json.dumps(document.value), strict=True)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        raise InvalidDocument(_problems_of(details, document, model)) from error
+
+
+def _open_at_once(file: str, flags: int) -> int:
+    """Opens without waiting for the writer of a FIFO, and without taking over a terminal."""
+    return os.open(file, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+
+
+class _Places:
+    """Where every node stands: two flat arrays in the order of the file, 12 bytes per node.
+
+    A mapping is followed by its first key, that by its value, then comes the second key …; a list
+    by its items. Looking up a path steps from child to child; the steps within a large container
+    are remembered.
+    """
+
+    def __init__(self) -> None:
+        self.marks = array("Q")  # line << 32 | column, from 0
+        self.spans = array("I")  # how many entries a node takes, with all that is in it
+        self._children: dict[int, dict[str, int] | Sequence[int]] = {}
+
+    def __getitem__(self, entry: int) -> tuple[int, int]:
+        mark = self.marks[entry]
+        return (mark >> 32) + 1, (mark & 0xFFFFFFFF) + 1
+
+    def children(self, entry: int, value: object) -> dict[str, int] | Sequence[int]:
+        """The entries of a mapping's keys, by key, or of a list's items."""
+        if not isinstance(value, (dict, list)):
+            return ()
+        if isinstance(value, list) and self.spans[entry] == len(value) + 1:
+            return range(entry + 1, entry + 1 + len(value))
+        found = self._children.get(entry)
+        if found is None:
+            if isinstance(value, dict):
+                found = dict(zip(value, self._steps(entry, keys=True), strict=True))
+            else:
+                found = array("I", self._steps(entry, keys=False))
+            self._children[entry] = found
+        return found
+
+    def _steps(self, entry: int, *, keys: bool) -> Iterator[int]:
+        end = entry + self.spans[entry]
+        child = entry + 1
+        while child < end:
+            yield child
+            child += keys  # from a key to its value
+            child += self.spans[child]
+
+
+class _Stopped(Exception):
+    """Nothing more is to be read; the last problem says why."""
+
+
+@dataclass
+class _Open:
+    """A mapping or list whose end has not come yet."""
+
+    entry: int
+    value: dict[str, Any] | list[Any]
+    is_key: bool  # a fault, but its end must be found
+    key: str | None = None  # of a mapping: the key whose value comes next
+    first: dict[str, int] = field(default_factory=dict)  # of a mapping: where each key stands
+
+
+class _Builder:
+    """Builds values and places from events, and collects what must not be there.
+
+    After a problem the value is only good for naming the places of further ones.
+    """
+
+    def __init__(self, file: str, limits: Limits) -> None:
+        self.problems: list[Problem] = []
+        self.places = _Places()
+        self.root: Any = None
+        self.documents = 0
+        self.last = (0, 0)  # the place of the latest event
+        self._file = file
+        self.limits = limits
+        self._stack: list[_Open] = []
+
+    def report(
+        self,
+        mark: tuple[int, int],
+        message: str,
+        hint: str | None,
+        rule: str,
+        path: Path = (),
+    ) -> None:
+        line, column = mark[0] + 1, mark[1] + 1
+        message = _led_by(path, message)
+        self.problems.append(Problem(self._file, line, column, rule, message, hint))
+        if len(self.problems) == MAX_PROBLEMS:
+            self.stop(mark, "too many faults; the rest of the file was not read", None)
+
+    def stop(self, mark: tuple[int, int], message: str, hint: str | None) -> typing.NoReturn:
+        line, column = mark[0] + 1, mark[1] + 1
+        self.problems.append(Problem(self._file, line, column, "limit", message, hint))
+        raise _Stopped
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, ScalarEvent):
+            self._scalar(event)
+        elif isinstance(event, CollectionStartEvent):
+            self._start(event)
+        elif isinstance(event, CollectionEndEvent):
+            self._end()
+        elif isinstance(event, AliasEvent):
+            self._alias(event)
+        elif isinstance(event, DocumentStartEvent):
+            self._document(event)
+
+    def _document(self, event: DocumentStartEvent) -> None:
+        mark = self._reach(event)
+        self.documents += 1
+        if self.documents > 1:
+            hint = "keep one document per file"
+            self.report(mark, "a second document starts here", hint, "multiple-documents")
+            raise _Stopped
+        version = event.version
+        if version and version != (1, 2):
+            message = f"%YAML {version[0]}.{version[1]}: the file is read as YAML 1.2"
+            self.report(mark, message, "remove this line", "directive")
+
+    def _scalar(self, event: ScalarEvent) -> None:
+        entry = self._enter(event)
+        if event.anchor is not None or event.tag is not None:
+            self._refuse_properties(event)
+        text = event.value
+        if not text.isascii() and _SURROGATE.search(text):
+            message = f"{_quoted(text)} has half of a surrogate pair"
+            self._at_node(message, r"write the whole character, or \U and 8 digits", "syntax")
+        if self._expects_key():
+            self._key(text, plain=not event.style, entry=entry)
+        elif event.style or event.tag is not None:
+            self._attach(text)
+        else:
+            self._attach(self._resolved(text))
+
+    def _resolved(self, text: str) -> Any:
+        """A plain scalar's value by the core schema (YAML 1.2.2, section 10.3.2)."""
+        if text in _CONSTANTS:
+            return _CONSTANTS[text]
+        if text[0] not in "+-.0123456789":
+            return text
+        if _DECIMAL.fullmatch(text):
+            base, digits = 10, text.lstrip("+-")
+        elif _FLOAT.fullmatch(text):
+            number = float(text)
+            if math.isinf(number):
+                message = f"{_cut(text)} is beyond the range of a 64-bit float"
+                self._at_node(message, "write .inf if infinity is meant", "number-too-large")
+            return number
+        elif _BASED.fullmatch(text):
+            base, digits = (8 if text[1] == "o" else 16), text[2:]
+        else:
+            return text
+        if len(digits) > MAX_DIGITS:
+            message = f"a number of {len(digits):,} digits"
+            self._at_node(message, f"at most {MAX_DIGITS} are read", "number-too-large")
+            return 0
+        return int(text if base == 10 else digits, base)
+
+    def _key(self, key: str, *, plain: bool, entry: int) -> None:
+        mapping = self._stack[-1]
+        mapping.key = key
+        if plain and key == "<<":
+            self._at_node("merge keys are not allowed", "write the merged keys out", "merge-key")
+        elif key in mapping.first:
+            line, _ = self.places[mapping.first[key]]
+            self._at_node(f"given again (first on line {line})", "keep one", "duplicate-key")
+        else:
+            mapping.first[key] = entry
+
+    def _start(self, event: CollectionStartEvent) -> None:
+        entry = self._enter(event)
+        if event.anchor is not None or event.tag is not None:
+            self._refuse_properties(event)
+        is_key = self._expects_key()
+        if is_key and not any(outer.is_key for outer in self._stack):
+            hint = "quote it if it is text"
+            self._at_node("a key must be text, not a list or mapping", hint, "key-not-text")
+        if len(self._stack) == self.limits.max_depth:
+            message = f"nested deeper than {self.limits.max_depth} levels"
+            self.stop(self.last, _led_by(self._path(), message), None)
+        value: dict[str, Any] | list[Any] = {} if isinstance(event, MappingStartEvent) else []
+        self._stack.append(_Open(entry, value, is_key))
+
+    def _end(self) -> None:
+        closed = self._stack.pop()
+        self.places.spans[closed.entry] = len(self.places.marks) - closed.entry
+        if self._expects_key():
+            self._stack[-1].key = "?"
+        else:
+            self._attach(closed.value)
+
+    def _alias(self, event: AliasEvent) -> None:
+        self._enter(event)
+        message = f"the alias *{_cut(str(event.anchor))} is not allowed"
+        self._at_node(message, "write out what it stands for", "alias")
+        if self._expects_key():
+            self._stack[-1].key = "?"
+        else:
+            self._attach(None)
+
+    def _enter(self, event: NodeEvent) -> int:
+        """Notes the place of a node; returns its entry."""
+        line, column = self._reach(event)
+        marks = self.places.marks
+        entry = len(marks)
+        if entry == self.limits.max_nodes:
+            message = f"more than {self.limits.max_nodes:,} values in one file"
+            self.stop(self.last, message, None)
+        marks.append(line << 32 | column)
+        self.places.spans.append(1)
+        return entry
+
+    def _reach(self, event: Event) -> tuple[int, int]:
+        mark = event.start_mark
+        assert mark is not None
+        self.last = (mark.line, mark.column)
+        return self.last
+
+    def _refuse_properties(self, event: ScalarEvent | CollectionStartEvent) -> None:
+        if event.anchor is not None:
+            message = f"the anchor &{_cut(event.anchor)} is not allowed"
+            self._at_node(message, "remove it, and write the value out where it is used", "anchor")
+        if event.tag not in (None, "!"):  # "!" alone says: text, whatever it looks like
+            tag = str(event.tag)
+            core = "tag:yaml.org,2002:"
+            tag = f"!!{tag[len(core) :]}" if tag.startswith(core) else tag
+            hint = "remove it; text that looks like a number is written in quotes"
+            self._at_node(f"the tag {_cut(tag)} is not allowed", hint, "tag")
+
+    def _at_node(self, message: str, hint: str, rule: str) -> None:
+        self.report(self.last, message, hint, rule, self._path())
+
+    def _expects_key(self) -> bool:
+        if not self._stack:
+            return False
+        parent = self._stack[-1]
+        return parent.key is None and isinstance(parent.value, dict)
+
+    def _attach(self, value: Any) -> None:
+        if not self._stack:
+            self.root = value
+            return
+        parent = self._stack[-1]
+        if isinstance(parent.value, list):
+            parent.value.append(value)
+        else:
+            assert parent.key is not None
+            parent.value[parent.key] = value
+            parent.key = None
+
+    def _path(self) -> Path:
+        """The path of the node that is being read; of its mapping, if it is a key not yet known."""
+        steps = (len(o.value) if isinstance(o.value, list) else o.key for o in self._stack)
+        return tuple(step for step in steps if step is not None)
+
+
+_CONSTANTS: dict[str, bool | float | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((s + i for s in ("", "+") for i in (".inf", ".Inf", ".INF")), math.inf),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+}
+_DECIMAL = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# What YAML calls printable, and what its parsers refuse otherwise, but only the first time.
+_UNPRINTABLE = re.compile(
+    "([^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff])\\1*"
+)
+_TAG_DIRECTIVE = re.compile("(?:^|[\n\r\x85\u2028\u2029])%TAG")
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+
+
+def _text_of(data: bytes, builder: _Builder) -> str:
+    """The file's text, without byte order mark and with spaces for what must not be in it."""
+    max_bytes = builder.limits.max_bytes
+    if len(data) > max_bytes:
+        builder.stop((0, 0), f"the file is larger than {max_bytes:,} bytes", None)
+    wide = _wide_encoding(data)
+    if wide:
+        builder.report((0, 0), f"the file is in {wide}", "save it as UTF-8", "encoding")
+        raise _Stopped
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        lines = _LINE_BREAK.split(data[: error.start].decode())
+        mark = (len(lines) - 1, len(lines[-1]))
+        message = f"byte 0x{data[error.start]:02x} is not UTF-8"
+        builder.report(mark, message, "save the file as UTF-8", "encoding")
+        raise _Stopped from error
+    # Tags are refused, so nobody needs these; libyaml takes quadratic time for them.
+    if text.count("%TAG") > MAX_TAG_DIRECTIVES < len(_TAG_DIRECTIVE.findall(text)):
+        builder.stop((0, 0), f"more than {MAX_TAG_DIRECTIVES} %TAG directives", "remove them")
+    if not _UNPRINTABLE.search(text):
+        return text
+    starts = [0, *(found.end() for found in _LINE_BREAK.finditer(text))]
+    for found in _UNPRINTABLE.finditer(text):
+        line = bisect_right(starts, found.start()) - 1
+        times = len(found[0])
+        message = f"control character U+{ord(found[1]):04X}" + (f", {times:,} times" * (times > 1))
+        mark = (line, found.start() - starts[line])
+        builder.report(mark, message, "remove it", "control-character")
+    return _UNPRINTABLE.sub(lambda found: " " * len(found[0]), text)
+
+
+def _wide_encoding(data: bytes) -> str | None:
+    if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "UTF-32"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16"
+    even, odd = data[:64:2], data[1:64:2]
+    if odd and any(even) != any(odd):  # every other byte is 0, and not all are
+        return "UTF-16" if all(even) or all(odd) else "UTF-32"
+    return None
+
+
+def _syntax_fault(
+    error: Exception, text: str, last: tuple[int, int]
+) -> tuple[tuple[int, int], str, str | None]:
+    """Where, what and what to do, the same for both of PyYAML's parsers where it can be."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return last, f"not valid YAML: {str(error).splitlines()[0]}", None
+    at = error.problem_mark or error.context_mark
+    mark = (at.line, at.column) if at else last
+    said = error.problem or "not understood"
+    character = text[at.index : at.index + 1] if at else ""
+    if "cannot start any token" in said or "tab character" in said:
+        if character == "\t":
+            return mark, "a tab is not allowed here", "use spaces"
+        return mark, f"a value cannot start with {_quoted(character)}", "put the value in quotes"
+    if "mapping values are not allowed" in said:
+        hint = "align it with the keys it belongs to; text with ': ' in it needs quotes"
+        return mark, "a key or ':' is not allowed here", hint
+    message = f"not valid YAML: {said}"
+    if error.context:
+        message += f" {error.context}"
+        if error.context_mark and error.context_mark.line != mark[0]:
+            message += f" that starts on line {error.context_mark.line + 1}"
+    return mark, message, None
+
+
+def _led_by(path: Sequence[str | int], message: str) -> str:
+    steps = (
+        f"[{step}]"
+        if isinstance(step, int)
+        else f".{step if _NAME.fullmatch(step) else _quoted(step)}"
+        for step in path
+    )
+    dotted = "".join(steps).removeprefix(".")
+    return f"{dotted}: {message}" if dotted else message
+
+
+_NAME = re.compile(r"[\w?*<-]{1,60}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _quoted(text: str) -> str:
+    """In quotes, short, and harmless to a terminal."""
+    return ascii(_cut(text)) if not _cut(text).isprintable() else repr(_cut(text))
+
+
+# What follows turns pydantic's findings into words.
+
+_KINDS = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "decimal_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "path_type": "a path",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "frozen_set_type": "a list",
+    "iterable_type": "a list",
+    "dict_type": "a mapping",
+    "mapping_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "dataclass_type": "a mapping",
+    "none_required": "nothing",
+}
+_BOUNDS = {
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "at most {le}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "string_too_short": "at least {min_length} characters",
+    "string_too_long": "at most {max_length} characters",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "too_short": "at least {min_length} items",
+    "too_long": "at most {max_length} items",
+}
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+@dataclass
+class _Expected:
+    """What would have been right at a path: the members of a union each have their say."""
+
+    kinds: list[str] = field(default_factory=list)
+    choices: list[str] = field(default_factory=list)  # as Python writes them: 'RGB', 3
+    bounds: list[str] = field(default_factory=list)
+    of_key: bool = False
+
+
+def _problems_of(
+    details: Sequence[ErrorDetails], document: Document, model: type[BaseModel]
+) -> list[Problem]:
+    problems: list[Problem] = []
+    expected: dict[Path, _Expected] = {}
+    missing: dict[Path, None] = {}
+    suggested: set[Path] = set()
+    deeper: set[Path] = set()  # everything above a fault
+    for detail in details[:MAX_PROBLEMS]:
+        kind, context = detail["type"], detail.get("ctx", {})
+        path = _path_of(detail, document.value)
+        deeper.update(path[:i] for i in range(len(path)))
+        here = expected.setdefault(path, _Expected())
+        here.of_key |= "[key]" in detail["loc"][-1:]
+        if kind in _UNKNOWN:
+            problem, suggestion = _unknown_key(detail, path, document, model)
+            problems.append(problem)
+            suggested.add(suggestion)
+        elif kind in ("missing", "missing_argument"):
+            missing[path] = None
+        elif kind in ("union_tag_invalid", "union_tag_not_found"):
+            tag = context["discriminator"].strip("'")
+            if kind == "union_tag_invalid":
+                path = (*path, tag) if _exists((*path, tag), document.value) else path
+                expected.setdefault(path, _Expected()).choices += _choices(context["expected_tags"])
+            elif tag.isidentifier():
+                missing[(*path, tag)] = None
+            else:
+                here.kinds.append("one of the forms in the documentation")
+        elif kind in ("literal_error", "enum"):
+            here.choices += _choices(context["expected"])
+        elif kind in _KINDS:
+            here.kinds.append(_KINDS[kind])
+        elif kind in _BOUNDS:
+            here.bounds.append(_bound(kind, context))
+        else:
+            message = _own_words(detail)
+            problems.append(document.problem(path, "wrong-value", message, of_key=here.of_key))
+    problems += _wrong(expected, deeper, document)
+    problems += _missing([path for path in missing if path not in suggested], document)
+    if len(details) > MAX_PROBLEMS:
+        message = f"{len(details):,} faults, of which {MAX_PROBLEMS:,} are told"
+        problems.append(document.problem((), "limit", message))
+    return problems
+
+
+def _bound(kind: str, context: Mapping[str, Any]) -> str:
+    whole = {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in context.items()
+    }
+    return re.sub(r"\b1 (character|item)s", r"1 \1", _BOUNDS[kind].format_map(whole))
+
+
+def _path_of(detail: ErrorDetails, value: object) -> Path:
+    """Where pydantic's `loc` leads in the document.
+
+    A `loc` also names union members and the tags of discriminated unions, which are not keys, or
+    not always: the longest way through the document that ends where the fault can be is taken.
+    """
+    *way, last = detail["loc"] or ("[key]",)
+    paths: list[Path] = [()]
+    for step in way:
+        onward = [(*path, step) for path in paths if _exists((*path, step), value)]
+        paths = onward + (paths if isinstance(step, str) else [])
+    paths.sort(key=len, reverse=True)
+    there = [(*path, last) for path in paths if _exists((*path, last), value)]
+    if detail["type"] in ("missing", "missing_argument"):
+        holders = (list,) if isinstance(last, int) else (dict,)
+        absent = ((*p, last) for p in paths if isinstance(_at(p, value), holders))
+        return next((path for path in absent if path not in there), (*paths[0], last))
+    return (there or paths)[0]
+
+
+def _at(path: Path, value: Any) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def _exists(path: Path, value: Any) -> bool:
+    for step in path:
+        steps = (
+            value
+            if isinstance(value, dict)
+            else range(len(value))
+            if isinstance(value, list)
+            else ()
+        )
+        if step not in steps:
+            return False
+        value = value[step]
+    return True
+
+
+def _unknown_key(
+    detail: ErrorDetails, path: Path, document: Document, model: type[BaseModel]
+) -> tuple[Problem, Path]:
+    """The problem, and the path of the key that was probably meant."""
+    key, parent = str(path[-1]), path[:-1]
+    given = _at(parent, document.value)
+    free = [name for name in _keys_at(model, detail["loc"][:-1]) if name not in given]
+    lowered = {name.lower().replace("-", "_"): name for name in free}
+    close = difflib.get_close_matches(key.lower().replace("-", "_"), lowered, n=1)
+    meant = lowered[close[0]] if close else None
+    hint = f"did you mean '{meant}'?" if meant else None
+    problem = document.problem(path, "unknown-key", "unknown key", hint, of_key=True)
+    return problem, (*parent, meant) if meant else path
+
+
+def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """The names of the fields of every model that `loc` can mean."""
+    kinds = _members(model)
+    for step in loc:
+        below = [inner for kind in kinds for inner in _members_below(kind, step)]
+        tagged = [kind for kind in kinds if _tagged(kind, step)]
+        outer = tagged or kinds if len(kinds) > 1 else []  # a step may be a tag, and a field's name
+        kinds = below + outer or kinds
+    return [name for kind in kinds for name in _fields(kind)]
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The alternatives of an annotation, without Annotated, Optional, aliases and root models."""
+    found, waiting = [], [annotation]
+    while waiting:
+        kind = waiting.pop()
+        origin = get_origin(kind)
+        if origin is typing.Annotated:
+            waiting.append(get_args(kind)[0])
+        elif origin in (Union, types.UnionType):
+            waiting.extend(get_args(kind))
+        elif hasattr(kind, "__value__"):
+            waiting.append(kind.__value__)
+        elif getattr(kind, "__pydantic_root_model__", False):
+            waiting.append(kind.model_fields["root"].annotation)
+        else:
+            found.append(kind)
+    return found
+
+
+def _members_below(kind: Any, step: str | int) -> list[Any]:
+    if isinstance(step, str) and step in _fields(kind):
+        return _members(_fields(kind)[step])
+    arguments = [argument for argument in get_args(kind) if argument is not Ellipsis]
+    origin = get_origin(kind)
+    if not isinstance(origin, type):
+        return []
+    if issubclass(origin, Mapping):
+        return _members(arguments[1]) if isinstance(step, str) else []
+    if issubclass(origin, Iterable) and isinstance(step, int):
+        return [member for argument in arguments for member in _members(argument)]
+    return []
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    fields = getattr(kind, "__pydantic_fields__", None) or getattr(kind, "model_fields", {})
+    return {info.alias or name: info.annotation for name, info in fields.items()}
+
+
+def _tagged(kind: Any, step: str | int) -> bool:
+    literals = (a for a in _fields(kind).values() if get_origin(a) is Literal)
+    return getattr(kind, "__name__", None) == step or any(step in get_args(a) for a in literals)
+
+
+def _wrong(
+    expected: Mapping[Path, _Expected], deeper: set[Path], document: Document
+) -> Iterator[Problem]:
+    for path, here in expected.items():
+        # The member of a union that came furthest is the one that was meant.
+        kinds = [] if path in deeper else list(dict.fromkeys(here.kinds))
+        choices = list(dict.fromkeys(here.choices))
+        if len(choices) > 1:
+            kinds.append("one of " + ", ".join(choices))
+        else:
+            kinds += choices
+        what = " or ".join(kinds) or " and ".join(dict.fromkeys(here.bounds))
+        if not what:
+            continue
+        value: Any = path[-1] if here.of_key and path else _at(path, document.value)
+        sized = " items" in what and isinstance(value, list)
+        got = str(len(value)) if sized else _shown(value)
+        if isinstance(value, str) and not any(choice.startswith("'") for choice in choices):
+            got += " (text)"
+        rule = "wrong-type" if here.kinds and not here.choices else "wrong-value"
+        hint = _meant(value, choices)
+        yield document.problem(path, rule, f"expected {what}; got {got}", hint, of_key=here.of_key)
+
+
+def _meant(value: object, choices: Sequence[str]) -> str | None:
+    lowered = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(f"'{value}'".lower(), lowered, n=1, cutoff=0.7)
+    return f"did you mean {lowered[close[0]]}?" if isinstance(value, str) and close else None
+
+
+def _choices(listed: str) -> list[str]:
+    """`'a', 'b' or 3`, as pydantic lists what it expected, taken apart."""
+    return re.findall(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b(?!or\b)[^\s,'"]+""", listed)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else (".inf" if value > 0 else "-.inf")
+    if value is None:
+        return "nothing"
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return _cut(str(value))
+
+
+def _own_words(detail: ErrorDetails) -> str:
+    """The words of a validator of ours; for what pydantic says itself, the best that can be had."""
+    raised = detail.get("ctx", {}).get("error")
+    if isinstance(raised, Exception):
+        return str(raised)
+    message = detail["msg"].replace("Input should be ", "expected ")
+    return message[:1].lower() + message[1:]
+
+
+def _missing(paths: Sequence[Path], document: Document) -> Iterator[Problem]:
+    for parent, group in itertools.groupby(paths, key=lambda path: path[:-1]):
+        lacking = list(group)
+        last = lacking[-1][-1]  # an index, where a list is too short
+        if isinstance(last, int):
+            got = len(_at(parent, document.value))
+            message = f"expected {last + 1} items; got {got}"
+            yield document.problem(parent, "wrong-value", message)
+        else:
+            for path in lacking:
+                yield document.problem(path, "missing-key", "missing key")

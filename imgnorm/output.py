@@ -1,0 +1,115 @@
+"""Where results go: looked at before the work, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+
+from imgnorm.errors import OutputError
+
+
+def check_output(path: str, *, force: bool) -> None:
+    """Find out now whether `path` can be written later, and leave no trace.
+
+    Raises:
+        OutputError: it exists (without `force`), is no regular file, or its folder takes no file.
+    """
+    target = os.path.realpath(path)
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise _refused(path, error) from error
+    else:
+        if stat.S_ISDIR(mode):
+            raise OutputError(f"{path}: is a folder; name a file in it")
+        if not stat.S_ISREG(mode):
+            raise OutputError(f"{path}: is not a regular file; name one, or leave the option out")
+        if not force:
+            raise OutputError(
+                f"{path}: exists already; replace it with --force, or name another file"
+            )
+    if not os.path.isdir(os.path.dirname(target)):
+        raise OutputError(f"{path}: its folder does not exist; create it first")
+    try:
+        handle, temporary = _temporary(target)
+        os.close(handle)
+        os.unlink(temporary)
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def write_whole(path: str, data: bytes, check: Callable[[bytes], object] = len) -> None:
+    """Write a file so that a reader finds the old bytes or the new ones, never anything else.
+
+    A temporary file in the same folder, flushed to the disk, read back, then renamed. A link is
+    followed and kept; the permissions of a file that is replaced are kept.
+
+    Args:
+        check: called with what was read back; raises if that is not what it should be.
+
+    Raises:
+        OutputError: the file cannot be written; what was there before is untouched.
+    """
+    target = os.path.realpath(path)
+    try:
+        handle, temporary = _temporary(target)
+    except OSError as error:
+        raise _refused(path, error) from error
+    try:
+        with open(handle, "w+b") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            file.seek(0)
+            check(file.read())
+        with suppress(OSError):
+            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+        os.replace(temporary, target)
+        _sync_folder(os.path.dirname(target))
+    except OSError as error:
+        raise _refused(path, error) from error
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
+
+
+def read_whole(path: str) -> bytes | None:
+    """The bytes of a result that was written before; None if there is none.
+
+    Raises:
+        OutputError: there is something, but it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from error
+
+
+def _temporary(target: str) -> tuple[int, str]:
+    """A new file beside the target; hidden, so that a scan of this folder passes over it."""
+    path = os.path.join(os.path.dirname(target), f".imgnorm-{secrets.token_hex(8)}.tmp")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.open(path, flags, 0o666), path
+
+
+def _sync_folder(folder: str) -> None:
+    if os.name == "nt":  # Windows has no handle of a folder to flush
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _refused(path: str, error: OSError | ValueError) -> OutputError:
+    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    return OutputError(f"{path}: cannot be written ({reason}); name a place that can")

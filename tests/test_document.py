@@ -1,0 +1,853 @@
+"""Every reading is done with both of PyYAML's parsers, which must agree to the letter."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from typing import Annotated, Any, Literal
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+
+from imgnorm import document
+from imgnorm.document import CONFIG_LIMITS, STATS_LIMITS, Document, Limits
+from imgnorm.errors import InvalidDocument, Problem, SourceError
+
+LOADERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
+
+
+def parse(data: str | bytes, limits: Limits = CONFIG_LIMITS) -> Document:
+    """The document, or InvalidDocument; the same from both parsers."""
+    outcomes = []
+    for loader in LOADERS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(document, "_Loader", loader)
+            try:
+                encoded = data.encode() if isinstance(data, str) else data
+                outcomes.append(document.parse(encoded, "f.yaml", limits))
+            except InvalidDocument as error:
+                outcomes.append(error)
+    assert 1 == len({type(outcome) for outcome in outcomes}), outcomes
+    assert 1 == len({shape_of(outcome) for outcome in outcomes}), outcomes
+    if isinstance(outcomes[-1], InvalidDocument):
+        raise outcomes[-1]
+    return outcomes[-1]
+
+
+def shape_of(outcome: Document | InvalidDocument) -> str:
+    places = outcome._places if isinstance(outcome, Document) else None
+    return f"{outcome} {places and (places.marks, places.spans)}"
+
+
+def value_of(data: str | bytes, limits: Limits = CONFIG_LIMITS) -> Any:
+    return parse(data, limits).value
+
+
+def faults_of(data: str | bytes, limits: Limits = CONFIG_LIMITS) -> str:
+    with pytest.raises(InvalidDocument) as caught:
+        parse(data, limits)
+    return str(caught.value)
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[(word, None) for word in ("null", "Null", "NULL", "~")],
+        *[(word, True) for word in ("true", "True", "TRUE")],
+        *[(word, False) for word in ("false", "False", "FALSE")],
+        *[("0", 0), ("-0", 0), ("+12", 12), ("-7", -7), ("010", 10), ("0o17", 15), ("0xfF", 255)],
+        *[("1e-3", 1e-3), ("1e3", 1e3), ("5e-324", 5e-324), ("-1.E+2", -100.0), (".5", 0.5)],
+        *[(".inf", math.inf), ("+.Inf", math.inf), ("-.INF", -math.inf), ("01.50", 1.5)],
+    ],
+)
+def test_a_plain_scalar_is_what_the_core_schema_says(text, value):
+    read = value_of(f"- {text}")
+
+    assert [value] == read
+    assert type(value) is type(read[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["no", "yes", "on", "off", "y", "nUll", "tRue", "none", "1:30", "1_000", "2020-01-01"],
+        *[
+            "0b1",
+            "-0x1",
+            "0o8",
+            "0X1",
+            "0xg",
+            ".",
+            "-a",
+            "+",
+            "-.",
+            "e3",
+            ".e3",
+            "1e",
+            "1e+",
+            "1.2.3",
+        ],
+        *["-.nan", ".iNF", "inf", "nan", "=", "١", "1\u00a02", "0,5", "<<"],
+    ],
+)
+def test_whatever_else_is_plain_is_text(text):
+    assert {"key": text} == value_of(f"key: {text} # not {text}")
+
+
+def test_nan_is_a_number():
+    assert [True] * 3 == [math.isnan(number) for number in value_of("[.nan, .NaN, .NAN]")]
+
+
+@pytest.mark.parametrize("text", ["'1'", '"1"', "|-\n  1", ">-\n  1", "! 1"])
+def test_a_quoted_scalar_is_text(text):
+    assert {"key": "1"} == value_of(f"key: {text}")
+
+
+def test_keys_are_the_text_of_the_source():
+    expected = {"null": 1, "true": 2, "1e3": 3, "010": 4, "": 5, "<<": 6}
+
+    assert expected == value_of('null: 1\ntrue: 2\n1e3: 3\n"010": 4\n? \n: 5\n"<<": 6\n')
+
+
+@pytest.mark.parametrize("text", ["key:\n", "key: \n", "{key: }", "{key}", "? key\n"])
+@pytest.mark.parametrize("loader", LOADERS)
+def test_no_value_is_null(loader, text, monkeypatch):
+    """Where nothing stands, in `{key: }`, is the one place the parsers do not agree on."""
+    monkeypatch.setattr(document, "_Loader", loader)
+
+    assert {"key": None} == document.parse(text.encode(), "f.yaml", CONFIG_LIMITS).value
+
+
+@pytest.mark.parametrize("text", ["\ufeffa: 1\nb: [x]\n", "a: 1\r\nb: [x]\r\n", "a: 1\rb:\r- x\r"])
+def test_a_byte_order_mark_and_any_line_ends_are_fine(text):
+    assert {"a": 1, "b": ["x"]} == value_of(text)
+
+
+def test_escapes_are_read_as_yaml_has_them():
+    assert "\0\x1bé😀" == value_of(r'"\0\e\xe9\U0001f600"')
+
+
+def test_the_directive_of_yaml_1_2_is_fine():
+    assert {"a": "no"} == value_of("%YAML 1.2\n---\na: no\n")
+
+
+def test_a_number_of_400_digits_is_read_exactly():
+    assert [10**399, -(10**399)] == value_of(f"[1{'0' * 399}, -1{'0' * 399}]")
+
+
+# Places
+
+PLACES = """\
+# a comment
+image:
+  mode: RGB
+  "two words": [1, [2, 3], {a: 4}, 5]
+é😀: {x: 1, y: 2}
+empty:
+steps:
+- resize: 32
+- flip
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "of_value", "of_key"),
+    [
+        ((), (2, 1), (2, 1)),
+        (("image",), (3, 3), (2, 1)),
+        (("image", "mode"), (3, 9), (3, 3)),
+        (("image", "two words"), (4, 16), (4, 3)),
+        (("image", "two words", 0), (4, 17), (4, 17)),
+        (("image", "two words", 1), (4, 20), (4, 20)),
+        (("image", "two words", 1, 1), (4, 24), (4, 24)),
+        (("image", "two words", 2, "a"), (4, 32), (4, 29)),
+        (("image", "two words", 3), (4, 36), (4, 36)),
+        (("é😀", "y"), (5, 15), (5, 12)),
+        (("empty",), (6, 7), (6, 1)),
+        (("steps",), (8, 1), (7, 1)),
+        (("steps", 0), (8, 3), (8, 3)),
+        (("steps", 0, "resize"), (8, 11), (8, 3)),
+        (("steps", 1), (9, 3), (9, 3)),
+    ],
+)
+def test_every_value_and_key_has_its_place(path, of_value, of_key):
+    read = parse(PLACES)
+
+    assert of_value == read.place(path)
+    assert of_key == read.place(path, of_key=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        (("size",), (2, 1)),
+        (("image", "size", "width"), (3, 3)),
+        (("image", "mode", "deeper"), (3, 9)),
+        (("image", "mode", 0), (3, 9)),
+        (("image", "two words", 4), (4, 16)),
+        (("image", "two words", -1), (4, 16)),
+        (("image", "two words", "a"), (4, 16)),
+        (("image", 0), (3, 3)),
+    ],
+)
+@pytest.mark.parametrize("of_key", [False, True])
+def test_a_path_that_does_not_exist_has_the_place_of_its_nearest_ancestor(path, place, of_key):
+    assert place == parse(PLACES).place(path, of_key=of_key)
+
+
+def test_a_place_after_a_byte_order_mark_counts_from_one():
+    assert (1, 1) == parse("\ufeffa: 1").place(("a",), of_key=True)
+
+
+def test_a_problem_is_led_by_its_path():
+    read = parse(PLACES)
+
+    assert (
+        "f.yaml:3:9: image.mode: unknown mode\n    use L"
+        == str(read.problem(("image", "mode"), "mode", "unknown mode", "use L"))
+    )  # fmt: skip
+    assert (
+        "f.yaml:8:3: steps[0].resize: deprecated"
+        == str(read.problem(("steps", 0, "resize"), "old", "deprecated", of_key=True))
+    )  # fmt: skip
+    assert (
+        "f.yaml:4:24: image.'two words'[1][1]: odd"
+        == str(read.problem(("image", "two words", 1, 1), "odd", "odd"))
+    )  # fmt: skip
+    assert Problem("f.yaml", 2, 1, "odd", "odd") == read.problem((), "odd", "odd")
+
+
+def test_a_name_from_the_file_cannot_command_the_terminal():
+    assert (
+        r"f.yaml:1:14: '\x1b[2J': given again (first on line 1)" + "\n    keep one"
+        == faults_of(r'{"\e[2J": 1, "\e[2J": 2}')
+    )  # fmt: skip
+
+
+# Faults
+
+FAULTS = [
+    ("", "1:1: the file is empty"),
+    ("# nothing\n\n", "1:1: the file is empty"),
+    (
+        "a: 1\nb:\n  c: 2\n  c: 3\n  c: 4\na: 5\n",
+        (
+            "4:3: b.c: given again (first on line 3)\n    keep one\n"
+            "f.yaml:5:3: b.c: given again (first on line 3)\n    keep one\n"
+            "f.yaml:6:1: a: given again (first on line 1)\n    keep one"
+        ),
+    ),
+    ("{1: a, '1': b}", "1:8: 1: given again (first on line 1)\n    keep one"),
+    (
+        "a: &x 1\nb: [2, *x]\n",
+        (
+            "1:4: a: the anchor &x is not allowed\n"
+            "    remove it, and write the value out where it is used\n"
+            "f.yaml:2:8: b[1]: the alias *x is not allowed\n    write out what it stands for"
+        ),
+    ),
+    (
+        "&x a: 1\n",
+        "1:1: the anchor &x is not allowed\n    remove it, and write the value out where it is used",
+    ),
+    (
+        "? *x\n: 1\n? *x\n: 2\n",
+        (
+            "1:3: the alias *x is not allowed\n    write out what it stands for\n"
+            "f.yaml:3:3: the alias *x is not allowed\n    write out what it stands for"
+        ),
+    ),
+    (
+        "a: !!python/object/apply:os.system [id]\n",
+        (
+            "1:4: a: the tag !!python/object/apply:os.system is not allowed\n"
+            "    remove it; text that looks like a number is written in quotes"
+        ),
+    ),
+    (
+        "- !!str 1\n- !local {}\n- !<x:y> []\n",
+        (
+            "1:3: [0]: the tag !!str is not allowed\n"
+            "    remove it; text that looks like a number is written in quotes\n"
+            "f.yaml:2:3: [1]: the tag !local is not allowed\n"
+            "    remove it; text that looks like a number is written in quotes\n"
+            "f.yaml:3:3: [2]: the tag x:y is not allowed\n"
+            "    remove it; text that looks like a number is written in quotes"
+        ),
+    ),
+    (
+        "a:\n  <<: {b: 1}\n  <<: {c: 1}\n",
+        (
+            "2:3: a.<<: merge keys are not allowed\n    write the merged keys out\n"
+            "f.yaml:3:3: a.<<: merge keys are not allowed\n    write the merged keys out"
+        ),
+    ),
+    (
+        "[1, 2]: a\n{b: {[c]: d}}: e\nf: 1\nf: 2\n",
+        (
+            "1:1: a key must be text, not a list or mapping\n    quote it if it is text\n"
+            "f.yaml:2:1: a key must be text, not a list or mapping\n    quote it if it is text\n"
+            "f.yaml:4:1: f: given again (first on line 3)\n    keep one"
+        ),
+    ),
+    ("a: 1\n---\nb: 1\n", "2:1: a second document starts here\n    keep one document per file"),
+    ("%YAML 1.1\n--- no\n", "1:1: %YAML 1.1: the file is read as YAML 1.2\n    remove this line"),
+    ("a: [1" + "0" * 400 + "]", "1:5: a[0]: a number of 401 digits\n    at most 400 are read"),
+    ("a: 0x" + "f" * 401, "1:4: a: a number of 401 digits\n    at most 400 are read"),
+    (
+        "a: -1e999",
+        "1:4: a: -1e999 is beyond the range of a 64-bit float\n    write .inf if infinity is meant",
+    ),
+    (b"a: 1\nb: caf\xe9\n", "2:7: byte 0xe9 is not UTF-8\n    save the file as UTF-8"),
+    (b"\xef\xbb\xbfa\r\n\xe9", "2:1: byte 0xe9 is not UTF-8\n    save the file as UTF-8"),
+    ("a: 1".encode("utf-16"), "1:1: the file is in UTF-16\n    save it as UTF-8"),
+    ("a: 1".encode("utf-16-be"), "1:1: the file is in UTF-16\n    save it as UTF-8"),
+    ("a: 1".encode("utf-32"), "1:1: the file is in UTF-32\n    save it as UTF-8"),
+    ("a: 1".encode("utf-32-le"), "1:1: the file is in UTF-32\n    save it as UTF-8"),
+    (
+        "a: 1\nb: x\0\0\0y\x1b\nb: 2\n",
+        (
+            "2:5: control character U+0000, 3 times\n    remove it\n"
+            "f.yaml:2:9: control character U+001B\n    remove it\n"
+            "f.yaml:3:1: b: given again (first on line 2)\n    keep one"
+        ),
+    ),
+    (b"a: 1\n" + b"\0" * 4091, "2:1: control character U+0000, 4,091 times\n    remove it"),
+    ("a: [\x7f", "1:5: control character U+007F\n    remove it"),
+    ("a:\n\tb: 2\n", "2:1: a tab is not allowed here\n    use spaces"),
+    ("a: @x\n", "1:4: a value cannot start with '@'\n    put the value in quotes"),
+    (
+        "a: b: c\n",
+        (
+            "1:5: a key or ':' is not allowed here\n"
+            "    align it with the keys it belongs to; text with ': ' in it needs quotes"
+        ),
+    ),
+    (
+        "a: 1\na: 2\nb: 'x\n",
+        (
+            "2:1: a: given again (first on line 1)\n    keep one\n"
+            "f.yaml:4:1: not valid YAML: found unexpected end of stream"
+            " while scanning a quoted scalar that starts on line 3"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "faults"), FAULTS)
+def test_every_fault_is_told_at_its_place(text, faults):
+    assert f"f.yaml:{faults}" == faults_of(text)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_half_of_a_surrogate_pair_is_refused(loader, monkeypatch):
+    """The parsers differ in words, not in the verdict."""
+    monkeypatch.setattr(document, "_Loader", loader)
+
+    with pytest.raises(
+        InvalidDocument, match=r"\Af\.yaml:1:\d+: (a: '\\ud83d' has half|not valid)"
+    ):
+        document.parse(rb'a: "\ud83d"', "f.yaml", CONFIG_LIMITS)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("text", [r'a: "\UFFFFFFFF"', r'a: "\U00110000"', "%YAML 1." + "1" * 9999])
+def test_what_escapes_from_the_pure_parser_is_caught(loader, text, monkeypatch):
+    monkeypatch.setattr(document, "_Loader", loader)
+
+    with pytest.raises(InvalidDocument, match=r"\Af\.yaml:1:\d+: not valid YAML: "):
+        document.parse(text.encode(), "f.yaml", CONFIG_LIMITS)
+
+
+def test_problems_carry_the_rule_that_found_them():
+    text = "a: &x !y [*x]\n? []\n: 1\n<<: 1\na: 1e999\n"
+    with pytest.raises(InvalidDocument) as caught:
+        parse(text)
+
+    assert [
+        *["anchor", "tag", "alias", "key-not-text", "merge-key", "duplicate-key"],
+        "number-too-large",
+    ] == [problem.rule for problem in caught.value.problems]
+
+
+# Limits
+
+
+LIMITS = Limits(max_bytes=12, max_nodes=5, max_depth=2)
+
+
+@pytest.mark.parametrize("text", ["{a: 1, b: 2}", "[[1], 2, 3]", "[1, 2, 3, 4]"])
+def test_limits_are_inclusive(text):
+    assert json.loads(text.replace("a", '"a"').replace("b", '"b"')) == value_of(text, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{a: 1, b: 22}", "1:1: the file is larger than 12 bytes"),
+        ("[1,2,3,4,5]", "1:10: more than 5 values in one file"),
+        ("a: [[]]", "1:5: a[0]: nested deeper than 2 levels"),
+    ],
+)
+def test_reading_ends_at_a_limit(text, fault):
+    assert f"f.yaml:{fault}" == faults_of(text, LIMITS)
+
+
+def test_faults_before_a_limit_are_told_too():
+    limits = Limits(max_bytes=99, max_nodes=99, max_depth=1)
+
+    assert (
+        "f.yaml:2:1: a: given again (first on line 1)\n    keep one\n"
+        "f.yaml:3:4: b: nested deeper than 1 levels"
+    ) == faults_of("a: 1\na: 2\nb: {}\na: 3\n", limits)
+
+
+HOSTILE = {
+    "alias bomb": "a: &a [x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+    "merge-key bomb": "a: &a {x: 1}\n" + "".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+    "recursive alias": "&a [*a, {b: *a}]",
+    "python tags": "- !!python/name:os.system\n- !!python/object/new:os.system [id]\n",
+    "braces": "{" * 50_000,
+    "brackets": "[" * 50_000,
+    "dashes": "- " * 50_000,
+    "question marks": "? " * 50_000,
+    "braces of a mapping": "{a: " * 50_000,
+    "100 MB": b"a" * 100_000_000,
+    "NULs": b"\0" * (1 << 20),
+    "UTF-16": ("a" * (1 << 19)).encode("utf-16"),
+    "digits": "9" * 1_000_000,
+    "hexadecimal digits": "0x" + "f" * 1_000_000,
+    "aliases": "[" + "*a," * 300_000,
+    "keys": "a: 1\n" * 10_000,
+    "documents": "---\n" * 200_000,
+    "anchors": "&a " * 300_000,
+    "directives": "".join(f"%TAG !a{i}! b\n" for i in range(60_000)),
+    "directives of a second document": "a\n...\n" + "".join(f"%TAG !a{i}! b\n" for i in range(60_000)),
+    "values": "[" + "1," * 500_000,
+    "control characters": "\x01\x02" * 250_000,
+    "quote": '"' + "\n" * 500_000,
+    "image": b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 1000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_within_a_second(name):
+    data = HOSTILE[name].encode() if isinstance(HOSTILE[name], str) else HOSTILE[name]
+    start = time.process_time()
+
+    with pytest.raises(InvalidDocument) as caught:
+        document.parse(data, "f.yaml", CONFIG_LIMITS)
+
+    assert time.process_time() - start < 1
+    assert len(str(caught.value)) < 200_000
+
+
+@pytest.mark.parametrize("opening", ["{", "[", "- ", "? ", "{a: "])
+def test_nesting_is_refused_where_it_gets_too_deep(opening):
+    last = faults_of(opening * 50_000).splitlines()[-1]
+
+    assert "nested deeper than 16 levels" == last.split(": ")[-1]
+    assert f"f.yaml:1:{16 * len(opening) + 1}" == last.split(": ")[0]
+
+
+def test_each_alias_of_a_bomb_is_told_and_none_followed():
+    assert 8 * 9 + 9 == faults_of(HOSTILE["alias bomb"]).count(" is not allowed\n")
+
+
+def test_a_thousand_faults_are_enough():
+    told = faults_of("a: 1\n" * 1003).splitlines()
+
+    assert "f.yaml:1001:1: too many faults; the rest of the file was not read" == told[-1]
+    assert 1000 == sum("given again" in line for line in told)
+
+
+def test_too_many_directives_are_refused():
+    text = "".join(f"%TAG !a{i}! b\n" for i in range(101)) + "--- a\n"
+
+    assert "f.yaml:1:1: more than 100 %TAG directives\n    remove them" == faults_of(text)
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="the times are libyaml's")
+@pytest.mark.parametrize(("numbers", "limit_s"), [(1_000, 0.05), (70_000, 2)])
+def test_reading_is_fast(numbers, limit_s):
+    """Expected: 2 ms and 0.16 s; the limits leave room for a busy machine."""
+    data = f"a: [{', '.join(map(str, range(numbers)))}]".encode()
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        document.parse(data, "f.yaml", STATS_LIMITS)
+        times.append(time.process_time() - start)
+
+    assert min(times) < limit_s
+
+
+def test_a_place_costs_twelve_bytes():
+    places = parse(f"[{'1,' * 10_000}]", STATS_LIMITS)._places
+
+    assert 12 * 10_001 == sum(a.itemsize * len(a) for a in (places.marks, places.spans))
+
+
+# Anything at all
+
+YAMLISH = st.lists(
+    st.sampled_from(
+        [
+            "a",
+            "b",
+            "1",
+            "- ",
+            ": ",
+            "? ",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            "\n",
+            " ",
+            "  ",
+            "\t",
+            "#",
+            "'",
+            '"',
+            "|",
+            ">",
+            "&a ",
+            "*a",
+            "!",
+            "!!int ",
+            "%TAG ! !",
+            "%YAML 1.1",
+            "---",
+            "...",
+            "\\",
+            "<<",
+            "@",
+            "\r\n",
+            "\u2028",
+            "\x85",
+            "\ufeff",
+            "\x00",
+            "é",
+            "😀",
+            "\\x",
+            "\\ud800",
+            "~",
+        ]
+    ),
+    max_size=40,
+).map("".join)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@given(data=st.binary() | YAMLISH.map(str.encode) | st.text().map(str.encode))
+@settings(deadline=None, max_examples=500)
+@example(data=b"\xff\xfe")
+@example(data=b"{")
+def test_nothing_but_invalid_document_is_ever_raised(loader, data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(document, "_Loader", loader)
+        problems: tuple[Problem, ...] = ()
+        try:
+            read = document.parse(data, "f.yaml", CONFIG_LIMITS)
+            json.dumps(read.value, ensure_ascii=False).encode()
+        except InvalidDocument as error:
+            problems = error.problems
+
+    assert all(problem.line > 0 and problem.column > 0 for problem in problems)
+
+
+# JSON writes characters beyond the Basic Multilingual Plane as two escapes, which YAML refuses.
+TEXT = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]), max_size=20)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXT, inner, max_size=5),
+    max_leaves=30,
+)
+
+
+@given(value=JSON)
+@settings(deadline=None)
+@example(value={"": [], "a": {}, "<<": [[]], "\x7f\x85\ufeff": -0.0})
+def test_what_json_wrote_is_read_back_equal(value):
+    read = value_of(json.dumps(value), Limits(1 << 20, 20_000, 100))
+
+    assert repr(value) == repr(read)
+
+
+@given(value=JSON)
+@settings(deadline=None)
+def test_places_are_those_of_a_parser_that_composes_nodes(value):
+    text = yaml.safe_dump(value, allow_unicode=True)
+    try:
+        read = parse(text, Limits(1 << 20, 20_000, 100))
+    except InvalidDocument:  # PyYAML writes anchors, and text of its own 1.1 schema
+        return
+    waiting: list[tuple[tuple[str | int, ...], yaml.Node]] = [((), yaml.compose(text))]
+    while waiting:
+        path, node = waiting.pop()
+        assert (node.start_mark.line + 1, node.start_mark.column + 1) == read.place(path)
+        if isinstance(node, yaml.MappingNode):
+            for key, inner in node.value:
+                mark = key.start_mark
+                place = read.place((*path, key.value), of_key=True)
+                assert (mark.line + 1, mark.column + 1) == place
+                waiting.append(((*path, key.value), inner))
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += [((*path, index), inner) for index, inner in enumerate(node.value)]
+
+
+# Files
+
+
+def test_a_file_is_read(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"a: 1\n")
+
+    read = document.read_document(path, CONFIG_LIMITS)
+
+    assert (str(path), {"a": 1}) == (read.file, read.value)
+    assert read == document.read_document(str(path), CONFIG_LIMITS)
+
+
+def test_a_file_that_is_too_large_is_not_read_whole(tmp_path):
+    path = tmp_path / "a.yaml"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 40)
+
+    with pytest.raises(InvalidDocument) as caught:
+        document.read_document(path, CONFIG_LIMITS)
+
+    assert f"{path}:1:1: the file is larger than 1,048,576 bytes" == str(caught.value)
+
+
+def refusal_of(path: str | os.PathLike[str]) -> str:
+    with pytest.raises(SourceError) as caught:
+        document.read_document(path, CONFIG_LIMITS)
+    return str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    path = tmp_path / "a.yaml"
+
+    assert f"{path}: no such file; check the path" == refusal_of(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
+def test_what_is_not_a_regular_file_is_refused_without_waiting(tmp_path):
+    fifo = tmp_path / "fifo.yaml"
+    os.mkfifo(fifo)
+
+    assert f"{fifo}: not a regular file; save it as one and name that" == refusal_of(fifo)
+    assert "/dev/zero: not a regular file; save it as one and name that" == refusal_of("/dev/zero")
+    assert f"{tmp_path}: a folder; name a YAML file in it" == refusal_of(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
+def test_a_path_that_cannot_be_opened_is_told(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    end = "check the path and its permissions"
+
+    assert f"{loop}: cannot be read (too many levels of symbolic links); {end}" == refusal_of(loop)
+    assert f"a\0b: cannot be read (embedded null byte); {end}" == refusal_of("a\0b")
+
+
+# Models
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Image(Strict):
+    mode: Literal["auto", "L", "RGB"] = "auto"
+    resize: int | Literal["none"] | None = None
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    names: dict[str, bool] = {}
+    scale: float = Field(default=1, gt=0, le=65535, allow_inf_nan=False)
+    text: str = Field(default="x", min_length=1)
+
+
+class Crop(Strict):
+    kind: Literal["crop"]
+    height: int
+    width: int
+
+
+class Flip(Strict):
+    kind: Literal["flip"]
+    chance: float = 0.5
+
+    @field_validator("chance")
+    @classmethod
+    def _is_a_probability(cls, chance: float) -> float:
+        if not 0 <= chance <= 1:
+            raise ValueError(f"expected a probability; got {chance}")
+        return chance
+
+
+class Resize(Strict):
+    resize: int
+    antialias: bool = True
+
+
+class Pad(Strict):
+    pad: int | Crop
+
+
+def key_of(step: object) -> str | None:
+    """The tag of `{resize: 32}`, as a config may well write its steps."""
+    known = (key for key in ("resize", "pad") if isinstance(step, dict) and key in step)
+    return next(known, None)
+
+
+Step = Annotated[
+    Annotated[Resize, Tag("resize")] | Annotated[Pad, Tag("pad")], Discriminator(key_of)
+]
+
+
+class Config(Strict):
+    format: str
+    image: Image = Image()
+    augment: list[Annotated[Crop | Flip, Field(discriminator="kind")]] = []
+    steps: tuple[Step, ...] = ()
+
+
+def faults_in(text: str) -> str:
+    with pytest.raises(InvalidDocument) as caught:
+        document.validated(parse(text), Config)
+    return str(caught.value)
+
+
+def test_a_document_that_fits_becomes_the_model():
+    text = "format: x\nimage: {mode: L, mean: [0, .5, 1e-3], scale: 255}\nsteps: [resize: 32]\n"
+
+    read = document.validated(parse(text), Config)
+
+    assert "x" == read.format
+    assert Image(mode="L", mean=(0, 0.5, 1e-3), scale=255) == read.image
+    assert (Resize(resize=32),) == read.steps
+
+
+@given(number=st.floats())
+def test_validating_keeps_every_digit(number):
+    class Numbers(BaseModel):
+        numbers: list[float]
+
+    text = ".nan" if math.isnan(number) else repr(number).replace("inf", ".inf")
+    read = document.validated(parse(f"numbers: [{text}]"), Numbers)
+
+    assert repr([number]) == repr(read.numbers)
+
+
+def test_every_fault_of_the_model_is_told_in_line_order():
+    assert (
+        "f.yaml:1:1: format: missing key\n"
+        "f.yaml:2:3: image.resise: unknown key\n"
+        "    did you mean 'resize'?\n"
+        "f.yaml:3:9: image.mode: expected one of 'auto', 'L', 'RGB'; got 'rgb'\n"
+        "    did you mean 'RGB'?\n"
+        "f.yaml:4:13: image.mean[1]: expected a number; got 'abc' (text)\n"
+        "f.yaml:5:10: image.scale: expected a number above 0; got 0\n"
+        "f.yaml:6:1: extra: unknown key"
+    ) == faults_in(
+        "image:\n  resise: 3\n  mode: rgb\n  mean: [0, abc, 1]\n  scale: 0\nextra: 1\n"
+    )  # fmt: skip
+
+
+WRONG = [
+    ("image: {resize: a}", "1:17: image.resize: expected a whole number or 'none'; got 'a'"),
+    ("image: {resize: 1.5}", "1:17: image.resize: expected a whole number or 'none'; got 1.5"),
+    ("image: {resize: true}", "1:17: image.resize: expected a whole number or 'none'; got true"),
+    ("image: [1]", "1:8: image: expected a mapping; got a list"),
+    ("image:", "1:7: image: expected a mapping; got nothing"),
+    ("image: {text: 1}", "1:15: image.text: expected text; got 1"),
+    ("image: {text: ''}", "1:15: image.text: expected at least 1 character; got '' (text)"),
+    ("image: {mean: 1}", "1:15: image.mean: expected a list; got 1"),
+    ("image: {mean: [1]}", "1:15: image.mean: expected 3 items; got 1"),
+    ("image: {mean: [1, 2, 3, 4]}", "1:15: image.mean: expected at most 3 items; got 4"),
+    ("image: {names: {a b: no}}", "1:22: image.names.'a b': expected true or false; got 'no' (text)"),
+    ("image: {names: {a: 1}}", "1:20: image.names.a: expected true or false; got 1"),
+    ("image: {scale: .inf}", "1:16: image.scale: expected a finite number; got .inf"),
+    ("image: {scale: 70000}", "1:16: image.scale: expected at most 65535; got 70000"),
+    ("augment: [{kind: crop, width: 1}]", "1:11: augment[0].height: missing key"),
+    (
+        "augment: [{kind: crop, width: 1, heigth: 1}]",
+        "1:34: augment[0].heigth: unknown key\n    did you mean 'height'?",
+    ),
+    ("augment: [{kind: flop}]", "1:18: augment[0].kind: expected one of 'crop', 'flip'; got 'flop'\n    did you mean 'flip'?"),
+    ("augment: [{}]", "1:11: augment[0].kind: missing key"),
+    ("augment: [{kind: flip, chance: 2}]", "1:32: augment[0].chance: expected a probability; got 2.0"),
+    ("steps: [{resize: x}]", "1:18: steps[0].resize: expected a whole number; got 'x' (text)"),
+    (
+        "steps: [{resize: 1, antialais: no}]",
+        "1:21: steps[0].antialais: unknown key\n    did you mean 'antialias'?",
+    ),
+    ("steps: [{pad: x}]", "1:15: steps[0].pad: expected a whole number or a mapping; got 'x' (text)"),
+    ("steps: [{pad: {kind: crop, width: 1}}]", "1:15: steps[0].pad.height: missing key"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "fault"), WRONG)
+def test_what_does_not_fit_is_told_in_plain_words(text, fault):
+    line, rest = fault.split(":", 1)
+
+    assert f"f.yaml:{int(line) + 1}:{rest}" == faults_in(f"format: x\n{text}\n")
+
+
+def test_a_value_that_is_no_mapping_is_told_once():
+    assert "f.yaml:1:1: expected a mapping; got a list" == faults_in("[1]")
+    assert "f.yaml:1:1: expected a mapping; got 'abc' (text)" == faults_in("abc")
+    assert "f.yaml:1:1: expected a mapping; got nothing" == faults_in("~")
+
+
+def test_faults_of_the_model_that_are_not_told_are_counted():
+    told = faults_in(
+        f"format: x\nimage: {{names: {{{', '.join(f'n{i}: 1' for i in range(1003))}}}}}"
+    )
+
+    assert "f.yaml:1:1: 1,003 faults, of which 1,000 are told" == told.splitlines()[0]
+    assert 1001 == len(told.splitlines())
+
+
+def test_a_key_that_is_misspelt_is_not_missing_too():
+    assert "f.yaml:1:1: formt: unknown key\n    did you mean 'format'?" == faults_in("formt: x")
+
+
+def test_faults_of_the_model_carry_their_rule():
+    text = "image: {resise: 1, mode: 1, scale: x, text: ''}\n"
+    with pytest.raises(InvalidDocument) as caught:
+        document.validated(parse(text), Config)
+
+    assert ["missing-key", "unknown-key", "wrong-value", "wrong-type", "wrong-value"] == [
+        problem.rule for problem in caught.value.problems
+    ]
+
+
+@given(value=JSON)
+@settings(deadline=None)
+def test_no_value_makes_validation_fail_in_another_way(value):
+    wrapped = {"format": value, "image": value, "augment": [value], "steps": [value, value]}
+    problems: list[Problem] = []
+    for text in (json.dumps(value), json.dumps(wrapped)):
+        read = parse(text, Limits(1 << 20, 20_000, 100))
+        try:
+            document.validated(read, Config)
+        except InvalidDocument as error:
+            problems += error.problems
+
+    assert not [problem for problem in problems if "pydantic" in str(problem)]
