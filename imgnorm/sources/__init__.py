@@ -1,0 +1,74 @@
+"""Where images live: a source lists names, and reads one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from imgnorm.reasons import Skipped
+from imgnorm.tally import Tally
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from imgnorm.image import ImageSettings
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All that a source holds: found = names + skipped + ignored."""
+
+    names: Sequence[str]  # to be measured, in the order of their bytes, each once
+    skipped: tuple[Skipped, ...] = ()  # found, and known to be unreadable without looking inside
+    ignored: dict[str, int] = field(default_factory=dict)  # rule -> entries it passed over
+
+
+class Source(Protocol):
+    """Where images live. It is sent to other processes, so it holds no open file."""
+
+    @property
+    def kind(self) -> str:
+        """What the stats file calls this kind of source."""
+
+    @property
+    def ref(self) -> str:
+        """What the user called it."""
+
+    def listing(self) -> Listing: ...
+
+    def class_of(self, name: str) -> str | None:
+        """The class that ImageFolder or the dataset puts this image in."""
+
+
+@runtime_checkable
+class EncodedSource(Source, Protocol):
+    """Images that must be decoded: worker processes read them one by one."""
+
+    def read(self, name: str) -> bytes | Image:
+        """One image's encoded bytes, or the image that a foreign loader made of them.
+
+        Raises:
+            Unreadable: it cannot be read, with the reason.
+        """
+
+
+@runtime_checkable
+class ArraySource(Source, Protocol):
+    """Images that are pixels in memory already: counted in this process, without a copy."""
+
+    def holds_pixels(self, settings: ImageSettings) -> bool:
+        """Whether `count` gives what these settings ask for; if not, `read` does."""
+
+    def count(self, names: Sequence[str]) -> Tally: ...
+
+
+def name_bytes(name: str) -> bytes:
+    """What the file system stores for a name, whatever this process's locale."""
+    return os.fsencode(name)
+
+
+def shown(name: str) -> str:
+    """A name as text that can be printed and stored anywhere; undecodable bytes become \\xNN."""
+    return name_bytes(name).decode("utf-8", "backslashreplace")

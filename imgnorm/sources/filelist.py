@@ -1,0 +1,58 @@
+"""A text file that lists images, one path a line."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from imgnorm.errors import SourceError
+from imgnorm.reasons import Reason, Skipped, Unreadable
+from imgnorm.sources import Listing, name_bytes
+from imgnorm.sources.files import read_file
+
+
+@dataclass(frozen=True)
+class ListSource:
+    """The images named in the text file `path`, relative to it; each is looked at whatever its suffix."""
+
+    path: str
+    kind = "list"
+
+    @property
+    def ref(self) -> str:
+        return self.path.replace(os.sep, "/")
+
+    def listing(self) -> Listing:
+        """
+        Raises:
+            SourceError: the list itself cannot be read.
+        """
+        try:
+            text = read_file(self.path)
+        except Unreadable as fault:
+            raise SourceError(
+                f"{self.path}: cannot be read as a list ({fault.detail}); name a text file with one "
+                "path a line"
+            ) from fault
+        seen: set[str] = set()
+        doubles: list[Skipped] = []
+        for line in text.removeprefix(b"\xef\xbb\xbf").splitlines():
+            if not line.strip():
+                continue
+            name = self._name(os.fsdecode(line))
+            if name in seen:
+                doubles.append(Skipped(name, Reason.DUPLICATE_NAME, "listed more than once"))
+            seen.add(name)
+        return Listing(sorted(seen, key=name_bytes), tuple(doubles))
+
+    def class_of(self, name: str) -> str | None:
+        return None
+
+    def read(self, name: str) -> bytes:
+        return read_file(os.path.join(os.path.dirname(self.path), *name.split("/")))
+
+    def _name(self, line: str) -> str:
+        """The path relative to the list, with '/', and never absolute."""
+        if os.path.isabs(line):
+            line = os.path.relpath(line, os.path.dirname(os.path.abspath(self.path)))
+        return os.path.normpath(line).replace(os.sep, "/")

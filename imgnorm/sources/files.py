@@ -1,0 +1,87 @@
+"""Reading one file from disk, suspiciously: never waits, never trusts what the name says."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from imgnorm.reasons import Reason, Unreadable
+
+MAX_FILE_BYTES = 2 << 30
+"""Far above any image within the pixel limit; a larger file is not read into memory."""
+
+IMG_EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".ppm",
+    ".bmp",
+    ".pgm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+"""torchvision.datasets.folder.IMG_EXTENSIONS, in its order."""
+
+_REASONS = {
+    errno.ENOENT: Reason.VANISHED,
+    errno.ENOTDIR: Reason.VANISHED,
+    errno.EACCES: Reason.UNREADABLE,
+    errno.EPERM: Reason.UNREADABLE,
+    errno.ELOOP: Reason.SYMLINK_LOOP,
+    errno.ENAMETOOLONG: Reason.PATH_TOO_LONG,
+    errno.EISDIR: Reason.NOT_A_REGULAR_FILE,
+    errno.ENXIO: Reason.NOT_A_REGULAR_FILE,  # a socket
+}
+
+
+def read_file(path: str) -> bytes:
+    """The whole file.
+
+    Raises:
+        Unreadable: not a regular file, not readable, too large, or changed while it was read.
+    """
+    try:
+        return _read(path)
+    except OSError as error:
+        if error.errno in _REASONS:
+            raise unreadable(error) from error
+    try:  # a passing fault of the storage: once more, then give up
+        return _read(path)
+    except OSError as error:
+        raise unreadable(error) from error
+
+
+def unreadable(error: OSError) -> Unreadable:
+    reason = _REASONS.get(error.errno or 0, Reason.READ_ERROR)
+    return Unreadable(reason, os.strerror(error.errno) if error.errno else str(error))
+
+
+def _read(path: str) -> bytes:
+    try:
+        if not stat.S_ISREG(
+            os.stat(path).st_mode
+        ):  # before opening: a FIFO would wait for a writer
+            raise Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file")
+        handle = os.open(path, os.O_RDONLY | _NONBLOCK | _BINARY)
+    except ValueError as error:  # a NUL in the name
+        raise Unreadable(Reason.UNREADABLE, str(error)) from error
+    with open(handle, "rb", buffering=0) as file:
+        before = os.fstat(handle)
+        if not stat.S_ISREG(before.st_mode):  # it became something else in between
+            raise Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file")
+        if before.st_size > MAX_FILE_BYTES:
+            raise Unreadable(
+                Reason.TOO_LARGE_FILE, f"{before.st_size:,} bytes; the limit is {MAX_FILE_BYTES:,}"
+            )
+        data = file.readall()
+        after = os.fstat(handle)
+    unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    if not unchanged or len(data) != after.st_size:
+        raise Unreadable(Reason.CHANGED_DURING_READ, "its size or time changed while it was read")
+    return data
+
+
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
