@@ -1,0 +1,298 @@
+"""Source + options -> Stats: the one entry point."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from imgnorm.errors import SourceError
+from imgnorm.image import CHANNELS, CenterCrop, ImageSettings, Mode, Resize, Step
+from imgnorm.reasons import Reason, Skipped, Unreadable
+from imgnorm.scan import Limits, Progress, scan
+from imgnorm.sources import ArraySource, EncodedSource, Listing, Source, name_bytes, shown
+from imgnorm.sources.filelist import ListSource
+from imgnorm.sources.files import IMG_EXTENSIONS
+from imgnorm.sources.folder import FolderSource
+from imgnorm.stats import ClassStats, Measurement, Provenance, Stats, names_digest
+from imgnorm.tally import Counted, Tally
+
+TORCHVISION = "torchvision:"
+MODES = ("auto", "L", "RGB", "RGBA", "I;16")
+_NO_CLASS = ""
+
+
+class SkippedImagesWarning(UserWarning):
+    """Some images were not counted; `stats.skipped` names them."""
+
+
+def measure(
+    source: str | os.PathLike[str] | Source,
+    *,
+    listed: bool = False,
+    root: str | os.PathLike[str] = "data",
+    split: str = "train",
+    download: bool = False,
+    mode: str = "auto",
+    resize: int | tuple[int, int] | None = None,
+    center_crop: int | tuple[int, int] | None = None,
+    limit: int | None = None,
+    per_class: bool = False,
+    max_pixels: int = Limits.max_pixels,
+    timeout_s: float = Limits.timeout_s,
+    workers: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Stats:
+    """Exact per-channel statistics of a dataset, in one pass.
+
+    The digits depend on the images, `mode`, `resize` and `center_crop` alone; `workers` decides only
+    the seconds.
+
+    Args:
+        source: a folder; a text file with one path a line (with `listed`); "torchvision:NAME", a
+            dataset below `root` (`split` and `download` as its constructor has them); or any Source.
+        mode: what each image is converted to: L, RGB, RGBA, I;16; "auto" is the mode that all
+            images share (L for gray, I;16 for 16-bit gray, RGB for the rest), else RGB.
+        resize: the shorter edge, or (height, width): torchvision's Resize on PIL images.
+        center_crop: a square's edge, or (height, width), after `resize`: torchvision's CenterCrop.
+        limit: look at so many images only, spread evenly over the sorted names.
+        per_class: mean and std of each class folder, too.
+        max_pixels: an image with more is skipped before it is decoded.
+        timeout_s: an image that takes longer, twice, is skipped.
+        workers: processes that decode; the cores that this process may use by default.
+        on_progress: called a few times a second from this thread.
+
+    Raises:
+        SourceError: there is nothing to measure, or not a single image could be counted.
+        MissingDependency: a torchvision dataset is wanted and torchvision cannot be imported.
+
+    Warns:
+        SkippedImagesWarning: some images were skipped; `stats.skipped` names them.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
+    settings = ImageSettings(mode, _steps(resize, center_crop))  # type: ignore[arg-type]
+    opened = open_source(source, listed=listed, root=root, split=split, download=download)
+    listing = opened.listing()
+    if not listing.names and not listing.skipped:
+        raise SourceError(_nothing_found(opened, listing))
+    names, beyond = _limited(listing.names, limit)
+    groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
+    limits = Limits(_positive("max_pixels", max_pixels), _positive("timeout_s", timeout_s))
+    if isinstance(opened, ArraySource) and opened.holds_pixels(settings):
+        tallies = {group: opened.count(part) for group, part in groups.items()}
+    elif isinstance(opened, EncodedSource):
+        tallies = scan(
+            opened,
+            groups,
+            settings,
+            limits,
+            workers=_positive("workers", workers or usable_cores()),
+            on_progress=on_progress,
+        )
+    else:
+        raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
+    stats = _finished(opened, listing, names, beyond, tallies, settings, limit, per_class)
+    if stats.skipped:
+        warnings.warn(
+            f"{len(stats.skipped)} of {stats.images + len(stats.skipped)} images were skipped; "
+            "stats.skipped names them with their reasons",
+            SkippedImagesWarning,
+            stacklevel=2,
+        )
+    return stats
+
+
+def open_source(
+    source: str | os.PathLike[str] | Source,
+    *,
+    listed: bool = False,
+    root: str | os.PathLike[str] = "data",
+    split: str = "train",
+    download: bool = False,
+) -> Source:
+    """The source that a user means by a path or a name.
+
+    Raises:
+        SourceError: there is no such thing.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        return source
+    path = os.fspath(source)
+    if path.startswith(TORCHVISION):
+        from imgnorm.datasets import TorchvisionSource
+
+        return TorchvisionSource(
+            path.removeprefix(TORCHVISION), os.fspath(root), split, download=download
+        )
+    if not path or "\0" in path or not os.path.lexists(path):
+        raise SourceError(
+            f"{shown(path)!s}: no such folder; name a folder of images, a list (with --list) or "
+            f"{TORCHVISION}NAME"
+        )
+    if listed:
+        return ListSource(path)
+    if not os.path.isdir(path):
+        raise SourceError(
+            f"{shown(path)}: is not a folder; if it lists one path a line, add --list"
+        )
+    return FolderSource(path)
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _positive(what: str, value: float) -> int:
+    if value <= 0:
+        raise ValueError(f"{what} is {value}; it must be positive")
+    return value  # type: ignore[return-value]
+
+
+def _steps(
+    resize: int | tuple[int, int] | None, center_crop: int | tuple[int, int] | None
+) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    if resize is not None:
+        steps.append(Resize(_size("resize", resize)))
+    if center_crop is not None:
+        steps.append(CenterCrop(_size("center_crop", center_crop)))
+    return tuple(steps)
+
+
+def _size(what: str, size: int | tuple[int, int]) -> int | tuple[int, int]:
+    edges = (size,) if isinstance(size, int) else tuple(size)
+    if len(edges) not in (1, 2) or any(edge < 1 for edge in edges):
+        raise ValueError(f"{what} is {size!r}; expected a positive edge, or (height, width)")
+    return edges[0] if len(edges) == 1 else (edges[0], edges[1])
+
+
+def _nothing_found(source: Source, listing: Listing) -> str:
+    passed_over = ", ".join(f"{count:,} {rule}" for rule, count in listing.ignored.items())
+    return (
+        f"{shown(source.ref)}: no images in it"
+        + (f" (passed over: {passed_over})" if passed_over else "")
+        + f"; looked for {' '.join(IMG_EXTENSIONS)}; for other names, write them to a file and use --list"
+    )
+
+
+def _limited(names: Sequence[str], limit: int | None) -> tuple[Sequence[str], int]:
+    """At most `limit` names, evenly spread so that every class folder is met, and how many are left."""
+    if limit is None or limit >= len(names):
+        return names, 0
+    _positive("limit", limit)
+    chosen = [names[i * len(names) // limit] for i in range(limit)]
+    return chosen, len(names) - limit
+
+
+def _by_class(source: Source, names: Sequence[str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(source.class_of(name) or _NO_CLASS, []).append(name)
+    if set(groups) <= {_NO_CLASS}:
+        raise SourceError(
+            f"{shown(source.ref)}: has no class folders; measure it without --per-class"
+        )
+    return groups
+
+
+def _finished(
+    source: Source,
+    listing: Listing,
+    names: Sequence[str],
+    beyond: int,
+    tallies: Mapping[str, Tally],
+    settings: ImageSettings,
+    limit: int | None,
+    per_class: bool,
+) -> Stats:
+    whole = sum(tallies.values(), Tally())
+    mode = _common_mode(whole, settings)
+    too_deep = () if mode == "I;16" else whole.names_16bit
+    skipped = [*listing.skipped, *whole.skipped, *map(_too_deep, too_deep)]
+    if mode is None:
+        raise SourceError(_all_skipped(source, skipped))
+    left_out = {s.name for s in skipped}
+    kept = [name for name in names if name not in left_out]
+    counted = _in_mode(whole, mode)
+    ignored = dict(listing.ignored)
+    if beyond:
+        ignored["limit"] = beyond
+    options: dict[str, str | int] = dict(getattr(source, "options", {}))
+    if beyond and limit:
+        options["limit"] = limit
+    measurement = Measurement(
+        images=counted.images,
+        histogram=counted.histogram,
+        sums=counted.sums,
+        modes=counted.modes,
+        formats=counted.formats,
+        decoders={f: d for f, d in whole.decoders.items() if f in counted.formats},
+        source=Provenance(
+            source.kind, shown(source.ref), names_digest(map(name_bytes, kept)), options
+        ),
+        classes=_classes(source, kept, tallies if per_class else {}, mode),
+        skipped=tuple(
+            replace(s, name=shown(s.name))
+            for s in sorted(skipped, key=lambda s: name_bytes(s.name))
+        ),
+        ignored=ignored,
+    )
+    return Stats.of(measurement, mode, settings.preprocess)
+
+
+def _common_mode(whole: Tally, settings: ImageSettings) -> Mode | None:
+    """The mode of the whole; None if nothing was counted."""
+    met = set(whole.counted)
+    if settings.mode != "auto":
+        return settings.mode if met else None
+    if met == {"I;16"}:
+        return "I;16"
+    met -= {"I;16"}
+    if not met:
+        return None
+    return "L" if met == {"L"} else "RGB"
+
+
+def _in_mode(tally: Tally, mode: Mode) -> Counted:
+    """All that was counted in the mode of the whole, gray shown as `convert` shows it."""
+    counted = tally.counted.get(mode, Counted.zero(mode))
+    if mode == "RGB" and "L" in tally.counted:
+        counted += tally.counted["L"].replicated(len(CHANNELS[mode]))
+    return counted
+
+
+def _too_deep(name: str) -> Skipped:
+    return Unreadable(
+        Reason.UNSUPPORTED_MODE,
+        "16-bit grayscale among 8-bit images; measure it apart, with --mode 'I;16'",
+    ).skipped(name)
+
+
+def _all_skipped(source: Source, skipped: Sequence[Skipped]) -> str:
+    examples = "".join(f"\n  {shown(s.name)}: {s.reason} ({s.detail})" for s in skipped[:5])
+    more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
+    return (
+        f"{shown(source.ref)}: not one of {len(skipped):,} images could be counted; "
+        f"mend the files or the options:{examples}{more}"
+    )
+
+
+def _classes(
+    source: Source, kept: Sequence[str], tallies: Mapping[str, Tally], mode: Mode
+) -> dict[str, ClassStats]:
+    images: dict[str, int] = {}
+    for name in kept:
+        group = source.class_of(name)
+        if group is not None:
+            images[group] = images.get(group, 0) + 1
+    return {
+        shown(group): ClassStats(
+            count, _in_mode(tallies[group], mode).histogram.moments() if tallies else None
+        )
+        for group, count in sorted(images.items())
+    }

@@ -1,0 +1,422 @@
+"""Source -> Tally, with worker processes: every core busy, and no image able to end the run.
+
+Each worker is driven by one thread of this process, which waits for its answers; the thread that
+called `scan` only adds tallies up. A worker that dies or hangs costs the image that it was at (its
+pulse tells which): that image is tried once more, alone, and then listed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+from imgnorm.errors import ImgnormError
+from imgnorm.image import ImageSettings
+from imgnorm.memory import available_memory
+from imgnorm.reasons import Reason, Skipped
+from imgnorm.sources import EncodedSource
+from imgnorm.tally import Tally
+from imgnorm.worker import Bug, Done, Job, NeedsMemory, Pulse, Ready, Setup, receive, send
+
+_MAX_NAMES = 256  # of one job
+_POLL_S = 0.1
+_MAX_FAILED_STARTS = 5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one image may cost before it is skipped."""
+
+    max_pixels: int = 178_956_970  # Pillow's own limit
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a scan has come."""
+
+    done: int  # images counted or skipped
+    total: int
+    bytes_read: int
+
+
+def scan(
+    source: EncodedSource,
+    groups: Mapping[str, Sequence[str]],
+    settings: ImageSettings,
+    limits: Limits,
+    *,
+    workers: int,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> dict[str, Tally]:
+    """The tally of each group of names. Depends on the images only, not on how the work was shared.
+
+    Raises:
+        ImgnormError: worker processes cannot be started.
+    """
+    total = sum(map(len, groups.values()))
+    tallies = {group: Tally() for group in groups}
+    done = bytes_read = 0
+    with _crew(source, groups, settings, limits, workers) as outcomes:
+        while done < total:
+            try:
+                outcome = outcomes.get(timeout=_POLL_S)
+            except Empty:
+                on_progress(Progress(done, total, bytes_read))
+                continue
+            if isinstance(outcome, BaseException):
+                raise outcome
+            group, tally, images = outcome
+            tallies[group] += tally
+            done += images
+            bytes_read += tally.bytes_read
+            on_progress(Progress(done, total, bytes_read))
+    return tallies
+
+
+@contextmanager
+def _crew(
+    source: EncodedSource,
+    groups: Mapping[str, Sequence[str]],
+    settings: ImageSettings,
+    limits: Limits,
+    workers: int,
+) -> Iterator[SimpleQueue[Any]]:
+    """Workers at work; leaving the context ends them, finished or not."""
+    total = sum(map(len, groups.values()))
+    board = _Board(groups, workers)
+    setup = Setup(source, settings, limits.max_pixels)
+    drivers = [_Driver(board, setup, limits.timeout_s) for _ in range(min(workers, max(1, total)))]
+    try:
+        for driver in drivers:
+            driver.start()
+        watch = threading.Thread(target=_watch, args=(board, drivers), daemon=True)
+        watch.start()
+        yield board.outcomes
+    finally:
+        board.close()
+        for driver in drivers:
+            driver.stop()
+        for driver in drivers:
+            driver.join()
+
+
+def _watch(board: _Board, drivers: Sequence[_Driver]) -> None:
+    """Ends workers that stay at one image for too long."""
+    while not board.closed.wait(_POLL_S):
+        for driver in drivers:
+            driver.check_time()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Names of one group, to be counted by one worker."""
+
+    group: str
+    names: Sequence[str]
+    alone: bool = False  # a worker died or hung at this name before
+
+
+class _Board:
+    """What is left to do, and what came of it; shared by all drivers."""
+
+    def __init__(self, groups: Mapping[str, Sequence[str]], workers: int) -> None:
+        self.outcomes: SimpleQueue[Any] = SimpleQueue()  # (group, Tally, images) or an exception
+        self.closed = threading.Event()
+        self.memory = _MemoryBudget(available_memory())
+        self._again: deque[_Work] = deque()
+        self._left = sum(map(len, groups.values()))  # names without an outcome
+        self._undealt = self._left
+        self._deal = self._dealt(groups, workers)
+        self._changed = threading.Condition()
+
+    def take(self) -> _Work | None:
+        """The next piece of work; waits while others may still give some back. None: all is done."""
+        with self._changed:
+            while not self.closed.is_set() and self._left:
+                if self._again:
+                    return self._again.popleft()
+                work = next(self._deal, None)
+                if work is not None:
+                    return work
+                self._changed.wait()
+        return None
+
+    def give_back(self, *works: _Work) -> None:
+        with self._changed:
+            self._again.extend(work for work in works if work.names)
+            self._changed.notify_all()
+
+    def report(self, group: str, tally: Tally, images: int) -> None:
+        with self._changed:
+            self._left -= images
+            self._changed.notify_all()
+        self.outcomes.put((group, tally, images))
+
+    def fail(self, error: BaseException) -> None:
+        self.outcomes.put(error)
+        self.close()
+
+    def close(self) -> None:
+        self.closed.set()
+        self.memory.close()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _dealt(self, groups: Mapping[str, Sequence[str]], workers: int) -> Iterator[_Work]:
+        """Pieces that shrink towards the end, so that the workers finish together."""
+        for group, names in groups.items():
+            start = 0
+            while start < len(names):
+                size = min(_MAX_NAMES, max(1, self._undealt // (workers * 8)), len(names) - start)
+                self._undealt -= size
+                yield _Work(group, names[start : start + size])
+                start += size
+
+
+class _Driver(threading.Thread):
+    """Keeps one worker process busy, and replaces it when it dies."""
+
+    def __init__(self, board: _Board, setup: Setup, timeout_s: float) -> None:
+        super().__init__(daemon=True)
+        self._board = board
+        self._setup = setup
+        self._timeout_s = timeout_s
+        self._worker: _Worker | None = None
+        self._lock = threading.Lock()
+        self._failed_starts = 0
+
+    def run(self) -> None:
+        try:
+            while (work := self._board.take()) is not None:
+                self._do(work)
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that called scan
+            self._board.fail(error)
+
+    def stop(self) -> None:
+        with self._lock:
+            if self._worker:
+                self._worker.kill()
+
+    def check_time(self) -> None:
+        worker = self._worker
+        if worker:
+            worker.check_time(self._timeout_s)
+
+    def _do(self, work: _Work) -> None:
+        worker = self._hired()
+        if worker is None:
+            self._board.give_back(work)
+            return
+        try:
+            answer = worker.do(work.names)
+        except EOFError:
+            self._after_death(work, worker)
+            return
+        if isinstance(answer, Bug):
+            raise RuntimeError(f"a worker process failed:\n{answer.traceback}")
+        if answer.done < len(work.names):
+            self._board.give_back(_Work(work.group, work.names[answer.done :]))
+        self._board.report(work.group, answer.tally, answer.done)
+
+    def _hired(self) -> _Worker | None:
+        """The worker; None when it died before it was ready, or all is over."""
+        if self._worker is None:
+            with self._lock:
+                if self._board.closed.is_set():
+                    return None
+                self._worker = _Worker(self._setup, self._board.memory)
+            try:
+                self._worker.wait_until_ready()
+                self._failed_starts = 0
+            except EOFError:
+                words, code = self._dismissed()
+                self._failed_starts += 1
+                if self._board.closed.is_set():
+                    return None
+                if code >= 0 or self._failed_starts == _MAX_FAILED_STARTS:  # a signal may be chance
+                    raise ImgnormError(
+                        f"a worker process could not start ({words or _how_it_ended(code)})"
+                    ) from None
+        return self._worker
+
+    def _after_death(self, work: _Work, worker: _Worker) -> None:
+        index, timed_out = worker.index(), worker.timed_out
+        _, code = self._dismissed()
+        if self._board.closed.is_set():
+            return
+        name = work.names[index]
+        if not work.alone:
+            self._board.give_back(
+                _Work(work.group, work.names[:index]),
+                _Work(work.group, [name], alone=True),
+                _Work(work.group, work.names[index + 1 :]),
+            )
+            return
+        if timed_out:
+            fault = Skipped(name, Reason.TIMEOUT, f"took longer than {self._timeout_s:g} s, twice")
+        else:
+            fault = Skipped(
+                name,
+                Reason.WORKER_DIED,
+                f"the process that decoded it ended, twice: {_how_it_ended(code)}",
+            )
+        self._board.report(work.group, Tally(skipped=(fault,)), 1)
+
+    def _dismissed(self) -> tuple[str, int]:
+        """The dead worker's last words and its exit code."""
+        with self._lock:
+            worker, self._worker = self._worker, None
+        assert worker is not None
+        return worker.bury()
+
+
+def _how_it_ended(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+class _Worker:
+    """One process, seen from here."""
+
+    def __init__(self, setup: Setup, memory: _MemoryBudget) -> None:
+        self.timed_out = False
+        self._memory = memory
+        self._jobs = 0
+        self._busy = False
+        self._moved = ((0, 0), monotonic())  # the last pulse seen, and since when
+        with ExitStack() as stack:
+            if sys.platform == "win32":
+                handle: int | str = f"imgnorm-{os.getpid()}-{id(self)}"
+                inherited: tuple[int, ...] = ()
+            else:
+                page = stack.enter_context(tempfile.TemporaryFile())
+                page.truncate(1 << 16)
+                handle = page.fileno()
+                inherited = (page.fileno(),)
+            self._pulse = Pulse(handle)
+            program = (
+                f"import sys; sys.path[:] = {sys.path!r}\n"
+                f"from imgnorm.worker import serve; serve({handle!r})"
+            )
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=inherited,
+                env={**os.environ, **_ONE_THREAD},
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._to, self._from = self._process.stdin, self._process.stdout
+        self._errors = self._process.stderr
+        self._setup = setup
+
+    def wait_until_ready(self) -> None:
+        """
+        Raises:
+            EOFError: the worker died.
+        """
+        self._send(self._setup)
+        answer = receive(self._from)
+        assert isinstance(answer, Ready)
+
+    def do(self, names: Sequence[str]) -> Done | Bug:
+        """
+        Raises:
+            EOFError: the worker died, at the name of `index()`.
+        """
+        self._jobs += 1
+        self._send(Job(self._jobs, names))
+        reserved = 0
+        try:
+            while True:
+                self._moved = (self._pulse.last(), monotonic())
+                self._busy = True
+                answer = receive(self._from)
+                self._busy = False
+                if not isinstance(answer, NeedsMemory):
+                    assert isinstance(answer, (Done, Bug))
+                    return answer
+                self._memory.release(reserved)
+                reserved = answer.bytes if self._memory.acquire(answer.bytes) else 0
+                self._send(reserved > 0)
+        finally:
+            self._busy = False
+            self._memory.release(reserved)
+
+    def index(self) -> int:
+        """The index, in the last job, of the name that the worker was at."""
+        job, index = self._pulse.last()
+        return index if job == self._jobs else 0
+
+    def check_time(self, timeout_s: float) -> None:
+        pulse, since = self._moved
+        now = self._pulse.last()
+        if not self._busy or now != pulse:
+            self._moved = (now, monotonic())
+        elif monotonic() - since > timeout_s:
+            self.timed_out = True
+            self.kill()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def bury(self) -> tuple[str, int]:
+        code = self._process.wait()
+        words = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        for stream in (self._from, self._errors):
+            stream.close()
+        with suppress(OSError):  # what it had not read yet
+            self._to.close()
+        return (words[-1] if words else "", code)
+
+    def _send(self, message: object) -> None:
+        try:
+            send(self._to, message)
+        except OSError as error:  # a dead worker's input is closed
+            raise EOFError from error
+
+
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""A worker is one of many: NumPy's thread pools would only cost memory."""
+
+
+class _MemoryBudget:
+    """What all workers together may take for large images."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._taken = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def acquire(self, size: int) -> bool:
+        """Waits until `size` bytes are free; False if there will never be so many."""
+        with self._changed:
+            if size > self._total:
+                return False
+            self._changed.wait_for(lambda: self._closed or self._taken + size <= self._total)
+            self._taken += size
+            return True
+
+    def release(self, size: int) -> None:
+        with self._changed:
+            self._taken -= size
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -1,0 +1,188 @@
+"""The process that counts: takes pieces of work from its standard input, answers with tallies.
+
+It is started as a plain Python, not through multiprocessing, so that the user's own program is
+neither forked nor imported again. Messages are pickles with their length in front.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import queue
+import signal
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from imgnorm.image import ImageSettings
+from imgnorm.reasons import Reason, Unreadable
+from imgnorm.tally import Tally
+
+_LENGTH = struct.Struct("<Q")
+_PULSE = struct.Struct("<q")
+
+FREE_BYTES = 64 << 20
+"""Images that take less memory than this are decoded without asking."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The first message to a worker."""
+
+    source: Any  # an EncodedSource
+    settings: ImageSettings
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of work."""
+
+    number: int
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker has imported what it needs."""
+
+
+@dataclass(frozen=True)
+class NeedsMemory:
+    """The worker waits for a bool: may it take this much?"""
+
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """The tally of the first `done` names of a job."""
+
+    tally: Tally
+    done: int
+
+
+@dataclass(frozen=True)
+class Bug:
+    """Something broke that is not the image's fault."""
+
+    traceback: str
+
+
+class Pulse:
+    """Where a worker is, in memory that it shares with its parent: survives any way to die."""
+
+    def __init__(self, handle: int | str) -> None:
+        """
+        Args:
+            handle: a file descriptor of one page; on Windows, the name of a shared mapping.
+        """
+        if isinstance(handle, int):
+            self._memory = mmap.mmap(handle, mmap.PAGESIZE)
+        else:
+            self._memory = mmap.mmap(-1, mmap.PAGESIZE, tagname=handle)  # type: ignore[call-arg]
+
+    def beat(self, job: int, index: int) -> None:
+        _PULSE.pack_into(self._memory, 0, job << 20 | index)
+
+    def last(self) -> tuple[int, int]:
+        """The number of the job, and the index of the name that is being read."""
+        (value,) = _PULSE.unpack_from(self._memory, 0)
+        return value >> 20, value & (1 << 20) - 1
+
+    def close(self) -> None:
+        self._memory.close()
+
+
+def send(stream: IO[bytes], message: object) -> None:
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    stream.write(_LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> Any:
+    """
+    Raises:
+        EOFError: the other side is gone.
+    """
+    header = stream.read(_LENGTH.size)
+    if len(header) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(header)
+    data = stream.read(length)
+    if len(data) < length:
+        raise EOFError
+    return pickle.loads(data)
+
+
+def serve(pulse_handle: int | str) -> None:
+    """Work until the parent closes our standard input, or is gone."""
+    try:
+        _serve(pulse_handle)
+    except BaseException:  # noqa: BLE001 - the outermost edge of this process
+        traceback.print_exc()
+    os._exit(1)  # an ordinary exit would wait for the thread that reads standard input
+
+
+def _serve(pulse_handle: int | str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent decides
+    answers = os.fdopen(os.dup(1), "wb")
+    pulse = Pulse(pulse_handle)
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin.buffer, messages), daemon=True).start()
+    setup: Setup = messages.get()
+
+    from imgnorm.count import count  # NumPy and Pillow, while the parent still lists names
+
+    send(answers, Ready())
+    _silence()
+
+    def reserve(size: int) -> None:
+        if size <= FREE_BYTES:
+            return
+        send(answers, NeedsMemory(size))
+        if not messages.get():
+            raise Unreadable(
+                Reason.OUT_OF_MEMORY,
+                f"decoding takes about {size >> 20:,} MiB, more than this machine has to spare",
+            )
+
+    while True:
+        job: Job = messages.get()
+        number = job.number
+        try:
+            tally, done = count(
+                setup.source,
+                job.names,
+                setup.settings,
+                max_pixels=setup.max_pixels,
+                starting=lambda index, number=number: pulse.beat(number, index),  # type: ignore[misc]
+                reserve=reserve,
+            )
+            send(answers, Done(tally, done))
+        except OSError:  # nobody listens any more
+            return
+        except Exception:  # noqa: BLE001 - raised again in the parent
+            send(answers, Bug(traceback.format_exc()))
+
+
+def _listen(stream: IO[bytes], messages: queue.SimpleQueue[Any]) -> None:
+    """Ends this process as soon as its parent ends, in the middle of an image if need be."""
+    try:
+        while True:
+            messages.put(receive(stream))
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def _silence() -> None:
+    """C libraries write warnings about broken images straight to the terminal."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
