@@ -1,0 +1,60 @@
+"""Exact per-channel statistics of image datasets, and the transforms that use them.
+
+Example:
+    stats = imgnorm.measure("data/train")
+    imgnorm.write_stats("stats.yaml", stats)
+    transform = imgnorm.to_transform(imgnorm.read_stats("stats.yaml"))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from imgnorm.errors import ImgnormError as ImgnormError
+    from imgnorm.measure import SkippedImagesWarning as SkippedImagesWarning
+    from imgnorm.measure import measure as measure
+    from imgnorm.stats import Stats as Stats
+    from imgnorm.statsfile import read_stats as read_stats
+    from imgnorm.statsfile import write_stats as write_stats
+    from imgnorm.transforms import to_inverse as to_inverse
+    from imgnorm.transforms import to_transform as to_transform
+
+_HOMES = {
+    "ImgnormError": "errors",
+    "SkippedImagesWarning": "measure",
+    "Stats": "stats",
+    "measure": "measure",
+    "read_stats": "statsfile",
+    "to_inverse": "transforms",
+    "to_transform": "transforms",
+    "write_stats": "statsfile",
+}
+
+__all__ = [
+    "ImgnormError",
+    "SkippedImagesWarning",
+    "Stats",
+    "__version__",
+    "measure",
+    "read_stats",
+    "to_inverse",
+    "to_transform",
+    "write_stats",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562): `import imgnorm` itself costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'imgnorm' has no attribute {name!r}")
+    value = getattr(import_module(f"imgnorm.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

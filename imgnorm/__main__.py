@@ -1,0 +1,89 @@
+"""The command `imgnorm`: signals and exit codes around the commands of cli.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+
+
+class _Stopped(BaseException):
+    """A signal asked us to end; not an Exception, so that nothing swallows it on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+_stopping = False
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    global _stopping
+    if _stopping:  # asked twice: leave now
+        os._exit(128 + number)
+    _stopping = True
+    raise _Stopped(number)
+
+
+def main() -> None:
+    """Run the command line; the exit codes are those of `imgnorm --help`."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _stop)
+    try:
+        try:
+            from imgnorm.cli import run
+
+            code = run(sys.argv[1:])
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:  # `| head`: the reader has seen enough
+            _drop_output()
+            code = 141
+        except OSError as error:
+            if sys.stdout is None or not _output_failed():
+                raise
+            _drop_output()
+            _complain(f"standard output: cannot be written ({error.strerror}); send it elsewhere")
+            code = 2
+    except _Stopped as stopped:
+        _drop_output()
+        code = 128 + stopped.number
+    except Exception:  # noqa: BLE001 - the outermost edge: a bug still gets its exit code
+        import traceback
+
+        _complain(
+            f"{traceback.format_exc()}this is a bug in imgnorm, not in your data: please report it"
+        )
+        _drop_output()
+        code = 70
+    sys.exit(code)
+
+
+def _output_failed() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
+def _drop_output() -> None:
+    """What is still buffered for standard output goes nowhere, or Python would complain at exit."""
+    if sys.stdout is not None:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(text: str) -> None:
+    if sys.stderr is not None:
+        with suppress(OSError):
+            sys.stderr.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""torchvision datasets as a source: their pixels where they hold them, their PIL images where not."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imgnorm.count import count_arrays
+from imgnorm.errors import SourceError
+from imgnorm.image import ImageSettings, Mode
+from imgnorm.reasons import Reason, Unreadable
+from imgnorm.sources import Listing
+from imgnorm.tally import Tally
+from imgnorm.torchvision_pair import torchvision_module
+
+
+class TorchvisionSource:
+    """The images of `torchvision.datasets.<name>`, by their index.
+
+    Args:
+        root: the folder that the dataset's own `root` argument names.
+        split: "train" or "test" for datasets with a `train` argument, else a value of their `split`;
+            for EMNIST, "letters/train" and the like.
+        download: let torchvision download it.
+    """
+
+    kind = "torchvision"
+
+    def __init__(
+        self, name: str, root: str, split: str = "train", *, download: bool = False
+    ) -> None:
+        self.ref = name
+        self.root = root
+        self.split = split
+        self.download = download
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker opens the dataset itself: pixels never cross a process boundary.
+        return type(self), (self.ref, self.root, self.split)
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {"split": self.split} if self._accepted & {"split", "image_set", "train"} else {}
+
+    def listing(self) -> Listing:
+        """Index numbers, with zeros in front, so that their order as text is their order.
+
+        Raises:
+            SourceError: there is no such dataset, or not below `root`.
+            MissingDependency: torchvision cannot be imported.
+        """
+        size = len(self._dataset)
+        if not size:
+            return Listing([])
+        self._first_image()
+        digits = len(str(size - 1))
+        return Listing([f"{index:0{digits}d}" for index in range(size)])
+
+    def class_of(self, name: str) -> str | None:
+        label = self._labels[int(name)] if self._labels is not None else None
+        return self._class_names[label] if label is not None and self._class_names else None
+
+    def read(self, name: str) -> Image.Image:
+        """
+        Raises:
+            Unreadable: the dataset itself cannot make an image of it.
+        """
+        try:
+            image = _image_of(self._dataset[int(name)])
+        except OSError as error:
+            raise Unreadable(Reason.CORRUPT, " ".join(str(error).split())[:200]) from error
+        assert image is not None
+        return image
+
+    def holds_pixels(self, settings: ImageSettings) -> bool:
+        """Whether `count` gives what `settings` ask for."""
+        if self._pixels is None or settings.preprocess:
+            return False
+        return settings.mode in ("auto", self._mode) or (settings.mode, self._mode) == ("RGB", "L")
+
+    def count(self, names: Sequence[str]) -> Tally:
+        assert self._pixels is not None
+        indices = np.array([int(name) for name in names])
+        whole = len(names) == len(self._pixels)
+        return count_arrays(self._pixels if whole else self._pixels[indices], self._mode)
+
+    @cached_property
+    def _dataset(self) -> Any:
+        kind = _dataset_class(self.ref)
+        accepted = self._accepted
+        arguments: dict[str, Any] = {}
+        if "root" in accepted:
+            arguments["root"] = self.root
+        if self.ref == "EMNIST":
+            arguments["split"], _, part = self.split.partition("/")
+            arguments["train"] = _is_train(self.ref, part or "train")
+        elif "split" in accepted:
+            arguments["split"] = self.split
+        elif "image_set" in accepted:
+            arguments["image_set"] = self.split
+        elif "train" in accepted:
+            arguments["train"] = _is_train(self.ref, self.split)
+        if "download" in accepted:
+            arguments["download"] = self.download
+        try:
+            return kind(**arguments)
+        except (RuntimeError, OSError, ValueError, ImportError, TypeError) as error:
+            raise SourceError(
+                f"torchvision:{self.ref}: cannot be opened below --root {self.root} with --split "
+                f"{self.split} ({' '.join(str(error).split())}); check both, or add --download"
+            ) from error
+
+    @cached_property
+    def _accepted(self) -> set[str]:
+        """The names of the constructor's arguments, those passed on to its parents included."""
+        names: set[str] = set()
+        for kind in _dataset_class(self.ref).__mro__:
+            parameters = inspect.signature(kind).parameters
+            names |= set(parameters)
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+                break
+        return names
+
+    @cached_property
+    def _labels(self) -> list[int] | None:
+        for attribute in ("targets", "labels"):
+            labels = getattr(self._dataset, attribute, None)
+            if labels is not None and len(labels) == len(self._dataset):
+                return [int(label) for label in labels]
+        return None
+
+    @cached_property
+    def _class_names(self) -> list[str] | None:
+        classes = getattr(self._dataset, "classes", None)
+        return [str(name) for name in classes] if classes else None
+
+    @cached_property
+    def _mode(self) -> Mode:
+        assert self._pixels is not None
+        return "L" if self._pixels.shape[3] == 1 else "RGB"
+
+    @cached_property
+    def _pixels(self) -> npt.NDArray[np.uint8] | None:
+        """The dataset's own array as (N, H, W, C), if its images are slices of one."""
+        data = getattr(self._dataset, "data", None)
+        if data is None or not hasattr(data, "__array__"):
+            return None
+        array = np.asarray(data)
+        if array.dtype != np.uint8 or len(array) != len(self._dataset):
+            return None
+        for candidate in _layouts(array):
+            if all(self._shows(candidate, i) for i in {0, len(array) // 2, len(array) - 1}):
+                return candidate
+        return None
+
+    def _shows(self, pixels: npt.NDArray[np.uint8], index: int) -> bool:
+        """Whether the dataset's image `index` is that slice of the array, pixel for pixel."""
+        image = np.asarray(_image_of(self._dataset[index]))
+        return bool(np.array_equal(image.reshape(*image.shape[:2], -1), pixels[index]))
+
+    def _first_image(self) -> Image.Image:
+        try:
+            image = _image_of(self._dataset[0])
+        except OSError:  # the scan will name it
+            return Image.new("L", (1, 1))
+        if image is None:
+            raise SourceError(
+                f"torchvision:{self.ref}: its items are no images; choose an image dataset"
+            )
+        return image
+
+
+def _layouts(array: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+    if array.ndim == 3:
+        return [array[..., np.newaxis]]
+    if array.ndim != 4:
+        return []
+    return [a for a in (array, array.transpose(0, 2, 3, 1)) if a.shape[3] == 3]
+
+
+def _image_of(item: object) -> Image.Image | None:
+    """The image of a dataset's item: the item itself, or the first of a tuple."""
+    first = item[0] if isinstance(item, (tuple, list)) and item else item
+    return first if isinstance(first, Image.Image) else None
+
+
+def _is_train(name: str, split: str) -> bool:
+    if split not in ("train", "test"):
+        raise SourceError(f"torchvision:{name}: has no split {split!r}; choose train or test")
+    return split == "train"
+
+
+def _dataset_class(name: str) -> type[Any]:
+    module = torchvision_module("datasets")
+    if name not in module.__all__ or not isinstance(getattr(module, name), type):
+        near = difflib.get_close_matches(name, module.__all__, n=3, cutoff=0.5)
+        folded = {known.lower(): known for known in module.__all__}
+        near = [folded[name.lower()]] if name.lower() in folded else near
+        hint = f"did you mean {' or '.join(near)}" if near else "torchvision.datasets lists them"
+        raise SourceError(f"torchvision:{name}: torchvision has no such dataset; {hint}?")
+    found: type[Any] = getattr(module, name)
+    return found
