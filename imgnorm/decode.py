@@ -86,7 +86,7 @@ def decode(
         with Image.open(BytesIO(data), formats=(format_,)) as picture:
             _check_size(picture.size, max_pixels)
             _CHECKS.get(format_, _no_check)(picture, data)
-            reserve(_memory_needed(picture, _target(picture, mode)))
+            reserve(_memory_needed(picture, format_, _target(picture, mode)))
             picture.load()
             if format_ == "PNG":
                 _check_png_rows(picture, data)
@@ -414,10 +414,10 @@ def _converted(picture: Image.Image, target: Mode) -> Image.Image:
     return picture.convert(target)
 
 
-def _memory_needed(picture: Image.Image, target: Mode) -> int:
+def _memory_needed(picture: Image.Image, format_: str, target: Mode) -> int:
     """A generous estimate, in bytes: Pillow keeps 1, 2 or 4 bytes a pixel, decoders their own copy."""
     per_pixel = _stored_bytes(picture.mode) + _stored_bytes(target) * (picture.mode != target)
-    if picture.format in _COMPRESSED:
+    if format_ in _COMPRESSED:
         per_pixel += 6  # the coefficients of a progressive JPEG: 3 x int16
     return picture.width * picture.height * per_pixel
 

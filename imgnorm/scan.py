@@ -314,7 +314,6 @@ class _Worker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 pass_fds=inherited,
-                env={**os.environ, **_ONE_THREAD},
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -387,10 +386,6 @@ class _Worker:
             send(self._to, message)
         except OSError as error:  # a dead worker's input is closed
             raise EOFError from error
-
-
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""A worker is one of many: NumPy's thread pools would only cost memory."""
 
 
 class _MemoryBudget:

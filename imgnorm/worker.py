@@ -25,6 +25,8 @@ from imgnorm.tally import Tally
 
 _LENGTH = struct.Struct("<Q")
 _PULSE = struct.Struct("<q")
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""A worker is one of many: NumPy's thread pools would only cost memory."""
 
 FREE_BYTES = 64 << 20
 """Images that take less memory than this are decoded without asking."""
@@ -137,6 +139,7 @@ def _serve(pulse_handle: int | str) -> None:
     threading.Thread(target=_listen, args=(sys.stdin.buffer, messages), daemon=True).start()
     setup: Setup = messages.get()
 
+    os.environ.update(_ONE_THREAD)
     from imgnorm.count import count  # NumPy and Pillow, while the parent still lists names
 
     send(answers, Ready())
