@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -53,38 +54,29 @@ def run(arguments: Sequence[str]) -> int:
         return 2
 
 
-class _Size(click.ParamType[Any]):
-    """A number, or HEIGHTxWIDTH."""
-
-    name = "SIZE"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | tuple[int, int]:
-        if not isinstance(value, str):
-            return value  # type: ignore[no-any-return]
-        edges = value.lower().split("x")
-        if len(edges) > 2 or not all(edge.isdecimal() and int(edge) for edge in edges):
-            self.fail(
-                f"{value!r} is not a size; give 256, or HEIGHTxWIDTH as in 224x320", param, ctx
-            )
-        return int(edges[0]) if len(edges) == 1 else (int(edges[0]), int(edges[1]))
+def _size(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> int | tuple[int, int] | None:
+    """256, or 224x320 for (height, width)."""
+    if value is None:
+        return None
+    edges = value.lower().split("x")
+    if len(edges) > 2 or not all(edge.isdecimal() and int(edge) for edge in edges):
+        raise click.BadParameter(
+            f"{value!r} is not a size; give 256, or HEIGHTxWIDTH as in 224x320", ctx, param
+        )
+    return int(edges[0]) if len(edges) == 1 else (int(edges[0]), int(edges[1]))
 
 
-class _Allowance(click.ParamType[Any]):
-    """How many images may be skipped: N, or P% of them; kept as a function of all."""
-
-    name = "N|P%"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        number = str(value).removesuffix("%")
-        try:
-            good = float(number) >= 0 if str(value).endswith("%") else int(number) >= 0
-        except ValueError:
-            good = False
-        if not good or number.lower() in ("inf", "nan"):
-            self.fail(f"{value!r} is neither a number of images nor a percentage", param, ctx)
-        return str(value)
+def _allowance(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """How many images may be skipped: N, or P% of them; it takes a scan to know which number that is."""
+    if value is not None and not re.fullmatch(r"\d+|\d+(\.\d+)?%", value, re.ASCII):
+        raise click.BadParameter(
+            f"{value!r} is neither a number of images nor a percentage; give 10, or 0.5%",
+            ctx,
+            param,
+        )
+    return value
 
 
 def _allowed(allowance: str, images: int) -> float:
@@ -134,12 +126,14 @@ def commands() -> None:
 )
 @click.option(
     "--resize",
-    type=_Size(),
+    callback=_size,
+    metavar="SIZE",
     help="Resize first, as torchvision.transforms.Resize does: the shorter edge, or HEIGHTxWIDTH.  [default: native sizes]",
 )
 @click.option(
     "--center-crop",
-    type=_Size(),
+    callback=_size,
+    metavar="SIZE",
     help="Then crop, as torchvision.transforms.CenterCrop does: a square's edge, or HEIGHTxWIDTH.  [default: no crop]",
 )
 @click.option(
@@ -155,7 +149,8 @@ def commands() -> None:
 @click.option("--per-class", is_flag=True, help="Mean and std of each class folder, too.")
 @click.option(
     "--max-skipped",
-    type=_Allowance(),
+    callback=_allowance,
+    metavar="N|P%",
     help="So many skipped images are fine (exit 0); with more, nothing is written (exit 1).  [default: any number, exit 3]",
 )
 @click.option(
