@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgnorm.count import count_arrays
+from imgnorm.decode import RAISED_BY_PILLOW
 from imgnorm.errors import SourceError
 from imgnorm.image import ImageSettings, Mode
 from imgnorm.reasons import Reason, Unreadable
@@ -64,8 +65,10 @@ class TorchvisionSource:
         return Listing([f"{index:0{digits}d}" for index in range(size)])
 
     def class_of(self, name: str) -> str | None:
-        label = self._labels[int(name)] if self._labels is not None else None
-        return self._class_names[label] if label is not None and self._class_names else None
+        if self._labels is None or self._class_names is None:
+            return None
+        label = self._labels[int(name)]
+        return self._class_names[label] if 0 <= label < len(self._class_names) else None
 
     def read(self, name: str) -> Image.Image:
         """
@@ -74,7 +77,7 @@ class TorchvisionSource:
         """
         try:
             image = _image_of(self._dataset[int(name)])
-        except OSError as error:
+        except RAISED_BY_PILLOW as error:
             raise Unreadable(Reason.CORRUPT, " ".join(str(error).split())[:200]) from error
         assert image is not None
         return image
@@ -130,10 +133,14 @@ class TorchvisionSource:
 
     @cached_property
     def _labels(self) -> list[int] | None:
+        """None where an image has no label, or one that is no number: boxes, masks, file names."""
         for attribute in ("targets", "labels"):
             labels = getattr(self._dataset, attribute, None)
             if labels is not None and len(labels) == len(self._dataset):
-                return [int(label) for label in labels]
+                try:
+                    return [int(label) for label in labels]
+                except (TypeError, ValueError, RuntimeError):
+                    return None
         return None
 
     @cached_property
@@ -168,7 +175,7 @@ class TorchvisionSource:
     def _first_image(self) -> Image.Image:
         try:
             image = _image_of(self._dataset[0])
-        except OSError:  # the scan will name it
+        except RAISED_BY_PILLOW:  # the scan will name it
             return Image.new("L", (1, 1))
         if image is None:
             raise SourceError(
@@ -203,7 +210,7 @@ def _dataset_class(name: str) -> type[Any]:
         near = difflib.get_close_matches(name, module.__all__, n=3, cutoff=0.5)
         folded = {known.lower(): known for known in module.__all__}
         near = [folded[name.lower()]] if name.lower() in folded else near
-        hint = f"did you mean {' or '.join(near)}" if near else "torchvision.datasets lists them"
-        raise SourceError(f"torchvision:{name}: torchvision has no such dataset; {hint}?")
+        hint = f"did you mean {' or '.join(near)}?" if near else "torchvision.datasets lists them"
+        raise SourceError(f"torchvision:{name}: torchvision has no such dataset; {hint}")
     found: type[Any] = getattr(module, name)
     return found

@@ -8,6 +8,7 @@ looked for. After it: modes that `convert` would map to wrong values without a w
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from PIL import Image, UnidentifiedImageError, features
 from imgnorm.image import Mode
 from imgnorm.reasons import Reason, Unreadable
 
-_RAISED_BY_PILLOW = (
+RAISED_BY_PILLOW = (
     OSError,
     SyntaxError,  # its PNG reader's word for a broken file
     ValueError,
@@ -94,8 +95,8 @@ def decode(
     except UnidentifiedImageError as error:  # its text holds a memory address
         raise Unreadable(Reason.CORRUPT, f"not a readable {format_} file") from error
     except Image.DecompressionBombError as error:
-        raise Unreadable(Reason.TOO_LARGE, _clause(error)) from error
-    except _RAISED_BY_PILLOW as error:
+        raise Unreadable(Reason.TOO_LARGE, _too_large(error, max_pixels)) from error
+    except RAISED_BY_PILLOW as error:
         raise _damaged(error) from error
 
 
@@ -108,7 +109,7 @@ def decoded_picture(
         _target(picture, mode)
         picture.load()
         return _decoded(picture, mode, picture.format or "PIL")
-    except _RAISED_BY_PILLOW as error:
+    except RAISED_BY_PILLOW as error:
         raise _damaged(error) from error
 
 
@@ -245,6 +246,12 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
+def _too_large(error: Image.DecompressionBombError, max_pixels: int) -> str:
+    """Pillow's words name twice the limit, and no option."""
+    pixels = re.search(r"\d+", str(error))
+    return f"{int(pixels[0]) if pixels else 0:,} pixels; the limit is {max_pixels:,} (--max-pixels)"
+
+
 def _no_check(picture: Image.Image, data: bytes) -> None:
     pass
 
@@ -335,10 +342,12 @@ def _png_chunks(data: bytes) -> list[tuple[bytes, memoryview, int]]:
 
 def _check_png_rows(picture: Image.Image, data: bytes) -> None:
     """Rows that are missing come out of Pillow as black: if the last one is, count the bytes."""
+    header = _png_header(data)
     last_row = picture.crop((0, picture.height - 1, picture.width, picture.height))
-    if last_row.tobytes().strip(b"\0"):
+    # The last bytes of an interlaced image are its odd rows, and the last row may be an even one.
+    if not header.interlaced and last_row.tobytes().strip(b"\0"):
         return
-    wanted = _png_header(data).raw_bytes()
+    wanted = header.raw_bytes()
     inflated = 0
     inflate = zlib.decompressobj()
     for kind, body, _ in _png_chunks(data):
@@ -348,14 +357,26 @@ def _check_png_rows(picture: Image.Image, data: bytes) -> None:
         while pending and inflated < wanted and not inflate.eof:
             inflated += len(inflate.decompress(pending, 1 << 20))
             pending = inflate.unconsumed_tail
-    inflated += len(inflate.flush())
+    if inflated < wanted:  # else flush() would inflate all that follows, without a limit
+        inflated += len(inflate.flush())
     if inflated < wanted:
         raise Unreadable(
             Reason.TRUNCATED, f"{inflated:,} of {wanted:,} bytes of pixels; the rest would be black"
         )
 
 
-_CHECKS: dict[str, Callable[[Image.Image, bytes], None]] = {"JPEG": _check_jpeg, "PNG": _check_png}
+def _check_jpeg2000(picture: Image.Image, data: bytes) -> None:
+    """Data cut off right after the header come out of OpenJPEG as one flat colour."""
+    start = data.find(b"\xff\x4f\xff\x51")  # SOC; no packet holds the two bytes of EOC
+    if data.find(b"\xff\xd9", start) < 0:
+        raise Unreadable(Reason.TRUNCATED, "the file ends before its last marker")
+
+
+_CHECKS: dict[str, Callable[[Image.Image, bytes], None]] = {
+    "JPEG": _check_jpeg,
+    "PNG": _check_png,
+    "JPEG2000": _check_jpeg2000,
+}
 
 
 # ── modes ──
@@ -409,8 +430,12 @@ def _check_finite(picture: Image.Image) -> None:
 
 
 def _converted(picture: Image.Image, target: Mode) -> Image.Image:
-    if picture.mode == target or target == "I;16":
-        return picture  # convert() would copy; I;16B keeps its byte order, NumPy reads both
+    if picture.mode == target:
+        return picture  # convert() would copy
+    if (
+        target == "I;16"
+    ):  # Pillow's convert() and resize() mix up the bytes of I;16B, NumPy does not
+        return Image.fromarray(np.asarray(picture).astype("<u2"))
     return picture.convert(target)
 
 

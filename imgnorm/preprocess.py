@@ -17,13 +17,13 @@ def preprocessed(picture: Image.Image, steps: tuple[Step, ...], max_pixels: int)
 
     Raises:
         Unreadable: a step would make more than `max_pixels` pixels, as Resize does with the shorter
-            edge of a very long image.
+            edge of a very long image, or CenterCrop where it pads.
     """
     for step in steps:
         if isinstance(step, Resize):
             picture = _resized(picture, step.size, max_pixels)
         else:
-            picture = _center_cropped(picture, step.size)
+            picture = _center_cropped(picture, step.size, max_pixels)
     return picture
 
 
@@ -35,22 +35,32 @@ def _resized(picture: Image.Image, size: int | tuple[int, int], max_pixels: int)
         new_width, new_height = (size, new_long) if width <= height else (new_long, size)
     else:
         new_height, new_width = size
-    if new_width * new_height > max_pixels:
-        raise Unreadable(
-            Reason.TOO_LARGE,
-            f"resizing {width}x{height} to {new_width}x{new_height} makes "
-            f"{new_width * new_height:,} pixels; the limit is {max_pixels:,}",
-        )
+    _check_size("resizing", picture, (new_width, new_height), max_pixels)
     if (new_width, new_height) == (width, height):
         return picture
     return picture.resize((new_width, new_height), Image.Resampling.BILINEAR)
 
 
-def _center_cropped(picture: Image.Image, size: int | tuple[int, int]) -> Image.Image:
+def _center_cropped(
+    picture: Image.Image, size: int | tuple[int, int], max_pixels: int
+) -> Image.Image:
     height, width = (size, size) if isinstance(size, int) else size
+    _check_size("cropping", picture, (width, height), max_pixels)
     left = _crop_start(picture.width, width)
     top = _crop_start(picture.height, height)
     return picture.crop((left, top, left + width, top + height))
+
+
+def _check_size(
+    doing: str, picture: Image.Image, new_size: tuple[int, int], max_pixels: int
+) -> None:
+    width, height = new_size
+    if width * height > max_pixels:
+        raise Unreadable(
+            Reason.TOO_LARGE,
+            f"{doing} {picture.width}x{picture.height} to {width}x{height} makes "
+            f"{width * height:,} pixels; the limit is {max_pixels:,}",
+        )
 
 
 def _crop_start(length: int, crop: int) -> int:

@@ -72,3 +72,10 @@ def name_bytes(name: str) -> bytes:
 def shown(name: str) -> str:
     """A name as text that can be printed and stored anywhere; undecodable bytes become \\xNN."""
     return name_bytes(name).decode("utf-8", "backslashreplace")
+
+
+def printable(text: str) -> str:
+    """The same on one line of a terminal, without commands to it: the rest becomes \\n, \\x1b, \\u2028."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -69,7 +69,11 @@ class _Walk:
             self._skip(folder + "/", unreadable(error))
             return
         for entry in found:
-            self._take(entry, f"{folder}/{entry.name}" if folder else entry.name)
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            try:
+                self._take(entry, name)
+            except OSError as error:  # some file systems tell an entry's type only when asked
+                self._skip(name, unreadable(error))
 
     def _visited_before(self, folder: str, identity: tuple[int, int]) -> bool:
         if identity == (0, 0):  # a file system without inodes
