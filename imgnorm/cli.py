@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import warnings
@@ -14,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 import imgnorm
-from imgnorm.errors import ImgnormError, TooManySkipped
+from imgnorm.errors import ImgnormError, OutputError, TooManySkipped
 
 if TYPE_CHECKING:
     from imgnorm.scan import Progress
@@ -36,9 +37,14 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    output = sys.stdout
     try:
         code = commands.main(list(arguments), prog_name="imgnorm", standalone_mode=False)
         return code if isinstance(code, int) else 0
+    except SystemExit:
+        if sys.stdout is output:
+            raise
+        raise BrokenPipeError from None  # click had wrapped the output, to exit with 1
     except click.exceptions.NoArgsIsHelpError as error:
         _note(error.format_message())
         return 2
@@ -210,9 +216,10 @@ def stats(
     from imgnorm.output import check_output
     from imgnorm.rejects import write_rejects
 
-    if output is not None and output == rejects:
+    written = [path for path in (output, rejects) if path is not None]
+    if len(set(map(os.path.realpath, written))) < len(written):
         raise click.UsageError("-o and --rejects name the same file; give each its own")
-    for path in filter(None, (output, rejects)):
+    for path in written:
         check_output(path, force=force)
     warnings.simplefilter("ignore", SkippedImagesWarning)
     started = monotonic()
@@ -220,7 +227,11 @@ def stats(
         measured = measure(source, on_progress=on_progress, **options)
     seconds = monotonic() - started
     if rejects is not None:
-        write_rejects(rejects, measured.skipped)
+        try:
+            write_rejects(rejects, measured.skipped)
+        except OutputError:  # the result is not lost with the list
+            _print_result(measured, as_json, verbose)
+            raise
     found = measured.images + len(measured.skipped)
     if max_skipped is not None and len(measured.skipped) > _allowed(max_skipped, found):
         raise TooManySkipped(_too_many(measured, max_skipped))
@@ -233,7 +244,7 @@ def stats(
         _print_result(measured, as_json, verbose)
     if not quiet:
         _note(f"time     {seconds:.1f} s, {measured.images / max(seconds, 1e-9):,.0f} images/s")
-        for path in filter(None, (output, rejects)):
+        for path in written:
             _note(f"wrote    {path}")
     return 3 if measured.skipped and max_skipped is None else 0
 
@@ -288,6 +299,8 @@ def emit(
 
     if check and output is None:
         raise click.UsageError("--check needs -o: the module to compare")
+    if output and os.path.realpath(output) == os.path.realpath(stats_file):
+        raise click.UsageError("-o names the stats file itself; give the module its own")
     if output is not None and not check:
         check_output(output, force=force)
     module = emit_for(

@@ -107,7 +107,7 @@ def emit(
             "",
             "# From normalized tensors back to [0, 1].",
             f"inverse_transform = {_module(api)}.Normalize(",
-            "    mean=[-mean / std for mean, std in zip(MEAN, STD)],",
+            "    mean=[-mean / std for mean, std in zip(MEAN, STD, strict=True)],",
             "    std=[1 / std for std in STD],",
             ")",
             "",
@@ -120,10 +120,13 @@ def emit_for(
 ) -> str:
     """`emit` with a header that tells, in the module's own folder, where the stats file is."""
     folder, module = os.path.split(os.path.abspath(module_path or "transforms.py"))
+    # A shell takes `..` of a linked folder for the parent of the folder it links to.
+    stats_folder, stats_name = os.path.split(os.path.abspath(stats_path))
+    stats_path = os.path.join(os.path.realpath(stats_folder), stats_name)
     try:
-        seen_from_there = os.path.relpath(stats_path, folder)
+        seen_from_there = os.path.relpath(stats_path, os.path.realpath(folder))
     except ValueError:  # another drive
-        seen_from_there = os.path.abspath(stats_path)
+        seen_from_there = stats_path
     seen_from_there = seen_from_there.replace(os.sep, "/")
     return emit(stats, api=api, eps=eps, stats_path=seen_from_there, module_path=module)
 
@@ -148,28 +151,47 @@ def _header(
     if measured:
         options = "".join(f", {key} {value}" for key, value in measured.source.options.items())
         pixels = measured.histogram.moments().count
-        lines.append(f"Measured: {measured.source.kind} {measured.source.ref!r}{options}:")
+        lines.append(_cut(f"Measured: {measured.source.kind} {measured.source.ref!r}{options}:"))
         lines.append(
             f"{measured.images:,} images, {pixels:,} pixels, mode {stats.mode}, "
             f"{len(measured.skipped):,} skipped."
         )
+        lines.append("Mean and std are pooled over all pixels, population, for values in [0, 1].")
     else:
-        lines.append("Constants that were written by hand, not measured.")
-    lines.append("Mean and std are pooled over all pixels, population, for values in [0, 1].")
+        lines.append("Constants that were written by hand, not measured, for values in [0, 1].")
     if stats.mode in ("RGBA", "I;16"):
         lines.append(f"The images must reach these transforms in PIL mode {stats.mode}.")
     options = f" --eps {eps!r}" if eps is not None else ""
     lines.append("Regenerate it in this folder:")
     lines.append(
-        f"  imgnorm emit {shlex.quote(stats_path)} -o {shlex.quote(module_path)} --api {api}{options} --force"
+        f"  imgnorm emit {_shell_word(stats_path)} -o {_shell_word(module_path)} --api {api}{options} --force"
     )
     return [f"# {_one_line(line)}" for line in lines]
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= 1000 else text[:997] + "..."
+
+
 def _one_line(text: str) -> str:
-    """Printable ASCII only: no character of a name can end the comment."""
-    escaped = text.encode("unicode_escape").decode("ascii")
-    return escaped if len(escaped) <= 1000 else escaped[:997] + "..."
+    """Printable characters only: none of a name can end the comment."""
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
+
+
+def _shell_word(path: str) -> str:
+    path = f"./{path}" if path.startswith("-") else path
+    if path.isprintable():
+        return shlex.quote(path)
+    return "$'" + "".join(_shell_character(character) for character in path) + "'"
+
+
+def _shell_character(character: str) -> str:
+    """As bash, zsh and POSIX 2024 read it in $'...'."""
+    if character.isprintable() and character not in "'\\":
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
 
 
 def _constant(name: str, values: tuple[float, ...]) -> list[str]:

@@ -11,7 +11,15 @@ from imgnorm.errors import SourceError
 from imgnorm.image import CHANNELS, CenterCrop, ImageSettings, Mode, Resize, Step
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress, scan
-from imgnorm.sources import ArraySource, EncodedSource, Listing, Source, name_bytes, shown
+from imgnorm.sources import (
+    ArraySource,
+    EncodedSource,
+    Listing,
+    Source,
+    name_bytes,
+    printable,
+    shown,
+)
 from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
@@ -213,10 +221,13 @@ def _finished(
     whole = sum(tallies.values(), Tally())
     mode = _common_mode(whole, settings)
     too_deep = () if mode == "I;16" else whole.names_16bit
-    skipped = [*listing.skipped, *whole.skipped, *map(_too_deep, too_deep)]
+    skipped = sorted(
+        (*listing.skipped, *whole.skipped, *map(_too_deep, too_deep)),
+        key=lambda s: name_bytes(s.name),
+    )
     if mode is None:
         raise SourceError(_all_skipped(source, skipped))
-    left_out = {s.name for s in skipped}
+    left_out = {*(s.name for s in whole.skipped), *too_deep}  # a name listed twice is counted once
     kept = [name for name in names if name not in left_out]
     counted = _in_mode(whole, mode)
     ignored = dict(listing.ignored)
@@ -236,10 +247,7 @@ def _finished(
             source.kind, shown(source.ref), names_digest(map(name_bytes, kept)), options
         ),
         classes=_classes(source, kept, tallies if per_class else {}, mode),
-        skipped=tuple(
-            replace(s, name=shown(s.name))
-            for s in sorted(skipped, key=lambda s: name_bytes(s.name))
-        ),
+        skipped=tuple(replace(s, name=shown(s.name)) for s in skipped),
         ignored=ignored,
     )
     return Stats.of(measurement, mode, settings.preprocess)
@@ -274,7 +282,9 @@ def _too_deep(name: str) -> Skipped:
 
 
 def _all_skipped(source: Source, skipped: Sequence[Skipped]) -> str:
-    examples = "".join(f"\n  {shown(s.name)}: {s.reason} ({s.detail})" for s in skipped[:5])
+    examples = "".join(
+        f"\n  {printable(shown(s.name))}: {s.reason} ({s.detail})" for s in skipped[:5]
+    )
     more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
     return (
         f"{shown(source.ref)}: not one of {len(skipped):,} images could be counted; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -35,12 +36,14 @@ def check_output(path: str, *, force: bool) -> None:
             )
     if not os.path.isdir(os.path.dirname(target)):
         raise OutputError(f"{path}: its folder does not exist; create it first")
+    temporary = _temporary(target)
     try:
-        handle, temporary = _temporary(target)
-        os.close(handle)
-        os.unlink(temporary)
+        os.close(_created(temporary))
     except OSError as error:
         raise _refused(path, error) from error
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
 
 
 def write_whole(path: str, data: bytes, check: Callable[[bytes], object] = len) -> None:
@@ -56,12 +59,9 @@ def write_whole(path: str, data: bytes, check: Callable[[bytes], object] = len) 
         OutputError: the file cannot be written; what was there before is untouched.
     """
     target = os.path.realpath(path)
+    temporary = _temporary(target)
     try:
-        handle, temporary = _temporary(target)
-    except OSError as error:
-        raise _refused(path, error) from error
-    try:
-        with open(handle, "w+b") as file:
+        with open(_created(temporary), "w+b") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -85,6 +85,8 @@ def read_whole(path: str) -> bytes | None:
         OutputError: there is something, but it cannot be read.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would wait for a writer
+            raise OutputError(f"{path}: is not a regular file; name one")
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
@@ -93,19 +95,31 @@ def read_whole(path: str) -> bytes | None:
         raise OutputError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from error
 
 
-def _temporary(target: str) -> tuple[int, str]:
-    """A new file beside the target; hidden, so that a scan of this folder passes over it."""
-    path = os.path.join(os.path.dirname(target), f".imgnorm-{secrets.token_hex(8)}.tmp")
+def _temporary(target: str) -> str:
+    """A name beside the target; hidden, so that a scan of this folder passes over it.
+
+    Known before the file exists: a signal that ends us right after its creation leaves none behind.
+    """
+    return os.path.join(os.path.dirname(target), f".imgnorm-{secrets.token_hex(8)}.tmp")
+
+
+def _created(temporary: str) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.open(path, flags, 0o666), path
+    return os.open(temporary, flags, 0o666)
 
 
 def _sync_folder(folder: str) -> None:
     if os.name == "nt":  # Windows has no handle of a folder to flush
         return
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder that takes files and shows none; the file itself is flushed
+        return
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that flush no folders
+            raise
     finally:
         os.close(handle)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from imgnorm.document import STATS_LIMITS, Document, parse, read_document, validated
 from imgnorm.errors import InvalidDocument, Problem
@@ -185,7 +185,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    plain = re.fullmatch(r"[A-Za-z_/][\w./, -]*", text, re.ASCII)
+    plain = re.fullmatch(r"(?![yYnN]$)[A-Za-z_/][\w./, -]*", text, re.ASCII)
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
 
@@ -206,10 +206,23 @@ class _Model(BaseModel):
 class _Size(_Model):
     size: int | Annotated[list[int], Field(min_length=2, max_length=2)]
 
+    @field_validator("size")
+    @classmethod
+    def _positive(cls, size: int | list[int]) -> int | list[int]:
+        if any(edge < 1 for edge in ([size] if isinstance(size, int) else size)):
+            raise ValueError(f"expected edges of at least 1; got {size}")
+        return size
+
 
 class _Step(_Model):
     Resize: _Size | None = None
     CenterCrop: _Size | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> _Step:
+        if (self.Resize is None) == (self.CenterCrop is None):
+            raise ValueError("expected one step: Resize or CenterCrop")
+        return self
 
 
 class _Image(_Model):
@@ -279,13 +292,13 @@ class _Measured(_Constants):
     max: _Counts
     quantiles: dict[str, list[int]]
     conventions: dict[str, _Convention]
-    modes: dict[str, int]
-    formats: dict[str, int]
+    modes: dict[str, _Natural]
+    formats: dict[str, _Natural]
     decoders: dict[str, str]
     source: _Source
     classes: dict[str, _Class]
     skipped: list[_Skipped]
-    ignored: dict[str, int]
+    ignored: dict[str, _Natural]
     exact: _Exact
     histogram: dict[str, list[_Natural]]
 
@@ -306,6 +319,14 @@ def _constants(document: Document, model: _Constants) -> Stats:
     for index, std in enumerate(model.std):
         if not 0 <= std <= 1:
             problems.append(_range_problem(document, ("std", index), std, "in [0, 1]"))
+    if model.image:
+        mode: Mode = model.image.mode
+        if len(channels) != len(CHANNELS[mode]):
+            message = f"mode {mode} has {list(CHANNELS[mode])}"
+            problems.append(document.problem(("channels",), "channels", message))
+        if model.scale != SCALE[mode]:
+            message = f"{model.scale}; in mode {mode} it is {SCALE[mode]}"
+            problems.append(document.problem(("scale",), "unit", message))
     if problems:
         raise InvalidDocument(problems)
     return Stats(
@@ -352,11 +373,54 @@ def _measured_stats(document: Document, model: _Measured) -> Stats:
         if entry.reason not in set(Reason):
             message = f"unknown reason {entry.reason!r}"
             problems.append(document.problem(("skipped", index, "reason"), "reason", message))
+    if not problems:
+        problems += _impossible(document, model, SCALE[mode])
     if problems:
         raise InvalidDocument(problems)
     stats = _rebuilt(model, mode, bins)
     _check_derived(document, stats)
     return stats
+
+
+def _impossible(document: Document, model: _Measured, scale: int) -> Iterator[Problem]:
+    """Numbers that no images have, from which nothing may be computed."""
+
+    def problem(path: tuple[str | int, ...], message: str) -> Problem:
+        return document.problem(path, "impossible", message, _NOT_EDITED)
+
+    pixels = {name: sum(counts) for name, counts in model.histogram.items()}
+    for name, count in pixels.items():
+        if count != model.exact.count and len(set(pixels.values())) > 1:
+            message = f"counts {count:,} pixels; exact.count is {model.exact.count:,}"
+            yield problem(("histogram", name), message)
+    images = {
+        "modes": sum(model.modes.values()),
+        "formats": sum(model.formats.values()),
+        "classes": sum(one.images for one in model.classes.values()),
+    }
+    for key, count in images.items():
+        if count > model.images or (count < model.images and key != "classes"):
+            yield problem((key,), f"{count:,} images in all; images is {model.images:,}")
+    sums = model.exact.image_sums
+    vectors = {"mean": sums.mean, "mean_sq": sums.mean_sq, "std": sums.std, "std_1": sums.std_1}
+    for key, values in vectors.items():
+        for index, value in enumerate(values):
+            if not 0 <= value <= model.images << UNIT_BITS:
+                message = f"{_short(value)} is not the sum of {model.images:,} numbers in [0, 1]"
+                yield problem(("exact", "image_sums", key, index), message)
+    for name, one in model.classes.items():
+        moments = _class_stats(one).moments
+        if moments is None:
+            continue
+        for index, (total, total_sq) in enumerate(
+            zip(moments.total, moments.total_sq, strict=True)
+        ):
+            if not total * total <= moments.count * total_sq <= moments.count * scale * total:
+                message = (
+                    f"{_short(total_sq)} is not the sum of the squares of {moments.count:,} "
+                    f"pixel values that add up to {_short(total)}"
+                )
+                yield problem(("classes", name, "total_sq", index), message)
 
 
 def _rebuilt(model: _Measured, mode: Mode, bins: int) -> Stats:
@@ -432,7 +496,7 @@ def _check_derived(document: Document, stats: Stats) -> None:
             path,
             "derived",
             f"{_short(there)} does not follow from the file's integers, which give {_short(wanted)}",
-            "measure again; these numbers are not edited by hand",
+            _NOT_EDITED,
         )
         for path, there, wanted in _differences(document.value, document_of(stats), ())
     ]
@@ -441,6 +505,7 @@ def _check_derived(document: Document, stats: Stats) -> None:
 
 
 _ABSENT = object()
+_NOT_EDITED = "measure again; these numbers are not edited by hand"
 
 
 def _differences(

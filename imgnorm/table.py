@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from imgnorm.histogram import Histogram
 from imgnorm.reasons import Skipped
+from imgnorm.sources import printable
 from imgnorm.stats import Measurement, Stats
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -74,14 +75,14 @@ def _classes(stats: Stats, measured: Measurement) -> list[str]:
     if not measured.classes:
         return []
     if all(one.moments is None for one in measured.classes.values()):
-        shown = [f"{one.images:,} {name}" for name, one in measured.classes.items()]
+        shown = [f"{one.images:,} {printable(name)}" for name, one in measured.classes.items()]
         more = f", and {len(shown) - 10} more" if len(shown) > 10 else ""
         return [f"classes  {len(shown)}: {', '.join(shown[:10])}{more}"]
     rows = [["class", "images", "mean", "std"]]
     for name, one in measured.classes.items():
         if one.moments:
             mean, std = one.moments.mean(scale=stats.scale), one.moments.std(scale=stats.scale)
-            rows.append([name, f"{one.images:,}", _four(mean), _four(std)])
+            rows.append([printable(name), f"{one.images:,}", _four(mean), _four(std)])
     return ["", *_aligned(rows)]
 
 
@@ -106,7 +107,7 @@ def _four(values: Sequence[float]) -> str:
 
 def _skipped(skipped: Sequence[Skipped], limit: int | None) -> list[str]:
     lines = [
-        f"skipped  {s.name}: {s.reason}{f' ({s.detail})' if s.detail else ''}"
+        f"skipped  {printable(s.name)}: {s.reason}{f' ({printable(s.detail)})' if s.detail else ''}"
         for s in skipped[:limit]
     ]
     if len(lines) < len(skipped):
@@ -139,14 +140,14 @@ def _drawings(histogram: Histogram, unicode: bool) -> list[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(_padded(row, widths)).rstrip() for row in rows]
+    columns = [_padded(column) for column in zip(*rows, strict=True)]
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
 
 
-def _padded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """The first and the last column to the left, numbers to the right."""
-    last = len(row) - 1
-    return [
-        cell.ljust(width) if column in (0, last) else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]
+def _padded(column: Sequence[str]) -> list[str]:
+    """Numbers, one a cell below a title, to the right; text to the left."""
+    title, *cells = column
+    width = max(map(len, column))
+    if title and all(set(cell) <= set("0123456789.,") for cell in cells):
+        return [cell.rjust(width) for cell in column]
+    return [cell.ljust(width) for cell in column]

@@ -1,0 +1,291 @@
+"""Results are looked at before the work, and written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imgnorm.errors import OutputError
+from imgnorm.output import check_output, read_whole, write_whole
+from imgnorm.sources.folder import FolderSource
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX permissions and links")
+without_root = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere"
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the current one, so that messages are short."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal(function: Callable[..., object], *arguments: object, **options: object) -> str:
+    with pytest.raises(OutputError) as caught:
+        function(*arguments, **options)
+    return str(caught.value)
+
+
+def mode_of(path: str | Path) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+# Before the work
+
+
+def test_looking_leaves_no_trace(here):
+    check_output("new.yaml", force=False)
+    check_output(str(here / "new.yaml"), force=True)
+
+    assert [] == list(here.iterdir())
+
+
+def test_a_file_that_exists_needs_force(here):
+    Path("old.yaml").write_text("old")
+
+    assert "old.yaml: exists already; replace it with --force, or name another file" == refusal(
+        check_output, "old.yaml", force=False
+    )
+    check_output("old.yaml", force=True)
+    assert "old" == Path("old.yaml").read_text()
+
+
+def test_a_link_to_a_file_counts_as_that_file(here):
+    Path("old.yaml").write_text("old")
+    Path("link").symlink_to("old.yaml")
+
+    assert "link: exists already; replace it with --force, or name another file" == refusal(
+        check_output, "link", force=False
+    )
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("folder", "is a folder; name a file in it"),
+        ("folder/", "is a folder; name a file in it"),
+        (".", "is a folder; name a file in it"),
+        ("", "is a folder; name a file in it"),
+        ("link to folder", "is a folder; name a file in it"),
+        ("fifo", "is not a regular file; name one, or leave the option out"),
+        ("/dev/null", "is not a regular file; name one, or leave the option out"),
+        ("/dev/full", "is not a regular file; name one, or leave the option out"),
+        ("missing/new.yaml", "its folder does not exist; create it first"),
+        ("link to nothing/new.yaml", "its folder does not exist; create it first"),
+        ("file/new.yaml", "cannot be written (Not a directory); name a place that can"),
+        ("x" * 256, "cannot be written (File name too long); name a place that can"),
+    ],
+)
+def test_what_can_never_be_a_file_is_refused_before_the_work(here, path, message, force):
+    os.mkdir("folder")
+    os.mkfifo("fifo")
+    Path("file").touch()
+    Path("link to folder").symlink_to("folder")
+    Path("link to nothing").symlink_to("nothing")
+
+    assert f"{path}: {message}" == refusal(check_output, path, force=force)
+
+
+@without_root
+def test_a_folder_that_takes_no_file_is_refused_before_the_work(here):
+    os.mkdir("locked", 0o500)
+
+    assert (
+        "locked/new.yaml: cannot be written (Permission denied); name a place that can"
+    ) == refusal(check_output, "locked/new.yaml", force=False)
+
+
+def test_a_full_disk_is_noticed_before_the_work(here, monkeypatch):
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+
+    assert (
+        "new.yaml: cannot be written (No space left on device); name a place that can"
+    ) == refusal(check_output, "new.yaml", force=False)
+
+
+# Writing
+
+
+@pytest.mark.parametrize("data", [b"", b"new\n", bytes(range(256)) * 5000])
+def test_the_file_holds_exactly_what_was_given(here, data):
+    write_whole("new", data)
+    write_whole("new", data)
+
+    assert data == Path("new").read_bytes()
+    assert ["new"] == os.listdir()
+
+
+def test_a_link_is_kept_and_what_it_points_to_replaced(here):
+    os.mkdir("far")
+    Path("far/real").write_text("old")
+    Path("link").symlink_to("far/real")
+
+    write_whole("link", b"new")
+
+    assert "far/real" == os.readlink("link")
+    assert "new" == Path("far/real").read_text()
+    assert ["real"] == os.listdir("far")
+
+
+def test_a_link_to_nothing_gets_its_file(here):
+    Path("link").symlink_to("real")
+    check_output("link", force=False)
+
+    write_whole("link", b"new")
+
+    assert "new" == Path("real").read_text()
+    assert Path("link").is_symlink()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o755])
+def test_permissions_of_a_replaced_file_are_kept(here, mode):
+    Path("old").write_text("old")
+    os.chmod("old", mode)
+
+    write_whole("old", b"new")
+
+    assert mode == mode_of("old")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_new_file_has_the_permissions_that_the_umask_leaves(here, umask, mode):
+    """A temporary file of the tempfile module would be readable for its owner only."""
+    before = os.umask(umask)
+    try:
+        write_whole("new", b"new")
+    finally:
+        os.umask(before)
+
+    assert mode == mode_of("new")
+
+
+def test_a_name_as_long_as_names_may_be_is_written(here):
+    """The temporary name is not made longer than that."""
+    name = "n" * 255
+
+    check_output(name, force=False)
+    write_whole(name, b"new")
+
+    assert [name] == os.listdir()
+
+
+def test_the_temporary_file_is_beside_the_target_and_hidden(here):
+    """A rename is whole within one file system only, and a scan must not find half a file."""
+    os.mkdir("far")
+    Path("link").symlink_to("far/real.png")
+    seen = []
+
+    write_whole("link", b"new", lambda data: seen.extend(os.listdir("far")))
+
+    (temporary,) = seen
+    assert temporary.startswith(".imgnorm-")
+    assert temporary.endswith(".tmp")
+    assert ["real.png"] == os.listdir("far")
+
+
+def test_a_scan_passes_over_a_temporary_file(here):
+    Path(".imgnorm-0123456789abcdef.tmp").touch()
+
+    assert [] == FolderSource(".").listing().names
+
+
+def test_what_is_checked_was_read_back_from_the_file(here):
+    seen: list[bytes] = []
+
+    write_whole("new", b"as it is", seen.append)
+
+    assert [b"as it is"] == seen
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+def test_when_the_check_fails_the_old_file_stays(here, error):
+    Path("old").write_text("old")
+
+    def check(data: bytes) -> None:
+        assert "old" == Path("old").read_text()
+        raise error
+
+    with pytest.raises(type(error)):
+        write_whole("old", b"new", check)
+
+    assert "old" == Path("old").read_text()
+    assert ["old"] == os.listdir()
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS])
+def test_when_the_system_fails_the_old_file_stays(here, monkeypatch, call, number):
+    Path("old").write_text("old")
+
+    def fail(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        message = refusal(write_whole, "old", b"new")
+
+    assert (f"old: cannot be written ({os.strerror(number)}); name a place that can") == message
+    assert "old" == Path("old").read_text()
+    assert ["old"] == os.listdir()
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_changes(here, monkeypatch):
+    """Else a power cut could leave an empty file under the final name."""
+    steps = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(handle: int) -> None:
+        steps.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def noted_replace(old: str, new: str) -> None:
+        steps.append("rename")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    write_whole("new", b"new")
+
+    assert ["file", "rename", "folder"] == steps
+
+
+def test_a_missing_folder_is_named(here):
+    assert (
+        "missing/new: cannot be written (No such file or directory); name a place that can"
+    ) == refusal(write_whole, "missing/new", b"new")
+
+
+# Reading back
+
+
+def test_what_was_written_is_read_and_what_is_missing_is_none(here):
+    write_whole("new", b"new")
+
+    assert b"new" == read_whole("new")
+    assert read_whole("missing") is None
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo"])
+def test_what_is_no_file_is_never_waited_for(here, kind):
+    os.mkdir("folder")
+    os.mkfifo("fifo")
+
+    assert f"{kind}: is not a regular file; name one" == refusal(read_whole, kind)
+
+
+@without_root
+def test_a_file_that_may_not_be_read_is_named(here):
+    Path("secret").touch(0o000)
+
+    assert "secret: cannot be read (Permission denied)" == refusal(read_whole, "secret")
