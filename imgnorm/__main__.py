@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ class _Stopped(BaseException):
         self.number = number
 
 
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _stopping = False
 
 
@@ -30,6 +32,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run the command line; the exit codes are those of `imgnorm --help`."""
+    global _stopping
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
@@ -41,11 +44,12 @@ def main() -> None:
             code = run(sys.argv[1:])
             if sys.stdout is not None:
                 sys.stdout.flush()
+            _stopping = True  # all is done: a signal from here on only ends us sooner
         except BrokenPipeError:  # `| head`: the reader has seen enough
             _drop_output()
             code = 141
         except OSError as error:
-            if sys.stdout is None or not _output_failed():
+            if sys.stdout is None or not _output_failed(error):
                 raise
             _drop_output()
             _complain(f"standard output: cannot be written ({error.strerror}); send it elsewhere")
@@ -64,7 +68,9 @@ def main() -> None:
     sys.exit(code)
 
 
-def _output_failed() -> bool:
+def _output_failed(error: OSError) -> bool:
+    if error.filename is None and error.errno in _WRITE_ERRORS:  # unbuffered: told only once
+        return True
     try:
         sys.stdout.flush()
     except OSError:

@@ -97,6 +97,7 @@ def _crew(
     board = _Board(groups, workers)
     setup = Setup(source, settings, limits.max_pixels)
     drivers = [_Driver(board, setup, limits.timeout_s) for _ in range(min(workers, max(1, total)))]
+    board.drivers = len(drivers)
     try:
         for driver in drivers:
             driver.start()
@@ -108,7 +109,9 @@ def _crew(
         for driver in drivers:
             driver.stop()
         for driver in drivers:
-            driver.join()
+            if driver.is_alive():  # a signal may have come before all were started
+                driver.join()
+            driver.clear_up()
 
 
 def _watch(board: _Board, drivers: Sequence[_Driver]) -> None:
@@ -133,6 +136,7 @@ class _Board:
     def __init__(self, groups: Mapping[str, Sequence[str]], workers: int) -> None:
         self.outcomes: SimpleQueue[Any] = SimpleQueue()  # (group, Tally, images) or an exception
         self.closed = threading.Event()
+        self.drivers = 0  # that have not resigned
         self.memory = _MemoryBudget(available_memory())
         self._again: deque[_Work] = deque()
         self._left = sum(map(len, groups.values()))  # names without an outcome
@@ -167,6 +171,14 @@ class _Board:
         self.outcomes.put(error)
         self.close()
 
+    def resign(self, error: _CannotStart) -> None:
+        """One driver less: too many open files, say. The others do its work, if there are any."""
+        with self._changed:
+            self.drivers -= 1
+            last = not self.drivers
+        if last:
+            self.fail(error)
+
     def close(self) -> None:
         self.closed.set()
         self.memory.close()
@@ -182,6 +194,10 @@ class _Board:
                 self._undealt -= size
                 yield _Work(group, names[start : start + size])
                 start += size
+
+
+class _CannotStart(ImgnormError):
+    """The system grants no further process."""
 
 
 class _Driver(threading.Thread):
@@ -200,6 +216,8 @@ class _Driver(threading.Thread):
         try:
             while (work := self._board.take()) is not None:
                 self._do(work)
+        except _CannotStart as error:
+            self._board.resign(error)
         except Exception as error:  # noqa: BLE001 - raised again in the thread that called scan
             self._board.fail(error)
 
@@ -208,13 +226,22 @@ class _Driver(threading.Thread):
             if self._worker:
                 self._worker.kill()
 
+    def clear_up(self) -> None:
+        """Leaves neither a zombie nor an open pipe behind; once the thread has ended."""
+        if self._worker:
+            self._dismissed()
+
     def check_time(self) -> None:
         worker = self._worker
         if worker:
             worker.check_time(self._timeout_s)
 
     def _do(self, work: _Work) -> None:
-        worker = self._hired()
+        try:
+            worker = self._hired()
+        except _CannotStart:
+            self._board.give_back(work)
+            raise
         if worker is None:
             self._board.give_back(work)
             return
@@ -235,7 +262,12 @@ class _Driver(threading.Thread):
             with self._lock:
                 if self._board.closed.is_set():
                     return None
-                self._worker = _Worker(self._setup, self._board.memory)
+                try:
+                    self._worker = _Worker(self._setup, self._board.memory)
+                except OSError as error:
+                    raise _CannotStart(
+                        f"a worker process could not start ({error.strerror}); try fewer --workers"
+                    ) from error
             try:
                 self._worker.wait_until_ready()
                 self._failed_starts = 0
@@ -299,10 +331,8 @@ class _Worker:
                 handle: int | str = f"imgnorm-{os.getpid()}-{id(self)}"
                 inherited: tuple[int, ...] = ()
             else:
-                page = stack.enter_context(tempfile.TemporaryFile())
-                page.truncate(1 << 16)
-                handle = page.fileno()
-                inherited = (page.fileno(),)
+                handle = _page(stack)
+                inherited = (handle,)
             self._pulse = Pulse(handle)
             program = (
                 f"import sys; sys.path[:] = {sys.path!r}\n"
@@ -386,6 +416,29 @@ class _Worker:
             send(self._to, message)
         except OSError as error:  # a dead worker's input is closed
             raise EOFError from error
+
+
+_PAGE_BYTES = 1 << 16
+
+
+def _page(stack: ExitStack) -> int:
+    """The handle of an empty page that a child inherits; closed with the stack."""
+    if sys.platform == "linux":  # needs no folder for temporary files, which may be full or missing
+        page = os.memfd_create("imgnorm-pulse")
+        os.truncate(page, _PAGE_BYTES)
+    else:
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(_PAGE_BYTES))
+            file.flush()
+            page = os.dup(file.fileno())
+    stack.callback(os.close, page)
+    if sys.platform != "win32" and page <= 2:
+        # Ours, where our own input or output is closed; the child's 0, 1 and 2 are pipes.
+        import fcntl
+
+        page = fcntl.fcntl(page, fcntl.F_DUPFD_CLOEXEC, 3)
+        stack.callback(os.close, page)
+    return page
 
 
 class _MemoryBudget:

@@ -1,0 +1,266 @@
+"""What the tests of faults share: the real command as a process, images to feed it, sources that fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from imgnorm.sources.folder import FolderSource
+
+ROOT = Path(__file__).resolve().parents[1]
+LINUX = sys.platform == "linux"
+ROOT_USER = hasattr(os, "geteuid") and os.geteuid() == 0
+
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX")
+needs_linux = pytest.mark.skipif(not LINUX, reason="needs Linux: /proc, address space limits")
+needs_mount = pytest.mark.skipif(not (LINUX and ROOT_USER), reason="needs root, to mount a disk")
+
+WITHOUT_POWERS = """
+import ctypes, os
+if os.geteuid() == 0:  # root without the right to pass over permissions
+    for power in (1, 2, 3):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
+        assert ctypes.CDLL(None).prctl(24, power, 0, 0, 0) == 0  # PR_CAPBSET_DROP
+"""
+
+
+# ── the command ──
+
+
+def command(*arguments: str | os.PathLike[str], before: str = "") -> list[str]:
+    """The real command; `before` is Python that runs in its process before it becomes imgnorm."""
+    words = ["-m", "imgnorm", *map(os.fspath, arguments)]
+    if not before:
+        return [sys.executable, *words]
+    program = f"{before}\nimport os, sys\nos.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    return [sys.executable, "-c", program, *words]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment without Python's own settings, but for the path to the checkout."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **changes}
+
+
+def imgnorm(
+    *arguments: str | os.PathLike[str],
+    before: str = "",
+    cwd: str | os.PathLike[str] | None = None,
+    around: Sequence[str] = (),
+    timeout: float = 60,
+    stdout: int = subprocess.PIPE,
+    **changes: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end; `around` is a program that runs it, such as strace."""
+    return subprocess.run(
+        [*around, *command(*arguments, before=before)],
+        cwd=cwd,
+        env=environment(**changes),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        timeout=timeout,
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
+
+
+class Running:
+    """The command at work, in a session of its own, and every process that comes of it."""
+
+    def __init__(self, *arguments: str | os.PathLike[str], before: str = "") -> None:
+        self._mark = f"FAULTS={uuid.uuid4().hex}"
+        key, _, value = self._mark.partition("=")
+        self.started = time.monotonic()
+        self._process = subprocess.Popen(
+            command(*arguments, before=before),
+            env=environment(**{key: value}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+        assert self._process.stdout is not None
+        self.stdout = self._process.stdout
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in self.processes():
+            kill(pid, signal.SIGKILL)
+        self._process.communicate()
+
+    def processes(self) -> list[int]:
+        """All that carry our mark and are not dead, orphans too."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    marked = self._mark.encode() in (entry / "environ").read_bytes().split(b"\0")
+                    dead = (entry / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+                except OSError:
+                    continue
+                if marked and not dead:
+                    found.append(int(entry.name))
+        return found
+
+    def workers(self) -> list[int]:
+        return [pid for pid in self.processes() if pid != self.pid]
+
+    def workers_at_work(self) -> list[int]:
+        """Those that have started up: from then on their standard error goes nowhere."""
+        found = []
+        for pid in self.workers():
+            with suppress(OSError):
+                if os.readlink(f"/proc/{pid}/fd/2") == os.devnull:
+                    found.append(pid)
+        return found
+
+    def wait_until_listening(self) -> None:
+        """Until its own handler of SIGTERM is in place: Python's start-up is not ours."""
+
+        def listening() -> bool:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+            caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+            return bool(int(caught.split()[1], 16) >> signal.SIGTERM - 1 & 1)
+
+        until(listening)
+
+    def send(self, number: int, *, group: bool = False) -> None:
+        if self._process.poll() is None:
+            (os.killpg if group else os.kill)(self.pid, number)
+
+    def end(self, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+        out, err = self._process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess([], self._process.returncode, out, err)
+
+
+def kill(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def until(true: Callable[[], bool], timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+    while not true():
+        assert time.monotonic() < deadline, f"waited {timeout} s"
+        time.sleep(0.01)
+
+
+# ── images ──
+
+
+def noise(seed: int, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Image.Image:
+    """Pixels that no codec makes small, the same for the same seed."""
+    import random
+
+    data = random.Random(seed).randbytes(
+        size[0] * size[1] * len(Image.new(mode, (1, 1)).getbands())
+    )
+    return Image.frombytes(mode, size, data)
+
+
+def folder_of(folder: Path, images: int, size: tuple[int, int] = (8, 8)) -> Path:
+    """PNG files of noise in two class folders."""
+    for index in range(images):
+        path = folder / "ab"[index % 2] / f"{index:05}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise(index, size).save(path)
+    return folder
+
+
+def slow_folder(folder: Path, images: int, edge: int = 1400) -> Path:
+    """The same large image under many names: about 60 ms each."""
+    folder.mkdir()
+    noise(1, (edge, edge)).save(folder / "0.png", compress_level=1)
+    for index in range(1, images):
+        (folder / f"{index}.png").symlink_to("0.png")
+    return folder
+
+
+# ── sources that fail in the worker ──
+
+
+@dataclass(frozen=True)
+class Suicidal(FolderSource):
+    """A process that reads what starts with `victim` ends by a signal, as one with a bug would."""
+
+    victim: str = ""
+    by: int = signal.SIGSEGV
+
+    def read(self, name: str) -> bytes:
+        if name.startswith(self.victim):
+            os.kill(os.getpid(), self.by)
+        return super().read(name)
+
+
+@dataclass(frozen=True)
+class Leaving(FolderSource):
+    """The process that reads `victim` calls exit(), as some C libraries do."""
+
+    victim: str = ""
+
+    def read(self, name: str) -> bytes:
+        if name == self.victim:
+            os._exit(3)
+        return super().read(name)
+
+
+@dataclass(frozen=True)
+class Sleepy(FolderSource):
+    """Reading `victim` takes for ever, as on storage that is gone."""
+
+    victim: str = ""
+
+    def read(self, name: str) -> bytes:
+        if name == self.victim:
+            time.sleep(3600)
+        return super().read(name)
+
+
+@dataclass(frozen=True)
+class Starved(FolderSource):
+    """There is no memory for `victim`."""
+
+    victim: str = ""
+
+    def read(self, name: str) -> bytes:
+        if name == self.victim:
+            raise MemoryError
+        return super().read(name)
+
+
+@dataclass(frozen=True)
+class Buggy(FolderSource):
+    """Reading `victim` raises what no source may raise."""
+
+    victim: str = ""
+
+    def read(self, name: str) -> bytes:
+        if name == self.victim:
+            raise KeyError(name)
+        return super().read(name)
+
+
+@dataclass(frozen=True)
+class Stillborn(FolderSource):
+    """No worker survives being told of it."""
+
+    def __setstate__(self, state: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def __getstate__(self) -> object:
+        return {"path": self.path}
