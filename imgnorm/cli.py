@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 import imgnorm
-from imgnorm.errors import ImgnormError, OutputError, TooManySkipped
+from imgnorm.errors import ImgnormError, OutputError, TooManySkipped, TransformError
 
 if TYPE_CHECKING:
     from imgnorm.scan import Progress
@@ -157,7 +157,7 @@ def commands() -> None:
     "--max-skipped",
     callback=_allowance,
     metavar="N|P%",
-    help="So many skipped images are fine (exit 0); with more, nothing is written (exit 1).  [default: any number, exit 3]",
+    help="So many skipped images are fine (exit 0); with more, no stats file is written (exit 1).  [default: any number, exit 3]",
 )
 @click.option(
     "--max-pixels",
@@ -169,7 +169,7 @@ def commands() -> None:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0, min_open=True, max=86_400),
     default=30.0,
     show_default=True,
     help="Seconds for one image; it is tried twice.",
@@ -303,16 +303,20 @@ def emit(
         raise click.UsageError("-o names the stats file itself; give the module its own")
     if output is not None and not check:
         check_output(output, force=force)
-    module = emit_for(
-        read_stats(stats_file), stats_path=stats_file, module_path=output, api=api, eps=eps
-    )
+    try:
+        module = emit_for(
+            read_stats(stats_file), stats_path=stats_file, module_path=output, api=api, eps=eps
+        )
+    except TransformError as error:
+        raise TransformError(f"{stats_file}: {error}") from error
     if output is None:
         _print(module.rstrip("\n"))
     elif not check:
         write_whole(output, module.encode())
         _note(f"wrote    {output}")
-    elif read_whole(output) != module.encode():
-        _note(f"{output}: is not what `imgnorm emit` writes now; run it again with --force")
+    elif (there := read_whole(output)) != module.encode():
+        state = "does not exist" if there is None else "is not what `imgnorm emit` writes now"
+        _note(f"{output}: {state}; run the same command without --check and with --force")
         return 1
     return 0
 

@@ -32,7 +32,7 @@ def steps_of(stats: Stats, api: Api) -> list[Call]:
     if api == "v1" and stats.scale != 255:
         raise TransformError(
             "16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values "
-            "at 32768; use --api v2"
+            "at 32768; use api v2 (--api v2)"
         )
     steps = [*_conversion(stats)]
     steps += [Call(type(step).__name__, {"size": step.size}) for step in stats.preprocess]
@@ -59,7 +59,7 @@ def usable_std(stats: Stats, eps: float | None) -> tuple[float, ...]:
     if constant:
         raise TransformError(
             f"channel {', '.join(constant)} is constant (std 0): normalizing would divide by 0; look at "
-            "the images, or allow it with --eps 1e-3, say"
+            "the images, or allow it with an eps (--eps 1e-3, say)"
         )
     return stats.std
 
@@ -159,6 +159,8 @@ def _header(
         lines.append("Mean and std are pooled over all pixels, population, for values in [0, 1].")
     else:
         lines.append("Constants that were written by hand, not measured, for values in [0, 1].")
+    if stats.mode == "L":
+        lines.append("They hold for one gray channel, and for three that are equal.")
     if stats.mode in ("RGBA", "I;16"):
         lines.append(f"The images must reach these transforms in PIL mode {stats.mode}.")
     options = f" --eps {eps!r}" if eps is not None else ""

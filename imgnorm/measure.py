@@ -136,7 +136,7 @@ def open_source(
         )
     if not path or "\0" in path or not os.path.lexists(path):
         raise SourceError(
-            f"{shown(path)!s}: no such folder; name a folder of images, a list (with --list) or "
+            f"{shown(path) or repr(path)}: no such folder; name a folder of images, a list (with --list) or "
             f"{TORCHVISION}NAME"
         )
     if listed:
@@ -156,7 +156,7 @@ def usable_cores() -> int:
 
 
 def _positive(what: str, value: float) -> int:
-    if value <= 0:
+    if not value > 0:  # NaN too
         raise ValueError(f"{what} is {value}; it must be positive")
     return value  # type: ignore[return-value]
 

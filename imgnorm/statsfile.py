@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from imgnorm.document import STATS_LIMITS, Document, parse, read_document, validated
 from imgnorm.errors import InvalidDocument, Problem
@@ -194,7 +194,23 @@ _Dumper.add_representer(str, _represent_text)
 
 # ── YAML -> Stats ──
 
-_Numbers = Annotated[list[float], Field(min_length=1)]
+
+def _known_format(text: str) -> str:
+    if text == FORMAT:
+        return text
+    newer = re.fullmatch(r"imgnorm-stats/\d+", text)
+    remedy = "; upgrade imgnorm, which is older than the file" if newer else ""
+    raise ValueError(f"expected {FORMAT!r}; got {text!r}{remedy}")
+
+
+def _in_unit(value: float) -> float:
+    if 0 <= value <= 1:
+        return value
+    remedy = "; divide values for 0..255 by 255" if 1 < value <= 255 else ""
+    raise ValueError(f"{value!r} is not in [0, 1]{remedy}")
+
+
+_Numbers = Annotated[list[Annotated[float, AfterValidator(_in_unit)]], Field(min_length=1)]
 _Counts = Annotated[list[int], Field(min_length=1)]
 _Natural = Annotated[int, Field(ge=0)]
 
@@ -231,7 +247,7 @@ class _Image(_Model):
 
 
 class _Constants(_Model):
-    format: Literal["imgnorm-stats/1"]
+    format: Annotated[str, AfterValidator(_known_format)]
     channels: list[str] | None = None
     mean: _Numbers
     std: _Numbers
@@ -313,12 +329,6 @@ def _stats_in(document: Document) -> Stats:
 def _constants(document: Document, model: _Constants) -> Stats:
     channels = tuple(model.channels or channel_names(len(model.mean)))
     problems = [*_length_problems(document, {"mean": model.mean, "std": model.std}, len(channels))]
-    for index, mean in enumerate(model.mean):
-        if not 0 <= mean <= 1:
-            problems.append(_range_problem(document, ("mean", index), mean, "in [0, 1]"))
-    for index, std in enumerate(model.std):
-        if not 0 <= std <= 1:
-            problems.append(_range_problem(document, ("std", index), std, "in [0, 1]"))
     if model.image:
         mode: Mode = model.image.mode
         if len(channels) != len(CHANNELS[mode]):
@@ -337,11 +347,6 @@ def _constants(document: Document, model: _Constants) -> Stats:
         model.image.mode if model.image else None,
         _steps(model.image),
     )
-
-
-def _range_problem(document: Document, path: tuple[str, int], value: float, wanted: str) -> Problem:
-    hint = "divide values for 0..255 by 255" if 1 < value <= 255 else None
-    return document.problem(path, "unit", f"{value!r} is not {wanted}", hint)
 
 
 def _measured_stats(document: Document, model: _Measured) -> Stats:

@@ -40,6 +40,7 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     lines += _classes(stats, measured)
     if verbose:
         lines += _conventions(stats, measured) + _quantiles(stats, measured)
+        lines += [""] if measured.skipped else []
     lines += _skipped(measured.skipped, None if verbose else _LISTED)
     return "\n".join(lines)
 
@@ -98,7 +99,7 @@ def _quantiles(stats: Stats, measured: Measurement) -> list[str]:
     rows = [["", *quantiles]]
     for index, name in enumerate(stats.channels):
         rows.append([name, *(str(values[index]) for values in quantiles.values())])
-    return ["", *_aligned(rows), ""]
+    return ["", *_aligned(rows)]
 
 
 def _four(values: Sequence[float]) -> str:

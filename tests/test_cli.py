@@ -577,7 +577,7 @@ ALLOWANCE = "is neither a number of images nor a percentage; give 10, or 0.5%"
         (["d", "--workers", "0"], f"Invalid value for '--workers': 0 is not in the range x>=1.{SEE}"),
         (["d", "--workers", "two"], f"Invalid value for '--workers': 'two' is not a valid integer range.{SEE}"),
         (["d", "--max-pixels", "0"], f"Invalid value for '--max-pixels': 0 is not in the range x>=1.{SEE}"),
-        (["d", "--timeout", "0"], f"Invalid value for '--timeout': 0.0 is not in the range x>0.{SEE}"),
+        (["d", "--timeout", "0"], f"Invalid value for '--timeout': 0.0 is not in the range 0<x<=86400.{SEE}"),
         (["d", "--mode", "rgb"], f"Invalid value for '--mode': 'rgb' is not one of 'auto', 'L', 'RGB', 'RGBA', 'I;16'.{SEE}"),
         (["d", "d"], f"Got unexpected extra argument (d){SEE}"),
         (["d", "-o", "x", "--rejects", "x"], f"-o and --rejects name the same file; give each its own{SEE}"),
@@ -711,10 +711,9 @@ def test_a_module_that_is_not_up_to_date_fails_the_check_and_is_left_alone(
 
     ended = command("emit", measured, "-o", "t.py", "--check", *options)
 
-    assert (
-        Ended(1, "", "t.py: is not what `imgnorm emit` writes now; run it again with --force\n")
-        == ended
-    )
+    state = "does not exist" if stale == "missing" else "is not what `imgnorm emit` writes now"
+    remedy = "run the same command without --check and with --force"
+    assert Ended(1, "", f"t.py: {state}; {remedy}\n") == ended
     assert before == files()
 
 
@@ -729,9 +728,9 @@ def test_a_module_that_is_not_up_to_date_fails_the_check_and_is_left_alone(
         (["s.yaml", "--check"], "--check needs -o: the module to compare (see `imgnorm emit --help`)"),
         (["s.yaml", "-o", "d", "--check"], "d: is not a regular file; name one"),
         (["s.yaml", "-o", "./s.yaml", "--force"], "-o names the stats file itself; give the module its own (see `imgnorm emit --help`)"),
-        (["flat.yaml"], "channel L is constant (std 0): normalizing would divide by 0; look at the images, or allow it with --eps 1e-3, say"),
-        (["s.yaml", "--eps", "nan"], "eps is nan; it must be above 0 and at most 1"),
-        (["deep.yaml"], "16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values at 32768; use --api v2"),
+        (["flat.yaml"], "flat.yaml: channel L is constant (std 0): normalizing would divide by 0; look at the images, or allow it with an eps (--eps 1e-3, say)"),
+        (["s.yaml", "--eps", "nan"], "s.yaml: eps is nan; it must be above 0 and at most 1"),
+        (["deep.yaml"], "deep.yaml: 16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values at 32768; use api v2 (--api v2)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip

@@ -224,7 +224,7 @@ def test_16_bit_stats_have_no_v1_module():
 
     assert (
         "16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values "
-        "at 32768; use --api v2"
+        "at 32768; use api v2 (--api v2)"
     ) == str(caught.value)
 
 
@@ -236,7 +236,7 @@ def test_constant_channels_are_refused_by_name():
 
     assert (
         "channel R, B is constant (std 0): normalizing would divide by 0; look at the images, or "
-        "allow it with --eps 1e-3, say"
+        "allow it with an eps (--eps 1e-3, say)"
     ) == str(caught.value)
 
 
