@@ -146,6 +146,9 @@ def parse(data: bytes, file: str, limits: Limits) -> Document:
     try:
         text = _text_of(data, builder)
         damaged = bool(builder.problems)
+        quick = None if damaged else _with_lists_apart(text, file, limits)
+        if quick:
+            return Document(file, quick.root, quick.places)
         try:
             for event in yaml.parse(text, _Loader):
                 builder.take(event)
@@ -179,6 +182,45 @@ def validated(document: Document, model: type[M]) -> M:
     except ValidationError as error:
         details = error.errors(include_url=False)
         raise InvalidDocument(_problems_of(details, document, model)) from error
+
+
+_LONG = 80  # characters; a shorter line is as fast by itself
+_ASIDE = "imgnorm.list."
+_KEY = re.compile(r" *[A-Za-z_]\w*", re.ASCII)
+_WHOLE_NUMBERS = re.compile(r"[0-9, ]+")
+
+
+def _with_lists_apart(text: str, file: str, limits: Limits) -> _Builder | None:
+    """What is read of a file with long lists of whole numbers, without an event for each number.
+
+    A histogram is most of a stats file, and its events are most of the time to read it. A line
+    `key: [1, 2, ...]` goes to the parser as `key: imgnorm.list.0`. Unless each of these comes back
+    as a plain value, and nothing is wrong with the rest, this returns None, and the whole file is
+    read event by event: only that way are faults found and told.
+    """
+    if _ASIDE in text:
+        return None
+    lines = text.split("\n")
+    lists: dict[str, list[str]] = {}
+    for index, line in enumerate(lines):
+        if len(line) < _LONG or line[-1] != "]":
+            continue
+        key, _, body = line[:-1].partition(": [")
+        if _KEY.fullmatch(key) and _WHOLE_NUMBERS.fullmatch(body):
+            numbers = body.split(", ")
+            if all(map(str.isdigit, numbers)) and max(map(len, numbers)) <= MAX_DIGITS:
+                aside = f"{_ASIDE}{len(lists)}"
+                lists[aside] = numbers
+                lines[index] = f"{key}: {aside}"
+    if not lists:
+        return None
+    builder = _Builder(file, limits, lists)
+    try:
+        for event in yaml.parse("\n".join(lines), _Loader):
+            builder.take(event)
+    except (_Stopped, yaml.YAMLError, ValueError, OverflowError, IndexError):
+        return None
+    return None if builder.problems or builder.aside else builder
 
 
 def _open_at_once(file: str, flags: int) -> int:
@@ -248,8 +290,11 @@ class _Builder:
     After a problem the value is only good for naming the places of further ones.
     """
 
-    def __init__(self, file: str, limits: Limits) -> None:
+    def __init__(
+        self, file: str, limits: Limits, aside: dict[str, list[str]] | None = None
+    ) -> None:
         self.problems: list[Problem] = []
+        self.aside = aside or {}  # lists that a plain scalar stands for, until it is met
         self.places = _Places()
         self.root: Any = None
         self.documents = 0
@@ -313,6 +358,8 @@ class _Builder:
             self._key(text, plain=not event.style, entry=entry)
         elif event.style or event.tag is not None:
             self._attach(text)
+        elif text in self.aside:
+            self._attach(self._list(entry, self.aside.pop(text)))
         else:
             self._attach(self._resolved(text))
 
@@ -339,6 +386,20 @@ class _Builder:
             self._at_node(message, f"at most {MAX_DIGITS} are read", "number-too-large")
             return 0
         return int(text if base == 10 else digits, base)
+
+    def _list(self, entry: int, numbers: list[str]) -> list[int]:
+        """A list of whole numbers with its places, as its events would have given it."""
+        marks, spans = self.places.marks, self.places.spans
+        if len(marks) + len(numbers) > self.limits.max_nodes:
+            raise _Stopped
+        if len(self._stack) == self.limits.max_depth:
+            raise _Stopped
+        first = marks[entry] + 1  # after the bracket; a column is the lower part of a mark
+        steps = (len(number) + 2 for number in numbers[:-1])
+        marks.extend(itertools.accumulate(steps, initial=first))
+        spans[entry] += len(numbers)
+        spans.extend(itertools.repeat(1, len(numbers)))
+        return list(map(int, numbers))
 
     def _key(self, key: str, *, plain: bool, entry: int) -> None:
         mapping = self._stack[-1]

@@ -6,9 +6,12 @@ never overflow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate, count
+from math import ceil
+from operator import mul
 
 from imgnorm.moments import Moments
 
@@ -56,8 +59,8 @@ class Histogram:
     def moments(self) -> Moments:
         return Moments(
             count=sum(self.counts[0]),
-            total=tuple(sum(v * n for v, n in enumerate(c) if n) for c in self.counts),
-            total_sq=tuple(sum(v * v * n for v, n in enumerate(c) if n) for c in self.counts),
+            total=tuple(sum(map(mul, count(), c)) for c in self.counts),
+            total_sq=tuple(sum(map(mul, count(), map(mul, count(), c))) for c in self.counts),
         )
 
     def minimum(self) -> tuple[int, ...]:
@@ -81,12 +84,8 @@ class Histogram:
         )
 
 
-def _quantile(counts: Iterable[int], q: Fraction) -> int:
-    counts = tuple(counts)
-    wanted = q * sum(counts)
-    seen = 0
-    for value, count in enumerate(counts):
-        seen += count
-        if count and seen >= wanted:
-            return value
-    raise ValueError("an empty histogram has no quantiles")
+def _quantile(counts: tuple[int, ...], q: Fraction) -> int:
+    seen = list(accumulate(counts))
+    if not seen[-1]:
+        raise ValueError("an empty histogram has no quantiles")
+    return bisect_left(seen, max(1, ceil(q * seen[-1])))

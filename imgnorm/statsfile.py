@@ -517,13 +517,15 @@ def _differences(
     there: Any, wanted: Any, path: tuple[str | int, ...]
 ) -> Iterator[tuple[tuple[str | int, ...], Any, Any]]:
     """Where two documents differ: path, value found, value wanted."""
+    if there == wanted:
+        return
     if isinstance(there, dict) and isinstance(wanted, dict):
         for key in [*wanted, *(key for key in there if key not in wanted)]:
             yield from _differences(there.get(key, _ABSENT), wanted.get(key, _ABSENT), (*path, key))
     elif isinstance(there, list) and isinstance(wanted, list) and len(there) == len(wanted):
         for index, (a, b) in enumerate(zip(there, wanted, strict=True)):
             yield from _differences(a, b, (*path, index))
-    elif there != wanted:
+    else:
         yield path, there, wanted
 
 

@@ -1,7 +1,9 @@
-"""Every reading is done with both of PyYAML's parsers, which must agree to the letter."""
+"""Every reading is done with both of PyYAML's parsers, event by event and with lists of numbers apart;
+all must agree to the letter."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -20,14 +22,16 @@ from imgnorm.document import CONFIG_LIMITS, STATS_LIMITS, Document, Limits
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 
 LOADERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
+NO_LIST_APART, EVERY_LIST_APART = 1 << 60, 1
 
 
 def parse(data: str | bytes, limits: Limits = CONFIG_LIMITS) -> Document:
-    """The document, or InvalidDocument; the same from both parsers."""
+    """The document, or InvalidDocument; the same from both parsers, each way."""
     outcomes = []
-    for loader in LOADERS:
+    for loader, apart in itertools.product(LOADERS, (EVERY_LIST_APART, NO_LIST_APART)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(document, "_Loader", loader)
+            patch.setattr(document, "_LONG", apart)
             try:
                 encoded = data.encode() if isinstance(data, str) else data
                 outcomes.append(document.parse(encoded, "f.yaml", limits))
@@ -474,6 +478,71 @@ def test_too_many_directives_are_refused():
     text = "".join(f"%TAG !a{i}! b\n" for i in range(101)) + "--- a\n"
 
     assert "f.yaml:1:1: more than 100 %TAG directives\n    remove them" == faults_of(text)
+
+
+NUMBERS = "0, 00, 12, 340282366920938463463374607431768211456, 7"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"a: [{NUMBERS}]\nb:\n  c: [{NUMBERS}]\n  d: [1]\ne: 5\n",
+        f"- x\n- a: [{NUMBERS}]\n  b: [{NUMBERS}]\n",
+        f"a:\n  b: [{NUMBERS}]\n  # a comment\n  c: [{NUMBERS}]\n\n",
+        f"{{\na: [{NUMBERS}]\n}}\n",
+        f"{{\na: [{NUMBERS}]\n, b: 1}}\n",
+        f"--- # x\na: [{NUMBERS}]\n...\n",
+        f"a: [{NUMBERS}]\nb: imgnorm.list.0\n",
+        f"a: imgnorm.list.0\nb: [{NUMBERS}]\n",
+        f"a: |\n  b: [{NUMBERS}]\n",
+        f"a: |\n  b: [{NUMBERS}]\nb: [{NUMBERS}]\n",
+        f"a: 'x\n  b: [{NUMBERS}]\n  '\n",
+        f'a: "x\n\n  b: [{NUMBERS}]\n"\n',
+        f"a: [{NUMBERS}]\n  more\n",
+        f"a: [{NUMBERS}]\n  : b\n",
+        f"{{\na: [{NUMBERS}]\n: b}}\n",
+        f"? a: [{NUMBERS}]\n: b\n",
+        f"a: &b\n  c: [{NUMBERS}]\n",
+        f"a: !t\n  c: [{NUMBERS}]\n",
+        f"a: [{NUMBERS}]\na: [{NUMBERS}]\n",
+        f"a: x\n  b: [{NUMBERS}]\n",
+        f"a: [{NUMBERS}]\r\nb: [{NUMBERS}]\r\n",
+        f"a: [{NUMBERS}]\u2028b: 1\n",
+        f"%TAG ! tag:x\n---\na: [{NUMBERS}]\n",
+        f"# a: [{NUMBERS}]\nb: 1\n",
+        f"a: [{NUMBERS}, {'1' * 401}]\n",
+        f"a: [{NUMBERS},1]\nb: [{NUMBERS}, ]\nc: [ {NUMBERS}]\nd: [,{NUMBERS}]\n",
+        f"a: [{NUMBERS}]\n---\nb: [{NUMBERS}]\n",
+        f"a: [{NUMBERS}]\n\tb: 1\n",
+        f"- [{NUMBERS}]\n- a: b: [{NUMBERS}]\n",
+    ],
+)
+@pytest.mark.parametrize("max_nodes", [1000, 15, 14, 7, 6])
+@pytest.mark.parametrize("max_depth", [16, 3, 2, 1])
+@pytest.mark.parametrize("loader", LOADERS)
+def test_lists_of_numbers_are_read_apart_as_they_are_read_in_place(
+    text, max_nodes, max_depth, loader, monkeypatch
+):
+    """Values, places and faults, at limits too."""
+    monkeypatch.setattr(document, "_Loader", loader)
+    outcomes = []
+    for apart in (EVERY_LIST_APART, NO_LIST_APART):
+        monkeypatch.setattr(document, "_LONG", apart)
+        try:
+            read = document.parse(text.encode(), "f", Limits(1 << 20, max_nodes, max_depth))
+            outcomes.append(shape_of(read))
+        except InvalidDocument as error:
+            outcomes.append(str(error))
+
+    assert outcomes[0] == outcomes[1]
+
+
+def test_lists_apart_are_those_of_a_stats_file():
+    """Or reading it would be slow, and nothing else would show it."""
+    text = "histogram:\n" + "".join(f"  {name}: [{NUMBERS * 3}]\n" for name in "RGB")
+    text = text.replace("70", "7, 0")
+
+    assert document._with_lists_apart(text, "f.yaml", STATS_LIMITS)
 
 
 @pytest.mark.skipif(not yaml.__with_libyaml__, reason="the times are libyaml's")
