@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from imgnorm.measure import SkippedImagesWarning as SkippedImagesWarning
     from imgnorm.measure import measure as measure
     from imgnorm.stats import Stats as Stats
+    from imgnorm.stats import merge as merge
     from imgnorm.statsfile import read_stats as read_stats
     from imgnorm.statsfile import write_stats as write_stats
     from imgnorm.transforms import to_inverse as to_inverse
@@ -30,6 +31,7 @@ _HOMES = {
     "SkippedImagesWarning": "measure",
     "Stats": "stats",
     "measure": "measure",
+    "merge": "stats",
     "read_stats": "statsfile",
     "to_inverse": "transforms",
     "to_transform": "transforms",
@@ -42,6 +44,7 @@ __all__ = [
     "Stats",
     "__version__",
     "measure",
+    "merge",
     "read_stats",
     "to_inverse",
     "to_transform",

@@ -74,6 +74,18 @@ def _size(
     return int(edges[0]) if len(edges) == 1 else (int(edges[0]), int(edges[1]))
 
 
+def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """2/4: the second of four."""
+    if value is None:
+        return None
+    number, _, of = value.partition("/")
+    if not re.fullmatch(r"\d{1,9}/\d{1,9}", value, re.ASCII) or not 1 <= int(number) <= int(of):
+        raise click.BadParameter(
+            f"{value!r} is not a shard; give I/N with I from 1 to N, as in 2/4", ctx, param
+        )
+    return int(number), int(of)
+
+
 def _allowance(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """How many images may be skipped: N, or P% of them; it takes a scan to know which number that is."""
     if value is not None and not re.fullmatch(r"\d+|\d+(\.\d+)?%", value, re.ASCII):
@@ -99,6 +111,7 @@ def commands() -> None:
     \b
     imgnorm stats data/train -o stats.yaml      measure a folder
     imgnorm emit stats.yaml -o transforms.py    write the torchvision transforms
+    imgnorm merge part-*.yaml -o stats.yaml     add up what was measured in parts
     """
 
 
@@ -151,6 +164,12 @@ def commands() -> None:
     "--limit",
     type=click.IntRange(min=1),
     help="Measure N images only, spread evenly over the sorted names.  [default: all]",
+)
+@click.option(
+    "--shard",
+    callback=_shard,
+    metavar="I/N",
+    help="Measure every N-th of these names only, from the I-th on; `imgnorm merge` adds the N stats files up.  [default: all]",
 )
 @click.option("--per-class", is_flag=True, help="Mean and std of each class folder, too.")
 @click.option(
@@ -262,6 +281,58 @@ def show(stats_file: str, verbose: bool) -> None:
     from imgnorm.statsfile import read_stats
 
     _print_result(read_stats(stats_file), False, verbose)
+
+
+@commands.command(no_args_is_help=True)
+@click.argument("stats_files", nargs=-1, required=True)
+@click.option(
+    "-o", "--output", type=click.Path(), help="Write the stats file here.  [default: only print]"
+)
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+@click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Go on without shards that are missing; the stats file tells which it has, and later merges can add the rest.",
+)
+@click.option(
+    "--allow-overlap",
+    is_flag=True,
+    help="Count images twice that two files count, or that have the same names and are not the same.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the content of the stats file as JSON, instead of the table.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No notes on standard error.")
+def merge(
+    stats_files: tuple[str, ...],
+    output: str | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **allowed: bool,
+) -> None:
+    """Add STATS_FILES up to one, exactly: as if all had been measured at once, in any order.
+
+    Refused: other settings (mode, resize, crop), decoders whose digits may differ, shards that are
+    missing, and the same listing of names or the same set of counted names twice. Images that
+    listings of different names share are not seen: keep such sources apart yourself.
+    """
+    from imgnorm.output import check_output
+    from imgnorm.statsfile import merge_files, write_stats
+
+    if output is not None:
+        check_output(output, force=force)
+    merged = merge_files(stats_files, **allowed)
+    try:
+        if output is not None:
+            write_stats(output, merged)
+    finally:  # the result is not lost when it cannot be written
+        _print_result(merged, as_json, verbose=False)
+    if output is not None and not quiet:
+        _note(f"wrote    {output}")
 
 
 @commands.command(no_args_is_help=True)

@@ -151,7 +151,8 @@ def _header(
     if measured:
         options = "".join(f", {key} {value}" for key, value in measured.source.options.items())
         pixels = measured.histogram.moments().count
-        lines.append(_cut(f"Measured: {measured.source.kind} {measured.source.ref!r}{options}:"))
+        lines.append(_cut(f"Measured: {measured.source.kind} {measured.source.called!r}{options}:"))
+        lines += [_cut(f"Incomplete: {part}.") for part in measured.source.incomplete]
         lines.append(
             f"{measured.images:,} images, {pixels:,} pixels, mode {stats.mode}, "
             f"{len(measured.skipped):,} skipped."

@@ -23,7 +23,15 @@ from imgnorm.sources import (
 from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
-from imgnorm.stats import ClassStats, Measurement, Provenance, Stats, names_digest
+from imgnorm.stats import (
+    ClassStats,
+    Measurement,
+    Provenance,
+    Shards,
+    Stats,
+    names_digest,
+    skipped_order,
+)
 from imgnorm.tally import Counted, Tally
 
 TORCHVISION = "torchvision:"
@@ -46,6 +54,7 @@ def measure(
     resize: int | tuple[int, int] | None = None,
     center_crop: int | tuple[int, int] | None = None,
     limit: int | None = None,
+    shard: tuple[int, int] | None = None,
     per_class: bool = False,
     max_pixels: int = Limits.max_pixels,
     timeout_s: float = Limits.timeout_s,
@@ -65,6 +74,8 @@ def measure(
         resize: the shorter edge, or (height, width): torchvision's Resize on PIL images.
         center_crop: a square's edge, or (height, width), after `resize`: torchvision's CenterCrop.
         limit: look at so many images only, spread evenly over the sorted names.
+        shard: (i, n) measures every n-th of these names, from the i-th on, counted from 1. The stats
+            of all n shards merge to those of all images.
         per_class: mean and std of each class folder, too.
         max_pixels: an image with more is skipped before it is decoded.
         timeout_s: an image that takes longer, twice, is skipped.
@@ -85,7 +96,10 @@ def measure(
     listing = opened.listing()
     if not listing.names and not listing.skipped:
         raise SourceError(_nothing_found(opened, listing))
-    names, beyond = _limited(listing.names, limit)
+    chosen, beyond = _limited(listing.names, limit)
+    names = _shard_of(opened, chosen, shard)
+    if per_class:
+        _demand_classes(opened, chosen)
     groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
     limits = Limits(_positive("max_pixels", max_pixels), _positive("timeout_s", timeout_s))
     if isinstance(opened, ArraySource) and opened.holds_pixels(settings):
@@ -101,7 +115,9 @@ def measure(
         )
     else:
         raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
-    stats = _finished(opened, listing, names, beyond, tallies, settings, limit, per_class)
+    aside = _aside(listing, beyond, shard)
+    origin = _origin(opened, listing, limit if beyond else None, shard)
+    stats = _finished(opened, origin, aside, names, tallies, settings, per_class)
     if stats.skipped:
         warnings.warn(
             f"{len(stats.skipped)} of {stats.images + len(stats.skipped)} images were skipped; "
@@ -201,28 +217,71 @@ def _by_class(source: Source, names: Sequence[str]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(source.class_of(name) or _NO_CLASS, []).append(name)
-    if set(groups) <= {_NO_CLASS}:
+    return groups
+
+
+def _demand_classes(source: Source, names: Sequence[str]) -> None:
+    if not any(map(source.class_of, names)):
         raise SourceError(
             f"{shown(source.ref)}: has no class folders; measure it without --per-class"
         )
-    return groups
+
+
+def _shard_of(source: Source, names: Sequence[str], shard: tuple[int, int] | None) -> Sequence[str]:
+    """Every n-th name, so that each shard meets every class and all shards take about as long."""
+    if shard is None:
+        return names
+    number, of = shard
+    if not 1 <= number <= of:
+        raise ValueError(f"shard is {shard!r}; expected (i, n) with i from 1 to n")
+    if of > len(names):
+        raise SourceError(
+            f"{shown(source.ref)}: {len(names):,} images cannot be shared among {of:,} shards; make at "
+            f"most {len(names):,}"
+        )
+    return names[number - 1 :: of]
+
+
+def _aside(listing: Listing, beyond: int, shard: tuple[int, int] | None) -> Listing:
+    """What was found and not looked at. Every shard sees it, the first one tells: shards add up."""
+    if shard and shard[0] > 1:
+        return Listing([])
+    beyond_limit = {"limit": beyond} if beyond else {}
+    return Listing([], listing.skipped, {**listing.ignored, **beyond_limit})
+
+
+def _origin(
+    source: Source, listing: Listing, limit: int | None, shard: tuple[int, int] | None
+) -> Provenance:
+    """The provenance, as far as it is known before anything is counted."""
+    options: dict[str, str | int] = dict(getattr(source, "options", {}))
+    if limit is not None:
+        options["limit"] = limit
+    return Provenance(
+        source.kind,
+        shown(source.ref),
+        names_sha256="",
+        listing_sha256=names_digest(map(name_bytes, listing.names)),
+        images=0,
+        options=options,
+        shards=Shards(shard[1], (shard[0],)) if shard and shard[1] > 1 else None,
+    )
 
 
 def _finished(
     source: Source,
-    listing: Listing,
+    origin: Provenance,
+    aside: Listing,
     names: Sequence[str],
-    beyond: int,
     tallies: Mapping[str, Tally],
     settings: ImageSettings,
-    limit: int | None,
     per_class: bool,
 ) -> Stats:
     whole = sum(tallies.values(), Tally())
     mode = _common_mode(whole, settings)
     too_deep = () if mode == "I;16" else whole.names_16bit
     skipped = sorted(
-        (*listing.skipped, *whole.skipped, *map(_too_deep, too_deep)),
+        (*aside.skipped, *whole.skipped, *map(_too_deep, too_deep)),
         key=lambda s: name_bytes(s.name),
     )
     if mode is None:
@@ -230,12 +289,6 @@ def _finished(
     left_out = {*(s.name for s in whole.skipped), *too_deep}  # a name listed twice is counted once
     kept = [name for name in names if name not in left_out]
     counted = _in_mode(whole, mode)
-    ignored = dict(listing.ignored)
-    if beyond:
-        ignored["limit"] = beyond
-    options: dict[str, str | int] = dict(getattr(source, "options", {}))
-    if beyond and limit:
-        options["limit"] = limit
     measurement = Measurement(
         images=counted.images,
         histogram=counted.histogram,
@@ -243,14 +296,14 @@ def _finished(
         modes=counted.modes,
         formats=counted.formats,
         decoders={f: d for f, d in whole.decoders.items() if f in counted.formats},
-        source=Provenance(
-            source.kind, shown(source.ref), names_digest(map(name_bytes, kept)), options
+        source=replace(
+            origin, names_sha256=names_digest(map(name_bytes, kept)), images=counted.images
         ),
         classes=_classes(source, kept, tallies if per_class else {}, mode),
-        skipped=tuple(replace(s, name=shown(s.name)) for s in skipped),
-        ignored=ignored,
+        skipped=tuple(sorted((replace(s, name=shown(s.name)) for s in skipped), key=skipped_order)),
+        ignored=aside.ignored,
     )
-    return Stats.of(measurement, mode, settings.preprocess)
+    return Stats.of(measurement, mode, settings.preprocess, auto=settings.mode == "auto")
 
 
 def _common_mode(whole: Tally, settings: ImageSettings) -> Mode | None:

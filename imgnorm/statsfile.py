@@ -5,20 +5,39 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from imgnorm.document import STATS_LIMITS, Document, parse, read_document, validated
-from imgnorm.errors import InvalidDocument, Problem
+from imgnorm.errors import ImgnormError, InvalidDocument, Problem
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, STEPS, Mode, Step
 from imgnorm.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.output import write_whole
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.stats import ClassStats, Measurement, Provenance, Stats, channel_names
+from imgnorm.stats import (
+    MERGED,
+    ClassStats,
+    Measurement,
+    Provenance,
+    Shards,
+    Stats,
+    channel_names,
+    combined,
+    merge,
+)
 
 FORMAT = "imgnorm-stats/1"
 _HEADER = "# Written by imgnorm. mean and std are for ToTensor's [0, 1]: pooled over all pixels, population.\n"
@@ -49,6 +68,40 @@ def read_stats(path: str | os.PathLike[str]) -> Stats:
 def parse_stats(data: bytes, file: str) -> Stats:
     """The same from bytes; `file` is what problems call them."""
     return _stats_in(parse(data, file, STATS_LIMITS))
+
+
+def merge_files(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    allow_missing: bool = False,
+    allow_overlap: bool = False,
+) -> Stats:
+    """The stats files as one; `merge`, of one file after the other, so that memory does not grow.
+
+    Raises:
+        ImgnormError: files cannot be read (all of them are told), or do not belong together.
+    """
+    labels = [os.fspath(path) for path in paths]
+    return merge(
+        _each_read(labels),
+        labels=labels,
+        allow_missing=allow_missing,
+        allow_overlap=allow_overlap,
+    )
+
+
+def _each_read(paths: Sequence[str]) -> Iterator[Stats]:
+    faults: list[str] = []
+    for path in paths:
+        try:
+            stats = read_stats(path)
+        except ImgnormError as error:
+            faults.append(str(error))
+        else:
+            if not faults:  # what follows a fault is read for its faults only
+                yield stats
+    if faults:
+        raise ImgnormError("\n".join(faults))
 
 
 # ── Stats -> YAML ──
@@ -84,6 +137,7 @@ def document_of(stats: Stats) -> dict[str, Any]:
     if stats.mode:
         content["image"] = {
             "mode": stats.mode,
+            **({"auto": True} if stats.auto else {}),
             "preprocess": [_step_document(step) for step in stats.preprocess],
         }
     if stats.measurement:
@@ -96,12 +150,6 @@ def _measurement_document(
 ) -> dict[str, Any]:
     moments = measured.histogram.moments()
     sums = measured.sums
-    source: dict[str, Any] = {
-        "kind": measured.source.kind,
-        "ref": measured.source.ref,
-        **measured.source.options,
-        "names_sha256": measured.source.names_sha256,
-    }
     return {
         "images": measured.images,
         "pixels": moments.count,
@@ -115,7 +163,7 @@ def _measurement_document(
         "modes": dict(sorted(measured.modes.items())),
         "formats": dict(sorted(measured.formats.items())),
         "decoders": dict(sorted(measured.decoders.items())),
-        "source": source,
+        "source": _source_document(measured.source),
         "classes": {
             name: _class_document(one, scale) for name, one in sorted(measured.classes.items())
         },
@@ -136,6 +184,21 @@ def _measurement_document(
             name: _trimmed(counts)
             for name, counts in zip(channels, measured.histogram.counts, strict=True)
         },
+    }
+
+
+def _source_document(source: Provenance) -> dict[str, Any]:
+    if source.parts:
+        parts = [{**_source_document(part), "images": part.images} for part in source.parts]
+        return {"kind": source.kind, "parts": parts, "names_sha256": source.names_sha256}
+    shards = source.shards and {"of": source.shards.of, "counted": list(source.shards.counted)}
+    return {
+        "kind": source.kind,
+        "ref": source.ref if isinstance(source.ref, str) else list(source.ref),
+        **source.options,
+        **({"shards": shards} if shards else {}),
+        "listing_sha256": source.listing_sha256,
+        "names_sha256": source.names_sha256,
     }
 
 
@@ -213,6 +276,7 @@ def _in_unit(value: float) -> float:
 _Numbers = Annotated[list[Annotated[float, AfterValidator(_in_unit)]], Field(min_length=1)]
 _Counts = Annotated[list[int], Field(min_length=1)]
 _Natural = Annotated[int, Field(ge=0)]
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class _Model(BaseModel):
@@ -243,6 +307,7 @@ class _Step(_Model):
 
 class _Image(_Model):
     mode: Literal["L", "RGB", "RGBA", "I;16"]
+    auto: Literal[True] | None = None
     preprocess: list[_Step] = []
 
 
@@ -260,12 +325,33 @@ class _Convention(_Model):
     std: _Numbers
 
 
+class _Shards(_Model):
+    of: Annotated[int, Field(gt=1)]
+    counted: _Counts
+
+
 class _Source(_Model):
     kind: str
-    ref: str
+    ref: str | Annotated[list[str], Field(min_length=2)]
     split: str | None = None
     limit: _Natural | None = None
-    names_sha256: str
+    shards: _Shards | None = None
+    listing_sha256: _Digest
+    names_sha256: _Digest
+
+
+class _SourcePart(_Source):
+    images: _Natural
+
+
+class _Merged(_Model):
+    kind: str
+    parts: Annotated[list[_SourcePart], Field(min_length=2)]
+    names_sha256: _Digest
+
+
+def _source_tag(source: Any) -> str:
+    return MERGED if isinstance(source, dict) and source.get("kind") == MERGED else "measured"
 
 
 class _Class(_Model):
@@ -311,7 +397,10 @@ class _Measured(_Constants):
     modes: dict[str, _Natural]
     formats: dict[str, _Natural]
     decoders: dict[str, str]
-    source: _Source
+    source: Annotated[
+        Annotated[_Source, Tag("measured")] | Annotated[_Merged, Tag(MERGED)],
+        Discriminator(_source_tag),
+    ]
     classes: dict[str, _Class]
     skipped: list[_Skipped]
     ignored: dict[str, _Natural]
@@ -374,6 +463,7 @@ def _measured_stats(document: Document, model: _Measured) -> Stats:
         vectors = {"total": one.total or [], "total_sq": one.total_sq or []}
         if one.count is not None:
             problems += _length_problems(document, vectors, len(names), "classes", name)
+    problems += _source_problems(document, model)
     for index, entry in enumerate(model.skipped):
         if entry.reason not in set(Reason):
             message = f"unknown reason {entry.reason!r}"
@@ -428,12 +518,26 @@ def _impossible(document: Document, model: _Measured, scale: int) -> Iterator[Pr
                 yield problem(("classes", name, "total_sq", index), message)
 
 
+def _source_problems(document: Document, model: _Measured) -> Iterator[Problem]:
+    source = model.source
+    if isinstance(source, _Merged):
+        total = sum(part.images for part in source.parts)
+        if total != model.images:
+            message = f"{total:,} images in all, but the file counts {model.images:,}"
+            yield document.problem(("source", "parts"), "derived", message)
+    parts = source.parts if isinstance(source, _Merged) else [source]
+    for place, part in enumerate(parts):
+        path = ("source", "parts", place) if isinstance(source, _Merged) else ("source",)
+        for index, number in enumerate(part.shards.counted if part.shards else ()):
+            if part.shards and not 1 <= number <= part.shards.of:
+                message = f"there is no shard {number} of {part.shards.of}"
+                yield document.problem((*path, "shards", "counted", index), "derived", message)
+
+
 def _rebuilt(model: _Measured, mode: Mode, bins: int) -> Stats:
     """The stats that follow from the integers, and nothing else of the file's numbers."""
     sums = model.exact.image_sums
     padded = (tuple(c) + (0,) * (bins - len(c)) for c in model.histogram.values())
-    source = model.source
-    options = {"split": source.split, "limit": source.limit}
     measurement = Measurement(
         images=model.images,
         histogram=Histogram(tuple(padded)),
@@ -448,17 +552,32 @@ def _rebuilt(model: _Measured, mode: Mode, bins: int) -> Stats:
         modes=model.modes,
         formats=model.formats,
         decoders=model.decoders,
-        source=Provenance(
-            source.kind,
-            source.ref,
-            source.names_sha256,
-            {key: option for key, option in options.items() if option is not None},
-        ),
+        source=_provenance(model),
         classes={name: _class_stats(one) for name, one in model.classes.items()},
         skipped=tuple(Skipped(s.name, Reason(s.reason)) for s in model.skipped),
         ignored=model.ignored,
     )
-    return Stats.of(measurement, mode, _steps(model.image))
+    return Stats.of(measurement, mode, _steps(model.image), auto=bool(model.image.auto))
+
+
+def _provenance(model: _Measured) -> Provenance:
+    source = model.source
+    if isinstance(source, _Merged):
+        return combined([_one_source(part, part.images) for part in source.parts])
+    return combined([_one_source(source, model.images)])
+
+
+def _one_source(source: _Source, images: int) -> Provenance:
+    options = {"split": source.split, "limit": source.limit}
+    return Provenance(
+        source.kind,
+        source.ref if isinstance(source.ref, str) else tuple(sorted(set(source.ref))),
+        source.names_sha256,
+        source.listing_sha256,
+        images,
+        {key: option for key, option in options.items() if option is not None},
+        Shards(source.shards.of, tuple(sorted(source.shards.counted))) if source.shards else None,
+    )
 
 
 def _class_stats(one: _Class) -> ClassStats:

@@ -59,6 +59,7 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     if stats.preprocess:
         lines.append("through  " + ", ".join(map(repr, stats.preprocess)))
     lines.append(_found(measured))
+    lines += [f"partial  {part}" for part in measured.source.incomplete]
     return lines
 
 

@@ -88,6 +88,7 @@ DEFAULTS = {
         "--center-crop": "no crop",
         "--workers": "the cores this process may use",
         "--limit": "all",
+        "--shard": "all",
         "--per-class": None,
         "--max-skipped": "any number, exit 3",
         "--max-pixels": "178956970",
@@ -101,6 +102,15 @@ DEFAULTS = {
         "-h, --help": None,
     },
     "show": {"-v, --verbose": None, "-h, --help": None},
+    "merge": {
+        "-o, --output": "only print",
+        "--force": None,
+        "--allow-missing": None,
+        "--allow-overlap": None,
+        "--json": None,
+        "-q, --quiet": None,
+        "-h, --help": None,
+    },
     "emit": {
         "-o, --output": "print it",
         "--api": "v1",

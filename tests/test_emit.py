@@ -50,7 +50,7 @@ def measured(
         modes={met or mode: 1},
         formats={"PNG": 1},
         decoders={},
-        source=Provenance("folder", ref, "0" * 64, options or {}),
+        source=Provenance("folder", ref, "0" * 64, "0" * 64, 1, options or {}),
     )
     return Stats.of(measurement, mode, preprocess)
 

@@ -91,7 +91,14 @@ def measured(
         modes={"P": 2, mode: images - 2},
         formats={"PNG": images},
         decoders={"PNG": "Pillow 13.0.0", "WEBP": "Pillow 13.0.0, libwebp 1.6.0"},
-        source=Provenance("folder", (*names, "data")[0], "0" * 64, {"split": "train", "limit": 9}),
+        source=Provenance(
+            "folder",
+            (*names, "data")[0],
+            "0" * 64,
+            "1" * 64,
+            images,
+            {"split": "train", "limit": 9},
+        ),
         classes=dict(sorted(classes.items())),
         skipped=tuple(Skipped(name, chance.choice(list(Reason))) for name in names),
         ignored={"hidden": 3},
@@ -383,7 +390,7 @@ conventions:
 modes: {L: 2}
 formats: {PNG: 2}
 decoders: {PNG: Pillow}
-source: {kind: folder, ref: data, names_sha256: x}
+source: {kind: folder, ref: data, listing_sha256: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, names_sha256: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa}
 classes:
   cat: {images: 1, mean: [0.0], std: [0.0], count: 4, total: [0], total_sq: [0]}
   dog: {images: 1, mean: [1.0], std: [0.0], count: 4, total: [1020], total_sq: [260100]}
