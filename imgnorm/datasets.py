@@ -57,7 +57,12 @@ class TorchvisionSource:
             SourceError: there is no such dataset, or not below `root`.
             MissingDependency: torchvision cannot be imported.
         """
-        size = len(self._dataset)
+        try:
+            size = len(self._dataset)
+        except (NotImplementedError, TypeError) as error:  # a base class, or a stream
+            raise SourceError(
+                f"torchvision:{self.ref}: does not tell how many images it has; choose another dataset"
+            ) from error
         if not size:
             return Listing([])
         self._first_image()

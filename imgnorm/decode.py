@@ -432,9 +432,8 @@ def _check_finite(picture: Image.Image) -> None:
 def _converted(picture: Image.Image, target: Mode) -> Image.Image:
     if picture.mode == target:
         return picture  # convert() would copy
-    if (
-        target == "I;16"
-    ):  # Pillow's convert() and resize() mix up the bytes of I;16B, NumPy does not
+    if target == "I;16":
+        # Pillow's convert() and resize() mix up the bytes of I;16B; NumPy does not.
         return Image.fromarray(np.asarray(picture).astype("<u2"))
     return picture.convert(target)
 

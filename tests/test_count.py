@@ -453,6 +453,7 @@ def test_the_true_per_image_values_are_met_to_the_last_digits():
 
 WIDE = {
     "12 megapixels, half white": {0: 6_100_000, 255: 6_100_000},
+    "40 megapixels, a tenth white, between 2^63 and 2^64": {0: 36_000_000, 255: 4_000_000},
     "179 megapixels, white": {255: 178_956_970},
     "179 megapixels, one dim pixel": {0: 178_956_969, 1: 1},
     "2^31 pixels, all levels": dict.fromkeys(range(256), 2**23),

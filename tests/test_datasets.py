@@ -182,6 +182,16 @@ class Turned(LikeMnist):
         return Image.fromarray(self.data[index].T.copy())
 
 
+class OddInTheMiddle(LikeMnist):
+    """First and last image are those of the array, and one between is not."""
+
+    images = LikeMnist.images.copy()
+    images[6] = 0
+
+    def picture(self, index: int) -> Image.Image:
+        return Image.fromarray(self.images[index, :, :, 0])
+
+
 class Wide(Dataset):
     """uint16 data that is shown in 8 bits."""
 
@@ -202,7 +212,7 @@ class Paired(Dataset):
         return Image.fromarray(self.images[index])
 
 
-SHOWN = [Turned, Wide, Paired]
+SHOWN = [Turned, OddInTheMiddle, Wide, Paired]
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def test_an_empty_folder_is_an_empty_listing(tmp_path):
 
 
 def test_a_folder_that_is_gone_is_skipped_by_name(tmp_path):
-    expected = (Skipped("/", Reason.VANISHED, "No such file or directory"),)
+    expected = (Skipped("./", Reason.VANISHED, "No such file or directory"),)
 
     assert expected == listing_of(tmp_path / "gone").skipped
 

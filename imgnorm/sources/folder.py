@@ -66,7 +66,7 @@ class _Walk:
             with os.scandir(path) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            self._skip(folder + "/", unreadable(error))
+            self._skip(f"{folder or '.'}/", unreadable(error))
             return
         for entry in found:
             name = f"{folder}/{entry.name}" if folder else entry.name
