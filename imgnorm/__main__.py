@@ -13,26 +13,23 @@ from types import FrameType
 class _Stopped(BaseException):
     """A signal asked us to end; not an Exception, so that nothing swallows it on the way out."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
 
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_stopping = False
+_received = 0  # the signal that asked us to end
+_done = False
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    global _stopping
-    if _stopping:  # asked twice: leave now
+    global _received
+    if _received or _done:  # asked twice, or nothing is left to tidy up: leave now
         os._exit(128 + number)
-    _stopping = True
-    raise _Stopped(number)
+    _received = number
+    raise _Stopped
 
 
 def main() -> None:
     """Run the command line; the exit codes are those of `imgnorm --help`."""
-    global _stopping
+    global _done
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
@@ -44,7 +41,7 @@ def main() -> None:
             code = run(sys.argv[1:])
             if sys.stdout is not None:
                 sys.stdout.flush()
-            _stopping = True  # all is done: a signal from here on only ends us sooner
+            _done = True
         except BrokenPipeError:  # `| head`: the reader has seen enough
             _drop_output()
             code = 141
@@ -54,17 +51,17 @@ def main() -> None:
             _drop_output()
             _complain(f"standard output: cannot be written ({error.strerror}); send it elsewhere")
             code = 2
-    except _Stopped as stopped:
-        _drop_output()
-        code = 128 + stopped.number
-    except Exception:  # noqa: BLE001 - the outermost edge: a bug still gets its exit code
-        import traceback
+    except (_Stopped, Exception):  # noqa: BLE001 - the outermost edge: a bug still gets its exit code
+        if _received:  # or what Python made of _Stopped: a RuntimeError, if it came in __set_name__
+            code = 128 + _received
+        else:
+            import traceback
 
-        _complain(
-            f"{traceback.format_exc()}this is a bug in imgnorm, not in your data: please report it"
-        )
+            _complain(
+                f"{traceback.format_exc()}this is a bug in imgnorm, not in your data: please report it"
+            )
+            code = 70
         _drop_output()
-        code = 70
     sys.exit(code)
 
 

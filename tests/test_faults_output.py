@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from faults import (
     needs_linux,
     needs_mount,
     needs_posix,
+    needs_strace,
     noise,
 )
 
@@ -67,16 +67,6 @@ def output(tmp_path: Path) -> Path:
 # ── crashes and errors at each system call ──
 
 
-def _strace_works() -> bool:
-    return (
-        shutil.which("strace") is not None
-        and subprocess.run(["strace", "-qq", "true"], capture_output=True).returncode == 0
-    )
-
-
-needs_strace = pytest.mark.skipif(not _strace_works(), reason="needs strace")
-
-
 def traced(*options: str) -> list[str]:
     """Without -f: the thread that writes results, not those that serve the workers."""
     return ["strace", "-y", "-qq", "-e", f"trace={TOUCHING}", *options]
@@ -104,6 +94,7 @@ def points(
     folder = tmp_path_factory.mktemp("points") / "out"
     folder.mkdir()
     (folder / "stats.yaml").write_bytes(OLD)
+    _stats(data, folder)  # from here on, nothing is left to be compiled
     log = folder.with_name("log")
     ended = _stats(data, folder, traced("-o", str(log)))
     assert 0 == ended.returncode
@@ -118,6 +109,17 @@ def _stats(
     return imgnorm(
         "stats", data, "--workers", "1", "-o", folder / "stats.yaml", "--force", "-q", around=around
     )
+
+
+def _injected(
+    data: Path, folder: Path, name: str, count: int, fault: str
+) -> subprocess.CompletedProcess[str]:
+    """The command with a fault at one call, which is one on the folder as it was before."""
+    log = folder.with_name("injected")
+    inject = traced("-o", str(log), "-e", f"inject={name}:{fault}:when={count}")
+    ended = _stats(data, folder, inject)
+    assert (name, count) in [call[:2] for call in calls_on(folder, log)]
+    return ended
 
 
 def _reset(folder: Path, old: bytes | None) -> None:
@@ -138,8 +140,7 @@ def test_a_crash_at_any_call_leaves_the_old_file_or_the_new_one(
         if old is None and name in ("read", "chmod"):
             continue  # not made, or between two others
         _reset(folder, old)
-        inject = ["-o", os.devnull, "-e", f"inject={name}:signal=SIGKILL:when={count}"]
-        _stats(data, folder, traced(*inject))
+        _injected(data, folder, name, count, "signal=SIGKILL")
 
         target = folder / "stats.yaml"
         assert (target.read_bytes() if target.exists() else None) in (old, new), line
@@ -157,8 +158,7 @@ def test_a_signal_at_any_call_leaves_no_temporary_file(
     codes = set()
     for name, count, line in calls:
         _reset(folder, OLD)
-        inject = ["-o", os.devnull, "-e", f"inject={name}:signal=SIGTERM:when={count}"]
-        ended = _stats(data, folder, traced(*inject))
+        ended = _injected(data, folder, name, count, "signal=SIGTERM")
 
         assert ["stats.yaml"] == os.listdir(folder), line
         assert (folder / "stats.yaml").read_bytes() in (OLD, new), line
@@ -195,8 +195,7 @@ def test_a_result_that_cannot_be_written_is_shown_and_the_old_file_kept(
     _reset(folder, OLD)
     # The last one on the temporary file: the first close belongs to the check before the scan.
     count = [count for name, count, line in calls if name == call and ".tmp" in line][-1]
-    inject = ["-o", os.devnull, "-e", f"inject={call}:error={error}:when={count}"]
-    ended = _stats(data, folder, traced(*inject))
+    ended = _injected(data, folder, call, count, f"error={error}")
 
     path = folder / "stats.yaml"
     assert 2 == ended.returncode
@@ -213,8 +212,7 @@ def test_a_folder_that_cannot_be_flushed_is_reported(
     folder, calls = points
     _reset(folder, OLD)
     count = [count for name, count, line in calls if name == "fsync" and ".tmp" not in line][-1]
-    inject = ["-o", os.devnull, "-e", f"inject=fsync:error=EIO:when={count}"]
-    ended = _stats(data, folder, traced(*inject))
+    ended = _injected(data, folder, "fsync", count, "error=EIO")
 
     assert 2 == ended.returncode
     assert "(Input/output error)" in ended.stderr
@@ -228,8 +226,7 @@ def test_a_file_system_that_flushes_no_folders_is_good_enough(
     folder, calls = points
     _reset(folder, OLD)
     count = [count for name, count, line in calls if name == "fsync" and ".tmp" not in line][-1]
-    inject = ["-o", os.devnull, "-e", f"inject=fsync:error=EINVAL:when={count}"]
-    ended = _stats(data, folder, traced(*inject))
+    ended = _injected(data, folder, "fsync", count, "error=EINVAL")
 
     assert (0, "") == (ended.returncode, ended.stderr)
     assert new == (folder / "stats.yaml").read_bytes()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shutil
 import signal
 import struct
-import subprocess
 import threading
 import time
 import warnings
@@ -28,11 +28,13 @@ from faults import (
     Starved,
     Stillborn,
     Suicidal,
+    compiled,
     folder_of,
     imgnorm,
     kill,
     needs_linux,
     needs_posix,
+    needs_strace,
     noise,
     slow_folder,
     until,
@@ -44,6 +46,15 @@ from imgnorm.stats import Stats
 pytestmark = needs_posix
 
 VICTIM = "a/00004.png"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_workers() -> Iterator[None]:
+    """Those that this process starts find their modules compiled, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        patch.setenv("PYTHONPYCACHEPREFIX", compiled())
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +117,11 @@ def test_an_image_that_takes_for_ever_is_listed_after_two_timeouts(
     folder: Path, others: Stats
 ) -> None:
     started = time.monotonic()
-    stats = measured(Sleepy(str(folder), VICTIM), workers=2, timeout_s=0.5)
+    stats = measured(Sleepy(str(folder), VICTIM), workers=2, timeout_s=1.5)
 
-    assert [(VICTIM, "timeout", "took longer than 0.5 s, twice")] == skipped(stats)
+    assert [(VICTIM, "timeout", "took longer than 1.5 s, twice")] == skipped(stats)
     assert_same_digits(others, stats)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 def test_memory_that_is_not_there_costs_the_image_only(folder: Path, others: Stats) -> None:
@@ -158,12 +169,14 @@ def test_workers_that_never_start_are_an_error(folder: Path) -> None:
 
 def test_a_scan_leaves_no_process_thread_or_open_file(folder: Path) -> None:
     library.measure(folder, workers=2)
+    gc.collect()  # what earlier tests left to be closed is not ours
     before = threading.active_count(), _handles()
     for source in (folder, Suicidal(str(folder), VICTIM), Sleepy(str(folder), VICTIM)):
         measured(source, workers=2, timeout_s=0.3)
 
-    until(lambda: threading.active_count() == before[0])
-    assert before[1] == _handles()
+    until(lambda: threading.active_count() <= before[0])
+    gc.collect()
+    assert before[1] >= _handles()
 
 
 def _handles() -> int:
@@ -191,7 +204,7 @@ def test_workers_killed_at_random_moments_cost_at_most_the_images_they_were_at(
     tmp_path: Path,
 ) -> None:
     """As the kernel does when memory runs out, thirty times in one scan."""
-    images = 150
+    images = 300
     folder = slow_folder(tmp_path / "data", images, edge=600)
     alone = library.measure(folder, limit=1)
     assert alone.measurement is not None
@@ -212,6 +225,7 @@ def test_workers_killed_at_random_moments_cost_at_most_the_images_they_were_at(
     stats = library.read_stats(tmp_path / "stats.yaml")
 
     assert "Traceback" not in ended.stderr
+    print(f"{kills} kills, {len(stats.skipped)} skipped")
     assert kills > 5
     assert (3 if stats.skipped else 0) == ended.returncode
     assert {"worker-died"} >= {str(s.reason) for s in stats.skipped}
@@ -226,7 +240,7 @@ def test_workers_killed_at_random_moments_cost_at_most_the_images_they_were_at(
 @needs_linux
 def test_a_worker_that_is_stopped_is_replaced_after_the_timeout(tmp_path: Path) -> None:
     folder = slow_folder(tmp_path / "data", 60)
-    with Running("stats", folder, "--workers", "2", "--timeout", "0.7", "--json") as run:
+    with Running("stats", folder, "--workers", "2", "--timeout", "1.5", "--json") as run:
         until(lambda: len(run.workers_at_work()) == 2)
         for worker in run.workers():
             kill(worker, signal.SIGSTOP)
@@ -332,13 +346,6 @@ def _alone(tmp_path: Path, data: bytes) -> Path:
     folder.mkdir()
     (folder / "picture.png").write_bytes(data)
     return folder
-
-
-needs_strace = pytest.mark.skipif(
-    shutil.which("strace") is None
-    or subprocess.run(["strace", "-qq", "true"], capture_output=True).returncode != 0,
-    reason="needs strace",
-)
 
 
 @needs_strace
