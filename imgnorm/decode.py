@@ -80,8 +80,9 @@ def decode(
         Unreadable: the image cannot be counted, with the reason.
     """
     format_ = _format_of(data)
-    if format_ in _COMPRESSED and data[-_TAIL:].count(0) == _TAIL:
-        raise Unreadable(Reason.ZERO_FILLED_TAIL, f"the last {_TAIL} bytes are all zero")
+    zero_tail = format_ in _COMPRESSED and data[-_TAIL:].count(0) == _TAIL
+    if zero_tail and format_ in _END_MARKED:
+        raise _zero_filled()
     Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own guard, for sizes met while parsing
     try:
         with Image.open(BytesIO(data), formats=(format_,)) as picture:
@@ -91,6 +92,8 @@ def decode(
             picture.load()
             if format_ == "PNG":
                 _check_png_rows(picture, data)
+            if zero_tail and not _ends_in_one_colour(picture):
+                raise _zero_filled()
             return _decoded(picture, mode, format_)
     except UnidentifiedImageError as error:  # its text holds a memory address
         raise Unreadable(Reason.CORRUPT, f"not a readable {format_} file") from error
@@ -143,6 +146,7 @@ _LIBRARIES = {
     "TIFF": ("libtiff", "libtiff"),
 }
 _COMPRESSED = {"JPEG", "PNG", "GIF", "WEBP", "AVIF"}
+_END_MARKED = {"JPEG", "PNG", "GIF"}  # no whole file of these ends in zeros
 _PLUGINS = {
     "JPEG": "JpegImagePlugin",
     "PNG": "PngImagePlugin",
@@ -250,6 +254,20 @@ def _too_large(error: Image.DecompressionBombError, max_pixels: int) -> str:
     """Pillow's words name twice the limit, and no option."""
     pixels = re.search(r"\d+", str(error))
     return f"{int(pixels[0]) if pixels else 0:,} pixels; the limit is {max_pixels:,} (--max-pixels)"
+
+
+def _zero_filled() -> Unreadable:
+    return Unreadable(Reason.ZERO_FILLED_TAIL, f"the last {_TAIL} bytes are all zero")
+
+
+def _ends_in_one_colour(picture: Image.Image) -> bool:
+    """Whether the last rows need no data: arithmetic coders of WebP and AVIF write those as zeros.
+
+    A tail that was never written decodes to a smear of what stands above it instead.
+    """
+    rows = picture.crop((0, max(0, picture.height - 16), picture.width, picture.height))
+    colours = rows.getcolors(maxcolors=1)
+    return colours is not None
 
 
 def _no_check(picture: Image.Image, data: bytes) -> None:

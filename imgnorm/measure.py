@@ -353,9 +353,10 @@ def _classes(
         group = source.class_of(name)
         if group is not None:
             images[group] = images.get(group, 0) + 1
-    return {
-        shown(group): ClassStats(
-            count, _in_mode(tallies[group], mode).histogram.moments() if tallies else None
-        )
-        for group, count in sorted(images.items())
-    }
+    classes: dict[str, ClassStats] = {}
+    for group, count in sorted(images.items()):
+        moments = _in_mode(tallies[group], mode).histogram.moments() if tallies else None
+        name, one = shown(group), ClassStats(count, moments)
+        # Two names may look the same, where one holds a byte that is not UTF-8.
+        classes[name] = classes[name] + one if name in classes else one
+    return classes

@@ -684,6 +684,16 @@ def test_a_tail_of_zeros_is_a_copy_that_stopped_half_way(name):
     assert "zero-filled-tail: the last 64 bytes are all zero" == refusal(half)
 
 
+@pytest.mark.parametrize("colour", ["black", "white", (90, 90, 90)])
+@pytest.mark.parametrize("size", [(1024, 1024), (2048, 300)])
+def test_a_webp_of_one_colour_is_counted_though_it_ends_in_zeros(colour, size):
+    data = encoded(Image.new("RGB", size, colour), "WEBP", quality=75)
+    assert size == (2048, 300) or bytes(64) == data[-64:]
+
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).tolist()
+    assert expected == pixels_of(data)
+
+
 def test_a_tail_of_zeros_is_no_fault_of_formats_that_are_not_compressed():
     black = np.zeros((9, 9, 3), np.uint8)
     for format_ in ("BMP", "PPM", "TIFF"):

@@ -22,6 +22,8 @@ from PIL import Image
 
 import imgnorm as library
 from imgnorm.emit import emit_for
+from imgnorm.moments import Moments
+from imgnorm.stats import ClassStats
 
 pytestmark = needs_posix
 
@@ -481,3 +483,17 @@ def test_only_our_own_words_are_on_the_terminal(tmp_path: Path) -> None:
     assert ["time", "wrote"] == [line.split()[0] for line in loud.stderr.splitlines()]
     stats = library.read_stats(tmp_path / "stats.yaml")
     assert len(kinds) * 12 + 1 == stats.images + len(stats.skipped)
+
+
+def test_classes_whose_names_look_the_same_are_added_up(tmp_path):
+    """One folder's name holds the byte FF, the other's the four characters that stand for it."""
+    for folder in (b"\xff", rb"\xff"):
+        (tmp_path / os.fsdecode(folder)).mkdir()
+        Image.new("L", (2, 2), 255).save(tmp_path / os.fsdecode(folder) / "white.png")
+
+    stats = library.measure(tmp_path, per_class=True)
+
+    assert stats.measurement
+    assert {
+        r"\xff": ClassStats(2, Moments(8, (8 * 255,), (8 * 255**2,)))
+    } == stats.measurement.classes
