@@ -54,6 +54,7 @@ def main() -> None:
     except (_Stopped, Exception):  # noqa: BLE001 - the outermost edge: a bug still gets its exit code
         if _received:  # or what Python made of _Stopped: a RuntimeError, if it came in __set_name__
             code = 128 + _received
+            _complain(f"stopped by {signal.Signals(_received).name}")
         else:
             import traceback
 

@@ -16,6 +16,7 @@ import click
 
 import imgnorm
 from imgnorm.errors import ImgnormError, OutputError, TooManySkipped, TransformError
+from imgnorm.reasons import Allowance
 
 if TYPE_CHECKING:
     from imgnorm.scan import Progress
@@ -86,21 +87,11 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return int(number), int(of)
 
 
-def _allowance(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """How many images may be skipped: N, or P% of them; it takes a scan to know which number that is."""
-    if value is not None and not re.fullmatch(r"\d+|\d+(\.\d+)?%", value, re.ASCII):
-        raise click.BadParameter(
-            f"{value!r} is neither a number of images nor a percentage; give 10, or 0.5%",
-            ctx,
-            param,
-        )
-    return value
-
-
-def _allowed(allowance: str, images: int) -> float:
-    if allowance.endswith("%"):
-        return float(allowance[:-1]) * images / 100
-    return int(allowance)
+def _allowance(ctx: click.Context, param: click.Parameter, value: str | None) -> Allowance | None:
+    try:
+        return None if value is None else Allowance.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
 @click.group(epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -217,7 +208,7 @@ def commands() -> None:
 )
 def stats(
     source: str,
-    max_skipped: str | None,
+    max_skipped: Allowance | None,
     rejects: str | None,
     as_json: bool,
     output: str | None,
@@ -235,6 +226,7 @@ def stats(
     from imgnorm.output import check_output
     from imgnorm.rejects import write_rejects
 
+    _refuse_idle_options(source, options["listed"])
     written = [path for path in (output, rejects) if path is not None]
     if len(set(map(os.path.realpath, written))) < len(written):
         raise click.UsageError("-o and --rejects name the same file; give each its own")
@@ -247,18 +239,22 @@ def stats(
     seconds = monotonic() - started
     if rejects is not None:
         try:
-            write_rejects(rejects, measured.skipped)
+            write_rejects(rejects, measured.skipped, force=force)
         except OutputError:  # the result is not lost with the list
             _print_result(measured, as_json, verbose)
             raise
     found = measured.images + len(measured.skipped)
-    if max_skipped is not None and len(measured.skipped) > _allowed(max_skipped, found):
-        raise TooManySkipped(_too_many(measured, max_skipped))
+    if max_skipped is not None and not max_skipped.covers(len(measured.skipped), found):
+        _print_result(measured, as_json, verbose)
+        raise TooManySkipped(
+            f"{len(measured.skipped):,} images skipped, more than --max-skipped {max_skipped}; no stats "
+            "file was written: mend them, or allow more"
+        )
     try:
         if output is not None:
             from imgnorm.statsfile import write_stats
 
-            write_stats(output, measured)
+            write_stats(output, measured, force=force)
     finally:  # the result is not lost when it cannot be written
         _print_result(measured, as_json, verbose)
     if not quiet:
@@ -306,12 +302,19 @@ def show(stats_file: str, verbose: bool) -> None:
     help="Print the content of the stats file as JSON, instead of the table.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No notes on standard error.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Print the other conventions, the quantiles, and every skipped image.",
+)
 def merge(
     stats_files: tuple[str, ...],
     output: str | None,
     force: bool,
     as_json: bool,
     quiet: bool,
+    verbose: bool,
     **allowed: bool,
 ) -> None:
     """Add STATS_FILES up to one, exactly: as if all had been measured at once, in any order.
@@ -328,9 +331,9 @@ def merge(
     merged = merge_files(stats_files, **allowed)
     try:
         if output is not None:
-            write_stats(output, merged)
+            write_stats(output, merged, force=force)
     finally:  # the result is not lost when it cannot be written
-        _print_result(merged, as_json, verbose=False)
+        _print_result(merged, as_json, verbose)
     if output is not None and not quiet:
         _note(f"wrote    {output}")
 
@@ -383,13 +386,26 @@ def emit(
     if output is None:
         _print(module.rstrip("\n"))
     elif not check:
-        write_whole(output, module.encode())
+        write_whole(output, module.encode(), force=force)
         _note(f"wrote    {output}")
     elif (there := read_whole(output)) != module.encode():
         state = "does not exist" if there is None else "is not what `imgnorm emit` writes now"
         _note(f"{output}: {state}; run the same command without --check and with --force")
         return 1
     return 0
+
+
+def _refuse_idle_options(source: str, listed: bool) -> None:
+    """An option that would do nothing is a misunderstanding."""
+    context = click.get_current_context()
+    given = context.get_parameter_source
+    if source.startswith("torchvision:"):
+        if listed:
+            raise click.UsageError("--list is for a text file of paths; leave it out")
+        return
+    for name in ("root", "split", "download"):
+        if given(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} is for torchvision:NAME; leave it out")
 
 
 def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:
@@ -401,17 +417,6 @@ def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:
         from imgnorm.table import table
 
         _print(table(measured, unicode=_draws_blocks(), verbose=verbose))
-
-
-def _too_many(measured: Stats, allowance: str) -> str:
-    from imgnorm.table import skipped_lines
-
-    return "\n".join(
-        [
-            *skipped_lines(measured.skipped),
-            f"{len(measured.skipped):,} images skipped, more than --max-skipped {allowance}: mend them, or allow more",
-        ]
-    )
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def count(
             break
     counted = {mode: counter.counted() for mode, counter in counters.items()}
     formats = {format_ for one in counted.values() for format_ in one.formats}
-    decoders = {format_: decoder_of(format_) for format_ in formats if format_ != "PIL"}
+    decoders = {format_: decoder_of(format_) for format_ in formats}
     return Tally(counted, tuple(names_16bit), tuple(skipped), decoders, bytes_read), done
 
 

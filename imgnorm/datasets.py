@@ -75,6 +75,10 @@ class TorchvisionSource:
         label = self._labels[int(name)]
         return self._class_names[label] if 0 <= label < len(self._class_names) else None
 
+    def open(self) -> None:
+        """Imports torchvision and opens the dataset: seconds, that no image shall pay for."""
+        _ = self._dataset
+
     def read(self, name: str) -> Image.Image:
         """
         Raises:
@@ -82,6 +86,8 @@ class TorchvisionSource:
         """
         try:
             image = _image_of(self._dataset[int(name)])
+        except Image.DecompressionBombError as error:
+            raise Unreadable(Reason.TOO_LARGE, str(error)) from error
         except RAISED_BY_PILLOW as error:
             raise Unreadable(Reason.CORRUPT, " ".join(str(error).split())[:200]) from error
         assert image is not None
@@ -180,7 +186,7 @@ class TorchvisionSource:
     def _first_image(self) -> Image.Image:
         try:
             image = _image_of(self._dataset[0])
-        except RAISED_BY_PILLOW:  # the scan will name it
+        except (Image.DecompressionBombError, *RAISED_BY_PILLOW):  # the scan will name it
             return Image.new("L", (1, 1))
         if image is None:
             raise SourceError(

@@ -81,20 +81,37 @@ def decode(
     """
     format_ = _format_of(data)
     zero_tail = format_ in _COMPRESSED and data[-_TAIL:].count(0) == _TAIL
-    if zero_tail and format_ in _END_MARKED:
+    if zero_tail and format_ in _END_MARKS and not _padded(data, _END_MARKS[format_]):
         raise _zero_filled()
+    with _opened(data, format_, max_pixels) as picture:
+        _check_size(picture.size, max_pixels)
+        _CHECKS.get(format_, _no_check)(picture, data)
+        reserve(_memory_needed(picture, format_, _target(picture, mode)))
+        _load(picture)
+        if format_ == "PNG":
+            _check_png_rows(picture, data)
+        if zero_tail and format_ not in _END_MARKS and not _ends_in_zeros_by_itself(picture, data):
+            raise _zero_filled()
+        return _decoded(picture, mode, format_)
+
+
+def decoded_picture(
+    picture: Image.Image, mode: Mode | Literal["auto"], *, max_pixels: int
+) -> Decoded:
+    """The same for an image that somebody else has opened, under the same policy of modes."""
+    _check_size(picture.size, max_pixels)
+    _target(picture, mode)
+    _load(picture)
+    return _decoded(picture, mode, picture.format or "PIL")
+
+
+# Each call into Pillow is fenced in by itself: a bug of ours must not pass for a broken image.
+
+
+def _opened(data: bytes, format_: str, max_pixels: int) -> Image.Image:
     Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own guard, for sizes met while parsing
     try:
-        with Image.open(BytesIO(data), formats=(format_,)) as picture:
-            _check_size(picture.size, max_pixels)
-            _CHECKS.get(format_, _no_check)(picture, data)
-            reserve(_memory_needed(picture, format_, _target(picture, mode)))
-            picture.load()
-            if format_ == "PNG":
-                _check_png_rows(picture, data)
-            if zero_tail and not _ends_in_one_colour(picture):
-                raise _zero_filled()
-            return _decoded(picture, mode, format_)
+        return Image.open(BytesIO(data), formats=(format_,))
     except UnidentifiedImageError as error:  # its text holds a memory address
         raise Unreadable(Reason.CORRUPT, f"not a readable {format_} file") from error
     except Image.DecompressionBombError as error:
@@ -103,15 +120,11 @@ def decode(
         raise _damaged(error) from error
 
 
-def decoded_picture(
-    picture: Image.Image, mode: Mode | Literal["auto"], *, max_pixels: int
-) -> Decoded:
-    """The same for an image that somebody else has opened, under the same policy of modes."""
-    _check_size(picture.size, max_pixels)
+def _load(picture: Image.Image) -> None:
     try:
-        _target(picture, mode)
         picture.load()
-        return _decoded(picture, mode, picture.format or "PIL")
+    except Image.DecompressionBombError as error:
+        raise Unreadable(Reason.TOO_LARGE, _clause(error)) from error
     except RAISED_BY_PILLOW as error:
         raise _damaged(error) from error
 
@@ -144,9 +157,11 @@ _LIBRARIES = {
     "AVIF": ("libavif", "avif"),
     "JPEG2000": ("OpenJPEG", "jpg_2000"),
     "TIFF": ("libtiff", "libtiff"),
+    "PIL": ("libjpeg-turbo", "libjpeg_turbo"),  # opened by others: JPEG, more often than not
 }
 _COMPRESSED = {"JPEG", "PNG", "GIF", "WEBP", "AVIF"}
-_END_MARKED = {"JPEG", "PNG", "GIF"}  # no whole file of these ends in zeros
+_END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b"\0;"}
+"""What stands at the end of a whole file of these formats."""
 _PLUGINS = {
     "JPEG": "JpegImagePlugin",
     "PNG": "PngImagePlugin",
@@ -260,14 +275,31 @@ def _zero_filled() -> Unreadable:
     return Unreadable(Reason.ZERO_FILLED_TAIL, f"the last {_TAIL} bytes are all zero")
 
 
-def _ends_in_one_colour(picture: Image.Image) -> bool:
-    """Whether the last rows need no data: arithmetic coders of WebP and AVIF write those as zeros.
+def _padded(data: bytes, end_mark: bytes) -> bool:
+    """Whether the zeros stand behind the end of a whole image."""
+    return data.rstrip(b"\0").endswith(end_mark)
 
-    A tail that was never written decodes to a smear of what stands above it instead.
+
+def _is_lossless_webp(data: bytes) -> bool:
+    position = 12
+    while data[:4] == b"RIFF" and position + 8 <= len(data):
+        if data[position : position + 4] == b"VP8L":
+            return True
+        (length,) = struct.unpack_from("<I", data, position + 4)
+        position += 8 + length + length % 2
+    return False
+
+
+def _ends_in_zeros_by_itself(picture: Image.Image, data: bytes) -> bool:
+    """Whether the last rows have one colour: the arithmetic coders of VP8 and AVIF write zeros then.
+
+    A tail that was never written decodes to a smear of what stands above it instead. (Lossless
+    WebP has no such coder: rows of one colour are not zeros there, and a missing tail may be one.)
     """
+    if _is_lossless_webp(data):
+        return False
     rows = picture.crop((0, max(0, picture.height - 16), picture.width, picture.height))
-    colours = rows.getcolors(maxcolors=1)
-    return colours is not None
+    return rows.getcolors(maxcolors=1) is not None
 
 
 def _no_check(picture: Image.Image, data: bytes) -> None:
@@ -366,21 +398,30 @@ def _check_png_rows(picture: Image.Image, data: bytes) -> None:
     if not header.interlaced and last_row.tobytes().strip(b"\0"):
         return
     wanted = header.raw_bytes()
+    try:
+        inflated = _inflated_bytes(data, wanted)
+    except zlib.error as error:
+        raise _damaged(error) from error
+    if inflated < wanted:
+        raise Unreadable(
+            Reason.TRUNCATED, f"{inflated:,} of {wanted:,} bytes of pixels; the rest would be black"
+        )
+
+
+def _inflated_bytes(data: bytes, enough: int) -> int:
+    """How many bytes a PNG's image data inflate to; stops counting at `enough`."""
     inflated = 0
     inflate = zlib.decompressobj()
     for kind, body, _ in _png_chunks(data):
         if kind != b"IDAT":
             continue
         pending: bytes | memoryview = body
-        while pending and inflated < wanted and not inflate.eof:
+        while pending and inflated < enough and not inflate.eof:
             inflated += len(inflate.decompress(pending, 1 << 20))
             pending = inflate.unconsumed_tail
-    if inflated < wanted:  # else flush() would inflate all that follows, without a limit
+    if inflated < enough:  # else flush() would inflate all that follows, without a limit
         inflated += len(inflate.flush())
-    if inflated < wanted:
-        raise Unreadable(
-            Reason.TRUNCATED, f"{inflated:,} of {wanted:,} bytes of pixels; the rest would be black"
-        )
+    return inflated
 
 
 def _check_jpeg2000(picture: Image.Image, data: bytes) -> None:
@@ -431,8 +472,11 @@ def _tiff_layout(picture: Image.Image) -> tuple[int, int]:
     tags = getattr(picture, "tag_v2", None)
     if picture.format != "TIFF" or tags is None:
         return 0, 0
-    bits = tags.get(258, (1,))
-    return int(tags.get(277, 1)), int(bits[0] if isinstance(bits, tuple) else bits)
+    try:  # Pillow parses a tag when it is asked for
+        bits = tags.get(258, (1,))
+        return int(tags.get(277, 1)), int(bits[0] if isinstance(bits, tuple) else bits)
+    except RAISED_BY_PILLOW as error:
+        raise _damaged(error) from error
 
 
 def _check_finite(picture: Image.Image) -> None:
@@ -453,7 +497,10 @@ def _converted(picture: Image.Image, target: Mode) -> Image.Image:
     if target == "I;16":
         # Pillow's convert() and resize() mix up the bytes of I;16B; NumPy does not.
         return Image.fromarray(np.asarray(picture).astype("<u2"))
-    return picture.convert(target)
+    try:
+        return picture.convert(target)
+    except RAISED_BY_PILLOW as error:
+        raise _damaged(error) from error
 
 
 def _memory_needed(picture: Image.Image, format_: str, target: Mode) -> int:

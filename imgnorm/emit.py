@@ -163,7 +163,10 @@ def _header(
     if stats.mode == "L":
         lines.append("They hold for one gray channel, and for three that are equal.")
     if stats.mode in ("RGBA", "I;16"):
-        lines.append(f"The images must reach these transforms in PIL mode {stats.mode}.")
+        lines.append(
+            f"For images in PIL mode {stats.mode}: ImageFolder's default loader makes RGB of them; give it "
+            + ("loader=PIL.Image.open." if stats.mode == "I;16" else "one that converts to RGBA.")
+        )
     options = f" --eps {eps!r}" if eps is not None else ""
     lines.append("Regenerate it in this folder:")
     lines.append(

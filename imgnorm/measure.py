@@ -110,7 +110,7 @@ def measure(
             groups,
             settings,
             limits,
-            workers=_positive("workers", workers or usable_cores()),
+            workers=_positive("workers", usable_cores() if workers is None else workers),
             on_progress=on_progress,
         )
     else:
@@ -142,6 +142,8 @@ def open_source(
         SourceError: there is no such thing.
     """
     if not isinstance(source, (str, os.PathLike)):
+        if not hasattr(source, "listing"):
+            raise TypeError(f"{source!r} is neither a path nor a source")
         return source
     path = os.fspath(source)
     if path.startswith(TORCHVISION):
@@ -151,10 +153,12 @@ def open_source(
             path.removeprefix(TORCHVISION), os.fspath(root), split, download=download
         )
     if not path or "\0" in path or not os.path.lexists(path):
-        raise SourceError(
-            f"{shown(path) or repr(path)}: no such folder; name a folder of images, a list (with --list) or "
-            f"{TORCHVISION}NAME"
+        what = (
+            "list; name a text file with one path a line"
+            if listed
+            else (f"folder; name a folder of images, a list (with --list) or {TORCHVISION}NAME")
         )
+        raise SourceError(f"{shown(path) or repr(path)}: no such {what}")
     if listed:
         return ListSource(path)
     if not os.path.isdir(path):

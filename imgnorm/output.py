@@ -18,6 +18,8 @@ def check_output(path: str, *, force: bool) -> None:
     Raises:
         OutputError: it exists (without `force`), is no regular file, or its folder takes no file.
     """
+    if path in ("", "-"):
+        raise OutputError(f"{path!r}: is no file; name one, or leave the option out and use `>`")
     target = os.path.realpath(path)
     try:
         mode = os.stat(target).st_mode
@@ -46,17 +48,25 @@ def check_output(path: str, *, force: bool) -> None:
             os.unlink(temporary)
 
 
-def write_whole(path: str, data: bytes, check: Callable[[bytes], object] = len) -> None:
+def write_whole(
+    path: str,
+    data: bytes,
+    *,
+    force: bool = True,
+    check: Callable[[bytes], object] = lambda written: None,
+) -> None:
     """Write a file so that a reader finds the old bytes or the new ones, never anything else.
 
     A temporary file in the same folder, flushed to the disk, read back, then renamed. A link is
     followed and kept; the permissions of a file that is replaced are kept.
 
     Args:
+        force: replace a file that is there; without it, one that was made meanwhile is left alone.
         check: called with what was read back; raises if that is not what it should be.
 
     Raises:
-        OutputError: the file cannot be written; what was there before is untouched.
+        OutputError: the file cannot be written. What was there before is untouched, unless all went
+            well up to the last step, the flush of the folder.
     """
     target = os.path.realpath(path)
     temporary = _temporary(target)
@@ -69,13 +79,27 @@ def write_whole(path: str, data: bytes, check: Callable[[bytes], object] = len) 
             check(file.read())
         with suppress(OSError):
             os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-        os.replace(temporary, target)
+        _publish(temporary, target, force=force)
         _sync_folder(os.path.dirname(target))
     except OSError as error:
         raise _refused(path, error) from error
     finally:
         with suppress(OSError):
             os.unlink(temporary)
+
+
+def _publish(temporary: str, target: str, *, force: bool) -> None:
+    if force:
+        os.replace(temporary, target)
+        return
+    try:
+        os.link(temporary, target)  # unlike a rename, fails where there is a file
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        os.replace(temporary, target)
 
 
 def read_whole(path: str) -> bytes | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 
 
 class Reason(str, Enum):
@@ -52,6 +54,37 @@ class Skipped:
     reason: Reason
     detail: str = ""  # one clause for a person, lower case
     bytes: int | None = None  # the file's size, where it was read
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How many skipped images are fine: a number, or a part of all images."""
+
+    number: Fraction
+    percent: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Allowance:
+        """From "10" or "0.5%".
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if not re.fullmatch(r"\d{1,12}|\d{1,3}(\.\d{1,12})?%", text, re.ASCII):
+            raise ValueError(
+                f"{text!r} is neither a number of images nor a percentage; give 10, or 0.5%"
+            )
+        number = Fraction(text.removesuffix("%"))
+        if text.endswith("%") and number > 100:
+            raise ValueError(f"{text!r} is more than all images; give at most 100%")
+        return cls(number, text.endswith("%"))
+
+    def covers(self, skipped: int, images: int) -> bool:
+        """Whether `skipped` of `images` are fine."""
+        return skipped <= (self.number * images / 100 if self.percent else self.number)
+
+    def __str__(self) -> str:
+        return f"{float(self.number):g}%" if self.percent else str(self.number)
 
 
 class Unreadable(Exception):

@@ -9,13 +9,13 @@ from imgnorm.output import write_whole
 from imgnorm.reasons import Skipped
 
 
-def write_rejects(path: str, skipped: Sequence[Skipped]) -> None:
+def write_rejects(path: str, skipped: Sequence[Skipped], *, force: bool) -> None:
     """One line per skipped input: name, member (inside an archive), reason, detail, bytes.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    write_whole(path, "".join(map(_line, skipped)).encode())
+    write_whole(path, "".join(map(_line, skipped)).encode(), force=force)
 
 
 def _line(skipped: Skipped) -> str:

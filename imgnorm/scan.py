@@ -100,7 +100,7 @@ def _crew(
     board.drivers = len(drivers)
     try:
         for driver in drivers:
-            driver.start()
+            driver.begin()
         watch = threading.Thread(target=_watch, args=(board, drivers), daemon=True)
         watch.start()
         yield board.outcomes
@@ -116,9 +116,12 @@ def _crew(
 
 def _watch(board: _Board, drivers: Sequence[_Driver]) -> None:
     """Ends workers that stay at one image for too long."""
-    while not board.closed.wait(_POLL_S):
-        for driver in drivers:
-            driver.check_time()
+    try:
+        while not board.closed.wait(_POLL_S):
+            for driver in drivers:
+                driver.check_time()
+    except Exception as error:  # noqa: BLE001 - raised again in the thread that called scan
+        board.fail(error)
 
 
 @dataclass(frozen=True)
@@ -139,26 +142,41 @@ class _Board:
         self.drivers = 0  # that have not resigned
         self.memory = _MemoryBudget(available_memory())
         self._again: deque[_Work] = deque()
+        self._suspects: deque[_Work] = deque()
+        self._in_hand = 0  # pieces of work that drivers have
         self._left = sum(map(len, groups.values()))  # names without an outcome
         self._undealt = self._left
         self._deal = self._dealt(groups, workers)
         self._changed = threading.Condition()
 
     def take(self) -> _Work | None:
-        """The next piece of work; waits while others may still give some back. None: all is done."""
+        """The next piece of work, until `put_down`; None when all is done.
+
+        Waits while others may still give some back. Suspects come last, one by one, with nothing
+        else going on: an image is not skipped for what its neighbours take.
+        """
         with self._changed:
             while not self.closed.is_set() and self._left:
-                if self._again:
-                    return self._again.popleft()
-                work = next(self._deal, None)
+                work = self._again.popleft() if self._again else next(self._deal, None)
+                if work is None and self._suspects and not self._in_hand:
+                    work = self._suspects.popleft()
                 if work is not None:
+                    self._in_hand += 1
                     return work
                 self._changed.wait()
         return None
 
+    def put_down(self) -> None:
+        """A driver is done with what it took."""
+        with self._changed:
+            self._in_hand -= 1
+            self._changed.notify_all()
+
     def give_back(self, *works: _Work) -> None:
         with self._changed:
-            self._again.extend(work for work in works if work.names)
+            for work in works:
+                if work.names:
+                    (self._suspects if work.alone else self._again).append(work)
             self._changed.notify_all()
 
     def report(self, group: str, tally: Tally, images: int) -> None:
@@ -215,11 +233,22 @@ class _Driver(threading.Thread):
     def run(self) -> None:
         try:
             while (work := self._board.take()) is not None:
-                self._do(work)
+                try:
+                    self._do(work)
+                finally:
+                    self._board.put_down()
         except _CannotStart as error:
             self._board.resign(error)
         except Exception as error:  # noqa: BLE001 - raised again in the thread that called scan
             self._board.fail(error)
+
+    def begin(self) -> None:
+        try:
+            self.start()
+        except RuntimeError as error:  # the system grants no further thread
+            self._board.resign(
+                _CannotStart(f"a worker could not start ({error}); try fewer --workers")
+            )
 
     def stop(self) -> None:
         with self._lock:
@@ -335,7 +364,7 @@ class _Worker:
                 inherited = (handle,)
             self._pulse = Pulse(handle)
             program = (
-                f"import sys; sys.path[:] = {sys.path!r}\n"
+                f"import sys; sys.path[:] = {_import_path()!a}\n"
                 f"from imgnorm.worker import serve; serve({handle!r})"
             )
             self._process = subprocess.Popen(
@@ -423,15 +452,15 @@ _PAGE_BYTES = 1 << 16
 
 def _page(stack: ExitStack) -> int:
     """The handle of an empty page that a child inherits; closed with the stack."""
-    if sys.platform == "linux":  # needs no folder for temporary files, which may be full or missing
+    if hasattr(os, "memfd_create"):  # needs no folder for temporary files, which may be full
         page = os.memfd_create("imgnorm-pulse")
-        os.truncate(page, _PAGE_BYTES)
     else:
         with tempfile.TemporaryFile() as file:
             file.write(bytes(_PAGE_BYTES))
             file.flush()
             page = os.dup(file.fileno())
     stack.callback(os.close, page)
+    os.truncate(page, _PAGE_BYTES)
     if sys.platform != "win32" and page <= 2:
         # Ours, where our own input or output is closed; the child's 0, 1 and 2 are pipes.
         import fcntl
@@ -468,3 +497,9 @@ class _MemoryBudget:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+def _import_path() -> list[str]:
+    """`sys.path`, without what is no text there: Python itself passes over that."""
+    entries: list[object] = list(sys.path)
+    return [entry for entry in entries if isinstance(entry, str)]

@@ -43,8 +43,8 @@ FORMAT = "imgnorm-stats/1"
 _HEADER = "# Written by imgnorm. mean and std are for ToTensor's [0, 1]: pooled over all pixels, population.\n"
 
 
-def write_stats(path: str | os.PathLike[str], stats: Stats) -> None:
-    """Write a stats file, whole or not at all; an existing one is replaced.
+def write_stats(path: str | os.PathLike[str], stats: Stats, *, force: bool = True) -> None:
+    """Write a stats file, whole or not at all; with `force`, an existing one is replaced.
 
     The same stats give the same bytes. What was written is read back before it takes its place.
 
@@ -52,7 +52,8 @@ def write_stats(path: str | os.PathLike[str], stats: Stats) -> None:
         OutputError: it cannot be written.
     """
     data = text_of(stats).encode()
-    write_whole(os.fspath(path), data, lambda written: parse_stats(written, os.fspath(path)))
+    file = os.fspath(path)
+    write_whole(file, data, force=force, check=lambda written: parse_stats(written, file))
 
 
 def read_stats(path: str | os.PathLike[str]) -> Stats:

@@ -45,11 +45,6 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     return "\n".join(lines)
 
 
-def skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
-    """Every skipped input: name, reason, detail."""
-    return _skipped(skipped, None)
-
-
 def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     pixels = measured.histogram.moments().count
     lines = [

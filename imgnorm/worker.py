@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from imgnorm.image import ImageSettings
 from imgnorm.reasons import Reason, Unreadable
+from imgnorm.sources import EncodedSource, OpenedSource
 from imgnorm.tally import Tally
 
 _LENGTH = struct.Struct("<Q")
@@ -36,9 +37,14 @@ FREE_BYTES = 64 << 20
 class Setup:
     """The first message to a worker."""
 
-    source: Any  # an EncodedSource
+    source: EncodedSource
     settings: ImageSettings
     max_pixels: int
+
+    def prepare(self) -> None:
+        """Opens a source that has something to open, before the time of its first image runs."""
+        if isinstance(self.source, OpenedSource):
+            self.source.open()
 
 
 @dataclass(frozen=True)
@@ -135,13 +141,14 @@ def _serve(pulse_handle: int | str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent decides
     answers = os.fdopen(os.dup(1), "wb")
     pulse = Pulse(pulse_handle)
+    setup: Setup = receive(sys.stdin.buffer)
+    os.environ.update(_ONE_THREAD)
+    from imgnorm.count import count  # NumPy and Pillow
+
+    setup.prepare()
+    # Only now: on Windows, a thread that waits for a pipe can hold up the imports above.
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, messages), daemon=True).start()
-    setup: Setup = messages.get()
-
-    os.environ.update(_ONE_THREAD)
-    from imgnorm.count import count  # NumPy and Pillow, while the parent still lists names
-
     send(answers, Ready())
     _silence()
 
@@ -167,11 +174,10 @@ def _serve(pulse_handle: int | str) -> None:
                 starting=lambda index, number=number: pulse.beat(number, index),  # type: ignore[misc]
                 reserve=reserve,
             )
-            send(answers, Done(tally, done))
-        except OSError:  # nobody listens any more
-            return
+            answer: Done | Bug = Done(tally, done)
         except Exception:  # noqa: BLE001 - raised again in the parent
-            send(answers, Bug(traceback.format_exc()))
+            answer = Bug(traceback.format_exc())
+        send(answers, answer)
 
 
 def _listen(stream: IO[bytes], messages: queue.SimpleQueue[Any]) -> None:
@@ -181,6 +187,9 @@ def _listen(stream: IO[bytes], messages: queue.SimpleQueue[Any]) -> None:
             messages.put(receive(stream))
     except (EOFError, OSError):
         os._exit(0)
+    except BaseException:  # noqa: BLE001 - a message that cannot be read; nobody else would tell
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _silence() -> None:

@@ -33,9 +33,12 @@ class SetUpError(Exception):
 
 
 def run_script(main: "Callable[[list[str]], int]") -> None:
-    """Exit with what `main` returns: 2 without an environment, 130 and 143 after signals."""
+    """Exit with what `main` returns: 2 without an environment, 128 + number after signals."""
     # An exit, unlike a death, takes the installer that is running along.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda caught, _: sys.exit(128 + caught))
     try:
         sys.exit(main(sys.argv[1:]))
     except SetUpError as error:
@@ -83,8 +86,9 @@ def run_module(
     if cwd is not None:
         os.chdir(cwd)
     if os.name == "posix":
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # closed
+                stream.flush()
         os.execve(command[0], command, variables)
     # The program gets Ctrl-C as well and answers it; this process only waits for its exit code.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -218,7 +222,11 @@ def pip_of(environment: Path, lock: int) -> "Callable[[str], list[str]]":
         yes = {"uninstall": ["--yes"]}
         return lambda subcommand: [*pip, subcommand, *quiet, *yes.get(subcommand, [])]
     create(environment, lock)  # an interrupted creation left no pip; this adds it
-    return pip_of(environment, lock)
+    if succeeded([*pip, "--version"]):
+        return pip_of(environment, lock)
+    raise SetUpError(
+        f"{environment}: has no pip that works; delete this folder, and run this again"
+    )
 
 
 def succeeded(command: "Sequence[str]") -> bool:

@@ -146,7 +146,7 @@ def test_what_was_met_is_reported_as_the_files_have_it():
 def test_every_format_met_has_its_decoder():
     decoders = tally_of({**ASSORTED, "open": noise(3, 3)}, "RGB").decoders
 
-    assert {name: decoder_of(name) for name in ("PNG", "GIF", "JPEG", "TIFF")} == decoders
+    assert {name: decoder_of(name) for name in ("PNG", "GIF", "JPEG", "TIFF", "PIL")} == decoders
 
 
 def test_the_bytes_that_were_read_are_counted():

@@ -17,6 +17,7 @@ from PIL import Image
 import imgnorm
 from imgnorm.count import count
 from imgnorm.datasets import TorchvisionSource
+from imgnorm.decode import decoder_of
 from imgnorm.errors import MissingDependency, SourceError
 from imgnorm.image import CenterCrop, ImageSettings, Resize
 from imgnorm.moments import Moments
@@ -332,7 +333,7 @@ def test_fakedata_is_counted_in_worker_processes():
     stats = imgnorm.measure("torchvision:FakeData", limit=4, workers=1)
 
     assert power_sums(images) == moments_of(stats)
-    assert ({"PIL": 4}, {}, {"limit": 4}) == (
+    assert ({"PIL": 4}, {"PIL": decoder_of("PIL")}, {"limit": 4}) == (
         dict(stats.measurement.formats),
         dict(stats.measurement.decoders),
         dict(stats.measurement.source.options),

@@ -684,6 +684,27 @@ def test_a_tail_of_zeros_is_a_copy_that_stopped_half_way(name):
     assert "zero-filled-tail: the last 64 bytes are all zero" == refusal(half)
 
 
+@pytest.mark.parametrize("keep", [0.5, 0.58, 0.7, 0.9])
+def test_a_lossless_webp_whose_tail_is_zeros_is_refused_though_it_ends_in_one_colour(keep):
+    """Noise over white over noise: the missing tail decodes to rows of one colour."""
+    pixels = np.full((600, 600, 3), 255, np.uint8)
+    for rows in (slice(0, 200), slice(400, 600)):
+        pixels[rows] = np.random.default_rng(3).integers(0, 256, (200, 600, 3), np.uint8)
+    data = encoded(Image.fromarray(pixels), "WEBP", lossless=True)
+    kept = int(len(data) * keep)
+
+    with pytest.raises(Unreadable):
+        decoded(data[:kept].ljust(len(data), b"\0"), "RGB")
+
+
+@pytest.mark.parametrize("name", ["jpeg-RGB-95", "png-RGB", "gif-P"])
+def test_zeros_behind_the_end_of_a_whole_image_are_no_fault(name):
+    """Some cameras fill the last block."""
+    data = FORMATS[name]
+
+    assert pixels_of(data) == pixels_of(data + bytes(5000))
+
+
 @pytest.mark.parametrize("colour", ["black", "white", (90, 90, 90)])
 @pytest.mark.parametrize("size", [(1024, 1024), (2048, 300)])
 def test_a_webp_of_one_colour_is_counted_though_it_ends_in_zeros(colour, size):

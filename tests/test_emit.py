@@ -111,7 +111,7 @@ def header(source: str) -> list[str]:
 @kinds
 def test_ruff_has_nothing_to_format_in_any_module(stats, api, eps):
     done = subprocess.run(
-        ["ruff", "format", "--isolated", "--diff", "-"],
+        [sys.executable, "-m", "ruff", "format", "--isolated", "--diff", "-"],
         input=emit(stats, api=api, eps=eps),
         capture_output=True,
         text=True,
@@ -133,7 +133,7 @@ def test_ruff_has_nothing_to_find_in_any_module(tmp_path):
         ["--config", str(ROOT / "pyproject.toml"), "--ignore", "N999"],
     ):
         done = subprocess.run(
-            ["ruff", "check", "-q", *configured, str(tmp_path)],
+            [sys.executable, "-m", "ruff", "check", "-q", *configured, str(tmp_path)],
             capture_output=True,
             text=True,
             check=False,
@@ -264,7 +264,7 @@ def test_the_header_says_what_was_measured_and_how_to_make_it_again():
         "# Measured: folder 'data/train', split train, limit 10:",
         "# 1 images, 256 pixels, mode RGBA, 0 skipped.",
         "# Mean and std are pooled over all pixels, population, for values in [0, 1].",
-        "# The images must reach these transforms in PIL mode RGBA.",
+        "# For images in PIL mode RGBA: ImageFolder's default loader makes RGB of them; give it one that converts to RGBA.",
         "# Regenerate it in this folder:",
         "#   imgnorm emit stats.yaml -o transforms.py --api v2 --eps 0.001 --force",
         "# Put random augmentation in front of these steps.",

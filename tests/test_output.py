@@ -66,6 +66,13 @@ def test_a_link_to_a_file_counts_as_that_file(here):
     )
 
 
+@pytest.mark.parametrize("path", ["", "-"])
+def test_what_names_no_file_is_refused(path):
+    expected = f"{path!r}: is no file; name one, or leave the option out and use `>`"
+
+    assert expected == refusal(check_output, path, force=True)
+
+
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize(
     ("path", "message"),
@@ -73,7 +80,6 @@ def test_a_link_to_a_file_counts_as_that_file(here):
         ("folder", "is a folder; name a file in it"),
         ("folder/", "is a folder; name a file in it"),
         (".", "is a folder; name a file in it"),
-        ("", "is a folder; name a file in it"),
         ("link to folder", "is a folder; name a file in it"),
         ("fifo", "is not a regular file; name one, or leave the option out"),
         ("/dev/null", "is not a regular file; name one, or leave the option out"),
@@ -186,7 +192,7 @@ def test_the_temporary_file_is_beside_the_target_and_hidden(here):
     Path("link").symlink_to("far/real.png")
     seen = []
 
-    write_whole("link", b"new", lambda data: seen.extend(os.listdir("far")))
+    write_whole("link", b"new", check=lambda data: seen.extend(os.listdir("far")))
 
     (temporary,) = seen
     assert temporary.startswith(".imgnorm-")
@@ -203,7 +209,7 @@ def test_a_scan_passes_over_a_temporary_file(here):
 def test_what_is_checked_was_read_back_from_the_file(here):
     seen: list[bytes] = []
 
-    write_whole("new", b"as it is", seen.append)
+    write_whole("new", b"as it is", check=seen.append)
 
     assert [b"as it is"] == seen
 
@@ -217,7 +223,7 @@ def test_when_the_check_fails_the_old_file_stays(here, error):
         raise error
 
     with pytest.raises(type(error)):
-        write_whole("old", b"new", check)
+        write_whole("old", b"new", check=check)
 
     assert "old" == Path("old").read_text()
     assert ["old"] == os.listdir()
@@ -289,3 +295,14 @@ def test_a_file_that_may_not_be_read_is_named(here):
     Path("secret").touch(0o000)
 
     assert "secret: cannot be read (Permission denied)" == refusal(read_whole, "secret")
+
+
+def test_without_force_a_file_that_was_made_meanwhile_is_left_alone(here):
+    """The check before the work may be hours old."""
+    check_output("new", force=False)
+    Path("new").write_bytes(b"theirs")
+
+    message = refusal(write_whole, "new", b"ours", force=False)
+
+    assert "new: cannot be written (File exists); name a place that can" == message
+    assert b"theirs" == Path("new").read_bytes()

@@ -26,7 +26,7 @@ def checkout(tmp_path_factory) -> Path:
     for folder in ("imgnorm", "scripts", "examples"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
-    for file in ("pyproject.toml", "constraints.txt"):
+    for file in ("pyproject.toml", "constraints.txt", "README.md"):
         shutil.copy(ROOT / file, copy)
     return copy
 

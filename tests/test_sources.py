@@ -430,7 +430,7 @@ def write_list(folder: Path, content: bytes) -> ListSource:
         b"b/2.jpg\r\na/1.jpg\r\n",
         b"\xef\xbb\xbfb/2.jpg\na/1.jpg\n",
         b"\n\n  \nb/2.jpg\n\t\na/1.jpg\n\n",
-        b"./b/2.jpg\nb/../a//1.jpg\n",
+        b"./b/2.jpg\na/.//1.jpg\n",
     ],
 )
 def test_a_list_is_read_however_it_was_written(content, tmp_path):
@@ -441,6 +441,30 @@ def test_a_list_is_read_however_it_was_written(content, tmp_path):
 
     assert Listing(["a/1.jpg", "b/2.jpg"]) == listing
     assert [b"x", b"x"] == [source.read(name) for name in listing.names]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_dots_behind_a_link_are_what_the_kernel_makes_of_them(tmp_path):
+    """`link/..` is not the folder that holds the link; another file was read without a word."""
+    tree(tmp_path, "a/1.jpg", "far/a/deep/x.jpg")
+    (tmp_path / "far/a/1.jpg").write_bytes(b"the right one")
+    (tmp_path / "link").symlink_to("far/a/deep")
+
+    source = write_list(tmp_path, b"link/../1.jpg\n")
+
+    assert [b"the right one"] == [source.read(name) for name in source.listing().names]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_absolute_lines_hold_in_a_list_that_is_reached_through_a_link(tmp_path):
+    tree(tmp_path, "far/away/list.txt", "images/1.jpg")
+    (tmp_path / "far/away/list.txt").write_text(f"{tmp_path}/images/1.jpg\n")
+    (tmp_path / "near").symlink_to("far/away")
+
+    source = ListSource(str(tmp_path / "near" / "list.txt"))
+
+    assert ["../../images/1.jpg"] == source.listing().names
+    assert b"x" == source.read("../../images/1.jpg")
 
 
 def test_a_file_that_is_listed_twice_is_counted_once_and_named(tmp_path):

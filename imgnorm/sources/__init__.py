@@ -55,6 +55,13 @@ class EncodedSource(Source, Protocol):
 
 
 @runtime_checkable
+class OpenedSource(EncodedSource, Protocol):
+    """Encoded images behind something that takes long to open: each worker does it once, first."""
+
+    def open(self) -> None: ...
+
+
+@runtime_checkable
 class ArraySource(Source, Protocol):
     """Images that are pixels in memory already: counted in this process, without a copy."""
 

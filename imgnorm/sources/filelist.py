@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 
 from imgnorm.errors import SourceError
 from imgnorm.reasons import Reason, Skipped, Unreadable
@@ -39,7 +40,12 @@ class ListSource:
         for line in text.removeprefix(b"\xef\xbb\xbf").splitlines():
             if not line.strip():
                 continue
-            name = self._name(os.fsdecode(line))
+            try:
+                name = self._name(os.fsdecode(line))
+            except ValueError as error:  # another drive; on Windows, bytes that are no UTF-8
+                raise SourceError(
+                    f"{self.path}: {line[:200]!r} is no path seen from the list ({error}); mend the line"
+                ) from error
             if name in seen:
                 doubles.append(Skipped(name, Reason.DUPLICATE_NAME, "listed more than once"))
             seen.add(name)
@@ -49,10 +55,19 @@ class ListSource:
         return None
 
     def read(self, name: str) -> bytes:
-        return read_file(os.path.join(os.path.dirname(self.path), *name.split("/")))
+        return read_file(os.path.join(self._folder, *name.split("/")))
+
+    @cached_property
+    def _folder(self) -> str:
+        return os.path.dirname(os.path.realpath(self.path))
 
     def _name(self, line: str) -> str:
-        """The path relative to the list, with '/', and never absolute."""
+        """The path relative to the list, with '/', and never absolute.
+
+        `..` stays as it is: behind a link, it is not the folder that the text suggests.
+        """
         if os.path.isabs(line):
-            line = os.path.relpath(line, os.path.dirname(os.path.abspath(self.path)))
-        return os.path.normpath(line).replace(os.sep, "/")
+            folder, file = os.path.split(line)
+            line = os.path.relpath(os.path.join(os.path.realpath(folder), file), self._folder)
+        steps = line.replace(os.sep, "/").split("/")
+        return "/".join(step for step in steps if step not in ("", "."))

@@ -24,7 +24,8 @@ class FolderSource:
 
     @property
     def ref(self) -> str:
-        return self.path.replace(os.sep, "/")
+        typed = self.path.replace(os.sep, "/")
+        return typed.removeprefix("./").rstrip("/") or typed
 
     def listing(self) -> Listing:
         return _Walk(self.path).listing()
