@@ -16,7 +16,7 @@ PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
         "document emit errors histogram image memory moments output reasons rejects scan sources "
-        "sources.filelist sources.files sources.folder stats statsfile table tally worker"
+        "sources.filelist sources.files sources.folder sources.rules stats statsfile table tally worker"
     ),
     PIXEL: "count decode preprocess",
     TORCH: "datasets torchvision_pair transforms",
