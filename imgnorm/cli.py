@@ -217,7 +217,10 @@ def stats(
     verbose: bool,
     **options: Any,
 ) -> int:
-    """Measure SOURCE: a folder of images, a list (--list), or torchvision:NAME.
+    """Measure SOURCE: a folder of images, an archive, a list (--list), or torchvision:NAME.
+
+    An archive is a zip, tar or tar.gz, or many of them: 'shards/train-*.tar' and
+    'train-{000000..000127}.tar', quoted. They are read in place; nothing is unpacked.
 
     The mean and std are pooled over all pixels of all images, population, for ToTensor's [0, 1], and
     exact: no option about speed changes a digit.

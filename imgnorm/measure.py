@@ -15,11 +15,13 @@ from imgnorm.sources import (
     ArraySource,
     EncodedSource,
     Listing,
+    ShardedSource,
     Source,
     name_bytes,
     printable,
     shown,
 )
+from imgnorm.sources.archive import ArchiveSource, is_archive, is_pattern, matching
 from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
@@ -67,8 +69,10 @@ def measure(
     the seconds.
 
     Args:
-        source: a folder; a text file with one path a line (with `listed`); "torchvision:NAME", a
-            dataset below `root` (`split` and `download` as its constructor has them); or any Source.
+        source: a folder; a zip, tar or tar.gz, or a pattern of such archives ("shards/train-*.tar",
+            "train-{000000..000127}.tar"); a text file with one path a line (with `listed`);
+            "torchvision:NAME", a dataset below `root` (`split` and `download` as its constructor has
+            them); or any Source.
         mode: what each image is converted to: L, RGB, RGBA, I;16; "auto" is the mode that all
             images share (L for gray, I;16 for 16-bit gray, RGB for the rest), else RGB.
         resize: the shorter edge, or (height, width): torchvision's Resize on PIL images.
@@ -153,17 +157,23 @@ def open_source(
             path.removeprefix(TORCHVISION), os.fspath(root), split, download=download
         )
     if not path or "\0" in path or not os.path.lexists(path):
+        if is_pattern(path) and "\0" not in path and not listed:
+            return matching(path)
         what = (
             "list; name a text file with one path a line"
             if listed
-            else (f"folder; name a folder of images, a list (with --list) or {TORCHVISION}NAME")
+            else "folder; name a folder of images, an archive, a list (with --list) or "
+            f"{TORCHVISION}NAME"
         )
         raise SourceError(f"{shown(path) or repr(path)}: no such {what}")
     if listed:
         return ListSource(path)
     if not os.path.isdir(path):
+        if is_archive(path):
+            return ArchiveSource(path, [path])
         raise SourceError(
-            f"{shown(path)}: is not a folder; if it lists one path a line, add --list"
+            f"{shown(path)}: is neither a folder nor a zip, tar or tar.gz; if it lists one path a "
+            "line, add --list"
         )
     return FolderSource(path)
 
@@ -304,10 +314,22 @@ def _finished(
             origin, names_sha256=names_digest(map(name_bytes, kept)), images=counted.images
         ),
         classes=_classes(source, kept, tallies if per_class else {}, mode),
-        skipped=tuple(sorted((replace(s, name=shown(s.name)) for s in skipped), key=skipped_order)),
+        skipped=tuple(
+            sorted(
+                (replace(s, name=shown(s.name), member=_member(source, s.name)) for s in skipped),
+                key=skipped_order,
+            )
+        ),
         ignored=aside.ignored,
     )
     return Stats.of(measurement, mode, settings.preprocess, auto=settings.mode == "auto")
+
+
+def _member(source: Source, name: str) -> str | None:
+    """The part of a name that lies inside an archive, if there is one."""
+    if not isinstance(source, ShardedSource):
+        return None
+    return shown(name[len(source.shard_of(name)) + 1 :]) or None
 
 
 def _common_mode(whole: Tally, settings: ImageSettings) -> Mode | None:

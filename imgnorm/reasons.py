@@ -54,6 +54,7 @@ class Skipped:
     reason: Reason
     detail: str = ""  # one clause for a person, lower case
     bytes: int | None = None  # the file's size, where it was read
+    member: str | None = None  # the part of the name that lies inside an archive
 
 
 @dataclass(frozen=True)

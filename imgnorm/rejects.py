@@ -21,7 +21,7 @@ def write_rejects(path: str, skipped: Sequence[Skipped], *, force: bool) -> None
 def _line(skipped: Skipped) -> str:
     fields = {
         "name": skipped.name,
-        "member": None,
+        "member": skipped.member,
         "reason": skipped.reason.value,
         "detail": skipped.detail,
         "bytes": skipped.bytes,

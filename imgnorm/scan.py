@@ -24,7 +24,7 @@ from imgnorm.errors import ImgnormError
 from imgnorm.image import ImageSettings
 from imgnorm.memory import available_memory
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.sources import EncodedSource
+from imgnorm.sources import EncodedSource, ShardedSource
 from imgnorm.tally import Tally
 from imgnorm.worker import Bug, Done, Job, NeedsMemory, Pulse, Ready, Setup, receive, send
 
@@ -94,7 +94,7 @@ def _crew(
 ) -> Iterator[SimpleQueue[Any]]:
     """Workers at work; leaving the context ends them, finished or not."""
     total = sum(map(len, groups.values()))
-    board = _Board(groups, workers)
+    board = _Board(_piles(source, groups), workers)
     setup = Setup(source, settings, limits.max_pixels)
     drivers = [_Driver(board, setup, limits.timeout_s) for _ in range(min(workers, max(1, total)))]
     board.drivers = len(drivers)
@@ -136,7 +136,7 @@ class _Work:
 class _Board:
     """What is left to do, and what came of it; shared by all drivers."""
 
-    def __init__(self, groups: Mapping[str, Sequence[str]], workers: int) -> None:
+    def __init__(self, piles: Sequence[_Pile], workers: int) -> None:
         self.outcomes: SimpleQueue[Any] = SimpleQueue()  # (group, Tally, images) or an exception
         self.closed = threading.Event()
         self.drivers = 0  # that have not resigned
@@ -144,12 +144,15 @@ class _Board:
         self._again: deque[_Work] = deque()
         self._suspects: deque[_Work] = deque()
         self._in_hand = 0  # pieces of work that drivers have
-        self._left = sum(map(len, groups.values()))  # names without an outcome
+        self._left = sum(pile.left for pile in piles)  # names without an outcome
         self._undealt = self._left
-        self._deal = self._dealt(groups, workers)
+        self._workers = workers
+        self._untouched = deque(piles)
+        self._touched: list[_Pile] = []
+        self._pile_of: dict[object, _Pile] = {}
         self._changed = threading.Condition()
 
-    def take(self) -> _Work | None:
+    def take(self, worker: object) -> _Work | None:
         """The next piece of work, until `put_down`; None when all is done.
 
         Waits while others may still give some back. Suspects come last, one by one, with nothing
@@ -157,13 +160,20 @@ class _Board:
         """
         with self._changed:
             while not self.closed.is_set() and self._left:
-                work = self._again.popleft() if self._again else next(self._deal, None)
-                if work is None and self._suspects and not self._in_hand:
-                    work = self._suspects.popleft()
+                work = self._next(worker)
                 if work is not None:
                     self._in_hand += 1
                     return work
                 self._changed.wait()
+        return None
+
+    def _next(self, worker: object) -> _Work | None:
+        if self._again:
+            return self._again.popleft()
+        if self._undealt:
+            return self._dealt(worker)
+        if self._suspects and not self._in_hand:
+            return self._suspects.popleft()
         return None
 
     def put_down(self) -> None:
@@ -203,15 +213,57 @@ class _Board:
         with self._changed:
             self._changed.notify_all()
 
-    def _dealt(self, groups: Mapping[str, Sequence[str]], workers: int) -> Iterator[_Work]:
-        """Pieces that shrink towards the end, so that the workers finish together."""
-        for group, names in groups.items():
-            start = 0
-            while start < len(names):
-                size = min(_MAX_NAMES, max(1, self._undealt // (workers * 8)), len(names) - start)
-                self._undealt -= size
-                yield _Work(group, names[start : start + size])
-                start += size
+    def _dealt(self, worker: object) -> _Work:
+        """Pieces that shrink towards the end, so that the workers finish together.
+
+        A worker stays with its shard, then begins another one, and helps out when there is none.
+        """
+        pile = self._pile_of.get(worker)
+        if pile is None or not pile.left:
+            if self._untouched:
+                pile = self._untouched.popleft()
+                self._touched.append(pile)
+            else:
+                pile = max(self._touched, key=lambda pile: pile.left)
+            self._pile_of[worker] = pile
+        work = pile.piece(min(_MAX_NAMES, max(1, self._undealt // (self._workers * 8))))
+        self._undealt -= len(work.names)
+        if not pile.left:
+            self._touched.remove(pile)
+        return work
+
+
+class _Pile:
+    """The names of one shard that nobody has taken; of all images, in a source without shards."""
+
+    def __init__(self, parts: Sequence[tuple[str, Sequence[str]]]) -> None:
+        """
+        Args:
+            parts: groups, and the names of each. None is empty.
+        """
+        self.left = sum(len(names) for _, names in parts)
+        self._parts = deque(parts)
+        self._start = 0  # in the first part
+
+    def piece(self, size: int) -> _Work:
+        group, names = self._parts[0]
+        piece = names[self._start : self._start + size]
+        self._start += len(piece)
+        if self._start == len(names):
+            self._parts.popleft()
+            self._start = 0
+        self.left -= len(piece)
+        return _Work(group, piece)
+
+
+def _piles(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[_Pile]:
+    parts: dict[str, list[tuple[str, Sequence[str]]]] = {}
+    for group, names in groups.items():
+        whole = [("", names)]
+        for shard, part in source.shards(names) if isinstance(source, ShardedSource) else whole:
+            if part:
+                parts.setdefault(shard, []).append((group, part))
+    return [_Pile(its) for its in parts.values()]
 
 
 class _CannotStart(ImgnormError):
@@ -232,7 +284,7 @@ class _Driver(threading.Thread):
 
     def run(self) -> None:
         try:
-            while (work := self._board.take()) is not None:
+            while (work := self._board.take(self)) is not None:
                 try:
                     self._do(work)
                 finally:
@@ -354,7 +406,7 @@ class _Worker:
         self._memory = memory
         self._jobs = 0
         self._busy = False
-        self._moved = ((0, 0), monotonic())  # the last pulse seen, and since when
+        self._moved = (b"", monotonic())  # the last pulse seen, and since when
         with ExitStack() as stack:
             if sys.platform == "win32":
                 handle: int | str = f"imgnorm-{os.getpid()}-{id(self)}"
@@ -400,7 +452,7 @@ class _Worker:
         reserved = 0
         try:
             while True:
-                self._moved = (self._pulse.last(), monotonic())
+                self._moved = (self._pulse.sign_of_life(), monotonic())
                 self._busy = True
                 answer = receive(self._from)
                 self._busy = False
@@ -421,7 +473,7 @@ class _Worker:
 
     def check_time(self, timeout_s: float) -> None:
         pulse, since = self._moved
-        now = self._pulse.last()
+        now = self._pulse.sign_of_life()
         if not self._busy or now != pulse:
             self._moved = (now, monotonic())
         elif monotonic() - since > timeout_s:

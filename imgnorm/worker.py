@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from imgnorm.image import ImageSettings
 from imgnorm.reasons import Reason, Unreadable
-from imgnorm.sources import EncodedSource, OpenedSource
+from imgnorm.sources import EncodedSource, OpenedSource, ShardedSource
 from imgnorm.tally import Tally
 
 _LENGTH = struct.Struct("<Q")
@@ -98,6 +98,15 @@ class Pulse:
     def beat(self, job: int, index: int) -> None:
         _PULSE.pack_into(self._memory, 0, job << 20 | index)
 
+    def breathe(self) -> None:
+        """Still at the same name, but not stuck."""
+        (breaths,) = _PULSE.unpack_from(self._memory, _PULSE.size)
+        _PULSE.pack_into(self._memory, _PULSE.size, breaths + 1)
+
+    def sign_of_life(self) -> bytes:
+        """Differs from the last one unless the worker is stuck, or has nothing to do."""
+        return self._memory[: 2 * _PULSE.size]
+
     def last(self) -> tuple[int, int]:
         """The number of the job, and the index of the name that is being read."""
         (value,) = _PULSE.unpack_from(self._memory, 0)
@@ -149,6 +158,8 @@ def _serve(pulse_handle: int | str) -> None:
     # Only now: on Windows, a thread that waits for a pipe can hold up the imports above.
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, messages), daemon=True).start()
+    if isinstance(setup.source, ShardedSource):
+        setup.source.keep_alive(pulse.breathe)
     send(answers, Ready())
     _silence()
 

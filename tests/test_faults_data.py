@@ -285,9 +285,12 @@ def _a_file(folder: Path) -> None:
         (_only_bad, ALL_BAD),
         (
             _missing,
-            "no such folder; name a folder of images, a list (with --list) or torchvision:NAME",
+            "no such folder; name a folder of images, an archive, a list (with --list) or torchvision:NAME",
         ),
-        (_a_file, "is not a folder; if it lists one path a line, add --list"),
+        (
+            _a_file,
+            "is neither a folder nor a zip, tar or tar.gz; if it lists one path a line, add --list",
+        ),
     ],
 )
 def test_nothing_to_count_is_one_message_and_no_file(

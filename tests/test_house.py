@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
         "document emit errors histogram image memory moments output reasons rejects scan sources "
-        "sources.filelist sources.files sources.folder stats statsfile table tally worker"
+        "sources.archive sources.filelist sources.files sources.folder sources.rules sources.tape "
+        "sources.tar sources.zip stats statsfile table tally worker"
     ),
     PIXEL: "count decode preprocess",
     TORCH: "datasets torchvision_pair transforms",
@@ -133,6 +135,13 @@ def test_importing_imgnorm_loads_nothing():
 
 def test_measuring_a_folder_loads_neither_torch_nor_numpy_nor_pillow_in_this_process():
     program = "import imgnorm; imgnorm.measure('examples/shapes', workers=1)"
+
+    assert loaded_after(program) == set()
+
+
+def test_measuring_an_archive_loads_neither_torch_nor_numpy_nor_pillow_in_this_process(tmp_path):
+    path = shutil.make_archive(str(tmp_path / "shapes"), "tar", ROOT / "examples" / "shapes")
+    program = f"import imgnorm; imgnorm.measure({path!r}, workers=1)"
 
     assert loaded_after(program) == set()
 

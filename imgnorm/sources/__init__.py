@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -59,6 +59,20 @@ class OpenedSource(EncodedSource, Protocol):
     """Encoded images behind something that takes long to open: each worker does it once, first."""
 
     def open(self) -> None: ...
+
+
+@runtime_checkable
+class ShardedSource(EncodedSource, Protocol):
+    """Images in files that hold many each: best read one shard after the other."""
+
+    def shard_of(self, name: str) -> str:
+        """The file that holds it; the name begins with it and a slash."""
+
+    def shards(self, names: Sequence[str]) -> Iterable[tuple[str, Sequence[str]]]:
+        """The names by shard, in the order in which the shard holds them."""
+
+    def keep_alive(self, breathe: Callable[[], None]) -> None:
+        """Have `breathe` called while `read` is slow for no fault of its image: seeking, say."""
 
 
 @runtime_checkable

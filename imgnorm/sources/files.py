@@ -58,7 +58,13 @@ def unreadable(error: OSError) -> Unreadable:
     return Unreadable(reason, os.strerror(error.errno) if error.errno else str(error))
 
 
-def _read(path: str) -> bytes:
+def opened(path: str) -> tuple[int, os.stat_result]:
+    """A handle of a regular file, which the caller closes, and its status; waits for nothing.
+
+    Raises:
+        Unreadable: it is no regular file.
+        OSError: it cannot be opened.
+    """
     try:
         if not stat.S_ISREG(
             os.stat(path).st_mode
@@ -67,20 +73,28 @@ def _read(path: str) -> bytes:
         handle = os.open(path, os.O_RDONLY | _NONBLOCK | _BINARY)
     except ValueError as error:  # a NUL in the name
         raise Unreadable(Reason.UNREADABLE, str(error)) from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):  # it became something else in between
+        os.close(handle)
+        raise Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file")
+    return handle, status
+
+
+def _read(path: str) -> bytes:
+    handle, before = opened(path)
     with open(handle, "rb", buffering=0) as file:
-        before = os.fstat(handle)
-        if not stat.S_ISREG(before.st_mode):  # it became something else in between
-            raise Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file")
         if before.st_size > MAX_FILE_BYTES:
-            raise Unreadable(
-                Reason.TOO_LARGE_FILE, f"{before.st_size:,} bytes; the limit is {MAX_FILE_BYTES:,}"
-            )
+            raise too_large(before.st_size)
         data = file.readall()
         after = os.fstat(handle)
     unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
     if not unchanged or len(data) != after.st_size:
         raise Unreadable(Reason.CHANGED_DURING_READ, "its size or time changed while it was read")
     return data
+
+
+def too_large(size: int) -> Unreadable:
+    return Unreadable(Reason.TOO_LARGE_FILE, f"{size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
 
 
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)

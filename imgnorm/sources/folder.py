@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import Listing, name_bytes
-from imgnorm.sources.files import IMG_EXTENSIONS, read_file, unreadable
-
-_JUNK_FOLDERS = {"__MACOSX", "@eaDir"}  # left behind by macOS archives and Synology
+from imgnorm.sources.files import read_file, unreadable
+from imgnorm.sources.rules import looks_like_an_image, rule_against
 
 
 @dataclass(frozen=True)
@@ -89,15 +88,14 @@ class _Walk:
         return True
 
     def _take(self, entry: os.DirEntry[str], name: str) -> None:
-        if entry.name.startswith("."):
-            self.ignored["hidden"] += 1
-        elif entry.name in _JUNK_FOLDERS:
-            self.ignored["junk"] += 1
+        rule = rule_against(entry.name)
+        if rule is not None:
+            self.ignored[rule] += 1
         elif entry.is_symlink():
             self._take_link(entry, name)
         elif entry.is_dir(follow_symlinks=False):
             self.folders.append(name)
-        elif not _looks_like_an_image(name):
+        elif not looks_like_an_image(name):
             self.ignored["suffix"] += 1
         elif entry.is_file(follow_symlinks=False):
             self.names.append(name)
@@ -108,7 +106,7 @@ class _Walk:
         try:
             mode = os.stat(self._path(name)).st_mode
         except OSError as error:
-            if not _looks_like_an_image(name) and error.errno != errno.ELOOP:
+            if not looks_like_an_image(name) and error.errno != errno.ELOOP:
                 self.ignored["suffix"] += 1
             elif error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._skip(name, Unreadable(Reason.DANGLING_LINK, "a link to nothing"))
@@ -117,7 +115,7 @@ class _Walk:
             return
         if stat.S_ISDIR(mode):
             self.links.append(name)
-        elif not _looks_like_an_image(name):
+        elif not looks_like_an_image(name):
             self.ignored["suffix"] += 1
         elif stat.S_ISREG(mode):
             self.names.append(name)
@@ -130,7 +128,3 @@ class _Walk:
 
     def _path(self, name: str) -> str:
         return os.path.join(self.root, *name.split("/")) if name else self.root
-
-
-def _looks_like_an_image(name: str) -> bool:
-    return name.lower().endswith(IMG_EXTENSIONS)

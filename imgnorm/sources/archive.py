@@ -1,0 +1,483 @@
+"""Zip, tar and tar.gz archives, WebDataset shards included, read in place: nothing is unpacked."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import sys
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import groupby, pairwise
+from typing import Any
+
+from imgnorm.errors import SourceError
+from imgnorm.reasons import Reason, Skipped, Unreadable
+from imgnorm.sources import Listing, name_bytes, printable, shown
+from imgnorm.sources.files import opened, unreadable
+from imgnorm.sources.rules import looks_like_an_image, rule_against
+from imgnorm.sources.tape import FileTape, GzipTape
+from imgnorm.sources.tar import BLOCK, TarReader, is_header
+from imgnorm.sources.zip import ZipReader
+
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)", re.ASCII)
+_MAX_PATHS = 1_000_000
+_OPEN_SHARDS = 2  # in one process: its own, and one that it helps with
+_SIZE_BITS = 32
+
+Version = tuple[int, int]  # of a file: its size, and when it was last changed
+
+
+class ArchiveSource:
+    """The images in one archive or many. A name is the archive's file name and the member's place.
+
+    Archives of the same file name are told apart by the folders that they lie in.
+
+    Args:
+        ref: what the user called them.
+        paths: of the archives; each is listed as a whole if it is none.
+    """
+
+    kind = "archive"
+
+    def __init__(self, ref: str, paths: Iterable[str]) -> None:
+        self.ref = ref.replace(os.sep, "/")
+        self._paths = _labelled(paths)
+        self._versions: dict[str, Version] = {}  # of each archive, when it was listed
+        self._doubles: dict[str, int] = {}  # name -> how many members have it
+        self._member_order: dict[str, list[str]] = {}  # where it is not the order of the names
+        self._open: OrderedDict[str, _Shard] = OrderedDict()
+        self._breathe: Callable[[], None] = _do_nothing
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker opens archives itself, and finds the members of those that it gets to read.
+        return {
+            **vars(self),
+            "_member_order": {},
+            "_open": OrderedDict(),
+            "_breathe": _do_nothing,
+        }
+
+    def listing(self) -> Listing:
+        names: list[str] = []
+        skipped: list[Skipped] = []
+        ignored: Counter[str] = Counter()
+        for shard in self._paths:
+            found = _Contents(shard)
+            try:
+                with closing(self._opened(shard)) as archive:
+                    self._versions[shard] = archive.version
+                    found.take(archive)
+            except Unreadable as fault:
+                found.skip(shard, fault)
+            except OSError as error:
+                found.skip(shard, unreadable(error))
+            names += found.sorted_names()
+            skipped += found.skipped
+            ignored += found.ignored
+            self._doubles |= found.doubles
+            if found.member_order is not None:
+                self._member_order[shard] = found.member_order
+        skipped.sort(key=lambda s: name_bytes(s.name))
+        return Listing(names, tuple(skipped), dict(sorted(ignored.items())))
+
+    def class_of(self, name: str) -> str | None:
+        folder, slash, _ = name[len(self.shard_of(name)) + 1 :].partition("/")
+        return folder if slash else None
+
+    def shard_of(self, name: str) -> str:
+        end = name.find("/")
+        while end >= 0 and name[:end] not in self._paths:
+            end = name.find("/", end + 1)
+        return name[:end] if end >= 0 else name  # a shard's own name, where it is listed as damaged
+
+    def shards(self, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+        for shard, part in groupby(names, key=self.shard_of):
+            order = self._member_order.get(shard)
+            if order is None:
+                yield shard, list(part)
+            else:
+                wanted = set(part)
+                yield shard, [name for name in order if name in wanted]
+
+    def keep_alive(self, breathe: Callable[[], None]) -> None:
+        self._breathe = breathe
+
+    def read(self, name: str) -> bytes:
+        shard = self.shard_of(name)
+        try:
+            return self._read(shard, name)
+        except OSError:  # a passing fault of the storage: once more, then give up
+            self._close(shard)
+        try:
+            return self._read(shard, name)
+        except OSError as error:
+            self._close(shard)
+            raise unreadable(error) from error
+
+    def _read(self, shard: str, name: str) -> bytes:
+        archive = self._open.get(shard)
+        if archive is None:
+            while len(self._open) >= _OPEN_SHARDS:
+                self._open.popitem(last=False)[1].close()
+            archive = self._open[shard] = self._opened(shard)
+        self._open.move_to_end(shard)
+        expected = self._versions.get(shard, archive.version)
+        if archive.version == expected:
+            data = archive.content(name)
+            if archive.version_now() == expected:
+                return data
+        self._close(shard)
+        raise Unreadable(Reason.CHANGED_DURING_READ, "the archive changed while it was measured")
+
+    def _opened(self, shard: str) -> _Shard:
+        return _Shard(shard, self._paths[shard], self._doubles, self._breathe)
+
+    def _close(self, shard: str) -> None:
+        if shard in self._open:
+            self._open.pop(shard).close()
+
+
+class _Shard:
+    """One archive, open."""
+
+    def __init__(
+        self, label: str, path: str, doubles: dict[str, int], breathe: Callable[[], None]
+    ) -> None:
+        """
+        Raises:
+            Unreadable: it is no archive.
+            OSError: it cannot be read.
+        """
+        self._label = label
+        self._doubles = doubles
+        self._breathe = breathe
+        self._handle, _ = opened(path)
+        try:
+            self.version = self.version_now()
+            self._kind = _kind_of(self._handle)
+            if self._kind is None:
+                raise _no_archive(self._handle)
+            self.tape: FileTape | GzipTape = FileTape(self._handle, breathe)
+            self._places: dict[str, int] | None = None  # by name; the size in the lower bits
+            self._stream: Iterator[tuple[str, int, int]] | None = None
+            self._passed: Counter[str] = Counter()
+            self.reader: ZipReader | TarReader
+            if self._kind == "zip":
+                self.reader = ZipReader(self.tape)
+            else:
+                self._rewind()
+        except BaseException:
+            os.close(self._handle)
+            raise
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+    def version_now(self) -> Version:
+        status = os.fstat(self._handle)
+        return status.st_size, status.st_mtime_ns
+
+    def content(self, name: str) -> bytes:
+        """
+        Raises:
+            Unreadable: there is no such member, or it is damaged.
+        """
+        if isinstance(self.tape, GzipTape):
+            return self._streamed(name)
+        if self._places is None:
+            self._places = {
+                name: place << _SIZE_BITS | size
+                for name, place, size in self._members(self.reader.entries())
+            }
+        found = self._places.get(name)
+        if found is None:
+            raise _missing()
+        place, size = found >> _SIZE_BITS, found & (1 << _SIZE_BITS) - 1
+        if isinstance(self.reader, ZipReader):
+            return self.reader.content(place)
+        return self._whole(place, size)
+
+    def _streamed(self, name: str) -> bytes:
+        """Forward to the last member of this name; from the beginning again if it lies behind."""
+        wanted = self._doubles.get(name, 1)
+        if self._passed[name] >= wanted:
+            self._rewind()
+        if self._stream is None:
+            assert isinstance(self.reader, TarReader)
+            self._stream = self._members(self.reader.entries(passing=False))
+        for met, place, size in self._stream:
+            self._passed[met] += 1
+            if met == name and self._passed[met] == wanted:
+                return self._whole(place, size)
+        raise _missing()
+
+    def _whole(self, place: int, size: int) -> bytes:
+        data = self.tape.read(place, size)
+        if len(data) < size:
+            raise self.tape.fault or Unreadable(
+                Reason.ARCHIVE_TRUNCATED, f"the archive ends within its {size:,} bytes"
+            )
+        return data
+
+    def _rewind(self) -> None:
+        if self._kind == "tar.gz":
+            self.tape = GzipTape(self._handle, self._breathe)
+        self.reader = TarReader(self.tape)
+        self._stream = None
+        self._passed = Counter()
+
+    def _members(
+        self, entries: Iterable[tuple[bytes, int, int, Unreadable | None]]
+    ) -> Iterator[tuple[str, int, int]]:
+        """Those that can be read, by their full names."""
+        for raw, place, size, fault in entries:
+            member = _member_name(raw) if fault is None else None
+            if member is not None:
+                yield f"{self._label}/{member}", place, size
+
+
+class _Contents:
+    """What one archive holds, sorted out by the rules for files in a folder."""
+
+    def __init__(self, label: str) -> None:
+        self.skipped: list[Skipped] = []
+        self.ignored: Counter[str] = Counter()
+        self.doubles: dict[str, int] = {}
+        self.member_order: list[str] | None = None  # if it is not the order of the names
+        self._label = label
+        self._names: list[str] = []
+        self._rules: dict[str, str | None] = {"": None}  # by folder
+
+    def take(self, archive: _Shard) -> None:
+        prefix = self._label + "/"
+        names, rules = self._names, self._rules
+        for raw, _, size, fault in archive.reader.entries():
+            member = _member_name(raw)
+            if member is None:
+                fault = Unreadable(Reason.ARCHIVE_ENTRY_UNSAFE, "not a place below the archive")
+                self.skip(prefix + _text(raw), fault, size)
+                continue
+            folder, _, file = member.rpartition("/")
+            rule = rules[folder] if folder in rules else self._rule_of(folder)
+            rule = rule or rule_against(file)
+            if rule is None and not looks_like_an_image(file):
+                unsafe = fault is not None and fault.reason is Reason.ARCHIVE_ENTRY_UNSAFE
+                rule = None if unsafe else "suffix"  # images may lie behind a link
+            if rule is not None:
+                self.ignored[rule] += 1
+            elif fault is not None:
+                self.skip(prefix + member, fault, size)
+            else:
+                names.append(prefix + member)
+        if archive.reader.fault is not None:
+            self.skip(self._label, archive.reader.fault, archive.version[0])
+        if isinstance(archive.tape, GzipTape) and archive.tape.distrusted:
+            fault = Unreadable(
+                Reason.ARCHIVE_CORRUPT,
+                "the archive's checksum is wrong, perhaps because of this one",
+            )
+            for name in names:
+                self.skip(name, fault)
+            names.clear()
+        if archive.version_now() != archive.version:
+            fault = Unreadable(
+                Reason.CHANGED_DURING_READ, "its size or time changed while it was read"
+            )
+            self.skip(self._label, fault)
+
+    def sorted_names(self) -> list[str]:
+        """Each once. Of members that share a name it is the last one, which unpacking leaves."""
+        ordered = sorted(self._names, key=name_bytes)
+        again = [name for name, next_ in pairwise(ordered) if name == next_]
+        if again:
+            fault = Unreadable(Reason.DUPLICATE_NAME, "a later member of the same name is counted")
+            for name in again:
+                self.skip(name, fault)
+            self.doubles = {name: count + 1 for name, count in Counter(again).items()}
+            self._names = list(dict.fromkeys(reversed(self._names)))[::-1]
+            ordered = list(dict.fromkeys(ordered))
+        if ordered != self._names:
+            self.member_order = self._names
+        return ordered
+
+    def skip(self, name: str, fault: Unreadable, size: int | None = None) -> None:
+        self.skipped.append(fault.skipped(name, size))
+
+    def _rule_of(self, folder: str) -> str | None:
+        above, _, last = folder.rpartition("/")
+        rule = self._rules[above] if above in self._rules else self._rule_of(above)
+        self._rules[folder] = rule = rule or rule_against(last)
+        return rule
+
+
+def is_archive(path: str) -> bool:
+    """Whether a file starts like a zip, a tar or a tar.gz, whatever its suffix.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    try:
+        handle, _ = opened(path)
+    except Unreadable:
+        return False
+    except OSError as error:
+        raise SourceError(f"{_said(path)}: cannot be read ({unreadable(error).detail})") from error
+    try:
+        return _kind_of(handle) is not None
+    except OSError as error:
+        raise SourceError(f"{_said(path)}: cannot be read ({unreadable(error).detail})") from error
+    finally:
+        os.close(handle)
+
+
+def is_pattern(text: str) -> bool:
+    return glob.has_magic(text) or any(_alternatives(found[1]) for found in _BRACES.finditer(text))
+
+
+def matching(pattern: str) -> ArchiveSource:
+    """The archives that `shards/train-*.tar` or `train-{000000..000127}.tar` means.
+
+    Raises:
+        SourceError: there are none, or one of those that braces name is missing.
+    """
+    paths: list[str] = []
+    missing: list[str] = []
+    expanded = _expanded(pattern)
+    for text in expanded:
+        if os.path.lexists(text) or not glob.has_magic(text):
+            (paths if os.path.lexists(text) else missing).append(text)
+            continue
+        met = sorted(glob.glob(text), key=name_bytes)
+        if not met:
+            raise SourceError(
+                f"{_said(text)}: no such folder, and no file that this pattern matches; check the "
+                "folders in it, and quote it, so that the shell leaves it alone"
+            )
+        paths += met
+    if missing:
+        raise SourceError(
+            f"{_said(missing[0])}: no such archive ({len(missing):,} of the {len(expanded):,} that "
+            f"{_said(pattern)} names are missing); get it, or name those that there are"
+        )
+    return ArchiveSource(pattern, paths)
+
+
+def _expanded(pattern: str) -> list[str]:
+    """All that `{a,b}` and `{00..12}` stand for, each once; other braces are themselves."""
+    texts = [pattern]
+    done: dict[str, None] = {}
+    while texts:
+        text = texts.pop()
+        for braces in _BRACES.finditer(text):
+            words = _alternatives(braces[1])
+            if words:
+                if len(texts) + len(words) + len(done) > _MAX_PATHS:
+                    raise SourceError(f"{_said(pattern)}: names more than {_MAX_PATHS:,} archives")
+                before, after = text[: braces.start()], text[braces.end() :]
+                texts += [before + word + after for word in reversed(words)]
+                break
+        else:
+            done[text] = None
+    return list(done)
+
+
+def _alternatives(text: str) -> list[str]:
+    limits = _RANGE.fullmatch(text)
+    if limits is None:
+        return text.split(",") if "," in text else []
+    first, last = int(limits[1]), int(limits[2])
+    if abs(last - first) >= _MAX_PATHS:
+        raise SourceError(f"{{{text}}}: names more than {_MAX_PATHS:,} archives")
+    padded = any(len(end) > 1 and end.lstrip("-")[0] == "0" for end in limits.groups())
+    width = max(map(len, limits.groups())) if padded else 0
+    step = 1 if last >= first else -1
+    return [f"{number:0{width}d}" for number in range(first, last + step, step)]
+
+
+def _labelled(paths: Iterable[str]) -> dict[str, str]:
+    """Paths by the fewest last parts that tell them apart, in the order of their members' names."""
+    parts = {
+        path: os.path.abspath(path).replace(os.sep, "/").lstrip("/").split("/")
+        for path in {os.path.abspath(path): path for path in paths}.values()
+    }
+    depths = dict.fromkeys(parts, 1)
+    while True:
+        labels = {path: "/".join(parts[path][-depth:]) for path, depth in depths.items()}
+        taken = Counter(labels.values())
+        unclear = [
+            path
+            for path, label in labels.items()
+            if taken[label] > 1 or any(above in taken for above in _folders_above(label))
+        ]
+        if not unclear:
+            break
+        for path in unclear:
+            depths[path] += 1
+    ordered = sorted(labels, key=lambda path: name_bytes(labels[path] + "/"))
+    return {labels[path]: path for path in ordered}
+
+
+def _folders_above(label: str) -> Iterator[str]:
+    end = label.find("/")
+    while end >= 0:
+        yield label[:end]
+        end = label.find("/", end + 1)
+
+
+def _kind_of(handle: int) -> str | None:
+    start = FileTape(handle, _do_nothing).read(0, BLOCK)
+    if start.startswith((b"PK\3\4", b"PK\5\6")):
+        return "zip"
+    if start.startswith(b"\x1f\x8b\x08"):
+        return "tar.gz" if is_header(GzipTape(handle, _do_nothing).block(0)) else None
+    return "tar" if is_header(start) else None
+
+
+def _no_archive(handle: int) -> Unreadable:
+    start = FileTape(handle, _do_nothing).read(0, BLOCK)
+    if not start:
+        return Unreadable(Reason.EMPTY_FILE, "no bytes at all")
+    if start.startswith(b"version https://git-lfs"):
+        return Unreadable(Reason.GIT_LFS_POINTER, "run `git lfs pull` to get the archive")
+    return Unreadable(Reason.ARCHIVE_CORRUPT, "neither a zip, nor a tar, nor a tar.gz")
+
+
+_SLASHES = (b"", b"/")
+_FILE_SYSTEM = sys.getfilesystemencoding()
+
+
+def _member_name(raw: bytes) -> str | None:
+    """Its place below the archive, plainly; None if it is elsewhere, or nowhere."""
+    plain = (
+        raw[:1] not in _SLASHES
+        and raw[-1:] != b"."
+        and raw[1:2] != b":"
+        and not (b"./" in raw or b"//" in raw or b"\\" in raw or b"\0" in raw)
+    )
+    if not plain:
+        steps = re.split(rb"[/\\]", raw)
+        if b"\0" in raw or not steps[0] or b".." in steps or re.match(rb"[A-Za-z]:[/\\]", raw):
+            return None
+        raw = b"/".join(step for step in raw.split(b"/") if step not in (b"", b"."))
+        if not raw:
+            return None
+    return _text(raw)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(_FILE_SYSTEM, "surrogateescape")
+
+
+def _said(path: str) -> str:
+    return printable(shown(path))
+
+
+def _missing() -> Unreadable:
+    return Unreadable(Reason.VANISHED, "the archive no longer holds it")
+
+
+def _do_nothing() -> None:
+    pass
