@@ -15,7 +15,7 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "document emit errors histogram image memory moments output reasons rejects scan sources "
+        "document emit errors histogram image memory moments output presets reasons rejects scan sources "
         "sources.filelist sources.files sources.folder stats statsfile table tally worker"
     ),
     PIXEL: "count decode preprocess",
