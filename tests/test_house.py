@@ -15,8 +15,9 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "document emit errors histogram image memory moments output presets reasons rejects scan sources "
-        "sources.filelist sources.files sources.folder stats statsfile table tally worker"
+        "document emit errors histogram image memory moments output presets reasons rejects rules "
+        "rules.numbers rules.rule scan sources sources.filelist sources.files sources.folder stats "
+        "statsfile table tally worker"
     ),
     PIXEL: "count decode preprocess",
     TORCH: "datasets torchvision_pair transforms",
@@ -147,3 +148,11 @@ def test_reading_a_stats_file_loads_neither_torch_nor_numpy_nor_pillow(tmp_path)
     program = f"import imgnorm; imgnorm.read_stats({str(path)!r})"
 
     assert loaded_after(program) == {"pydantic"}
+
+
+def test_rules_and_presets_take_the_standard_library_only():
+    """They are the part that others build upon."""
+    for module in ("presets", "rules", "rules.numbers", "rules.rule"):
+        top = {name.split(".")[0] for name in imports(modules()[module])}
+
+        assert top <= set(sys.stdlib_module_names) | {"imgnorm"}
