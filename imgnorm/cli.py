@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 import imgnorm
+from imgnorm import cli_numbers
 from imgnorm.errors import ImgnormError, TooManySkipped
 
 if TYPE_CHECKING:
@@ -302,6 +303,10 @@ def emit(
         _note(f"{output}: is not what `imgnorm emit` writes now; run it again with --force")
         return 1
     return 0
+
+
+commands.add_command(cli_numbers.presets)
+commands.add_command(cli_numbers.explain)
 
 
 def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:

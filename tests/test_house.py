@@ -15,13 +15,13 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "document emit errors histogram image memory moments output presets reasons rejects rules "
+        "document emit errors explain histogram image memory moments output presets reasons rejects rules "
         "rules.numbers rules.rule scan sources sources.filelist sources.files sources.folder stats "
         "statsfile table tally worker"
     ),
     PIXEL: "count decode preprocess",
     TORCH: "datasets torchvision_pair transforms",
-    EDGE: "__init__ __main__ cli measure",
+    EDGE: "__init__ __main__ cli cli_numbers measure",
 }
 TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules.split()}
 THIRD_PARTY = {
