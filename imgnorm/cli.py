@@ -307,6 +307,7 @@ def emit(
 
 commands.add_command(cli_numbers.presets)
 commands.add_command(cli_numbers.explain)
+commands.add_command(cli_numbers.lint)
 
 
 def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:

@@ -1,12 +1,18 @@
-"""The commands about numbers that somebody wrote down: presets, explain."""
+"""The commands about numbers that somebody wrote down: presets, explain, lint."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import click
 
 from imgnorm.errors import OutputError
+
+if TYPE_CHECKING:
+    from imgnorm.lint import Linted
 
 
 @click.group(invoke_without_command=True)
@@ -100,6 +106,89 @@ def _split(texts: Sequence[str]) -> list[str]:
 
 _BRACKETS = str.maketrans(",;()[]", "      ")
 
+_LINT_CODES = """\b
+Exit codes:
+  0    no errors (with --strict: no warnings either)
+  1    problems
+  2    wrong usage, or a path that cannot be read
+"""
+
+
+def _rules(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> set[str]:
+    """Ids of rules, with or without commas between them."""
+    from imgnorm.rules import RULES
+
+    ids = {rule.strip() for text in value for rule in text.split(",")} - {""}
+    for rule in sorted(ids - RULES.keys()):
+        close = difflib.get_close_matches(rule, RULES, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"they are {', '.join(RULES)}"
+        raise click.BadParameter(f"no rule {rule!r}; {hint}", ctx, param)
+    return ids
+
+
+@click.command(no_args_is_help=True, epilog=_LINT_CODES)
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--select", callback=_rules, multiple=True, metavar="RULES", help="Only these rules.")
+@click.option("--ignore", callback=_rules, multiple=True, metavar="RULES", help="Not these rules.")
+@click.option("--strict", is_flag=True, help="Exit 1 for warnings, too.")
+@click.option(
+    "--format",
+    "report",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+    help="For people, for programs, or as annotations of a pull request on GitHub.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No summary on standard error.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Name the files that could not be read, and why."
+)
+def lint(
+    paths: tuple[str, ...],
+    select: Collection[str],
+    ignore: Collection[str],
+    strict: bool,
+    report: str,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Look for wrong means and stds in source code and configs: Python, YAML, JSON, TOML.
+
+    PATHS are files or folders. Nothing is imported or run. Files that are not valid, or not in the
+    subset of YAML that imgnorm reads, are passed over. `# imgnorm: ignore[RULE]` at the end of a line
+    silences a rule there.
+    """
+    from imgnorm.lint import lint as linted
+    from imgnorm.reports import REPORTERS
+
+    result = linted(paths, select=select or None, ignore=ignore)
+    printed = REPORTERS[report](result.problems)
+    if printed:
+        _print(printed)
+    if verbose:
+        for name, reason in result.unread:
+            _note(f"not read  {name}: {reason}")
+    if not quiet:
+        _note(_summary(result, verbose))
+    failing = ("error", "warning") if strict else ("error",)
+    return int(any(problem.severity in failing for problem in result.problems))
+
+
+def _summary(result: Linted, verbose: bool) -> str:
+    counted = [
+        _count(sum(problem.severity == severity for problem in result.problems), noun)
+        for severity, noun in (("error", "error"), ("warning", "warning"), ("info", "note"))
+    ]
+    text = f"checked  {_count(result.files, 'file')}: {', '.join(counted)}"
+    if result.unread:
+        text += f"; {_count(len(result.unread), 'file')} not read"
+        text += "" if verbose else " (-v says why)"
+    return text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
 
 def _print(text: str) -> None:
     try:
@@ -111,3 +200,8 @@ def _print(text: str) -> None:
         raise OutputError(
             f"standard output: cannot be written ({reason}); send it elsewhere"
         ) from error
+
+
+def _note(text: str) -> None:
+    with suppress(OSError):  # nobody can be told
+        click.echo(text, err=True)

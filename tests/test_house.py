@@ -15,9 +15,9 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "document emit errors explain histogram image memory moments output presets reasons rejects rules "
-        "rules.numbers rules.rule scan sources sources.filelist sources.files sources.folder stats "
-        "statsfile table tally worker"
+        "document emit errors explain histogram image lint lint.data lint.pair lint.python memory "
+        "moments output presets reasons rejects reports rules rules.numbers rules.rule scan sources "
+        "sources.filelist sources.files sources.folder stats statsfile table tally worker"
     ),
     PIXEL: "count decode preprocess",
     TORCH: "datasets torchvision_pair transforms",
@@ -148,6 +148,21 @@ def test_reading_a_stats_file_loads_neither_torch_nor_numpy_nor_pillow(tmp_path)
     program = f"import imgnorm; imgnorm.read_stats({str(path)!r})"
 
     assert loaded_after(program) == {"pydantic"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["presets"],
+        ["presets", "show", "cifar10"],
+        ["explain", "0.2023", "0.1994", "0.2010"],
+        ["lint", "-q", "imgnorm"],
+    ],
+)
+def test_checking_numbers_loads_nothing_heavy(arguments):
+    program = f"from imgnorm.cli import run; run({arguments!r})"
+
+    assert loaded_after(program) == set()
 
 
 def test_rules_and_presets_take_the_standard_library_only():
