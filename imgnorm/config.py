@@ -14,6 +14,7 @@ from imgnorm.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, trans
 from imgnorm.document import CONFIG_LIMITS, Document, read_document, validated
 from imgnorm.errors import InvalidDocument, Problem
 from imgnorm.image import CHANNELS, SCALE, STEPS, Mode, Step
+from imgnorm.presets import preset
 from imgnorm.rules import order, structure
 from imgnorm.rules import stats as stats_rules
 from imgnorm.stats import Stats, channel_names
@@ -40,7 +41,7 @@ class Pipeline:
     mode: Mode | Literal["auto"]
     preprocess: tuple[Step, ...]
     augment: tuple[Augmentation, ...]
-    stats_path: str | None  # None: mean and std are in the config
+    stats_path: str | None  # None: mean and std are in the config, or a preset's
     mean: tuple[float, ...]
     std: tuple[float, ...]
     api: Api
@@ -143,8 +144,9 @@ def schema() -> dict[str, Any]:
     content = Config.model_json_schema()
     content["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     content["$defs"]["Normalize"]["oneOf"] = [
-        {"required": ["stats"], "properties": {"mean": False, "std": False}},
-        {"required": ["mean", "std"], "properties": {"stats": False}},
+        {"required": ["stats"], "properties": dict.fromkeys(["preset", "mean", "std"], False)},
+        {"required": ["preset"], "properties": dict.fromkeys(["stats", "mean", "std"], False)},
+        {"required": ["mean", "std"], "properties": dict.fromkeys(["stats", "preset"], False)},
     ]
     properties = content["properties"]
     properties["preprocess"]["items"] = {"oneOf": [_step_schema(name) for name in STEPS]}
@@ -187,6 +189,7 @@ class Image(_Model):
 
 class Normalize(_Model):
     stats: str | None = Field(None, description="A stats file, relative to this file.")
+    preset: str | None = Field(None, description="Published constants: see `imgnorm presets`.")
     mean: Annotated[list[float], Field(min_length=1)] | None = Field(
         None, description="Per channel, in [0, 1]."
     )
@@ -228,6 +231,8 @@ def _pipeline(document: Document, model: Config) -> Pipeline:
     steps = [next(iter(entry.items())) for entry in model.preprocess]
     sizes = [(name, arguments["size"]) for name, arguments in steps]
     numbers = model.normalize
+    known = preset(numbers.preset) if numbers.preset is not None else None
+    mean, std = (known.mean, known.std) if known else (numbers.mean or (), numbers.std or ())
     return Pipeline(
         document.file,
         named,
@@ -239,8 +244,8 @@ def _pipeline(document: Document, model: Config) -> Pipeline:
         ),
         tuple(Augmentation(*next(iter(entry.items()))) for entry in model.augment),
         beside(numbers.stats) if numbers.stats is not None else None,
-        tuple(numbers.mean or ()),
-        tuple(numbers.std or ()),
+        tuple(mean),
+        tuple(std),
         model.api,
     )
 

@@ -20,6 +20,7 @@ from imgnorm.document import (
 )
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.image import CHANNELS
+from imgnorm.presets import PRESETS
 from imgnorm.rules import RULES, order, portability
 from imgnorm.rules.numbers import findings
 from imgnorm.rules.stats import Outcome, problem_of
@@ -77,8 +78,10 @@ def validate(
     checked: list[str] = []
     passed_over = 0
     for file, named in _files(paths):
-        data = read_bytes(file, STATS_LIMITS)
+        data = read_bytes(file, CONFIG_LIMITS)
         kind = _kind_of(data)
+        if kind.startswith("imgnorm-stats") and len(data) > CONFIG_LIMITS.max_bytes:
+            data = read_bytes(file, STATS_LIMITS)
         if not kind and (skip_others or not named) and not _OURS.search(data):
             passed_over += 1
             continue
@@ -189,6 +192,9 @@ def _number_problems(document: Document) -> list[Problem]:
         return []
     mean: Any = numbers.get("mean")
     std: Any = numbers.get("std")
+    named = numbers.get("preset")
+    if isinstance(named, str) and named in PRESETS and PRESETS[named].mark != "wrong":
+        mean, std = list(PRESETS[named].mean), list(PRESETS[named].std)
     if not (_are_numbers(mean) and _are_numbers(std)):
         return []
     image, source = value.get("image"), value.get("source")
@@ -198,7 +204,8 @@ def _number_problems(document: Document) -> list[Problem]:
     name = source.get("name") if isinstance(source, dict) else None
     dataset = name if isinstance(name, str) else None
     found = findings(mean, std, channels=channels, dataset=dataset)
-    return [problem_of(document, ("normalize",), finding) for finding in found]
+    placed = (problem_of(document, ("normalize",), finding) for finding in found)
+    return list(dict.fromkeys(placed))  # of a preset, mean and std stand at one place
 
 
 def _are_numbers(values: Any) -> bool:

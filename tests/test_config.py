@@ -21,6 +21,7 @@ from imgnorm.cli import commands
 from imgnorm.emit import emit_pipeline
 from imgnorm.errors import InvalidDocument, TransformError
 from imgnorm.image import CenterCrop, Resize
+from imgnorm.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -89,6 +90,14 @@ def test_a_pipeline_holds_what_the_file_says(tmp_path):
     assert (Resize((20, 30)), CenterCrop(16)) == pipeline.preprocess
     assert (config.Augmentation("RandomCrop", {"size": 16, "padding": 2}),) == pipeline.augment
     assert ("auto", "v2") == (pipeline.mode, pipeline.api)
+
+
+def test_a_preset_is_its_numbers(tmp_path):
+    built = imgnorm.build(written(tmp_path, normalize="{preset: cifar10}"))
+    *_, normalize = built.eval.transforms
+
+    assert list(PRESETS["cifar10"].mean) == normalize.mean
+    assert list(PRESETS["cifar10"].std) == normalize.std
 
 
 def test_paths_are_relative_to_the_config_and_nothing_in_them_is_expanded(tmp_path, monkeypatch):

@@ -55,14 +55,17 @@ def constant_problems(
 ) -> Iterator[Problem]:
     """What keeps `normalize: {mean: …, std: …}` from being used at all."""
     channels = len(mean) if mode == "auto" else len(CHANNELS[mode])
-    for found in findings(mean, std, channels=channels):
-        if found.rule in ("length", "not-finite", "std-not-positive"):
-            yield problem_of(document, ("normalize",), found)
+    unusable = ("length", "not-finite", "std-not-positive")
+    found = [f for f in findings(mean, std, channels=channels) if f.rule in unusable]
+    yield from dict.fromkeys(problem_of(document, ("normalize",), finding) for finding in found)
 
 
 def problem_of(document: Document, path: Path, found: Finding) -> Problem:
     """A finding about numbers, at its place below `path`."""
-    where = (*path, found.field, *(() if found.index is None else (found.index,)))
+    where: Path = (*path, found.field, *(() if found.index is None else (found.index,)))
+    value = document.value
+    if path == ("normalize",) and value["normalize"].get("preset") is not None:
+        where = (*path, "preset")
     problem = document.problem(where, found.rule, found.message, found.hint)
     return replace(problem, severity=found.severity)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from imgnorm.augmentations import NORMALIZE, TENSOR_STEPS, Api, transforms_of
 from imgnorm.document import Document, Path, shown
-from imgnorm.errors import Problem
+from imgnorm.errors import Problem, SourceError
 from imgnorm.image import STEPS
+from imgnorm.presets import preset
 from imgnorm.rules.rule import Rule
 
 
@@ -33,27 +34,34 @@ def api_of(value: dict[str, Any]) -> Api:
 
 
 def _normalize_problems(document: Document, value: dict[str, Any]) -> Iterator[Problem]:
-    given = {key for key in ("stats", "mean", "std") if value.get(key) is not None}
+    given = {key for key in ("stats", "preset", "mean", "std") if value.get(key) is not None}
+    chosen = next((key for key in ("stats", "preset") if key in given), None)
     if not given:
         yield document.problem(
             ("normalize",),
             "missing-key",
-            "expected stats, or mean and std",
-            "write {stats: stats.yaml}, or {mean: [...], std: [...]}",
+            "expected stats, preset, or mean and std",
+            "write {stats: stats.yaml}, {preset: cifar10}, or {mean: [...], std: [...]}",
             of_key=True,
         )
-    elif "stats" in given:
-        for key in sorted(given - {"stats"}):
+    elif chosen:
+        for key in sorted(given - {chosen}):
             yield document.problem(
                 ("normalize", key),
                 "two-normalizations",
-                "given beside stats",
-                "keep one of them: stats has its own mean and std",
+                f"given beside {chosen}",
+                f"keep one of them: {chosen} has its own mean and std",
                 of_key=True,
             )
     else:
         for key in {"mean", "std"} - given:
             yield document.problem(("normalize", key), "missing-key", "missing key")
+    if isinstance(value.get("preset"), str):
+        try:
+            preset(value["preset"])
+        except SourceError as error:
+            message, _, hint = str(error).rpartition("; ")
+            yield document.problem(("normalize", "preset"), "unknown-preset", message, hint)
 
 
 def _preprocess_problems(document: Document, path: Path, entry: Any, api: Api) -> Iterator[Problem]:
@@ -206,9 +214,19 @@ RULES = (
         "two-normalizations",
         "error",
         "one way to normalize",
-        "`normalize` has a stats file and numbers of its own. Which of them counts is anybody's guess.",
+        "`normalize` has a stats file, a preset or numbers beside one another. Which of them counts is "
+        "anybody's guess.",
         "normalize: {stats: stats.yaml, mean: [0.5], std: [0.25]}",
         "normalize: {stats: stats.yaml}",
+    ),
+    Rule(
+        "unknown-preset",
+        "error",
+        "presets that are known, and not as wrong",
+        "`imgnorm presets` lists the names. A set that is known to be wrong is no preset to normalize "
+        "with; write its numbers out if a checkpoint depends on them.",
+        "normalize: {preset: cifar-10}",
+        "normalize: {preset: cifar10}",
     ),
     Rule(
         "unknown-transform",
