@@ -304,6 +304,30 @@ def test_stats_of_a_config_refuse_options_that_the_config_has(tmp_path):
     ) == done.stderr
 
 
+def test_emit_refuses_an_api_beside_that_of_the_config(tmp_path):
+    path = written(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "imgnorm", "emit", str(path), "--api", "v2"],
+        capture_output=True,
+        text=True,
+    )
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert (
+        f"--api: {path} says it; change it there, or leave --api out (see `imgnorm emit --help`)\n"
+    ) == done.stderr
+
+
+def test_an_emitted_module_is_checked_against_its_config(tmp_path):
+    written(tmp_path)
+    command(tmp_path, "emit", "pipeline.yaml", "-o", "transforms.py")
+    command(tmp_path, "emit", "pipeline.yaml", "-o", "transforms.py", "--check")
+    written(tmp_path, augment="[{RandomHorizontalFlip: {}}]")
+
+    with pytest.raises(AssertionError, match="is not what `imgnorm emit` writes now"):
+        command(tmp_path, "emit", "pipeline.yaml", "-o", "transforms.py", "--check")
+
+
 # The configs that ship
 
 

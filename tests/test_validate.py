@@ -221,8 +221,11 @@ def test_a_single_check_takes_less_than_the_promised_time():
 
 
 def test_a_thousand_configs_take_less_than_two_seconds(tmp_path):
-    for number in range(1000):
-        (tmp_path / f"{number}.yaml").write_text(SOUND)
+    for number in range(1000):  # each with numbers of its own, so that none is remembered
+        text = SOUND.replace("0.4822", f"0.{3000 + number}").replace(
+            "0.2470", f"0.2{5000 + number}"
+        )
+        (tmp_path / f"{number}.yaml").write_text(text)
     validate([str(tmp_path / "0.yaml")])  # the models are built, the table is read
 
     taken = []
@@ -235,7 +238,7 @@ def test_a_thousand_configs_take_less_than_two_seconds(tmp_path):
     assert min(taken) < 2 * SLACK
 
 
-# Other processes may take the processor away; the figures themselves are in the README.
+# Other processes may take the processor away.
 SLACK = 1 if os.environ.get("IMGNORM_QUIET_MACHINE") else 3
 
 
