@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from imgnorm.stats import merge as merge
     from imgnorm.statsfile import read_stats as read_stats
     from imgnorm.statsfile import write_stats as write_stats
+    from imgnorm.transforms import BuiltPipeline as BuiltPipeline
+    from imgnorm.transforms import build as build
     from imgnorm.transforms import to_inverse as to_inverse
     from imgnorm.transforms import to_transform as to_transform
 
 _HOMES = {
+    "BuiltPipeline": "transforms",
     "ImgnormError": "errors",
     "SkippedImagesWarning": "measure",
     "Stats": "stats",
+    "build": "transforms",
     "measure": "measure",
     "merge": "stats",
     "read_stats": "statsfile",
@@ -39,10 +43,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "BuiltPipeline",
     "ImgnormError",
     "SkippedImagesWarning",
     "Stats",
     "__version__",
+    "build",
     "measure",
     "merge",
     "read_stats",

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 import imgnorm
+from imgnorm import cli_checks, cli_numbers
 from imgnorm.errors import ImgnormError, OutputError, TooManySkipped, TransformError
 from imgnorm.reasons import Allowance
 
@@ -104,6 +105,9 @@ def commands() -> None:
     imgnorm emit stats.yaml -o transforms.py    write the torchvision transforms
     imgnorm merge part-*.yaml -o stats.yaml     add up what was measured in parts
     """
+
+
+_SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
 
 
 @commands.command(no_args_is_help=True, epilog=_EXIT_CODES)
@@ -217,10 +221,13 @@ def stats(
     verbose: bool,
     **options: Any,
 ) -> int:
-    """Measure SOURCE: a folder of images, an archive, a list (--list), or torchvision:NAME.
+    """Measure SOURCE: a folder of images, an archive, a list (--list), torchvision:NAME, or a pipeline
+    config.
 
     An archive is a zip, tar or tar.gz, or many of them: 'shards/train-*.tar' and
-    'train-{000000..000127}.tar', quoted. They are read in place; nothing is unpacked.
+    'train-{000000..000127}.tar', quoted. They are read in place; nothing is unpacked. A config (a file
+    whose name ends in .yaml or .yml) says itself what is measured, in which mode and through which
+    preprocess.
 
     The mean and std are pooled over all pixels of all images, population, for ToTensor's [0, 1], and
     exact: no option about speed changes a digit.
@@ -229,10 +236,14 @@ def stats(
     from imgnorm.output import check_output
     from imgnorm.rejects import write_rejects
 
-    _refuse_idle_options(source, options["listed"])
     written = [path for path in (output, rejects) if path is not None]
     if len(set(map(os.path.realpath, written))) < len(written):
         raise click.UsageError("-o and --rejects name the same file; give each its own")
+    if not options["listed"] and _names_a_config(source):
+        options |= _config_options(source)
+        source = options.pop("source")
+    else:
+        _refuse_idle_options(source, options["listed"])
     for path in written:
         check_output(path, force=force)
     warnings.simplefilter("ignore", SkippedImagesWarning)
@@ -265,6 +276,34 @@ def stats(
         for path in written:
             _note(f"wrote    {path}")
     return 3 if measured.skipped and max_skipped is None else 0
+
+
+def _names_a_config(source: str) -> bool:
+    return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
+
+
+def _config_options(path: str) -> dict[str, Any]:
+    """What a config tells `measure`.
+
+    Raises:
+        UsageError: an option on the command line says the same thing.
+    """
+    from imgnorm.config import read_pipeline
+
+    context = click.get_current_context()
+    for name in _SET_BY_A_CONFIG:
+        if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
+            option = next(p for p in context.command.params if p.name == name).opts[0]
+            raise click.UsageError(
+                f"{option}: {path} says it; change it there, or leave {option} out"
+            )
+    pipeline = read_pipeline(path)
+    return {
+        **pipeline.source,
+        "listed": pipeline.listed,
+        "mode": pipeline.mode,
+        "preprocess": pipeline.preprocess,
+    }
 
 
 @commands.command(no_args_is_help=True)
@@ -342,14 +381,12 @@ def merge(
 
 
 @commands.command(no_args_is_help=True)
-@click.argument("stats_file")
+@click.argument("stats_file", metavar="FILE")
 @click.option("-o", "--output", type=click.Path(), help="The module to write.  [default: print it]")
 @click.option(
     "--api",
     type=click.Choice(["v1", "v2"]),
-    default="v1",
-    show_default=True,
-    help="torchvision.transforms, or torchvision.transforms.v2.",
+    help="torchvision.transforms, or torchvision.transforms.v2.  [default: what a pipeline config says, else v1]",
 )
 @click.option(
     "--eps",
@@ -365,14 +402,12 @@ def merge(
 def emit(
     stats_file: str, output: str | None, api: Any, eps: float | None, check: bool, force: bool
 ) -> int:
-    """Write a Python module with the transforms for STATS_FILE.
+    """Write a Python module with the transforms for FILE: a stats file, or a pipeline config.
 
     It imports torch and torchvision only, and has MEAN, STD, train_transform, eval_transform and
-    inverse_transform.
+    inverse_transform. A config's augmentation is in train_transform.
     """
-    from imgnorm.emit import emit_for
     from imgnorm.output import check_output, read_whole, write_whole
-    from imgnorm.statsfile import read_stats
 
     if check and output is None:
         raise click.UsageError("--check needs -o: the module to compare")
@@ -381,9 +416,7 @@ def emit(
     if output is not None and not check:
         check_output(output, force=force)
     try:
-        module = emit_for(
-            read_stats(stats_file), stats_path=stats_file, module_path=output, api=api, eps=eps
-        )
+        module = _module_of(stats_file, output, api, eps)
     except TransformError as error:
         raise TransformError(f"{stats_file}: {error}") from error
     if output is None:
@@ -409,6 +442,29 @@ def _refuse_idle_options(source: str, listed: bool) -> None:
     for name in ("root", "split", "download"):
         if given(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name} is for torchvision:NAME; leave it out")
+
+
+commands.add_command(cli_checks.validate)
+commands.add_command(cli_checks.schema)
+commands.add_command(cli_numbers.presets)
+commands.add_command(cli_numbers.explain)
+commands.add_command(cli_numbers.lint)
+
+
+def _module_of(path: str, output: str | None, api: Any, eps: float | None) -> str:
+    from imgnorm import config, emit
+    from imgnorm.document import STATS_LIMITS, read_bytes
+    from imgnorm.statsfile import parse_stats
+
+    data = read_bytes(path, STATS_LIMITS)
+    if not config.format_of(data).startswith("imgnorm-pipeline/"):
+        stats = parse_stats(data, path)
+        return emit.emit_for(stats, stats_path=path, module_path=output, api=api or "v1", eps=eps)
+    if api is not None:
+        raise click.UsageError(f"--api: {path} says it; change it there, or leave --api out")
+    pipeline, stats = config.read_normalized(path)
+    seen, module = emit.seen_from(path, output)
+    return emit.emit_pipeline(pipeline, stats, eps=eps, config_path=seen, module_path=module)
 
 
 def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:

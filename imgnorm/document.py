@@ -114,12 +114,21 @@ def read_document(path: str | os.PathLike[str], limits: Limits) -> Document:
         SourceError: there is no such regular file, or it cannot be read.
         InvalidDocument: the file has faults; all that could be found are in it.
     """
+    return parse(read_bytes(path, limits), os.fspath(path), limits)
+
+
+def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
+    """A file's bytes; one more than allowed if it is too large, which `parse` then refuses.
+
+    Raises:
+        SourceError: there is no such regular file, or it cannot be read.
+    """
     file = os.fspath(path)
     try:
         with open(file, "rb", opener=_open_at_once) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise SourceError(f"{file}: not a regular file; save it as one and name that")
-            data = stream.read(limits.max_bytes + 1)
+            return stream.read(limits.max_bytes + 1)
     except FileNotFoundError as error:
         raise SourceError(f"{file}: no such file; check the path") from error
     except IsADirectoryError as error:
@@ -128,7 +137,6 @@ def read_document(path: str | os.PathLike[str], limits: Limits) -> Document:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         message = f"{file}: cannot be read ({reason}); check the path and its permissions"
         raise SourceError(message) from error
-    return parse(data, file, limits)
 
 
 def parse(data: bytes, file: str, limits: Limits) -> Document:
@@ -221,6 +229,11 @@ def _with_lists_apart(text: str, file: str, limits: Limits) -> _Builder | None:
     except (_Stopped, yaml.YAMLError, ValueError, OverflowError, IndexError):
         return None
     return None if builder.problems or builder.aside else builder
+
+
+def core_value(text: str) -> Any:
+    """A plain scalar's value by YAML 1.2's core schema, for text from a document without fault."""
+    return _Builder("", CONFIG_LIMITS)._resolved(text)
 
 
 def _open_at_once(file: str, flags: int) -> int:
@@ -842,7 +855,7 @@ def _wrong(
             continue
         value: Any = path[-1] if here.of_key and path else _at(path, document.value)
         sized = " items" in what and isinstance(value, list)
-        got = str(len(value)) if sized else _shown(value)
+        got = str(len(value)) if sized else shown(value)
         if isinstance(value, str) and not any(choice.startswith("'") for choice in choices):
             got += " (text)"
         rule = "wrong-type" if here.kinds and not here.choices else "wrong-value"
@@ -861,7 +874,8 @@ def _choices(listed: str) -> list[str]:
     return re.findall(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b(?!or\b)[^\s,'"]+""", listed)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value of a document as a message shows it: short, harmless, as YAML spells it."""
     if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, bool):

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from imgnorm.augmentations import NORMALIZE, Api, transforms_of
 from imgnorm.errors import TransformError
 from imgnorm.stats import Stats
 
-Api = Literal["v1", "v2"]
+if TYPE_CHECKING:
+    from imgnorm.config import Augmentation, Pipeline
+
 _WIDTH = 88  # ruff's default
 _GRAY_MODES = {"1", "L", "LA", "La"}
 
 
 @dataclass(frozen=True)
 class Call:
-    """A torchvision transform by name, with plain arguments; a str argument is a Python expression."""
+    """A torchvision transform by name, with plain arguments, or names that the module defines."""
 
     name: str
-    arguments: dict[str, int | bool | str | tuple[int, int]]
+    arguments: dict[str, Any]
+
+
+class Name(str):
+    """An argument that is the name of something: MEAN, STD, torch.float32."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """An argument that is a member of an enum of torchvision.transforms."""
+
+    enum: str
+    value: str
 
 
 def steps_of(stats: Stats, api: Api) -> list[Call]:
@@ -29,20 +44,52 @@ def steps_of(stats: Stats, api: Api) -> list[Call]:
     Raises:
         TransformError: v1 for 16-bit stats.
     """
+    tensor_steps = _tensor_steps(stats, api)
+    return [*_conversion(stats), *_preprocess_steps(stats), *tensor_steps]
+
+
+def pipeline_steps(pipeline: Pipeline, stats: Stats) -> tuple[list[Call], list[Call]]:
+    """What the train and the eval transform of a config do.
+
+    Raises:
+        TransformError: v1 for 16-bit stats.
+    """
+    tensor_steps = _tensor_steps(stats, pipeline.api)
+    gray = pipeline.mode == "L" or stats.mode == "L"
+    head = [Call("Grayscale", {})] if gray else _conversion(stats)
+    head += _preprocess_steps(replace(stats, preprocess=pipeline.preprocess))
+    placed = {step.name: step for step in tensor_steps}
+    augment = [
+        placed.pop(a.name) if a.name in placed else _augmentation(a, pipeline.api)
+        for a in pipeline.augment
+    ]
+    return [*head, *augment, *placed.values()], [*head, *tensor_steps]
+
+
+def _augmentation(augmentation: Augmentation, api: Api) -> Call:
+    parameters = transforms_of(api)[augmentation.name].parameters
+    arguments = {
+        key: Member(enum, value) if (enum := parameters[key].enum) and value is not None else value
+        for key, value in augmentation.arguments.items()
+    }
+    return Call(augmentation.name, arguments)
+
+
+def _preprocess_steps(stats: Stats) -> list[Call]:
+    return [Call(type(step).__name__, {"size": step.size}) for step in stats.preprocess]
+
+
+def _tensor_steps(stats: Stats, api: Api) -> list[Call]:
     if api == "v1" and stats.scale != 255:
         raise TransformError(
             "16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values "
             "at 32768; use api v2 (--api v2)"
         )
-    steps = [*_conversion(stats)]
-    steps += [Call(type(step).__name__, {"size": step.size}) for step in stats.preprocess]
+    normalize = Call(NORMALIZE, {"mean": Name("MEAN"), "std": Name("STD")})
     if api == "v1":
-        steps.append(Call("ToTensor", {}))
-    else:
-        steps.append(Call("ToImage", {}))
-        steps.append(Call("ToDtype", {"dtype": "torch.float32", "scale": True}))
-    steps.append(Call("Normalize", {"mean": "MEAN", "std": "STD"}))
-    return steps
+        return [Call("ToTensor", {}), normalize]
+    to_dtype = Call("ToDtype", {"dtype": Name("torch.float32"), "scale": True})
+    return [Call("ToImage", {}), to_dtype, normalize]
 
 
 def usable_std(stats: Stats, eps: float | None) -> tuple[float, ...]:
@@ -85,12 +132,52 @@ def emit(
         TransformError: see `steps_of` and `usable_std`.
     """
     steps = steps_of(stats, api)
+    regenerate = _command(stats_path, module_path, eps, f" --api {api}")
+    header = [*_header(stats), *regenerate]
+    note = "# Put random augmentation in front of these steps."
+    return _module_text(stats, header, [note], steps, steps, api, eps)
+
+
+def emit_pipeline(
+    pipeline: Pipeline,
+    stats: Stats,
+    *,
+    eps: float | None = None,
+    config_path: str = "pipeline.yaml",
+    module_path: str = "transforms.py",
+) -> str:
+    """The same for a pipeline config, with its augmentation in train_transform.
+
+    Args:
+        stats: what the config normalizes with.
+        eps: the least std; needed where a channel is constant.
+        config_path: the config as seen from the module's folder, for its header.
+        module_path: the module's own file name, for its header.
+
+    Raises:
+        TransformError: see `pipeline_steps` and `usable_std`.
+    """
+    train, evaluation = pipeline_steps(pipeline, stats)
+    header = [f"Pipeline: {config_path!r}.", *_header(stats)]
+    header += _command(config_path, module_path, eps, "")
+    return _module_text(stats, header, [], train, evaluation, pipeline.api, eps)
+
+
+def _module_text(
+    stats: Stats,
+    header: list[str],
+    note: list[str],
+    train: list[Call],
+    evaluation: list[Call],
+    api: Api,
+    eps: float | None,
+) -> str:
     std = usable_std(stats, eps)
     return "\n".join(
         [
             '"""Normalization of one dataset. Written by imgnorm; do not edit."""',
             "",
-            *_header(stats, api, eps, stats_path, module_path),
+            *(f"# {_one_line(line)}" for line in header),
             "",
             *(["import torch"] if api == "v2" else []),
             "from torchvision import transforms"
@@ -100,10 +187,10 @@ def emit(
             *_constant("MEAN", stats.mean),
             *_constant("STD", std),
             "",
-            "# Put random augmentation in front of these steps.",
-            *_compose("train_transform", steps, api),
+            *note,
+            *_compose("train_transform", train, api),
             "",
-            *_compose("eval_transform", steps, api),
+            *_compose("eval_transform", evaluation, api),
             "",
             "# From normalized tensors back to [0, 1].",
             f"inverse_transform = {_module(api)}.Normalize(",
@@ -119,16 +206,21 @@ def emit_for(
     stats: Stats, *, stats_path: str, module_path: str | None, api: Api, eps: float | None
 ) -> str:
     """`emit` with a header that tells, in the module's own folder, where the stats file is."""
+    seen_from_there, module = seen_from(stats_path, module_path)
+    return emit(stats, api=api, eps=eps, stats_path=seen_from_there, module_path=module)
+
+
+def seen_from(path: str, module_path: str | None) -> tuple[str, str]:
+    """A file as the module's own folder sees it, and the module's file name."""
     folder, module = os.path.split(os.path.abspath(module_path or "transforms.py"))
     # A shell takes `..` of a linked folder for the parent of the folder it links to.
-    stats_folder, stats_name = os.path.split(os.path.abspath(stats_path))
-    stats_path = os.path.join(os.path.realpath(stats_folder), stats_name)
+    its_folder, its_name = os.path.split(os.path.abspath(path))
+    path = os.path.join(os.path.realpath(its_folder), its_name)
     try:
-        seen_from_there = os.path.relpath(stats_path, os.path.realpath(folder))
+        seen = os.path.relpath(path, os.path.realpath(folder))
     except ValueError:  # another drive
-        seen_from_there = stats_path
-    seen_from_there = seen_from_there.replace(os.sep, "/")
-    return emit(stats, api=api, eps=eps, stats_path=seen_from_there, module_path=module)
+        seen = path
+    return seen.replace(os.sep, "/"), module
 
 
 def _conversion(stats: Stats) -> list[Call]:
@@ -143,9 +235,7 @@ def _conversion(stats: Stats) -> list[Call]:
     return []
 
 
-def _header(
-    stats: Stats, api: Api, eps: float | None, stats_path: str, module_path: str
-) -> list[str]:
+def _header(stats: Stats) -> list[str]:
     lines = []
     measured = stats.measurement
     if measured:
@@ -167,12 +257,13 @@ def _header(
             f"For images in PIL mode {stats.mode}: ImageFolder's default loader makes RGB of them; give it "
             + ("loader=PIL.Image.open." if stats.mode == "I;16" else "one that converts to RGBA.")
         )
-    options = f" --eps {eps!r}" if eps is not None else ""
-    lines.append("Regenerate it in this folder:")
-    lines.append(
-        f"  imgnorm emit {_shell_word(stats_path)} -o {_shell_word(module_path)} --api {api}{options} --force"
-    )
-    return [f"# {_one_line(line)}" for line in lines]
+    return lines
+
+
+def _command(path: str, module_path: str, eps: float | None, options: str) -> list[str]:
+    options += f" --eps {eps!r}" if eps is not None else ""
+    command = f"imgnorm emit {_shell_word(path)} -o {_shell_word(module_path)}{options} --force"
+    return ["Regenerate it in this folder:", f"  {command}"]
 
 
 def _cut(text: str) -> str:
@@ -209,18 +300,28 @@ def _constant(name: str, values: tuple[float, ...]) -> list[str]:
 
 
 def _compose(name: str, steps: list[Call], api: Api) -> list[str]:
-    module = _module(api)
-    calls = [
-        f"{module}.{step.name}({', '.join(f'{key}={value}' for key, value in step.arguments.items())})"
-        for step in steps
-    ]
-    return [
-        f"{name} = {module}.Compose(",
-        "    [",
-        *(f"        {call}," for call in calls),
-        "    ]",
-        ")",
-    ]
+    lines = [line for step in steps for line in _call(step, api)]
+    return [f"{name} = {_module(api)}.Compose(", "    [", *lines, "    ]", ")"]
+
+
+def _call(step: Call, api: Api) -> list[str]:
+    """A list's item, broken as ruff breaks it."""
+    called = f"        {_module(api)}.{step.name}("
+    arguments = [f"{key}={_argument(value, api)}" for key, value in step.arguments.items()]
+    joined = ", ".join(arguments)
+    if len(f"{called}{joined}),") <= _WIDTH:
+        return [f"{called}{joined}),"]
+    if len(joined) + 12 <= _WIDTH:
+        return [called, f"            {joined}", "        ),"]
+    return [called, *(f"            {argument}," for argument in arguments), "        ),"]
+
+
+def _argument(value: object, api: Api) -> str:
+    if isinstance(value, Member):
+        return f"{_module(api)}.{value.enum}.{value.value.upper().replace('-', '_')}"
+    if isinstance(value, str) and not isinstance(value, Name):
+        return f'"{value}"'  # one of torchvision's choices, so there is nothing to escape
+    return str(value)
 
 
 def _module(api: Api) -> str:

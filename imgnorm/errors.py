@@ -16,6 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "info"]
 
 
 class ImgnormError(Exception):
@@ -56,6 +59,7 @@ class Problem:
     rule: str  # the id of the rule that found it
     message: str  # lower case, with the offending value
     hint: str | None = None  # what to do
+    severity: Severity = "error"
 
     def __str__(self) -> str:
         text = f"{self.file}:{self.line}:{self.column}: {self.message}"

@@ -55,6 +55,7 @@ def measure(
     mode: str = "auto",
     resize: int | tuple[int, int] | None = None,
     center_crop: int | tuple[int, int] | None = None,
+    preprocess: Sequence[Step] | None = None,
     limit: int | None = None,
     shard: tuple[int, int] | None = None,
     per_class: bool = False,
@@ -77,6 +78,7 @@ def measure(
             images share (L for gray, I;16 for 16-bit gray, RGB for the rest), else RGB.
         resize: the shorter edge, or (height, width): torchvision's Resize on PIL images.
         center_crop: a square's edge, or (height, width), after `resize`: torchvision's CenterCrop.
+        preprocess: these steps, in this order, instead of `resize` and `center_crop`.
         limit: look at so many images only, spread evenly over the sorted names.
         shard: (i, n) measures every n-th of these names, from the i-th on, counted from 1. The stats
             of all n shards merge to those of all images.
@@ -95,7 +97,8 @@ def measure(
     """
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
-    settings = ImageSettings(mode, _steps(resize, center_crop))  # type: ignore[arg-type]
+    steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
+    settings = ImageSettings(mode, steps)  # type: ignore[arg-type]
     opened = open_source(source, listed=listed, root=root, split=split, download=download)
     listing = opened.listing()
     if not listing.names and not listing.skipped:

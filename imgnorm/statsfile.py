@@ -281,7 +281,8 @@ _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
+    # Built when first used: most checks are of configs, and never meet a stats file.
+    model_config = ConfigDict(strict=True, extra="forbid", defer_build=True)
 
 
 class _Size(_Model):
@@ -407,6 +408,25 @@ class _Measured(_Constants):
     ignored: dict[str, _Natural]
     exact: _Exact
     histogram: dict[str, list[_Natural]]
+
+
+def schema() -> dict[str, Any]:
+    """The stats file's JSON Schema, for editors: measured, or constants."""
+    from pydantic.json_schema import models_json_schema
+
+    kinds: list[tuple[type[BaseModel], Literal["validation"]]]
+    kinds = [(_Measured, "validation"), (_Constants, "validation")]
+    references, content = models_json_schema(kinds, ref_template="#/$defs/{model}")
+    measured, constants = (references[kind] for kind in kinds)
+    integers = {"anyOf": [{"required": ["exact"]}, {"required": ["histogram"]}]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "imgnorm stats file",
+        "if": integers,
+        "then": measured,
+        "else": constants,
+        **content,
+    }
 
 
 def _stats_in(document: Document) -> Stats:

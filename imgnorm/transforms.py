@@ -1,15 +1,53 @@
-"""Stats -> torchvision transforms, the same that an emitted module holds."""
+"""Stats or a pipeline config -> torchvision transforms, the same that an emitted module holds."""
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from imgnorm.emit import Api, Call, steps_of, usable_std
+from imgnorm.augmentations import Api
+from imgnorm.config import read_normalized
+from imgnorm.emit import Call, Member, Name, pipeline_steps, steps_of, usable_std
+from imgnorm.errors import TransformError
 from imgnorm.stats import Stats
 from imgnorm.torchvision_pair import torchvision_module
 
 if TYPE_CHECKING:
     from torchvision.transforms import Compose  # type: ignore[import-untyped]
+
+
+@dataclass(frozen=True)
+class BuiltPipeline:
+    """The transforms of a pipeline config, each from PIL image to normalized float32 tensor."""
+
+    train: Compose  # with the augmentation
+    eval: Compose
+
+
+def build(path: str | os.PathLike[str], *, eps: float | None = None) -> BuiltPipeline:
+    """The transforms that a pipeline config describes, in the API it chooses.
+
+    Args:
+        eps: the least std, for stats with a constant channel.
+
+    Raises:
+        SourceError: there is no such config, or it cannot be read.
+        InvalidDocument: the config or its stats file has faults; all of them are in it.
+        TransformError: v1 for 16-bit stats, a constant channel without eps, or an argument that
+            torchvision refuses.
+        MissingDependency: torchvision cannot be imported.
+    """
+    pipeline, stats = read_normalized(path)
+    module = _transforms(pipeline.api)
+    names = {"MEAN": list(stats.mean), "STD": list(usable_std(stats, eps))}
+    train, evaluation = pipeline_steps(pipeline, stats)
+    return BuiltPipeline(
+        *(
+            module.Compose([called(module, step, names) for step in steps])
+            for steps in (train, evaluation)
+        )
+    )
 
 
 def to_transform(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> Compose:
@@ -30,7 +68,7 @@ def to_transform(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> 
     std = usable_std(stats, eps)
     module = _transforms(api)
     names = {"MEAN": list(stats.mean), "STD": list(std)}
-    return module.Compose([_called(module, step, names) for step in steps])
+    return module.Compose([called(module, step, names) for step in steps])
 
 
 def to_inverse(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> Any:
@@ -46,16 +84,30 @@ def to_inverse(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> An
     )
 
 
-def _called(module: Any, step: Call, names: dict[str, list[float]]) -> Any:
-    arguments: dict[str, Any] = dict(step.arguments)
-    for key, value in arguments.items():
-        if value == "torch.float32":
-            import torch
+def called(module: Any, step: Call, names: dict[str, list[float]]) -> Any:
+    """A step as torchvision's object.
 
-            arguments[key] = torch.float32
-        elif isinstance(value, str):
-            arguments[key] = names[value]
-    return getattr(module, step.name)(**arguments)
+    Raises:
+        TransformError: torchvision refuses its arguments.
+    """
+    arguments = {key: _value(module, value, names) for key, value in step.arguments.items()}
+    try:
+        return getattr(module, step.name)(**arguments)
+    except (TypeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise TransformError(f"{step.name}: torchvision refuses its arguments: {said}") from error
+
+
+def _value(module: Any, value: Any, names: dict[str, list[float]]) -> Any:
+    if value == Name("torch.float32"):
+        import torch
+
+        return torch.float32
+    if isinstance(value, Name):
+        return names[value]
+    if isinstance(value, Member):
+        return getattr(module, value.enum)(value.value)
+    return value
 
 
 def _transforms(api: Api) -> Any:

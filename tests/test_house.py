@@ -16,13 +16,15 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "document emit errors histogram image memory moments output reasons rejects scan sources "
-        "sources.archive sources.filelist sources.files sources.folder sources.rules sources.tape "
-        "sources.tar sources.zip stats statsfile table tally worker"
+        "augmentations config document emit errors explain histogram image lint lint.data lint.pair "
+        "lint.python memory moments output presets reasons rejects reports rules rules.numbers "
+        "rules.order rules.portability rules.reading rules.rule rules.stats rules.structure scan "
+        "sources sources.archive sources.filelist sources.files sources.folder sources.rules "
+        "sources.tape sources.tar sources.zip stats statsfile table tally validate worker"
     ),
     PIXEL: "count decode preprocess",
-    TORCH: "datasets torchvision_pair transforms",
-    EDGE: "__init__ __main__ cli measure",
+    TORCH: "datasets torchvision_pair transforms trial",
+    EDGE: "__init__ __main__ cli cli_checks cli_numbers measure",
 }
 TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules.split()}
 THIRD_PARTY = {
@@ -156,3 +158,41 @@ def test_reading_a_stats_file_loads_neither_torch_nor_numpy_nor_pillow(tmp_path)
     program = f"import imgnorm; imgnorm.read_stats({str(path)!r})"
 
     assert loaded_after(program) == {"pydantic"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["presets"],
+        ["presets", "show", "cifar10"],
+        ["explain", "0.2023", "0.1994", "0.2010"],
+        ["lint", "-q", "imgnorm"],
+    ],
+)
+def test_checking_numbers_loads_nothing_heavy(arguments):
+    program = f"from imgnorm.cli import run; run({arguments!r})"
+
+    assert loaded_after(program) == set()
+
+
+def test_rules_and_presets_take_the_standard_library_only():
+    """They are the part that others build upon."""
+    for module in ("presets", "rules", "rules.numbers", "rules.reading", "rules.rule"):
+        top = {name.split(".")[0] for name in imports(modules()[module])}
+
+        assert top <= set(sys.stdlib_module_names) | {"imgnorm"}
+
+
+def test_checking_configs_loads_neither_torch_nor_numpy_nor_pillow():
+    program = "import imgnorm.validate; imgnorm.validate.validate(['configs'])"
+
+    assert loaded_after(program) == {"pydantic"}
+
+
+def test_a_test_module_is_named_after_what_it_tests():
+    """tests/test_x.py tests imgnorm/x.py; the others are about the whole."""
+    whole = {"ci", "examples", "house", "readme", "scripts", "wheel"}
+    named = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
+    flat = {module.replace(".", "_") for module in modules()}
+
+    assert named - flat <= whole

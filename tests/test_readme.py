@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import imgnorm
 
@@ -23,7 +24,7 @@ THE_TESTS_THEMSELVES = "$ ./scripts/test\n"
 def checkout(tmp_path_factory) -> Path:
     """A copy of what the README's commands touch."""
     copy = tmp_path_factory.mktemp("checkout")
-    for folder in ("imgnorm", "scripts", "examples"):
+    for folder in ("imgnorm", "scripts", "examples", "configs"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
     for file in ("pyproject.toml", "constraints.txt", "README.md"):
@@ -68,6 +69,13 @@ def test_every_block_does_what_it_shows(checkout):
             program = checkout / "block.py"
             program.write_text(block, encoding="utf-8")
             run(f"{sys.executable} block.py", checkout)
+        elif language == "yaml" and "imgnorm-pipeline/1" in block:
+            (checkout / "pipeline.yaml").write_text(block, encoding="utf-8")
+        elif language == "yaml" and "runs-on:" in block:
+            *_, step = yaml.safe_load(block)["jobs"]["validate"]["steps"]
+            action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+
+            assert set(step["with"]) <= set(action["inputs"])
         elif language == "yaml":
             constants = checkout / "constants.yaml"
             constants.write_text(block, encoding="utf-8")

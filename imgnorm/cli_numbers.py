@@ -1,0 +1,207 @@
+"""The commands about numbers that somebody wrote down: presets, explain, lint."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+
+from imgnorm.errors import OutputError
+
+if TYPE_CHECKING:
+    from imgnorm.lint import Linted
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def presets(context: click.Context) -> None:
+    """List published means and stds: convention, and how far to trust them."""
+    if context.invoked_subcommand is None:
+        from imgnorm.explain import listing
+
+        _print(listing())
+
+
+@presets.command(no_args_is_help=True)
+@click.argument("name")
+def show(name: str) -> None:
+    """Everything about one preset: its digits, its source, and what is wrong with it."""
+    from imgnorm.explain import description
+    from imgnorm.presets import shown_preset
+
+    _print(description(shown_preset(name)))
+
+
+class _ManyMeans(click.Command):
+    """`--mean 0.49 0.48 0.45`: the option takes all numbers that follow it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--mean" in args:
+            start = args.index("--mean") + 1
+            end = start
+            while end < len(args) and not args[end].startswith("--"):
+                end += 1
+            if end > start:
+                args = [*args[:start], " ".join(args[start:end]), *args[end:]]
+        return super().parse_args(ctx, args)
+
+
+_EXPLAIN_CODES = """\b
+Exit codes:
+  0    at least one answer
+  1    nothing is known of these numbers
+  2    wrong usage, or the stats file cannot be read
+"""
+
+
+@click.command(cls=_ManyMeans, no_args_is_help=True, epilog=_EXPLAIN_CODES)
+@click.argument("numbers", nargs=-1, required=True)
+@click.option(
+    "--mean", metavar="NUMBERS...", help="The mean that belongs to NUMBERS, which are a std then."
+)
+@click.option(
+    "--stats",
+    "stats_file",
+    metavar="FILE",
+    help="A stats file: say which of its conventions the numbers follow.",
+)
+def explain(numbers: tuple[str, ...], mean: str | None, stats_file: str | None) -> int:
+    """Say what NUMBERS are: of which dataset, by which convention, and what to use if they are wrong.
+
+    One number for each channel, in 0..1 or in 0..255. The digits you give decide what they can be:
+    give all you have.
+    """
+    from imgnorm.explain import explain as explained
+
+    stats = None
+    if stats_file is not None:
+        from imgnorm.statsfile import read_stats
+
+        stats = read_stats(stats_file)
+    given, means = _split(numbers), _split([mean]) if mean is not None else None
+    if not given or means == []:
+        raise click.UsageError("no numbers; give one for each channel, such as 0.2470")
+    if means is not None and len(means) != len(given):
+        raise click.UsageError(f"{len(means)} numbers for the mean, {len(given)} for the std")
+    try:
+        answers = explained(given, mean=means, stats=stats, stats_name=stats_file or "")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if not answers:
+        _print(
+            f"{' '.join(given)}: nothing is known of these numbers; `imgnorm presets` lists what is"
+        )
+        return 1
+    _print("\n\n".join(answers))
+    return 0
+
+
+def _split(texts: Sequence[str]) -> list[str]:
+    """Commas and brackets of pasted code are no part of a number."""
+    return [part for text in texts for part in text.translate(_BRACKETS).split()]
+
+
+_BRACKETS = str.maketrans(",;()[]", "      ")
+
+_LINT_CODES = """\b
+Exit codes:
+  0    no errors (with --strict: no warnings either)
+  1    problems
+  2    wrong usage, or a path that cannot be read
+"""
+
+
+def _rules(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> set[str]:
+    """Ids of rules, with or without commas between them."""
+    from imgnorm.rules import RULES
+
+    ids = {rule.strip() for text in value for rule in text.split(",")} - {""}
+    for rule in sorted(ids - RULES.keys()):
+        close = difflib.get_close_matches(rule, RULES, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"they are {', '.join(RULES)}"
+        raise click.BadParameter(f"no rule {rule!r}; {hint}", ctx, param)
+    return ids
+
+
+@click.command(no_args_is_help=True, epilog=_LINT_CODES)
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--select", callback=_rules, multiple=True, metavar="RULES", help="Only these rules.")
+@click.option("--ignore", callback=_rules, multiple=True, metavar="RULES", help="Not these rules.")
+@click.option("--strict", is_flag=True, help="Exit 1 for warnings, too.")
+@click.option(
+    "--format",
+    "report",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+    help="For people, for programs, or as annotations of a pull request on GitHub.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No summary on standard error.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Name the files that could not be read, and why."
+)
+def lint(
+    paths: tuple[str, ...],
+    select: Collection[str],
+    ignore: Collection[str],
+    strict: bool,
+    report: str,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Look for wrong means and stds in source code and configs: Python, YAML, JSON, TOML.
+
+    PATHS are files or folders. Nothing is imported or run. Files that are not valid, or not in the
+    subset of YAML that imgnorm reads, are passed over. `# imgnorm: ignore[RULE]` at the end of a line
+    silences a rule there.
+    """
+    from imgnorm.lint import lint as linted
+    from imgnorm.reports import REPORTERS
+
+    result = linted(paths, select=select or None, ignore=ignore)
+    printed = REPORTERS[report](result.problems)
+    if printed:
+        _print(printed)
+    if verbose:
+        for name, reason in result.unread:
+            _note(f"not read  {name}: {reason}")
+    if not quiet:
+        _note(_summary(result, verbose))
+    failing = ("error", "warning") if strict else ("error",)
+    return int(any(problem.severity in failing for problem in result.problems))
+
+
+def _summary(result: Linted, verbose: bool) -> str:
+    counted = [
+        _count(sum(problem.severity == severity for problem in result.problems), noun)
+        for severity, noun in (("error", "error"), ("warning", "warning"), ("info", "note"))
+    ]
+    text = f"checked  {_count(result.files, 'file')}: {', '.join(counted)}"
+    if result.unread:
+        text += f"; {_count(len(result.unread), 'file')} not read"
+        text += "" if verbose else " (-v says why)"
+    return text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise OutputError(
+            f"standard output: cannot be written ({reason}); send it elsewhere"
+        ) from error
+
+
+def _note(text: str) -> None:
+    with suppress(OSError):  # nobody can be told
+        click.echo(text, err=True)

@@ -1,0 +1,249 @@
+"""Pipeline configs and stats files -> every problem in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from imgnorm.config import FORMAT as PIPELINE_FORMAT
+from imgnorm.config import Pipeline, format_of, normalization, pipeline_in
+from imgnorm.document import (
+    CONFIG_LIMITS,
+    STATS_LIMITS,
+    Document,
+    parse,
+    read_bytes,
+    shown,
+)
+from imgnorm.errors import InvalidDocument, Problem, SourceError
+from imgnorm.image import CHANNELS
+from imgnorm.presets import PRESETS
+from imgnorm.rules import RULES, order, portability
+from imgnorm.rules.numbers import findings
+from imgnorm.rules.stats import Outcome, problem_of
+from imgnorm.stats import Stats
+from imgnorm.statsfile import FORMAT as STATS_FORMAT
+from imgnorm.statsfile import parse_stats
+
+Trial = Callable[[Document, Pipeline, Stats], Iterable[Problem]]
+_OURS = re.compile(rb"imgnorm-(?:pipeline|stats)/")
+_IGNORE = re.compile(r"(?:^|\s)#\s*imgnorm:\s*ignore\b(\[[^\]\n]*\])?")
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What was found in which files."""
+
+    problems: tuple[Problem, ...]  # in the order of the files, and of their lines
+    files: tuple[str, ...]  # that were checked
+    passed_over: int  # YAML files that are none of ours
+
+    def count(self, severity: str) -> int:
+        return sum(problem.severity == severity for problem in self.problems)
+
+    def summary(self) -> str:
+        """One line: `checked  3 files: 1 error, 0 warnings, 0 notes; passed over 2 other YAML files`."""
+        nouns = {"error": "error", "warning": "warning", "info": "note"}
+        counted = ", ".join(_counted(self.count(key), noun) for key, noun in nouns.items())
+        others = f"; passed over {_counted(self.passed_over, 'other YAML file')}"
+        checked = f"checked  {_counted(len(self.files), 'file')}: {counted}"
+        return checked + (others if self.passed_over else "")
+
+
+def validate(
+    paths: Sequence[str],
+    *,
+    select: Collection[str] | None = None,
+    ignore: Collection[str] = (),
+    skip_others: bool = False,
+    trial: Trial | None = None,
+) -> Validated:
+    """Check pipeline configs and stats files, and all of them in folders.
+
+    Args:
+        select: the ids of the rules to ask; None: all.
+        ignore: the ids of the rules not to ask.
+        skip_others: pass over files that are none of ours even where they are named, not only in
+            folders.
+        trial: builds and runs what has no error so far; see `trial.py`.
+
+    Raises:
+        SourceError: a path does not exist or cannot be read.
+    """
+    read: dict[str, Outcome] = {}
+    problems: list[Problem] = []
+    checked: list[str] = []
+    passed_over = 0
+    for file, named in _files(paths):
+        data = read_bytes(file, CONFIG_LIMITS)
+        kind = _kind_of(data)
+        if kind.startswith("imgnorm-stats") and len(data) > CONFIG_LIMITS.max_bytes:
+            data = read_bytes(file, STATS_LIMITS)
+        if not kind and (skip_others or not named) and not _OURS.search(data):
+            passed_over += 1
+            continue
+        checked.append(file)
+        found = _checked(file, data, kind, read, trial)
+        found = sorted(_not_ignored(found, data, file), key=lambda p: (p.line, p.column))
+        problems += (
+            p for p in found if (select is None or p.rule in select) and p.rule not in ignore
+        )
+    return Validated(tuple(problems), tuple(checked), passed_over)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def _files(paths: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Each file once, and whether the user named it."""
+    seen: set[str] = set()
+    for path in paths:
+        found: Iterable[str] = _below(path) if os.path.isdir(path) else [path]
+        for file in found:
+            if os.path.realpath(file) not in seen:
+                seen.add(os.path.realpath(file))
+                yield file, file == path
+
+
+def _below(folder: str) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        raise SourceError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+    for here, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = os.path.join(here, name)
+            if name.endswith((".yaml", ".yml")) and os.path.isfile(path):
+                yield path
+
+
+def _kind_of(data: bytes) -> str:
+    """What the file says it is: its `format`, or "" if it says nothing that is known."""
+    said = format_of(data[: CONFIG_LIMITS.max_bytes])
+    if said.startswith("imgnorm-"):
+        return said
+    head = _OURS.search(data[:4096])  # a fault in the syntax came before the key
+    return head[0].decode() if head and not said else ""
+
+
+def _checked(
+    file: str, data: bytes, kind: str, read: dict[str, Outcome], trial: Trial | None
+) -> list[Problem]:
+    try:
+        if kind.startswith("imgnorm-stats"):
+            found = _stats_problems(file, data, read)
+        else:
+            document = parse(data, file, CONFIG_LIMITS)
+            if kind.startswith("imgnorm-pipeline"):
+                found = _pipeline_problems(document, read, trial)
+            else:
+                return [_unknown_format(document)]
+    except InvalidDocument as error:
+        return list(error.problems)
+    return [*found, *portability.problems(data, file)]
+
+
+def _stats_problems(file: str, data: bytes, read: dict[str, Outcome]) -> list[Problem]:
+    path = os.path.normpath(file)
+    try:
+        stats = parse_stats(data, file)
+    except InvalidDocument as error:
+        read[path] = error
+        raise
+    read[path] = stats
+    if stats.measurement:  # what follows from integers needs no opinion
+        return []
+    document = parse(data, file, STATS_LIMITS)
+    found = findings(stats.mean, stats.std, channels=len(stats.channels))
+    return [problem_of(document, (), finding) for finding in found]
+
+
+def _pipeline_problems(
+    document: Document, read: dict[str, Outcome], trial: Trial | None
+) -> list[Problem]:
+    problems = _number_problems(document)
+    problems += (p for p in order.problems(document) if p.severity != "error")
+    try:
+        pipeline = pipeline_in(document)
+    except InvalidDocument as error:
+        return [*problems, *error.problems]
+    stats = None
+    if pipeline.stats_path is not None:
+        unusable, stats = normalization(document, pipeline, read)
+        problems += unusable
+    elif trial:
+        _, stats = normalization(
+            document, pipeline
+        )  # what is wrong with its numbers was told above
+    if trial and stats and all(p.severity != "error" for p in problems):
+        problems += trial(document, pipeline, stats)
+    return problems
+
+
+def _number_problems(document: Document) -> list[Problem]:
+    """Asked whatever else is wrong with the config, if its mean and std are lists of numbers."""
+    value = document.value
+    numbers = value.get("normalize") if isinstance(value, dict) else None
+    if not isinstance(numbers, dict):
+        return []
+    mean: Any = numbers.get("mean")
+    std: Any = numbers.get("std")
+    named = numbers.get("preset")
+    if isinstance(named, str) and named in PRESETS and PRESETS[named].mark != "wrong":
+        mean, std = list(PRESETS[named].mean), list(PRESETS[named].std)
+    if not (_are_numbers(mean) and _are_numbers(std)):
+        return []
+    image, source = value.get("image"), value.get("source")
+    mode: Any = image.get("mode") if isinstance(image, dict) else None
+    known = isinstance(mode, str) and mode in CHANNELS
+    channels = len(CHANNELS[mode]) if known else len(mean)
+    name = source.get("name") if isinstance(source, dict) else None
+    dataset = name if isinstance(name, str) else None
+    found = findings(mean, std, channels=channels, dataset=dataset)
+    placed = (problem_of(document, ("normalize",), finding) for finding in found)
+    return list(dict.fromkeys(placed))  # of a preset, mean and std stand at one place
+
+
+def _are_numbers(values: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and bool(values)
+        and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+    )
+
+
+def _unknown_format(document: Document) -> Problem:
+    value = document.value
+    hint = f"write `format: {PIPELINE_FORMAT}` or `format: {STATS_FORMAT}`"
+    if isinstance(value, dict) and "format" in value:
+        message = f"{shown(value['format'])} is neither a pipeline config nor a stats file"
+        return document.problem(("format",), "unknown-format", message, hint)
+    message = "has no format, so it is neither a pipeline config nor a stats file"
+    return document.problem((), "unknown-format", message, hint)
+
+
+def _not_ignored(problems: Iterable[Problem], data: bytes, file: str) -> Iterator[Problem]:
+    """Without those that a comment on their line ignores; and what is wrong with the comments."""
+    if b"imgnorm:" not in data:
+        yield from problems
+        return
+    ignored: dict[int, set[str]] = {}
+    for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
+        comment = _IGNORE.search(line)
+        if not comment:
+            continue
+        rules = {rule.strip() for rule in (comment[1] or "")[1:-1].split(",")} - {""}
+        ignored[number] = rules
+        column = line.index("#", comment.start()) + 1
+        if not rules:
+            hint = "write `# imgnorm: ignore[rule]`"
+            yield Problem(file, number, column, "unknown-ignore", "names no rule", hint, "warning")
+        for rule in sorted(rules - set(RULES)):
+            hint = "`imgnorm validate --explain RULE` knows the rules"
+            message = f"there is no rule {shown(rule)}"
+            yield Problem(file, number, column, "unknown-ignore", message, hint, "warning")
+    yield from (p for p in problems if p.rule not in ignored.get(p.line, ()))

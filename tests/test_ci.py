@@ -1,0 +1,92 @@
+"""Ready for CI: the pre-commit hook and the GitHub action do what they say."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CASES = ROOT / "tests" / "cases"
+HERE = f"{shlex.quote(sys.executable)} -m imgnorm"
+
+
+def loaded(name: str):
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="pre-commit works on git repositories")
+def test_the_hook_fails_a_commit_and_lets_the_mended_one_pass(tmp_path):
+    """The hook that ships, as a local one in the language of the machine: no network is needed."""
+    (hook,) = [h for h in loaded(".pre-commit-hooks.yaml") if h["id"] == "imgnorm-validate"]
+    hook |= {"language": "system", "entry": hook["entry"].replace("imgnorm", HERE, 1)}
+    config = {"repos": [{"repo": "local", "hooks": [hook]}]}
+    (tmp_path / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "compose.yaml").write_text("services: {}\n")
+    shutil.copy(CASES / "invalid" / "duplicate-key.yaml", tmp_path / "pipeline.yaml")
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        variables = {
+            "HOME": str(tmp_path / "home"),
+            "PRE_COMMIT_HOME": str(tmp_path / "home" / "pre-commit"),
+            "PYTHONPATH": str(ROOT),
+        }
+        return subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, **variables}, capture_output=True, text=True
+        )
+
+    assert 0 == run("git", "init", "--quiet").returncode
+    assert 0 == run("git", "add", ".").returncode
+    failed = run(sys.executable, "-m", "pre_commit", "run")
+    shutil.copy(CASES / "valid" / "plainest.yaml", tmp_path / "pipeline.yaml")
+    run("git", "add", ".")
+    passed = run(sys.executable, "-m", "pre_commit", "run")
+
+    assert 1 == failed.returncode, failed.stderr
+    assert "imgnorm validate" in failed.stdout
+    assert (
+        "pipeline.yaml:3:20: duplicate-key: image.mode: given again (first on line 3)\n"
+        "    keep one\n"
+    ) in failed.stdout
+    assert 0 == passed.returncode, passed.stdout + passed.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the action's shell is bash")
+def test_the_action_annotates_and_fails():
+    *_, step = loaded("action.yml")["runs"]["steps"]
+    command = step["run"].replace("imgnorm", HERE, 1)
+    assert {"PATHS", "OPTIONS"} == set(step["env"])
+
+    def run(paths: str, options: str) -> subprocess.CompletedProcess[str]:
+        variables = {"PATHS": paths, "OPTIONS": options, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            ["bash", "-e", "-c", command],
+            cwd=CASES,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+        )
+
+    warned = run("valid invalid/std-is-scale.yaml", "")
+    strict = run("valid invalid/std-is-scale.yaml", "--strict")
+
+    assert (0, 1) == (warned.returncode, strict.returncode)
+    assert strict.stdout.startswith("::warning file=invalid/std-is-scale.yaml,line=3,col=47,title=")
+
+
+def test_checking_needs_only_what_the_action_installs():
+    program = (
+        "import sys\n"
+        "sys.modules |= dict.fromkeys(['torch', 'torchvision', 'numpy', 'PIL', 'tqdm'])\n"
+        "from imgnorm.cli import run\n"
+        "sys.exit(run(['validate', 'configs']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+
+    assert 0 == done.returncode, done.stderr

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imgnorm.cli import run
+from imgnorm.explain import description, explain, listing
+from imgnorm.histogram import Histogram
+from imgnorm.moments import ImageSums
+from imgnorm.presets import PRESETS
+from imgnorm.stats import Measurement, Provenance, Stats
+
+KUANGLIU = """\
+0.2023 0.1994 0.2010 is the std of CIFAR-10, train
+  preset      cifar10-image-std-1
+  mean        0.4914 0.4822 0.4465
+  std         0.2023 0.1994 0.2010
+  convention  mean_of_image_std_correction_1: the average of per-image stds, correction 1
+  mark        wrong: the average of per-image stds from torch.std; the differences between images are missing
+  source      kuangliu/pytorch-cifar get_mean_and_std; robustness, wide-resnet.pytorch, SCAFFOLD, FFCV
+  use         mean 0.4914 0.4822 0.4465, std 0.2470 0.2435 0.2616 (preset cifar10)"""
+
+
+def first_lines(answers: list[str]) -> list[str]:
+    return [answer.splitlines()[0] for answer in answers]
+
+
+def test_a_known_wrong_set_is_explained_whole():
+    assert [KUANGLIU] == explain(["0.2023", "0.1994", "0.2010"])
+
+
+def test_the_mean_that_belongs_to_it_changes_nothing():
+    mean = ["0.4914", "0.4822", "0.4465"]
+
+    assert [KUANGLIU] == explain(["0.2023", "0.1994", "0.2010"], mean=mean)
+
+
+@pytest.mark.parametrize(
+    ("given", "mean", "expected"),
+    [
+        ("0.2470 0.2435 0.2616", None, ["0.2470 0.2435 0.2616 is the std of CIFAR-10, train"]),
+        ("0.4914 0.4822 0.4465", None, ["0.4914 0.4822 0.4465 is the mean of CIFAR-10, train"]),
+        (
+            "51.5865 50.847 51.255",
+            None,
+            ["51.5865 50.847 51.255 is the std of CIFAR-10, train"],
+        ),
+        (
+            "0.225 0.224 0.229",
+            None,
+            ["0.225 0.224 0.229 is the std of ImageNet-1k, torchvision's weights, in BGR order"],
+        ),
+        ("0.3081 0.3081 0.3081", None, ["0.3081 0.3081 0.3081 is the std of MNIST, train"]),
+        ("0.15", "0.15", ["0.15 is the std of MNIST, train"]),
+        (
+            "0.5 0.5 0.5",
+            None,
+            [
+                "0.5 0.5 0.5 is the std of Inception, TF mode, ViT on ImageNet-21k, SigLIP",
+                "0.5 0.5 0.5 is the mean of Inception, TF mode, ViT on ImageNet-21k, SigLIP",
+            ],
+        ),
+        (
+            "0.3310",  # more than one dataset has it
+            None,
+            [
+                "0.3310 is the std of EMNIST bymerge",
+                "0.3310 is the std of EMNIST letters",
+            ],
+        ),
+        (  # with the mean there is only one
+            "0.3310",
+            "0.1722",
+            ["0.3310 is the std of EMNIST letters"],
+        ),
+        (
+            "0.00392 0.00392 0.00392",
+            "0.52 0.48 0.41",
+            [
+                "0.00392 0.00392 0.00392 is the std of ImageNet-1k, Caffe's weights",
+                "std-is-scale (warning): std 0.00392, 0.00392, 0.00392 is 1/255: a scale, not a std",
+            ],
+        ),
+        (
+            "0.6298",
+            "0.462",
+            [
+                "impossible-std (error): std 0.6298 is impossible: pixels with mean 0.462 have a std of at most 0.4986"
+            ],
+        ),
+        (
+            "0.485 0.456 0.406",
+            "0.229 0.224 0.225",
+            [
+                "swapped (error): mean 0.229, 0.224, 0.225 is the std of ImageNet-1k, torchvision's weights, and std its mean"
+            ],
+        ),
+        ("0.2024 0.1994 0.2010", None, []),  # a digit differs
+        ("0.25 0.24 0.26", None, []),  # too few digits
+        ("1354.4 1118.2 1042.9", None, []),
+    ],
+)
+def test_a_set_is_told_by_its_digits(given, mean, expected):
+    answers = explain(given.split(), mean=mean.split() if mean else None)
+
+    assert expected == first_lines(answers)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_explains_itself(name):
+    entry = PRESETS[name]
+    answers = explain(list(map(str, entry.std)), mean=list(map(str, entry.mean)))
+
+    assert any(entry.title in line for line in first_lines(answers))
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "abc", "0,5"])
+def test_what_is_no_number_is_refused(text):
+    with pytest.raises(ValueError, match="is not a number"):
+        explain([text])
+
+
+def measured() -> Stats:
+    """Two gray images of two pixels: 0 and 255, and 102 twice."""
+    counts = [0] * 256
+    counts[0], counts[102], counts[255] = 1, 2, 1
+    halves = round(0.5 * 2**160), round(0.4 * 2**160)
+    squares = 2**159 + round(0.16 * 2**160)
+    root = round(0.5**0.5 * 2**160)
+    sums = ImageSums(2, (sum(halves),), (squares,), (2**159,), (root,), 0)
+    source = Provenance("folder", "data", "0" * 64)
+    one = Measurement(2, Histogram((tuple(counts),)), sums, {"L": 2}, {"PNG": 2}, {}, source)
+    return Stats.of(one, "L", ())
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("0.3571", ["0.3571 is the std of data.yaml: pooled (also image_weighted)"]),
+        ("0.25", ["0.25 is the std of data.yaml: mean_of_image_std"]),
+        ("0.3536", ["0.3536 is the std of data.yaml: mean_of_image_std_correction_1"]),
+        ("0.1275", ["0.1275 is the std of data.yaml: variance"]),
+        ("0.45", ["0.45 is the mean of data.yaml: pooled (also image_weighted)"]),
+        ("0.2999", ["0.2999 is in no convention of data.yaml"]),
+    ],
+)
+def test_a_stats_file_tells_its_convention(given, expected):
+    answers = explain([given], stats=measured(), stats_name="data.yaml")
+
+    assert expected == first_lines(answers)
+
+
+def test_the_listing_has_every_preset_and_says_what_marks_mean():
+    lines = listing().splitlines()
+
+    assert list(PRESETS) == [line.split()[0] for line in lines[1 : len(PRESETS) + 1]]
+    assert "quoted: published, and consistent with what else is known; not measured by us" in lines
+
+
+def test_a_preset_names_the_other_sets_of_its_dataset():
+    assert (
+        "  others      cifar100-255 (quoted), cifar100-test (quoted), cifar100-image-std-1 (wrong), "
+        "cifar100-typo (wrong)"
+    ) == description(PRESETS["cifar100"]).splitlines()[-1]
+
+
+# The commands
+
+
+def test_explain_takes_pasted_code_and_all_numbers_after_mean(capsys):
+    pasted = ["explain", "(0.2023,", "0.1994,", "0.2010)"]
+
+    assert 0 == run([*pasted, "--mean", "0.4914", "0.4822", "0.4465"])
+    assert (f"{KUANGLIU}\n", "") == capsys.readouterr()
+
+
+def test_explain_exits_1_when_nothing_is_known(capsys):
+    assert 1 == run(["explain", "0.7", "0.1"])
+    assert (
+        "0.7 0.1: nothing is known of these numbers; `imgnorm presets` lists what is\n",
+        "",
+    ) == capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["abc"],
+            "'abc' is not a number; give numbers such as 0.2470 (see `imgnorm explain --help`)\n",
+        ),
+        (
+            ["()"],
+            "no numbers; give one for each channel, such as 0.2470 (see `imgnorm explain --help`)\n",
+        ),
+        (
+            ["0.2", "--mean", "0.4", "0.5"],
+            "2 numbers for the mean, 1 for the std (see `imgnorm explain --help`)\n",
+        ),
+        (["0.2", "--stats", "absent.yaml"], "absent.yaml: no such file; check the path\n"),
+    ],
+)
+def test_explain_refuses_wrong_usage(capsys, arguments, message):
+    assert 2 == run(["explain", *arguments])
+    assert ("", message) == capsys.readouterr()
+
+
+def test_explain_reads_a_stats_file(tmp_path, capsys):
+    path = tmp_path / "stats.yaml"
+    path.write_text("format: imgnorm-stats/1\nmean: [0.41]\nstd: [0.29]\n")
+
+    assert 0 == run(["explain", "0.290", "--mean", "0.41", "--stats", str(path)])
+    assert (
+        f"0.290 is the std of {path}: pooled\n"
+        "  over all pixels of all images, population: what Normalize needs\n\n"
+        f"mean 0.4100 is the mean of {path}\n"
+    ) == capsys.readouterr().out
+
+
+def test_presets_lists_and_shows(capsys):
+    assert 0 == run(["presets"])
+    assert f"{listing()}\n" == capsys.readouterr().out
+    assert 0 == run(["presets", "show", "mnist"])
+    assert f"{description(PRESETS['mnist'])}\n" == capsys.readouterr().out
+    assert 2 == run(["presets", "show", "mnits"])
+    assert "no preset 'mnits'; did you mean 'mnist' or 'kmnist' or 'omniglot'?\n" == (
+        capsys.readouterr().err
+    )
+
+
+def test_a_name_of_a_stats_file_cannot_disturb_the_report(tmp_path, capsys):
+    path = Path(tmp_path, "a b.yaml")
+    path.write_text("format: imgnorm-stats/1\nmean: [0.41]\nstd: [0.29]\n")
+
+    assert 0 == run(["explain", "0.290", "--stats", str(path)])
+    assert f"0.290 is the std of {path}: pooled" in capsys.readouterr().out
