@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 import imgnorm
+from imgnorm.cli_bn import bn
 from imgnorm.errors import ImgnormError, TooManySkipped
 
 if TYPE_CHECKING:
@@ -302,6 +303,9 @@ def emit(
         _note(f"{output}: is not what `imgnorm emit` writes now; run it again with --force")
         return 1
     return 0
+
+
+commands.add_command(bn)
 
 
 def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:

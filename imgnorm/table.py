@@ -31,7 +31,7 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
             row.append(str(measured.histogram.maximum()[index]))
             row.append(drawings[index])
         rows.append(row)
-    lines = _aligned(rows)
+    lines = aligned(rows)
     if not measured:
         return "\n".join([*lines, "", "constants, written by hand"])
     lines.append("")
@@ -82,14 +82,14 @@ def _classes(stats: Stats, measured: Measurement) -> list[str]:
         if one.moments:
             mean, std = one.moments.mean(scale=stats.scale), one.moments.std(scale=stats.scale)
             rows.append([name, f"{one.images:,}", _four(mean), _four(std)])
-    return ["", *_aligned(rows)]
+    return ["", *aligned(rows)]
 
 
 def _conventions(stats: Stats, measured: Measurement) -> list[str]:
     rows = [["convention", "mean", "std"], ["pooled", _four(stats.mean), _four(stats.std)]]
     for name, convention in measured.conventions().items():
         rows.append([name, _four(convention.mean), _four(convention.std)])
-    return ["", *_aligned(rows)]
+    return ["", *aligned(rows)]
 
 
 def _quantiles(stats: Stats, measured: Measurement) -> list[str]:
@@ -97,7 +97,7 @@ def _quantiles(stats: Stats, measured: Measurement) -> list[str]:
     rows = [["", *quantiles]]
     for index, name in enumerate(stats.channels):
         rows.append([name, *(str(values[index]) for values in quantiles.values())])
-    return ["", *_aligned(rows), ""]
+    return ["", *aligned(rows), ""]
 
 
 def _four(values: Sequence[float]) -> str:
@@ -138,7 +138,7 @@ def _drawings(histogram: Histogram, unicode: bool) -> list[str]:
     return drawn
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(_padded(row, widths)).rstrip() for row in rows]
 

@@ -19,8 +19,11 @@ TIERS = {
         "sources.filelist sources.files sources.folder stats statsfile table tally worker"
     ),
     PIXEL: "count decode preprocess",
-    TORCH: "datasets torchvision_pair transforms",
-    EDGE: "__init__ __main__ cli measure",
+    TORCH: (
+        "datasets nn nn.batches nn.calibration nn.folding nn.input_norm nn.inspection nn.models "
+        "nn.pooled nn.population torchvision_pair transforms"
+    ),
+    EDGE: "__init__ __main__ cli cli_bn measure",
 }
 TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules.split()}
 THIRD_PARTY = {
@@ -135,6 +138,11 @@ def test_measuring_a_folder_loads_neither_torch_nor_numpy_nor_pillow_in_this_pro
     program = "import imgnorm; imgnorm.measure('examples/shapes', workers=1)"
 
     assert loaded_after(program) == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["stats", "--help"], ["bn", "--help"]])
+def test_asking_for_help_loads_nothing(arguments):
+    assert loaded_after(f"from imgnorm.cli import run; run({arguments})") == set()
 
 
 def test_a_worker_never_loads_torch():
