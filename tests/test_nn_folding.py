@@ -75,6 +75,7 @@ def test_zero_padding_is_refused_by_default():
     assert message == str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("pixels", ["unit", "raw"])
 @pytest.mark.parametrize(
     "options",

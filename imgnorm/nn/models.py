@@ -122,7 +122,9 @@ def read_checkpoint(path: str) -> Checkpoint:
         ModelError: it cannot be read, holds more than tensors and plain values, or no state_dict.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols, before it is refused or read
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path}: holds more than tensors and plain values, so loading it could run code; save "
@@ -240,7 +242,9 @@ def _bytes_of(content: Any) -> bytes:
 
 def _script(path: str) -> OpenedModel:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the user's format, not our choice
+        warnings.simplefilter(
+            "ignore"
+        )  # torch.jit is deprecated: the user's format, not our choice
         try:
             module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
         except _RAISED_BY_LOADING as error:
@@ -249,7 +253,7 @@ def _script(path: str) -> OpenedModel:
     def saved() -> bytes:
         buffer = io.BytesIO()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore")
             torch.jit.save(module.cpu(), buffer)
         return buffer.getvalue()
 
