@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 import imgnorm
-from imgnorm import cli_checks, cli_numbers
+from imgnorm import cli_bn, cli_checks, cli_numbers
 from imgnorm.errors import ImgnormError, OutputError, TooManySkipped, TransformError
 from imgnorm.reasons import Allowance
 
@@ -449,6 +449,7 @@ commands.add_command(cli_checks.schema)
 commands.add_command(cli_numbers.presets)
 commands.add_command(cli_numbers.explain)
 commands.add_command(cli_numbers.lint)
+commands.add_command(cli_bn.bn)
 
 
 def _module_of(path: str, output: str | None, api: Any, eps: float | None) -> str:

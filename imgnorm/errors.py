@@ -6,6 +6,8 @@ ImgnormError                 the command exits 2: the work could not be done, no
 ├── InvalidDocument          a YAML file has faults (carries all of them)
 ├── IncompatibleStats        these measurements or settings do not belong together
 ├── TransformError           no transform can be made from these stats
+├── ModelError               a network or its checkpoint cannot be used for what was asked
+├── FoldError                a normalization cannot be absorbed exactly
 ├── MissingDependency        a package is absent or broken (the message says what to install)
 └── TooManySkipped           more images were skipped than allowed: a failed check, exit 1
 
@@ -39,6 +41,14 @@ class IncompatibleStats(ImgnormError):
 
 class TransformError(ImgnormError):
     """No transform can be made from these stats."""
+
+
+class ModelError(ImgnormError):
+    """A network, its checkpoint or what runs through it cannot be used for what was asked."""
+
+
+class FoldError(ImgnormError):
+    """A normalization cannot be absorbed into a network's weights exactly."""
 
 
 class MissingDependency(ImgnormError):

@@ -32,7 +32,7 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
             row.append(str(measured.histogram.maximum()[index]))
             row.append(drawings[index])
         rows.append(row)
-    lines = _aligned(rows)
+    lines = aligned(rows)
     if not measured:
         return "\n".join([*lines, "", "constants, written by hand"])
     lines.append("")
@@ -80,14 +80,14 @@ def _classes(stats: Stats, measured: Measurement) -> list[str]:
         if one.moments:
             mean, std = one.moments.mean(scale=stats.scale), one.moments.std(scale=stats.scale)
             rows.append([printable(name), f"{one.images:,}", _four(mean), _four(std)])
-    return ["", *_aligned(rows)]
+    return ["", *aligned(rows)]
 
 
 def _conventions(stats: Stats, measured: Measurement) -> list[str]:
     rows = [["convention", "mean", "std"], ["pooled", _four(stats.mean), _four(stats.std)]]
     for name, convention in measured.conventions().items():
         rows.append([name, _four(convention.mean), _four(convention.std)])
-    return ["", *_aligned(rows)]
+    return ["", *aligned(rows)]
 
 
 def _quantiles(stats: Stats, measured: Measurement) -> list[str]:
@@ -95,7 +95,7 @@ def _quantiles(stats: Stats, measured: Measurement) -> list[str]:
     rows = [["", *quantiles]]
     for index, name in enumerate(stats.channels):
         rows.append([name, *(str(values[index]) for values in quantiles.values())])
-    return ["", *_aligned(rows)]
+    return ["", *aligned(rows)]
 
 
 def _four(values: Sequence[float]) -> str:
@@ -136,7 +136,7 @@ def _drawings(histogram: Histogram, unicode: bool) -> list[str]:
     return drawn
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     columns = [_padded(column) for column in zip(*rows, strict=True)]
     return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
 

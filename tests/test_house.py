@@ -23,8 +23,11 @@ TIERS = {
         "sources.tape sources.tar sources.zip stats statsfile table tally validate worker"
     ),
     PIXEL: "count decode preprocess",
-    TORCH: "datasets torchvision_pair transforms trial",
-    EDGE: "__init__ __main__ cli cli_checks cli_numbers measure",
+    TORCH: (
+        "datasets nn nn.batches nn.calibration nn.folding nn.input_norm nn.inspection nn.models "
+        "nn.pooled nn.population torchvision_pair transforms trial"
+    ),
+    EDGE: "__init__ __main__ cli cli_bn cli_checks cli_numbers measure",
 }
 TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules.split()}
 THIRD_PARTY = {
@@ -146,6 +149,11 @@ def test_measuring_an_archive_loads_neither_torch_nor_numpy_nor_pillow_in_this_p
     program = f"import imgnorm; imgnorm.measure({path!r}, workers=1)"
 
     assert loaded_after(program) == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["stats", "--help"], ["bn", "--help"]])
+def test_asking_for_help_loads_nothing(arguments):
+    assert loaded_after(f"from imgnorm.cli import run; run({arguments})") == set()
 
 
 def test_a_worker_never_loads_torch():

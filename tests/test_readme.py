@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from blocks import ROOT, assert_console, blocks_of, copy_checkout, run_python
 
 import imgnorm
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+BLOCKS = blocks_of(ROOT / "README.md")
 THE_TESTS_THEMSELVES = "$ ./scripts/test\n"
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    """A copy of what the README's commands touch."""
-    copy = tmp_path_factory.mktemp("checkout")
-    for folder in ("imgnorm", "scripts", "examples", "configs"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
-    for file in ("pyproject.toml", "constraints.txt", "README.md"):
-        shutil.copy(ROOT / file, copy)
-    return copy
-
-
-def run(command: str, checkout: Path) -> str:
-    """What a command prints on both streams, standard error last."""
-    prefix = Path(sys.prefix)
-    if not (prefix / "imgnorm-stamp.json").exists():  # not the environment that scripts/ make
-        command = command.replace("./scripts/imgnorm", f"{sys.executable} -m imgnorm")
-    done = subprocess.run(
-        command,
-        shell=True,
-        cwd=checkout,
-        env={**os.environ, "IMGNORM_VENV": str(prefix), "PYTHONUTF8": "1"},
-        capture_output=True,
-        encoding="utf-8",
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
-def comparable(text: str) -> str:
-    """Without the time it took; numbers to 6 digits, since the last ones depend on libjpeg's version."""
-    text = re.sub(r"^time .*$", "time", text, flags=re.MULTILINE)
-    return re.sub(r"\d\.\d{7,}", lambda number: f"{float(number[0]):.6f}", text)
+    return copy_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the README's shell is a POSIX one")
@@ -61,14 +27,9 @@ def test_every_block_does_what_it_shows(checkout):
         if block == THE_TESTS_THEMSELVES:
             continue
         if language == "console":
-            for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-                command, _, expected = part.partition("\n")
-
-                assert comparable(expected) == comparable(run(command, checkout)), command
+            assert_console(block, checkout)
         elif language == "python":
-            program = checkout / "block.py"
-            program.write_text(block, encoding="utf-8")
-            run(f"{sys.executable} block.py", checkout)
+            run_python(block, checkout)
         elif language == "yaml" and "imgnorm-pipeline/1" in block:
             (checkout / "pipeline.yaml").write_text(block, encoding="utf-8")
         elif language == "yaml" and "runs-on:" in block:

@@ -1,0 +1,54 @@
+"""Normalization inside a model: as its first layer, in its weights, in its BatchNorm layers."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imgnorm.nn.calibration import Calibration as Calibration
+    from imgnorm.nn.calibration import calibrate as calibrate
+    from imgnorm.nn.folding import FoldedInput as FoldedInput
+    from imgnorm.nn.folding import fold_batchnorm as fold_batchnorm
+    from imgnorm.nn.folding import fold_input_norm as fold_input_norm
+    from imgnorm.nn.input_norm import InputNorm as InputNorm
+    from imgnorm.nn.input_norm import to_batchnorm as to_batchnorm
+    from imgnorm.nn.inspection import inspect as inspect
+    from imgnorm.nn.population import PopulationBatchNorm1d as PopulationBatchNorm1d
+    from imgnorm.nn.population import PopulationBatchNorm2d as PopulationBatchNorm2d
+    from imgnorm.nn.population import PopulationBatchNorm3d as PopulationBatchNorm3d
+    from imgnorm.nn.population import convert as convert
+    from imgnorm.nn.population import revert as revert
+
+_HOMES = {
+    "Calibration": "calibration",
+    "FoldedInput": "folding",
+    "InputNorm": "input_norm",
+    "PopulationBatchNorm1d": "population",
+    "PopulationBatchNorm2d": "population",
+    "PopulationBatchNorm3d": "population",
+    "calibrate": "calibration",
+    "convert": "population",
+    "fold_batchnorm": "folding",
+    "fold_input_norm": "folding",
+    "inspect": "inspection",
+    "revert": "population",
+    "to_batchnorm": "input_norm",
+}
+
+__all__ = [  # noqa: PLE0604
+    *_HOMES
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use, as `imgnorm` itself does."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'imgnorm.nn' has no attribute {name!r}")
+    value = getattr(import_module(f"imgnorm.nn.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

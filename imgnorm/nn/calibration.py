@@ -1,0 +1,398 @@
+"""BatchNorm's running statistics made those of a whole dataset."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from imgnorm.errors import ModelError
+from imgnorm.nn.inspection import batchnorm_names
+from imgnorm.nn.pooled import Pooled, pooled_of
+
+Mode = Literal["one-pass", "sequential"]
+_RAISED_BY_MODELS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a model raises on batches that it was not made for."""
+
+
+@dataclass(frozen=True)
+class CalibratedLayer:
+    """How one layer's statistics changed."""
+
+    name: str
+    count: int  # values per channel that its statistics are made of
+    mean_shift: float  # the largest |new − old| running_mean, in new standard deviations
+    variance_ratio: tuple[float, float]  # least and largest old / new running_var
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `calibrate` did."""
+
+    images: int  # in one pass over the batches
+    layers: tuple[CalibratedLayer, ...]  # in the order in which they run
+    unreached: tuple[str, ...]  # BatchNorm layers that no image reached in eval mode: unchanged
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a calibration is."""
+
+    done: int  # batches, over all passes
+    total: int | None  # where the number of batches is known
+    layer: str  # that this pass is for; empty if for all
+
+
+def calibrate(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    mode: Mode = "one-pass",
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Calibration:
+    """Set every BatchNorm's running_mean and running_var to the population statistics of its input.
+
+    The statistics are pooled over all batches in float64, with correction 0 and the variance between
+    batches included. The model stays where it is; all of it runs in eval mode, so dropout is off.
+    Its training flags and momentum are what they were afterwards, and after an exception so are
+    its statistics.
+
+    Args:
+        batches: of images, or of tuples that begin with images. A DataLoader, say; for "sequential"
+            it must give the same images each time it is iterated.
+        mode: "one-pass" normalizes with each batch's own statistics on the way, as in training
+            ("precise BN"), so that the result depends somewhat on the batch size. "sequential" takes
+            one pass for each layer, and each layer sees what it will see in eval mode: a fixed
+            point, whatever the batch size.
+
+    Raises:
+        ModelError: no BatchNorm layer, no batch, a batch that the model cannot take, NaN or Inf in a
+            layer's input, or a layer for which there is no variance to compute.
+    """
+    if mode not in ("one-pass", "sequential"):
+        raise ValueError(f"mode is {mode!r}; expected 'one-pass' or 'sequential'")
+    if mode == "sequential" and isinstance(batches, Iterator):
+        raise ValueError(
+            "batches is an iterator, which gives its images once; give a list or a DataLoader"
+        )
+    # A compiled model would run as it was compiled, past the calibration.
+    model = getattr(model, "_orig_mod", model)
+    layers = batchnorm_names(model)
+    if not layers:
+        raise ModelError(
+            f"{type(model).__name__}: has no BatchNorm layer with running statistics; there is nothing "
+            "to calibrate"
+        )
+    run = _Run(model, layers, batches, on_progress)
+    with _restored_flags(model), _restored_if_raised(layers), torch.no_grad():
+        before = {name: _statistics(layer) for name, layer in layers.items()}
+        pooled = run.one_pass() if mode == "one-pass" else run.sequential()
+    return Calibration(
+        run.images,
+        tuple(_change(name, seen, before[name]) for name, seen in pooled.items()),
+        tuple(name for name in layers if name not in pooled),
+    )
+
+
+class _Run:
+    """The passes over the batches."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Mapping[str, nn.Module],
+        batches: Iterable[Any],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.model = model
+        self.layers = layers
+        self.batches = batches
+        self.on_progress = on_progress
+        self.images = 0
+        self.done = 0
+        self.passes = 1
+
+    def one_pass(self) -> dict[str, Pooled]:
+        watch = _Watch(self.layers, normalize_with_batch=True)
+        self._pass(watch, "")
+        for name, seen in watch.pooled.items():
+            _store(name, self.layers[name], seen)
+        return watch.pooled
+
+    def sequential(self) -> dict[str, Pooled]:
+        order = self._order()
+        self.passes = len(order)
+        found = {}
+        for name in order:
+            watch = _Watch({name: self.layers[name]}, stop_after=self._can_stop())
+            self._pass(watch, name)
+            found[name] = watch.pooled[name]
+            _store(name, self.layers[name], watch.pooled[name])
+        return found
+
+    def _order(self) -> list[str]:
+        """The layers in the order in which the first batch reaches them."""
+        watch = _Watch(self.layers)
+        for batch in self.batches:
+            self._forward(watch, _images_of(batch, 0), 0)
+            break
+        else:
+            raise _no_batch()
+        twice = [name for name, calls in watch.calls.items() if calls > 1]
+        if twice:
+            raise ModelError(
+                f"{twice[0]}: runs more than once in a pass, so its statistics depend on themselves; use "
+                "mode one-pass"
+            )
+        if not watch.pooled:
+            raise _unreached(self.layers)
+        return list(watch.pooled)
+
+    def _pass(self, watch: _Watch, layer: str) -> None:
+        images = 0
+        length = getattr(self.batches, "__len__", None)
+        total = length() * self.passes if length is not None else None
+        for number, batch in enumerate(self.batches):
+            tensor = _images_of(batch, number)
+            self._forward(watch, tensor, number)
+            images += len(tensor)
+            self.done += 1
+            self.on_progress(Progress(self.done, total, layer))
+        if not images:
+            raise _no_batch()
+        if self.images not in (0, images):
+            raise ModelError(
+                f"the batches held {self.images} images in one pass and {images} in another; give the same "
+                "images in each"
+            )
+        self.images = images
+        if not watch.pooled:
+            raise _unreached(self.layers)
+
+    def _forward(self, watch: _Watch, images: Tensor, number: int) -> None:
+        watch.batch = number
+        device = next((t.device for t in self.model.parameters()), torch.device("cpu"))
+        try:
+            with watch, suppress(_Reached):
+                self.model(images.to(device))
+        except _RAISED_BY_MODELS as error:
+            if watch.fault is not None:
+                raise watch.fault from None
+            where = _layer_in(error, self.model)
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(
+                f"{where}: fails on batch {number}, {tuple(images.shape)} {images.dtype} "
+                f"({type(error).__name__}: {reason}); give it images as it was trained on"
+            ) from error
+
+    def _can_stop(self) -> bool:
+        # TorchScript would wrap what ends a forward pass early in an error of its own.
+        return not isinstance(self.model, torch.jit.ScriptModule)
+
+
+class _Reached(BaseException):
+    """Ends a forward pass behind the layer that it was for; nothing may swallow it on the way."""
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every batch normalization below it, in eager, TorchScript and exported code alike.
+
+    A call belongs to the layer whose running_mean it reads.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, nn.Module],
+        *,
+        normalize_with_batch: bool = False,
+        stop_after: bool = False,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names = {_place(layer.running_mean): name for name, layer in layers.items()}
+        self.normalize_with_batch = normalize_with_batch
+        self.stop_after = stop_after
+        self.pooled: dict[str, Pooled] = {}
+        self.calls: dict[str, int] = {}
+        self.batch = 0
+        self.fault: ModelError | None = None  # TorchScript would wrap it in an error of its own
+
+    def __enter__(self) -> _Watch:
+        self.calls = {}
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        names = [argument.name for argument in func._schema.arguments]
+        if "running_mean" in names:
+            call = dict(zip(names, args, strict=False)) | given
+            name = self.names.get(_place(call["running_mean"]))
+            if name is not None:
+                try:
+                    return self._seen(name, call, func, args, given)
+                except ModelError as error:
+                    self.fault = error
+                    raise
+        return func(*args, **given)
+
+    def _seen(
+        self, name: str, call: dict[str, Any], func: Any, args: Sequence[Any], given: dict[str, Any]
+    ) -> Any:
+        if call.get("training") or "functional" in func._schema.name:
+            raise ModelError(
+                f"{name}: was exported or traced in training mode, where it never uses its running "
+                "statistics; export model.eval()"
+            )
+        activations = call["input"]
+        self.calls[name] = self.calls.get(name, 0) + 1
+        self._pool(name, activations)
+        if self.stop_after:
+            raise _Reached
+        result = func(*args, **given)
+        if not self.normalize_with_batch:
+            return result
+        if activations.numel() == activations.shape[1]:
+            raise ModelError(
+                f"{name}: batch {self.batch} has one value per channel, {tuple(activations.shape)}, whose "
+                "variance is 0; use larger batches of one size, or mode sequential"
+            )
+        normalized = F.batch_norm(
+            activations,
+            None,
+            None,
+            call["weight"],
+            call["bias"],
+            training=True,
+            momentum=0.0,
+            eps=call["eps"] if "eps" in call else call["epsilon"],  # cuDNN's name for it
+        )
+        return (normalized, *result[1:])
+
+    def _pool(self, name: str, activations: Tensor) -> None:
+        seen = pooled_of(activations)
+        if not bool(torch.isfinite(seen.mean).all() & torch.isfinite(seen.squared).all()):
+            raise ModelError(
+                f"{name}: its input has NaN or Inf in batch {self.batch}; look at the images, and at the "
+                "layers before it"
+            )
+        if name in self.pooled:
+            seen = self.pooled[name] + seen
+        self.pooled[name] = seen
+
+
+def _place(tensor: object) -> tuple[torch.device, int] | None:
+    return (tensor.device, tensor.data_ptr()) if isinstance(tensor, Tensor) else None
+
+
+def _images_of(batch: Any, number: int) -> Tensor:
+    first = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
+    if not isinstance(first, Tensor):
+        raise ModelError(
+            f"batch {number} is a {type(batch).__name__}; give tensors, or tuples that begin with one"
+        )
+    return first
+
+
+def _store(name: str, layer: nn.Module, seen: Pooled) -> None:
+    if seen.count < 2:
+        raise ModelError(
+            f"{name}: saw {seen.count} value per channel in all, which has no variance; give more images"
+        )
+    mean, variance = _buffers(layer)
+    mean.copy_(seen.mean)
+    variance.copy_(seen.variance)
+
+
+def _buffers(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    mean, variance = layer.running_mean, layer.running_var
+    assert isinstance(mean, Tensor)
+    assert isinstance(variance, Tensor)
+    return mean, variance
+
+
+def _statistics(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    mean, variance = _buffers(layer)
+    return mean.detach().clone(), variance.detach().clone()
+
+
+@contextmanager
+def _restored_flags(model: nn.Module) -> Iterator[None]:
+    """All modules in eval mode, and each one's own flag again afterwards."""
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        for module, training in flags:
+            if training:  # flags only: an exported program refuses eval()
+                module.training = False
+        yield
+    finally:
+        for module, training in flags:
+            if module.training != training:
+                module.training = training
+
+
+@contextmanager
+def _restored_if_raised(layers: Mapping[str, nn.Module]) -> Iterator[None]:
+    before = {name: _statistics(layer) for name, layer in layers.items()}
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for name, statistics in before.items():
+                for buffer, old in zip(_buffers(layers[name]), statistics, strict=True):
+                    buffer.copy_(old)
+        raise
+
+
+def _change(name: str, seen: Pooled, before: tuple[Tensor, Tensor]) -> CalibratedLayer:
+    mean, variance = before[0].double(), before[1].double()
+    # A channel that never changes has variance 0; what it is compared with must not be.
+    floor = seen.variance.clamp_min(torch.finfo(torch.float32).tiny)
+    ratio = variance / floor
+    return CalibratedLayer(
+        name,
+        seen.count,
+        float(((seen.mean - mean).abs() / floor.sqrt()).max()),
+        (float(ratio.min()), float(ratio.max())),
+    )
+
+
+def _layer_in(error: BaseException, model: nn.Module) -> str:
+    """The name of the innermost module of the model that was running."""
+    names = {id(module): name for name, module in model.named_modules()}
+    found = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        found = names.get(id(frame.f_locals.get("self")), "") or found
+    return found or type(model).__name__
+
+
+def _no_batch() -> ModelError:
+    return ModelError("the batches are empty; give at least two images")
+
+
+def _unreached(layers: Mapping[str, nn.Module]) -> ModelError:
+    return ModelError(
+        f"{', '.join(list(layers)[:3])}: no image reached a BatchNorm layer; give a model whose forward "
+        "uses them"
+    )

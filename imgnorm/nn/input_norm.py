@@ -1,0 +1,168 @@
+"""Dataset normalization as a layer of the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from imgnorm.emit import usable_std
+from imgnorm.errors import TransformError
+from imgnorm.stats import Stats
+
+_LARGEST = {torch.uint8: 255, torch.uint16: 65535}
+"""The pixel value that means 1.0."""
+
+
+class InputNorm(nn.Module):
+    """(x − mean) / std per channel, with mean and std as buffers.
+
+    Takes uint8 images, uint16 images (65535 means 1.0) or float images in [0, 1], (N, C, H, W) or
+    (C, H, W). On uint8 it gives, bit for bit, what ToTensor and Normalize give. Train and eval mode
+    are the same, and nothing in it learns. Float images keep their dtype, integers become the
+    buffers' dtype; the arithmetic is in float32 or wider.
+
+    Args:
+        mean: one number per channel, in [0, 1].
+        std: likewise, above 0.
+        dtype: of the buffers, torch's default if None.
+
+    Raises:
+        ValueError: mean and std are not finite, not of one length, or a std is not above 0.
+
+    Example:
+        >>> InputNorm([0.5], [0.25])(torch.tensor([[[0, 255]]], dtype=torch.uint8))
+        tensor([[[-2.,  2.]]])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        mean: Iterable[float],
+        std: Iterable[float],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        means, stds = _numbers("mean", mean), _numbers("std", std)
+        if len(means) != len(stds) or not means:
+            raise ValueError(
+                f"mean has {len(means)} numbers and std has {len(stds)}; give one per channel to each"
+            )
+        if min(stds) <= 0:
+            raise ValueError(f"std is {stds}; every channel's must be above 0")
+        self.register_buffer("mean", torch.tensor(means, device=device, dtype=dtype))
+        self.register_buffer("std", torch.tensor(stds, device=device, dtype=dtype))
+
+    @classmethod
+    def of(
+        cls,
+        stats: Stats,
+        *,
+        eps: float | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> InputNorm:
+        """The layer for a dataset.
+
+        Args:
+            eps: the least std, for stats with a constant channel.
+
+        Raises:
+            TransformError: a constant channel without eps.
+        """
+        return cls(stats.mean, usable_std(stats, eps), device=device, dtype=dtype)
+
+    def forward(self, images: Tensor) -> Tensor:
+        _check_shape(images, len(self.mean))
+        dtype = torch.promote_types(self.mean.dtype, torch.float32)
+        if images.is_floating_point():
+            target = images.dtype
+            dtype = torch.promote_types(dtype, target)
+            unit = images.to(dtype)
+        elif images.dtype in _LARGEST:
+            target = self.mean.dtype
+            unit = images.to(dtype).div(_LARGEST[images.dtype])
+        else:
+            raise TypeError(
+                f"images are {images.dtype}; InputNorm takes uint8, uint16, or floats in [0, 1]"
+            )
+        mean = self.mean.to(dtype).view(-1, 1, 1)
+        std = self.std.to(dtype).view(-1, 1, 1)
+        return unit.sub(mean).div(std).to(target)
+
+    def inverse(self) -> InputNorm:
+        """The layer that takes normalized float images back to [0, 1]."""
+        mean, std = self.mean.double(), self.std.double()
+        return InputNorm(
+            (-mean / std).tolist(),
+            (1 / std).tolist(),
+            device=self.mean.device,
+            dtype=self.mean.dtype,
+        )
+
+    def extra_repr(self) -> str:
+        return f"mean={_four(self.mean)}, std={_four(self.std)}"
+
+
+def to_batchnorm(
+    stats: Stats, *, eps: float = 1e-5, dtype: torch.dtype | None = None
+) -> nn.BatchNorm2d:
+    """A BatchNorm2d(affine=False) in eval mode that normalizes with the dataset's mean and std.
+
+    BatchNorm divides by sqrt(running_var + eps), so running_var is the variance minus eps. It takes
+    float images in [0, 1] only, and `model.train()` would make it use the batch instead; `InputNorm`
+    has neither limit.
+
+    Raises:
+        TransformError: a channel's variance is below eps.
+        ValueError: eps is negative or not finite.
+    """
+    if not (eps >= 0 and math.isfinite(eps)):
+        raise ValueError(f"eps is {eps!r}; it must be 0 or a positive number")
+    variance = [std * std for std in stats.std]
+    low = [name for name, v in zip(stats.channels, variance, strict=True) if v < eps]
+    if low:
+        raise TransformError(
+            f"channel {', '.join(low)}: the variance is {min(variance):.3g}, below eps {eps:.3g}, so "
+            "running_var would be negative; give a smaller eps, or use InputNorm"
+        )
+    if min(variance) == 0:
+        usable_std(stats, None)  # says which channel is constant
+    layer = nn.BatchNorm2d(len(stats.mean), eps=eps, affine=False, dtype=dtype).eval()
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    layer.running_mean.copy_(torch.tensor(stats.mean, dtype=torch.float64))
+    layer.running_var.copy_(torch.tensor(variance, dtype=torch.float64) - eps)
+    return layer
+
+
+def _numbers(what: str, values: Iterable[float]) -> list[float]:
+    try:
+        numbers = [float(value) for value in values]
+    except TypeError as error:
+        raise TypeError(f"{what} is {values!r}; give a sequence of numbers") from error
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{what} is {numbers}; every number must be finite")
+    return numbers
+
+
+def _check_shape(images: Tensor, channels: int) -> None:
+    if images.ndim not in (3, 4):
+        raise ValueError(
+            f"images have the shape {tuple(images.shape)}; InputNorm takes (N, C, H, W) or (C, H, W)"
+        )
+    if images.shape[-3] != channels:
+        raise ValueError(
+            f"images have {images.shape[-3]} channels (shape {tuple(images.shape)}), mean and std have "
+            f"{channels}; convert the images, or use their own statistics"
+        )
+
+
+def _four(values: Tensor) -> str:
+    return f"[{', '.join(f'{value:.4f}' for value in values.tolist())}]"

@@ -1,0 +1,201 @@
+"""The BatchNorm layers of a model or a checkpoint, and what about them hurts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from imgnorm.errors import ModelError
+from imgnorm.table import aligned
+
+TORCH_EPS = 1e-5
+"""torch's default, which a checkpoint does not tell."""
+
+_MEAN, _VARIANCE = "running_mean", "running_var"
+_DEAD = 1e-6  # a |weight| below this leaves nothing of the channel but its bias
+_MANY_EPS = 10  # below this many eps, dividing by sqrt(variance + eps) is off by more than 4 %
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One BatchNorm layer."""
+
+    name: str
+    channels: int
+    eps: float | None  # None in a checkpoint, which does not hold it
+    momentum: float | None  # None: cumulative, or a checkpoint
+    affine: bool
+    batches: int | None  # num_batches_tracked, where there is one
+    mean: tuple[float, float] | None  # least and largest running_mean; None where there is none
+    variance: tuple[float, float] | None
+    weight: tuple[float, float] | None
+    faults: tuple[str, ...]
+
+
+def inspect(model: nn.Module | Mapping[str, Tensor]) -> tuple[LayerReport, ...]:
+    """Every BatchNorm layer of a model, or of a state_dict, with its faults.
+
+    In a state_dict a layer is what has a running_mean, so layers without running statistics are not
+    seen there, and eps is taken to be torch's default, 1e-5.
+
+    Raises:
+        ModelError: there is no BatchNorm layer.
+    """
+    if isinstance(model, nn.Module):
+        found = [_of_module(name, layer) for name, layer in _modules(model)]
+        what = type(model).__name__
+    else:
+        names = [key.removesuffix(_MEAN) for key in model if key.split(".")[-1] == _MEAN]
+        found = [_of_tensors(name.rstrip("."), _part(model, name)) for name in names]
+        what = "the checkpoint"
+    if not found:
+        raise ModelError(
+            f"{what}: has no BatchNorm layer; name a model or a checkpoint that has one"
+        )
+    return tuple(found)
+
+
+def table_of(reports: tuple[LayerReport, ...]) -> str:
+    """The table that a person reads, and below it the faults, one a line."""
+    rows = [["layer", "channels", "eps", "momentum", "affine", "batches", "running_mean"]]
+    rows[0] += ["running_var", "weight"]
+    for one in reports:
+        rows.append(
+            [
+                one.name,
+                str(one.channels),
+                "?" if one.eps is None else f"{one.eps:g}",
+                "-" if one.momentum is None else f"{one.momentum:g}",
+                "yes" if one.affine else "no",
+                "-" if one.batches is None else f"{one.batches:,}",
+                _range(one.mean),
+                _range(one.variance),
+                _range(one.weight),
+            ]
+        )
+    faults = [f"{one.name}: {fault}" for one in reports for fault in one.faults]
+    return "\n".join([*aligned(rows), *([""] if faults else []), *faults])
+
+
+def batchnorm_names(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules that hold a running_mean and a running_var of BatchNorm, by name, each once.
+
+    By their buffers, so that the layers of TorchScript and exported programs are found, too.
+    """
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, _MEAN, None), Tensor)
+        and isinstance(getattr(module, _VARIANCE, None), Tensor)
+        and not isinstance(module, _InstanceNorm)
+        and not getattr(module, "original_name", "").startswith("InstanceNorm")
+    }
+
+
+def _modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    with_statistics = batchnorm_names(model)
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if name in with_statistics or isinstance(module, _BatchNorm)
+    ]
+
+
+def _of_module(name: str, layer: nn.Module) -> LayerReport:
+    tensors = {
+        key: value
+        for key in (_MEAN, _VARIANCE, "num_batches_tracked", "weight", "bias")
+        if isinstance(value := getattr(layer, key, None), Tensor)
+    }
+    eps, momentum = getattr(layer, "eps", None), getattr(layer, "momentum", None)
+    return _of_tensors(
+        name or type(layer).__name__, tensors, eps, momentum, getattr(layer, "num_features", None)
+    )
+
+
+def _of_tensors(
+    name: str,
+    tensors: Mapping[str, Tensor],
+    eps: float | None = None,
+    momentum: float | None = None,
+    channels: int | None = None,
+) -> LayerReport:
+    lengths = {key: value.numel() for key, value in tensors.items() if key != "num_batches_tracked"}
+    if channels is None:
+        channels = next(iter(lengths.values()), 0)
+    batches = tensors.get("num_batches_tracked")
+    return LayerReport(
+        name,
+        channels,
+        eps,
+        momentum,
+        "weight" in tensors,
+        int(batches) if batches is not None and batches.numel() == 1 else None,
+        _limits(tensors.get(_MEAN)),
+        _limits(tensors.get(_VARIANCE)),
+        _limits(tensors.get("weight")),
+        tuple(_faults(tensors, lengths, channels, eps)),
+    )
+
+
+def _faults(
+    tensors: Mapping[str, Tensor], lengths: Mapping[str, int], channels: int, eps: float | None
+) -> list[str]:
+    faults = []
+    odd = {key: length for key, length in lengths.items() if length != channels}
+    if odd:
+        sizes = ", ".join(f"{key} has {length}" for key, length in odd.items())
+        faults.append(f"channel counts do not fit: {sizes}, the layer {channels}")
+    for key, value in tensors.items():
+        broken = int((~torch.isfinite(value)).sum())
+        if broken:
+            faults.append(f"{key} has NaN or Inf in {broken} of {value.numel()} channels")
+    mean, variance = tensors.get(_MEAN), tensors.get(_VARIANCE)
+    if mean is None or variance is None:
+        faults.append(
+            "no running statistics (track_running_stats=False): results depend on the batch, and are "
+            "noise where it is small"
+        )
+    elif not mean.any() and bool((variance == 1).all()):
+        faults.append("never updated: running_mean is 0 and running_var 1; calibrate it")
+    else:
+        faults += _variance_faults(variance, TORCH_EPS if eps is None else eps)
+    if "weight" in tensors:
+        dead = int((tensors["weight"].abs() < _DEAD).sum())
+        if dead:
+            faults.append(f"{dead} of {channels} channels are dead: |weight| below {_DEAD:g}")
+    return faults
+
+
+def _variance_faults(variance: Tensor, eps: float) -> list[str]:
+    faults = []
+    negative = int((variance < 0).sum())
+    if negative:
+        faults.append(f"running_var is negative in {negative} channels")
+    low = int(((variance >= 0) & (variance < _MANY_EPS * eps)).sum())
+    if low:
+        faults.append(
+            f"running_var is below {_MANY_EPS} eps ({_MANY_EPS * eps:g}) in {low} of {variance.numel()} "
+            "channels: eps, not the data, decides their scale"
+        )
+    return faults
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    keys = (_MEAN, _VARIANCE, "num_batches_tracked", "weight", "bias")
+    return {key: state[prefix + key] for key in keys if prefix + key in state}
+
+
+def _limits(values: Tensor | None) -> tuple[float, float] | None:
+    if values is None or not values.numel():
+        return None
+    return float(values.detach().min()), float(values.detach().max())
+
+
+def _range(limits: tuple[float, float] | None) -> str:
+    return "-" if limits is None else f"{limits[0]:.3g} .. {limits[1]:.3g}"

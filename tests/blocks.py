@@ -1,0 +1,65 @@
+"""The code blocks of a Markdown page: run in their order, and compared with what the page shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks_of(page: Path) -> list[tuple[str, str]]:
+    """Language and content of every fenced block."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def copy_checkout(copy: Path) -> Path:
+    """A copy of what the pages' commands touch."""
+    for folder in ("imgnorm", "scripts", "examples", "configs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
+    for file in ("pyproject.toml", "constraints.txt", "README.md"):
+        shutil.copy(ROOT / file, copy)
+    return copy
+
+
+def run(command: str, checkout: Path) -> str:
+    """What a command prints on both streams, standard error last."""
+    prefix = Path(sys.prefix)
+    if not (prefix / "imgnorm-stamp.json").exists():  # not the environment that scripts/ make
+        command = command.replace("./scripts/imgnorm", f"{sys.executable} -m imgnorm")
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=checkout,
+        env={**os.environ, "IMGNORM_VENV": str(prefix), "PYTHONUTF8": "1"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def run_python(block: str, checkout: Path) -> str:
+    """What a block of Python prints."""
+    (checkout / "block.py").write_text(block, encoding="utf-8")
+    return run(f"{sys.executable} block.py", checkout)
+
+
+def assert_console(block: str, checkout: Path) -> None:
+    """Every command of a console block prints what stands below it."""
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, _, expected = part.partition("\n")
+
+        assert comparable(expected) == comparable(run(command, checkout)), command
+
+
+def comparable(text: str) -> str:
+    """Without the time it took; numbers to 6 digits, since the last ones depend on libjpeg's version."""
+    text = re.sub(r"^time .*$", "time", text, flags=re.MULTILINE)
+    return re.sub(r"\d\.\d{7,}", lambda number: f"{float(number[0]):.6f}", text)

@@ -1,0 +1,331 @@
+"""imgnorm.nn.folding: the folded model is the model."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrizations import weight_norm
+
+from imgnorm.errors import FoldError
+from imgnorm.nn import FoldedInput, InputNorm, convert, fold_batchnorm, fold_input_norm
+from imgnorm.stats import Stats
+
+STATS = Stats(("R", "G", "B"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+NAMES = ["resnet18", "mobilenet_v3_small", "vgg11_bn", "densenet121", "efficientnet_b0"]
+# Of the largest output. Two orders above what was measured for float64, one for float32.
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+def uint8_images(size: int = 32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+def seeded(model: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:
+    """Random running statistics and weights, so that no layer is an identity."""
+    torch.manual_seed(0)
+    for layer in model.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 2)
+            if layer.affine:
+                nn.init.uniform_(layer.weight, 0.5, 1.5)
+                nn.init.normal_(layer.bias, 0, 0.1)
+    return model.to(dtype).eval()
+
+
+def assert_same(expected: torch.Tensor, found: torch.Tensor) -> None:
+    error = (expected - found).abs().max() / expected.abs().max()
+
+    assert error <= TOLERANCE[expected.dtype]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_torchvisions_models_fold(name, dtype):
+    torch.manual_seed(0)
+    model = seeded(torchvision.models.get_model(name, weights=None), dtype)
+    before = copy.deepcopy(model.state_dict())
+    pixels = uint8_images(64)
+    normalized = InputNorm.of(STATS, dtype=dtype)(pixels)
+    expected = model(normalized)
+
+    without_bn = fold_batchnorm(model)
+    assert_same(expected, without_bn(normalized))
+    assert_same(expected, fold_input_norm(model, STATS, padding="mean", pixels="raw")(pixels))
+    both = fold_input_norm(without_bn, STATS, padding="mean")
+    assert_same(expected, both(pixels.to(dtype).div(255)))
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
+
+
+def test_zero_padding_is_refused_by_default():
+    message = (
+        "0: pads with zeros, which mean black after folding and the mean before it, so the border would "
+        'differ; fold with padding="mean", which is exact'
+    )
+    with pytest.raises(FoldError) as caught:
+        fold_input_norm(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), STATS)
+
+    assert message == str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("pixels", ["unit", "raw"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": 0},
+        {"padding": "valid"},
+        {"padding": 1},
+        {"padding": (2, 1)},
+        {"padding": "same"},
+        {"padding": "same", "dilation": 3},
+        {"padding": 2, "padding_mode": "reflect"},
+        {"padding": 2, "padding_mode": "replicate"},
+        {"padding": 2, "padding_mode": "circular"},
+        {"padding": 1, "stride": 2, "dilation": 2},
+        {"padding": 1, "groups": 3},
+        {"padding": 1, "bias": False},
+    ],
+)
+@torch.no_grad()
+def test_every_first_convolution_folds_up_to_its_border(options, pixels):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, (4, 3), **options)).double()
+    images = uint8_images(16)
+    expected = model(InputNorm.of(STATS, dtype=torch.float64)(images))
+    folded = fold_input_norm(model, STATS, padding="mean", pixels=pixels)
+
+    assert_same(expected, folded(images if pixels == "raw" else images.double().div(255)))
+
+
+@torch.no_grad()
+def test_without_padding_the_names_stay():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    folded = fold_input_norm(model, STATS)
+
+    assert list(model.state_dict()) == list(folded.state_dict())
+
+
+def test_a_padded_layer_says_what_it_is():
+    folded = fold_input_norm(nn.Conv2d(3, 4, 3, padding=1), STATS, padding="mean")
+
+    assert isinstance(folded, FoldedInput)
+    assert (1, 1, 1, 1) == folded.padding
+    assert (0, 0) == folded.layer.padding
+
+
+class Flattened(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * 16 * 16, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(torch.flatten(images, 1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "make", [Flattened, lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5))]
+)
+def test_a_linear_layer_behind_flatten_folds(make):
+    model = make().double()
+    images = uint8_images(16)
+
+    assert_same(
+        model(InputNorm.of(STATS, dtype=torch.float64)(images)),
+        fold_input_norm(model, STATS, pixels="raw")(images),
+    )
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images + self.conv(images)
+
+
+class Branching(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images if images.sum() > 0 else -images
+
+
+def shared() -> nn.Module:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1))
+    model[2].weight = model[0].weight
+    return model
+
+
+def twice() -> nn.Module:
+    convolution = nn.Conv2d(3, 3, 1)
+    return nn.Sequential(convolution, nn.ReLU(), convolution)
+
+
+def hooked() -> nn.Module:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1))
+    model[0].register_forward_hook(lambda *_: None)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            Residual(),
+            (
+                "the images go to conv (Conv2d), add, not to one convolution or linear layer; keep InputNorm "
+                "in front"
+            ),
+        ),
+        (
+            nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, 1)),
+            "the images go to 0 (ReLU), which cannot absorb a normalization; keep InputNorm in front",
+        ),
+        (
+            nn.Sequential(nn.ConvTranspose2d(3, 3, 2)),
+            (
+                "the images go to 0 (ConvTranspose2d), which cannot absorb a normalization; keep InputNorm in "
+                "front"
+            ),
+        ),
+        (
+            nn.Sequential(nn.Conv2d(1, 3, 1)),
+            "0: takes 1 channels, the statistics have 3; measure the images that the model takes",
+        ),
+        (
+            nn.Linear(16, 3),
+            (
+                "the model itself: takes 16 features, not 3 flattened channels; put torch.nn.Flatten in front "
+                "of it, or keep InputNorm"
+            ),
+        ),
+        (shared(), "0: shares its weight, so it cannot be changed; keep InputNorm in front"),
+        (twice(), "0: runs more than once, so it cannot be changed; keep InputNorm in front"),
+        (hooked(), "0: has hooks, so it cannot be changed; keep InputNorm in front"),
+        (
+            nn.Sequential(weight_norm(nn.Conv2d(3, 3, 1))),
+            (
+                "the images go to 0 (ParametrizedConv2d), which cannot absorb a normalization; keep InputNorm "
+                "in front"
+            ),
+        ),
+        (
+            nn.Identity(),
+            "the images go to the output, which cannot absorb a normalization; keep InputNorm in front",
+        ),
+        (
+            Branching(),
+            (
+                "Branching: torch.fx cannot trace its forward (TraceError: symbolically traced variables "
+                "cannot be used as inputs to control flow); fold the part of it that can be traced"
+            ),
+        ),
+    ],
+)
+def test_what_cannot_be_exact_is_refused(model, message):
+    with pytest.raises(FoldError) as caught:
+        fold_input_norm(model, STATS)
+
+    assert message == str(caught.value)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("convolution", "batchnorm", "shape"),
+    [
+        (lambda **o: nn.Conv1d(4, 6, 3, groups=2, **o), nn.BatchNorm1d, (4, 9)),
+        (lambda **o: nn.Conv2d(4, 6, 3, dilation=2, padding=1, **o), nn.BatchNorm2d, (4, 9, 9)),
+        (lambda **o: nn.Conv3d(4, 6, 2, stride=2, **o), nn.BatchNorm3d, (4, 5, 5, 5)),
+        (lambda **o: nn.ConvTranspose1d(4, 6, 3, **o), nn.BatchNorm1d, (4, 9)),
+        (
+            lambda **o: nn.ConvTranspose2d(
+                4, 6, 3, groups=2, stride=2, padding=1, output_padding=1, **o
+            ),
+            nn.BatchNorm2d,
+            (4, 9, 9),
+        ),
+        (lambda **o: nn.ConvTranspose3d(4, 6, 2, dilation=2, **o), nn.BatchNorm3d, (4, 4, 4, 4)),
+    ],
+)
+@torch.no_grad()
+def test_every_pair_of_convolution_and_batchnorm_folds(convolution, batchnorm, shape, bias, affine):
+    torch.manual_seed(0)
+    model = seeded(nn.Sequential(convolution(bias=bias), batchnorm(6, affine=affine, eps=1e-2)))
+    data = torch.randn(2, *shape, dtype=torch.float64)
+    folded = fold_batchnorm(model)
+
+    assert_same(model(data), folded(data))
+    assert nn.Identity is type(folded[1])
+
+
+@torch.no_grad()
+def test_converted_layers_and_an_input_norm_fold_too():
+    model = seeded(
+        convert(nn.Sequential(InputNorm.of(STATS), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    )
+    images = uint8_images()
+    folded = fold_batchnorm(model)
+
+    assert_same(model(images), folded(images))
+    assert nn.Identity is type(folded[2])
+
+
+@torch.no_grad()
+def test_a_pair_that_cannot_be_folded_exactly_is_left():
+    """The middle convolution's output is used twice, the last BatchNorm has no running statistics."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.bn_a = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+            self.b, self.bn_b = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+            self.c, self.bn_c = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            middle = self.b(self.bn_a(self.a(images)))
+            return self.bn_c(self.c(self.bn_b(middle) + middle))
+
+    net = Net()
+    for layer in (net.bn_a, net.bn_b):
+        layer.running_mean.normal_()
+    net = net.double().eval()
+    folded = fold_batchnorm(net)
+    images = uint8_images().double()
+
+    assert [nn.Identity, nn.BatchNorm2d, nn.BatchNorm2d] == [
+        type(layer) for layer in (folded.bn_a, folded.bn_b, folded.bn_c)
+    ]
+    assert_same(net(images), folded(images))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)),
+            "1: is in training mode, where BatchNorm depends on the batch; call model.eval() first",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3)).eval(),
+            "Sequential: has no convolution with a BatchNorm behind it that could be folded; use it as it is",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(5)).eval(),
+            "1: has 5 channels and follows 0 with 4; mend the model",
+        ),
+    ],
+)
+def test_batchnorm_that_cannot_be_folded_is_told(model, message):
+    with pytest.raises(FoldError) as caught:
+        fold_batchnorm(model)
+
+    assert message == str(caught.value)

@@ -1,0 +1,275 @@
+"""imgnorm.nn.input_norm, and the two normalizations of imgnorm.transforms that need no dataset."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision import transforms
+
+from imgnorm.errors import TransformError
+from imgnorm.nn import InputNorm, to_batchnorm
+from imgnorm.stats import Stats
+from imgnorm.transforms import LpNormalize, PerImageStandardize
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+STATS = Stats(("R", "G", "B"), MEAN, STD)
+
+
+def images(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def test_every_pixel_value_is_bit_for_bit_that_of_to_tensor_and_normalize():
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+    reference = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    expected = reference(Image.fromarray(pixels))
+
+    assert torch.equal(expected, InputNorm.of(STATS)(torch.from_numpy(pixels).permute(2, 0, 1)))
+
+
+def test_uint8_and_unit_floats_give_the_same():
+    pixels = images(2, 3, 5, 7)
+    layer = InputNorm(MEAN, STD)
+
+    assert torch.equal(layer(pixels), layer(pixels.float().div(255)))
+
+
+def test_uint16_is_scaled_by_65535():
+    pixels = torch.tensor([[[0, 65535]]], dtype=torch.uint16)
+
+    assert torch.equal(torch.tensor([[[-2.0, 2.0]]]), InputNorm([0.5], [0.25])(pixels))
+
+
+def test_one_image_is_a_batch_of_one():
+    pixels = images(3, 4, 4)
+    layer = InputNorm(MEAN, STD)
+
+    assert torch.equal(layer(pixels[None])[0], layer(pixels))
+
+
+def test_it_is_the_batchnorm_with_its_buffers():
+    pixels = images(2, 3, 8, 8).float().div(255)
+    layer = InputNorm(MEAN, STD)
+    batchnorm = nn.BatchNorm2d(3, affine=False, eps=0).eval()
+    batchnorm.running_mean.copy_(layer.mean)
+    batchnorm.running_var.copy_(layer.std.double().square())
+
+    # BatchNorm computes x·(1/s) − m·(1/s): where the two nearly cancel, the rounding of numbers up
+    # to 1/s = 4.5 stays, a few times 2**-22.
+    torch.testing.assert_close(batchnorm(pixels), layer(pixels), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-5, 1e-2])
+def test_to_batchnorm_accounts_for_eps_exactly(eps):
+    pixels = images(2, 3, 8, 8).double().div(255)
+    mean = torch.tensor(MEAN, dtype=torch.float64).view(3, 1, 1)
+    std = torch.tensor(STD, dtype=torch.float64).view(3, 1, 1)
+    expected = (pixels - mean) / std
+
+    layer = to_batchnorm(STATS, eps=eps, dtype=torch.float64)
+    torch.testing.assert_close(expected, layer(pixels), rtol=0, atol=1e-13)
+    assert not layer.training
+
+
+def test_to_batchnorm_refuses_a_variance_below_eps():
+    message = (
+        "channel R: the variance is 1e-06, below eps 1e-05, so running_var would be negative; give a "
+        "smaller eps, or use InputNorm"
+    )
+    with pytest.raises(TransformError) as caught:
+        to_batchnorm(Stats(("R", "G"), (0.5, 0.5), (1e-3, 0.2)))
+
+    assert message == str(caught.value)
+
+
+def test_channels_last_stays_channels_last():
+    pixels = images(2, 3, 8, 8).to(memory_format=torch.channels_last)
+
+    normalized = InputNorm(MEAN, STD)(pixels)
+    assert normalized.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_autocast_does_not_round_it():
+    pixels = images(2, 3, 8, 8)
+    layer = InputNorm(MEAN, STD)
+    expected = layer(pixels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        normalized = layer(pixels)
+
+    assert torch.equal(expected, normalized)
+
+
+def test_half_images_stay_half_and_are_computed_in_float32():
+    pixels = images(2, 3, 8, 8).float().div(255).half()
+    layer = InputNorm(MEAN, STD)
+
+    assert torch.equal(layer(pixels.float()).half(), layer(pixels))
+
+
+def test_the_state_dict_carries_it():
+    layer = InputNorm([0.1, 0.2], [1.0, 2.0])
+    layer.load_state_dict(InputNorm([0.3, 0.4], [3.0, 4.0]).state_dict())
+
+    assert ["mean", "std"] == list(layer.state_dict())
+    assert torch.equal(torch.tensor([3.0, 4.0]), layer.std)
+
+
+def test_inverse_takes_it_back():
+    unit = images(2, 3, 8, 8).float().div(255)
+    layer = InputNorm(MEAN, STD)
+
+    # Two roundings of numbers up to 2.7, scaled back by std < 0.23.
+    torch.testing.assert_close(unit, layer.inverse()(layer(unit)), rtol=0, atol=2e-7)
+
+
+def test_it_exports_with_free_sizes():
+    dims = ({0: torch.export.Dim("n"), 2: torch.export.Dim("h"), 3: torch.export.Dim("w")},)
+    layer = InputNorm(MEAN, STD)
+    exported = torch.export.export(layer, (images(2, 3, 8, 8),), dynamic_shapes=dims)
+    other = images(5, 3, 9, 7)
+
+    assert torch.equal(layer(other), exported.module()(other))
+
+
+def test_it_compiles_in_one_graph():
+    pixels = images(2, 3, 8, 8)
+    layer = InputNorm(MEAN, STD)
+
+    assert torch.equal(
+        layer(pixels), torch.compile(layer, backend="aot_eager", fullgraph=True)(pixels)
+    )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_onnxruntime_gives_the_same(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    layer = InputNorm(MEAN, STD).eval()
+    path = str(tmp_path / "norm.onnx")
+    program = torch.onnx.export(layer, (images(2, 3, 8, 8),), dynamo=True, verbose=False)
+    program.save(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    pixels = images(2, 3, 8, 8, seed=1)
+    (normalized,) = session.run(None, {session.get_inputs()[0].name: pixels.numpy()})
+
+    # onnxruntime may replace a division by a multiplication: 1 ulp of numbers up to 2.7.
+    np.testing.assert_allclose(layer(pixels).numpy(), normalized, rtol=0, atol=2.4e-7)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (
+            lambda: InputNorm(MEAN, STD)(images(2, 1, 4, 4)),
+            ValueError,
+            (
+                "images have 1 channels (shape (2, 1, 4, 4)), mean and std have 3; convert the images, or use "
+                "their own statistics"
+            ),
+        ),
+        (
+            lambda: InputNorm(MEAN, STD)(images(3, 4)),
+            ValueError,
+            "images have the shape (3, 4); InputNorm takes (N, C, H, W) or (C, H, W)",
+        ),
+        (
+            lambda: InputNorm(MEAN, STD)(torch.zeros(3, 4, 4, dtype=torch.int64)),
+            TypeError,
+            "images are torch.int64; InputNorm takes uint8, uint16, or floats in [0, 1]",
+        ),
+        (
+            lambda: InputNorm([0.5], [0.0]),
+            ValueError,
+            "std is [0.0]; every channel's must be above 0",
+        ),
+        (
+            lambda: InputNorm([0.5], [0.5, 0.5]),
+            ValueError,
+            "mean has 1 numbers and std has 2; give one per channel to each",
+        ),
+        (
+            lambda: InputNorm([float("nan")], [0.5]),
+            ValueError,
+            "mean is [nan]; every number must be finite",
+        ),
+        (
+            lambda: InputNorm(0.5, 0.5),  # type: ignore[arg-type]
+            TypeError,
+            "mean is 0.5; give a sequence of numbers",
+        ),
+        (
+            lambda: LpNormalize(p=0),
+            ValueError,
+            "p is 0; it must be above 0",
+        ),
+        (
+            lambda: PerImageStandardize()(images(3, 4, 4)),
+            TypeError,
+            "the dtype is torch.uint8; convert to floats first, as ToTensor does",
+        ),
+        (
+            lambda: PerImageStandardize()(torch.zeros(4, 4)),
+            ValueError,
+            "images have the shape (4, 4); PerImageStandardize takes (..., C, H, W)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told(call, kind, message):
+    with pytest.raises(kind) as caught:
+        call()
+
+    assert message == str(caught.value)
+
+
+def test_standardized_images_have_mean_0_and_std_1_each():
+    pixels = images(4, 3, 16, 16).double().div(255)
+    flat = PerImageStandardize()(pixels).flatten(1)
+
+    torch.testing.assert_close(flat.mean(1), torch.zeros(4).double(), rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        flat.std(1, correction=0), torch.ones(4).double(), rtol=0, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_constant_image_becomes_0_and_not_nan(dtype):
+    constant = torch.full((3, 4, 4), 0.3, dtype=dtype)
+
+    # 0.3 is no float: the mean of equal values may differ from them in the last bit, over eps.
+    assert PerImageStandardize()(constant).abs().max() < 0.1
+    assert torch.equal(
+        torch.zeros(3, 4, 4, dtype=dtype), LpNormalize()(torch.zeros(3, 4, 4, dtype=dtype))
+    )
+
+
+@pytest.mark.parametrize(("p", "dim"), [(2.0, -3), (1.0, 0), (float("inf"), 1), (2.0, (0, 1, 2))])
+def test_lp_normalize_is_torchs_functional(p, dim):
+    values = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0))
+    expected = nn.functional.normalize(values, p=p, dim=dim)
+
+    torch.testing.assert_close(expected, LpNormalize(p, dim)(values), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("size", [1e-4, 6e4])
+def test_lp_normalize_survives_what_float16_does_not(size):
+    """The squares of these leave float16's range, and torch's default eps is 0 in it."""
+    values = torch.full((3, 2, 2), size, dtype=torch.float16)
+    norms = LpNormalize()(values).float().norm(dim=0)
+
+    torch.testing.assert_close(torch.ones(2, 2), norms, rtol=0, atol=1e-3)
+
+
+def test_they_fit_into_a_compose():
+    picture = Image.fromarray(images(8, 8, 3).numpy())
+    composed = transforms.Compose([transforms.ToTensor(), PerImageStandardize(), LpNormalize()])(
+        picture
+    )
+
+    assert (3, 8, 8) == tuple(composed.shape)
+    assert repr(copy.deepcopy(LpNormalize())) == "LpNormalize(p=2.0, dim=-3, eps=1e-12)"
