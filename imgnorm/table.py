@@ -137,14 +137,20 @@ def _drawings(histogram: Histogram, unicode: bool) -> list[str]:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    columns = [_padded(column) for column in zip(*rows, strict=True)]
+    """Columns below their titles: names and text to the left, numbers to the right."""
+    names, *others = zip(*rows, strict=True)
+    columns = [_to_the_left(names), *map(_padded, others)]
     return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
 
 
 def _padded(column: Sequence[str]) -> list[str]:
-    """Numbers, one a cell below a title, to the right; text to the left."""
     title, *cells = column
-    width = max(map(len, column))
     if title and all(set(cell) <= set("0123456789.,") for cell in cells):
+        width = max(map(len, column))
         return [cell.rjust(width) for cell in column]
+    return _to_the_left(column)
+
+
+def _to_the_left(column: Sequence[str]) -> list[str]:
+    width = max(map(len, column))
     return [cell.ljust(width) for cell in column]

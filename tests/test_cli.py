@@ -116,7 +116,7 @@ DEFAULTS = {
     },
     "emit": {
         "-o, --output": "print it",
-        "--api": "v1",
+        "--api": "what a pipeline config says, else v1",
         "--eps": "refuse constant channels",
         "--check": None,
         "--force": None,

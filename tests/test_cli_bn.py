@@ -268,7 +268,7 @@ def test_inspect_prints_a_table_and_its_faults(place, arguments, code, capsys):
     assert code == run(["bn", "inspect", "ckpt.pt", *arguments])
     assert (
         "layer  channels  eps  momentum  affine  batches  running_mean  running_var  weight\n"
-        "1             4    ?         -     yes        0        0 .. 0       1 .. 1  1 .. 1\n"
+        "1             4  ?    -         yes           0  0 .. 0        1 .. 1       1 .. 1\n"
         "\n"
         "1: never updated: running_mean is 0 and running_var 1; calibrate it\n"
     ) == capsys.readouterr().out
@@ -276,7 +276,7 @@ def test_inspect_prints_a_table_and_its_faults(place, arguments, code, capsys):
 
 def test_inspect_of_a_model_tells_eps_and_momentum(place, capsys):
     assert 0 == run(["bn", "inspect", "nets_of_test:small", "--weights", "ckpt.pt"])
-    assert "1             4  1e-05       0.1     yes" in capsys.readouterr().out
+    assert "1             4  1e-05       0.1  yes" in capsys.readouterr().out
 
 
 def test_inspect_of_what_has_no_batchnorm_is_told(place, capsys):

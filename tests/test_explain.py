@@ -129,7 +129,7 @@ def measured() -> Stats:
     squares = 2**159 + round(0.16 * 2**160)
     root = round(0.5**0.5 * 2**160)
     sums = ImageSums(2, (sum(halves),), (squares,), (2**159,), (root,), 0)
-    source = Provenance("folder", "data", "0" * 64)
+    source = Provenance("folder", "data", "0" * 64, "0" * 64, 2)
     one = Measurement(2, Histogram((tuple(counts),)), sums, {"L": 2}, {"PNG": 2}, {}, source)
     return Stats.of(one, "L", ())
 

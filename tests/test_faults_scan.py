@@ -500,4 +500,4 @@ def test_a_signal_while_workers_start_is_no_bug(tmp_path: Path, folder: Path) ->
             run.send(signal.SIGTERM)
             ended = run.end()
 
-        assert (143, "") == (ended.returncode, ended.stderr)
+        assert (143, "stopped by SIGTERM\n") == (ended.returncode, ended.stderr)

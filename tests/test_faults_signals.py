@@ -82,7 +82,7 @@ def test_a_signal_ends_a_scan_within_two_seconds(
 
         assert CODES[name] == ended.returncode
         assert seconds < 2
-        assert (ended.stdout, ended.stderr) == ("", "")
+        assert (ended.stdout, ended.stderr) == ("", f"stopped by {name}\n")
         assert_clean(run, ended)
     assert {"stats.yaml": OLD} == {path.name: path.read_bytes() for path in output.parent.iterdir()}
 
@@ -167,7 +167,7 @@ entry.main()
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True
     )
 
-    assert (143, "", "") == (ended.returncode, ended.stdout, ended.stderr)
+    assert (143, "", "stopped by SIGTERM\n") == (ended.returncode, ended.stdout, ended.stderr)
 
 
 @needs_linux

@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgnorm.presets import PRESETS
-from imgnorm.rules import RULES
+from imgnorm.rules import RULES as ALL_RULES
+from imgnorm.rules import numbers
 from imgnorm.rules.numbers import Finding, findings
+
+RULES = {rule.id: ALL_RULES[rule.id] for rule in numbers.RULES}
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
