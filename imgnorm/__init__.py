@@ -8,17 +8,15 @@ Example:
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from imgnorm.errors import ImgnormError as ImgnormError
-    from imgnorm.measure import SkippedImagesWarning as SkippedImagesWarning
-    from imgnorm.measure import measure as measure
+    from imgnorm.measurement import SkippedImagesWarning as SkippedImagesWarning
+    from imgnorm.measurement import measure as measure
     from imgnorm.stats import Stats as Stats
     from imgnorm.stats import merge as merge
     from imgnorm.statsfile import read_stats as read_stats
@@ -31,10 +29,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "BuiltPipeline": "transforms",
     "ImgnormError": "errors",
-    "SkippedImagesWarning": "measure",
+    "SkippedImagesWarning": "measurement",
     "Stats": "stats",
     "build": "transforms",
-    "measure": "measure",
+    "measure": "measurement",
     "merge": "stats",
     "read_stats": "statsfile",
     "to_inverse": "transforms",
@@ -69,15 +67,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Package(ModuleType):
-    """Keeps the function `imgnorm.measure` when something imports the module of that name."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "measure" and isinstance(value, ModuleType):
-            value = value.measure
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -232,7 +232,7 @@ def stats(
     The mean and std are pooled over all pixels of all images, population, for ToTensor's [0, 1], and
     exact: no option about speed changes a digit.
     """
-    from imgnorm.measure import SkippedImagesWarning, measure
+    from imgnorm.measurement import SkippedImagesWarning, measure
     from imgnorm.output import check_output
     from imgnorm.rejects import write_rejects
 

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from imgnorm.errors import SourceError
-from imgnorm.measure import SkippedImagesWarning, measure
+from imgnorm.measurement import SkippedImagesWarning, measure
 from imgnorm.reasons import Unreadable
 from imgnorm.scan import _Board, _piles
 from imgnorm.sources import tape

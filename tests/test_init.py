@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
     [
         "imgnorm.read_stats",
         "imgnorm.SkippedImagesWarning",
-        "import imgnorm.measure",
-        "from imgnorm.measure import open_source",
+        "import imgnorm.measurement",
+        "from imgnorm.measurement import open_source",
         "from imgnorm import cli; cli.run(['stats', 'examples/shapes', '-q'])",
     ],
 )
