@@ -124,7 +124,8 @@ def measure(
         raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
     aside = _aside(listing, beyond, shard)
     origin = _origin(opened, listing, limit if beyond else None, shard)
-    stats = _finished(opened, origin, aside, names, tallies, settings, per_class)
+    found = len(listing.names)
+    stats = _finished(opened, origin, aside, names, tallies, settings, per_class, found)
     if stats.skipped:
         warnings.warn(
             f"{len(stats.skipped)} of {stats.images + len(stats.skipped)} images were skipped; "
@@ -293,6 +294,7 @@ def _finished(
     tallies: Mapping[str, Tally],
     settings: ImageSettings,
     per_class: bool,
+    found: int,
 ) -> Stats:
     whole = sum(tallies.values(), Tally())
     mode = _common_mode(whole, settings)
@@ -314,7 +316,9 @@ def _finished(
         formats=counted.formats,
         decoders={f: d for f, d in whole.decoders.items() if f in counted.formats},
         source=replace(
-            origin, names_sha256=names_digest(map(name_bytes, kept)), images=counted.images
+            origin,
+            names_sha256=_digest_of(kept, origin, everything=len(kept) == found),
+            images=counted.images,
         ),
         classes=_classes(source, kept, tallies if per_class else {}, mode),
         skipped=tuple(
@@ -333,6 +337,10 @@ def _member(source: Source, name: str) -> str | None:
     if not isinstance(source, ShardedSource):
         return None
     return shown(name[len(source.shard_of(name)) + 1 :]) or None
+
+
+def _digest_of(kept: Sequence[str], origin: Provenance, *, everything: bool) -> str:
+    return origin.listing_sha256 if everything else names_digest(map(name_bytes, kept))
 
 
 def _common_mode(whole: Tally, settings: ImageSettings) -> Mode | None:

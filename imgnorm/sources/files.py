@@ -66,9 +66,8 @@ def opened(path: str) -> tuple[int, os.stat_result]:
         OSError: it cannot be opened.
     """
     try:
-        if not stat.S_ISREG(
-            os.stat(path).st_mode
-        ):  # before opening: a FIFO would wait for a writer
+        # Before opening: a FIFO would wait for a writer.
+        if not stat.S_ISREG(os.stat(path).st_mode):
             raise Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file")
         handle = os.open(path, os.O_RDONLY | _NONBLOCK | _BINARY)
     except ValueError as error:  # a NUL in the name
@@ -82,11 +81,17 @@ def opened(path: str) -> tuple[int, os.stat_result]:
 
 def _read(path: str) -> bytes:
     handle, before = opened(path)
-    with open(handle, "rb", buffering=0) as file:
+    try:
         if before.st_size > MAX_FILE_BYTES:
             raise too_large(before.st_size)
-        data = file.readall()
+        data = os.read(
+            handle, before.st_size + 1
+        )  # a file object costs more than a tiny image's bytes
+        while data and len(data) < before.st_size and (more := os.read(handle, before.st_size)):
+            data += more
         after = os.fstat(handle)
+    finally:
+        os.close(handle)
     unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
     if not unchanged or len(data) != after.st_size:
         raise Unreadable(Reason.CHANGED_DURING_READ, "its size or time changed while it was read")

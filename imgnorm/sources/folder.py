@@ -34,7 +34,7 @@ class FolderSource:
         return folder if slash else None
 
     def read(self, name: str) -> bytes:
-        return read_file(os.path.join(self.path, *name.split("/")))
+        return read_file(os.path.join(self.path, _native(name)))
 
 
 class _Walk:
@@ -127,4 +127,8 @@ class _Walk:
         self.skipped.append(fault.skipped(name))
 
     def _path(self, name: str) -> str:
-        return os.path.join(self.root, *name.split("/")) if name else self.root
+        return os.path.join(self.root, _native(name)) if name else self.root
+
+
+def _native(name: str) -> str:
+    return name if os.sep == "/" else name.replace("/", os.sep)
