@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from imgnorm.errors import SourceError
-from imgnorm.image import CHANNELS, CenterCrop, ImageSettings, Mode, Resize, Step
+from imgnorm.image import CenterCrop, ImageSettings, Mode, Resize, Step
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress, scan
 from imgnorm.sources import (
@@ -34,7 +34,7 @@ from imgnorm.stats import (
     names_digest,
     skipped_order,
 )
-from imgnorm.tally import Counted, Tally
+from imgnorm.tally import Tally, in_mode
 
 TORCHVISION = "torchvision:"
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
@@ -307,7 +307,7 @@ def _finished(
         raise SourceError(_all_skipped(source, skipped))
     left_out = {*(s.name for s in whole.skipped), *too_deep}  # a name listed twice is counted once
     kept = [name for name in names if name not in left_out]
-    counted = _in_mode(whole, mode)
+    counted = in_mode(whole.counted, mode)
     measurement = Measurement(
         images=counted.images,
         histogram=counted.histogram,
@@ -356,14 +356,6 @@ def _common_mode(whole: Tally, settings: ImageSettings) -> Mode | None:
     return "L" if met == {"L"} else "RGB"
 
 
-def _in_mode(tally: Tally, mode: Mode) -> Counted:
-    """All that was counted in the mode of the whole, gray shown as `convert` shows it."""
-    counted = tally.counted.get(mode, Counted.zero(mode))
-    if mode == "RGB" and "L" in tally.counted:
-        counted += tally.counted["L"].replicated(len(CHANNELS[mode]))
-    return counted
-
-
 def _too_deep(name: str) -> Skipped:
     return Unreadable(
         Reason.UNSUPPORTED_MODE,
@@ -392,7 +384,7 @@ def _classes(
             images[group] = images.get(group, 0) + 1
     classes: dict[str, ClassStats] = {}
     for group, count in sorted(images.items()):
-        moments = _in_mode(tallies[group], mode).histogram.moments() if tallies else None
+        moments = in_mode(tallies[group].counted, mode).histogram.moments() if tallies else None
         name, one = shown(group), ClassStats(count, moments)
         # Two names may look the same, where one holds a byte that is not UTF-8.
         classes[name] = classes[name] + one if name in classes else one

@@ -11,7 +11,7 @@ from imgnorm.histogram import QUANTILES, Histogram
 from imgnorm.image import CHANNELS, SCALE, Mode, Resize, Step
 from imgnorm.moments import Convention, ImageSums, Moments
 from imgnorm.reasons import Skipped
-from imgnorm.tally import Counted
+from imgnorm.tally import Counted, in_mode
 
 MERGED = "merged"
 """The kind of a source that several sources were merged into."""
@@ -350,7 +350,7 @@ class _Merge:
             return self._only
         mode = _common_mode(self._parts)
         assert mode
-        counted = self._in_mode(mode)
+        counted = in_mode(self._counted, mode)
         measurement = Measurement(
             images=counted.images,
             histogram=counted.histogram,
@@ -398,12 +398,6 @@ class _Merge:
         self._skipped += measured.skipped
         for rule, entries in measured.ignored.items():
             self._ignored[rule] = self._ignored.get(rule, 0) + entries
-
-    def _in_mode(self, mode: Mode) -> Counted:
-        counted = self._counted.get(mode, Counted.zero(mode))
-        if mode == "RGB" and "L" in self._counted:
-            counted += self._counted["L"].replicated(len(CHANNELS[mode]))
-        return counted
 
     def _classes_in_mode(self, mode: Mode) -> dict[str, ClassStats]:
         classes = dict(self._classes.get(mode, {}))

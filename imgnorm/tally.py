@@ -75,3 +75,11 @@ class Tally:
     @property
     def images(self) -> int:
         return sum(counted.images for counted in self.counted.values())
+
+
+def in_mode(counted: Mapping[Mode, Counted], mode: Mode) -> Counted:
+    """All that belongs to a whole of this mode: among RGB images, gray ones as `convert` shows them."""
+    whole = counted.get(mode, Counted.zero(mode))
+    if mode == "RGB" and "L" in counted:
+        whole += counted["L"].replicated(len(CHANNELS[mode]))
+    return whole
