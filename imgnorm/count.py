@@ -166,18 +166,28 @@ def sums_of(histograms: Integers) -> ImageSums:
         histograms: int64, (images, channels, bins).
     """
     bins = histograms.shape[2]
-    scale = bins - 1
     values = np.arange(bins, dtype=np.int64)
     powers = histograms @ np.stack([values, values * values], axis=1)  # (images, channels, 2)
-    pixels = histograms[:, :1, :].sum(axis=2)  # (images, 1)
-    spread = _spread(pixels, powers[:, :, 0], powers[:, :, 1])
+    pixels = histograms[:, :1, :].sum(axis=2)
+    return image_sums(pixels, powers[:, :, 0], powers[:, :, 1], scale=bins - 1)
+
+
+def image_sums(pixels: Integers, total: Integers, total_sq: Integers, scale: int) -> ImageSums:
+    """The same from each image's power sums.
+
+    Args:
+        pixels: int64, (images, 1).
+        total: Σx, int64, (images, channels).
+        total_sq: Σx², likewise.
+    """
+    spread = _spread(pixels, total, total_sq)
     count = pixels.astype(np.float64)
     many = pixels > 1
     pairs = np.where(many, count * (count - 1), 1.0)
     return ImageSums(
-        images=len(histograms),
-        mean=_sum(powers[:, :, 0] / (count * scale)),
-        mean_sq=_sum(powers[:, :, 1] / (count * (scale * scale))),
+        images=len(pixels),
+        mean=_sum(total / (count * scale)),
+        mean_sq=_sum(total_sq / (count * (scale * scale))),
         std=_sum(np.sqrt(spread) / (count * scale)),
         std_1=_sum(np.where(many, np.sqrt(spread / pairs) / scale, 0.0)),
         one_pixel=int((~many).sum()),

@@ -8,6 +8,7 @@ ImgnormError                 the command exits 2: the work could not be done, no
 ├── TransformError           no transform can be made from these stats
 ├── ModelError               a network or its checkpoint cannot be used for what was asked
 ├── FoldError                a normalization cannot be absorbed exactly
+├── DeviceError              a CUDA device is not there, or failed
 ├── MissingDependency        a package is absent or broken (the message says what to install)
 └── TooManySkipped           more images were skipped than allowed: a failed check, exit 1
 
@@ -49,6 +50,10 @@ class ModelError(ImgnormError):
 
 class FoldError(ImgnormError):
     """A normalization cannot be absorbed into a network's weights exactly."""
+
+
+class DeviceError(ImgnormError):
+    """A CUDA device is not there, or failed."""
 
 
 class MissingDependency(ImgnormError):

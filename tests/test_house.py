@@ -20,11 +20,11 @@ TIERS = {
         "lint.python memory moments output presets reasons rejects reports rules rules.numbers "
         "rules.order rules.portability rules.reading rules.rule rules.stats rules.structure scan "
         "sources sources.archive sources.filelist sources.files sources.folder sources.rules "
-        "sources.tape sources.tar sources.zip stats statsfile table tally validate worker"
+        "sources.tape sources.tar sources.zip stats statsfile table tally tray validate worker"
     ),
     PIXEL: "count decode preprocess",
     TORCH: (
-        "datasets nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm nn.inspection nn.models "
+        "datasets gpu nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm nn.inspection nn.models "
         "nn.pooled nn.population torchvision_pair transforms trial"
     ),
     EDGE: "__init__ __main__ cli cli_bn cli_checks cli_numbers measurement",

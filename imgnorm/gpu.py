@@ -1,0 +1,359 @@
+"""The same tally on a CUDA device: workers decode, the device counts, in integers only.
+
+A pixel's value, its image and its channel together are the place of one int64 counter, so one
+`scatter_add_` gives the histograms of all images of a batch, and their sums follow from them.
+Neither `torch.histc`, which counts in float32 and stops at 2**24, nor `torch.bincount`, which waits
+for the device to look for the largest value.
+
+Every operation here is the same on CPU tensors, which is how it is tested without a device.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imgnorm.count import image_sums
+from imgnorm.errors import DeviceError
+from imgnorm.histogram import Histogram
+from imgnorm.image import CHANNELS, SCALE, Mode
+from imgnorm.moments import ImageSums
+from imgnorm.tally import Counted, Tally
+from imgnorm.tray import Packed
+
+_BINS = 256
+_MOST_IMAGES = 1 << 16
+"""Images whose sums stay on the device; then they are fetched, so that memory does not grow."""
+_CPU = torch.device("cpu")
+
+
+# ── the kernel ──
+
+
+def histograms_of(pixels: Tensor, rows: Tensor, number: int) -> Tensor:
+    """How often each value occurs in each row: int64, (number, 256).
+
+    Integers only, so the result depends neither on the device nor on the order of its threads. Needs
+    about 16 bytes a value. Does not wait for the device.
+
+    Args:
+        pixels: uint8, of any shape and on any device.
+        rows: int64, broadcast to that shape: the row that each pixel is counted in. For images
+            (N, C, H, W), `torch.arange(N * C).view(N, C, 1, 1)` keeps all apart.
+        number: of rows.
+    """
+    if pixels.dtype != torch.uint8:
+        raise TypeError(f"pixels are {pixels.dtype}; expected torch.uint8")
+    places = (rows * _BINS + pixels).view(-1)
+    counts = torch.zeros(number * _BINS, dtype=torch.int64, device=pixels.device)
+    one = torch.ones(1, dtype=torch.int64, device=pixels.device)
+    return counts.scatter_add_(0, places, one.expand_as(places)).view(number, _BINS)
+
+
+def powers_of(histograms: Tensor) -> Tensor:
+    """Σx and Σx² of each histogram: int64, (..., 2).
+
+    Args:
+        histograms: int64, (..., 256).
+    """
+    values = torch.arange(_BINS, device=histograms.device)
+    return torch.stack([(histograms * v).sum(-1) for v in (values, values * values)], -1)
+
+
+def image_histograms(pixels: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The histograms of images of different sizes: int64, (images, channels, 256).
+
+    Args:
+        pixels: uint8, (all pixels, channels), one image after the other.
+        sizes: how many pixels each image has.
+    """
+    number, channels = len(sizes), pixels.shape[1]
+    rows = torch.arange(number * channels, device=pixels.device).view(number, channels)
+    repeats = torch.tensor(sizes)
+    if pixels.is_cuda:  # a copy from ordinary memory would wait for the device
+        repeats = repeats.pin_memory().to(pixels.device, non_blocking=True)
+    rows = rows.repeat_interleave(repeats, 0, output_size=len(pixels))
+    return histograms_of(pixels, rows, number * channels).view(number, channels, _BINS)
+
+
+# ── devices ──
+
+
+@dataclass(frozen=True)
+class Found:
+    """What stands behind the name of a device."""
+
+    device: torch.device | None  # None: count on the CPU
+    words: str  # for a person
+
+
+def find(name: str) -> Found:
+    """The device of a name: "cuda", "cuda:N"; or "auto", which may be the CPU.
+
+    Raises:
+        DeviceError: there is no such device, or it does not work.
+    """
+    try:
+        device = _cuda(name)
+    except DeviceError as error:
+        if name != "auto":
+            raise DeviceError(f"device {name}: {error}; use cpu or auto") from error
+        return Found(None, f"cpu: {error}")
+    return Found(device, f"{device}: {torch.cuda.get_device_name(device)}")
+
+
+def _cuda(name: str) -> torch.device:
+    with warnings.catch_warnings(record=True) as caught:  # they tell why a driver does not work
+        warnings.simplefilter("always")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if torch.version.cuda is None:
+        raise DeviceError(f"torch {torch.__version__} is built without CUDA")
+    if not count:
+        why = _one_line(str(caught[0].message)) if caught else "torch finds no CUDA device"
+        raise DeviceError(why)
+    _, _, index = name.partition(":")
+    if index and int(index) >= count:
+        raise DeviceError(f"there is no such device; torch finds {count}, from cuda:0 on")
+    try:
+        device = torch.device("cuda", int(index) if index else torch.cuda.current_device())
+        torch.zeros(1, device=device).add_(1).cpu()
+    except RuntimeError as error:  # taken by another process, too old for this torch
+        raise DeviceError(_one_line(str(error))) from error
+    return device
+
+
+@contextmanager
+def _translated(device: torch.device) -> Iterator[None]:
+    """A CUDA error becomes a sentence; what else is a RuntimeError is a bug and stays one."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_cuda_error(error):
+            raise
+        raise DeviceError(
+            f"device {device}: {_one_line(str(error))}; try again, or use cpu"
+        ) from error
+
+
+def _is_cuda_error(error: RuntimeError) -> bool:
+    kinds = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
+    return isinstance(error, kinds) or re.search("CUDA|NVML", str(error)) is not None
+
+
+def _one_line(text: str) -> str:
+    """The first line says it; the rest is advice for programmers."""
+    return " ".join(text.strip().partition("\n")[0].split())[:300].rstrip(".")
+
+
+# ── counting ──
+
+
+@dataclass
+class Room:
+    """How much goes to the device at once; shared by all that count there."""
+
+    most: int | None = None  # bytes of pixels; None: a whole tray
+    on_cpu: int = 0  # images that the device had no memory for, alone
+
+    def ran_out(self, size: int) -> None:
+        self.most = min(self.most or size, max(1, size // 2))
+
+
+class DeviceCounter:
+    """Counts trays of pixels on a device; for one thread at a time, with a stream of its own.
+
+    The device is waited for only where memory is used again: until a batch has been copied, before
+    the next one takes its place, and for the sums of every 65,536 images; and once at the end.
+    """
+
+    def __init__(self, device: torch.device, room: Room) -> None:
+        self._device = device
+        self._room = room
+        self._kinds: dict[tuple[str, Mode], _Kind] = {}
+        self._unfetched = 0  # images whose sums are on the device
+        self._stage: Tensor | None = None  # pinned: what the device copies from
+        with _translated(device):
+            on_gpu = device.type == "cuda"
+            self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
+            self._staged = torch.cuda.Event(blocking=True) if on_gpu else None  # type: ignore[no-untyped-call]
+
+    def count(self, group: str, tray: Any, images: Sequence[Packed]) -> None:
+        """Adds these images to a group; afterwards the tray may be filled anew.
+
+        Args:
+            tray: a buffer that holds the pixels of the images, one behind the other.
+
+        Raises:
+            DeviceError: the device failed.
+        """
+        if not images:
+            return
+        placed = _placed(images)
+        with warnings.catch_warnings():  # of a tray that cannot be written to: nobody here does
+            warnings.simplefilter("ignore", UserWarning)
+            pixels = torch.frombuffer(tray, dtype=torch.uint8, count=placed[-1].end)
+        with _translated(self._device), self._on_stream():
+            self._count(group, pixels, placed)
+            if self._unfetched >= _MOST_IMAGES:
+                self._fetch()
+
+    def tallies(self) -> dict[str, Tally]:
+        """All that was counted, by group.
+
+        Raises:
+            DeviceError: the device failed.
+        """
+        tallies: dict[str, Tally] = {}
+        with _translated(self._device), self._on_stream():
+            self._fetch()
+            for (group, mode), kind in self._kinds.items():
+                tallies[group] = tallies.get(group, Tally()) + Tally({mode: kind.counted(mode)})
+        return tallies
+
+    def _on_stream(self) -> AbstractContextManager[Any]:
+        return torch.cuda.stream(self._stream) if self._stream else nullcontext()
+
+    def _fetch(self) -> None:
+        for (_, mode), kind in self._kinds.items():
+            kind.fetch(mode)
+        self._unfetched = 0
+
+    def _count(self, group: str, pixels: Tensor, placed: Sequence[_Placed]) -> None:
+        for part in _parts(placed, self._room.most):
+            try:
+                found = self._counted(pixels, part, self._device)
+            except torch.OutOfMemoryError:
+                found = None  # the error holds on to tensors: it goes before the next try
+            if found is None:
+                self._room.ran_out(part[-1].end - part[0].start)
+                if self._stream:
+                    torch.cuda.empty_cache()
+                if len(part) > 1:
+                    self._count(group, pixels, part)
+                    continue
+                self._room.on_cpu += 1
+                found = self._counted(pixels, part, _CPU)
+            for mode, (histogram, powers) in found.items():
+                images = [p.image for p in part if p.image.mode == mode]
+                self._kinds.setdefault((group, mode), _Kind()).add(images, histogram, powers)
+            self._unfetched += len(part)
+
+    def _counted(
+        self, pixels: Tensor, part: Sequence[_Placed], device: torch.device
+    ) -> dict[Mode, tuple[Tensor, Tensor]]:
+        """Per mode, the histogram of all images, and Σx and Σx² of each. Nothing is added yet, so
+        that a device without memory leaves no half of a batch behind."""
+        first = part[0].start
+        there = self._sent(pixels[first : part[-1].end], device)
+        found = {}
+        for mode in {p.image.mode: None for p in part}:
+            its = [p for p in part if p.image.mode == mode]
+            runs = [there[start - first : end - first] for start, end in _runs(its)]
+            flat = runs[0] if len(runs) == 1 else torch.cat(runs)
+            sizes = [p.image.pixels for p in its]
+            histograms = image_histograms(flat.view(-1, len(CHANNELS[mode])), sizes)
+            found[mode] = histograms.sum(0), powers_of(histograms)
+        return found
+
+    def _sent(self, pixels: Tensor, device: torch.device) -> Tensor:
+        """The pixels on the device, or under way to it; their place here is free at once."""
+        if self._staged is None or device.type == "cpu":
+            return pixels
+        self._staged.synchronize()  # the last ones may still be under way
+        if self._stage is None or len(self._stage) < len(pixels):
+            self._stage = torch.empty(len(pixels), dtype=torch.uint8, pin_memory=True)
+        stage = self._stage[: len(pixels)]
+        stage.copy_(pixels)
+        there = stage.to(device, non_blocking=True)
+        self._staged.record()
+        return there
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """An image and its bytes on the tray."""
+
+    start: int
+    end: int
+    image: Packed
+
+
+def _placed(images: Sequence[Packed]) -> list[_Placed]:
+    ends = accumulate(image.bytes for image in images)
+    return [_Placed(end - i.bytes, end, i) for end, i in zip(ends, images, strict=True)]
+
+
+def _parts(placed: Sequence[_Placed], most: int | None) -> Iterator[Sequence[_Placed]]:
+    """Neighbours of at most so many bytes together, or one that is larger."""
+    begin = 0
+    for index, one in enumerate(placed):
+        if index > begin and most is not None and one.end - placed[begin].start > most:
+            yield placed[begin:index]
+            begin = index
+    yield placed[begin:]
+
+
+def _runs(placed: Sequence[_Placed]) -> list[tuple[int, int]]:
+    """Where bytes follow one another: begin and end of each run."""
+    runs: list[tuple[int, int]] = []
+    for one in placed:
+        if runs and runs[-1][1] == one.start:
+            runs[-1] = runs[-1][0], one.end
+        else:
+            runs.append((one.start, one.end))
+    return runs
+
+
+class _Kind:
+    """What was counted of one group in one mode."""
+
+    def __init__(self) -> None:
+        self._met: Counter[str] = Counter()
+        self._formats: Counter[str] = Counter()
+        # By device: images that it has no memory for are counted, and kept, on the CPU.
+        self._histograms: dict[torch.device, Tensor] = {}
+        self._unfetched: list[tuple[list[int], Tensor]] = []
+        self._sums: ImageSums | None = None
+
+    def add(self, images: Sequence[Packed], histogram: Tensor, powers: Tensor) -> None:
+        """
+        Args:
+            histogram: int64, (channels, 256), of all of them; it is kept, and added to.
+            powers: int64, (images, channels, 2).
+        """
+        self._met.update(image.met for image in images)
+        self._formats.update(image.format for image in images)
+        self._unfetched.append(([image.pixels for image in images], powers))
+        if histogram.device in self._histograms:
+            self._histograms[histogram.device] += histogram
+        else:
+            self._histograms[histogram.device] = histogram
+
+    def fetch(self, mode: Mode) -> None:
+        """Waits for the sums of images that are still on the device."""
+        if not self._unfetched:
+            return
+        pixels = np.array([size for sizes, _ in self._unfetched for size in sizes], np.int64)
+        powers = np.concatenate([powers.cpu().numpy() for _, powers in self._unfetched])
+        self._unfetched.clear()
+        sums = image_sums(pixels[:, None], powers[:, :, 0], powers[:, :, 1], SCALE[mode])
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def counted(self, mode: Mode) -> Counted:
+        assert self._sums is not None
+        histogram = Histogram.zero(len(CHANNELS[mode]), _BINS)
+        for its in self._histograms.values():
+            histogram += Histogram(tuple(tuple(c) for c in its.cpu().tolist()))
+        return Counted(
+            self._sums.images, histogram, self._sums, dict(self._met), dict(self._formats)
+        )
