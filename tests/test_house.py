@@ -22,7 +22,7 @@ TIERS = {
         "sources sources.archive sources.filelist sources.files sources.folder sources.rules "
         "sources.tape sources.tar sources.zip stats statsfile table tally validate worker"
     ),
-    PIXEL: "count decode preprocess",
+    PIXEL: "count damage decode formats preprocess",
     TORCH: (
         "datasets nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm nn.inspection nn.models "
         "nn.pooled nn.population torchvision_pair transforms trial"
