@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from imgnorm.errors import ImgnormError as ImgnormError
+    from imgnorm.measurement import DeviceWarning as DeviceWarning
     from imgnorm.measurement import SkippedImagesWarning as SkippedImagesWarning
     from imgnorm.measurement import measure as measure
     from imgnorm.stats import Stats as Stats
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BuiltPipeline": "transforms",
+    "DeviceWarning": "measurement",
     "ImgnormError": "errors",
     "SkippedImagesWarning": "measurement",
     "Stats": "stats",
@@ -42,6 +44,7 @@ _HOMES = {
 
 __all__ = [
     "BuiltPipeline",
+    "DeviceWarning",
     "ImgnormError",
     "SkippedImagesWarning",
     "Stats",

@@ -88,6 +88,14 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return int(number), int(of)
 
 
+def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if re.fullmatch(r"cpu|auto|cuda(:\d{1,3})?", value, re.ASCII) is None:
+        raise click.BadParameter(
+            f"{value!r} is not a device; give cpu, cuda, auto, or a number as in cuda:1", ctx, param
+        )
+    return value
+
+
 def _allowance(ctx: click.Context, param: click.Parameter, value: str | None) -> Allowance | None:
     try:
         return None if value is None else Allowance.parse(value)
@@ -154,6 +162,20 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
     "--workers",
     type=click.IntRange(min=1),
     help="Processes that decode.  [default: the cores this process may use]",
+)
+@click.option(
+    "--device",
+    callback=_device,
+    metavar="DEVICE",
+    default="cpu",
+    show_default=True,
+    help="Where pixels are counted, to the same digits: cpu; cuda or cuda:N; auto: cuda, if there is one that works.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1, max=1024),
+    metavar="MEGAPIXELS",
+    help="What each worker sends to the device at once; larger images may be counted by the worker.  [default: 16]",
 )
 @click.option(
     "--limit",
@@ -232,10 +254,12 @@ def stats(
     The mean and std are pooled over all pixels of all images, population, for ToTensor's [0, 1], and
     exact: no option about speed changes a digit.
     """
-    from imgnorm.measurement import SkippedImagesWarning, measure
+    from imgnorm.measurement import SkippedImagesWarning, find_device, measure
     from imgnorm.output import check_output
     from imgnorm.rejects import write_rejects
 
+    if options["batch_size"] is not None and options["device"] == "cpu":
+        raise click.UsageError("--batch-size is for --device cuda or auto; leave it out")
     written = [path for path in (output, rejects) if path is not None]
     if len(set(map(os.path.realpath, written))) < len(written):
         raise click.UsageError("-o and --rejects name the same file; give each its own")
@@ -247,8 +271,10 @@ def stats(
     for path in written:
         check_output(path, force=force)
     warnings.simplefilter("ignore", SkippedImagesWarning)
+    if verbose and not quiet and options["device"] != "cpu":
+        _note(f"device   {find_device(options['device']).words}")
     started = monotonic()
-    with _bar(quiet) as on_progress:
+    with _bar(quiet) as on_progress, _device_notes(quiet):
         measured = measure(source, on_progress=on_progress, **options)
     seconds = monotonic() - started
     if rejects is not None:
@@ -497,6 +523,21 @@ def _bar(quiet: bool) -> Iterator[Any]:
             bar.update(progress.done - bar.n)
 
         yield on_progress
+
+
+@contextmanager
+def _device_notes(quiet: bool) -> Iterator[None]:
+    """What a device could not do becomes a note; all other warnings go their own way."""
+    from imgnorm.measurement import DeviceWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DeviceWarning)
+        yield
+    for one in caught:
+        if not issubclass(one.category, DeviceWarning):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+        elif not quiet:
+            _note(f"note     {one.message}")
 
 
 def _draws_blocks() -> bool:

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgnorm.decode import Decoded, decode, decoded_picture, decoder_of
+from imgnorm.decode import Decoded, decode, decoded_picture
+from imgnorm.formats import decoder_of
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, ImageSettings, Mode
 from imgnorm.moments import UNIT_BITS, ImageSums
@@ -24,6 +25,7 @@ from imgnorm.preprocess import preprocessed
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import EncodedSource
 from imgnorm.tally import Counted, Tally
+from imgnorm.tray import Packed, Tray
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -41,14 +43,17 @@ def count(
     max_pixels: int,
     starting: Callable[[int], None] = lambda index: None,
     reserve: Callable[[int], None] = lambda size: None,
+    tray: Tray | None = None,
 ) -> tuple[Tally, int]:
     """The tally of the first images of `names`, and how many those are.
 
     Args:
         starting: called with the index of each name before it is touched.
         reserve: called with the bytes of memory that an image will take; may wait or raise Unreadable.
+        tray: takes the images that it has room for; those are left to a device, and not in the tally's counts.
     """
     counters: dict[Mode, ModeCounter] = {}
+    formats: set[str] = set()
     names_16bit: list[str] = []
     skipped: list[Skipped] = []
     bytes_read = 0
@@ -67,9 +72,11 @@ def count(
             else:
                 image = decoded_picture(found, settings.mode, max_pixels=max_pixels)
             picture = preprocessed(image.picture, settings.preprocess, max_pixels)
-            if image.mode not in counters:
-                counters[image.mode] = ModeCounter(image.mode)
-            counters[image.mode].add(picture, image)
+            formats.add(image.format)
+            if tray is None or not tray.put(_packed(picture, image), picture.tobytes):
+                if image.mode not in counters:
+                    counters[image.mode] = ModeCounter(image.mode)
+                counters[image.mode].add(picture, image)
         except Unreadable as fault:
             skipped.append(fault.skipped(name, size))
         except MemoryError:
@@ -78,12 +85,15 @@ def count(
         else:
             if image.mode == "I;16" and settings.mode == "auto":
                 names_16bit.append(name)
-        if bytes_read >= _JOB_BYTES or monotonic() >= deadline:
+        if bytes_read >= _JOB_BYTES or monotonic() >= deadline or (tray and tray.full):
             break
     counted = {mode: counter.counted() for mode, counter in counters.items()}
-    formats = {format_ for one in counted.values() for format_ in one.formats}
     decoders = {format_: decoder_of(format_) for format_ in formats}
     return Tally(counted, tuple(names_16bit), tuple(skipped), decoders, bytes_read), done
+
+
+def _packed(picture: Image.Image, image: Decoded) -> Packed:
+    return Packed(image.mode, picture.width * picture.height, image.met, image.format)
 
 
 def count_arrays(images: npt.NDArray[Any], mode: Mode) -> Tally:

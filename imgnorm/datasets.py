@@ -13,13 +13,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgnorm.count import count_arrays
-from imgnorm.decode import RAISED_BY_PILLOW
+from imgnorm.damage import RAISED_BY_PILLOW
 from imgnorm.errors import SourceError
 from imgnorm.image import ImageSettings, Mode
 from imgnorm.reasons import Reason, Unreadable
 from imgnorm.sources import Listing
 from imgnorm.tally import Tally
 from imgnorm.torchvision_pair import torchvision_module
+from imgnorm.tray import Device
 
 
 class TorchvisionSource:
@@ -99,11 +100,12 @@ class TorchvisionSource:
             return False
         return settings.mode in ("auto", self._mode) or (settings.mode, self._mode) == ("RGB", "L")
 
-    def count(self, names: Sequence[str]) -> Tally:
+    def count(self, names: Sequence[str], device: Device | None = None) -> Tally:
         assert self._pixels is not None
         indices = np.array([int(name) for name in names])
         whole = len(names) == len(self._pixels)
-        return count_arrays(self._pixels if whole else self._pixels[indices], self._mode)
+        counting = device.count_arrays if device else count_arrays
+        return counting(self._pixels if whole else self._pixels[indices], self._mode)
 
     @cached_property
     def _dataset(self) -> Any:

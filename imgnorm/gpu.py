@@ -20,6 +20,7 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -167,6 +168,47 @@ class Room:
 
     def ran_out(self, size: int) -> None:
         self.most = min(self.most or size, max(1, size // 2))
+
+
+class CudaDevice:
+    """One device, and all that count on it.
+
+    Args:
+        batch: how many pixels one counter sends at once.
+    """
+
+    def __init__(self, device: torch.device, batch: int) -> None:
+        self.batch = batch
+        self._device = device
+        self._room = Room()
+
+    def counter(self) -> DeviceCounter:
+        return DeviceCounter(self._device, self._room)
+
+    def count_arrays(self, images: npt.NDArray[np.uint8], mode: Mode) -> Tally:
+        """The tally of images that are an array already, as `count.count_arrays` gives it.
+
+        Args:
+            images: (N, H, W, C) with the channels of `mode`. N may be 0.
+        """
+        counter = self.counter()
+        pixels = images.shape[1] * images.shape[2]
+        per_block = max(1, self.batch // max(1, pixels))
+        for start in range(0, len(images), per_block):
+            block = np.ascontiguousarray(images[start : start + per_block])
+            counter.count("", block, [Packed(mode, pixels, mode, "array")] * len(block))
+        return counter.tallies().get("", Tally())
+
+    def shortage(self) -> str | None:
+        """What a person should know of the device's memory: said once, after all is counted."""
+        if self._room.most is None:
+            return None
+        alone = f", and {self._room.on_cpu:,} images were counted on the CPU"
+        return (
+            f"device {self._device} ran out of memory: batches were halved, down to "
+            f"{self._room.most:,} bytes of pixels{alone if self._room.on_cpu else ''}; the digits are "
+            "the same"
+        )
 
 
 class DeviceCounter:

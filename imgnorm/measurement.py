@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from imgnorm.errors import SourceError
+from imgnorm.errors import DeviceError, MissingDependency, SourceError
 from imgnorm.image import CenterCrop, ImageSettings, Mode, Resize, Step
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress, scan
@@ -36,9 +38,19 @@ from imgnorm.stats import (
 )
 from imgnorm.tally import Tally, in_mode
 
+if TYPE_CHECKING:
+    from imgnorm import gpu
+    from imgnorm.tray import Device
+
 TORCHVISION = "torchvision:"
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
+DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
+BATCH_MEGAPIXELS = 16
 _NO_CLASS = ""
+
+
+class DeviceWarning(UserWarning):
+    """The device could not do all that it was asked to; the CPU did it, and the digits are the same."""
 
 
 class SkippedImagesWarning(UserWarning):
@@ -62,12 +74,14 @@ def measure(
     max_pixels: int = Limits.max_pixels,
     timeout_s: float = Limits.timeout_s,
     workers: int | None = None,
+    device: str = "cpu",
+    batch_size: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Stats:
     """Exact per-channel statistics of a dataset, in one pass.
 
-    The digits depend on the images, `mode`, `resize` and `center_crop` alone; `workers` decides only
-    the seconds.
+    The digits depend on the images, `mode`, `resize` and `center_crop` alone; `workers`, `device` and
+    `batch_size` decide only the seconds.
 
     Args:
         source: a folder; a zip, tar or tar.gz, or a pattern of such archives ("shards/train-*.tar",
@@ -86,17 +100,24 @@ def measure(
         max_pixels: an image with more is skipped before it is decoded.
         timeout_s: an image that takes longer, twice, is skipped.
         workers: processes that decode; the cores that this process may use by default.
+        device: "cpu"; "cuda" or "cuda:1" counts what the workers decode there, in integers; "auto" does
+            if it can. 16-bit images are counted by the workers in any case.
+        batch_size: megapixels (2**20) that one worker sends to the device at once, 16 by default;
+            images have all sizes. One that is larger may be counted by its worker.
         on_progress: called a few times a second from this thread.
 
     Raises:
         SourceError: there is nothing to measure, or not a single image could be counted.
-        MissingDependency: a torchvision dataset is wanted and torchvision cannot be imported.
+        DeviceError: there is no such device, or it failed.
+        MissingDependency: torch or torchvision is wanted and cannot be imported.
 
     Warns:
         SkippedImagesWarning: some images were skipped; `stats.skipped` names them.
+        DeviceWarning: the device ran out of memory, or it failed and `device` is "auto".
     """
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
+    counting = _counting(device, batch_size)
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
     settings = ImageSettings(mode, steps)  # type: ignore[arg-type]
     opened = open_source(source, listed=listed, root=root, split=split, download=download)
@@ -109,19 +130,31 @@ def measure(
         _demand_classes(opened, chosen)
     groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
     limits = Limits(_positive("max_pixels", max_pixels), _positive("timeout_s", timeout_s))
-    if isinstance(opened, ArraySource) and opened.holds_pixels(settings):
-        tallies = {group: opened.count(part) for group, part in groups.items()}
-    elif isinstance(opened, EncodedSource):
-        tallies = scan(
-            opened,
-            groups,
-            settings,
-            limits,
-            workers=_positive("workers", usable_cores() if workers is None else workers),
-            on_progress=on_progress,
-        )
-    else:
+
+    def tallied(device: Device | None) -> dict[str, Tally]:
+        if isinstance(opened, ArraySource) and opened.holds_pixels(settings):
+            return {group: opened.count(part, device) for group, part in groups.items()}
+        if isinstance(opened, EncodedSource):
+            return scan(
+                opened,
+                groups,
+                settings,
+                limits,
+                workers=_positive("workers", usable_cores() if workers is None else workers),
+                device=device,
+                on_progress=on_progress,
+            )
         raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
+
+    try:
+        tallies = tallied(counting)
+    except DeviceError as error:
+        if device != "auto":
+            raise
+        warnings.warn(f"{error}; all is counted anew on the CPU", DeviceWarning, stacklevel=2)
+        tallies = tallied(None)
+    if counting and (shortage := counting.shortage()):
+        warnings.warn(shortage, DeviceWarning, stacklevel=2)
     aside = _aside(listing, beyond, shard)
     origin = _origin(opened, listing, limit if beyond else None, shard)
     found = len(listing.names)
@@ -180,6 +213,40 @@ def open_source(
             "line, add --list"
         )
     return FolderSource(path)
+
+
+def find_device(name: str) -> gpu.Found:
+    """What stands behind "cuda", "cuda:1" or "auto".
+
+    Raises:
+        DeviceError: there is no such device, or it does not work.
+        MissingDependency: torch cannot be imported.
+    """
+    try:
+        from imgnorm import gpu
+    except (ImportError, OSError) as error:
+        raise MissingDependency(
+            f"torch cannot be imported ({' '.join(str(error).split())}); install it anew, or use the "
+            "device cpu"
+        ) from error
+    return gpu.find(name)
+
+
+def _counting(name: str, batch_size: int | None) -> gpu.CudaDevice | None:
+    """None: the workers count."""
+    if not DEVICES.fullmatch(name):
+        raise ValueError(f"device is {name!r}; expected cpu, cuda, cuda:N or auto")
+    if name == "cpu":
+        if batch_size is not None:
+            raise ValueError("batch_size is for a device; leave it out with the cpu")
+        return None
+    found = find_device(name)
+    if found.device is None:
+        return None
+    from imgnorm.gpu import CudaDevice
+
+    megapixels = BATCH_MEGAPIXELS if batch_size is None else _positive("batch_size", batch_size)
+    return CudaDevice(found.device, megapixels << 20)
 
 
 def usable_cores() -> int:

@@ -7,12 +7,15 @@ they are; on the CPU it counts them itself, and pixels never leave it.
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from imgnorm.image import CHANNELS, ImageSettings, Mode
+from imgnorm.pulse import PAGE_BYTES
+from imgnorm.tally import Tally
 
-TRAY_MODES: frozenset[Mode] = frozenset({"L", "RGB", "RGBA"})
-"""One byte a channel; the others are counted by the worker."""
+_ONE_BYTE: frozenset[Mode] = frozenset({"L", "RGB", "RGBA"})
 
 
 @dataclass(frozen=True)
@@ -29,47 +32,84 @@ class Packed:
         return self.pixels * len(CHANNELS[self.mode])
 
 
+class Counter(Protocol):
+    """Counts trays on a device, for one thread at a time."""
+
+    def count(self, group: str, tray: Any, images: Sequence[Packed]) -> None:
+        """Adds the images that lie on a tray; afterwards it may be filled anew."""
+
+    def tallies(self) -> Mapping[str, Tally]:
+        """All that was counted, by group."""
+
+
+class Device(Protocol):
+    """What counts in the place of the workers."""
+
+    @property
+    def batch(self) -> int:
+        """How many pixels it is sent at once."""
+
+    def counter(self) -> Counter: ...
+
+    def count_arrays(self, images: Any, mode: Mode) -> Tally:
+        """The tally of uint8 images that are one array already, (N, H, W, C)."""
+
+
 @dataclass(frozen=True)
 class TraySize:
-    """How many bytes make a tray full, and how many it holds."""
+    """How many bytes make a tray full."""
 
     full: int
 
     @classmethod
-    def of(cls, megapixels: int, settings: ImageSettings) -> TraySize:
-        channels = len(CHANNELS["RGB" if settings.mode == "auto" else settings.mode])
-        return cls((megapixels << 20) * channels)
+    def of(cls, batch: int, settings: ImageSettings) -> TraySize:
+        """
+        Args:
+            batch: pixels.
+        """
+        return cls(batch * len(CHANNELS["RGB" if settings.mode == "auto" else settings.mode]))
 
     @property
     def bytes(self) -> int:
-        """Twice as much: what is not yet full takes any image of a full tray's size."""
+        """Twice as much: until it is full, an image of a whole batch has room."""
         return 2 * self.full
 
 
 class Tray:
     """The worker's side."""
 
-    def __init__(self, memory: mmap.mmap, full: int) -> None:
+    def __init__(self, memory: mmap.mmap, size: TraySize) -> None:
         self._memory = memory
-        self._full = full
+        self._size = size
         self._used = 0
-        self.images: list[Packed] = []
+        self._images: list[Packed] = []
 
-    def put(self, data: bytes | memoryview, image: Packed) -> bool:
-        """Whether there was room for these pixels."""
-        end = self._used + len(data)
-        if end > len(self._memory):
+    def put(self, image: Packed, pixels: Callable[[], bytes]) -> bool:
+        """Whether there was room; what there is no room for, the worker counts itself."""
+        end = self._used + image.bytes
+        if image.mode not in _ONE_BYTE or end > self._size.bytes:
             return False
-        self._memory[self._used : end] = data
+        self._memory[self._used : end] = pixels()
         self._used = end
-        self.images.append(image)
+        self._images.append(image)
         return True
 
     @property
     def full(self) -> bool:
-        return self._used >= self._full
+        return self._used >= self._size.full
 
     def cleared(self) -> tuple[Packed, ...]:
-        """What lies on it; it then counts as empty."""
-        images, self.images, self._used = tuple(self.images), [], 0
+        """What lies on it; from now on it counts as empty."""
+        images, self._images, self._used = tuple(self._images), [], 0
         return images
+
+
+def tray_memory(handle: int | str, size: TraySize) -> mmap.mmap:
+    """The memory behind a worker's pulse.
+
+    Args:
+        handle: the pulse's.
+    """
+    if isinstance(handle, int):
+        return mmap.mmap(handle, size.bytes, offset=PAGE_BYTES)
+    return mmap.mmap(-1, size.bytes, tagname=f"{handle}-tray")  # type: ignore[call-arg]

@@ -17,7 +17,7 @@ from imgnorm import gpu
 from imgnorm.count import ModeCounter, count_arrays
 from imgnorm.errors import DeviceError
 from imgnorm.image import CHANNELS, Mode
-from imgnorm.tally import Counted, Tally
+from imgnorm.tally import Tally
 from imgnorm.tray import Packed
 
 CPU = torch.device("cpu")
@@ -95,7 +95,9 @@ def test_a_histogram_of_each_image_and_channel_is_numpys(shape, device):
 
     assert torch.int64 == found.dtype
     assert [
-        np.bincount(images[n, c].ravel(), minlength=256).tolist() for n in range(N) for c in range(C)
+        np.bincount(images[n, c].ravel(), minlength=256).tolist()
+        for n in range(N)
+        for c in range(C)
     ] == found.tolist()
 
 
@@ -194,7 +196,7 @@ def test_sums_of_images_are_fetched_before_they_pile_up(monkeypatch):
 def test_arrays_are_counted_as_on_the_cpu():
     images = np.random.default_rng(8).integers(0, 256, (50, 12, 10, 3), np.uint8)
 
-    assert count_arrays(images, "RGB") == gpu.Device(CPU).count_arrays(images, "RGB", 1 << 9)
+    assert count_arrays(images, "RGB") == gpu.CudaDevice(CPU, 1 << 9).count_arrays(images, "RGB")
 
 
 # ── no memory ──
@@ -218,7 +220,9 @@ class Failing:
         return self._kernel(pixels, sizes)
 
 
-OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has")
+OUT_OF_MEMORY = torch.OutOfMemoryError(
+    "CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has"
+)
 
 
 @pytest.mark.parametrize("k", range(1, 21))

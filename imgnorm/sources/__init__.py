@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from imgnorm.image import ImageSettings
+    from imgnorm.tray import Device
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class ArraySource(Source, Protocol):
     def holds_pixels(self, settings: ImageSettings) -> bool:
         """Whether `count` gives what these settings ask for; if not, `read` does."""
 
-    def count(self, names: Sequence[str]) -> Tally: ...
+    def count(self, names: Sequence[str], device: Device | None = None) -> Tally: ...
 
 
 def name_bytes(name: str) -> bytes:
