@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 TORCHVISION = "torchvision:"
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
 DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
-BATCH_MEGAPIXELS = 16
+_MEGAPIXEL = 1 << 20
+_BATCH = 16  # megapixels
 _NO_CLASS = ""
 
 
@@ -245,8 +246,8 @@ def _counting(name: str, batch_size: int | None) -> gpu.CudaDevice | None:
         return None
     from imgnorm.gpu import CudaDevice
 
-    megapixels = BATCH_MEGAPIXELS if batch_size is None else _positive("batch_size", batch_size)
-    return CudaDevice(found.device, megapixels << 20)
+    megapixels = _BATCH if batch_size is None else _positive("batch_size", batch_size)
+    return CudaDevice(found.device, megapixels * _MEGAPIXEL)
 
 
 def usable_cores() -> int:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
+import sys
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from faults import Leaving, Sleepy, Starved, Suicidal, needs_posix
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+import imgnorm
 from imgnorm import gpu
+from imgnorm.cli import run
 from imgnorm.count import ModeCounter, count_arrays
 from imgnorm.errors import DeviceError
 from imgnorm.image import CHANNELS, Mode
 from imgnorm.tally import Tally
 from imgnorm.tray import Packed
 
+ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 DEVICES = [
     "cpu",
@@ -199,6 +209,188 @@ def test_arrays_are_counted_as_on_the_cpu():
     assert count_arrays(images, "RGB") == gpu.CudaDevice(CPU, 1 << 9).count_arrays(images, "RGB")
 
 
+# ── the whole road: the same file, byte for byte ──
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a device; where it is the CPU, "cuda" is the same classes on CPU tensors."""
+    if request.param == "cpu":
+        monkeypatch.setattr(gpu, "find", lambda name: gpu.Found(CPU, "cpu, as a device"))
+    return "cuda"
+
+
+@pytest.fixture
+def cpu_as_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "find", lambda name: gpu.Found(CPU, "cpu, as a device"))
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Gray, RGB, palette and 16-bit images of many sizes in two classes, some of them broken."""
+    folder = tmp_path_factory.mktemp("gpu") / "data"
+    for index in range(60):
+        path = folder / "ab"[index % 2] / f"{index:03}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mode: Mode = "L" if index % 3 == 0 else "RGB"
+        width, height = 1 + index * 7 % 90, 1 + index * 5 % 70
+        shape = (height, width, len(CHANNELS[mode]))
+        pixels = noise(index, height * width, mode).reshape(shape)
+        image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels)
+        if index % 10 == 7:
+            image = image.convert("P")
+        image.save(
+            path.with_suffix(".png" if index % 4 else ".jpg" if image.mode != "P" else ".gif")
+        )
+    for index in range(3):
+        deep = np.random.default_rng(index).integers(0, 65536, (9, 11), np.uint16)
+        Image.fromarray(deep).save(folder / "a" / f"deep{index}.png")
+    whole = (folder / "a" / "002.png").read_bytes()
+    (folder / "a" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "b" / "empty.jpg").write_bytes(b"")
+    (folder / "b" / "text.jpg").write_text("no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def on_the_cpu(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, bytes]:
+    """The exit code and the stats file of the whole folder."""
+    return stats_file(tmp_path_factory.mktemp("cpu"), mixed)
+
+
+def stats_file(folder: Path, *arguments: object) -> tuple[int, bytes]:
+    """What the command exits with, and writes."""
+    output = folder / "stats.yaml"
+    output.unlink(missing_ok=True)
+    code = run(["stats", *map(str, arguments), "-q", "-o", str(output)])
+    return code, output.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--mode", "RGB"],
+        ["--mode", "L"],
+        ["--mode", "RGBA"],
+        ["--mode", "I;16"],
+        ["--resize", "32", "--center-crop", "24"],
+        ["--per-class"],
+        ["--shard", "2/3"],
+    ],
+)
+def test_a_folder_gives_the_same_file(mixed, tmp_path, device, options, capsys):
+    there = stats_file(tmp_path, mixed, *options, "--device", device)
+
+    assert stats_file(tmp_path, mixed, *options) == there
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_any_number_of_workers_gives_the_same_file(
+    mixed, tmp_path, device, workers, on_the_cpu, capsys
+):
+    assert on_the_cpu == stats_file(tmp_path, mixed, "--device", device, "--workers", workers)
+
+
+@pytest.mark.parametrize("batch", [1, 100, 1 << 12])
+def test_images_that_have_no_room_on_the_tray_are_counted_by_the_worker(
+    mixed, tmp_path, device, batch, on_the_cpu, monkeypatch, capsys
+):
+    """No batch size changes a digit; --batch-size itself is in megapixels, more than any image here."""
+    monkeypatch.setattr("imgnorm.measurement._MEGAPIXEL", batch)
+
+    assert on_the_cpu == stats_file(tmp_path, mixed, "--device", device, "--batch-size", 1)
+
+
+@pytest.mark.parametrize(("pixels", "least", "most"), [(1 << 20, 60, 60), (1_000, 10, 50)])
+def test_the_device_counts_all_images_of_8_bits_that_have_room(
+    mixed, cpu_as_device, monkeypatch, pixels, least, most
+):
+    """Else the tests above would compare the CPU with itself."""
+    monkeypatch.setattr("imgnorm.measurement._MEGAPIXEL", pixels)
+    counting = gpu.DeviceCounter.count
+    images: list[Packed] = []
+
+    def count(self: Any, group: str, tray: Any, some: Sequence[Packed]) -> None:
+        images.extend(some)
+        counting(self, group, tray, some)
+
+    monkeypatch.setattr(gpu.DeviceCounter, "count", count)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", imgnorm.SkippedImagesWarning)
+        imgnorm.measure(mixed, device="cuda", workers=1)
+
+    assert least <= len(images) <= most
+
+
+def test_sixteen_bit_images_alone_are_counted_by_the_workers(mixed, tmp_path, device, capsys):
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    for path in mixed.rglob("deep*.png"):
+        shutil.copy(path, folder)
+
+    assert stats_file(tmp_path, folder) == stats_file(tmp_path, folder, "--device", device)
+
+
+def test_an_archive_gives_the_same_file(mixed, tmp_path, device, capsys):
+    archive = shutil.make_archive(str(tmp_path / "data"), "tar", mixed)
+    there = stats_file(tmp_path, archive, "--device", device)
+
+    assert stats_file(tmp_path, archive) == there
+
+
+def test_a_list_gives_the_same_file(mixed, tmp_path, device, capsys):
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"{path}\n" for path in sorted(mixed.rglob("*.*"))))
+    there = stats_file(tmp_path, names, "--list", "--device", device)
+
+    assert stats_file(tmp_path, names, "--list") == there
+
+
+def test_a_config_gives_the_same_file(mixed, tmp_path, device, capsys):
+    config = tmp_path / "pipeline.yaml"
+    config.write_text(
+        f"format: imgnorm-pipeline/1\nsource: {{kind: folder, path: {mixed}}}\n"
+        "image: {mode: RGB}\npreprocess: [{Resize: {size: 20}}]\n"
+        "normalize: {stats: stats.yaml}\napi: v1\n"
+    )
+
+    assert stats_file(tmp_path, config) == stats_file(tmp_path, config, "--device", device)
+
+
+@pytest.mark.parametrize("options", [[], ["--mode", "RGB"], ["--resize", "16"], ["--per-class"]])
+def test_a_torchvision_dataset_gives_the_same_file(tmp_path, device, options, shared_data, capsys):
+    given = ["torchvision:MNIST", "--root", shared_data, "--split", "test", *options]
+    given += ["--limit", "300"] if "--resize" in options else []
+    there = stats_file(tmp_path, *given, "--device", device)
+
+    assert stats_file(tmp_path, *given) == there
+
+
+@needs_posix
+@pytest.mark.parametrize("kind", [Suicidal, Leaving, Starved, Sleepy])
+def test_an_image_that_costs_its_worker_is_listed_and_no_other_counted_twice(mixed, kind, device):
+    """What a worker had put on its tray before it died is counted once, by the next one."""
+    victim = "b/031.png"
+    source = kind(str(mixed), victim)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", imgnorm.SkippedImagesWarning)
+        here = imgnorm.measure(source, workers=2, timeout_s=2)
+        there = imgnorm.measure(source, workers=2, timeout_s=2, device=device)
+
+    assert victim in [s.name for s in there.skipped]
+    assert here == there
+
+
+def test_real_photos_give_the_same_file(tmp_path, device, shared_data, capsys):
+    folder = next((p for p in sorted(shared_data.iterdir()) if any(p.rglob("*.JPEG"))), None)
+    if folder is None:
+        pytest.skip("no photos")
+    there = stats_file(tmp_path, folder, "--limit", 60, "--device", device)
+
+    assert stats_file(tmp_path, folder, "--limit", 60) == there
+
+
 # ── no memory ──
 
 
@@ -227,7 +419,7 @@ OUT_OF_MEMORY = torch.OutOfMemoryError(
 
 @pytest.mark.parametrize("k", range(1, 21))
 def test_a_device_that_is_out_of_memory_at_batch_k_changes_no_digit(monkeypatch, k):
-    images = some_images()
+    images = some_images(images=80)
     kernel = Failing(OUT_OF_MEMORY, lambda self, pixels, sizes: self.calls == k)
     monkeypatch.setattr(gpu, "image_histograms", kernel)
     room = gpu.Room()
@@ -343,8 +535,6 @@ def test_torch_without_cuda_says_so(monkeypatch):
 
 def test_a_driver_that_does_not_work_gives_its_reason(monkeypatch):
     def is_available() -> bool:
-        import warnings
-
         warnings.warn(
             "CUDA initialization: The NVIDIA driver on your system is too old. (Triggered ...)\nmore",
             stacklevel=1,
@@ -357,4 +547,138 @@ def test_a_driver_that_does_not_work_gives_its_reason(monkeypatch):
     assert (
         "cpu: CUDA initialization: The NVIDIA driver on your system is too old. (Triggered ...)"
         == gpu.find("auto").words
+    )
+
+
+# ── the command ──
+
+
+def test_a_device_that_runs_out_of_memory_changes_no_byte_and_is_told_once(
+    mixed, tmp_path, on_the_cpu, cpu_as_device, monkeypatch, capsys
+):
+    kernel = Failing(OUT_OF_MEMORY, lambda self, pixels, sizes: len(sizes) > 1)
+    monkeypatch.setattr(gpu, "image_histograms", kernel)
+    monkeypatch.setattr("imgnorm.measurement._MEGAPIXEL", 1 << 14)
+    capsys.readouterr()
+    output = tmp_path / "stats.yaml"
+    code = run(["stats", str(mixed), "--device", "cuda", "-o", str(output), "--force"])
+    notes = [line for line in capsys.readouterr().err.splitlines() if "memory" in line]
+
+    assert on_the_cpu == (code, output.read_bytes())
+    assert 1 == len(notes)
+    assert notes[0].startswith(
+        "note     device cpu ran out of memory: batches were halved, down to "
+    )
+
+
+def test_a_device_that_fails_under_auto_is_replaced_by_the_cpu(
+    mixed, tmp_path, on_the_cpu, cpu_as_device, monkeypatch, capsys
+):
+    kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: self.calls == 2)
+    monkeypatch.setattr(gpu, "image_histograms", kernel)
+    capsys.readouterr()
+    output = tmp_path / "stats.yaml"
+    code = run(["stats", str(mixed), "--device", "auto", "-o", str(output), "--force"])
+    err = capsys.readouterr().err
+
+    assert on_the_cpu == (code, output.read_bytes())
+    assert (
+        "note     device cpu: CUDA error: an illegal memory access was encountered; try again, or use "
+        "cpu; all is counted anew on the CPU" == err.splitlines()[0]
+    )
+
+
+def test_a_device_that_fails_ends_the_command_and_nothing_is_written(
+    mixed, tmp_path, cpu_as_device, monkeypatch, capsys
+):
+    kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: self.calls == 2)
+    monkeypatch.setattr(gpu, "image_histograms", kernel)
+    output = tmp_path / "stats.yaml"
+    code = run(["stats", str(mixed), "--device", "cuda", "-o", str(output)])
+
+    assert 2 == code
+    assert not output.exists()
+    assert (
+        "",
+        "device cpu: CUDA error: an illegal memory access was encountered; try again, or use cpu\n",
+    ) == capsys.readouterr()
+
+
+def test_without_a_device_cuda_exits_2_and_writes_nothing(mixed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    output = tmp_path / "stats.yaml"
+    code = run(["stats", str(mixed), "--device", "cuda", "-o", str(output)])
+
+    assert 2 == code
+    assert not output.exists()
+    assert (
+        "",
+        "device cuda: torch finds no CUDA device; use cpu or auto\n",
+    ) == capsys.readouterr()
+
+
+def test_without_a_device_auto_counts_on_the_cpu_and_says_so_when_asked(
+    mixed, tmp_path, on_the_cpu, monkeypatch, capsys
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+
+    assert on_the_cpu == stats_file(tmp_path, mixed, "--device", "auto")
+    capsys.readouterr()
+    run(["stats", str(mixed), "--device", "auto", "-v"])
+
+    assert "device   cpu: torch finds no CUDA device" == capsys.readouterr().err.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--batch-size", "4"],
+            "--batch-size is for --device cuda or auto; leave it out (see `imgnorm stats --help`)",
+        ),
+        (
+            ["--device", "gpu"],
+            (
+                "Invalid value for '--device': 'gpu' is not a device; give cpu, cuda, auto, or a number "
+                "as in cuda:1 (see `imgnorm stats --help`)"
+            ),
+        ),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(mixed, capsys, arguments, message):
+    assert 2 == run(["stats", str(mixed), *arguments])
+    assert message + "\n" == capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "gpu"}, "device is 'gpu'; expected cpu, cuda, cuda:N or auto"),
+        ({"batch_size": 4}, "batch_size is for a device; leave it out with the cpu"),
+        ({"device": "cuda", "batch_size": 0}, "batch_size is 0; it must be positive"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(mixed, cpu_as_device, options, message):
+    with pytest.raises(ValueError, match=r"device|batch_size") as caught:
+        imgnorm.measure(mixed, **options)
+
+    assert message == str(caught.value)
+
+
+def test_a_torch_that_cannot_be_imported_is_one_sentence(mixed):
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from imgnorm.cli import run\n"
+        f"sys.exit(run(['stats', {str(mixed)!r}, '--device', 'cuda']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert 2 == done.returncode
+    assert (
+        "torch cannot be imported (import of torch halted; None in sys.modules); install it anew, or "
+        "use the device cpu\n" == done.stderr
     )
