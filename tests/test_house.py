@@ -200,7 +200,18 @@ def test_checking_configs_loads_neither_torch_nor_numpy_nor_pillow():
 
 def test_a_test_module_is_named_after_what_it_tests():
     """tests/test_x.py tests imgnorm/x.py; the others are about the whole."""
-    whole = {"ci", "docs", "examples", "house", "init", "merge", "readme", "scripts", "wheel"}
+    whole = {
+        "ci",
+        "docs",
+        "examples",
+        "gpu_check",
+        "house",
+        "init",
+        "merge",
+        "readme",
+        "scripts",
+        "wheel",
+    }
     named = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
     named = {name for name in named if not name.startswith("faults_")}
     flat = {module.replace(".", "_").removeprefix("sources_") for module in modules()}
