@@ -35,6 +35,10 @@ _JOB_BYTES = 64 << 20
 """A piece of work ends early here, so that a few huge images neither starve nor delay the others."""
 
 
+_RAW: dict[Mode, tuple[str, int]] = {"L": ("L", 1), "RGB": ("RGBX", 4), "RGBA": ("RGBA", 4)}
+"""How Pillow keeps pixels of one byte a channel, and in how many bytes."""
+
+
 def count(
     source: EncodedSource,
     names: Sequence[str],
@@ -73,7 +77,7 @@ def count(
                 image = decoded_picture(found, settings.mode, max_pixels=max_pixels)
             picture = preprocessed(image.picture, settings.preprocess, max_pixels)
             formats.add(image.format)
-            if tray is None or not tray.put(_packed(picture, image), picture.tobytes):
+            if tray is None or not _handed_over(tray, picture, image):
                 if image.mode not in counters:
                     counters[image.mode] = ModeCounter(image.mode)
                 counters[image.mode].add(picture, image)
@@ -92,8 +96,12 @@ def count(
     return Tally(counted, tuple(names_16bit), tuple(skipped), decoders, bytes_read), done
 
 
-def _packed(picture: Image.Image, image: Decoded) -> Packed:
-    return Packed(image.mode, picture.width * picture.height, image.met, image.format)
+def _handed_over(tray: Tray, picture: Image.Image, image: Decoded) -> bool:
+    """Whether there was room on the tray; pixels lie there as Pillow keeps them, which saves time."""
+    raw, depth = _RAW.get(image.mode, ("", 0))
+    pixels = picture.width * picture.height
+    packed = Packed(image.mode, pixels, depth, image.met, image.format)
+    return depth > 0 and tray.put(packed, lambda: picture.tobytes("raw", raw))
 
 
 def count_arrays(images: npt.NDArray[Any], mode: Mode) -> Tally:
@@ -179,10 +187,10 @@ def sums_of(histograms: Integers) -> ImageSums:
     values = np.arange(bins, dtype=np.int64)
     powers = histograms @ np.stack([values, values * values], axis=1)  # (images, channels, 2)
     pixels = histograms[:, :1, :].sum(axis=2)
-    return image_sums(pixels, powers[:, :, 0], powers[:, :, 1], scale=bins - 1)
+    return sums_of_powers(pixels, powers[:, :, 0], powers[:, :, 1], scale=bins - 1)
 
 
-def image_sums(pixels: Integers, total: Integers, total_sq: Integers, scale: int) -> ImageSums:
+def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale: int) -> ImageSums:
     """The same from each image's power sums.
 
     Args:

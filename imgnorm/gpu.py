@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from imgnorm.count import image_sums
+from imgnorm.count import sums_of_powers
 from imgnorm.errors import DeviceError
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, Mode
@@ -55,7 +55,7 @@ def histograms_of(pixels: Tensor, rows: Tensor, number: int) -> Tensor:
     """
     if pixels.dtype != torch.uint8:
         raise TypeError(f"pixels are {pixels.dtype}; expected torch.uint8")
-    places = (rows * _BINS + pixels).view(-1)
+    places = torch.add(pixels, rows, alpha=_BINS).reshape(-1)  # without a copy of wide rows
     counts = torch.zeros(number * _BINS, dtype=torch.int64, device=pixels.device)
     one = torch.ones(1, dtype=torch.int64, device=pixels.device)
     return counts.scatter_add_(0, places, one.expand_as(places)).view(number, _BINS)
@@ -196,7 +196,9 @@ class CudaDevice:
         per_block = max(1, self.batch // max(1, pixels))
         for start in range(0, len(images), per_block):
             block = np.ascontiguousarray(images[start : start + per_block])
-            counter.count("", block, [Packed(mode, pixels, mode, "array")] * len(block))
+            counter.count(
+                "", block, [Packed(mode, pixels, images.shape[3], mode, "array")] * len(block)
+            )
         return counter.tallies().get("", Tally())
 
     def shortage(self) -> str | None:
@@ -303,7 +305,8 @@ class DeviceCounter:
             runs = [there[start - first : end - first] for start, end in _runs(its)]
             flat = runs[0] if len(runs) == 1 else torch.cat(runs)
             sizes = [p.image.pixels for p in its]
-            histograms = image_histograms(flat.view(-1, len(CHANNELS[mode])), sizes)
+            flat = flat.view(-1, its[0].image.depth)[:, : len(CHANNELS[mode])]
+            histograms = image_histograms(flat, sizes)
             found[mode] = histograms.sum(0), powers_of(histograms)
         return found
 
@@ -388,7 +391,7 @@ class _Kind:
         pixels = np.array([size for sizes, _ in self._unfetched for size in sizes], np.int64)
         powers = np.concatenate([powers.cpu().numpy() for _, powers in self._unfetched])
         self._unfetched.clear()
-        sums = image_sums(pixels[:, None], powers[:, :, 0], powers[:, :, 1], SCALE[mode])
+        sums = sums_of_powers(pixels[:, None], powers[:, :, 0], powers[:, :, 1], SCALE[mode])
         self._sums = sums if self._sums is None else self._sums + sums
 
     def counted(self, mode: Mode) -> Counted:

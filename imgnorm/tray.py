@@ -11,11 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from imgnorm.image import CHANNELS, ImageSettings, Mode
+from imgnorm.image import ImageSettings, Mode
 from imgnorm.pulse import PAGE_BYTES
 from imgnorm.tally import Tally
-
-_ONE_BYTE: frozenset[Mode] = frozenset({"L", "RGB", "RGBA"})
 
 
 @dataclass(frozen=True)
@@ -24,12 +22,13 @@ class Packed:
 
     mode: Mode
     pixels: int
+    depth: int  # bytes a pixel; what comes after its channels means nothing
     met: str  # Pillow's mode of the file itself
     format: str
 
     @property
     def bytes(self) -> int:
-        return self.pixels * len(CHANNELS[self.mode])
+        return self.pixels * self.depth
 
 
 class Counter(Protocol):
@@ -67,7 +66,7 @@ class TraySize:
         Args:
             batch: pixels.
         """
-        return cls(batch * len(CHANNELS["RGB" if settings.mode == "auto" else settings.mode]))
+        return cls(batch * (1 if settings.mode == "L" else 4))
 
     @property
     def bytes(self) -> int:
@@ -87,7 +86,7 @@ class Tray:
     def put(self, image: Packed, pixels: Callable[[], bytes]) -> bool:
         """Whether there was room; what there is no room for, the worker counts itself."""
         end = self._used + image.bytes
-        if image.mode not in _ONE_BYTE or end > self._size.bytes:
+        if end > self._size.bytes:
             return False
         self._memory[self._used : end] = pixels()
         self._used = end

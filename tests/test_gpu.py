@@ -61,8 +61,10 @@ def some_images(seed: int = 1, images: int = 40) -> list[tuple[Mode, Pixels]]:
 
 
 def tray_of(images: Sequence[tuple[Mode, Pixels]]) -> tuple[bytearray, list[Packed]]:
-    packed = [Packed(mode, len(p), mode, "PNG") for mode, p in images]
-    return bytearray(b"".join(p.tobytes() for _, p in images)), packed
+    """As a worker lays it: RGB with a byte of padding after each pixel."""
+    packed = [Packed(m, len(p), 1 if m == "L" else 4, m, "PNG") for m, p in images]
+    padded = [p if m == "L" else np.insert(p, 3, 77, axis=1) for m, p in images]
+    return bytearray(b"".join(p.tobytes() for p in padded)), packed
 
 
 def expected(images: Sequence[tuple[Mode, Pixels]]) -> Tally:
@@ -122,6 +124,16 @@ def test_channels_last_images_take_the_same_kernel(device):
         for n in range(5)
         for c in range(3)
     ] == found.tolist()
+
+
+def test_images_need_not_be_contiguous():
+    images = np.random.default_rng(6).integers(0, 256, (5, 9, 11, 3), np.uint8)
+    rows = torch.arange(15).view(5, 3, 1, 1)
+    last = torch.from_numpy(images).permute(0, 3, 1, 2)
+
+    assert torch.equal(
+        gpu.histograms_of(last.contiguous(), rows, 15), gpu.histograms_of(last, rows, 15)
+    )
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -446,11 +458,12 @@ def test_batches_are_halved_until_they_fit_and_stay_so(monkeypatch, most):
     room = gpu.Room()
 
     assert expected(images) == counted(images, room=room, device=torch.device("cpu"), per_tray=40)
-    alone = [i.nbytes for _, i in images if i.nbytes > most]
+    lengths = [len(tray_of([image])[0]) for image in images]
+    alone = [length for length in lengths if length > most]
     assert sorted(alone) == sorted(size for where, size in sizes if where == "elsewhere")
     assert len(alone) == room.on_cpu
     tried = [size for where, size in sizes if where == "device"]
-    assert tried[0] == sum(i.nbytes for _, i in images)
+    assert tried[0] == sum(lengths)
     assert len(tried) < 3 * len(images)
 
 
