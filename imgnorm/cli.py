@@ -175,7 +175,7 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
     "--batch-size",
     type=click.IntRange(min=1, max=1024),
     metavar="MEGAPIXELS",
-    help="What each worker sends to the device at once; larger images may be counted by the worker.  [default: 16]",
+    help="What each worker sends to the device at once; larger images may be counted by the worker.  [default: 8]",
 )
 @click.option(
     "--limit",

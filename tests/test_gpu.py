@@ -152,6 +152,14 @@ def test_only_uint8_is_counted():
     assert "pixels are torch.float32; expected torch.uint8" == str(caught.value)
 
 
+def test_pieces_of_a_batch_add_up(monkeypatch):
+    """A piece ends in the middle of an image, or holds many."""
+    monkeypatch.setattr(gpu, "_PIECE", 100)
+    images = some_images()
+
+    assert expected(images) == counted(images, per_tray=40)
+
+
 def test_the_powers_of_a_histogram_are_those_of_its_pixels():
     pixels = noise(3, 10_000, "RGB").astype(np.int64)
     histograms = gpu.image_histograms(torch.from_numpy(pixels.astype(np.uint8)), [10_000])
