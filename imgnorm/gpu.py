@@ -74,7 +74,7 @@ def image_histograms(pixels: Tensor, sizes: Sequence[int]) -> Tensor:
     rows = first_rows.repeat_interleave(repeats, output_size=len(pixels))
     channel = torch.arange(channels, device=device)
     counts = _no_counts(number * channels, device)
-    for some, their in zip(pixels.split(_PIECE), rows.split(_PIECE), strict=True):
+    for some, their in zip(torch.split(pixels, _PIECE), torch.split(rows, _PIECE), strict=True):
         _added(counts, some, their[:, None] + channel)
     return counts.view(number, channels, _BINS)
 
