@@ -99,14 +99,13 @@ def test_every_check_passes_where_the_device_is_the_cpu(script, monkeypatch, tmp
 
 
 def test_a_wrong_count_fails_its_checks_and_exits_1(script, monkeypatch, capsys):
-    right = gpu.histograms_of
+    right = gpu._added
 
-    def wrong(pixels: torch.Tensor, rows: torch.Tensor, number: int) -> torch.Tensor:
-        counts = right(pixels, rows, number)
-        counts[0, 7] += 1
-        return counts
+    def wrong(counts: torch.Tensor, pixels: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        counts[7] += 1
+        return right(counts, pixels, rows)
 
-    monkeypatch.setattr(gpu, "histograms_of", wrong)
+    monkeypatch.setattr(gpu, "_added", wrong)
     monkeypatch.setattr(script, "CHECKS", [script.check_kernel, script.check_streams])
 
     assert 1 == script.main()
