@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from imgnorm.measurement import DeviceWarning as DeviceWarning
     from imgnorm.measurement import SkippedImagesWarning as SkippedImagesWarning
     from imgnorm.measurement import measure as measure
+    from imgnorm.profile import Profile as Profile
     from imgnorm.stats import Stats as Stats
     from imgnorm.stats import merge as merge
     from imgnorm.statsfile import read_stats as read_stats
@@ -31,6 +32,7 @@ _HOMES = {
     "BuiltPipeline": "transforms",
     "DeviceWarning": "measurement",
     "ImgnormError": "errors",
+    "Profile": "profile",
     "SkippedImagesWarning": "measurement",
     "Stats": "stats",
     "build": "transforms",
@@ -46,6 +48,7 @@ __all__ = [
     "BuiltPipeline",
     "DeviceWarning",
     "ImgnormError",
+    "Profile",
     "SkippedImagesWarning",
     "Stats",
     "__version__",

@@ -8,20 +8,24 @@ pulse tells which): that image is tried once more, alone, and then listed.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any
 
 from imgnorm.board import Board, Work, piles
 from imgnorm.errors import ImgnormError
-from imgnorm.image import ImageSettings
+from imgnorm.image import Decoder, ImageSettings
 from imgnorm.process import WorkerProcess
+from imgnorm.profile import Profile, Spent, Step, no_lap
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.sources import EncodedSource
 from imgnorm.tally import Tally
-from imgnorm.tray import Counter, Device, TraySize
+from imgnorm.tray import Device, TrayCounter, TraySize
 from imgnorm.wire import Bug, Setup
 
 _POLL_S = 0.1
@@ -52,13 +56,16 @@ def scan(
     limits: Limits,
     *,
     workers: int,
+    decoder: Decoder = "auto",
     device: Device | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    profile: Profile | None = None,
 ) -> dict[str, Tally]:
     """The tally of each group of names. Depends on the images only, not on how the work was shared.
 
     Args:
         device: counts what the workers have decoded; they count themselves without it.
+        profile: told where the time went.
 
     Raises:
         ImgnormError: worker processes cannot be started.
@@ -67,11 +74,17 @@ def scan(
     total = sum(map(len, groups.values()))
     tallies = {group: Tally() for group in groups}
     done = bytes_read = 0
-    with _crew(source, groups, settings, limits, workers, device) as (outcomes, counters):
+    lap = profile.lap if profile else no_lap
+    tray = TraySize.of(device.batch, settings) if device else None
+    setup = Setup(source, settings, limits.max_pixels, decoder, profile is not None, tray)
+    with _crew(setup, groups, limits.timeout_s, workers, profile, device) as (outcomes, counters):
+        lap("start")
         while done < total:
             try:
                 outcome = outcomes.get(timeout=_POLL_S)
+                lap("wait")
             except Empty:
+                lap("wait")
                 on_progress(Progress(done, total, bytes_read))
                 continue
             if isinstance(outcome, BaseException):
@@ -81,29 +94,32 @@ def scan(
             done += images
             bytes_read += tally.bytes_read
             on_progress(Progress(done, total, bytes_read))
+            lap("merge")
         for counter in counters:
             for group, tally in counter.tallies().items():
                 tallies[group] += tally
+            lap("merge")
+    lap("wait")
     return tallies
 
 
 @contextmanager
 def _crew(
-    source: EncodedSource,
+    setup: Setup,
     groups: Mapping[str, Sequence[str]],
-    settings: ImageSettings,
-    limits: Limits,
+    timeout_s: float,
     workers: int,
+    profile: Profile | None,
     device: Device | None,
-) -> Iterator[tuple[SimpleQueue[Any], Sequence[Counter]]]:
+) -> Iterator[tuple[SimpleQueue[Any], Sequence[TrayCounter]]]:
     """Workers at work; leaving the context ends them, finished or not."""
     total = sum(map(len, groups.values()))
-    board = Board(piles(source, groups), workers)
-    tray = TraySize.of(device.batch, settings) if device else None
-    setup = Setup(source, settings, limits.max_pixels, tray)
+    board = Board(piles(setup.source, groups), workers)
+    crew = range(1, min(workers, max(1, total)) + 1)
+    counters = [device.counter() for _ in crew] if device else []
     drivers = [
-        _Driver(board, setup, limits.timeout_s, device.counter() if device else None)
-        for _ in range(min(workers, max(1, total)))
+        _Driver(f"worker {number}", board, setup, timeout_s, profile, counter)
+        for number, counter in zip_longest(crew, counters)
     ]
     board.drivers = len(drivers)
     try:
@@ -111,7 +127,7 @@ def _crew(
             driver.begin()
         watch = threading.Thread(target=_watch, args=(board, drivers), daemon=True)
         watch.start()
-        yield board.outcomes, [driver.counter for driver in drivers if driver.counter]
+        yield board.outcomes, counters
     finally:
         board.close()
         for driver in drivers:
@@ -140,10 +156,17 @@ class _Driver(threading.Thread):
     """Keeps one worker process busy, and replaces it when it dies."""
 
     def __init__(
-        self, board: Board, setup: Setup, timeout_s: float, counter: Counter | None
+        self,
+        name: str,
+        board: Board,
+        setup: Setup,
+        timeout_s: float,
+        profile: Profile | None,
+        counter: TrayCounter | None,
     ) -> None:
-        super().__init__(daemon=True)
-        self.counter = counter
+        super().__init__(name=name, daemon=True)
+        self._counter = counter
+        self._profile = profile
         self._board = board
         self._setup = setup
         self._timeout_s = timeout_s
@@ -202,8 +225,10 @@ class _Driver(threading.Thread):
             return
         if isinstance(answer, Bug):
             raise RuntimeError(f"a worker process failed:\n{answer.traceback}")
-        if self.counter:
-            self.counter.count(work.group, worker.tray, answer.images)
+        if self._counter:
+            self._counter.count(work.group, worker.tray, answer.images)
+        if self._profile and answer.spent:
+            self._profile.add(self.name, answer.spent)
         if answer.done < len(work.names):
             self._board.give_back(Work(work.group, work.names[answer.done :]))
         self._board.report(work.group, answer.tally, answer.done)
@@ -220,9 +245,14 @@ class _Driver(threading.Thread):
                     raise _CannotStart(
                         f"a worker process could not start ({error.strerror}); try fewer --workers"
                     ) from error
+            started = monotonic()
             try:
-                self._worker.wait_until_ready()
+                ready = self._worker.wait_until_ready()
                 self._failed_starts = 0
+                if self._profile:
+                    self._profile.jpeg = ready.jpeg
+                    seconds = Counter[Step]({"start": monotonic() - started})
+                    self._profile.add(self.name, Spent(seconds))
             except EOFError:
                 words, code = self._dismissed()
                 self._failed_starts += 1

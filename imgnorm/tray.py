@@ -31,7 +31,7 @@ class Packed:
         return self.pixels * self.depth
 
 
-class Counter(Protocol):
+class TrayCounter(Protocol):
     """Counts trays on a device, for one thread at a time."""
 
     def count(self, group: str, tray: Any, images: Sequence[Packed]) -> None:
@@ -48,7 +48,7 @@ class Device(Protocol):
     def batch(self) -> int:
         """How many pixels it is sent at once."""
 
-    def counter(self) -> Counter: ...
+    def counter(self) -> TrayCounter: ...
 
     def count_arrays(self, images: Any, mode: Mode) -> Tally:
         """The tally of uint8 images that are one array already, (N, H, W, C)."""
@@ -83,7 +83,7 @@ class Tray:
         self._used = 0
         self._images: list[Packed] = []
 
-    def put(self, image: Packed, pixels: Callable[[], bytes]) -> bool:
+    def put(self, image: Packed, pixels: Callable[[], bytes | memoryview]) -> bool:
         """Whether there was room; what there is no room for, the worker counts itself."""
         end = self._used + image.bytes
         if end > self._size.bytes:

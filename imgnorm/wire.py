@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from imgnorm.image import ImageSettings
+from imgnorm.image import Decoder, ImageSettings
+from imgnorm.profile import Spent
 from imgnorm.sources import EncodedSource, OpenedSource
 from imgnorm.tally import Tally
 from imgnorm.tray import Packed, TraySize
@@ -23,7 +24,9 @@ class Setup:
     source: EncodedSource
     settings: ImageSettings
     max_pixels: int
-    tray: TraySize | None = None  # where a device counts
+    decoder: Decoder
+    profiled: bool  # whether tallies come with the seconds they took
+    tray: TraySize | None  # where a device counts
 
     def prepare(self) -> None:
         """Opens a source that has something to open, before the time of its first image runs."""
@@ -43,6 +46,8 @@ class Job:
 class Ready:
     """The worker has imported what it needs."""
 
+    jpeg: str  # who decodes ordinary JPEGs, and why Pillow if it does
+
 
 @dataclass(frozen=True)
 class NeedsMemory:
@@ -57,7 +62,8 @@ class Done:
 
     tally: Tally
     done: int
-    images: tuple[Packed, ...] = ()  # on the tray: counted by nobody yet
+    images: tuple[Packed, ...]  # of those names, on the tray: counted by nobody yet
+    spent: Spent | None  # since the last answer, if that is asked for
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,11 @@ from PIL import Image
 import imgnorm
 from imgnorm import gpu
 from imgnorm.cli import run
-from imgnorm.count import ModeCounter, count_arrays
+from imgnorm.count import count_arrays, sums_of
 from imgnorm.errors import DeviceError
+from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, Mode
-from imgnorm.tally import Tally
+from imgnorm.tally import Counted, Tally
 from imgnorm.tray import Packed
 
 ROOT = Path(__file__).parents[1]
@@ -69,14 +70,13 @@ def tray_of(images: Sequence[tuple[Mode, Pixels]]) -> tuple[bytearray, list[Pack
 
 def expected(images: Sequence[tuple[Mode, Pixels]]) -> Tally:
     """From NumPy's int64 histograms of each image, by the way of a worker on the CPU."""
-    counters: dict[Mode, ModeCounter] = {}
+    tally = Tally()
     for mode, pixels in images:
-        counter = counters.setdefault(mode, ModeCounter(mode))
-        row = [np.bincount(channel, minlength=256) for channel in pixels.T]
-        counter.add_rows(np.concatenate(row).reshape(1, -1))
-        counter.modes[mode] += 1
-        counter.formats["PNG"] += 1
-    return Tally({mode: counter.counted() for mode, counter in counters.items()})
+        rows = [np.bincount(channel, minlength=256) for channel in pixels.T]
+        histogram = Histogram(tuple(tuple(row.tolist()) for row in rows))
+        sums = sums_of(np.stack(rows)[np.newaxis])
+        tally += Tally({mode: Counted(1, histogram, sums, {mode: 1}, {"PNG": 1})})
+    return tally
 
 
 def counted(
