@@ -90,7 +90,9 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 
 
 def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    if re.fullmatch(r"cpu|auto|cuda(:\d{1,3})?", value, re.ASCII) is None:
+    from imgnorm.measurement import DEVICES
+
+    if not DEVICES.fullmatch(value):
         raise click.BadParameter(
             f"{value!r} is not a device; give cpu, cuda, auto, or a number as in cuda:1", ctx, param
         )

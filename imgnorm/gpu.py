@@ -30,7 +30,7 @@ from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, Mode
 from imgnorm.moments import ImageSums
 from imgnorm.tally import Counted, Tally
-from imgnorm.tray import Packed
+from imgnorm.tray import Found, Packed
 
 _BINS = 256
 _PIECE = 1 << 21  # pixels
@@ -103,14 +103,6 @@ def _added(counts: Tensor, pixels: Tensor, rows: Tensor) -> Tensor:
 
 
 # ── devices ──
-
-
-@dataclass(frozen=True)
-class Found:
-    """What stands behind the name of a device."""
-
-    device: torch.device | None  # None: count on the CPU
-    words: str  # for a person
 
 
 def find(name: str) -> Found:
@@ -211,9 +203,10 @@ class CudaDevice:
         per_block = max(1, self.batch // max(1, pixels))
         for start in range(0, len(images), per_block):
             block = np.ascontiguousarray(images[start : start + per_block])
-            counter.count(
-                "", block, [Packed(mode, pixels, images.shape[3], mode, "array")] * len(block)
-            )
+            if not block.flags.writeable:  # torch would warn, though it only reads
+                block = block.copy()
+            packed = Packed(mode, pixels, images.shape[3], mode, "array")
+            counter.count("", block, [packed] * len(block))
         return counter.tallies().get("", Tally())
 
     def shortage(self) -> str | None:
@@ -250,7 +243,7 @@ class DeviceCounter:
         """Adds these images to a group; afterwards the tray may be filled anew.
 
         Args:
-            tray: a buffer that holds the pixels of the images, one behind the other.
+            tray: a writable buffer that holds the pixels of the images, one behind the other.
 
         Raises:
             DeviceError: the device failed.
@@ -258,9 +251,7 @@ class DeviceCounter:
         if not images:
             return
         placed = _placed(images)
-        with warnings.catch_warnings():  # of a tray that cannot be written to: nobody here does
-            warnings.simplefilter("ignore", UserWarning)
-            pixels = torch.frombuffer(tray, dtype=torch.uint8, count=placed[-1].end)
+        pixels = torch.frombuffer(tray, dtype=torch.uint8, count=placed[-1].end)
         with _translated(self._device), self._on_stream():
             self._count(group, pixels, placed)
             if self._unfetched >= _MOST_IMAGES:

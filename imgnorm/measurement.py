@@ -32,6 +32,7 @@ from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
 from imgnorm.stats import Stats
 from imgnorm.tally import Tally, common_mode, in_mode
+from imgnorm.tray import Found
 
 if TYPE_CHECKING:
     from imgnorm import gpu
@@ -232,8 +233,8 @@ def open_source(
     return FolderSource(path)
 
 
-def find_device(name: str) -> gpu.Found:
-    """What stands behind "cuda", "cuda:1" or "auto".
+def find_device(name: str) -> Found:
+    """What stands behind "cuda", "cuda:1" or "auto", which may be the CPU.
 
     Raises:
         DeviceError: there is no such device, or it does not work.
@@ -242,10 +243,10 @@ def find_device(name: str) -> gpu.Found:
     try:
         from imgnorm import gpu
     except (ImportError, OSError) as error:
-        raise MissingDependency(
-            f"torch cannot be imported ({' '.join(str(error).split())}); install it anew, or use the "
-            "device cpu"
-        ) from error
+        why = f"torch cannot be imported ({' '.join(str(error).split())})"
+        if name == "auto":
+            return Found(None, f"cpu: {why}")
+        raise MissingDependency(f"{why}; install it anew, or use the device cpu") from error
     return gpu.find(name)
 
 

@@ -55,6 +55,14 @@ class Device(Protocol):
 
 
 @dataclass(frozen=True)
+class Found:
+    """What stands behind the name of a device."""
+
+    device: Any | None  # torch's; None: the workers count
+    words: str  # for a person
+
+
+@dataclass(frozen=True)
 class TraySize:
     """How many bytes make a tray full."""
 

@@ -28,7 +28,7 @@ from imgnorm.errors import DeviceError
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, Mode
 from imgnorm.tally import Counted, Tally
-from imgnorm.tray import Packed
+from imgnorm.tray import Found, Packed
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -223,8 +223,10 @@ def test_sums_of_images_are_fetched_before_they_pile_up(monkeypatch):
     assert expected(images) == counted(images, per_tray=2)
 
 
-def test_arrays_are_counted_as_on_the_cpu():
+@pytest.mark.parametrize("writable", [True, False])
+def test_arrays_are_counted_as_on_the_cpu(writable):
     images = np.random.default_rng(8).integers(0, 256, (50, 12, 10, 3), np.uint8)
+    images.flags.writeable = writable
 
     assert count_arrays(images, "RGB") == gpu.CudaDevice(CPU, 1 << 9).count_arrays(images, "RGB")
 
@@ -236,13 +238,13 @@ def test_arrays_are_counted_as_on_the_cpu():
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a device; where it is the CPU, "cuda" is the same classes on CPU tensors."""
     if request.param == "cpu":
-        monkeypatch.setattr(gpu, "find", lambda name: gpu.Found(CPU, "cpu, as a device"))
+        monkeypatch.setattr(gpu, "find", lambda name: Found(CPU, "cpu, as a device"))
     return "cuda"
 
 
 @pytest.fixture
 def cpu_as_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "find", lambda name: gpu.Found(CPU, "cpu, as a device"))
+    monkeypatch.setattr(gpu, "find", lambda name: Found(CPU, "cpu, as a device"))
 
 
 @pytest.fixture(scope="module")
@@ -539,7 +541,7 @@ def test_a_device_that_does_not_work_is_refused(two_devices):
 
     why = "CUDA error: no kernel image is available for execution on the device"
     assert f"device cuda:1: {why}; use cpu or auto" == str(caught.value)
-    assert gpu.Found(None, f"cpu: {why}") == gpu.find("auto")
+    assert Found(None, f"cpu: {why}") == gpu.find("auto")
 
 
 def test_torch_without_cuda_says_so(monkeypatch):
@@ -549,7 +551,7 @@ def test_torch_without_cuda_says_so(monkeypatch):
 
     why = f"torch {torch.__version__} is built without CUDA"
     assert f"device cuda: {why}; use cpu or auto" == str(caught.value)
-    assert gpu.Found(None, f"cpu: {why}") == gpu.find("auto")
+    assert Found(None, f"cpu: {why}") == gpu.find("auto")
 
 
 def test_a_driver_that_does_not_work_gives_its_reason(monkeypatch):
@@ -686,18 +688,23 @@ def test_arguments_that_mean_nothing_are_refused(mixed, cpu_as_device, options, 
     assert message == str(caught.value)
 
 
-def test_a_torch_that_cannot_be_imported_is_one_sentence(mixed):
+@pytest.mark.parametrize(
+    ("device", "code", "said"),
+    [
+        ("cuda", 2, "{why}; install it anew, or use the device cpu"),
+        ("auto", 3, "device   cpu: {why}"),
+    ],
+)
+def test_a_torch_that_cannot_be_imported_is_one_sentence(mixed, device, code, said):
     program = (
         "import sys; sys.modules['torch'] = None\n"
         "from imgnorm.cli import run\n"
-        f"sys.exit(run(['stats', {str(mixed)!r}, '--device', 'cuda']))"
+        f"sys.exit(run(['stats', {str(mixed)!r}, '-v', '--device', {device!r}]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
+    why = "torch cannot be imported (import of torch halted; None in sys.modules)"
 
-    assert 2 == done.returncode
-    assert (
-        "torch cannot be imported (import of torch halted; None in sys.modules); install it anew, or "
-        "use the device cpu\n" == done.stderr
-    )
+    assert code == done.returncode
+    assert said.format(why=why) == done.stderr.splitlines()[0]

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from imgnorm import gpu
+from imgnorm.tray import Found
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "gpu_check"
@@ -61,10 +62,10 @@ def limited(device: torch.device, size: int) -> Iterator[None]:
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script, which takes the CPU for the device that it looks for."""
     module = loaded()
-    found = gpu.Found(torch.device("cpu"), "cpu, as a device")
+    found = Found(torch.device("cpu"), "cpu, as a device")
     refused = gpu.find
 
-    def find(name: str) -> gpu.Found:
+    def find(name: str) -> Found:
         return refused(name) if name == "cuda:99" else found
 
     monkeypatch.setattr(gpu, "find", find)
