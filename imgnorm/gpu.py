@@ -27,7 +27,7 @@ from torch import Tensor
 from imgnorm.count import sums_of_powers
 from imgnorm.errors import DeviceError
 from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, SCALE, Mode
+from imgnorm.image import Mode, channels_of, scale_of
 from imgnorm.moments import ImageSums
 from imgnorm.tally import Counted, Tally
 from imgnorm.tray import Found, Packed
@@ -311,7 +311,7 @@ class DeviceCounter:
             runs = [there[start - first : end - first] for start, end in _runs(its)]
             flat = runs[0] if len(runs) == 1 else torch.cat(runs)
             sizes = [p.image.pixels for p in its]
-            flat = flat.view(-1, its[0].image.depth)[:, : len(CHANNELS[mode])]
+            flat = flat.view(-1, its[0].image.depth)[:, : len(channels_of(mode))]
             histograms = image_histograms(flat, sizes)
             found[mode] = histograms.sum(0), powers_of(histograms)
         return found
@@ -397,12 +397,12 @@ class _Kind:
         pixels = np.array([size for sizes, _ in self._unfetched for size in sizes], np.int64)
         powers = np.concatenate([powers.cpu().numpy() for _, powers in self._unfetched])
         self._unfetched.clear()
-        sums = sums_of_powers(pixels[:, None], powers[:, :, 0], powers[:, :, 1], SCALE[mode])
+        sums = sums_of_powers(pixels[:, None], powers[:, :, 0], powers[:, :, 1], scale_of(mode))
         self._sums = sums if self._sums is None else self._sums + sums
 
     def counted(self, mode: Mode) -> Counted:
         assert self._sums is not None
-        histogram = Histogram.zero(len(CHANNELS[mode]), _BINS)
+        histogram = Histogram.zero(len(channels_of(mode)), _BINS)
         for its in self._histograms.values():
             histogram += Histogram(tuple(tuple(c) for c in its.cpu().tolist()))
         return Counted(

@@ -121,7 +121,7 @@ def measure(
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     counting = _counting(device, batch_size)
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
-    settings = ImageSettings(mode, steps)  # type: ignore[arg-type]
+    settings = ImageSettings(mode, steps)
     if decoder not in get_args(Decoder):
         raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
     lap = profile.lap if profile else no_lap
@@ -395,7 +395,7 @@ def _finished(
     counted = in_mode(whole.counted, mode)
     measurement = Measurement(
         images=counted.images,
-        histogram=counted.histogram,
+        pixels=counted.pixels,
         sums=counted.sums,
         modes=counted.modes,
         formats=counted.formats,
@@ -464,7 +464,7 @@ def _classes(
             images[group] = images.get(group, 0) + 1
     classes: dict[str, ClassStats] = {}
     for group, count in sorted(images.items()):
-        moments = in_mode(tallies[group].counted, mode).histogram.moments() if tallies else None
+        moments = in_mode(tallies[group].counted, mode).pixels.moments() if tallies else None
         name, one = shown(group), ClassStats(count, moments)
         # Two names may look the same, where one holds a byte that is not UTF-8.
         classes[name] = classes[name] + one if name in classes else one

@@ -231,6 +231,15 @@ def test_arrays_are_counted_as_on_the_cpu(writable):
     assert count_arrays(images, "RGB") == gpu.CudaDevice(CPU, 1 << 9).count_arrays(images, "RGB")
 
 
+def test_arrays_of_many_channels_are_counted_as_numpy_counts():
+    images = np.random.default_rng(9).integers(0, 256, (6, 5, 4, 13), np.uint8)
+    found = gpu.CudaDevice(CPU, 1 << 6).count_arrays(images, "C13").counted["C13"]
+    rows = [[np.bincount(band.ravel(), minlength=256) for band in i.T] for i in images]
+
+    assert np.sum(rows, axis=0).tolist() == [list(c) for c in found.histogram.counts]
+    assert sums_of(np.array(rows)) == found.sums
+
+
 # ── the whole road: the same file, byte for byte ──
 
 
