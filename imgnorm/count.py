@@ -94,7 +94,7 @@ def count(
 class Tallying:
     """Takes images in, gives their tally; mutable, and alive only during one piece of work."""
 
-    def __init__(self, tray: Tray | None) -> None:
+    def __init__(self, tray: Tray | None = None) -> None:
         self.names_16bit: list[str] = []
         self._tray = tray
         self._formats: set[str] = set()

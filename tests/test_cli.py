@@ -90,6 +90,8 @@ DEFAULTS = {
         "--resize": "native sizes",
         "--center-crop": "no crop",
         "--workers": "the cores this process may use",
+        "--device": "cpu",
+        "--batch-size": "8",
         "--decoder": "auto",
         "--limit": "all",
         "--shard": "all",
