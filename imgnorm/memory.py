@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from imgnorm import cgroup
+
 _UNKNOWN = (
     4 << 30
 )  # where the system does not tell: enough for the largest image allowed by default
@@ -12,7 +14,7 @@ _UNKNOWN = (
 
 def available_memory() -> int:
     """Bytes that can be taken without swapping or being killed: the machine's, or the cgroup's."""
-    known = [size for size in (_machine(), _cgroup()) if size is not None]
+    known = [size for size in (_machine(), cgroup.memory_left()) if size is not None]
     return min(known, default=_UNKNOWN)
 
 
@@ -27,28 +29,3 @@ def _machine() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def _cgroup() -> int | None:
-    """What the tightest control group above this process leaves (version 2)."""
-    try:
-        groups = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    left = []
-    for group in groups:
-        if not group.startswith("0::"):
-            continue
-        folder = Path("/sys/fs/cgroup") / group[3:].lstrip("/")
-        for level in (folder, *folder.parents):
-            left += _left_in(level)
-    return min(left, default=None)
-
-
-def _left_in(folder: Path) -> list[int]:
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-        return [] if limit == "max" else [max(0, int(limit) - used)]
-    except (OSError, ValueError):
-        return []
