@@ -340,7 +340,9 @@ def test_a_list_of_ten_megabytes_is_measured(tmp_path: Path) -> None:
     ended = imgnorm("stats", "names", "--list", "--rejects", rejects, "-q", cwd=tmp_path)
 
     assert (3, "") == (ended.returncode, ended.stderr)
-    assert "found    22,001 = 1 counted + 22,000 skipped (22,000 vanished) + 0 ignored" in ended.stdout
+    assert (
+        "found    22,001 = 1 counted + 22,000 skipped (22,000 vanished) + 0 ignored" in ended.stdout
+    )
     assert 22_000 == len(rejects.read_text().splitlines())
 
 

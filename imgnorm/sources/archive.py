@@ -27,7 +27,7 @@ _MAX_PATHS = 1_000_000
 _OPEN_SHARDS = 2  # in one process: its own, and one that it helps with
 _SIZE_BITS = 32
 
-Version = tuple[int, int]  # of a file: its size, and when it was last changed
+Version = tuple[int, int, int]  # of a file: its size, when it was last changed, its inode
 
 
 class ArchiveSource:
@@ -178,7 +178,7 @@ class _Shard:
 
     def version_now(self) -> Version:
         status = os.fstat(self._handle)
-        return status.st_size, status.st_mtime_ns
+        return status.st_size, status.st_mtime_ns, status.st_ino
 
     def content(self, name: str) -> bytes:
         """
