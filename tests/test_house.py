@@ -16,13 +16,14 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "augmentations cgroup config cores document emit errors explain histogram image lint lint.data lint.pair "
-        "lint.python memory moments output presets reasons rejects reports rules rules.numbers "
-        "rules.order rules.portability rules.reading rules.rule rules.stats rules.structure scan "
-        "sources sources.archive sources.filelist sources.files sources.folder sources.rules "
-        "sources.tape sources.tar sources.zip stats statsfile table tally validate worker"
+        "augmentations board cgroup config cores document emit errors explain histogram image lint lint.data "
+        "lint.pair lint.python memory moments output presets process pulse reasons rejects "
+        "reports rules rules.numbers rules.order rules.portability rules.reading rules.rule "
+        "rules.stats rules.structure scan sources sources.archive sources.filelist sources.files "
+        "sources.folder sources.rules sources.tape sources.tar sources.zip stats statsfile table "
+        "tally validate wire worker"
     ),
-    PIXEL: "count decode preprocess",
+    PIXEL: "count damage decode formats preprocess",
     TORCH: (
         "datasets nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm nn.inspection nn.models "
         "nn.pooled nn.population torchvision_pair transforms trial"
