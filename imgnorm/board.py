@@ -36,6 +36,7 @@ class Board:
         self.memory = MemoryBudget(available_memory())
         self._again: deque[Work] = deque()
         self._suspects: deque[Work] = deque()
+        self._stuck = 0  # processes that cannot be ended
         self._in_hand = 0  # pieces of work that drivers have
         self._left = sum(pile.left for pile in piles)  # names without an outcome
         self._undealt = self._left
@@ -99,6 +100,12 @@ class Board:
             last = not self.drivers
         if last:
             self.fail(error)
+
+    def count_stuck(self) -> int:
+        """One more process that cannot be ended; how many those are."""
+        with self._changed:
+            self._stuck += 1
+            return self._stuck
 
     def close(self) -> None:
         self.closed.set()
