@@ -23,7 +23,7 @@ TIERS = {
         "sources.folder sources.rules sources.tape sources.tar sources.zip stats statsfile table "
         "tally validate wire worker"
     ),
-    PIXEL: "count damage decode formats preprocess",
+    PIXEL: "count damage decode formats jpeg preprocess",
     TORCH: (
         "datasets nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm nn.inspection nn.models "
         "nn.pooled nn.population torchvision_pair transforms trial"
@@ -33,7 +33,7 @@ TIERS = {
 TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules.split()}
 THIRD_PARTY = {
     PLAIN: {"yaml", "pydantic"},
-    PIXEL: {"numpy", "PIL"},
+    PIXEL: {"numpy", "PIL", "simplejpeg"},
     TORCH: {"torch", "torchvision"},
     EDGE: {"click", "tqdm"},
 }
