@@ -6,7 +6,6 @@ that would first copy the pixels out, and count, Σx and Σx² follow from it in
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -54,7 +53,6 @@ def count(
     skipped: list[Skipped] = []
     bytes_read = 0
     deadline = monotonic() + _JOB_SECONDS
-    warnings.simplefilter("ignore")  # Pillow's, about metadata and palettes
     done = 0
     for done, name in enumerate(names, 1):
         starting(done - 1)

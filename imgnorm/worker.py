@@ -42,7 +42,9 @@ def _serve(pulse_handle: int | str) -> None:
     setup: Setup = receive(sys.stdin.buffer)
     os.environ.update(_ONE_THREAD)
     from imgnorm.count import count  # NumPy and Pillow
+    from imgnorm.decode import own_process
 
+    own_process(setup.max_pixels)
     setup.prepare()
     # Only now: on Windows, a thread that waits for a pipe can hold up the imports above.
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -38,7 +38,7 @@ THIRD_PARTY = {
     EDGE: {"click", "tqdm"},
 }
 # A worker loads the pixel tier when it starts to count: the one step up, made at run time.
-STEPS_UP = {("worker", "count")}
+STEPS_UP = {("worker", "count"), ("worker", "decode")}
 
 
 def modules() -> dict[str, Path]:
