@@ -167,9 +167,14 @@ def sums_of(histograms: Integers) -> ImageSums:
     bins = histograms.shape[2]
     scale = bins - 1
     values = np.arange(bins, dtype=np.int64)
-    powers = histograms @ np.stack([values, values * values], axis=1)  # (images, channels, 2)
     pixels = histograms[:, :1, :].sum(axis=2)  # (images, 1)
+    weights = np.stack([values, values * values], axis=1)
+    if int(pixels.max()) * scale**2 >= 1 << 63:  # one 16-bit image of 2.1 gigapixels
+        powers = histograms.astype(object) @ weights.astype(object)
+    else:
+        powers = histograms @ weights  # (images, channels, 2)
     spread = _spread(pixels, powers[:, :, 0], powers[:, :, 1])
+    powers = powers.astype(np.float64)
     count = pixels.astype(np.float64)
     many = pixels > 1
     pairs = np.where(many, count * (count - 1), 1.0)
