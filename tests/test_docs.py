@@ -9,7 +9,6 @@ import sys
 import pytest
 from blocks import ROOT, assert_console, blocks_of, comparable, copy_checkout, run_python
 
-
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 RELIABILITY = ROOT / "docs" / "reliability.md"
 
