@@ -7,6 +7,9 @@ from typing import Literal
 
 Mode = Literal["L", "RGB", "RGBA", "I;16"]
 
+Decoder = Literal["auto", "pillow"]
+"""Who decodes: Pillow alone, or whoever is fastest among those with the same pixels."""
+
 CHANNELS: dict[Mode, tuple[str, ...]] = {
     "L": ("L",),
     "RGB": ("R", "G", "B"),

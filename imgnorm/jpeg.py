@@ -138,14 +138,10 @@ def _is_plain_exif(exif: bytes) -> bool:
 class JpegDecoder:
     """libjpeg-turbo, with memory that it uses again; mutable, one for each thread.
 
-    Raises:
-        JpegDecoderMissing: simplejpeg is not installed, or its pixels are not those of Pillow here.
+    Only where `fault_of_the_fast_path` finds none.
     """
 
     def __init__(self) -> None:
-        fault = fault_of_the_fast_path()
-        if fault:
-            raise JpegDecoderMissing(fault)
         self._decode = _simplejpeg().decode_jpeg
         self._buffer = np.empty(1 << 18, np.uint8)
 
@@ -166,8 +162,8 @@ class JpegDecoder:
         return pixels
 
 
-class JpegDecoderMissing(Exception):
-    """There is no fast path here; the message tells why."""
+def fast_path_version() -> str:
+    return f"simplejpeg {_simplejpeg().__version__}"
 
 
 def _simplejpeg() -> Any:

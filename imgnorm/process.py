@@ -63,7 +63,7 @@ class WorkerProcess:
         self._errors = self._process.stderr
         self._setup = setup
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self) -> Ready:
         """
         Raises:
             EOFError: the worker died.
@@ -72,6 +72,7 @@ class WorkerProcess:
         answer = self._answer()
         assert isinstance(answer, Ready)
         self._started_at = None
+        return answer
 
     def do(self, names: Sequence[str]) -> Done | Bug:
         """

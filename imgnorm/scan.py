@@ -8,17 +8,20 @@ pulse tells which): that image is tried once more, alone, and then listed.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any
 
 from imgnorm import process
 from imgnorm.board import Board, Work, piles
 from imgnorm.errors import ImgnormError
-from imgnorm.image import ImageSettings
+from imgnorm.image import Decoder, ImageSettings
 from imgnorm.process import WorkerProcess
+from imgnorm.profile import Profile, Spent, Step, no_lap
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.sources import EncodedSource, printable, shown
 from imgnorm.tally import Tally
@@ -54,9 +57,14 @@ def scan(
     limits: Limits,
     *,
     workers: int,
+    decoder: Decoder = "auto",
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    profile: Profile | None = None,
 ) -> dict[str, Tally]:
     """The tally of each group of names. Depends on the images only, not on how the work was shared.
+
+    Args:
+        profile: told where the time went.
 
     Raises:
         ImgnormError: worker processes cannot be started.
@@ -64,11 +72,16 @@ def scan(
     total = sum(map(len, groups.values()))
     tallies = {group: Tally() for group in groups}
     done = bytes_read = 0
-    with _crew(source, groups, settings, limits, workers) as outcomes:
+    lap = profile.lap if profile else no_lap
+    setup = Setup(source, settings, limits.max_pixels, decoder, profiled=profile is not None)
+    with _crew(setup, groups, limits.timeout_s, workers, profile) as outcomes:
+        lap("start")
         while done < total:
             try:
                 outcome = outcomes.get(timeout=_POLL_S)
+                lap("wait")
             except Empty:
+                lap("wait")
                 on_progress(Progress(done, total, bytes_read))
                 continue
             if isinstance(outcome, BaseException):
@@ -78,22 +91,26 @@ def scan(
             done += images
             bytes_read += tally.bytes_read
             on_progress(Progress(done, total, bytes_read))
+            lap("merge")
+    lap("wait")
     return tallies
 
 
 @contextmanager
 def _crew(
-    source: EncodedSource,
+    setup: Setup,
     groups: Mapping[str, Sequence[str]],
-    settings: ImageSettings,
-    limits: Limits,
+    timeout_s: float,
     workers: int,
+    profile: Profile | None,
 ) -> Iterator[SimpleQueue[Any]]:
     """Workers at work; leaving the context ends them, finished or not."""
     total = sum(map(len, groups.values()))
-    board = Board(piles(source, groups), workers)
-    setup = Setup(source, settings, limits.max_pixels)
-    drivers = [_Driver(board, setup, limits.timeout_s) for _ in range(min(workers, max(1, total)))]
+    board = Board(piles(setup.source, groups), workers)
+    drivers = [
+        _Driver(f"worker {number}", board, setup, timeout_s, profile)
+        for number in range(1, min(workers, max(1, total)) + 1)
+    ]
     board.drivers = len(drivers)
     try:
         for driver in drivers:
@@ -128,8 +145,11 @@ class _CannotStart(ImgnormError):
 class _Driver(threading.Thread):
     """Keeps one worker process busy, and replaces it when it dies."""
 
-    def __init__(self, board: Board, setup: Setup, timeout_s: float) -> None:
-        super().__init__(daemon=True)
+    def __init__(
+        self, name: str, board: Board, setup: Setup, timeout_s: float, profile: Profile | None
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self._profile = profile
         self._board = board
         self._setup = setup
         self._timeout_s = timeout_s
@@ -188,6 +208,8 @@ class _Driver(threading.Thread):
             return
         if isinstance(answer, Bug):
             raise RuntimeError(f"a worker process failed:\n{answer.traceback}")
+        if self._profile and answer.spent:
+            self._profile.add(self.name, answer.spent)
         if answer.done < len(work.names):
             self._board.give_back(Work(work.group, work.names[answer.done :]))
         self._board.report(work.group, answer.tally, answer.done)
@@ -204,9 +226,14 @@ class _Driver(threading.Thread):
                     raise _CannotStart(
                         f"a worker process could not start ({error.strerror}); try fewer --workers"
                     ) from error
+            started = monotonic()
             try:
-                self._worker.wait_until_ready()
+                ready = self._worker.wait_until_ready()
                 self._failed_starts = 0
+                if self._profile:
+                    self._profile.jpeg = ready.jpeg
+                    seconds = Counter[Step]({"start": monotonic() - started})
+                    self._profile.add(self.name, Spent(seconds))
             except EOFError:
                 timed_out = self._worker.timed_out
                 words, code = self._dismissed()

@@ -17,13 +17,13 @@ PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
         "augmentations board cgroup config cores document emit errors explain histogram image lint lint.data "
-        "lint.pair lint.python memory moments output presets process pulse reasons rejects "
+        "lint.pair lint.python memory moments output presets process profile pulse reasons rejects "
         "reports rules rules.numbers rules.order rules.portability rules.reading rules.rule "
         "rules.stats rules.structure scan sources sources.archive sources.filelist sources.files "
         "sources.folder sources.rules sources.tape sources.tar sources.zip stats statsfile table "
         "tally validate wire worker"
     ),
-    PIXEL: "count damage decode formats jpeg preprocess",
+    PIXEL: "count damage decode formats jpeg load preprocess",
     TORCH: (
         "datasets nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm nn.inspection nn.models "
         "nn.pooled nn.population torchvision_pair transforms trial"
@@ -37,8 +37,8 @@ THIRD_PARTY = {
     TORCH: {"torch", "torchvision"},
     EDGE: {"click", "tqdm"},
 }
-# A worker loads the pixel tier when it starts to count: the one step up, made at run time.
-STEPS_UP = {("worker", "count"), ("worker", "decode")}
+# A worker loads the pixel tier when it starts to count: the only steps up, made at run time.
+STEPS_UP = {("worker", "count"), ("worker", "decode"), ("worker", "jpeg")}
 
 
 def modules() -> dict[str, Path]:
