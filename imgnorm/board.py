@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from imgnorm.errors import ImgnormError
-from imgnorm.memory import MemoryBudget, available_memory
+from imgnorm.memory import Budgets, available_memory
 from imgnorm.sources import EncodedSource, ShardedSource
 from imgnorm.tally import Tally
 
@@ -33,7 +33,7 @@ class Board:
         self.outcomes: SimpleQueue[Any] = SimpleQueue()  # (group, Tally, images) or an exception
         self.closed = threading.Event()
         self.drivers = 0  # that have not resigned
-        self.memory = MemoryBudget(available_memory())
+        self.memory = Budgets(available_memory())
         self._again: deque[Work] = deque()
         self._suspects: deque[Work] = deque()
         self._stuck = 0  # processes that cannot be ended

@@ -48,6 +48,52 @@ class MemoryBudget:
             self._changed.notify_all()
 
 
+class Budgets:
+    """Encoded files and decoded pixels apart.
+
+    Who waits for pixels may hold a file, but never the other way round: nobody waits in a circle.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.file = MemoryBudget(total // 4)
+        self.pixels = MemoryBudget(total - total // 4)
+
+    def close(self) -> None:
+        self.file.close()
+        self.pixels.close()
+
+
+class Share:
+    """What one worker has of the budgets."""
+
+    def __init__(self, budgets: Budgets) -> None:
+        self._budgets = budgets
+        self._file = self._pixels = 0
+
+    def ask_for_file(self, size: int) -> bool:
+        """Waits until a file of `size` bytes may be read; gives back what the image before it took."""
+        self.give_back()
+        granted = self._budgets.file.acquire(size)
+        self._file = size if granted else 0
+        return granted
+
+    def ask_for_pixels(self, size: int) -> bool:
+        """Waits until `size` bytes may be taken for pixels; the file stays where it is."""
+        self._give_back_pixels()
+        granted = self._budgets.pixels.acquire(size)
+        self._pixels = size if granted else 0
+        return granted
+
+    def give_back(self) -> None:
+        self._give_back_pixels()
+        size, self._file = self._file, 0
+        self._budgets.file.release(size)
+
+    def _give_back_pixels(self) -> None:
+        size, self._pixels = self._pixels, 0
+        self._budgets.pixels.release(size)
+
+
 def _machine() -> int | None:
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():

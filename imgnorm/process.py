@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import Any
 
-from imgnorm.memory import MemoryBudget
+from imgnorm.memory import Budgets, Share
 from imgnorm.pulse import Pulse, page
 from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, send
 
@@ -28,12 +28,12 @@ _KILLED = -9
 class WorkerProcess:
     """One process, from its start to its funeral."""
 
-    def __init__(self, setup: Setup, memory: MemoryBudget) -> None:
+    def __init__(self, setup: Setup, memory: Budgets) -> None:
         self.timed_out = False
         self.stuck = False  # killed, and still there
         self._killed_at: float | None = None
         self._started_at: float | None = monotonic()  # until it is ready
-        self._memory = memory
+        self._memory = Share(memory)
         self._jobs = 0
         self._busy = False
         self._moved = (b"", monotonic())  # the last pulse seen, and since when
@@ -81,7 +81,6 @@ class WorkerProcess:
         """
         self._jobs += 1
         self._send(Job(self._jobs, names))
-        reserved = 0
         try:
             while True:
                 self._moved = (self._pulse.sign_of_life(), monotonic())
@@ -91,12 +90,12 @@ class WorkerProcess:
                 if not isinstance(answer, NeedsMemory):
                     assert isinstance(answer, (Done, Bug))
                     return answer
-                self._memory.release(reserved)
-                reserved = answer.bytes if self._memory.acquire(answer.bytes) else 0
-                self._send(reserved > 0)
+                of_file = answer.of == "file"
+                ask = self._memory.ask_for_file if of_file else self._memory.ask_for_pixels
+                self._send(ask(answer.bytes))
         finally:
             self._busy = False
-            self._memory.release(reserved)
+            self._memory.give_back()
 
     def index(self) -> int:
         """The index, in the last job, of the name that the worker was at."""

@@ -15,7 +15,7 @@ from typing import Any
 from imgnorm.errors import SourceError
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import Listing, name_bytes, printable, shown
-from imgnorm.sources.files import opened, unreadable
+from imgnorm.sources.files import about_to_read, opened, unreadable
 from imgnorm.sources.rules import looks_like_an_image, rule_against
 from imgnorm.sources.tape import FileTape, GzipTape
 from imgnorm.sources.tar import BLOCK, TarReader, is_header
@@ -196,6 +196,7 @@ class _Shard:
         if found is None:
             raise _missing()
         place, size = found >> _SIZE_BITS, found & (1 << _SIZE_BITS) - 1
+        about_to_read(size)
         if isinstance(self.reader, ZipReader):
             return self.reader.content(place)
         return self._whole(place, size)
@@ -211,6 +212,7 @@ class _Shard:
         for met, place, size in self._stream:
             self._passed[met] += 1
             if met == name and self._passed[met] == wanted:
+                about_to_read(size)
                 return self._whole(place, size)
         raise _missing()
 
