@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
 
+from imgnorm.cores import usable_cores
 from imgnorm.errors import SourceError
 from imgnorm.image import CenterCrop, Decoder, ImageSettings, Mode, Resize, Step
 from imgnorm.measured import ClassStats, Measurement, skipped_order
@@ -195,13 +196,6 @@ def open_source(
             "line, add --list"
         )
     return FolderSource(path)
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _positive(what: str, value: float) -> int:
