@@ -216,7 +216,8 @@ def _images(
             f"{data} says it; leave the option out",
         )
         pipeline, stats = read_normalized(data)
-        source = open_source(**pipeline.source, listed=pipeline.listed)
+        named: dict[str, Any] = {**pipeline.source, "listed": pipeline.listed}
+        source = open_source(**named)
         mode = pipeline.mode if pipeline.mode != "auto" else mode_of(stats)
         return source, build(data, eps=eps).eval, mode
     if (stats_file is None) == (transform is None):

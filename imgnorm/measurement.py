@@ -15,7 +15,6 @@ from imgnorm.sources import (
     ArraySource,
     EncodedSource,
     Listing,
-    ShardedSource,
     Source,
     member_of,
     name_bytes,

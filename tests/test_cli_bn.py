@@ -278,9 +278,7 @@ def replaced(option: str, value: str) -> list[str]:
         ),
         (
             [*WITH_STATS, "--root", "data"],
-            (
-                "--root: is for torchvision:NAME; leave it out (see `imgnorm bn calibrate --help`)\n"
-            ),
+            ("--root: is for torchvision:NAME; leave it out (see `imgnorm bn calibrate --help`)\n"),
         ),
         (
             [*CALIBRATE, "--transform", "nets_of_test:to_tensor", "--eps", "1e-3", "-o", "out.pt"],
@@ -403,7 +401,7 @@ def expected_without(lost: int) -> torch.Tensor:
 LOST = (
     "found    10 = 8 counted + 2 skipped (1 dangling-link, 1 not-an-image) + 0 ignored\n"
     "skipped  a/4.png: not-an-image (starts with b'not a pi')\n"
-    "skipped  a/link.png: dangling-link (points to nothing)\n"
+    "skipped  a/link.png: dangling-link (a link to nothing)\n"
 )
 
 
@@ -418,7 +416,8 @@ def test_a_broken_image_costs_itself_and_never_the_run(place, mode, workers, bat
     printed, said = capsys.readouterr()
     assert printed.endswith(f"\n\n{LOST}")
     assert "wrote    out.pt\nwrote    rejects.jsonl\n" == said
-    rejects = [json.loads(line) for line in open("rejects.jsonl")]
+    with open("rejects.jsonl") as file:
+        rejects = [json.loads(line) for line in file]
     assert [("a/4.png", "not-an-image", 13), ("a/link.png", "dangling-link", None)] == [
         (one["name"], one["reason"], one["bytes"]) for one in rejects
     ]
@@ -542,7 +541,9 @@ def test_a_checkpoint_from_before_batches_were_tracked_is_read(place):
 
 
 def test_what_a_checkpoint_s_dtype_cannot_hold_is_told(place, capsys):
-    state = {key: v.half() if v.is_floating_point() else v for key, v in small().state_dict().items()}
+    state = {
+        key: v.half() if v.is_floating_point() else v for key, v in small().state_dict().items()
+    }
     state["0.weight"] *= 3e3
     torch.save(state, "ckpt.pt")
 

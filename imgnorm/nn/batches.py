@@ -6,6 +6,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ class Batches:
 
     def __len__(self) -> int:
         """How many batches there are, unless further images turn out to be unreadable."""
-        return -(-len(self._readable().names) // self._batch_size)
+        return ceil(len(self._readable().names) / self._batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
         loader: DataLoader[Any] = DataLoader(

@@ -102,7 +102,7 @@ def calibrate(
             f"{type(model).__name__}: has no BatchNorm layer with running statistics; there is nothing "
             "to calibrate"
         )
-    lazy = [name for name, layer in layers.items() if is_lazy(layer.running_mean)]
+    lazy = [name for name, layer in layers.items() if is_lazy(_buffers(layer)[0])]
     if lazy:
         raise ModelError(
             f"{lazy[0]}: is lazy and knows no channels yet; run one batch through the model first"
@@ -269,7 +269,7 @@ def _as_written(model: nn.Module) -> Iterator[None]:
     if not isinstance(model, torch.jit.ScriptModule):
         yield
         return
-    with torch.jit.optimized_execution(False):
+    with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
         yield
 
 
