@@ -341,7 +341,7 @@ def test_scripted_and_exported_models_get_the_same_statistics(mode):
     assert_close(eager, exported, 1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     "freeze",

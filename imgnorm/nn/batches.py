@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -217,6 +218,12 @@ def _stacked(items: list[tuple[str, Tensor] | Skipped | SourceError]) -> _Batch 
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal: the parent decides, and ends its workers."""
+    """A signal may reach every process: the parent decides, and tells.
+
+    A worker that is ended leaves without a fault, or torch would have the parent tell of that, too.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None:
+            signal.signal(number, lambda number, frame: os._exit(0))
