@@ -7,20 +7,23 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from time import monotonic
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import imgnorm
 from imgnorm import cli_bn, cli_checks, cli_numbers
+from imgnorm.cli_options import max_skipped, rejects
 from imgnorm.errors import ImgnormError, OutputError, TooManySkipped, TransformError
-from imgnorm.reasons import Allowance
+from imgnorm.terminal import note as _note
+from imgnorm.terminal import progress_bar
+from imgnorm.terminal import show as _print
 
 if TYPE_CHECKING:
     from imgnorm.profile import Profile
+    from imgnorm.reasons import Allowance
     from imgnorm.scan import Progress
     from imgnorm.stats import Stats
 
@@ -88,13 +91,6 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
             f"{value!r} is not a shard; give I/N with I from 1 to N, as in 2/4", ctx, param
         )
     return int(number), int(of)
-
-
-def _allowance(ctx: click.Context, param: click.Parameter, value: str | None) -> Allowance | None:
-    try:
-        return None if value is None else Allowance.parse(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
 
 
 @click.group(epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -176,12 +172,7 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
     help="Measure every N-th of these names only, from the I-th on; `imgnorm merge` adds the N stats files up.  [default: all]",
 )
 @click.option("--per-class", is_flag=True, help="Mean and std of each class folder, too.")
-@click.option(
-    "--max-skipped",
-    callback=_allowance,
-    metavar="N|P%",
-    help="So many skipped images are fine (exit 0); with more, no stats file is written (exit 1).  [default: any number, exit 3]",
-)
+@max_skipped
 @click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
@@ -197,11 +188,7 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
     show_default=True,
     help="Seconds for one image; it is tried twice.",
 )
-@click.option(
-    "--rejects",
-    type=click.Path(),
-    help="Write skipped images to this file as JSON lines: name, member, reason, detail, bytes.",
-)
+@rejects
 @click.option(
     "--json",
     "as_json",
@@ -248,7 +235,7 @@ def stats(
     The mean and std are pooled over all pixels of all images, population, for ToTensor's [0, 1], and
     exact: no option about speed changes a digit.
     """
-    from imgnorm.measurement import SkippedImagesWarning, measure
+    from imgnorm.measurement import SkippedImagesWarning, measure, names_a_config
     from imgnorm.output import check_output
     from imgnorm.profile import Profile
     from imgnorm.rejects import write_rejects
@@ -256,7 +243,7 @@ def stats(
     written = [path for path in (output, rejects) if path is not None]
     if len(set(map(os.path.realpath, written))) < len(written):
         raise click.UsageError("-o and --rejects name the same file; give each its own")
-    if not options["listed"] and _names_a_config(source):
+    if not options["listed"] and names_a_config(source):
         options |= _config_options(source)
         source = options.pop("source")
     else:
@@ -266,7 +253,11 @@ def stats(
     warnings.simplefilter("ignore", SkippedImagesWarning)
     started = monotonic()
     profile = Profile() if profiled else None
-    with _bar(quiet) as on_progress:
+
+    def rate(progress: Progress) -> str:
+        return f"{progress.bytes_read / 1e6 / max(monotonic() - started, 1e-9):,.0f} MB/s"
+
+    with progress_bar("images", quiet=quiet, told=rate) as on_progress:
         measured = measure(source, on_progress=on_progress, profile=profile, **options)
     seconds = monotonic() - started
     if profile:
@@ -296,10 +287,6 @@ def stats(
         for path in written:
             _note(f"wrote    {path}")
     return 3 if measured.skipped and max_skipped is None else 0
-
-
-def _names_a_config(source: str) -> bool:
-    return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
 
 
 def _config_options(path: str) -> dict[str, Any]:
@@ -516,26 +503,6 @@ def _shown_profile(profile: Profile, seconds: float) -> str:
     return "\n".join([head, *aligned(profile.rows()), *by, *notes])
 
 
-@contextmanager
-def _bar(quiet: bool) -> Iterator[Any]:
-    """A function that shows Progress on a terminal, and does nothing elsewhere."""
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda progress: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(unit=" images", file=sys.stderr, dynamic_ncols=True, leave=False) as bar:
-        started = monotonic()
-
-        def on_progress(progress: Progress) -> None:
-            bar.total = progress.total
-            rate = progress.bytes_read / 1e6 / max(monotonic() - started, 1e-9)
-            bar.set_postfix_str(f"{rate:,.0f} MB/s", refresh=False)
-            bar.update(progress.done - bar.n)
-
-        yield on_progress
-
-
 def _draws_blocks() -> bool:
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     try:
@@ -543,18 +510,3 @@ def _draws_blocks() -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
-
-
-def _print(text: str) -> None:
-    _write(text, sys.stdout)
-
-
-def _note(text: str) -> None:
-    with suppress(OSError):  # nobody can be told
-        _write(text, sys.stderr)
-
-
-def _write(text: str, stream: IO[str] | None) -> None:
-    if stream is not None:
-        stream.write(text + "\n")
-        stream.flush()

@@ -20,8 +20,8 @@ from imgnorm.sources import (
     ArraySource,
     EncodedSource,
     Listing,
-    ShardedSource,
     Source,
+    member_of,
     name_bytes,
     printable,
     shown,
@@ -198,6 +198,11 @@ def open_source(
     return FolderSource(path)
 
 
+def names_a_config(source: str) -> bool:
+    """Whether the user means a pipeline config."""
+    return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
+
+
 def _positive(what: str, value: float) -> int:
     if not value > 0:  # NaN too
         raise ValueError(f"{what} is {value}; it must be positive")
@@ -332,20 +337,13 @@ def _finished(
         classes=_classes(source, kept, tallies if per_class else {}, mode),
         skipped=tuple(
             sorted(
-                (replace(s, name=shown(s.name), member=_member(source, s.name)) for s in skipped),
+                (replace(s, name=shown(s.name), member=member_of(source, s.name)) for s in skipped),
                 key=skipped_order,
             )
         ),
         ignored=aside.ignored,
     )
     return Stats.of(measurement, mode, settings.preprocess, auto=settings.mode == "auto")
-
-
-def _member(source: Source, name: str) -> str | None:
-    """The part of a name that lies inside an archive, if there is one."""
-    if not isinstance(source, ShardedSource):
-        return None
-    return shown(name[len(source.shard_of(name)) + 1 :]) or None
 
 
 def _digest_of(kept: Sequence[str], origin: Provenance, *, everything: bool) -> str:

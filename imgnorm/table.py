@@ -44,7 +44,7 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     if verbose:
         lines += _conventions(stats, measured) + _quantiles(stats, measured)
         lines += [""] if measured.skipped else []
-    lines += _skipped(measured.skipped, None if verbose else _LISTED)
+    lines += skipped_lines(measured.skipped, verbose=verbose)
     return "\n".join(lines)
 
 
@@ -58,7 +58,7 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     lines += _range(stats, measured)
     if stats.preprocess:
         lines.append("through  " + ", ".join(map(repr, stats.preprocess)))
-    lines.append(_found(measured))
+    lines.append(found_line(measured.images, measured.skipped, measured.ignored))
     lines += [f"partial  {part}" for part in measured.source.incomplete]
     return lines
 
@@ -75,13 +75,14 @@ def _range(stats: Stats, measured: Measurement) -> list[str]:
     return [line]
 
 
-def _found(measured: Measurement) -> str:
-    skipped = _counts(_by_reason(measured.skipped))
-    ignored = _counts(measured.ignored)
+def found_line(images: int, skipped: Sequence[Skipped], ignored: Mapping[str, int]) -> str:
+    """Where everything that was found has gone."""
+    reasons, rules = _counts(_by_reason(skipped)), _counts(ignored)
+    passed_over = sum(ignored.values())
     return (
-        f"found    {measured.found:,} = {measured.images:,} counted"
-        f" + {len(measured.skipped):,} skipped{f' ({skipped})' if skipped else ''}"
-        f" + {sum(measured.ignored.values()):,} ignored{f' ({ignored})' if ignored else ''}"
+        f"found    {images + len(skipped) + passed_over:,} = {images:,} counted"
+        f" + {len(skipped):,} skipped{f' ({reasons})' if reasons else ''}"
+        f" + {passed_over:,} ignored{f' ({rules})' if rules else ''}"
     )
 
 
@@ -129,10 +130,11 @@ def _digits(value: float, stats: Stats) -> str:
     return f"{value:.6g}" if stats.of_floats else f"{value:.4f}"
 
 
-def _skipped(skipped: Sequence[Skipped], limit: int | None) -> list[str]:
+def skipped_lines(skipped: Sequence[Skipped], *, verbose: bool) -> list[str]:
+    """Each skipped input with its reason; the first few only, unless `verbose`."""
     lines = [
         f"skipped  {printable(s.name)}: {s.reason}{f' ({printable(s.detail)})' if s.detail else ''}"
-        for s in skipped[:limit]
+        for s in skipped[: None if verbose else _LISTED]
     ]
     if len(lines) < len(skipped):
         lines.append(f"skipped  and {len(skipped) - len(lines):,} more (-v lists them all)")

@@ -29,7 +29,7 @@ TIERS = {
         "datasets nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
         "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
     ),
-    EDGE: ("__init__ __main__ cli cli_bn cli_checks cli_numbers measurement"),
+    EDGE: ("__init__ __main__ cli cli_bn cli_checks cli_numbers cli_options measurement terminal"),
 }
 TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules.split()}
 THIRD_PARTY = {

@@ -85,6 +85,13 @@ class ArraySource(Source, Protocol):
     def count(self, names: Sequence[str]) -> Tally: ...
 
 
+def member_of(source: Source, name: str) -> str | None:
+    """The part of a name that lies inside an archive, if there is one."""
+    if not isinstance(source, ShardedSource):
+        return None
+    return shown(name[len(source.shard_of(name)) + 1 :]) or None
+
+
 def name_bytes(name: str) -> bytes:
     """What the file system stores for a name, whatever this process's locale."""
     return os.fsencode(name)
