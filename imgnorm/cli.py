@@ -7,8 +7,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,11 +16,11 @@ import click
 
 import imgnorm
 from imgnorm import cli_bn, cli_checks, cli_numbers
+from imgnorm.cli_progress import bar
 from imgnorm.errors import ImgnormError, OutputError, TooManySkipped, TransformError
 from imgnorm.reasons import Allowance
 
 if TYPE_CHECKING:
-    from imgnorm.scan import Progress
     from imgnorm.stats import Stats
 
 _EXIT_CODES = """\b
@@ -248,7 +248,7 @@ def stats(
         check_output(path, force=force)
     warnings.simplefilter("ignore", SkippedImagesWarning)
     started = monotonic()
-    with _bar(quiet) as on_progress:
+    with bar(quiet) as on_progress:
         measured = measure(source, on_progress=on_progress, **options)
     seconds = monotonic() - started
     if rejects is not None:
@@ -445,6 +445,7 @@ def _refuse_idle_options(source: str, listed: bool) -> None:
 
 
 commands.add_command(cli_checks.validate)
+commands.add_command(cli_checks.verify)
 commands.add_command(cli_checks.schema)
 commands.add_command(cli_numbers.presets)
 commands.add_command(cli_numbers.explain)
@@ -477,26 +478,6 @@ def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:
         from imgnorm.table import table
 
         _print(table(measured, unicode=_draws_blocks(), verbose=verbose))
-
-
-@contextmanager
-def _bar(quiet: bool) -> Iterator[Any]:
-    """A function that shows Progress on a terminal, and does nothing elsewhere."""
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda progress: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(unit=" images", file=sys.stderr, dynamic_ncols=True, leave=False) as bar:
-        started = monotonic()
-
-        def on_progress(progress: Progress) -> None:
-            bar.total = progress.total
-            rate = progress.bytes_read / 1e6 / max(monotonic() - started, 1e-9)
-            bar.set_postfix_str(f"{rate:,.0f} MB/s", refresh=False)
-            bar.update(progress.done - bar.n)
-
-        yield on_progress
 
 
 def _draws_blocks() -> bool:

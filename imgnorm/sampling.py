@@ -25,7 +25,9 @@ FALSE_ALARMS = 1 / 1000
 """The chance at most, over all numbers together, to find that unchanged data has moved."""
 
 _STAKE = 0.5  # of the capital, at most: a bet that fails never ruins
-_ROUNDING = 50  # bits; far coarser than what rounding does to one image's numbers, far finer than a pixel
+_ROUNDING = (
+    50  # bits; far coarser than what rounding does to one image's numbers, far finer than a pixel
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class _Population:
     total: int  # over all images
     images: int
     top: int
-    variance: float  # a guess, for numbers in [0, 1]: it decides how much is staked, not what is true
+    variance: (
+        float  # a guess, for numbers in [0, 1]: it decides how much is staked, not what is true
+    )
 
 
 def shifts(
@@ -89,7 +93,11 @@ def shifts(
             found.append(Shift("mean", channel, mean, now[0], sigmas))
         if _log_evidence(around, centered, wanted) >= wanted:
             _, recentered = _around(
-                sum(means) * images // len(means), images, population.mean_sq[channel], squares, means
+                sum(means) * images // len(means),
+                images,
+                population.mean_sq[channel],
+                squares,
+                means,
             )
             sigmas = _sigmas(recentered, then_std**2 * images**2 * unit**2, images)
             # A mean that moved takes the squares around the old one with it.

@@ -13,8 +13,9 @@ from math import isfinite
 from typing import Literal
 
 from imgnorm.document import STATS_LIMITS, Document, Path, parse, read_bytes
-from imgnorm.errors import ImgnormError, IncompatibleStats, Problem, Severity, SourceError
+from imgnorm.errors import IncompatibleStats, Problem, Severity, SourceError
 from imgnorm.image import CenterCrop, ImageSettings, Resize
+from imgnorm.measured import ClassStats, Measurement
 from imgnorm.measurement import (
     TORCHVISION,
     SkippedImagesWarning,
@@ -23,7 +24,8 @@ from imgnorm.measurement import (
     open_source,
     usable_cores,
 )
-from imgnorm.moments import ImageSums
+from imgnorm.moments import UNIT_BITS, ImageSums
+from imgnorm.provenance import MERGED, Provenance, names_digest
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.sampling import Shift, shifts
 from imgnorm.scan import Limits, Progress, scan
@@ -37,7 +39,7 @@ from imgnorm.sources import (
     printable,
     shown,
 )
-from imgnorm.stats import MERGED, Measurement, Provenance, Stats, merge, names_digest
+from imgnorm.stats import Stats, merge
 from imgnorm.statsfile import parse_stats
 from imgnorm.tally import Counted, Tally, in_mode
 
@@ -112,13 +114,15 @@ def verify(
         InvalidDocument: the file is no sound stats file.
         IncompatibleStats: the file says nothing that can be verified.
     """
-    if sample != "all" and (isinstance(sample, bool) or not isinstance(sample, int) or sample < 1):
+    if sample != "all" and not sample > 0:
         raise ValueError(f"sample is {sample!r}; expected 'all' or a positive number")
     file = os.fspath(stats_file)
     data = read_bytes(file, STATS_LIMITS)
     stats = parse_stats(data, file)
     measured = _verifiable(stats, file)
-    task = _Task(file, stats, measured, os.fspath(root), max_pixels, timeout_s, workers, on_progress)
+    task = _Task(
+        file, stats, measured, os.fspath(root), max_pixels, timeout_s, workers, on_progress
+    )
     findings = _Findings(parse(data, file, STATS_LIMITS), task.remedy(source))
     parts = [_listed(task, origin, source) for origin in measured.source.sources]
     for index, part in enumerate(parts):
@@ -251,9 +255,7 @@ def _listed(
         if origin.shards
         else chosen
     )
-    aside = {
-        s.name for s in task.measured.skipped if s.reason is not Reason.DUPLICATE_NAME
-    }
+    aside = {s.name for s in task.measured.skipped if s.reason is not Reason.DUPLICATE_NAME}
     counted = [name for name in names if shown(name) not in aside] if aside else names
     return _Part(origin, opened, listing, counted)
 
@@ -271,7 +273,13 @@ def _opened(
         from imgnorm.config import read_pipeline
 
         pipeline = read_pipeline(path)
-        return open_source(**{"split": split, **pipeline.source}, listed=pipeline.listed)
+        named = pipeline.source
+        return open_source(
+            named["source"],
+            listed=pipeline.listed,
+            root=named.get("root", root),
+            split=named.get("split", split),
+        )
     listed = origin.kind == "list" and os.path.isfile(path)
     return open_source(path, listed=listed, root=root, split=split)
 
@@ -322,9 +330,7 @@ def _counts_of(part: _Part) -> str:
     return f"{now:,} names now, {then:,} then"
 
 
-def _named_change(
-    names: Sequence[str], skipped: Sequence[Skipped], difference: int
-) -> list[str]:
+def _named_change(names: Sequence[str], skipped: Sequence[Skipped], difference: int) -> list[str]:
     """Which names make up a difference of digests, if it is one or two: a digest is a sum."""
     difference %= 1 << 256
 
@@ -424,41 +430,70 @@ def _measured_again(task: _Task, parts: Sequence[_Part]) -> Stats:
     return merge(stats, allow_missing=True, allow_overlap=True)
 
 
-def _facts(then: Stats, now: Stats) -> Iterator[tuple[Path, object, object]]:
+def _facts(then: Stats, now: Stats) -> Iterator[tuple[Path, str, str]]:
     """All that was counted, and the two numbers that people use; the rest follows from them."""
     a, b = then.measurement, now.measurement
-    assert a is not None and b is not None
-    yield ("mean",), list(then.mean), list(now.mean)
-    yield ("std",), list(then.std), list(now.std)
-    yield ("images",), a.images, b.images
+    assert a is not None
+    assert b is not None
+    yield ("mean",), str(list(then.mean)), str(list(now.mean))
+    yield ("std",), str(list(then.std)), str(list(now.std))
+    yield ("images",), f"{a.images:,}", f"{b.images:,}"
     for key, mine, theirs in (
         ("modes", a.modes, b.modes),
         ("formats", a.formats, b.formats),
         ("ignored", a.ignored, b.ignored),
     ):
-        for name in sorted({*mine, *theirs}):
-            yield (key, name), mine.get(name, 0), theirs.get(name, 0)
+        yield (key,), *_unequal(mine, theirs)
     yield ("source", "names_sha256"), a.source.names_sha256, b.source.names_sha256
-    for name in sorted({*a.classes, *b.classes}):
-        yield ("classes", name), a.classes.get(name), b.classes.get(name)
-    mine, theirs = a.histogram.moments(), b.histogram.moments()
-    yield ("exact", "count"), mine.count, theirs.count
-    yield ("exact", "total"), list(mine.total), list(theirs.total)
-    yield ("exact", "total_sq"), list(mine.total_sq), list(theirs.total_sq)
-    for key in ("mean", "mean_sq", "std", "std_1", "one_pixel"):
-        yield ("exact", "image_sums", key), getattr(a.sums, key), getattr(b.sums, key)
+    yield ("classes",), *_unequal(_in_words(a.classes), _in_words(b.classes))
+    for key in ("count", "total", "total_sq"):
+        sums = (getattr(one.histogram.moments(), key) for one in (a, b))
+        before, after = (s if isinstance(s, int) else list(s) for s in sums)
+        yield ("exact", key), str(before), str(after)
+    # Mean of squares and std_1 are told only if nothing else is: they differ where the others do.
+    for key in ("mean", "std", "mean_sq", "std_1", "one_pixel"):
+        if getattr(a.sums, key) != getattr(b.sums, key):
+            yield ("exact", "image_sums", key), *map(str, _averages(a.sums, b.sums, key))
+            break
     for channel, name in enumerate(then.channels):
+        mine, theirs = a.histogram.counts[channel], b.histogram.counts[channel]
+        yield ("histogram", name), *_differing(mine, theirs)
+
+
+def _averages(a: ImageSums, b: ImageSums, key: str) -> Iterator[object]:
+    """For each of both, the average over images; in full, since it may differ in the last digit only."""
+    for sums in (a, b):
+        values = getattr(sums, key)
         yield (
-            ("histogram", name),
-            *_differing(a.histogram.counts[channel], b.histogram.counts[channel]),
+            values
+            if isinstance(values, int)
+            else [value / (sums.images << UNIT_BITS) for value in values]
         )
 
 
-def _differing(before: Sequence[int], after: Sequence[int]) -> tuple[object, object]:
+def _in_words(classes: Mapping[str, ClassStats]) -> dict[str, str]:
+    def words(one: ClassStats) -> str:
+        moments = (
+            one.moments and f" with sums {list(one.moments.total)} {list(one.moments.total_sq)}"
+        )
+        return f"{one.images:,}{moments or ''}"
+
+    return {printable(name): words(one) for name, one in classes.items()}
+
+
+def _unequal(before: Mapping[str, object], after: Mapping[str, object]) -> tuple[str, str]:
+    """What differs of two mappings, in words."""
+    names = [n for n in sorted({*before, *after}) if before.get(n, 0) != after.get(n, 0)]
+    return tuple(  # type: ignore[return-value]
+        _some([f"{side.get(name, 0)} {name}" for name in names]) for side in (before, after)
+    )
+
+
+def _differing(before: Sequence[int], after: Sequence[int]) -> tuple[str, str]:
     """The first pixel value whose count differs."""
     places = [i for i, (x, y) in enumerate(zip(before, after, strict=True)) if x != y]
     if not places:
-        return None, None
+        return "", ""
     first = places[0]
     return (
         f"{before[first]:,} pixels of value {first}",
@@ -466,9 +501,7 @@ def _differing(before: Sequence[int], after: Sequence[int]) -> tuple[object, obj
     )
 
 
-def _compare_skipped(
-    findings: _Findings, then: Sequence[Skipped], now: Sequence[Skipped]
-) -> None:
+def _compare_skipped(findings: _Findings, then: Sequence[Skipped], now: Sequence[Skipped]) -> None:
     before, after = ({(s.name, s.reason): s for s in skipped} for skipped in (then, now))
     fresh = [s for key, s in after.items() if key not in before]
     mended = [s for key, s in before.items() if key not in after]
@@ -479,9 +512,7 @@ def _compare_skipped(
         findings.add(("skipped",), "skipped", f"skipped then, and not now: {_some(names)}")
 
 
-def _compare_decoders(
-    findings: _Findings, then: Mapping[str, str], now: Mapping[str, str]
-) -> bool:
+def _compare_decoders(findings: _Findings, then: Mapping[str, str], now: Mapping[str, str]) -> bool:
     """Whether the same libraries decode; if not, digits may differ for that alone."""
     other = [name for name in sorted(now) if name in then and now[name] != then[name]]
     for name in other:
@@ -516,12 +547,8 @@ def _drawn(parts: Sequence[_Part], sample: int, seed: int) -> list[_Key]:
     drawn: list[_Key] = []
     for place in random.Random(seed).sample(range(starts[-1]), sample):
         index = max(i for i in range(len(parts)) if starts[i] <= place)
-        drawn.append((index, part_name(parts[index], place - starts[index])))
+        drawn.append((index, parts[index].counted[place - starts[index]]))
     return drawn
-
-
-def part_name(part: _Part, place: int) -> str:
-    return part.counted[place]
 
 
 def _compare_sample(
@@ -578,9 +605,7 @@ def _welcome(task: _Task) -> tuple[str, ...]:
 
 def _mended_names(task: _Task, parts: Sequence[_Part]) -> set[_Key]:
     """Images that were skipped for what they were: some may be whole by now."""
-    names = {
-        s.name for s in task.measured.skipped if s.reason not in _NOT_THE_IMAGE_S_FAULT
-    }
+    names = {s.name for s in task.measured.skipped if s.reason not in _NOT_THE_IMAGE_S_FAULT}
     if not names:
         return set()
     there = [
@@ -652,7 +677,9 @@ def _compare_with_counts(findings: _Findings, task: _Task, whole: Counted) -> No
         if more:
             value, here, there = more[0]
             several = f" ({len(more):,} such values)" if len(more) > 1 else ""
-            message = f"{here:,} pixels of value {value} in the sample, {there:,} in the file{several}"
+            message = (
+                f"{here:,} pixels of value {value} in the sample, {there:,} in the file{several}"
+            )
             findings.add(("histogram", name), "pixels", message)
     for key, mine, theirs in (
         ("modes", whole.modes, then.modes),
@@ -660,7 +687,9 @@ def _compare_with_counts(findings: _Findings, task: _Task, whole: Counted) -> No
     ):
         for name in sorted(mine):
             if mine[name] > theirs.get(name, 0):
-                message = f"{mine[name]:,} images in the sample, {theirs.get(name, 0):,} in the file"
+                message = (
+                    f"{mine[name]:,} images in the sample, {theirs.get(name, 0):,} in the file"
+                )
                 findings.add((key, name), key, message)
 
 
@@ -671,7 +700,9 @@ def _compare_sizes(findings: _Findings, task: _Task, seen: Mapping[_Key, _Seen])
     last = task.stats.preprocess[-1] if task.stats.preprocess else None
     pixels = sum(task.measured.histogram.counts[0])
     average = pixels / task.measured.images
-    equal = isinstance(last, CenterCrop) or (isinstance(last, Resize) and not isinstance(last.size, int))
+    equal = isinstance(last, CenterCrop) or (
+        isinstance(last, Resize) and not isinstance(last.size, int)
+    )
     sampled = sum(one.pixels for one in seen.values()) / len(seen)
     if equal and any(one.pixels * task.measured.images != pixels for one in seen.values()):
         message = f"{average:,.0f} pixels an image then, {sampled:,.0f} in the sample"
