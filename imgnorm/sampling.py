@@ -24,7 +24,7 @@ from imgnorm.moments import UNIT_BITS, ImageSums
 FALSE_ALARMS = 1 / 1000
 """The chance at most, over all numbers together, to find that unchanged data has moved."""
 
-_STAKE = 0.5  # of the capital, at most: a bet that fails never ruins
+_STAKE = 0.75  # of the capital, at most: a bet that fails never ruins
 _ROUNDING = (
     50  # bits; far coarser than what rounding does to one image's numbers, far finer than a pixel
 )
@@ -82,7 +82,8 @@ def shifts(
         # The variances of the images' means and of their stds add up to this.
         between = max(0.0, mean_sq - mean * mean - std * std)
         of_means = _Population(total, images, unit, between)
-        of_stds = _Population(population.std[channel], images, unit, between)
+        half = unit // 2  # no std is larger, for values in [0, 1]
+        of_stds = _Population(population.std[channel], images, half, 4 * between)
         around, centered = _around(total, images, population.mean_sq[channel], squares, means)
         now = [sum(values) / (len(values) * unit) for values in (means, squares, stds)]
         then_std = sqrt(max(0.0, mean_sq - mean * mean))
@@ -136,7 +137,7 @@ def _log_evidence(population: _Population, drawn: Sequence[int], wanted: float) 
     spread = population.variance + 1e-12
     above = below = most = 0.0
     for done, value in enumerate(drawn):
-        if not 0 <= remaining <= left * top:
+        if not (0 <= remaining <= left * top and 0 <= value <= top):
             return inf
         expected = remaining / (left * top)
         deviation = (value * left - remaining) / (left * top)  # exact, rounded once

@@ -443,32 +443,31 @@ def _facts(then: Stats, now: Stats) -> Iterator[tuple[Path, str, str]]:
         ("formats", a.formats, b.formats),
         ("ignored", a.ignored, b.ignored),
     ):
-        yield (key,), *_unequal(mine, theirs)
-    yield ("source", "names_sha256"), a.source.names_sha256, b.source.names_sha256
-    yield ("classes",), *_unequal(_in_words(a.classes), _in_words(b.classes))
+        before, after = _unequal(mine, theirs)
+        yield (key,), before, after
+    before, after = _unequal(_in_words(a.classes), _in_words(b.classes))
+    yield ("classes",), before, after
     for key in ("count", "total", "total_sq"):
-        sums = (getattr(one.histogram.moments(), key) for one in (a, b))
-        before, after = (s if isinstance(s, int) else list(s) for s in sums)
-        yield ("exact", key), str(before), str(after)
-    # Mean of squares and std_1 are told only if nothing else is: they differ where the others do.
+        sums = [getattr(one.histogram.moments(), key) for one in (a, b)]
+        before, after = (str(s if isinstance(s, int) else list(s)) for s in sums)
+        yield ("exact", key), before, after
+    # Where one of them differs, the others usually do: the first is told.
     for key in ("mean", "std", "mean_sq", "std_1", "one_pixel"):
         if getattr(a.sums, key) != getattr(b.sums, key):
-            yield ("exact", "image_sums", key), *map(str, _averages(a.sums, b.sums, key))
+            before, after = _average(a.sums, key), _average(b.sums, key)
+            yield ("exact", "image_sums", key), before, after
             break
     for channel, name in enumerate(then.channels):
-        mine, theirs = a.histogram.counts[channel], b.histogram.counts[channel]
-        yield ("histogram", name), *_differing(mine, theirs)
+        before, after = _differing(a.histogram.counts[channel], b.histogram.counts[channel])
+        yield ("histogram", name), before, after
 
 
-def _averages(a: ImageSums, b: ImageSums, key: str) -> Iterator[object]:
-    """For each of both, the average over images; in full, since it may differ in the last digit only."""
-    for sums in (a, b):
-        values = getattr(sums, key)
-        yield (
-            values
-            if isinstance(values, int)
-            else [value / (sums.images << UNIT_BITS) for value in values]
-        )
+def _average(sums: ImageSums, key: str) -> str:
+    """Over the images, in full: it may differ in the last digit only."""
+    values = getattr(sums, key)
+    if isinstance(values, int):
+        return str(values)
+    return str([value / (sums.images << UNIT_BITS) for value in values])
 
 
 def _in_words(classes: Mapping[str, ClassStats]) -> dict[str, str]:
@@ -481,12 +480,10 @@ def _in_words(classes: Mapping[str, ClassStats]) -> dict[str, str]:
     return {printable(name): words(one) for name, one in classes.items()}
 
 
-def _unequal(before: Mapping[str, object], after: Mapping[str, object]) -> tuple[str, str]:
-    """What differs of two mappings, in words."""
+def _unequal(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    """What differs of two mappings: in the one, in the other."""
     names = [n for n in sorted({*before, *after}) if before.get(n, 0) != after.get(n, 0)]
-    return tuple(  # type: ignore[return-value]
-        _some([f"{side.get(name, 0)} {name}" for name in names]) for side in (before, after)
-    )
+    return [_some([f"{side.get(n, 0)} {n}" for n in names]) for side in (before, after)]
 
 
 def _differing(before: Sequence[int], after: Sequence[int]) -> tuple[str, str]:
