@@ -799,7 +799,7 @@ def test_every_place_in_what_is_left_can_be_told(text):
         line, column = reading.document.place(path, of_key=True)
         assert line >= 1
         assert column >= 1
-        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        entries = value.items() if isinstance(value, dict) else enumerate(value or ())
         for key, inner in entries if isinstance(value, (dict, list)) else ():
             walk(inner, (*path, key))
 
