@@ -92,7 +92,7 @@ def measure(
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
-    settings = ImageSettings(mode, steps)  # type: ignore[arg-type]
+    settings = ImageSettings(mode, steps)
     opened = open_source(source, listed=listed, root=root, split=split, download=download)
     listing = opened.listing()
     if not listing.names and not listing.skipped:
@@ -304,7 +304,7 @@ def _finished(
     counted = in_mode(whole.counted, mode)
     measurement = Measurement(
         images=counted.images,
-        histogram=counted.histogram,
+        pixels=counted.pixels,
         sums=counted.sums,
         modes=counted.modes,
         formats=counted.formats,
@@ -373,7 +373,7 @@ def _classes(
             images[group] = images.get(group, 0) + 1
     classes: dict[str, ClassStats] = {}
     for group, count in sorted(images.items()):
-        moments = in_mode(tallies[group].counted, mode).histogram.moments() if tallies else None
+        moments = in_mode(tallies[group].counted, mode).pixels.moments() if tallies else None
         name, one = shown(group), ClassStats(count, moments)
         # Two names may look the same, where one holds a byte that is not UTF-8.
         classes[name] = classes[name] + one if name in classes else one

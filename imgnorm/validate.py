@@ -24,7 +24,7 @@ from imgnorm.image import CHANNELS
 from imgnorm.presets import PRESETS
 from imgnorm.rules import RULES, order, portability
 from imgnorm.rules.numbers import findings
-from imgnorm.rules.stats import Outcome, problem_of
+from imgnorm.rules.stats import UNUSABLE, Outcome, problem_of
 from imgnorm.stats import Stats
 from imgnorm.statsfile import stats_in
 from imgnorm.statsmodel import FORMAT as STATS_FORMAT
@@ -204,6 +204,8 @@ def _stats_problems(reading: Reading, read: dict[str, Outcome]) -> list[Problem]
     if stats.measurement:  # what follows from integers needs no opinion
         return []
     found = findings(stats.mean, stats.std, channels=len(stats.channels))
+    if stats.of_floats:  # in a unit that no rule knows
+        found = [finding for finding in found if finding.rule in UNUSABLE]
     return [problem_of(document, (), finding) for finding in found]
 
 

@@ -8,12 +8,15 @@ import shlex
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from hashlib import sha256
 from math import isfinite
 from typing import Literal
 
 from imgnorm.document import STATS_LIMITS, Document, Path, parse, read_bytes
 from imgnorm.errors import IncompatibleStats, Problem, Severity, SourceError
+from imgnorm.floats import FloatPixels
+from imgnorm.histogram import Histogram
 from imgnorm.image import CenterCrop, ImageSettings, Resize
 from imgnorm.measured import ClassStats, Measurement
 from imgnorm.measurement import (
@@ -27,7 +30,7 @@ from imgnorm.measurement import (
 from imgnorm.moments import UNIT_BITS, ImageSums
 from imgnorm.provenance import MERGED, Provenance, names_digest
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.sampling import Shift, shifts
+from imgnorm.sampling import Pixels, Shift, shifts
 from imgnorm.scan import Limits, Progress, scan
 from imgnorm.sources import (
     ArraySource,
@@ -447,8 +450,8 @@ def _facts(then: Stats, now: Stats) -> Iterator[tuple[Path, str, str]]:
         yield (key,), before, after
     before, after = _unequal(_in_words(a.classes), _in_words(b.classes))
     yield ("classes",), before, after
-    for key in ("count", "total", "total_sq"):
-        sums = [getattr(one.histogram.moments(), key) for one in (a, b)]
+    for key in ("count", "unit_bits", "total", "total_sq"):
+        sums = [getattr(one.pixels.moments(), key) for one in (a, b)]
         before, after = (str(s if isinstance(s, int) else list(s)) for s in sums)
         yield ("exact", key), before, after
     # Where one of them differs, the others usually do: the first is told.
@@ -457,6 +460,10 @@ def _facts(then: Stats, now: Stats) -> Iterator[tuple[Path, str, str]]:
             before, after = _average(a.sums, key), _average(b.sums, key)
             yield ("exact", "image_sums", key), before, after
             break
+    if a.histogram is None or b.histogram is None:
+        yield ("min",), str(a.pixels.minimum()), str(b.pixels.minimum())
+        yield ("max",), str(a.pixels.maximum()), str(b.pixels.maximum())
+        return
     for channel, name in enumerate(then.channels):
         before, after = _differing(a.histogram.counts[channel], b.histogram.counts[channel])
         yield ("histogram", name), before, after
@@ -577,7 +584,7 @@ def _compare_sample(
         if counted.images != 1:
             continue
         whole += counted
-        seen[key] = _Seen(counted.sums, sum(counted.histogram.counts[0]))
+        seen[key] = _Seen(counted.sums, _pixels(counted.pixels))
     if broken:
         message = f"counted then, and unreadable now: {_faults(broken)}"
         findings.add(("skipped",), "skipped", message)
@@ -661,32 +668,43 @@ def _each(
     ).items()
 
 
+def _pixels(pixels: Histogram | FloatPixels) -> int:
+    """Of one channel."""
+    return sum(pixels.counts[0]) if isinstance(pixels, Histogram) else pixels.moments().count
+
+
 def _compare_with_counts(findings: _Findings, task: _Task, whole: Counted) -> None:
     """A part is no more than the whole: what the sample has more of than the file is proof of a change."""
     then = task.measured
-    for channel, name in enumerate(task.stats.channels):
-        counts = then.histogram.counts[channel]
-        more = [
-            (value, here, counts[value])
-            for value, here in enumerate(whole.histogram.counts[channel])
-            if here > counts[value]
-        ]
-        if more:
-            value, here, there = more[0]
-            several = f" ({len(more):,} such values)" if len(more) > 1 else ""
+    there, here = then.pixels, whole.pixels
+    for channel, name in enumerate(task.stats.channels if whole.images else ()):
+        if isinstance(there, Histogram) and isinstance(here, Histogram):
+            counts = list(zip(here.counts[channel], there.counts[channel], strict=True))
+            more = [value for value, (sampled, all_) in enumerate(counts) if sampled > all_]
+            if more:
+                sampled, all_ = counts[more[0]]
+                several = f" ({len(more):,} such values)" if len(more) > 1 else ""
+                message = (
+                    f"{sampled:,} pixels of value {more[0]} in the sample, {all_:,} in the file"
+                )
+                findings.add(("histogram", name), "pixels", message + several)
+            continue
+        least, greatest = here.minimum()[channel], here.maximum()[channel]
+        if least < there.minimum()[channel]:
+            message = f"{name}: {least!r} in the sample, {there.minimum()[channel]!r} in the file"
+            findings.add(("min",), "pixels", message)
+        if greatest > there.maximum()[channel]:
             message = (
-                f"{here:,} pixels of value {value} in the sample, {there:,} in the file{several}"
+                f"{name}: {greatest!r} in the sample, {there.maximum()[channel]!r} in the file"
             )
-            findings.add(("histogram", name), "pixels", message)
-    for key, mine, theirs in (
+            findings.add(("max",), "pixels", message)
+    for key, some, all_of in (
         ("modes", whole.modes, then.modes),
         ("formats", whole.formats, then.formats),
     ):
-        for name in sorted(mine):
-            if mine[name] > theirs.get(name, 0):
-                message = (
-                    f"{mine[name]:,} images in the sample, {theirs.get(name, 0):,} in the file"
-                )
+        for name, images in sorted(some.items()):
+            if images > all_of.get(name, 0):
+                message = f"{images:,} images in the sample, {all_of.get(name, 0):,} in the file"
                 findings.add((key, name), key, message)
 
 
@@ -695,7 +713,7 @@ def _compare_sizes(findings: _Findings, task: _Task, seen: Mapping[_Key, _Seen])
     if not seen:
         return
     last = task.stats.preprocess[-1] if task.stats.preprocess else None
-    pixels = sum(task.measured.histogram.counts[0])
+    pixels = _pixels(task.measured.pixels)
     average = pixels / task.measured.images
     equal = isinstance(last, CenterCrop) or (
         isinstance(last, Resize) and not isinstance(last.size, int)
@@ -721,7 +739,12 @@ def _compare_averages(
 ) -> None:
     if not drawn:
         return
-    found = shifts(task.measured.sums, drawn[: task.measured.images])
+    pixels, scale = task.measured.pixels, task.stats.scale
+    bounds = [
+        Pixels(Fraction(least) / scale, Fraction(greatest) / scale)
+        for least, greatest in zip(pixels.minimum(), pixels.maximum(), strict=True)
+    ]
+    found = shifts(task.measured.sums, bounds, drawn[: task.measured.images])
     for number in dict.fromkeys(shift.number for shift in found):
         moved = [shift for shift in found if shift.number == number]
         told = "; ".join(_told(shift, task.stats.channels) for shift in moved)

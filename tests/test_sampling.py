@@ -9,14 +9,19 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from imgnorm import sampling
 from imgnorm.moments import UNIT_BITS, ImageSums
-from imgnorm.sampling import shifts
+from imgnorm.sampling import Pixels, Shift
 
 IMAGES = 5_000
 
 
 def in_units(value: float) -> int:
     return int(Fraction(value) * (1 << UNIT_BITS))
+
+
+def shifts(population: ImageSums, drawn: list[ImageSums], **options: float) -> list[Shift]:
+    return sampling.shifts(population, [Pixels(Fraction(0), Fraction(1))], drawn, **options)
 
 
 def images_of(means: np.ndarray, stds: np.ndarray) -> list[ImageSums]:
