@@ -147,6 +147,11 @@ def _verifiable(stats: Stats, file: str) -> Measurement:
             f"{file}: holds constants, which do not tell what images they are of; measure these with "
             f"`imgnorm stats`, or compare with `imgnorm explain NUMBERS --stats FILE`"
         )
+    if getattr(stats, "estimate", None) is not None:
+        raise IncompatibleStats(
+            f"{file}: holds an estimate, from a sample of the images, which is true within its margins "
+            "only; measure all images with `imgnorm stats`, and verify that"
+        )
     for part in stats.measurement.source.sharded:
         if part.shards and len(set(part.shards.counted)) < len(part.shards.counted):
             raise IncompatibleStats(
@@ -250,6 +255,10 @@ def _listed(
             "stand; leave SOURCE out, or verify the files that it was merged from"
         )
     opened = _opened(task, origin, source)
+    if not hasattr(opened, "listing"):
+        raise IncompatibleStats(
+            f"{task.file}: a stream without names cannot be compared with it; measure it again"
+        )
     listing = opened.listing()
     limit = origin.options.get("limit")
     chosen, _ = limited(listing.names, limit if isinstance(limit, int) else None)
@@ -287,15 +296,17 @@ def _opened(
     return open_source(path, listed=listed, root=root, split=split)
 
 
+_NAMED_BY_A_USER = ("folder", "list", "archive", "torchvision")
+
+
 def _named_by_the_file(task: _Task, origin: Provenance, root: str, split: str) -> Source:
-    kinds = ("folder", "list", "archive", "torchvision")
-    if origin.kind not in kinds:
-        raise IncompatibleStats(
-            f"{task.file}: was measured from a source of kind {origin.kind!r}, which cannot be opened by "
-            "its name; call imgnorm.verify with the source"
-        )
     refs = [origin.ref] if isinstance(origin.ref, str) else origin.ref
     ref = next((ref for ref in refs if os.path.exists(ref)), refs[0])
+    if origin.kind not in _NAMED_BY_A_USER and not os.path.exists(ref):
+        raise IncompatibleStats(
+            f"{task.file}: was measured from a source of kind {origin.kind!r}, which cannot be opened by "
+            "its name; call imgnorm.verify with the source itself"
+        )
     ref = TORCHVISION + ref if origin.kind == "torchvision" else ref
     try:
         return open_source(ref, listed=origin.kind == "list", root=root, split=split)
@@ -659,7 +670,10 @@ def _each(
         yield from ((name, source.count([name])) for name in names)
         return
     if not isinstance(source, EncodedSource):
-        raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
+        raise IncompatibleStats(
+            f"{task.file}: images of a source of kind {source.kind!r} cannot be measured one by one; "
+            "verify it with sample='all'"
+        )
     limits = Limits(task.max_pixels, task.timeout_s)
     groups = {name: [name] for name in names}
     workers = usable_cores() if task.workers is None else task.workers
