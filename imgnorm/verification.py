@@ -47,7 +47,7 @@ from imgnorm.statsfile import parse_stats
 from imgnorm.tally import Counted, Tally, in_mode
 
 SAMPLE = 1000
-"""Images that are measured again by default: seconds, and photos that became 4 % brighter are found."""
+"""Images that are measured again by default: seconds, and photos that became 5 % brighter are found."""
 
 _NAMED = 5  # names that a message gives before it says how many more there are
 _PAIRS = 200_000  # names among which two are looked for whose digests make up a difference
