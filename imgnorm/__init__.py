@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from imgnorm.transforms import build as build
     from imgnorm.transforms import to_inverse as to_inverse
     from imgnorm.transforms import to_transform as to_transform
+    from imgnorm.verification import Verification as Verification
+    from imgnorm.verification import verify as verify
 
 _HOMES = {
     "BuiltPipeline": "transforms",
@@ -33,12 +35,14 @@ _HOMES = {
     "Profile": "profile",
     "SkippedImagesWarning": "measurement",
     "Stats": "stats",
+    "Verification": "verification",
     "build": "transforms",
     "measure": "measurement",
     "merge": "stats",
     "read_stats": "statsfile",
     "to_inverse": "transforms",
     "to_transform": "transforms",
+    "verify": "verification",
     "write_stats": "statsfile",
 }
 
@@ -48,6 +52,7 @@ __all__ = [
     "Profile",
     "SkippedImagesWarning",
     "Stats",
+    "Verification",
     "__version__",
     "build",
     "measure",
@@ -55,6 +60,7 @@ __all__ = [
     "read_stats",
     "to_inverse",
     "to_transform",
+    "verify",
     "write_stats",
 ]
 

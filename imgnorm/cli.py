@@ -17,14 +17,13 @@ import imgnorm
 from imgnorm import cli_bn, cli_checks, cli_numbers
 from imgnorm.cli_options import max_skipped, rejects
 from imgnorm.errors import ImgnormError, OutputError, TooManySkipped, TransformError
+from imgnorm.terminal import images_bar
 from imgnorm.terminal import note as _note
-from imgnorm.terminal import progress_bar
 from imgnorm.terminal import show as _print
 
 if TYPE_CHECKING:
     from imgnorm.profile import Profile
     from imgnorm.reasons import Allowance
-    from imgnorm.scan import Progress
     from imgnorm.stats import Stats
 
 _EXIT_CODES = """\b
@@ -253,11 +252,7 @@ def stats(
     warnings.simplefilter("ignore", SkippedImagesWarning)
     started = monotonic()
     profile = Profile() if profiled else None
-
-    def rate(progress: Progress) -> str:
-        return f"{progress.bytes_read / 1e6 / max(monotonic() - started, 1e-9):,.0f} MB/s"
-
-    with progress_bar("images", quiet=quiet, told=rate) as on_progress:
+    with images_bar(quiet=quiet) as on_progress:
         measured = measure(source, on_progress=on_progress, profile=profile, **options)
     seconds = monotonic() - started
     if profile:
@@ -457,6 +452,7 @@ def _refuse_idle_options(source: str, listed: bool) -> None:
 
 
 commands.add_command(cli_checks.validate)
+commands.add_command(cli_checks.verify)
 commands.add_command(cli_checks.schema)
 commands.add_command(cli_numbers.presets)
 commands.add_command(cli_numbers.explain)

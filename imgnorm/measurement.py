@@ -108,7 +108,7 @@ def measure(
     listing = opened.listing()
     if not listing.names and not listing.skipped:
         raise SourceError(_nothing_found(opened, listing))
-    chosen, beyond = _limited(listing.names, limit)
+    chosen, beyond = limited(listing.names, limit)
     names = _shard_of(opened, chosen, shard)
     if per_class:
         _demand_classes(opened, chosen)
@@ -236,7 +236,7 @@ def _nothing_found(source: Source, listing: Listing) -> str:
     )
 
 
-def _limited(names: Sequence[str], limit: int | None) -> tuple[Sequence[str], int]:
+def limited(names: Sequence[str], limit: int | None) -> tuple[Sequence[str], int]:
     """At most `limit` names, evenly spread so that every class folder is met, and how many are left."""
     if limit is None or limit >= len(names):
         return names, 0

@@ -62,12 +62,12 @@ def read_stats(path: str | os.PathLike[str]) -> Stats:
         SourceError: there is no such file, or it cannot be read.
         InvalidDocument: it is not a stats file, or its numbers do not follow from its integers.
     """
-    return _stats_in(read_document(path, STATS_LIMITS))
+    return stats_in(read_document(path, STATS_LIMITS))
 
 
 def parse_stats(data: bytes, file: str) -> Stats:
     """The same from bytes; `file` is what problems call them."""
-    return _stats_in(parse(data, file, STATS_LIMITS))
+    return stats_in(parse(data, file, STATS_LIMITS))
 
 
 def merge_files(
@@ -263,7 +263,12 @@ _Dumper.add_representer(str, _represent_text)
 # ── YAML -> Stats ──
 
 
-def _stats_in(document: Document) -> Stats:
+def stats_in(document: Document) -> Stats:
+    """The same from a document.
+
+    Raises:
+        InvalidDocument: it is not a stats file, or its numbers do not follow from its integers.
+    """
     value = document.value
     of_floats = isinstance(value, dict) and value.get("scale") == 1
     if isinstance(value, dict) and ("exact" in value or "histogram" in value):

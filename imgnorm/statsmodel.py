@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import (
 )
 
 from imgnorm.provenance import MERGED
+from imgnorm.typed import Fault, shown
 
 FORMAT = "imgnorm-stats/1"
 
@@ -30,13 +32,27 @@ def _known_format(text: str) -> str:
 
 
 def _in_unit(value: float) -> float:
-    if 0 <= value <= 1:
-        return value
-    remedy = "; divide values for 0..255 by 255" if 1 < value <= 255 else ""
-    raise ValueError(f"{value!r} is not in [0, 1]{remedy}")
+    if not math.isfinite(value):
+        raise Fault(f"{shown(value)} is not in [0, 1]", rule="not-finite")
+    if not 0 <= value <= 255:
+        raise ValueError(f"{value!r} is not in [0, 1]")
+    return value  # above 1, the list as a whole tells why
 
 
-_Numbers = Annotated[list[Annotated[float, AfterValidator(_in_unit)]], Field(min_length=1)]
+def _all_in_unit(values: list[float]) -> list[float]:
+    if max(values) <= 1:
+        return values
+    listed = ", ".join(f"{value:g}" for value in values)
+    divided = ", ".join(f"{value / 255:.4f}" for value in values)
+    hint = f"divide by 255: {divided}" if min(values) > 1 else None
+    raise Fault(f"{listed} is not in [0, 1]", rule="unit", hint=hint)
+
+
+_Numbers = Annotated[
+    list[Annotated[float, AfterValidator(_in_unit)]],
+    Field(min_length=1),
+    AfterValidator(_all_in_unit),
+]
 _Floats = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
 _OfArrays = Annotated[
     str, Field(pattern=r"^(F|(RGB|RGBA);(16|F)|C(2|[5-9]|[1-9][0-9]{1,3})(;16|;F)?)$")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import IO, Any
+from contextlib import AbstractContextManager, contextmanager, suppress
+from time import monotonic
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imgnorm.scan import Progress
 
 
 def show(text: str) -> None:
@@ -42,6 +46,16 @@ def progress_bar(
             bar.update(progress.done - bar.n)
 
         yield on_progress
+
+
+def images_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Any], None]]:
+    """The progress bar of a scan: images, and how fast their bytes come in."""
+    started = monotonic()
+
+    def rate(progress: Progress) -> str:
+        return f"{progress.bytes_read / 1e6 / max(monotonic() - started, 1e-9):,.0f} MB/s"
+
+    return progress_bar("images", quiet=quiet, told=rate)
 
 
 def _write(text: str, stream: IO[str] | None) -> None:

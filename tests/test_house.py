@@ -19,17 +19,20 @@ TIERS = {
         "augmentations board cgroup config cores document emit errors explain floats histogram "
         "image lint lint.data lint.pair lint.python measured memory merging moments output "
         "presets process profile provenance pulse reasons rejects reports rules rules.numbers "
-        "rules.order rules.portability rules.reading rules.rule rules.stats rules.structure scan "
-        "sources sources.archive sources.filelist sources.files sources.folder sources.rules "
-        "sources.tape sources.tar sources.zip stats statsfile statsmodel table tally typed "
-        "validate wire worker"
+        "rules.order rules.portability rules.reading rules.rule rules.stats rules.structure "
+        "sampling scan sources sources.archive sources.filelist sources.files sources.folder "
+        "sources.rules sources.tape sources.tar sources.zip stats statsfile statsmodel table "
+        "tally typed validate wire worker"
     ),
     PIXEL: ("count damage decode floatcount formats jpeg load preprocess"),
     TORCH: (
         "datasets nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
         "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
     ),
-    EDGE: ("__init__ __main__ cli cli_bn cli_checks cli_numbers cli_options measurement terminal"),
+    EDGE: (
+        "__init__ __main__ cli cli_bn cli_checks cli_numbers cli_options measurement terminal "
+        "verification"
+    ),
 }
 TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules.split()}
 THIRD_PARTY = {

@@ -94,10 +94,11 @@ class ArchiveSource:
         return name[:end] if end >= 0 else name  # a shard's own name, where it is listed as damaged
 
     def shards(self, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
-        for shard, part in groupby(names, key=self.shard_of):
+        for shard, run in groupby(names, key=self.shard_of):
+            part = list(run)
             order = self._member_order.get(shard)
-            if order is None:
-                yield shard, list(part)
+            if order is None or len(part) == 1:
+                yield shard, part
             else:
                 wanted = set(part)
                 yield shard, [name for name in order if name in wanted]
