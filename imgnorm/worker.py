@@ -11,7 +11,6 @@ import queue
 import signal
 import sys
 import threading
-import traceback
 from typing import IO, Any, Literal
 
 from imgnorm.profile import Stopwatch, no_lap
@@ -33,7 +32,7 @@ def serve(pulse_handle: int | str) -> None:
     try:
         _serve(pulse_handle)
     except BaseException:  # noqa: BLE001 - the outermost edge of this process
-        traceback.print_exc()
+        _print_traceback()
     os._exit(1)  # an ordinary exit would wait for the thread that reads standard input
 
 
@@ -97,6 +96,8 @@ def _serve(pulse_handle: int | str) -> None:
             )
             answer: Done | Bug = Done(tally, done, watch.taken() if setup.profiled else None)
         except Exception:  # noqa: BLE001 - raised again in the parent
+            import traceback
+
             answer = Bug(traceback.format_exc())
         send(answers, answer)
 
@@ -109,8 +110,14 @@ def _listen(stream: IO[bytes], messages: queue.SimpleQueue[Any]) -> None:
     except (EOFError, OSError):
         os._exit(0)
     except BaseException:  # noqa: BLE001 - a message that cannot be read; nobody else would tell
-        traceback.print_exc()
+        _print_traceback()
         os._exit(1)
+
+
+def _print_traceback() -> None:
+    import traceback  # slow to load, and seldom needed
+
+    traceback.print_exc()
 
 
 def _silence() -> None:

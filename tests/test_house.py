@@ -24,7 +24,9 @@ TIERS = {
         "sources.rules sources.tape sources.tar sources.zip stats statsfile statsmodel table "
         "tally typed validate wire worker"
     ),
-    PIXEL: ("count damage decode floatcount formats jpeg load preprocess"),
+    PIXEL: (
+        "count damage decode floatcount formats jpeg load preprocess"
+    ),
     TORCH: (
         "datasets nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
         "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
