@@ -19,17 +19,18 @@ from PIL import Image
 from imgnorm.decode import Decoded, decode, decoded_picture
 from imgnorm.formats import decoder_of
 from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, SCALE, ImageSettings, Mode
+from imgnorm.image import ImageSettings, Mode, channels_of, scale_of
 from imgnorm.moments import UNIT_BITS, ImageSums
 from imgnorm.preprocess import preprocessed
 from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.sources import EncodedSource
+from imgnorm.sources import Block, EncodedSource
 from imgnorm.tally import Counted, Tally
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_JOB_SECONDS = 0.5
+_BLOCK = 1 << 20  # values of arrays that are counted at once
+JOB_SECONDS = 0.5
 _JOB_BYTES = 64 << 20
 """A piece of work ends early here, so that a few huge images neither starve nor delay the others."""
 
@@ -53,7 +54,7 @@ def count(
     names_16bit: list[str] = []
     skipped: list[Skipped] = []
     bytes_read = 0
-    deadline = monotonic() + _JOB_SECONDS
+    deadline = monotonic() + JOB_SECONDS
     warnings.simplefilter("ignore")  # Pillow's, about metadata and palettes
     done = 0
     for done, name in enumerate(names, 1):
@@ -66,6 +67,9 @@ def count(
                 bytes_read += size
                 image = decode(found, settings.mode, max_pixels=max_pixels, reserve=reserve)
             else:
+                if isinstance(found, Block):
+                    reserve(picture_bytes(found))
+                    found = picture_of(found)
                 image = decoded_picture(found, settings.mode, max_pixels=max_pixels)
             picture = preprocessed(image.picture, settings.preprocess, max_pixels)
             if image.mode not in counters:
@@ -87,26 +91,39 @@ def count(
     return Tally(counted, tuple(names_16bit), tuple(skipped), decoders, bytes_read), done
 
 
-def count_arrays(images: npt.NDArray[Any], mode: Mode) -> Tally:
+def count_arrays(images: npt.NDArray[Any], mode: Mode, *, format_: str = "array") -> Tally:
     """The tally of images that are an array already.
 
     Args:
-        images: uint8, (N, H, W, C) with the channels of `mode`. N may be 0.
+        images: uint8, or uint16 in a 16-bit mode, (N, H, W, C) with the channels of `mode`, in any
+            layout in memory. N may be 0.
+        format_: what the stats file calls the images' format.
     """
+    if not len(images):
+        return Tally()
     counter = ModeCounter(mode)
-    channels = images.shape[3]
-    per_block = max(1, (1 << 20) // max(1, images[0].size)) if len(images) else 1
+    per_block = max(1, _BLOCK // max(1, images[0].size))
     for start in range(0, len(images), per_block):
-        block = images[start : start + per_block]
-        rows = np.empty((len(block), channels * 256), np.int64)
-        # One bincount for the whole block: image and channel are part of the counted value.
-        place = np.arange(len(block) * channels).reshape(len(block), 1, 1, channels) * 256
-        rows[:] = np.bincount(
-            (block + place).ravel(), minlength=len(block) * channels * 256
-        ).reshape(rows.shape)
-        counter.add_rows(rows)
-    counter.modes[mode] = counter.formats["array"] = len(images)
-    return Tally({mode: counter.counted()} if len(images) else {})
+        counter.add_array(images[start : start + per_block])
+    counter.modes[mode] = counter.formats[format_] = len(images)
+    return Tally({mode: counter.counted()})
+
+
+def array_of(block: Block) -> npt.NDArray[Any]:
+    """The block as (N, H, W, C)."""
+    return np.ndarray(block.shape, block.dtype, block.data, block.offset, block.strides)
+
+
+def picture_of(block: Block) -> Image.Image:
+    """A block of one image as the PIL image that torchvision's ToPILImage makes of it."""
+    (pixels,) = array_of(block)
+    if block.mode == "I;16":
+        return Image.fromarray(np.ascontiguousarray(pixels[..., 0], "<u2"))
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if block.mode == "L" else pixels))
+
+
+def picture_bytes(block: Block) -> int:
+    return 4 * block.shape[1] * block.shape[2]
 
 
 class ModeCounter:
@@ -116,8 +133,8 @@ class ModeCounter:
         self.mode = mode
         self.modes: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
-        self._channels = len(CHANNELS[mode])
-        self._bins = SCALE[mode] + 1
+        self._channels = len(channels_of(mode))
+        self._bins = scale_of(mode) + 1
         self._total = np.zeros((self._channels, self._bins), np.int64)
         self._sums = ImageSums.zero(self._channels)
         width = self._channels * self._bins
@@ -138,6 +155,33 @@ class ModeCounter:
         histograms = rows.reshape(shape)
         self._total += histograms.sum(axis=0)
         self._sums += sums_of(histograms)
+
+    def add_array(self, images: npt.NDArray[Any]) -> None:
+        """Images as `count_arrays` takes them, but few, or a single one of any size."""
+        planes = images.transpose(0, 3, 1, 2)
+        height = max(1, _BLOCK // max(1, planes[:, :, :1].size))  # rows that are counted at once
+        count = len(planes) * self._channels
+        if self._bins == 256:
+            rows = np.zeros((len(planes), self._channels * 256), np.int64)
+            # One bincount for the whole block: image and channel are part of the counted value.
+            place = np.arange(count).reshape(len(planes), self._channels, 1, 1) * 256
+            for top in range(0, planes.shape[2], height):
+                part = (planes[:, :, top : top + height] + place).ravel(order="K")
+                rows += np.bincount(part, minlength=count * 256).reshape(rows.shape)
+            self.add_rows(rows)
+            return
+        # 65,536 counts per image would be more than most images have pixels.
+        total, total_sq = (np.zeros(planes.shape[:2], np.int64) for _ in range(2))
+        for top in range(0, planes.shape[2], height):
+            part = planes[:, :, top : top + height].astype(np.int64)
+            for channel in range(self._channels):
+                values = part[:, channel].ravel()
+                self._total[channel] += np.bincount(values, minlength=self._bins)
+            total += part.sum(axis=(2, 3))
+            np.multiply(part, part, out=part)
+            total_sq += part.sum(axis=(2, 3))
+        pixels = np.full((len(planes), 1), planes.shape[2] * planes.shape[3], np.int64)
+        self._sums += sums_of_powers(pixels, total, total_sq, self._bins - 1)
 
     def counted(self) -> Counted:
         self._flush()
@@ -171,14 +215,19 @@ def sums_of(histograms: Integers) -> ImageSums:
     values = np.arange(bins, dtype=np.int64)
     powers = histograms @ np.stack([values, values * values], axis=1)  # (images, channels, 2)
     pixels = histograms[:, :1, :].sum(axis=2)  # (images, 1)
-    spread = _spread(pixels, powers[:, :, 0], powers[:, :, 1])
+    return sums_of_powers(pixels, powers[:, :, 0], powers[:, :, 1], scale)
+
+
+def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale: int) -> ImageSums:
+    """The same from each image's number of pixels, (images, 1), Σx and Σx², (images, channels)."""
+    spread = _spread(pixels, total, total_sq)
     count = pixels.astype(np.float64)
     many = pixels > 1
     pairs = np.where(many, count * (count - 1), 1.0)
     return ImageSums(
-        images=len(histograms),
-        mean=_sum(powers[:, :, 0] / (count * scale)),
-        mean_sq=_sum(powers[:, :, 1] / (count * (scale * scale))),
+        images=len(pixels),
+        mean=_sum(total / (count * scale)),
+        mean_sq=_sum(total_sq / (count * (scale * scale))),
         std=_sum(np.sqrt(spread) / (count * scale)),
         std_1=_sum(np.where(many, np.sqrt(spread / pairs) / scale, 0.0)),
         one_pixel=int((~many).sum()),
