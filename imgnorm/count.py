@@ -158,30 +158,26 @@ class ModeCounter:
 
     def add_array(self, images: npt.NDArray[Any]) -> None:
         """Images as `count_arrays` takes them, but few, or a single one of any size."""
-        planes = images.transpose(0, 3, 1, 2)
-        height = max(1, _BLOCK // max(1, planes[:, :, :1].size))  # rows that are counted at once
-        count = len(planes) * self._channels
-        if self._bins == 256:
-            rows = np.zeros((len(planes), self._channels * 256), np.int64)
-            # One bincount for the whole block: image and channel are part of the counted value.
-            place = np.arange(count).reshape(len(planes), self._channels, 1, 1) * 256
-            for top in range(0, planes.shape[2], height):
-                part = (planes[:, :, top : top + height] + place).ravel(order="K")
-                rows += np.bincount(part, minlength=count * 256).reshape(rows.shape)
-            self.add_rows(rows)
-            return
-        # 65,536 counts per image would be more than most images have pixels.
+        planes = images.transpose(3, 0, 1, 2)
         total, total_sq = (np.zeros(planes.shape[:2], np.int64) for _ in range(2))
+        height = max(1, _BLOCK // max(1, planes[:, :, :1].size))  # rows that are looked at at once
         for top in range(0, planes.shape[2], height):
-            part = planes[:, :, top : top + height].astype(np.int64)
-            for channel in range(self._channels):
-                values = part[:, channel].ravel()
-                self._total[channel] += np.bincount(values, minlength=self._bins)
-            total += part.sum(axis=(2, 3))
-            np.multiply(part, part, out=part)
-            total_sq += part.sum(axis=(2, 3))
-        pixels = np.full((len(planes), 1), planes.shape[2] * planes.shape[3], np.int64)
-        self._sums += sums_of_powers(pixels, total, total_sq, self._bins - 1)
+            strip = np.ascontiguousarray(planes[:, :, top : top + height])
+            strip = strip.reshape(*strip.shape[:2], -1)
+            for channel, values in enumerate(strip):
+                self._total[channel] += self._counts(values)
+            sums = _power_sums(strip) if self._bins == 256 else _wide_power_sums(strip)
+            total += sums[0]
+            total_sq += sums[1]
+        pixels = np.full((planes.shape[1], 1), planes.shape[2] * planes.shape[3], np.int64)
+        self._sums += sums_of_powers(pixels, total.T, total_sq.T, self._bins - 1)
+
+    def _counts(self, values: npt.NDArray[Any]) -> Integers | list[int]:
+        if self._bins > 256:
+            return np.bincount(values.ravel(), minlength=self._bins)
+        # Pillow counts bytes several times as fast as bincount, which first makes them int64.
+        size = (values.shape[1], values.shape[0])
+        return Image.frombuffer("L", size, values, "raw", "L", 0, 1).histogram()
 
     def counted(self) -> Counted:
         self._flush()
@@ -199,6 +195,31 @@ class ModeCounter:
         if self._filled:
             self.add_rows(self._rows[: self._filled])
             self._filled = 0
+
+
+_EXACT = 256
+"""Squares of so many bytes add up to less than 2**24, which float32 holds exactly."""
+
+
+def _power_sums(planes: npt.NDArray[np.uint8]) -> tuple[Integers, Integers]:
+    """Σx and Σx² of (channels, images, pixels), exactly, at the speed of float32."""
+    pixels = planes.shape[2]
+    width = min(_EXACT, pixels)
+    parts = -(-pixels // width)
+    values = np.zeros((*planes.shape[:2], parts * width), np.float32)
+    values[:, :, :pixels] = planes
+    values = values.reshape(*planes.shape[:2], parts, width)
+    total = np.einsum("cnpi->cnp", values)
+    total_sq = np.einsum("cnpi,cnpi->cnp", values, values)
+    return (
+        total.sum(axis=2, dtype=np.float64).astype(np.int64),
+        total_sq.sum(axis=2, dtype=np.float64).astype(np.int64),
+    )
+
+
+def _wide_power_sums(planes: npt.NDArray[np.uint16]) -> tuple[Integers, Integers]:
+    wide = planes.astype(np.int64)
+    return wide.sum(axis=2), np.einsum("cni,cni->cn", wide, wide)
 
 
 def sums_of(histograms: Integers) -> ImageSums:
