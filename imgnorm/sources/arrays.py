@@ -185,6 +185,9 @@ class ArrayFileSource:
 
     def shards(self, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
         """Only what is compressed must be read from its beginning on, and so by one worker."""
+        if not any(a.packed and a.packed.method == DEFLATE for a in self._arrays.values()):
+            yield "", names
+            return
         start = 0
         while start < len(names):
             shard = self._stream_of(names[start])
