@@ -104,7 +104,7 @@ def commands() -> None:
     """
 
 
-_SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
+_SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "center_crop")
 
 
 @commands.command(no_args_is_help=True, epilog=_EXIT_CODES)
@@ -128,6 +128,11 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
     help="The split of a torchvision dataset: train, test, or what its `split` accepts.",
 )
 @click.option("--download", is_flag=True, help="Let torchvision download the dataset.")
+@click.option(
+    "--layout",
+    type=click.Choice(["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"]),
+    help="The dimensions of .npy and .npz arrays: N images of H x W, C channels.  [default: what the shape tells]",
+)
 @click.option(
     "--mode",
     type=click.Choice(["auto", "L", "RGB", "RGBA", "I;16"]),

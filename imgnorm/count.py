@@ -19,7 +19,7 @@ from PIL import Image
 from imgnorm.decode import Decoded
 from imgnorm.formats import decoder_of
 from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, SCALE, ImageSettings, Mode
+from imgnorm.image import ImageSettings, Mode, channels_of, scale_of
 from imgnorm.jpeg import JpegDecoder
 from imgnorm.load import Loader
 from imgnorm.moments import UNIT_BITS, ImageSums
@@ -32,7 +32,8 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
-_JOB_SECONDS = 0.5
+_BLOCK = 1 << 20  # values of arrays that are counted at once
+JOB_SECONDS = 0.5
 _JOB_BYTES = 64 << 20
 """A piece of work ends early here, so that a few huge images neither starve nor delay the others."""
 
@@ -62,7 +63,7 @@ def count(
     """
     loader = Loader(source, settings, max_pixels, reserve, jpeg, lap)
     tallying = Tallying()
-    deadline = monotonic() + _JOB_SECONDS
+    deadline = monotonic() + JOB_SECONDS
     done = 0
     for done, name in enumerate(names, 1):
         starting(done - 1)
@@ -109,19 +110,22 @@ class Tallying:
         return Tally(counted, tuple(self.names_16bit), tuple(self._skipped), decoders, bytes_read)
 
 
-def count_arrays(images: npt.NDArray[Any], mode: Mode) -> Tally:
+def count_arrays(images: npt.NDArray[Any], mode: Mode, *, format_: str = "array") -> Tally:
     """The tally of images that are an array already.
 
     Args:
-        images: uint8, (N, H, W, C) with the channels of `mode`. N may be 0.
+        images: uint8, or uint16 in a 16-bit mode, (N, H, W, C) with the channels of `mode`, in any
+            layout in memory. N may be 0.
+        format_: what the stats file calls the images' format.
     """
+    if not len(images):
+        return Tally()
     counter = ModeCounter(mode)
-    pixels = images.shape[1] * images.shape[2]
-    per_block = max(1, _TOGETHER // max(1, pixels))
+    per_block = max(1, _BLOCK // max(1, images[0].size))
     for start in range(0, len(images), per_block):
         counter.add_array(images[start : start + per_block])
-    counter.modes[mode] = counter.formats["array"] = len(images)
-    return Tally({mode: counter.counted()} if len(images) else {})
+    counter.modes[mode] = counter.formats[format_] = len(images)
+    return Tally({mode: counter.counted()})
 
 
 class ModeCounter:
@@ -131,8 +135,8 @@ class ModeCounter:
         self.mode = mode
         self.modes: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
-        self._channels = len(CHANNELS[mode])
-        self._bins = SCALE[mode] + 1
+        self._channels = len(channels_of(mode))
+        self._bins = scale_of(mode) + 1
         self._raw = "RGBX" if mode == "RGB" else mode  # as the bytes of small images stand together
         self._depth = 1 if mode == "L" else 4  # bytes a pixel there
         self._total = np.zeros((self._channels, self._bins), np.int64)
@@ -168,25 +172,28 @@ class ModeCounter:
         self.modes[image.met] += 1
         self.formats[image.format] += 1
 
-    def add_array(self, images: npt.NDArray[np.uint8]) -> None:
-        """
-        Args:
-            images: (N, H, W, C) with the channels of this mode.
-        """
-        many, pixels = len(images), images.shape[1] * images.shape[2]
-        powers = np.empty((2, many, self._channels), np.int64)
-        for channel in range(self._channels):
-            plane = np.ascontiguousarray(images[..., channel]).reshape(many, pixels)
-            whole = Image.frombuffer("L", (plane.size, 1), plane, "raw", "L", 0, 1)
-            self._total[channel] += np.array(whole.histogram())
-            # 255² fits into 16 bits, the sum of 2**16 of them into 32.
-            wide = np.uint32 if pixels < 1 << 16 else np.uint64
-            powers[0, :, channel] = plane.sum(axis=1, dtype=wide)
-            powers[1, :, channel] = np.multiply(plane, plane, dtype=np.uint16).sum(
-                axis=1, dtype=wide
-            )
-        counts = np.full((many, 1), pixels, np.int64)
-        self._sums += sums_of_powers(counts, powers[0], powers[1], self._bins - 1)
+    def add_array(self, images: npt.NDArray[Any]) -> None:
+        """Images as `count_arrays` takes them, but few, or a single one of any size."""
+        planes = images.transpose(3, 0, 1, 2)
+        total, total_sq = (np.zeros(planes.shape[:2], np.int64) for _ in range(2))
+        height = max(1, _BLOCK // max(1, planes[:, :, :1].size))  # rows that are looked at at once
+        for top in range(0, planes.shape[2], height):
+            strip = np.ascontiguousarray(planes[:, :, top : top + height])
+            strip = strip.reshape(*strip.shape[:2], -1)
+            for channel, values in enumerate(strip):
+                self._total[channel] += self._counts(values)
+            sums = _power_sums(strip) if self._bins == 256 else _wide_power_sums(strip)
+            total += sums[0]
+            total_sq += sums[1]
+        pixels = np.full((planes.shape[1], 1), planes.shape[2] * planes.shape[3], np.int64)
+        self._sums += sums_of_powers(pixels, total.T, total_sq.T, self._bins - 1)
+
+    def _counts(self, values: npt.NDArray[Any]) -> Integers | list[int]:
+        if self._bins > 256:
+            return np.bincount(values.ravel(), minlength=self._bins)
+        # Pillow counts bytes several times as fast as bincount, which first makes them int64.
+        size = (values.shape[1], values.shape[0])
+        return Image.frombuffer("L", size, values, "raw", "L", 0, 1).histogram()
 
     def counted(self) -> Counted:
         self._count_small()
@@ -250,6 +257,31 @@ def _added_up(
     else:
         sums = np.add.reduceat(values, starts)
     return np.asarray(sums)
+
+
+_EXACT = 256
+"""Squares of so many bytes add up to less than 2**24, which float32 holds exactly."""
+
+
+def _power_sums(planes: npt.NDArray[np.uint8]) -> tuple[Integers, Integers]:
+    """Σx and Σx² of (channels, images, pixels), exactly, at the speed of float32."""
+    pixels = planes.shape[2]
+    width = min(_EXACT, pixels)
+    parts = -(-pixels // width)
+    values = np.zeros((*planes.shape[:2], parts * width), np.float32)
+    values[:, :, :pixels] = planes
+    values = values.reshape(*planes.shape[:2], parts, width)
+    total = np.einsum("cnpi->cnp", values)
+    total_sq = np.einsum("cnpi,cnpi->cnp", values, values)
+    return (
+        total.sum(axis=2, dtype=np.float64).astype(np.int64),
+        total_sq.sum(axis=2, dtype=np.float64).astype(np.int64),
+    )
+
+
+def _wide_power_sums(planes: npt.NDArray[np.uint16]) -> tuple[Integers, Integers]:
+    wide = planes.astype(np.int64)
+    return wide.sum(axis=2), np.einsum("cni,cni->cn", wide, wide)
 
 
 def sums_of(histograms: Integers) -> ImageSums:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress, scan
 from imgnorm.sources import (
     ArraySource,
+    BlockSource,
     EncodedSource,
     Listing,
     Source,
@@ -27,9 +29,11 @@ from imgnorm.sources import (
     shown,
 )
 from imgnorm.sources.archive import ArchiveSource, is_archive, is_pattern, matching
+from imgnorm.sources.arrays import ArrayFileSource, array_in, is_array_file
 from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
+from imgnorm.sources.layout import LAYOUTS
 from imgnorm.stats import Stats
 from imgnorm.tally import Tally, common_mode, in_mode
 
@@ -49,6 +53,7 @@ def measure(
     root: str | os.PathLike[str] = "data",
     split: str = "train",
     download: bool = False,
+    layout: str | None = None,
     mode: str = "auto",
     resize: int | tuple[int, int] | None = None,
     center_crop: int | tuple[int, int] | None = None,
@@ -70,9 +75,12 @@ def measure(
 
     Args:
         source: a folder; a zip, tar or tar.gz, or a pattern of such archives ("shards/train-*.tar",
-            "train-{000000..000127}.tar"); a text file with one path a line (with `listed`);
+            "train-{000000..000127}.tar"); a .npy or .npz file, "data.npz/x_train" or a pattern of
+            them; a text file with one path a line (with `listed`);
             "torchvision:NAME", a dataset below `root` (`split` and `download` as its constructor has
             them); or any Source.
+        layout: NHWC, NCHW, NHW, HWC, CHW or HW: which dimensions an array has, where its shape does not
+            tell.
         mode: what each image is converted to: L, RGB, RGBA, I;16; "auto" is the mode that all
             images share (L for gray, I;16 for 16-bit gray, RGB for the rest), else RGB.
         resize: the shorter edge, or (height, width): torchvision's Resize on PIL images.
@@ -104,7 +112,9 @@ def measure(
     if decoder not in get_args(Decoder):
         raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
     lap = profile.lap if profile else no_lap
-    opened = open_source(source, listed=listed, root=root, split=split, download=download)
+    opened = open_source(
+        source, listed=listed, root=root, split=split, download=download, layout=layout
+    )
     listing = opened.listing()
     if not listing.names and not listing.skipped:
         raise SourceError(_nothing_found(opened, listing))
@@ -113,6 +123,8 @@ def measure(
     if per_class:
         _demand_classes(opened, chosen)
     groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
+    if isinstance(opened, BlockSource):
+        opened.suit(settings)
     lap("list")
     limits = Limits(_positive("max_pixels", max_pixels), _positive("timeout_s", timeout_s))
     if isinstance(opened, ArraySource) and opened.holds_pixels(settings):
@@ -159,6 +171,7 @@ def open_source(
     root: str | os.PathLike[str] = "data",
     split: str = "train",
     download: bool = False,
+    layout: str | None = None,
 ) -> Source:
     """The source that a user means by a path or a name.
 
@@ -170,15 +183,23 @@ def open_source(
             raise TypeError(f"{source!r} is neither a path nor a source")
         return source
     path = os.fspath(source)
+    if layout not in (None, *LAYOUTS):
+        raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
     if path.startswith(TORCHVISION):
+        _demand_arrays(path, layout)
         from imgnorm.datasets import TorchvisionSource
 
         return TorchvisionSource(
             path.removeprefix(TORCHVISION), os.fspath(root), split, download=download
         )
-    if not path or "\0" in path or not os.path.lexists(path):
-        if is_pattern(path) and "\0" not in path and not listed:
-            return matching(path)
+    file, member = (path, None) if listed else array_in(path)
+    if not path or "\0" in path or not os.path.lexists(file):
+        if is_pattern(file) and "\0" not in path and not listed:
+            paths = matching(file)
+            if any(map(is_array_file, paths[:1])):
+                return ArrayFileSource(path, paths, layout, member)
+            _demand_arrays(path, layout)
+            return ArchiveSource(path, paths)
         what = (
             "list; name a text file with one path a line"
             if listed
@@ -186,13 +207,16 @@ def open_source(
             f"{TORCHVISION}NAME"
         )
         raise SourceError(f"{shown(path) or repr(path)}: no such {what}")
+    if not listed and not os.path.isdir(file) and is_array_file(file):
+        return ArrayFileSource(path, [file], layout, member)
+    _demand_arrays(path, layout)
     if listed:
         return ListSource(path)
     if not os.path.isdir(path):
         if is_archive(path):
             return ArchiveSource(path, [path])
         raise SourceError(
-            f"{shown(path)}: is neither a folder nor a zip, tar or tar.gz; if it lists one path a "
+            f"{shown(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
             "line, add --list"
         )
     return FolderSource(path)
@@ -201,6 +225,11 @@ def open_source(
 def names_a_config(source: str) -> bool:
     """Whether the user means a pipeline config."""
     return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
+
+
+def _demand_arrays(path: str, layout: str | None) -> None:
+    if layout is not None:
+        raise SourceError(f"{shown(path)}: --layout is for .npy and .npz files; leave it out")
 
 
 def _positive(what: str, value: float) -> int:
@@ -228,6 +257,11 @@ def _size(what: str, size: int | tuple[int, int]) -> int | tuple[int, int]:
 
 
 def _nothing_found(source: Source, listing: Listing) -> str:
+    if isinstance(source, FolderSource) and glob.glob(glob.escape(source.path) + "/*.npy"):
+        return (
+            f"{shown(source.ref)}: no image files in it, but arrays; if each is one of the images, or many "
+            f"of them, name them as '{shown(source.ref)}/*.npy'"
+        )
     passed_over = ", ".join(f"{count:,} {rule}" for rule, count in listing.ignored.items())
     return (
         f"{shown(source.ref)}: no images in it"

@@ -11,12 +11,13 @@ import queue
 import signal
 import sys
 import threading
+from functools import partial
 from typing import IO, Any, Literal
 
 from imgnorm.profile import Stopwatch, no_lap
 from imgnorm.pulse import Pulse
 from imgnorm.reasons import Reason, Unreadable
-from imgnorm.sources import ShardedSource
+from imgnorm.sources import BlockSource, ShardedSource
 from imgnorm.sources.files import ask_before_reading
 from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, send
 
@@ -42,7 +43,8 @@ def _serve(pulse_handle: int | str) -> None:
     pulse = Pulse(pulse_handle)
     setup: Setup = receive(sys.stdin.buffer)
     os.environ.update(_ONE_THREAD)
-    from imgnorm.count import count  # NumPy and Pillow
+    from imgnorm.arraycount import count_blocks  # NumPy and Pillow
+    from imgnorm.count import count
     from imgnorm.decode import own_process
     from imgnorm.jpeg import JpegDecoder, fast_path_version, fault_of_the_fast_path
 
@@ -79,19 +81,20 @@ def _serve(pulse_handle: int | str) -> None:
     def reserve(size: int) -> None:
         ask(size, "pixels")
 
+    source, work = setup.source, partial(count, setup.source, jpeg=jpeg)
+    if isinstance(source, BlockSource) and not setup.settings.preprocess:
+        work = partial(count_blocks, source)
     while True:
         job: Job = messages.get()
         lap("wait")
         number = job.number
         try:
-            tally, done = count(
-                setup.source,
+            tally, done = work(
                 job.names,
                 setup.settings,
                 max_pixels=setup.max_pixels,
                 starting=lambda index, number=number: pulse.beat(number, index),  # type: ignore[misc]
                 reserve=reserve,
-                jpeg=jpeg,
                 lap=lap,
             )
             answer: Done | Bug = Done(tally, done, watch.taken() if setup.profiled else None)

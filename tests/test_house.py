@@ -20,13 +20,12 @@ TIERS = {
         "image lint lint.data lint.pair lint.python measured memory merging moments output "
         "presets process profile provenance pulse reasons rejects reports rules rules.numbers "
         "rules.order rules.portability rules.reading rules.rule rules.stats rules.structure "
-        "sampling scan sources sources.archive sources.filelist sources.files sources.folder "
-        "sources.rules sources.tape sources.tar sources.zip stats statsfile statsmodel table "
-        "tally typed validate wire worker"
+        "sampling scan sources sources.archive sources.arrayfile sources.arrays sources.filelist "
+        "sources.files sources.folder sources.layout sources.npy sources.rules sources.tape "
+        "sources.tar sources.zip stats statsfile statsmodel table tally typed validate wire "
+        "worker"
     ),
-    PIXEL: (
-        "count damage decode floatcount formats jpeg load preprocess"
-    ),
+    PIXEL: ("arraycount count damage decode floatcount formats jpeg load preprocess"),
     TORCH: (
         "datasets nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
         "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
@@ -44,7 +43,7 @@ THIRD_PARTY = {
     EDGE: {"click", "tqdm"},
 }
 # A worker loads the pixel tier when it starts to count: the only steps up, made at run time.
-STEPS_UP = {("worker", "count"), ("worker", "decode"), ("worker", "jpeg")}
+STEPS_UP = {("worker", step) for step in ("arraycount", "count", "decode", "jpeg")}
 
 
 def modules() -> dict[str, Path]:

@@ -18,10 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 from imgnorm.decode import decode, decoded_picture
 from imgnorm.errors import SourceError
 from imgnorm.image import Mode
+from imgnorm.load import picture_of
 from imgnorm.nn.models import RAISED_BY_USER_CODE
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits
 from imgnorm.sources import (
+    Block,
     EncodedSource,
     ShardedSource,
     Source,
@@ -175,7 +177,7 @@ class _Images(Dataset[Any]):
             )
         return name, tensor
 
-    def _picture(self, found: bytes | Image.Image) -> Image.Image:
+    def _picture(self, found: bytes | Image.Image | Block) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about metadata and palettes
             if isinstance(found, bytes):
@@ -185,6 +187,8 @@ class _Images(Dataset[Any]):
                     max_pixels=Limits.max_pixels,
                     reserve=lambda size: None,
                 ).picture
+            if isinstance(found, Block):
+                found = picture_of(found)
             if self.mode is None:
                 return found
             return decoded_picture(found, self.mode, max_pixels=Limits.max_pixels).picture
