@@ -48,8 +48,8 @@ def _serve(pulse_handle: int | str) -> None:
     from imgnorm.decode import own_process
     from imgnorm.jpeg import JpegDecoder, fast_path_version, fault_of_the_fast_path
 
-    own_process(setup.max_pixels)
     fault = "told to" if setup.decoder == "pillow" else fault_of_the_fast_path()
+    own_process(setup.max_pixels)  # only now: the check above decodes an image of its own
     jpeg = None if fault else JpegDecoder()
     setup.prepare()
     # Only now: on Windows, a thread that waits for a pipe can hold up the imports above.
