@@ -21,6 +21,7 @@ from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, ImageSettings, Mode
 from imgnorm.moments import UNIT_BITS, ImageSums
 from imgnorm.preprocess import preprocessed
+from imgnorm.products import Products
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import EncodedSource
 from imgnorm.tally import Counted, Tally
@@ -39,12 +40,14 @@ def count(
     settings: ImageSettings,
     *,
     max_pixels: int,
+    products: bool = False,
     starting: Callable[[int], None] = lambda index: None,
     reserve: Callable[[int], None] = lambda size: None,
 ) -> tuple[Tally, int]:
     """The tally of the first images of `names`, and how many those are.
 
     Args:
+        products: count what error bars need, too.
         starting: called with the index of each name before it is touched.
         reserve: called with the bytes of memory that an image will take; may wait or raise Unreadable.
     """
@@ -68,7 +71,7 @@ def count(
                 image = decoded_picture(found, settings.mode, max_pixels=max_pixels)
             picture = preprocessed(image.picture, settings.preprocess, max_pixels)
             if image.mode not in counters:
-                counters[image.mode] = ModeCounter(image.mode)
+                counters[image.mode] = ModeCounter(image.mode, products=products)
             counters[image.mode].add(picture, image)
         except Unreadable as fault:
             skipped.append(fault.skipped(name, size))
@@ -86,13 +89,13 @@ def count(
     return Tally(counted, tuple(names_16bit), tuple(skipped), decoders, bytes_read), done
 
 
-def count_arrays(images: npt.NDArray[Any], mode: Mode) -> Tally:
+def count_arrays(images: npt.NDArray[Any], mode: Mode, *, products: bool = False) -> Tally:
     """The tally of images that are an array already.
 
     Args:
         images: uint8, (N, H, W, C) with the channels of `mode`. N may be 0.
     """
-    counter = ModeCounter(mode)
+    counter = ModeCounter(mode, products=products)
     channels = images.shape[3]
     per_block = max(1, (1 << 20) // max(1, images[0].size)) if len(images) else 1
     for start in range(0, len(images), per_block):
@@ -111,7 +114,7 @@ def count_arrays(images: npt.NDArray[Any], mode: Mode) -> Tally:
 class ModeCounter:
     """Collects the images of one mode; mutable, and alive only during one piece of work."""
 
-    def __init__(self, mode: Mode) -> None:
+    def __init__(self, mode: Mode, *, products: bool = False) -> None:
         self.mode = mode
         self.modes: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
@@ -119,6 +122,7 @@ class ModeCounter:
         self._bins = SCALE[mode] + 1
         self._total = np.zeros((self._channels, self._bins), np.int64)
         self._sums = ImageSums.zero(self._channels)
+        self._products = Products.zero(self._channels) if products else None
         width = self._channels * self._bins
         self._rows = np.empty((max(1, (1 << 17) // width), width), np.int64)
         self._filled = 0
@@ -137,12 +141,19 @@ class ModeCounter:
         histograms = rows.reshape(shape)
         self._total += histograms.sum(axis=0)
         self._sums += sums_of(histograms)
+        if self._products:
+            self._products += products_of(histograms)
 
     def counted(self) -> Counted:
         self._flush()
         histogram = Histogram(tuple(tuple(c) for c in self._total.tolist()))
         return Counted(
-            self._sums.images, histogram, self._sums, dict(self.modes), dict(self.formats)
+            self._sums.images,
+            histogram,
+            self._sums,
+            dict(self.modes),
+            dict(self.formats),
+            self._products,
         )
 
     def _histogram(self, picture: Image.Image) -> Integers | list[int]:
@@ -182,6 +193,21 @@ def sums_of(histograms: Integers) -> ImageSums:
         std_1=_sum(np.where(many, np.sqrt(spread / pairs) / scale, 0.0)),
         one_pixel=int((~many).sum()),
     )
+
+
+def products_of(histograms: Integers) -> Products:
+    """The products of each image's count, total and total_sq, added up exactly.
+
+    Args:
+        histograms: int64, (images, channels, bins).
+    """
+    values = np.arange(histograms.shape[2], dtype=np.int64)
+    powers = np.stack([values**0, values, values * values], axis=1)
+    # In Python's integers: the square of a large image's total_sq needs 120 bits.
+    per_image = (histograms @ powers).transpose(1, 0, 2).astype(object)
+    matrices = per_image.transpose(0, 2, 1) @ per_image  # (channels, 3, 3)
+    rows, columns = np.triu_indices(3)
+    return Products(*(tuple(matrices[:, i, j]) for i, j in zip(rows, columns, strict=True)))
 
 
 def _spread(pixels: Integers, total: Integers, total_sq: Integers) -> Floats:

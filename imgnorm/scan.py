@@ -48,6 +48,7 @@ class Progress:
     done: int  # images counted or skipped
     total: int
     bytes_read: int
+    margin: float | None = None  # of an estimate, so far: how far a mean or std may be off
 
 
 def scan(
@@ -65,45 +66,67 @@ def scan(
         ImgnormError: worker processes cannot be started.
     """
     total = sum(map(len, groups.values()))
-    tallies = {group: Tally() for group in groups}
-    done = bytes_read = 0
-    with _crew(source, groups, settings, limits, workers) as outcomes:
-        while done < total:
-            try:
-                outcome = outcomes.get(timeout=_POLL_S)
-            except Empty:
-                on_progress(Progress(done, total, bytes_read))
-                continue
-            if isinstance(outcome, BaseException):
-                raise outcome
-            group, tally, images = outcome
-            tallies[group] += tally
-            done += images
-            bytes_read += tally.bytes_read
-            on_progress(Progress(done, total, bytes_read))
-    return tallies
+    with scanning(source, settings, limits, workers=min(workers, max(1, total))) as scan_groups:
+        return scan_groups(groups, on_progress)
+
+
+Scan = Callable[[Mapping[str, Sequence[str]], Callable[[Progress], None]], dict[str, Tally]]
 
 
 @contextmanager
-def _crew(
+def scanning(
     source: EncodedSource,
-    groups: Mapping[str, Sequence[str]],
     settings: ImageSettings,
     limits: Limits,
+    *,
     workers: int,
-) -> Iterator[SimpleQueue[Any]]:
+    products: bool = False,
+) -> Iterator[Scan]:
+    """`scan`, to be called once or more often with the same workers.
+
+    Args:
+        products: count what error bars need, too.
+    """
+    setup = Setup(source, settings, limits.max_pixels, products)
+    with _crew(setup, limits.timeout_s, workers) as board:
+
+        def scan_groups(
+            groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
+        ) -> dict[str, Tally]:
+            total = sum(map(len, groups.values()))
+            tallies = {group: Tally() for group in groups}
+            done = bytes_read = 0
+            board.add(_piles(source, groups))
+            while done < total:
+                try:
+                    outcome = board.outcomes.get(timeout=_POLL_S)
+                except Empty:
+                    on_progress(Progress(done, total, bytes_read))
+                    continue
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                group, tally, images = outcome
+                tallies[group] += tally
+                done += images
+                bytes_read += tally.bytes_read
+                on_progress(Progress(done, total, bytes_read))
+            return tallies
+
+        yield scan_groups
+
+
+@contextmanager
+def _crew(setup: Setup, timeout_s: float, workers: int) -> Iterator[_Board]:
     """Workers at work; leaving the context ends them, finished or not."""
-    total = sum(map(len, groups.values()))
-    board = _Board(_piles(source, groups), workers)
-    setup = Setup(source, settings, limits.max_pixels)
-    drivers = [_Driver(board, setup, limits.timeout_s) for _ in range(min(workers, max(1, total)))]
+    board = _Board(workers)
+    drivers = [_Driver(board, setup, timeout_s) for _ in range(workers)]
     board.drivers = len(drivers)
     try:
         for driver in drivers:
             driver.begin()
         watch = threading.Thread(target=_watch, args=(board, drivers), daemon=True)
         watch.start()
-        yield board.outcomes
+        yield board
     finally:
         board.close()
         for driver in drivers:
@@ -136,7 +159,7 @@ class _Work:
 class _Board:
     """What is left to do, and what came of it; shared by all drivers."""
 
-    def __init__(self, piles: Sequence[_Pile], workers: int) -> None:
+    def __init__(self, workers: int) -> None:
         self.outcomes: SimpleQueue[Any] = SimpleQueue()  # (group, Tally, images) or an exception
         self.closed = threading.Event()
         self.drivers = 0  # that have not resigned
@@ -144,22 +167,27 @@ class _Board:
         self._again: deque[_Work] = deque()
         self._suspects: deque[_Work] = deque()
         self._in_hand = 0  # pieces of work that drivers have
-        self._left = sum(pile.left for pile in piles)  # names without an outcome
-        self._undealt = self._left
+        self._undealt = 0  # names
         self._workers = workers
-        self._untouched = deque(piles)
+        self._untouched: deque[_Pile] = deque()
         self._touched: list[_Pile] = []
         self._pile_of: dict[object, _Pile] = {}
         self._changed = threading.Condition()
 
-    def take(self, worker: object) -> _Work | None:
-        """The next piece of work, until `put_down`; None when all is done.
+    def add(self, piles: Sequence[_Pile]) -> None:
+        with self._changed:
+            self._undealt += sum(pile.left for pile in piles)
+            self._untouched.extend(piles)
+            self._changed.notify_all()
 
-        Waits while others may still give some back. Suspects come last, one by one, with nothing
+    def take(self, worker: object) -> _Work | None:
+        """The next piece of work, until `put_down`; None when all is over.
+
+        Waits while others may still give some back, or more be added. Suspects come last, one by one, with nothing
         else going on: an image is not skipped for what its neighbours take.
         """
         with self._changed:
-            while not self.closed.is_set() and self._left:
+            while not self.closed.is_set():
                 work = self._next(worker)
                 if work is not None:
                     self._in_hand += 1
@@ -190,9 +218,6 @@ class _Board:
             self._changed.notify_all()
 
     def report(self, group: str, tally: Tally, images: int) -> None:
-        with self._changed:
-            self._left -= images
-            self._changed.notify_all()
         self.outcomes.put((group, tally, images))
 
     def fail(self, error: BaseException) -> None:

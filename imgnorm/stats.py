@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from imgnorm.errors import IncompatibleStats
+from imgnorm.estimate import Estimate
 from imgnorm.histogram import QUANTILES, Histogram
 from imgnorm.image import CHANNELS, SCALE, Mode, Resize, Step
 from imgnorm.moments import Convention, ImageSums, Moments
@@ -110,6 +111,7 @@ class Measurement:
     classes: Mapping[str, ClassStats] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)  # rule -> entries
+    estimate: Estimate | None = None  # where these are only a sample of the images, its error bars
 
     @property
     def found(self) -> int:
@@ -172,6 +174,11 @@ class Stats:
     def images(self) -> int:
         """How many images were counted; 0 in constants."""
         return self.measurement.images if self.measurement else 0
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """How far mean and std may be from the exact ones; None where they are exact, or constants."""
+        return self.measurement.estimate if self.measurement else None
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -372,6 +379,12 @@ class _Merge:
             self._faults.append(
                 f"{label or 'constants'}: holds constants, written by hand; only measurements merge, so "
                 "leave it out"
+            )
+            return
+        if measured.estimate:
+            self._faults.append(
+                f"{label or _label(measured.source)}: an estimate ({measured.estimate}); only exact "
+                "measurements merge, so measure it again without --tolerance"
             )
             return
         self._only = None if self._parts else stats

@@ -40,6 +40,7 @@ class Setup:
     source: EncodedSource
     settings: ImageSettings
     max_pixels: int
+    products: bool = False  # count what error bars need, too
 
     def prepare(self) -> None:
         """Opens a source that has something to open, before the time of its first image runs."""
@@ -182,6 +183,7 @@ def _serve(pulse_handle: int | str) -> None:
                 job.names,
                 setup.settings,
                 max_pixels=setup.max_pixels,
+                products=setup.products,
                 starting=lambda index, number=number: pulse.beat(number, index),  # type: ignore[misc]
                 reserve=reserve,
             )
