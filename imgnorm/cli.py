@@ -88,6 +88,16 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return int(number), int(of)
 
 
+def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """An option of an estimate, if it can be had."""
+    if value is not None:
+        from imgnorm.estimate import FAULTS
+
+        if fault := FAULTS[str(param.name)](value):
+            raise click.BadParameter(fault, ctx, param)
+    return value
+
+
 def _allowance(ctx: click.Context, param: click.Parameter, value: str | None) -> Allowance | None:
     try:
         return None if value is None else Allowance.parse(value)
@@ -168,6 +178,26 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
 )
 @click.option("--per-class", is_flag=True, help="Mean and std of each class folder, too.")
 @click.option(
+    "--tolerance",
+    type=float,
+    callback=_estimated,
+    metavar="T",
+    help="Look at a random sample of the images that is just large enough for every mean and std to be within T of the exact one; prints error bars.  [default: look at all, exactly]",
+)
+@click.option(
+    "--confidence",
+    type=float,
+    callback=_estimated,
+    metavar="P",
+    help="The probability that all of them are, with --tolerance.  [default: 0.99]",
+)
+@click.option(
+    "--seed",
+    type=int,
+    callback=_estimated,
+    help="Decides which images are taken, with --tolerance.  [default: 0]",
+)
+@click.option(
     "--max-skipped",
     callback=_allowance,
     metavar="N|P%",
@@ -230,7 +260,8 @@ def stats(
     preprocess.
 
     The mean and std are pooled over all pixels of all images, population, for ToTensor's [0, 1], and
-    exact: no option about speed changes a digit.
+    exact: no option about speed changes a digit. With --tolerance they are an estimate, from as few
+    images as it allows, and the file says so.
     """
     from imgnorm.measurement import SkippedImagesWarning, measure
     from imgnorm.output import check_output
@@ -239,6 +270,7 @@ def stats(
     written = [path for path in (output, rejects) if path is not None]
     if len(set(map(os.path.realpath, written))) < len(written):
         raise click.UsageError("-o and --rejects name the same file; give each its own")
+    _refuse_idle_estimate(**options)
     if not options["listed"] and _names_a_config(source):
         options |= _config_options(source)
         source = options.pop("source")
@@ -272,6 +304,11 @@ def stats(
     finally:  # the result is not lost when it cannot be written
         _print_result(measured, as_json, verbose)
     if not quiet:
+        if options["tolerance"] is not None and measured.estimate is None:
+            _note(
+                f"exact    all images were looked at: fewer do not tell mean and std within "
+                f"{options['tolerance']:g}"
+            )
         _note(f"time     {seconds:.1f} s, {measured.images / max(seconds, 1e-9):,.0f} images/s")
         for path in written:
             _note(f"wrote    {path}")
@@ -444,6 +481,26 @@ def _refuse_idle_options(source: str, listed: bool) -> None:
             raise click.UsageError(f"--{name} is for torchvision:NAME; leave it out")
 
 
+def _refuse_idle_estimate(
+    *, tolerance: float | None, limit: object, shard: object, per_class: bool, **others: object
+) -> None:
+    if tolerance is None:
+        for name in ("confidence", "seed"):
+            if others[name] is not None:
+                raise click.UsageError(f"--{name} is for --tolerance; leave it out, or give both")
+    elif limit is not None:
+        raise click.UsageError("--tolerance takes as many images as it needs; leave --limit out")
+    elif shard is not None:
+        raise click.UsageError(
+            "--tolerance gives an estimate, and estimates do not merge; leave --shard out"
+        )
+    elif per_class:
+        raise click.UsageError(
+            "--tolerance is of the whole, and too few images of each class would be taken for "
+            "--per-class; leave one out"
+        )
+
+
 commands.add_command(cli_checks.validate)
 commands.add_command(cli_checks.schema)
 commands.add_command(cli_numbers.presets)
@@ -493,7 +550,8 @@ def _bar(quiet: bool) -> Iterator[Any]:
         def on_progress(progress: Progress) -> None:
             bar.total = progress.total
             rate = progress.bytes_read / 1e6 / max(monotonic() - started, 1e-9)
-            bar.set_postfix_str(f"{rate:,.0f} MB/s", refresh=False)
+            margin = f", ± {progress.margin:.4f}" if progress.margin is not None else ""
+            bar.set_postfix_str(f"{rate:,.0f} MB/s{margin}", refresh=False)
             bar.update(progress.done - bar.n)
 
         yield on_progress

@@ -248,6 +248,11 @@ def _header(stats: Stats) -> list[str]:
             f"{len(measured.skipped):,} skipped."
         )
         lines.append("Mean and std are pooled over all pixels, population, for values in [0, 1].")
+        if measured.estimate:
+            lines.append(
+                f"They are an estimate ({measured.estimate}), not exact: any may be off by "
+                f"{measured.estimate.margins.widest:g}."
+            )
     else:
         lines.append("Constants that were written by hand, not measured, for values in [0, 1].")
     if stats.mode == "L":

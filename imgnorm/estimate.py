@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context
 from fractions import Fraction
+from typing import Any
 
 from imgnorm.moments import Moments, square_root
 from imgnorm.products import Products
@@ -59,35 +60,38 @@ class Plan:
     seed: int = 0  # of the order in which images are taken
 
     def __post_init__(self) -> None:
-        for fault in (
-            tolerance_fault(self.tolerance),
-            confidence_fault(self.confidence),
-            seed_fault(self.seed),
-        ):
-            if fault:
+        for name, fault_of in FAULTS.items():
+            if fault := fault_of(getattr(self, name)):
                 raise ValueError(fault)
 
 
-def tolerance_fault(tolerance: float) -> str | None:
+def _tolerance_fault(tolerance: float) -> str | None:
     if 0 < tolerance < 1:
         return None
-    remedy = (
-        f"; for values in [0, 255] that would be {tolerance / 255:.2g}"
-        if 1 <= tolerance < 255
-        else ""
+    remedy = f"; if it is for [0, 255], give {tolerance / 255:.2g}" if 1 <= tolerance < 255 else ""
+    return (
+        f"tolerance is {tolerance:g}; expected more than 0 and less than 1, since mean and std are "
+        f"in [0, 1]{remedy}"
     )
-    return f"tolerance is {tolerance:g}; expected more than 0 and less than 1, since mean and std are in [0, 1]{remedy}"
 
 
-def confidence_fault(confidence: float) -> str | None:
+def _confidence_fault(confidence: float) -> str | None:
     if 0 < confidence < 1:
         return None
     remedy = f"; {confidence:g} % is {confidence / 100:g}" if 1 < confidence < 100 else ""
     return f"confidence is {confidence:g}; expected more than 0 and less than 1{remedy}"
 
 
-def seed_fault(seed: int) -> str | None:
+def _seed_fault(seed: int) -> str | None:
     return None if 0 <= seed < 1 << 64 else f"seed is {seed}; expected 0 to 2**64 - 1"
+
+
+FAULTS: dict[str, Callable[[Any], str | None]] = {
+    "tolerance": _tolerance_fault,
+    "confidence": _confidence_fault,
+    "seed": _seed_fault,
+}
+"""What is wrong with a value of a plan's field; None if nothing."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +204,7 @@ def margins_of(sample: Sample, taken: int, of: int, confidence: float) -> Margin
     # Of as many images as can be counted, by the sample; sampled without replacement.
     rare = math.log(2 / error) / (-math.log(left_out) * of * images / taken)
     means, stds = [], []
-    for channel, (total, total_sq) in enumerate(
-        zip(moments.total, moments.total_sq, strict=True)
-    ):
+    for channel, (total, total_sq) in enumerate(zip(moments.total, moments.total_sq, strict=True)):
         squares_e, squares_g = _residual_squares(sample, channel)
         if squares_e < 0 or squares_g < 0:
             raise ValueError("the sums and the products are not those of the same images")

@@ -175,8 +175,8 @@ def _counting(
 
         yield count_held
     elif isinstance(source, EncodedSource):
-        with scanning(source, settings, limits, workers=workers, products=products) as scan_groups:
-            yield scan_groups
+        with scanning(source, settings, limits, workers=workers, products=products) as scan:
+            yield scan
     else:
         raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
 
@@ -356,9 +356,7 @@ def _shard_of(source: Source, names: Sequence[str], shard: tuple[int, int] | Non
     return names[number - 1 :: of]
 
 
-def _aside(
-    listing: Listing, left_out: Mapping[str, int], shard: tuple[int, int] | None
-) -> Listing:
+def _aside(listing: Listing, left_out: Mapping[str, int], shard: tuple[int, int] | None) -> Listing:
     """What was found and not looked at. Every shard sees it, the first one tells: shards add up."""
     if shard and shard[0] > 1:
         return Listing([])

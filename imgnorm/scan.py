@@ -51,26 +51,8 @@ class Progress:
     margin: float | None = None  # of an estimate, so far: how far a mean or std may be off
 
 
-def scan(
-    source: EncodedSource,
-    groups: Mapping[str, Sequence[str]],
-    settings: ImageSettings,
-    limits: Limits,
-    *,
-    workers: int,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> dict[str, Tally]:
-    """The tally of each group of names. Depends on the images only, not on how the work was shared.
-
-    Raises:
-        ImgnormError: worker processes cannot be started.
-    """
-    total = sum(map(len, groups.values()))
-    with scanning(source, settings, limits, workers=min(workers, max(1, total))) as scan_groups:
-        return scan_groups(groups, on_progress)
-
-
 Scan = Callable[[Mapping[str, Sequence[str]], Callable[[Progress], None]], dict[str, Tally]]
+"""Groups of names -> the tally of each group."""
 
 
 @contextmanager
@@ -82,15 +64,20 @@ def scanning(
     workers: int,
     products: bool = False,
 ) -> Iterator[Scan]:
-    """`scan`, to be called once or more often with the same workers.
+    """A function that scans groups of names, once or more often, with the same workers.
+
+    Its tallies depend on the images only, not on how the work was shared.
 
     Args:
         products: count what error bars need, too.
+
+    Raises:
+        ImgnormError: worker processes cannot be started.
     """
     setup = Setup(source, settings, limits.max_pixels, products)
     with _crew(setup, limits.timeout_s, workers) as board:
 
-        def scan_groups(
+        def scan(
             groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
         ) -> dict[str, Tally]:
             total = sum(map(len, groups.values()))
@@ -112,7 +99,7 @@ def scanning(
                 on_progress(Progress(done, total, bytes_read))
             return tallies
 
-        yield scan_groups
+        yield scan
 
 
 @contextmanager

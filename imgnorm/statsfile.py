@@ -22,10 +22,12 @@ from pydantic import (
 
 from imgnorm.document import STATS_LIMITS, Document, parse, read_document, validated
 from imgnorm.errors import ImgnormError, InvalidDocument, Problem
+from imgnorm.estimate import FAULTS, Estimate, Sample, margins_of
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, STEPS, Mode, Step
 from imgnorm.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.output import write_whole
+from imgnorm.products import Products
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.stats import (
     MERGED,
@@ -112,7 +114,10 @@ def text_of(stats: Stats) -> str:
     """The whole stats file."""
     content = document_of(stats)
     histogram = content.pop("histogram", {})
-    text = _HEADER + yaml.dump(
+    header = _HEADER
+    if stats.estimate:
+        header += f"# An estimate ({stats.estimate}), not exact.\n"
+    text = header + yaml.dump(
         content,
         Dumper=_Dumper,
         sort_keys=False,
@@ -133,6 +138,7 @@ def document_of(stats: Stats) -> dict[str, Any]:
         "channels": list(stats.channels),
         "mean": _finite(stats.mean),
         "std": _finite(stats.std),
+        **({"estimate": _estimate_document(stats.estimate)} if stats.estimate else {}),
         "scale": stats.scale,
     }
     if stats.mode:
@@ -144,6 +150,21 @@ def document_of(stats: Stats) -> dict[str, Any]:
     if stats.measurement:
         content |= _measurement_document(stats.measurement, stats.channels, stats.scale)
     return content
+
+
+def _estimate_document(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "tolerance": float(estimate.tolerance),
+        "confidence": float(estimate.confidence),
+        "images": estimate.images,
+        "of": estimate.of,
+        "seed": estimate.seed,
+        "margin": {"mean": _finite(estimate.margins.mean), "std": _finite(estimate.margins.std)},
+    }
+
+
+def _products_document(products: Products) -> dict[str, Any]:
+    return {name: list(sums) for name, sums in vars(products).items()}
 
 
 def _measurement_document(
@@ -180,6 +201,11 @@ def _measurement_document(
                 "std_1": list(sums.std_1),
                 "one_pixel": sums.one_pixel,
             },
+            **(
+                {"image_products": _products_document(measured.estimate.products)}
+                if measured.estimate
+                else {}
+            ),
         },
         "histogram": {
             name: _trimmed(counts)
@@ -379,15 +405,47 @@ class _ImageSums(_Model):
     one_pixel: _Natural
 
 
+_Naturals = Annotated[list[_Natural], Field(min_length=1)]
+
+
+class _Products(_Model):
+    count_count: _Naturals
+    count_total: _Naturals
+    count_total_sq: _Naturals
+    total_total: _Naturals
+    total_total_sq: _Naturals
+    total_sq_total_sq: _Naturals
+
+
 class _Exact(_Model):
     count: _Natural
     total: _Counts
     total_sq: _Counts
     image_sums: _ImageSums
+    image_products: _Products | None = None
+
+
+def _faultless(name: str) -> AfterValidator:
+    def checked(value: Any) -> Any:
+        if message := FAULTS[name](value):
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(checked)
+
+
+class _Estimate(_Model):
+    tolerance: Annotated[float, _faultless("tolerance")]
+    confidence: Annotated[float, _faultless("confidence")]
+    images: Annotated[int, Field(gt=0)]
+    of: Annotated[int, Field(gt=0)]
+    seed: Annotated[int, _faultless("seed")]
+    margin: _Convention
 
 
 class _Measured(_Constants):
     channels: list[str]
+    estimate: _Estimate | None = None
     scale: Literal[255, 65535]
     image: _Image
     images: Annotated[int, Field(gt=0)]
@@ -480,6 +538,9 @@ def _measured_stats(document: Document, model: _Measured) -> Stats:
     sums = model.exact.image_sums
     vectors = {"mean": sums.mean, "mean_sq": sums.mean_sq, "std": sums.std, "std_1": sums.std_1}
     problems += _length_problems(document, vectors, len(names), "exact", "image_sums")
+    if model.exact.image_products:
+        vectors = dict(model.exact.image_products)
+        problems += _length_problems(document, vectors, len(names), "exact", "image_products")
     for name, one in model.classes.items():
         vectors = {"total": one.total or [], "total_sq": one.total_sq or []}
         if one.count is not None:
@@ -491,9 +552,11 @@ def _measured_stats(document: Document, model: _Measured) -> Stats:
             problems.append(document.problem(("skipped", index, "reason"), "reason", message))
     if not problems:
         problems += _impossible(document, model, SCALE[mode])
+    if not problems:
+        problems += _impossible_estimate(document, model)
     if problems:
         raise InvalidDocument(problems)
-    stats = _rebuilt(model, mode, bins)
+    stats = _rebuilt(model, mode)
     _check_derived(document, stats)
     return stats
 
@@ -539,6 +602,86 @@ def _impossible(document: Document, model: _Measured, scale: int) -> Iterator[Pr
                 yield problem(("classes", name, "total_sq", index), message)
 
 
+def _impossible_estimate(document: Document, model: _Measured) -> Iterator[Problem]:
+    estimate, products = model.estimate, model.exact.image_products
+
+    def problem(path: tuple[str | int, ...], message: str) -> Problem:
+        return document.problem(path, "impossible", message, _NOT_EDITED)
+
+    if not estimate and not products:
+        return
+    if not products:
+        yield problem(("estimate",), "has no exact.image_products, from which its margins follow")
+        return
+    if not estimate:
+        yield problem(("exact", "image_products"), "belongs to an estimate, which is not there")
+        return
+    if not model.images <= estimate.images < estimate.of:
+        message = f"{estimate.images:,} of {estimate.of:,} images; the file counts {model.images:,}"
+        yield problem(("estimate", "images"), message)
+        return
+    moments = _histogram(model).moments()
+    channels = range(len(moments.total))
+    sums = {
+        "count": [moments.count for _ in channels],
+        "total": moments.total,
+        "total_sq": moments.total_sq,
+    }
+    too_much = [
+        problem(
+            ("exact", "image_products", name, index),
+            f"{_short(value)} is more than the product of all {a} and all {b}",
+        )
+        for name, (a, b) in _FACTORS.items()
+        for index, value in enumerate(getattr(products, name))
+        if value > sums[a][index] * sums[b][index]
+    ]
+    if too_much:
+        yield from too_much
+        return
+    try:
+        margins = _estimate_of(model, estimate, products, moments).margins
+    except ValueError as error:
+        yield problem(("exact", "image_products"), str(error))
+        return
+    if margins.widest > estimate.tolerance:
+        message = f"{estimate.tolerance:g} is less than the margins that follow, {margins.widest:g}"
+        yield problem(("estimate", "tolerance"), message)
+
+
+_FACTORS = {
+    "count_count": ("count", "count"),
+    "count_total": ("count", "total"),
+    "count_total_sq": ("count", "total_sq"),
+    "total_total": ("total", "total"),
+    "total_total_sq": ("total", "total_sq"),
+    "total_sq_total_sq": ("total_sq", "total_sq"),
+}
+
+
+def _estimate_of(
+    model: _Measured, estimate: _Estimate, products: _Products, moments: Moments
+) -> Estimate:
+    """
+    Raises:
+        ValueError: the products are not those of the images whose sums the file has.
+    """
+    exact_products = Products(**{name: tuple(sums) for name, sums in products})
+    sample = Sample(model.images, moments, exact_products, SCALE[model.image.mode])
+    margins = margins_of(sample, estimate.images, estimate.of, estimate.confidence)
+    if margins is None:
+        raise ValueError("one image has no margins")
+    return Estimate(
+        estimate.tolerance,
+        estimate.confidence,
+        estimate.images,
+        estimate.of,
+        estimate.seed,
+        exact_products,
+        margins,
+    )
+
+
 def _source_problems(document: Document, model: _Measured) -> Iterator[Problem]:
     source = model.source
     if isinstance(source, _Merged):
@@ -555,13 +698,14 @@ def _source_problems(document: Document, model: _Measured) -> Iterator[Problem]:
                 yield document.problem((*path, "shards", "counted", index), "derived", message)
 
 
-def _rebuilt(model: _Measured, mode: Mode, bins: int) -> Stats:
+def _rebuilt(model: _Measured, mode: Mode) -> Stats:
     """The stats that follow from the integers, and nothing else of the file's numbers."""
     sums = model.exact.image_sums
-    padded = (tuple(c) + (0,) * (bins - len(c)) for c in model.histogram.values())
+    estimate, products = model.estimate, model.exact.image_products
+    histogram = _histogram(model)
     measurement = Measurement(
         images=model.images,
-        histogram=Histogram(tuple(padded)),
+        histogram=histogram,
         sums=ImageSums(
             model.images,
             tuple(sums.mean),
@@ -577,8 +721,19 @@ def _rebuilt(model: _Measured, mode: Mode, bins: int) -> Stats:
         classes={name: _class_stats(one) for name, one in model.classes.items()},
         skipped=tuple(Skipped(s.name, Reason(s.reason)) for s in model.skipped),
         ignored=model.ignored,
+        estimate=(
+            _estimate_of(model, estimate, products, histogram.moments())
+            if estimate and products
+            else None
+        ),
     )
     return Stats.of(measurement, mode, _steps(model.image), auto=bool(model.image.auto))
+
+
+def _histogram(model: _Measured) -> Histogram:
+    bins = SCALE[model.image.mode] + 1
+    padded = (tuple(c) + (0,) * (bins - len(c)) for c in model.histogram.values())
+    return Histogram(tuple(padded))
 
 
 def _provenance(model: _Measured) -> Provenance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from imgnorm.histogram import Histogram
@@ -26,7 +27,7 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     rows = [["", "mean", "std", *(["min", "max", "histogram"] if measured else [])]]
     drawings = _drawings(measured.histogram, unicode) if measured else []
     for index, name in enumerate(stats.channels):
-        row = [name, f"{stats.mean[index]:.4f}", f"{stats.std[index]:.4f}"]
+        row = [name, *_mean_and_std(stats, index, "±" if unicode else "+/-")]
         if measured:
             row.append(str(measured.histogram.minimum()[index]))
             row.append(str(measured.histogram.maximum()[index]))
@@ -45,6 +46,24 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     return "\n".join(lines)
 
 
+def _mean_and_std(stats: Stats, channel: int, sign: str) -> list[str]:
+    values = stats.mean[channel], stats.std[channel]
+    if stats.estimate is None:
+        return [f"{value:.4f}" for value in values]
+    margins = stats.estimate.margins
+    return [
+        with_margin(value, margin, sign)
+        for value, margin in zip(values, (margins.mean[channel], margins.std[channel]), strict=True)
+    ]
+
+
+def with_margin(value: float, margin: float, sign: str) -> str:
+    """ "0.4914 ± 0.0019": the margin with two digits that are not 0, rounded up, or more."""
+    digits = max(4, 1 - math.floor(math.log10(margin))) if margin else 4
+    shown = math.ceil(margin * 10**digits - 1e-6) / 10**digits
+    return f"{value:.{digits}f} {sign} {shown:.{digits}f}"
+
+
 def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     pixels = measured.histogram.moments().count
     lines = [
@@ -53,6 +72,9 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     ]
     if stats.preprocess:
         lines.append("through  " + ", ".join(map(repr, stats.preprocess)))
+    if measured.estimate:
+        tolerance = f"--tolerance {measured.estimate.tolerance:g}"
+        lines.append(f"estimate ({measured.estimate}) {tolerance} --seed {measured.estimate.seed}")
     lines.append(_found(measured))
     lines += [f"partial  {part}" for part in measured.source.incomplete]
     return lines

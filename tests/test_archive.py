@@ -814,7 +814,8 @@ def test_a_reject_tells_the_member(tmp_path):
 
 def dealt(source: ArchiveSource, workers: int, turns: list[int]) -> list[list[str]]:
     """Which shards each worker gets pieces of, when they ask in this order."""
-    board = _Board(_piles(source, {"": source.listing().names}), workers)
+    board = _Board(workers)
+    board.add(_piles(source, {"": source.listing().names}))
     got: list[list[str]] = [[] for _ in range(workers)]
     for worker in turns:
         work = board.take(worker)

@@ -16,8 +16,8 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "augmentations config document emit errors explain histogram image lint lint.data lint.pair "
-        "lint.python memory moments output presets reasons rejects reports rules rules.numbers "
+        "augmentations config document emit errors estimate explain histogram image lint lint.data lint.pair "
+        "lint.python memory moments output presets products reasons rejects reports rules rules.numbers "
         "rules.order rules.portability rules.reading rules.rule rules.stats rules.structure scan "
         "sources sources.archive sources.filelist sources.files sources.folder sources.rules "
         "sources.tape sources.tar sources.zip stats statsfile table tally validate worker"
