@@ -15,7 +15,8 @@ That alone fails where few images matter: a sample of 200 misses what 1 % of the
 eight times, sees that all images agree, and stops. So a second term is added, for images unlike all
 that were seen. A share p of them is missed by m images with the probability (1 - p)**m, so that
 with the probability 1 - a, p is at most ln(1/a) / m. Each of them is black or white, at worst, and
-weighs as much as the root mean square of the counts. This is the form of Bernstein's bound (Maurer &
+weighs as much as the root mean square of the counts; and no sample is enough in which p may be above
+1 %, so that large ones among them are seen. This is the form of Bernstein's bound (Maurer &
 Pontil 2009, Empirical Bernstein Bounds, theorem 4), with the constants that Poisson's distribution
 of rare images needs: it covers z · SE + ln(1/a) at every expected number of them.
 
@@ -39,6 +40,9 @@ from imgnorm.products import Products
 
 MIN_IMAGES = 200
 """With fewer, the images' spread is too little known, and an interval for it means little."""
+
+MAX_UNSEEN = 0.01
+"""The largest share of the images that may, together, be missing from a sample by bad luck."""
 
 _GROWTH = Fraction(5, 4)
 """From look to look: at most a quarter of the images is taken in vain."""
@@ -100,6 +104,7 @@ class Margins:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    unseen: float  # the share of the images that may be unlike all that were seen
 
     @property
     def widest(self) -> float:
@@ -170,7 +175,8 @@ def until_within(
         margins = sample and margins_of(sample, taken, of, plan.confidence)
         if sample and margins:
             on_margin(margins.widest)
-            if sample.images >= MIN_IMAGES and margins.widest <= plan.tolerance:
+            enough = sample.images >= MIN_IMAGES and margins.unseen <= MAX_UNSEEN
+            if enough and margins.widest <= plan.tolerance:
                 return Estimate(
                     plan.tolerance,
                     plan.confidence,
@@ -201,8 +207,8 @@ def margins_of(sample: Sample, taken: int, of: int, confidence: float) -> Margin
     error = (1 - confidence) / (2 * len(moments.total))  # of one number; either side has half
     quantile = _t_quantile(error / 2, images - 1)
     left_out = 1 - Fraction(taken, of)
-    # Of as many images as can be counted, by the sample; sampled without replacement.
-    rare = math.log(2 / error) / (-math.log(left_out) * of * images / taken)
+    # Of as many images as can be counted, by the sample; taken without replacement.
+    unseen = math.log(2 / error) / (-math.log(left_out) * of * images / taken)
     means, stds = [], []
     for channel, (total, total_sq) in enumerate(zip(moments.total, moments.total_sq, strict=True)):
         squares_e, squares_g = _residual_squares(sample, channel)
@@ -218,10 +224,10 @@ def margins_of(sample: Sample, taken: int, of: int, confidence: float) -> Margin
         extreme = max(farthest**2 - variance, variance)
         se_mean = square_root(factor * squares_e / (moments.count * scale) ** 2)
         se_variance = square_root(factor * squares_g / (moments.count * scale**2) ** 2)
-        means.append(quantile * se_mean + rare * weight * float(farthest))
-        half = quantile * se_variance + rare * weight * float(extreme)
+        means.append(quantile * se_mean + unseen * weight * float(farthest))
+        half = quantile * se_variance + unseen * weight * float(extreme)
         stds.append(_of_the_root(float(variance), half))
-    return Margins(tuple(map(_rounded_up, means)), tuple(map(_rounded_up, stds)))
+    return Margins(tuple(map(_rounded_up, means)), tuple(map(_rounded_up, stds)), unseen)
 
 
 def _residual_squares(sample: Sample, channel: int) -> tuple[Fraction, Fraction]:
