@@ -306,8 +306,8 @@ def stats(
     if not quiet:
         if options["tolerance"] is not None and measured.estimate is None:
             _note(
-                f"exact    all images were looked at: fewer do not tell mean and std within "
-                f"{options['tolerance']:g}"
+                "exact    no estimate: all images were looked at, since fewer are not enough for "
+                f"--tolerance {options['tolerance']:g}"
             )
         _note(f"time     {seconds:.1f} s, {measured.images / max(seconds, 1e-9):,.0f} images/s")
         for path in written:

@@ -227,7 +227,9 @@ def margins_of(sample: Sample, taken: int, of: int, confidence: float) -> Margin
         means.append(quantile * se_mean + unseen * weight * float(farthest))
         half = quantile * se_variance + unseen * weight * float(extreme)
         stds.append(_of_the_root(float(variance), half))
-    return Margins(tuple(map(_rounded_up, means)), tuple(map(_rounded_up, stds)), unseen)
+    return Margins(
+        tuple(map(_rounded_up, means)), tuple(map(_rounded_up, stds)), _rounded_up(unseen)
+    )
 
 
 def _residual_squares(sample: Sample, channel: int) -> tuple[Fraction, Fraction]:
