@@ -212,14 +212,18 @@ def margins_of(sample: Sample, taken: int, of: int, confidence: float) -> Margin
     means, stds = [], []
     for channel, (total, total_sq) in enumerate(zip(moments.total, moments.total_sq, strict=True)):
         squares_e, squares_g = _residual_squares(sample, channel)
-        if squares_e < 0 or squares_g < 0:
+        products = sample.products
+        squares = products.count_count, products.total_total, products.total_sq_total_sq
+        sums = moments.count, total, total_sq
+        if min(squares_e, squares_g) < 0 or any(
+            images * square[channel] < its_sum**2  # Cauchy and Schwarz
+            for square, its_sum in zip(squares, sums, strict=True)
+        ):
             raise ValueError("the sums and the products are not those of the same images")
         factor = left_out * images / (images - 1)
         mean = Fraction(total, moments.count * scale)
         variance = Fraction(total_sq, moments.count * scale**2) - mean**2
-        weight = square_root(
-            Fraction(images * sample.products.count_count[channel], moments.count**2)
-        )
+        weight = square_root(Fraction(images * products.count_count[channel], moments.count**2))
         farthest = max(mean, 1 - mean)  # black, or white
         extreme = max(farthest**2 - variance, variance)
         se_mean = square_root(factor * squares_e / (moments.count * scale) ** 2)
