@@ -528,7 +528,7 @@ def test_products_that_no_images_have_are_refused(estimated):
         "exact.image_products: the sums and the products are not those of the same images"
     ] == edited(estimated, lambda content: products(content)["total_total"].__setitem__(1, 0))
     assert any(
-        "is more than the product of all total and all total_sq" in message
+        "total_total_sq[0]: more than the product of all total and all total_sq" in message
         for message in edited(
             estimated,
             lambda content: products(content)["total_total_sq"].__setitem__(0, 10**20),
