@@ -12,7 +12,7 @@ from typing import Any
 
 from imgnorm.errors import SourceError
 from imgnorm.estimate import Estimate, Plan, Sample, random_order, until_within
-from imgnorm.image import SCALE, CenterCrop, ImageSettings, Mode, Resize, Step
+from imgnorm.image import CenterCrop, ImageSettings, Mode, Resize, Step, scale_of
 from imgnorm.measured import ClassStats, Measurement, skipped_order
 from imgnorm.provenance import Provenance, Shards, names_digest
 from imgnorm.reasons import Reason, Skipped, Unreadable
@@ -104,7 +104,7 @@ def measure(
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
-    settings = ImageSettings(mode, steps)  # type: ignore[arg-type]
+    settings = ImageSettings(mode, steps)
     plan = _plan(tolerance, confidence, seed)
     if plan and (limit is not None or shard is not None or per_class):
         raise ValueError("a tolerance goes without limit, shard and per_class")
@@ -219,8 +219,12 @@ class _Sampling:
         if mode is None:
             return None
         counted = in_mode(self._whole.counted, mode)
-        assert counted.products
-        return Sample(counted.images, counted.histogram.moments(), counted.products, SCALE[mode])
+        if not counted.products:
+            raise SourceError(
+                f"a tolerance is for pixels in [0, 1]; these images are of mode {mode}, whose values "
+                "may be anything: measure them all, without --tolerance"
+            )
+        return Sample(counted.images, counted.pixels.moments(), counted.products, scale_of(mode))
 
     def note_margin(self, margin: float) -> None:
         self._margin = margin
@@ -400,7 +404,7 @@ def _finished(
     counted = in_mode(whole.counted, mode)
     measurement = Measurement(
         images=counted.images,
-        histogram=counted.histogram,
+        pixels=counted.pixels,
         sums=counted.sums,
         modes=counted.modes,
         formats=counted.formats,
@@ -470,7 +474,7 @@ def _classes(
             images[group] = images.get(group, 0) + 1
     classes: dict[str, ClassStats] = {}
     for group, count in sorted(images.items()):
-        moments = in_mode(tallies[group].counted, mode).histogram.moments() if tallies else None
+        moments = in_mode(tallies[group].counted, mode).pixels.moments() if tallies else None
         name, one = shown(group), ClassStats(count, moments)
         # Two names may look the same, where one holds a byte that is not UTF-8.
         classes[name] = classes[name] + one if name in classes else one

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from imgnorm.estimate import Estimate
-from imgnorm.image import CHANNELS, SCALE, Mode, Step
+from imgnorm.image import Mode, Step, channels_of, scale_of
 from imgnorm.measured import Measurement
 from imgnorm.merging import Merger
 from imgnorm.reasons import Skipped
@@ -14,12 +14,15 @@ from imgnorm.reasons import Skipped
 
 @dataclass(frozen=True)
 class Stats:
-    """Per-channel mean and std for ToTensor's [0, 1]: pooled over all pixels, population."""
+    """Per-channel mean and std for ToTensor's [0, 1]: pooled over all pixels, population.
+
+    Of float images, which no transform scales, they are those of the values as they are.
+    """
 
     channels: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    scale: int = 255  # the pixel value that ToTensor makes 1.0
+    scale: int = 255  # the pixel value that ToTensor makes 1.0; 1 of floats
     mode: Mode | None = None  # the images' mode; None in constants that do not tell
     preprocess: tuple[Step, ...] = ()  # between loading and ToTensor
     measurement: Measurement | None = None  # None in constants
@@ -34,10 +37,10 @@ class Stats:
         *,
         auto: bool = False,
     ) -> Stats:
-        moments = measurement.histogram.moments()
-        scale = SCALE[mode]
+        moments = measurement.pixels.moments()
+        scale = scale_of(mode)
         return cls(
-            CHANNELS[mode],
+            channels_of(mode),
             moments.mean(scale=scale),
             moments.std(scale=scale),
             scale,
@@ -56,6 +59,11 @@ class Stats:
         if not isinstance(other, Stats):
             return NotImplemented
         return merge([self, other], allow_missing=True)
+
+    @property
+    def of_floats(self) -> bool:
+        """Whether mean and std are of float values as they are, not of pixels in [0, 1]."""
+        return self.scale == 1
 
     @property
     def images(self) -> int:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from imgnorm.floats import FloatPixels
 from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, SCALE, Mode
+from imgnorm.image import CHANNELS, Mode, channels_of, kind_of, scale_of
 from imgnorm.moments import ImageSums
 from imgnorm.products import Products
 from imgnorm.reasons import Skipped
@@ -18,7 +19,7 @@ class Counted:
     """Images that were counted in one mode."""
 
     images: int
-    histogram: Histogram
+    pixels: Histogram | FloatPixels
     sums: ImageSums
     modes: Mapping[str, int]  # as the files have them: P, CMYK, ... -> images
     formats: Mapping[str, int]  # JPEG, PNG, ... -> images
@@ -26,14 +27,24 @@ class Counted:
 
     @classmethod
     def zero(cls, mode: Mode) -> Counted:
-        channels = len(CHANNELS[mode])
-        histogram = Histogram.zero(channels, SCALE[mode] + 1)
-        return cls(0, histogram, ImageSums.zero(channels), {}, {})
+        channels = len(channels_of(mode))
+        pixels: Histogram | FloatPixels = (
+            FloatPixels.zero(channels)
+            if kind_of(mode) == "float"
+            else Histogram.zero(channels, scale_of(mode) + 1)
+        )
+        return cls(0, pixels, ImageSums.zero(channels), {}, {})
+
+    @property
+    def histogram(self) -> Histogram:
+        """Of 8- and 16-bit images."""
+        assert isinstance(self.pixels, Histogram)
+        return self.pixels
 
     def __add__(self, other: Counted) -> Counted:
         return Counted(
             self.images + other.images,
-            self.histogram + other.histogram,
+            self.pixels + other.pixels,  # type: ignore[operator]  # of one mode, so of one kind
             self.sums + other.sums,
             Counter(self.modes) + Counter(other.modes),
             Counter(self.formats) + Counter(other.formats),
@@ -44,7 +55,7 @@ class Counted:
         """The same grayscale images as `convert("RGB")` shows them."""
         return Counted(
             self.images,
-            self.histogram.replicated(channels),
+            self.pixels.replicated(channels),
             self.sums.replicated(channels),
             self.modes,
             self.formats,

@@ -27,7 +27,7 @@ import imgnorm
 from imgnorm import cli, statsfile
 from imgnorm.count import count_arrays
 from imgnorm.emit import emit
-from imgnorm.errors import IncompatibleStats, InvalidDocument
+from imgnorm.errors import IncompatibleStats, InvalidDocument, SourceError
 from imgnorm.estimate import (
     MIN_IMAGES,
     Margins,
@@ -403,7 +403,7 @@ def test_it_goes_with_resize_and_crop(plain):
     stats = measure(plain, tolerance=0.06, resize=6, center_crop=(5, 3))
 
     assert stats.estimate
-    assert 15 * stats.images == stats.measurement.histogram.moments().count
+    assert 15 * stats.images == stats.measurement.pixels.moments().count
 
 
 def test_it_goes_with_archives(plain, estimated, tmp_path):
@@ -444,6 +444,24 @@ def test_a_million_images_cost_no_more_than_fifty_thousand():
     estimates = [measure(source, tolerance=0.03).estimate for source in (few, many)]  # type: ignore[arg-type]
 
     assert estimates[0].images == estimates[1].images == few.counted == many.counted < 2_000
+
+
+class MadeOfFloats(Made):
+    """Sums of floats have no products: what they are at most is not known."""
+
+    def count(self, names: Sequence[str], *, products: bool = False) -> Tally:
+        return super().count(names)
+
+
+def test_values_that_may_be_anything_have_no_error_bars():
+    message = (
+        "a tolerance is for pixels in [0, 1]; these images are of mode L, whose values may be "
+        "anything: measure them all, without --tolerance"
+    )
+    with pytest.raises(SourceError) as caught:
+        measure(MadeOfFloats(1000), tolerance=0.1)  # type: ignore[arg-type]
+
+    assert message == str(caught.value)
 
 
 def test_torchvision_datasets_are_sampled_too(shared_data):

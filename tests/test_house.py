@@ -16,14 +16,15 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "augmentations board config document emit errors estimate estimatefile explain histogram image lint lint.data "
-        "lint.pair lint.python measured memory merging moments output presets process products provenance "
-        "pulse reasons rejects reports rules rules.numbers rules.order rules.portability "
+        "augmentations board config document emit errors estimate estimatefile explain floats "
+        "histogram image lint lint.data lint.pair lint.python measured memory merging moments "
+        "output presets process products provenance pulse reasons rejects reports rules "
+        "rules.numbers rules.order rules.portability "
         "rules.reading rules.rule rules.stats rules.structure scan sources sources.archive "
         "sources.filelist sources.files sources.folder sources.rules sources.tape sources.tar "
         "sources.zip stats statsfile statsmodel table tally typed validate wire worker"
     ),
-    PIXEL: ("count damage decode formats preprocess"),
+    PIXEL: ("count damage decode floatcount formats preprocess"),
     TORCH: (
         "datasets nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
         "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
