@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from imgnorm.errors import ImgnormError as ImgnormError
     from imgnorm.measurement import SkippedImagesWarning as SkippedImagesWarning
     from imgnorm.measurement import measure as measure
+    from imgnorm.profile import Profile as Profile
     from imgnorm.stats import Stats as Stats
     from imgnorm.stats import merge as merge
     from imgnorm.statsfile import read_stats as read_stats
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BuiltPipeline": "transforms",
     "ImgnormError": "errors",
+    "Profile": "profile",
     "SkippedImagesWarning": "measurement",
     "Stats": "stats",
     "build": "transforms",
@@ -43,6 +45,7 @@ _HOMES = {
 __all__ = [
     "BuiltPipeline",
     "ImgnormError",
+    "Profile",
     "SkippedImagesWarning",
     "Stats",
     "__version__",

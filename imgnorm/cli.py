@@ -20,6 +20,7 @@ from imgnorm.errors import ImgnormError, OutputError, TooManySkipped, TransformE
 from imgnorm.reasons import Allowance
 
 if TYPE_CHECKING:
+    from imgnorm.profile import Profile
     from imgnorm.scan import Progress
     from imgnorm.stats import Stats
 
@@ -166,6 +167,13 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
     help="Processes that decode.  [default: the cores this process may use]",
 )
 @click.option(
+    "--decoder",
+    type=click.Choice(["auto", "pillow"]),
+    default="auto",
+    show_default=True,
+    help="Who decodes. pillow: the reference, always. auto: faster ones, where every pixel is the same (ordinary JPEGs, by simplejpeg). Changes no digit.",
+)
+@click.option(
     "--limit",
     type=click.IntRange(min=1),
     help="Measure N images only, spread evenly over the sorted names.  [default: all]",
@@ -235,6 +243,12 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no notes on standard error.")
 @click.option(
+    "--profile",
+    "profiled",
+    is_flag=True,
+    help="Print to standard error where the time went, in seconds by step and process; send it with a report about speed.",
+)
+@click.option(
     "-v",
     "--verbose",
     is_flag=True,
@@ -248,6 +262,7 @@ def stats(
     output: str | None,
     force: bool,
     quiet: bool,
+    profiled: bool,
     verbose: bool,
     **options: Any,
 ) -> int:
@@ -265,6 +280,7 @@ def stats(
     """
     from imgnorm.measurement import SkippedImagesWarning, measure
     from imgnorm.output import check_output
+    from imgnorm.profile import Profile
     from imgnorm.rejects import write_rejects
 
     written = [path for path in (output, rejects) if path is not None]
@@ -280,9 +296,12 @@ def stats(
         check_output(path, force=force)
     warnings.simplefilter("ignore", SkippedImagesWarning)
     started = monotonic()
+    profile = Profile() if profiled else None
     with _bar(quiet) as on_progress:
-        measured = measure(source, on_progress=on_progress, **options)
+        measured = measure(source, on_progress=on_progress, profile=profile, **options)
     seconds = monotonic() - started
+    if profile:
+        _note(_shown_profile(profile, seconds))
     if rejects is not None:
         try:
             write_rejects(rejects, measured.skipped, force=force)
@@ -475,6 +494,11 @@ def _refuse_idle_options(source: str, listed: bool) -> None:
     if source.startswith("torchvision:"):
         if listed:
             raise click.UsageError("--list is for a text file of paths; leave it out")
+        if given("decoder") is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                "--decoder is for encoded files; a torchvision dataset opens its images itself, so leave "
+                "it out"
+            )
         return
     for name in ("root", "split", "download"):
         if given(name) is click.core.ParameterSource.COMMANDLINE:
@@ -534,6 +558,18 @@ def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:
         from imgnorm.table import table
 
         _print(table(measured, unicode=_draws_blocks(), verbose=verbose))
+
+
+def _shown_profile(profile: Profile, seconds: float) -> str:
+    from imgnorm.table import aligned
+
+    head = (
+        f"profile  {profile.images:,} images in {seconds:.2f} s; main took {profile.main_share:.1%} of "
+        "the CPU time; seconds by step:"
+    )
+    by = [f"JPEG by {profile.jpeg}"] if profile.jpeg else []
+    notes = [profile.note] if profile.note else []
+    return "\n".join([head, *aligned(profile.rows()), *by, *notes])
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""Names -> Tally: the work of one worker.
+"""Pixels -> Tally: the work of one worker.
 
-One histogram per channel is all that an image leaves behind: Pillow counts it faster than anything
-that would first copy the pixels out, and count, Σx and Σx² follow from it in integers.
+One histogram is all that a large image leaves behind: Pillow counts it faster than anything that
+would first copy the pixels out, and count, Σx and Σx² follow from it in integers. Small images wait
+until there are many, and share one histogram; their own sums are then taken side by side.
 """
 
 from __future__ import annotations
@@ -16,23 +17,30 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgnorm.decode import Decoded, decode, decoded_picture
+from imgnorm.decode import Decoded
 from imgnorm.formats import decoder_of
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, ImageSettings, Mode
+from imgnorm.jpeg import JpegDecoder
+from imgnorm.load import Loader
 from imgnorm.moments import UNIT_BITS, ImageSums
-from imgnorm.preprocess import preprocessed
 from imgnorm.products import Products
+from imgnorm.profile import Step, no_lap
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import EncodedSource
 from imgnorm.tally import Counted, Tally
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
 
 _JOB_SECONDS = 0.5
 _JOB_BYTES = 64 << 20
 """A piece of work ends early here, so that a few huge images neither starve nor delay the others."""
+
+_SMALL = 1 << 14
+"""Images of at most so many pixels share a count; their Σx² fit into 32 bits."""
+_TOGETHER = 1 << 18  # pixels of small images that are counted at once
 
 
 def count(
@@ -44,6 +52,8 @@ def count(
     products: bool = False,
     starting: Callable[[int], None] = lambda index: None,
     reserve: Callable[[int], None] = lambda size: None,
+    jpeg: JpegDecoder | None = None,
+    lap: Callable[[Step], None] = no_lap,
 ) -> tuple[Tally, int]:
     """The tally of the first images of `names`, and how many those are.
 
@@ -51,43 +61,58 @@ def count(
         products: count what error bars need, too.
         starting: called with the index of each name before it is touched.
         reserve: called with the bytes of memory that an image will take; may wait or raise Unreadable.
+        jpeg: decodes ordinary JPEGs instead of Pillow, to the same pixels.
+        lap: called after each step, for a profile.
     """
-    counters: dict[Mode, ModeCounter] = {}
-    names_16bit: list[str] = []
-    skipped: list[Skipped] = []
-    bytes_read = 0
+    loader = Loader(source, settings, max_pixels, reserve, jpeg, lap)
+    tallying = Tallying(products=products)
     deadline = monotonic() + _JOB_SECONDS
     warnings.simplefilter("ignore")  # Pillow's, about metadata and palettes
     done = 0
     for done, name in enumerate(names, 1):
         starting(done - 1)
-        size: int | None = None
         try:
-            found = source.read(name)
-            if isinstance(found, bytes):
-                size = len(found)
-                bytes_read += size
-                image = decode(found, settings.mode, max_pixels=max_pixels, reserve=reserve)
-            else:
-                image = decoded_picture(found, settings.mode, max_pixels=max_pixels)
-            picture = preprocessed(image.picture, settings.preprocess, max_pixels)
-            if image.mode not in counters:
-                counters[image.mode] = ModeCounter(image.mode, products=products)
-            counters[image.mode].add(picture, image)
+            image = loader.load(name)
+            tallying.add(image)
         except Unreadable as fault:
-            skipped.append(fault.skipped(name, size))
+            tallying.skip(fault.skipped(name, loader.size))
         except MemoryError:
             detail = "not enough memory to decode it"
-            skipped.append(Skipped(name, Reason.OUT_OF_MEMORY, detail, size))
+            tallying.skip(Skipped(name, Reason.OUT_OF_MEMORY, detail, loader.size))
         else:
             if image.mode == "I;16" and settings.mode == "auto":
-                names_16bit.append(name)
-        if bytes_read >= _JOB_BYTES or monotonic() >= deadline:
+                tallying.names_16bit.append(name)
+        lap("count")
+        if loader.bytes_read >= _JOB_BYTES or monotonic() >= deadline:
             break
-    counted = {mode: counter.counted() for mode, counter in counters.items()}
-    formats = {format_ for one in counted.values() for format_ in one.formats}
-    decoders = {format_: decoder_of(format_) for format_ in formats}
-    return Tally(counted, tuple(names_16bit), tuple(skipped), decoders, bytes_read), done
+    tally = tallying.tally(loader.bytes_read)
+    lap("count")
+    return tally, done
+
+
+class Tallying:
+    """Takes images in, gives their tally; mutable, and alive only during one piece of work."""
+
+    def __init__(self, *, products: bool = False) -> None:
+        self.names_16bit: list[str] = []
+        self._products = products
+        self._counters: dict[Mode, ModeCounter] = {}
+        self._skipped: list[Skipped] = []
+
+    def add(self, image: Decoded) -> None:
+        counter = self._counters.get(image.mode)
+        if counter is None:
+            counter = self._counters[image.mode] = ModeCounter(image.mode, products=self._products)
+        counter.add(image)
+
+    def skip(self, skipped: Skipped) -> None:
+        self._skipped.append(skipped)
+
+    def tally(self, bytes_read: int) -> Tally:
+        counted = {mode: counter.counted() for mode, counter in self._counters.items()}
+        formats = {format_ for one in counted.values() for format_ in one.formats}
+        decoders = {format_: decoder_of(format_) for format_ in formats}
+        return Tally(counted, tuple(self.names_16bit), tuple(self._skipped), decoders, bytes_read)
 
 
 def count_arrays(images: npt.NDArray[Any], mode: Mode, *, products: bool = False) -> Tally:
@@ -97,23 +122,16 @@ def count_arrays(images: npt.NDArray[Any], mode: Mode, *, products: bool = False
         images: uint8, (N, H, W, C) with the channels of `mode`. N may be 0.
     """
     counter = ModeCounter(mode, products=products)
-    channels = images.shape[3]
-    per_block = max(1, (1 << 20) // max(1, images[0].size)) if len(images) else 1
+    pixels = images.shape[1] * images.shape[2]
+    per_block = max(1, _TOGETHER // max(1, pixels))
     for start in range(0, len(images), per_block):
-        block = images[start : start + per_block]
-        rows = np.empty((len(block), channels * 256), np.int64)
-        # One bincount for the whole block: image and channel are part of the counted value.
-        place = np.arange(len(block) * channels).reshape(len(block), 1, 1, channels) * 256
-        rows[:] = np.bincount(
-            (block + place).ravel(), minlength=len(block) * channels * 256
-        ).reshape(rows.shape)
-        counter.add_rows(rows)
+        counter.add_array(images[start : start + per_block])
     counter.modes[mode] = counter.formats["array"] = len(images)
     return Tally({mode: counter.counted()} if len(images) else {})
 
 
 class ModeCounter:
-    """Collects the images of one mode; mutable, and alive only during one piece of work."""
+    """Collects the images of one mode."""
 
     def __init__(self, mode: Mode, *, products: bool = False) -> None:
         self.mode = mode
@@ -121,32 +139,65 @@ class ModeCounter:
         self.formats: Counter[str] = Counter()
         self._channels = len(CHANNELS[mode])
         self._bins = SCALE[mode] + 1
+        self._raw = "RGBX" if mode == "RGB" else mode  # as the bytes of small images stand together
+        self._depth = 1 if mode == "L" else 4  # bytes a pixel there
         self._total = np.zeros((self._channels, self._bins), np.int64)
         self._sums = ImageSums.zero(self._channels)
         self._products = Products.zero(self._channels) if products else None
-        width = self._channels * self._bins
-        self._rows = np.empty((max(1, (1 << 17) // width), width), np.int64)
+        self._histograms: list[Integers] = []  # of large images
+        self._together: Bytes | None = None  # the pixels of small images, one after the other
+        self._starts: list[int] = []  # of each, in pixels
         self._filled = 0
 
-    def add(self, picture: Image.Image, image: Decoded) -> None:
-        self._rows[self._filled] = self._histogram(picture)
-        self._filled += 1
+    def add(self, image: Decoded) -> None:
+        content = image.content
+        if isinstance(content, Image.Image):
+            width, height = content.size
+        else:
+            height, width, _ = content.shape
+        pixels = width * height
+        if self.mode == "I;16":
+            row = np.bincount(np.asarray(content).ravel(), minlength=self._bins)
+            self._histograms.append(row.astype(np.int64, copy=False))
+            self._count_large()
+        elif pixels <= _SMALL:
+            if isinstance(content, Image.Image):
+                self._put(np.frombuffer(content.tobytes("raw", self._raw), np.uint8), pixels)
+            else:
+                self._put(content.reshape(-1), pixels)
+        else:
+            if not isinstance(content, Image.Image):
+                raw = self._raw
+                content = Image.frombuffer(raw, (width, height), content, "raw", raw, 0, 1)
+            self._histograms.append(self._bands(content))
+            if len(self._histograms) == 128:
+                self._count_large()
         self.modes[image.met] += 1
         self.formats[image.format] += 1
-        if self._filled == len(self._rows):
-            self._flush()
 
-    def add_rows(self, rows: Integers) -> None:
-        """One row per image: the histograms of its channels, one after the other."""
-        shape = (len(rows), self._channels, self._bins)
-        histograms = rows.reshape(shape)
-        self._total += histograms.sum(axis=0)
-        self._sums += sums_of(histograms)
-        if self._products:
-            self._products += products_of(histograms)
+    def add_array(self, images: npt.NDArray[np.uint8]) -> None:
+        """
+        Args:
+            images: (N, H, W, C) with the channels of this mode.
+        """
+        many, pixels = len(images), images.shape[1] * images.shape[2]
+        powers = np.empty((2, many, self._channels), np.int64)
+        for channel in range(self._channels):
+            plane = np.ascontiguousarray(images[..., channel]).reshape(many, pixels)
+            whole = Image.frombuffer("L", (plane.size, 1), plane, "raw", "L", 0, 1)
+            self._total[channel] += np.array(whole.histogram())
+            # 255² fits into 16 bits, the sum of 2**16 of them into 32.
+            wide = np.uint32 if pixels < 1 << 16 else np.uint64
+            powers[0, :, channel] = plane.sum(axis=1, dtype=wide)
+            powers[1, :, channel] = np.multiply(plane, plane, dtype=np.uint16).sum(
+                axis=1, dtype=wide
+            )
+        counts = np.full((many, 1), pixels, np.int64)
+        self._add_powers(counts, powers[0], powers[1])
 
     def counted(self) -> Counted:
-        self._flush()
+        self._count_small()
+        self._count_large()
         histogram = Histogram(tuple(tuple(c) for c in self._total.tolist()))
         return Counted(
             self._sums.images,
@@ -157,55 +208,112 @@ class ModeCounter:
             self._products,
         )
 
-    def _histogram(self, picture: Image.Image) -> Integers | list[int]:
-        if self.mode == "I;16":
-            return np.bincount(np.asarray(picture).ravel(), minlength=self._bins)
-        return np.fromiter(picture.histogram(), np.int64, self._rows.shape[1])
+    def _bands(self, picture: Image.Image) -> Integers:
+        """The histograms of all channels; an X beside R, G and B is none of them."""
+        return np.array(picture.histogram(), np.int64)[: self._channels * self._bins]
 
-    def _flush(self) -> None:
-        if self._filled:
-            self.add_rows(self._rows[: self._filled])
-            self._filled = 0
+    def _put(self, content: Bytes, pixels: int) -> None:
+        if self._together is None:
+            self._together = np.empty(_TOGETHER * self._depth, np.uint8)
+        if self._filled + pixels > _TOGETHER:
+            self._count_small()
+        start = self._filled * self._depth
+        self._together[start : start + pixels * self._depth] = content
+        self._starts.append(self._filled)
+        self._filled += pixels
+
+    def _count_small(self) -> None:
+        if not self._filled or self._together is None:
+            return
+        content = self._together[: self._filled * self._depth]
+        raw = self._raw
+        whole = Image.frombuffer(raw, (self._filled, 1), content, "raw", raw, 0, 1)
+        self._total += self._bands(whole).reshape(self._total.shape)
+        starts = np.array(self._starts)
+        powers = np.empty((2, len(starts), self._channels), np.int64)
+        pixels = content if self._depth == 1 else content.view("<u4")
+        values = np.empty(self._filled, np.uint32)
+        for channel in range(self._channels):
+            np.right_shift(pixels, 8 * channel, out=values)
+            np.bitwise_and(values, 255, out=values)
+            powers[0, :, channel] = np.add.reduceat(values, starts)
+            np.multiply(values, values, out=values)
+            powers[1, :, channel] = np.add.reduceat(values, starts)
+        counts = np.diff(starts, append=self._filled)[:, np.newaxis]
+        self._add_powers(counts, powers[0], powers[1])
+        self._starts.clear()
+        self._filled = 0
+
+    def _count_large(self) -> None:
+        if self._histograms:
+            shape = (len(self._histograms), self._channels, self._bins)
+            histograms = np.concatenate(self._histograms).reshape(shape)
+            self._total += histograms.sum(axis=0)
+            self._add_powers(*_powers_of(histograms))
+            self._histograms.clear()
+
+    def _add_powers(self, pixels: Integers, total: Integers, total_sq: Integers) -> None:
+        self._sums += sums_of_powers(pixels, total, total_sq, self._bins - 1)
+        if self._products:
+            self._products += products_of(pixels, total, total_sq)
 
 
 def sums_of(histograms: Integers) -> ImageSums:
+    """`sums_of_powers` of images whose histograms are known.
+
+    Args:
+        histograms: int64, (images, channels, bins).
+    """
+    return sums_of_powers(*_powers_of(histograms), histograms.shape[2] - 1)
+
+
+def _powers_of(histograms: Integers) -> tuple[Integers, Integers, Integers]:
+    """Each image's pixels, (images, 1), and its total and total_sq, (images, channels)."""
+    values = np.arange(histograms.shape[2], dtype=np.int64)
+    powers = histograms @ np.stack([values, values * values], axis=1)  # (images, channels, 2)
+    return histograms[:, :1, :].sum(axis=2), powers[:, :, 0], powers[:, :, 1]
+
+
+def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale: int) -> ImageSums:
     """The per-image mean, mean of squares and std of each image, added up exactly.
 
     Each is computed once in float64, by operations that IEEE 754 rounds correctly, so that they are
     the same on every machine; from there on they are integers.
 
     Args:
-        histograms: int64, (images, channels, bins).
+        pixels: (images, 1).
+        total: Σx, (images, channels).
+        total_sq: Σx², (images, channels).
+        scale: the pixel value that becomes 1.0.
     """
-    bins = histograms.shape[2]
-    scale = bins - 1
-    values = np.arange(bins, dtype=np.int64)
-    powers = histograms @ np.stack([values, values * values], axis=1)  # (images, channels, 2)
-    pixels = histograms[:, :1, :].sum(axis=2)  # (images, 1)
-    spread = _spread(pixels, powers[:, :, 0], powers[:, :, 1])
+    spread = _spread(pixels, total, total_sq)
     count = pixels.astype(np.float64)
     many = pixels > 1
     pairs = np.where(many, count * (count - 1), 1.0)
-    return ImageSums(
-        images=len(histograms),
-        mean=_sum(powers[:, :, 0] / (count * scale)),
-        mean_sq=_sum(powers[:, :, 1] / (count * (scale * scale))),
-        std=_sum(np.sqrt(spread) / (count * scale)),
-        std_1=_sum(np.where(many, np.sqrt(spread / pairs) / scale, 0.0)),
-        one_pixel=int((~many).sum()),
+    columns = (
+        total / (count * scale),
+        total_sq / (count * (scale * scale)),
+        np.sqrt(spread) / (count * scale),
+        np.where(many, np.sqrt(spread / pairs) / scale, 0.0),
     )
+    channels = total.shape[1]
+    sums = _sum(np.concatenate(columns, axis=1))
+    mean, mean_sq, std, std_1 = (
+        sums[start : start + channels] for start in range(0, 4 * channels, channels)
+    )
+    return ImageSums(len(total), mean, mean_sq, std, std_1, one_pixel=int((~many).sum()))
 
 
-def products_of(histograms: Integers) -> Products:
+def products_of(pixels: Integers, total: Integers, total_sq: Integers) -> Products:
     """The products of each image's count, total and total_sq, added up exactly.
 
     Args:
-        histograms: int64, (images, channels, bins).
+        pixels: int64, (images, 1).
+        total: int64, (images, channels); `total_sq` too.
     """
-    values = np.arange(histograms.shape[2], dtype=np.int64)
-    powers = np.stack([values**0, values, values * values], axis=1)
+    powers = np.stack([np.broadcast_to(pixels, total.shape), total, total_sq], axis=2)
     # In Python's integers: the square of a large image's total_sq needs 120 bits.
-    per_image = (histograms @ powers).transpose(1, 0, 2).astype(object)
+    per_image = powers.transpose(1, 0, 2).astype(object)
     matrices = per_image.transpose(0, 2, 1) @ per_image  # (channels, 3, 3)
     rows, columns = np.triu_indices(3)
     return Products(*(tuple(matrices[:, i, j]) for i, j in zip(rows, columns, strict=True)))
@@ -222,18 +330,16 @@ def _spread(pixels: Integers, total: Integers, total_sq: Integers) -> Floats:
 
 
 def _sum(values: Floats) -> tuple[int, ...]:
-    """The exact sum over images, per channel, in units of 2**-UNIT_BITS."""
+    """The exact sum of each column, in units of 2**-UNIT_BITS."""
     mantissas, exponents = np.frexp(values)
     whole = (mantissas * (1 << 53)).astype(np.int64)
-    sums = []
-    for channel in range(values.shape[1]):
-        column, powers = whole[:, channel], exponents[:, channel]
-        # At most 1,024 mantissas of 53 bits fit into an int64.
-        total = 0
-        for start in range(0, len(column), 1024):
-            part, shifts = column[start : start + 1024], powers[start : start + 1024]
-            for shift in np.unique(shifts).tolist():
-                mass = int(part[shifts == shift].sum())
-                total += mass << (UNIT_BITS - 53 + shift) if mass else 0
-        sums.append(total)
+    sums = [0] * values.shape[1]
+    # At most 1,024 mantissas of 53 bits fit into an int64.
+    for start in range(0, len(whole), 1024):
+        part, shifts = whole[start : start + 1024], exponents[start : start + 1024]
+        for shift in range(int(shifts.min()), int(shifts.max()) + 1):
+            masses = np.where(shifts == shift, part, 0).sum(axis=0).tolist()
+            for column, mass in enumerate(masses):
+                if mass:
+                    sums[column] += mass << (UNIT_BITS - 53 + shift)
     return tuple(sums)

@@ -28,6 +28,7 @@ from imgnorm.damage import (
 )
 from imgnorm.formats import format_of
 from imgnorm.image import Mode
+from imgnorm.jpeg import JpegDecoder, Pixels, ordinary_frame
 from imgnorm.reasons import Reason, Unreadable
 
 _GRAY = {"1", "L", "LA", "La"}
@@ -39,10 +40,17 @@ _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 class Decoded:
     """One image's pixels."""
 
-    picture: Image.Image  # in `mode`
+    content: Image.Image | Pixels  # in `mode`; Pixels are valid until the next image is decoded
     mode: Mode
     met: str  # Pillow's mode of the file itself
     format: str  # Pillow's name of the format, or "PIL" for an image that was never encoded
+
+    @property
+    def picture(self) -> Image.Image:
+        """The content as a picture in `mode`."""
+        if isinstance(self.content, Image.Image):
+            return self.content
+        return _picture(self.content)
 
 
 def decode(
@@ -51,6 +59,7 @@ def decode(
     *,
     max_pixels: int,
     reserve: Callable[[int], None],
+    jpeg: JpegDecoder | None = None,
 ) -> Decoded:
     """The image that `Image.open(...).convert(mode)` yields: first frame, no EXIF rotation.
 
@@ -60,16 +69,21 @@ def decode(
         max_pixels: an image with more is refused before it is decoded.
         reserve: called with the bytes of memory that decoding will take, before it takes them; may
             wait, or raise Unreadable.
+        jpeg: decodes ordinary JPEGs instead of Pillow, to the same pixels.
 
     Raises:
         Unreadable: the image cannot be counted, with the reason.
     """
     format_ = format_of(data)
     check_bytes(data, format_)
+    if jpeg and format_ == "JPEG":
+        image = _decoded_by(jpeg, data, mode, max_pixels, reserve)
+        if image:
+            return image
     with _opened(data, format_, max_pixels) as picture:
         _check_size(picture.size, max_pixels)
         check_header(picture.size, data, format_)
-        reserve(_memory_needed(picture, format_, _target(picture, mode)))
+        reserve(_memory_needed(picture.size, picture.mode, _target(picture, mode), format_))
         _load(picture)
         check_pixels(picture, data, format_)
         return _decoded(picture, mode, format_)
@@ -83,6 +97,35 @@ def decoded_picture(
     _target(picture, mode)
     _load(picture)
     return _decoded(picture, mode, picture.format or "PIL")
+
+
+def _decoded_by(
+    jpeg: JpegDecoder,
+    data: bytes,
+    mode: Mode | Literal["auto"],
+    max_pixels: int,
+    reserve: Callable[[int], None],
+) -> Decoded | None:
+    """The image, if nothing about it is unusual; if something is, Pillow says what."""
+    frame = ordinary_frame(data)
+    if frame is None or frame.width * frame.height > max_pixels or mode == "I;16":
+        return None
+    check_header((frame.width, frame.height), data, "JPEG")
+    met: Mode = "L" if frame.gray else "RGB"
+    target = met if mode == "auto" else mode
+    reserve(_memory_needed((frame.width, frame.height), met, target, "JPEG"))
+    pixels = jpeg.pixels(data, frame, gray=frame.gray and target == "L")
+    if pixels is None:
+        return None
+    if target in (met, "RGB"):
+        return Decoded(pixels, target, met, "JPEG")
+    return Decoded(_converted(_picture(pixels), target), target, met, "JPEG")
+
+
+def _picture(pixels: Pixels) -> Image.Image:
+    height, width, bytes_a_pixel = pixels.shape
+    mode, raw = ("L", "L") if bytes_a_pixel == 1 else ("RGB", "RGBX")
+    return Image.frombytes(mode, (width, height), pixels, "raw", raw)
 
 
 # Each call into Pillow is fenced in by itself: a bug of ours must not pass for a broken image.
@@ -197,12 +240,12 @@ def _converted(picture: Image.Image, target: Mode) -> Image.Image:
         raise damaged(error) from error
 
 
-def _memory_needed(picture: Image.Image, format_: str, target: Mode) -> int:
+def _memory_needed(size: tuple[int, int], met: str, target: Mode, format_: str) -> int:
     """A generous estimate, in bytes: Pillow keeps 1, 2 or 4 bytes a pixel, decoders their own copy."""
-    per_pixel = _stored_bytes(picture.mode) + _stored_bytes(target) * (picture.mode != target)
+    per_pixel = _stored_bytes(met) + _stored_bytes(target) * (met != target)
     if format_ in COMPRESSED:
         per_pixel += 6  # the coefficients of a progressive JPEG: 3 x int16
-    return picture.width * picture.height * per_pixel
+    return size[0] * size[1] * per_pixel
 
 
 def _stored_bytes(mode: str) -> int:

@@ -11,6 +11,9 @@ Mode = str
 I;16 is 16-bit gray, F is float gray. Arrays have more: RGB;16 and RGBA;16, RGB;F and RGBA;F, and with
 any number of channels C2, C13;16, C13;F."""
 
+Decoder = Literal["auto", "pillow"]
+"""Who decodes: Pillow alone, or whoever is fastest among those with the same pixels."""
+
 CHANNELS: dict[Mode, tuple[str, ...]] = {
     "L": ("L",),
     "RGB": ("R", "G", "B"),

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, get_args
 
 from imgnorm.errors import SourceError
 from imgnorm.estimate import Estimate, Plan, Sample, random_order, until_within
-from imgnorm.image import CenterCrop, ImageSettings, Mode, Resize, Step, scale_of
+from imgnorm.image import CenterCrop, Decoder, ImageSettings, Mode, Resize, Step, scale_of
 from imgnorm.measured import ClassStats, Measurement, skipped_order
+from imgnorm.profile import Profile, no_lap
 from imgnorm.provenance import Provenance, Shards, names_digest
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress, Scan, scanning
@@ -63,12 +64,14 @@ def measure(
     max_pixels: int = Limits.max_pixels,
     timeout_s: float = Limits.timeout_s,
     workers: int | None = None,
+    decoder: Decoder = "auto",
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    profile: Profile | None = None,
 ) -> Stats:
     """Exact per-channel statistics of a dataset, in one pass.
 
-    The digits depend on the images, `mode`, `resize` and `center_crop` alone; `workers` decides only
-    the seconds.
+    The digits depend on the images, `mode`, `resize` and `center_crop` alone; `workers` and `decoder`
+    decide only the seconds.
 
     Args:
         source: a folder; a zip, tar or tar.gz, or a pattern of such archives ("shards/train-*.tar",
@@ -92,7 +95,10 @@ def measure(
         max_pixels: an image with more is skipped before it is decoded.
         timeout_s: an image that takes longer, twice, is skipped.
         workers: processes that decode; the cores that this process may use by default.
+        decoder: "pillow" decodes all images, the reference; "auto" takes faster decoders where their
+            pixels are the same to the last bit (ordinary JPEGs, with simplejpeg).
         on_progress: called a few times a second from this thread.
+        profile: an empty Profile, to be filled: where the time went, by step and process.
 
     Raises:
         SourceError: there is nothing to measure, or not a single image could be counted.
@@ -108,6 +114,9 @@ def measure(
     plan = _plan(tolerance, confidence, seed)
     if plan and (limit is not None or shard is not None or per_class):
         raise ValueError("a tolerance goes without limit, shard and per_class")
+    if decoder not in get_args(Decoder):
+        raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
+    lap = profile.lap if profile else no_lap
     opened = open_source(source, listed=listed, root=root, split=split, download=download)
     listing = opened.listing()
     if not listing.names and not listing.skipped:
@@ -117,11 +126,18 @@ def measure(
     if per_class:
         _demand_classes(opened, chosen)
     groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
+    lap("list")
     limits = Limits(_positive("max_pixels", max_pixels), _positive("timeout_s", timeout_s))
     workers = _positive("workers", usable_cores() if workers is None else workers)
     estimate = None
     with _counting(
-        opened, settings, limits, workers=min(workers, max(1, len(names))), products=bool(plan)
+        opened,
+        settings,
+        limits,
+        workers=min(workers, max(1, len(names))),
+        decoder=decoder,
+        products=bool(plan),
+        profile=profile,
     ) as count:
         if plan:
             sample = _Sampling(names, settings, plan, count, on_progress)
@@ -134,6 +150,9 @@ def measure(
     origin = _origin(opened, listing, limit if beyond else None, shard)
     found = len(listing.names)
     stats = _finished(opened, origin, aside, names, tallies, settings, per_class, found, estimate)
+    lap("merge")
+    if profile:
+        profile.finish(stats.images)
     if stats.skipped:
         warnings.warn(
             f"{len(stats.skipped)} of {stats.images + len(stats.skipped)} images were skipped; "
@@ -156,7 +175,14 @@ def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -
 
 @contextmanager
 def _counting(
-    source: Source, settings: ImageSettings, limits: Limits, *, workers: int, products: bool
+    source: Source,
+    settings: ImageSettings,
+    limits: Limits,
+    *,
+    workers: int,
+    decoder: Decoder,
+    products: bool,
+    profile: Profile | None,
 ) -> Iterator[Scan]:
     """What counts groups of names."""
     if isinstance(source, ArraySource) and source.holds_pixels(settings):
@@ -165,12 +191,26 @@ def _counting(
         def count_held(
             groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
         ) -> dict[str, Tally]:
-            return {group: held.count(part, products=products) for group, part in groups.items()}
+            tallies = {group: held.count(part, products=products) for group, part in groups.items()}
+            if profile:
+                profile.lap("count")
+                profile.note = "pixels in memory: `count` reads them, too, and nothing is decoded"
+            return tallies
 
         yield count_held
     elif isinstance(source, EncodedSource):
-        with scanning(source, settings, limits, workers=workers, products=products) as scan:
+        with scanning(
+            source,
+            settings,
+            limits,
+            workers=workers,
+            decoder=decoder,
+            products=products,
+            profile=profile,
+        ) as scan:
             yield scan
+        if profile and source.kind == "torchvision":
+            profile.note = "the dataset opens its images itself: `read` may hold some decoding"
     else:
         raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
 

@@ -49,7 +49,7 @@ class WorkerProcess:
         self._errors = self._process.stderr
         self._setup = setup
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self) -> Ready:
         """
         Raises:
             EOFError: the worker died.
@@ -57,6 +57,7 @@ class WorkerProcess:
         self._send(self._setup)
         answer = receive(self._from)
         assert isinstance(answer, Ready)
+        return answer
 
     def do(self, names: Sequence[str]) -> Done | Bug:
         """

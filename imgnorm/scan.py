@@ -8,15 +8,18 @@ pulse tells which): that image is tried once more, alone, and then listed.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty
+from time import monotonic
 
 from imgnorm.board import Board, Work, piles
 from imgnorm.errors import ImgnormError
-from imgnorm.image import ImageSettings
+from imgnorm.image import Decoder, ImageSettings
 from imgnorm.process import WorkerProcess
+from imgnorm.profile import Profile, Spent, Step, no_lap
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.sources import EncodedSource
 from imgnorm.tally import Tally
@@ -55,7 +58,9 @@ def scanning(
     limits: Limits,
     *,
     workers: int,
+    decoder: Decoder = "auto",
     products: bool = False,
+    profile: Profile | None = None,
 ) -> Iterator[Scan]:
     """A function that scans groups of names, once or more often, with the same workers.
 
@@ -64,11 +69,16 @@ def scanning(
     Args:
         products: count what error bars need, too.
 
+    Args:
+        profile: told where the time went.
+
     Raises:
         ImgnormError: worker processes cannot be started.
     """
-    setup = Setup(source, settings, limits.max_pixels, products)
-    with _crew(setup, limits.timeout_s, workers) as board:
+    lap = profile.lap if profile else no_lap
+    profiled = profile is not None
+    setup = Setup(source, settings, limits.max_pixels, decoder, profiled, products)
+    with _crew(setup, limits.timeout_s, workers, profile) as board:
 
         def scan(
             groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
@@ -77,10 +87,13 @@ def scanning(
             tallies = {group: Tally() for group in groups}
             done = bytes_read = 0
             board.add(piles(source, groups))
+            lap("start")
             while done < total:
                 try:
                     outcome = board.outcomes.get(timeout=_POLL_S)
+                    lap("wait")
                 except Empty:
+                    lap("wait")
                     on_progress(Progress(done, total, bytes_read))
                     continue
                 if isinstance(outcome, BaseException):
@@ -90,16 +103,21 @@ def scanning(
                 done += images
                 bytes_read += tally.bytes_read
                 on_progress(Progress(done, total, bytes_read))
+                lap("merge")
             return tallies
 
         yield scan
+    lap("wait")
 
 
 @contextmanager
-def _crew(setup: Setup, timeout_s: float, workers: int) -> Iterator[Board]:
+def _crew(setup: Setup, timeout_s: float, workers: int, profile: Profile | None) -> Iterator[Board]:
     """Workers at work; leaving the context ends them, finished or not."""
     board = Board(workers)
-    drivers = [_Driver(board, setup, timeout_s) for _ in range(workers)]
+    drivers = [
+        _Driver(f"worker {number}", board, setup, timeout_s, profile)
+        for number in range(1, workers + 1)
+    ]
     board.drivers = len(drivers)
     try:
         for driver in drivers:
@@ -134,8 +152,11 @@ class _CannotStart(ImgnormError):
 class _Driver(threading.Thread):
     """Keeps one worker process busy, and replaces it when it dies."""
 
-    def __init__(self, board: Board, setup: Setup, timeout_s: float) -> None:
-        super().__init__(daemon=True)
+    def __init__(
+        self, name: str, board: Board, setup: Setup, timeout_s: float, profile: Profile | None
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self._profile = profile
         self._board = board
         self._setup = setup
         self._timeout_s = timeout_s
@@ -194,6 +215,8 @@ class _Driver(threading.Thread):
             return
         if isinstance(answer, Bug):
             raise RuntimeError(f"a worker process failed:\n{answer.traceback}")
+        if self._profile and answer.spent:
+            self._profile.add(self.name, answer.spent)
         if answer.done < len(work.names):
             self._board.give_back(Work(work.group, work.names[answer.done :]))
         self._board.report(work.group, answer.tally, answer.done)
@@ -210,9 +233,14 @@ class _Driver(threading.Thread):
                     raise _CannotStart(
                         f"a worker process could not start ({error.strerror}); try fewer --workers"
                     ) from error
+            started = monotonic()
             try:
-                self._worker.wait_until_ready()
+                ready = self._worker.wait_until_ready()
                 self._failed_starts = 0
+                if self._profile:
+                    self._profile.jpeg = ready.jpeg
+                    seconds = Counter[Step]({"start": monotonic() - started})
+                    self._profile.add(self.name, Spent(seconds))
             except EOFError:
                 words, code = self._dismissed()
                 self._failed_starts += 1

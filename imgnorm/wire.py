@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from imgnorm.image import ImageSettings
+from imgnorm.image import Decoder, ImageSettings
+from imgnorm.profile import Spent
 from imgnorm.sources import EncodedSource, OpenedSource
 from imgnorm.tally import Tally
 
@@ -22,7 +23,9 @@ class Setup:
     source: EncodedSource
     settings: ImageSettings
     max_pixels: int
-    products: bool = False  # count what error bars need, too
+    decoder: Decoder
+    profiled: bool  # whether tallies come with the seconds they took
+    products: bool  # whether they come with what error bars need
 
     def prepare(self) -> None:
         """Opens a source that has something to open, before the time of its first image runs."""
@@ -42,6 +45,8 @@ class Job:
 class Ready:
     """The worker has imported what it needs."""
 
+    jpeg: str  # who decodes ordinary JPEGs, and why Pillow if it does
+
 
 @dataclass(frozen=True)
 class NeedsMemory:
@@ -56,6 +61,7 @@ class Done:
 
     tally: Tally
     done: int
+    spent: Spent | None  # since the last answer, if that is asked for
 
 
 @dataclass(frozen=True)

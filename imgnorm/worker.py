@@ -14,6 +14,7 @@ import threading
 import traceback
 from typing import IO, Any
 
+from imgnorm.profile import Stopwatch, no_lap
 from imgnorm.pulse import Pulse
 from imgnorm.reasons import Reason, Unreadable
 from imgnorm.sources import ShardedSource
@@ -42,21 +43,29 @@ def _serve(pulse_handle: int | str) -> None:
     setup: Setup = receive(sys.stdin.buffer)
     os.environ.update(_ONE_THREAD)
     from imgnorm.count import count  # NumPy and Pillow
+    from imgnorm.jpeg import JpegDecoder, fast_path_version, fault_of_the_fast_path
 
+    fault = "told to" if setup.decoder == "pillow" else fault_of_the_fast_path()
+    jpeg = None if fault else JpegDecoder()
     setup.prepare()
     # Only now: on Windows, a thread that waits for a pipe can hold up the imports above.
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, messages), daemon=True).start()
     if isinstance(setup.source, ShardedSource):
         setup.source.keep_alive(pulse.breathe)
-    send(answers, Ready())
+    send(answers, Ready(f"Pillow: {fault}" if fault else fast_path_version()))
     _silence()
+    watch = Stopwatch()
+    lap = watch.lap if setup.profiled else no_lap
 
     def reserve(size: int) -> None:
         if size <= FREE_BYTES:
             return
+        lap("decode")
         send(answers, NeedsMemory(size))
-        if not messages.get():
+        granted = messages.get()
+        lap("wait")
+        if not granted:
             raise Unreadable(
                 Reason.OUT_OF_MEMORY,
                 f"decoding takes about {size >> 20:,} MiB, more than this machine has to spare",
@@ -64,6 +73,7 @@ def _serve(pulse_handle: int | str) -> None:
 
     while True:
         job: Job = messages.get()
+        lap("wait")
         number = job.number
         try:
             tally, done = count(
@@ -74,8 +84,10 @@ def _serve(pulse_handle: int | str) -> None:
                 products=setup.products,
                 starting=lambda index, number=number: pulse.beat(number, index),  # type: ignore[misc]
                 reserve=reserve,
+                jpeg=jpeg,
+                lap=lap,
             )
-            answer: Done | Bug = Done(tally, done)
+            answer: Done | Bug = Done(tally, done, watch.taken() if setup.profiled else None)
         except Exception:  # noqa: BLE001 - raised again in the parent
             answer = Bug(traceback.format_exc())
         send(answers, answer)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import random
 import struct
 import zlib
 
@@ -233,3 +234,27 @@ def formats() -> dict[str, bytes]:
 
 
 FORMATS = formats()
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    broken = bytearray(data)
+    kind = rng.randrange(6)
+    if kind == 0:
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
+    elif kind == 1:
+        for _ in range(rng.choice((1, 4))):  # where headers are
+            broken[rng.randrange(min(64, len(broken)))] = rng.randrange(256)
+    elif kind == 2:
+        del broken[rng.randrange(len(broken)) :]
+    elif kind == 3:
+        start = rng.randrange(len(broken))
+        del broken[start : start + rng.randrange(1, 40)]
+    elif kind == 4:
+        a, b = sorted(rng.sample(range(len(broken)), 2))
+        size = min(b - a, len(broken) - b, 40)
+        broken[a : a + size], broken[b : b + size] = broken[b : b + size], broken[a : a + size]
+    else:
+        start = rng.randrange(len(broken))
+        broken[start:start] = rng.randbytes(rng.randrange(1, 40))
+    return bytes(broken)

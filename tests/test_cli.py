@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -89,6 +90,7 @@ DEFAULTS = {
         "--resize": "native sizes",
         "--center-crop": "no crop",
         "--workers": "the cores this process may use",
+        "--decoder": "auto",
         "--limit": "all",
         "--shard": "all",
         "--per-class": None,
@@ -100,6 +102,7 @@ DEFAULTS = {
         "-o, --output": "only print",
         "--force": None,
         "-q, --quiet": None,
+        "--profile": None,
         "-v, --verbose": None,
         "-h, --help": None,
     },
@@ -562,6 +565,21 @@ def test_names_in_any_script_reach_the_table_and_the_file(command, whole):
     assert {"b", "käfer 虫 😀"} == set(yaml.safe_load(Path("s.yaml").read_text())["classes"])
 
 
+def test_a_profile_is_printed_on_standard_error_even_if_quiet(command, whole):
+    plain, profiled = command("stats", "d", "-q"), command("stats", "d", "-q", "--profile")
+
+    assert plain.out == profiled.out
+    head, columns, *rows = profiled.err.splitlines()
+    assert re.fullmatch(
+        r"profile  3 images in \d+\.\d\d s; main took \d+\.\d% of the CPU time; seconds by step:",
+        head,
+    )
+    steps = "start list read decode preprocess count merge wait cpu"
+    assert steps.split() == columns.split()
+    assert ["main", "worker", "sum"] == sorted({row.split()[0] for row in rows[:-1]})
+    assert rows[-1].startswith("JPEG by ")
+
+
 # Wrong usage
 
 SEE = " (see `imgnorm stats --help`)"
@@ -590,6 +608,7 @@ ALLOWANCE = "is neither a number of images nor a percentage; give 10, or 0.5%"
         (["d", "d"], f"Got unexpected extra argument (d){SEE}"),
         (["d", "-o", "x", "--rejects", "x"], f"-o and --rejects name the same file; give each its own{SEE}"),
         (["d", "-o", "x", "--rejects", "./d/../x"], f"-o and --rejects name the same file; give each its own{SEE}"),
+        (["torchvision:MNIST", "--decoder", "pillow"], f"--decoder is for encoded files; a torchvision dataset opens its images itself, so leave it out{SEE}"),
         (["none"], "none: no such folder; name a folder of images, an archive, a list (with --list) or torchvision:NAME"),
         (["none", "--list"], "none: no such list; name a text file with one path a line"),
         (["d", "--list"], "d: cannot be read as a list (not a regular file); name a text file with one path a line"),

@@ -20,6 +20,7 @@ from imgnorm.count import count, count_arrays, sums_of
 from imgnorm.formats import decoder_of
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, CenterCrop, ImageSettings, Resize
+from imgnorm.jpeg import JpegDecoder
 from imgnorm.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import Listing
@@ -536,3 +537,65 @@ def test_nothing_counted_is_the_neutral_element(mode):
 
     assert counted == counted + Counted.zero(mode)
     assert SCALE[mode] + 1 == counted.histogram.bins
+
+
+# Small images share a count
+
+
+def reference(pictures: list[np.ndarray], scale: int = 255) -> tuple:
+    """NumPy int64 over each image by itself."""
+    shown = [p.reshape(-1, p.shape[2] if p.ndim == 3 else 1).astype(np.int64) for p in pictures]
+    channels = shown[0].shape[1]
+    histograms = np.stack(
+        [[np.bincount(p[:, c], minlength=scale + 1) for c in range(channels)] for p in shown]
+    )
+    return tuple(map(tuple, histograms.sum(axis=0).tolist())), by_hand(histograms)
+
+
+SIZES = [(1, 1), (1, 7), (32, 32), (31, 33), (128, 128), (1, 16384), (129, 128), (16385, 1)]
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_small_and_large_images_are_counted_alike(mode, format_):
+    """Up to 128x128 pixels they wait for others, in memory of their own; mixed here, and many."""
+    rng = np.random.default_rng(5)
+    pictures = []
+    for index in range(120):
+        height, width = SIZES[index % len(SIZES)]
+        pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+        pixels[:, :, index % 3] = index
+        pictures.append(Image.fromarray(pixels).convert("L" if mode == "L" else "RGB"))
+    files = {f"{index:03}": encoded(p, format_) for index, p in enumerate(pictures)}
+    shown = [
+        np.asarray(Image.open(io.BytesIO(data)).convert(mode)) for _, data in sorted(files.items())
+    ]
+    for jpeg in (None, JpegDecoder()):
+        source = MemorySource(files)
+        tally, done = count(source, sorted(files), ImageSettings(mode), max_pixels=10**8, jpeg=jpeg)
+
+        assert 120 == done
+        counted = tally.counted[mode]
+        assert reference(shown) == (counted.histogram.counts, counted.sums)
+
+
+def test_white_images_at_the_limit_do_not_overflow():
+    white = Image.new("L", (128, 128), 255)
+    files = {f"{index}": encoded(white, "PNG") for index in range(40)}
+
+    counted = tally_of(files).counted["L"]
+
+    assert reference([np.full((128, 128), 255, np.uint8)] * 40) == (
+        counted.histogram.counts,
+        counted.sums,
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(255, 257), (256, 256), (300, 300)])
+def test_large_white_arrays_do_not_overflow(height, width):
+    """The Σx² of 2**16 white pixels is the last that fits into 32 bits."""
+    images = np.full((3, height, width, 1), 255, np.uint8)
+
+    counted = count_arrays(images, "L").counted["L"]
+
+    assert reference(list(images)) == (counted.histogram.counts, counted.sums)

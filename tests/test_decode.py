@@ -12,7 +12,19 @@ import zlib
 
 import numpy as np
 import pytest
-from pictures import FORMATS, LIMIT, chunk, decoded, encoded, picture, png, png_of, refusal, tiff
+from pictures import (
+    FORMATS,
+    LIMIT,
+    chunk,
+    decoded,
+    encoded,
+    mutated,
+    picture,
+    png,
+    png_of,
+    refusal,
+    tiff,
+)
 from PIL import Image
 from torchvision.datasets.folder import default_loader
 
@@ -268,30 +280,6 @@ def test_memory_is_asked_for_before_it_is_taken(name, mode, bytes_a_pixel):
 
 
 # Anything at all
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    broken = bytearray(data)
-    kind = rng.randrange(6)
-    if kind == 0:
-        for _ in range(rng.choice((1, 1, 2, 8))):
-            broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
-    elif kind == 1:
-        for _ in range(rng.choice((1, 4))):  # where headers are
-            broken[rng.randrange(min(64, len(broken)))] = rng.randrange(256)
-    elif kind == 2:
-        del broken[rng.randrange(len(broken)) :]
-    elif kind == 3:
-        start = rng.randrange(len(broken))
-        del broken[start : start + rng.randrange(1, 40)]
-    elif kind == 4:
-        a, b = sorted(rng.sample(range(len(broken)), 2))
-        size = min(b - a, len(broken) - b, 40)
-        broken[a : a + size], broken[b : b + size] = broken[b : b + size], broken[a : a + size]
-    else:
-        start = rng.randrange(len(broken))
-        broken[start:start] = rng.randbytes(rng.randrange(1, 40))
-    return bytes(broken)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -18,13 +18,13 @@ TIERS = {
     PLAIN: (
         "augmentations board config document emit errors estimate estimatefile explain floats "
         "histogram image lint lint.data lint.pair lint.python measured memory merging moments "
-        "output presets process products provenance pulse reasons rejects reports rules "
+        "output presets process products profile provenance pulse reasons rejects reports rules "
         "rules.numbers rules.order rules.portability "
         "rules.reading rules.rule rules.stats rules.structure scan sources sources.archive "
         "sources.filelist sources.files sources.folder sources.rules sources.tape sources.tar "
         "sources.zip stats statsfile statsmodel table tally typed validate wire worker"
     ),
-    PIXEL: ("count damage decode floatcount formats preprocess"),
+    PIXEL: ("count damage decode floatcount formats jpeg load preprocess"),
     TORCH: (
         "datasets nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
         "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
@@ -34,12 +34,12 @@ TIERS = {
 TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules.split()}
 THIRD_PARTY = {
     PLAIN: {"yaml", "pydantic"},
-    PIXEL: {"numpy", "PIL"},
+    PIXEL: {"numpy", "PIL", "simplejpeg"},
     TORCH: {"torch", "torchvision"},
     EDGE: {"click", "tqdm"},
 }
-# A worker loads the pixel tier when it starts to count: the one step up, made at run time.
-STEPS_UP = {("worker", "count")}
+# A worker loads the pixel tier when it starts to count: the only steps up, made at run time.
+STEPS_UP = {("worker", "count"), ("worker", "jpeg")}
 
 
 def modules() -> dict[str, Path]:

@@ -1,0 +1,203 @@
+"""JPEG at the speed of libjpeg-turbo: of ordinary files, the very pixels that Pillow would make.
+
+On a tiny JPEG Pillow spends more time with the header than libjpeg-turbo with the pixels, and for a
+large one it takes fresh memory each time. So ordinary files take a way around it: baseline or
+progressive, Huffman-coded, gray or 4:4:4, 4:2:2, 4:2:0, 4:4:0. Nothing is refused here: whatever is
+unusual, damaged or warned about is left to Pillow, whose word counts.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from functools import cache
+from io import BytesIO
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imgnorm.damage import RAISED_BY_PILLOW
+
+Pixels = npt.NDArray[np.uint8]  # (height, width, 1) gray, or (height, width, 4) with R, G, B, X
+
+_KEPT_BYTES = 16 << 20
+"""A buffer of up to this size is used again; larger images get memory of their own."""
+
+
+class Frame(NamedTuple):
+    """What the header of an ordinary JPEG says."""
+
+    width: int
+    height: int
+    gray: bool
+
+
+def ordinary_frame(data: bytes) -> Frame | None:
+    """The frame of a JPEG that Pillow opens without a word; None where that is not sure."""
+    frame = exif = None
+    has_dpi = False
+    position = 2
+    try:
+        while True:
+            lead, marker, length = _SEGMENT.unpack_from(data, position)
+            start = position + 4
+            position += 2 + length
+            if lead != 0xFF or length < 2:
+                return None
+            if marker == _SOS:
+                break
+            if marker in _SKIPPED:
+                continue
+            if marker == _DQT:
+                if not _is_plain_dqt(data, start, position):
+                    return None
+            elif marker in _SOF:
+                frame = None if frame else _frame_in(data, start, length)
+                if frame is None:
+                    return None
+            elif marker == _APP0:
+                if data.startswith(b"JFIF", start):
+                    if length < 16:
+                        return None
+                    has_dpi = has_dpi or data[start + 7] in (1, 2)
+            elif marker in _APP:
+                body = data[start:position]
+                if body.startswith(b"Exif\0\0"):
+                    if exif is not None:
+                        return None
+                    exif = body
+                elif not _is_plain_app(marker, body):
+                    return None
+            else:
+                return None
+    except (struct.error, IndexError):
+        return None
+    if exif is not None and not has_dpi and not _is_plain_exif(exif):
+        return None
+    return frame
+
+
+_SEGMENT = struct.Struct(">BBH")
+_FRAME = struct.Struct(">BHHB")
+_SOS, _DQT, _APP0 = 0xDA, 0xDB, 0xE0
+_SOF = {0xC0, 0xC2}  # baseline, progressive; both Huffman-coded
+_SKIPPED = {0xC4, 0xDD, 0xFE}  # DHT, DRI, COM
+_APP = set(range(0xE1, 0xF0))
+_SAMPLINGS = {
+    b"\x11\x11\x11",  # 4:4:4
+    b"\x21\x11\x11",  # 4:2:2
+    b"\x22\x11\x11",  # 4:2:0
+    b"\x12\x11\x11",  # 4:4:0
+}
+
+
+def _frame_in(data: bytes, start: int, length: int) -> Frame | None:
+    bits, height, width, layers = _FRAME.unpack_from(data, start)
+    if bits != 8 or not height or not width or length != 8 + 3 * layers:
+        return None
+    samplings = data[start + 7 : start + 6 + 3 * layers : 3]
+    if layers == 1 and samplings == b"\x11":
+        return Frame(width, height, gray=True)
+    if layers == 3 and samplings in _SAMPLINGS:
+        return Frame(width, height, gray=False)
+    return None
+
+
+def _is_plain_dqt(data: bytes, start: int, end: int) -> bool:
+    """8-bit tables, and nothing behind them."""
+    return (end - start) % 65 == 0 and all(data[table] < 4 for table in range(start, end, 65))
+
+
+def _is_plain_app(marker: int, body: bytes) -> bool:
+    """Whether Pillow's reader of this segment cannot stumble over it."""
+    if marker == 0xE2:
+        if body.startswith(b"MPF\0"):  # several images in one file
+            return False
+        return len(body) >= 14 or not body.startswith(b"ICC_PROFILE\0")
+    if marker == 0xED:
+        return body[-6:-2] != b"8BIM"  # it would look for a length right behind
+    if marker == 0xEE:
+        return len(body) >= 12 or not body.startswith(b"Adobe")
+    return True
+
+
+def _is_plain_exif(exif: bytes) -> bool:
+    """Whether Pillow, which looks there for the resolution, gets over it."""
+    try:
+        tags = Image.Exif()
+        tags.load(exif)
+        unit, resolution = tags.get(0x0128), tags.get(0x011A)
+    except RAISED_BY_PILLOW:
+        return False
+    return all(value is None or isinstance(value, Real) for value in (unit, resolution))
+
+
+class JpegDecoder:
+    """libjpeg-turbo, with memory that it uses again; mutable, one for each thread.
+
+    Only where `fault_of_the_fast_path` finds none.
+    """
+
+    def __init__(self) -> None:
+        self._decode = _simplejpeg().decode_jpeg
+        self._buffer = np.empty(1 << 18, np.uint8)
+
+    def pixels(self, data: bytes, frame: Frame, *, gray: bool) -> Pixels | None:
+        """The pixels, valid until the next call; None where libjpeg-turbo so much as warns.
+
+        Args:
+            gray: one byte a pixel, of a gray image; otherwise four.
+        """
+        size = frame.width * frame.height * (1 if gray else 4)
+        if size > len(self._buffer) and size <= _KEPT_BYTES:
+            self._buffer = np.empty(min(_KEPT_BYTES, size * 5 // 4), np.uint8)
+        buffer = self._buffer if size <= len(self._buffer) else None
+        try:
+            pixels: Pixels = self._decode(data, "GRAY" if gray else "RGBX", buffer=buffer)
+        except ValueError:
+            return None
+        return pixels
+
+
+def fast_path_version() -> str:
+    return f"simplejpeg {_simplejpeg().__version__}"
+
+
+def _simplejpeg() -> Any:
+    import simplejpeg  # type: ignore[import-untyped]
+
+    return simplejpeg
+
+
+@cache
+def fault_of_the_fast_path() -> str:
+    """Why Pillow decodes all JPEGs of this process; empty if there is nothing against the fast path."""
+    try:
+        simplejpeg = _simplejpeg()
+    except (ImportError, ValueError) as error:  # ValueError: built for another NumPy
+        return f"simplejpeg cannot be imported ({' '.join(str(error).split())})"
+    for data in _samples(simplejpeg):
+        with Image.open(BytesIO(data), formats=("JPEG",)) as picture:
+            expected = np.asarray(picture.convert("RGB"))
+        try:
+            found = simplejpeg.decode_jpeg(data, "RGBX")[:, :, :3]
+        except ValueError as error:
+            return f"simplejpeg does not decode what Pillow does ({error})"
+        if not np.array_equal(expected, found):
+            return "simplejpeg's pixels are not those of Pillow, which has another libjpeg"
+    return ""
+
+
+def _samples(simplejpeg: Any) -> Iterator[bytes]:
+    """Strong colors and edges, in sizes that fill no block: what decoders differ in would show."""
+    y, x, channel = np.indices((29, 43, 3))
+    pixels = ((x * (7 + channel) ^ y * 5) * (1 + channel) & 0xFF).astype(np.uint8)
+    for sampling in ("444", "422", "420", "440"):
+        yield simplejpeg.encode_jpeg(pixels, quality=70, colorsubsampling=sampling)
+    yield simplejpeg.encode_jpeg(pixels[:, :, :1].copy(), 70, "GRAY", "GRAY")
+    progressive = BytesIO()
+    Image.fromarray(pixels).save(progressive, "JPEG", quality=70, progressive=True)
+    yield progressive.getvalue()
