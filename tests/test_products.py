@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgnorm.count import count_arrays, products_of
+from imgnorm.count import count, count_arrays, products_of
+from imgnorm.image import ImageSettings
 from imgnorm.products import Products
+from imgnorm.sources.folder import FolderSource
 from imgnorm.tally import in_mode
 
 
@@ -35,6 +37,29 @@ def test_they_are_those_that_python_computes(images):
     counted = count_arrays(images, "RGB", products=True).counted["RGB"]
 
     assert by_hand(list(images)) == counted.products
+
+
+def test_they_are_those_of_large_and_small_files(tmp_path):
+    rng = np.random.default_rng(4)
+    sizes = [(3, 5), (400, 300), (1, 1), (40, 30), (1200, 900)]
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+    source = FolderSource(str(tmp_path))
+    names = source.listing().names
+    tally, done = count(source, names, ImageSettings(), max_pixels=10**7, products=True)
+
+    assert 5 == done
+    assert by_hand(images) == tally.counted["RGB"].products
+
+
+def test_they_are_those_of_16_bit_files(tmp_path):
+    images = [np.random.default_rng(5).integers(0, 65536, (30, 20, 1), np.uint16)]
+    Image.fromarray(images[0][..., 0]).save(tmp_path / "0.png")
+    source = FolderSource(str(tmp_path))
+    tally, _ = count(source, ["0.png"], ImageSettings("I;16"), max_pixels=10**7, products=True)
+
+    assert by_hand(images) == tally.counted["I;16"].products
 
 
 def test_they_never_overflow():
