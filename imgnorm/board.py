@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from imgnorm.errors import ImgnormError
-from imgnorm.memory import MemoryBudget, available_memory
+from imgnorm.memory import Budgets, available_memory
 from imgnorm.sources import EncodedSource, ShardedSource
 from imgnorm.tally import Tally
 
@@ -33,9 +33,10 @@ class Board:
         self.outcomes: SimpleQueue[Any] = SimpleQueue()  # (group, Tally, images) or an exception
         self.closed = threading.Event()
         self.drivers = 0  # that have not resigned
-        self.memory = MemoryBudget(available_memory())
+        self.memory = Budgets(available_memory())
         self._again: deque[Work] = deque()
         self._suspects: deque[Work] = deque()
+        self._stuck = 0  # processes that cannot be ended
         self._in_hand = 0  # pieces of work that drivers have
         self._undealt = 0  # names
         self._workers = workers
@@ -101,6 +102,12 @@ class Board:
             last = not self.drivers
         if last:
             self.fail(error)
+
+    def count_stuck(self) -> int:
+        """One more process that cannot be ended; how many those are."""
+        with self._changed:
+            self._stuck += 1
+            return self._stuck
 
     def close(self) -> None:
         self.closed.set()

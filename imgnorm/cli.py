@@ -70,7 +70,8 @@ def _size(
     if value is None:
         return None
     edges = value.lower().split("x")
-    if len(edges) > 2 or not all(edge.isdecimal() and int(edge) for edge in edges):
+    short = re.fullmatch(r"\d{1,9}(x\d{1,9})?", value.lower(), re.ASCII)
+    if short is None or not all(map(int, edges)):
         raise click.BadParameter(
             f"{value!r} is not a size; give 256, or HEIGHTxWIDTH as in 224x320", ctx, param
         )

@@ -106,8 +106,10 @@ def calibrate(
     batches = Batches(source, to_tensor, **reading)
     with _bar(quiet) as on_progress:
         done = calibrate_model(opened.module, batches, mode=mode, on_progress=on_progress)
-    write_whole(output, opened.saved())
-    click.echo(_table(done))
+    try:
+        write_whole(output, opened.saved(), force=force)
+    finally:  # the result is not lost when it cannot be written
+        click.echo(_table(done))
     if not quiet:
         for name in done.unreached:
             click.echo(

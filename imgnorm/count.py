@@ -7,7 +7,6 @@ until there are many, and share one histogram; their own sums are then taken sid
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -67,7 +66,6 @@ def count(
     loader = Loader(source, settings, max_pixels, reserve, jpeg, lap)
     tallying = Tallying(products=products)
     deadline = monotonic() + _JOB_SECONDS
-    warnings.simplefilter("ignore")  # Pillow's, about metadata and palettes
     done = 0
     for done, name in enumerate(names, 1):
         starting(done - 1)
@@ -269,9 +267,15 @@ def sums_of(histograms: Integers) -> ImageSums:
 
 def _powers_of(histograms: Integers) -> tuple[Integers, Integers, Integers]:
     """Each image's pixels, (images, 1), and its total and total_sq, (images, channels)."""
-    values = np.arange(histograms.shape[2], dtype=np.int64)
-    powers = histograms @ np.stack([values, values * values], axis=1)  # (images, channels, 2)
-    return histograms[:, :1, :].sum(axis=2), powers[:, :, 0], powers[:, :, 1]
+    bins = histograms.shape[2]
+    values = np.arange(bins, dtype=np.int64)
+    pixels = histograms[:, :1, :].sum(axis=2)
+    weights = np.stack([values, values * values], axis=1)
+    if int(pixels.max()) * (bins - 1) ** 2 >= 1 << 63:  # one 16-bit image of 2.1 gigapixels
+        powers = histograms.astype(object) @ weights.astype(object)
+    else:
+        powers = histograms @ weights  # (images, channels, 2)
+    return pixels, powers[:, :, 0], powers[:, :, 1]
 
 
 def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale: int) -> ImageSums:
@@ -291,8 +295,8 @@ def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale:
     many = pixels > 1
     pairs = np.where(many, count * (count - 1), 1.0)
     columns = (
-        total / (count * scale),
-        total_sq / (count * (scale * scale)),
+        total.astype(np.float64) / (count * scale),
+        total_sq.astype(np.float64) / (count * (scale * scale)),
         np.sqrt(spread) / (count * scale),
         np.where(many, np.sqrt(spread / pairs) / scale, 0.0),
     )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, get_args
 
+from imgnorm.cores import usable_cores
 from imgnorm.errors import SourceError
 from imgnorm.estimate import Estimate, Plan, Sample, random_order, until_within
 from imgnorm.image import CenterCrop, Decoder, ImageSettings, Mode, Resize, Step, scale_of
@@ -314,13 +315,6 @@ def open_source(
             "line, add --list"
         )
     return FolderSource(path)
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _positive(what: str, value: float) -> int:

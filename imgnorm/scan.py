@@ -15,18 +15,21 @@ from dataclasses import dataclass
 from queue import Empty
 from time import monotonic
 
+from imgnorm import process
 from imgnorm.board import Board, Work, piles
 from imgnorm.errors import ImgnormError
 from imgnorm.image import Decoder, ImageSettings
 from imgnorm.process import WorkerProcess
 from imgnorm.profile import Profile, Spent, Step, no_lap
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.sources import EncodedSource
+from imgnorm.sources import EncodedSource, printable, shown
 from imgnorm.tally import Tally
 from imgnorm.wire import Bug, Setup
 
 _POLL_S = 0.1
 _MAX_FAILED_STARTS = 5
+_MAX_STUCK = 16
+"""Processes that wait for storage and cannot be ended: with more, it is not one file's fault."""
 
 
 @dataclass(frozen=True)
@@ -242,10 +245,16 @@ class _Driver(threading.Thread):
                     seconds = Counter[Step]({"start": monotonic() - started})
                     self._profile.add(self.name, Spent(seconds))
             except EOFError:
+                timed_out = self._worker.timed_out
                 words, code = self._dismissed()
                 self._failed_starts += 1
                 if self._board.closed.is_set():
                     return None
+                if timed_out:
+                    raise _CannotStart(
+                        f"a worker process was not ready after {process.START_S:g} s; try fewer "
+                        "--workers, and see whether the storage answers"
+                    ) from None
                 if code >= 0 or self._failed_starts == _MAX_FAILED_STARTS:  # a signal may be chance
                     raise ImgnormError(
                         f"a worker process could not start ({words or _how_it_ended(code)})"
@@ -258,6 +267,11 @@ class _Driver(threading.Thread):
         if self._board.closed.is_set():
             return
         name = work.names[index]
+        if worker.stuck and self._board.count_stuck() > _MAX_STUCK:
+            raise ImgnormError(
+                f"{printable(shown(name))}: reading it hangs, as did {_MAX_STUCK} others, and the "
+                "processes that do so cannot be ended; see whether the storage still answers"
+            )
         if not work.alone:
             self._board.give_back(
                 Work(work.group, work.names[:index]),

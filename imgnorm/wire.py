@@ -6,7 +6,7 @@ import pickle
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from imgnorm.image import Decoder, ImageSettings
 from imgnorm.profile import Spent
@@ -53,6 +53,7 @@ class NeedsMemory:
     """The worker waits for a bool: may it take this much?"""
 
     bytes: int
+    of: Literal["file", "pixels"]
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,20 @@ import signal
 import sys
 import threading
 import traceback
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from imgnorm.profile import Stopwatch, no_lap
 from imgnorm.pulse import Pulse
 from imgnorm.reasons import Reason, Unreadable
 from imgnorm.sources import ShardedSource
+from imgnorm.sources.files import ask_before_reading
 from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, send
 
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """A worker is one of many: NumPy's thread pools would only cost memory."""
 
 FREE_BYTES = 64 << 20
-"""Images that take less memory than this are decoded without asking."""
+"""Files and images that take less memory than this are read and decoded without asking."""
 
 
 def serve(pulse_handle: int | str) -> None:
@@ -43,8 +44,10 @@ def _serve(pulse_handle: int | str) -> None:
     setup: Setup = receive(sys.stdin.buffer)
     os.environ.update(_ONE_THREAD)
     from imgnorm.count import count  # NumPy and Pillow
+    from imgnorm.decode import own_process
     from imgnorm.jpeg import JpegDecoder, fast_path_version, fault_of_the_fast_path
 
+    own_process(setup.max_pixels)
     fault = "told to" if setup.decoder == "pillow" else fault_of_the_fast_path()
     jpeg = None if fault else JpegDecoder()
     setup.prepare()
@@ -58,18 +61,24 @@ def _serve(pulse_handle: int | str) -> None:
     watch = Stopwatch()
     lap = watch.lap if setup.profiled else no_lap
 
-    def reserve(size: int) -> None:
+    def ask(size: int, of: Literal["file", "pixels"]) -> None:
         if size <= FREE_BYTES:
             return
-        lap("decode")
-        send(answers, NeedsMemory(size))
+        lap("read" if of == "file" else "decode")
+        send(answers, NeedsMemory(size, of))
         granted = messages.get()
         lap("wait")
         if not granted:
+            doing = "reading" if of == "file" else "decoding"
             raise Unreadable(
                 Reason.OUT_OF_MEMORY,
-                f"decoding takes about {size >> 20:,} MiB, more than this machine has to spare",
+                f"{doing} takes about {size >> 20:,} MiB, more than this machine has to spare",
             )
+
+    ask_before_reading(lambda size: ask(size, "file"))
+
+    def reserve(size: int) -> None:
+        ask(size, "pixels")
 
     while True:
         job: Job = messages.get()

@@ -576,7 +576,7 @@ def test_a_profile_is_printed_on_standard_error_even_if_quiet(command, whole):
     )
     steps = "start list read decode preprocess count merge wait cpu"
     assert steps.split() == columns.split()
-    assert ["main", "worker", "sum"] == sorted({row.split()[0] for row in rows[:-1]})
+    assert ["main", "sum", "worker"] == sorted({row.split()[0] for row in rows[:-1]})
     assert rows[-1].startswith("JPEG by ")
 
 

@@ -315,16 +315,6 @@ def test_each_image_is_announced_before_it_is_touched():
     assert [(i, i) for i in range(len(ASSORTED))] == seen
 
 
-def test_pillow_s_warnings_reach_nobody(recwarn):
-    """Above the limit Pillow warns; here a warning would be an error."""
-    tally = tally_of({"a.png": encoded(noise(10, 10))}, max_pixels=99)
-
-    assert [] == recwarn.list
-    assert ["10x10 is 100 pixels; the limit is 99 (--max-pixels)"] == [
-        skipped.detail for skipped in tally.skipped
-    ]
-
-
 # Images that are an array already
 
 

@@ -16,13 +16,13 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "augmentations board config document emit errors estimate estimatefile explain floats "
-        "histogram image lint lint.data lint.pair lint.python measured memory merging moments "
-        "output presets process products profile provenance pulse reasons rejects reports rules "
-        "rules.numbers rules.order rules.portability "
-        "rules.reading rules.rule rules.stats rules.structure scan sources sources.archive "
-        "sources.filelist sources.files sources.folder sources.rules sources.tape sources.tar "
-        "sources.zip stats statsfile statsmodel table tally typed validate wire worker"
+        "augmentations board cgroup config cores document emit errors estimate estimatefile explain "
+        "floats histogram image lint lint.data lint.pair lint.python measured memory merging "
+        "moments output presets process products profile provenance pulse reasons rejects reports "
+        "rules rules.numbers rules.order rules.portability rules.reading rules.rule rules.stats "
+        "rules.structure scan sources sources.archive sources.filelist sources.files "
+        "sources.folder sources.rules sources.tape sources.tar sources.zip stats statsfile "
+        "statsmodel table tally typed validate wire worker"
     ),
     PIXEL: ("count damage decode floatcount formats jpeg load preprocess"),
     TORCH: (
@@ -39,7 +39,7 @@ THIRD_PARTY = {
     EDGE: {"click", "tqdm"},
 }
 # A worker loads the pixel tier when it starts to count: the only steps up, made at run time.
-STEPS_UP = {("worker", "count"), ("worker", "jpeg")}
+STEPS_UP = {("worker", "count"), ("worker", "decode"), ("worker", "jpeg")}
 
 
 def modules() -> dict[str, Path]:

@@ -15,7 +15,7 @@ from typing import Any
 from imgnorm.errors import SourceError
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import Listing, name_bytes, printable, shown
-from imgnorm.sources.files import opened, unreadable
+from imgnorm.sources.files import about_to_read, opened, unreadable
 from imgnorm.sources.rules import looks_like_an_image, rule_against
 from imgnorm.sources.tape import FileTape, GzipTape
 from imgnorm.sources.tar import BLOCK, TarReader, is_header
@@ -27,7 +27,7 @@ _MAX_PATHS = 1_000_000
 _OPEN_SHARDS = 2  # in one process: its own, and one that it helps with
 _SIZE_BITS = 32
 
-Version = tuple[int, int]  # of a file: its size, and when it was last changed
+Version = tuple[int, int, int]  # of a file: its size, when it was last changed, its inode
 
 
 class ArchiveSource:
@@ -178,7 +178,7 @@ class _Shard:
 
     def version_now(self) -> Version:
         status = os.fstat(self._handle)
-        return status.st_size, status.st_mtime_ns
+        return status.st_size, status.st_mtime_ns, status.st_ino
 
     def content(self, name: str) -> bytes:
         """
@@ -196,6 +196,7 @@ class _Shard:
         if found is None:
             raise _missing()
         place, size = found >> _SIZE_BITS, found & (1 << _SIZE_BITS) - 1
+        about_to_read(size)
         if isinstance(self.reader, ZipReader):
             return self.reader.content(place)
         return self._whole(place, size)
@@ -211,6 +212,7 @@ class _Shard:
         for met, place, size in self._stream:
             self._passed[met] += 1
             if met == name and self._passed[met] == wanted:
+                about_to_read(size)
                 return self._whole(place, size)
         raise _missing()
 
