@@ -24,6 +24,7 @@ def count_blocks(
     settings: ImageSettings,
     *,
     max_pixels: int,
+    products: bool = False,
     starting: Callable[[int], None] = lambda index: None,
     reserve: Callable[[int], None] = lambda size: None,
     lap: Callable[[Step], None] = no_lap,
@@ -36,7 +37,7 @@ def count_blocks(
     for block in source.blocks(names):
         lap("read")
         if isinstance(block, Block):
-            tally += _tally_of(block, max_pixels, reserve)
+            tally += _tally_of(block, max_pixels, products, reserve)
             done += len(block.names)
         else:
             unreadable, fault = block
@@ -49,7 +50,9 @@ def count_blocks(
     return tally, done
 
 
-def _tally_of(block: Block, max_pixels: int, reserve: Callable[[int], None]) -> Tally:
+def _tally_of(
+    block: Block, max_pixels: int, products: bool, reserve: Callable[[int], None]
+) -> Tally:
     _, height, width, _ = block.shape
     try:
         if height * width > max_pixels:
@@ -63,7 +66,7 @@ def _tally_of(block: Block, max_pixels: int, reserve: Callable[[int], None]) -> 
         tally = (
             count_floats(images, block.names, format_=_FORMAT)
             if kind_of(block.mode) == "float"
-            else count_arrays(images, block.mode, format_=_FORMAT)
+            else count_arrays(images, block.mode, format_=_FORMAT, products=products)
         )
         return tally + Tally(bytes_read=images.nbytes)
     except Unreadable as fault:

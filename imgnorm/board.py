@@ -29,7 +29,7 @@ class Work:
 class Board:
     """What is left to do, and what came of it; shared by all drivers."""
 
-    def __init__(self, piles: Sequence[Pile], workers: int) -> None:
+    def __init__(self, workers: int) -> None:
         self.outcomes: SimpleQueue[Any] = SimpleQueue()  # (group, Tally, images) or an exception
         self.closed = threading.Event()
         self.drivers = 0  # that have not resigned
@@ -38,22 +38,27 @@ class Board:
         self._suspects: deque[Work] = deque()
         self._stuck = 0  # processes that cannot be ended
         self._in_hand = 0  # pieces of work that drivers have
-        self._left = sum(pile.left for pile in piles)  # names without an outcome
-        self._undealt = self._left
+        self._undealt = 0  # names
         self._workers = workers
-        self._untouched = deque(piles)
+        self._untouched: deque[Pile] = deque()
         self._touched: list[Pile] = []
         self._pile_of: dict[object, Pile] = {}
         self._changed = threading.Condition()
 
-    def take(self, worker: object) -> Work | None:
-        """The next piece of work, until `put_down`; None when all is done.
+    def add(self, piles: Sequence[Pile]) -> None:
+        with self._changed:
+            self._undealt += sum(pile.left for pile in piles)
+            self._untouched.extend(piles)
+            self._changed.notify_all()
 
-        Waits while others may still give some back. Suspects come last, one by one, with nothing
-        else going on: an image is not skipped for what its neighbours take.
+    def take(self, worker: object) -> Work | None:
+        """The next piece of work, until `put_down`; None when the board is closed.
+
+        Waits while others may still give some back, or more may be added. Suspects come last, one
+        by one, with nothing else going on: an image is not skipped for what its neighbours take.
         """
         with self._changed:
-            while not self.closed.is_set() and self._left:
+            while not self.closed.is_set():
                 work = self._next(worker)
                 if work is not None:
                     self._in_hand += 1
@@ -84,9 +89,6 @@ class Board:
             self._changed.notify_all()
 
     def report(self, group: str, tally: Tally, images: int) -> None:
-        with self._changed:
-            self._left -= images
-            self._changed.notify_all()
         self.outcomes.put((group, tally, images))
 
     def fail(self, error: BaseException) -> None:

@@ -92,6 +92,16 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return int(number), int(of)
 
 
+def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """An option of an estimate, if it can be had."""
+    if value is not None:
+        from imgnorm.estimate import FAULTS
+
+        if fault := FAULTS[str(param.name)](value):
+            raise click.BadParameter(fault, ctx, param)
+    return value
+
+
 @click.group(epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(imgnorm.__version__, message="imgnorm %(version)s")
 def commands() -> None:
@@ -176,6 +186,26 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
     help="Measure every N-th of these names only, from the I-th on; `imgnorm merge` adds the N stats files up.  [default: all]",
 )
 @click.option("--per-class", is_flag=True, help="Mean and std of each class folder, too.")
+@click.option(
+    "--tolerance",
+    type=float,
+    callback=_estimated,
+    metavar="T",
+    help="Look at a random sample of the images that is just large enough for every mean and std to be within T of the exact one; prints error bars.  [default: look at all, exactly]",
+)
+@click.option(
+    "--confidence",
+    type=float,
+    callback=_estimated,
+    metavar="P",
+    help="The probability that all of them are, with --tolerance.  [default: 0.99]",
+)
+@click.option(
+    "--seed",
+    type=int,
+    callback=_estimated,
+    help="Decides which images are taken, with --tolerance.  [default: 0]",
+)
 @max_skipped
 @click.option(
     "--max-pixels",
@@ -237,7 +267,8 @@ def stats(
     preprocess.
 
     The mean and std are pooled over all pixels of all images, population, for ToTensor's [0, 1], and
-    exact: no option about speed changes a digit.
+    exact: no option about speed changes a digit. With --tolerance they are an estimate, from as few
+    images as it allows, and the file says so.
     """
     from imgnorm.measurement import SkippedImagesWarning, measure, names_a_config
     from imgnorm.output import check_output
@@ -247,6 +278,7 @@ def stats(
     written = [path for path in (output, rejects) if path is not None]
     if len(set(map(os.path.realpath, written))) < len(written):
         raise click.UsageError("-o and --rejects name the same file; give each its own")
+    _refuse_idle_estimate(**options)
     if not options["listed"] and names_a_config(source):
         options |= _config_options(source)
         source = options.pop("source")
@@ -283,6 +315,11 @@ def stats(
     finally:  # the result is not lost when it cannot be written
         _print_result(measured, as_json, verbose)
     if not quiet:
+        if options["tolerance"] is not None and measured.estimate is None:
+            _note(
+                "exact    no estimate: all images were looked at, since fewer are not enough for "
+                f"--tolerance {options['tolerance']:g}"
+            )
         _note(f"time     {seconds:.1f} s, {measured.images / max(seconds, 1e-9):,.0f} images/s")
         for path in written:
             _note(f"wrote    {path}")
@@ -454,6 +491,26 @@ def _refuse_idle_options(source: str, listed: bool) -> None:
     for name in ("root", "split", "download"):
         if given(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name} is for torchvision:NAME; leave it out")
+
+
+def _refuse_idle_estimate(
+    *, tolerance: float | None, limit: object, shard: object, per_class: bool, **others: object
+) -> None:
+    if tolerance is None:
+        for name in ("confidence", "seed"):
+            if others[name] is not None:
+                raise click.UsageError(f"--{name} is for --tolerance; leave it out, or give both")
+    elif limit is not None:
+        raise click.UsageError("--tolerance takes as many images as it needs; leave --limit out")
+    elif shard is not None:
+        raise click.UsageError(
+            "--tolerance gives an estimate, and estimates do not merge; leave --shard out"
+        )
+    elif per_class:
+        raise click.UsageError(
+            "--tolerance is of the whole, and too few images of each class would be taken for "
+            "--per-class; leave one out"
+        )
 
 
 commands.add_command(cli_checks.validate)

@@ -23,6 +23,7 @@ from imgnorm.image import ImageSettings, Mode, channels_of, scale_of
 from imgnorm.jpeg import JpegDecoder
 from imgnorm.load import Loader
 from imgnorm.moments import UNIT_BITS, ImageSums
+from imgnorm.products import Products
 from imgnorm.profile import Step, no_lap
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import EncodedSource
@@ -48,6 +49,7 @@ def count(
     settings: ImageSettings,
     *,
     max_pixels: int,
+    products: bool = False,
     starting: Callable[[int], None] = lambda index: None,
     reserve: Callable[[int], None] = lambda size: None,
     jpeg: JpegDecoder | None = None,
@@ -56,13 +58,14 @@ def count(
     """The tally of the first images of `names`, and how many those are.
 
     Args:
+        products: count what error bars need, too.
         starting: called with the index of each name before it is touched.
         reserve: called with the bytes of memory that an image will take; may wait or raise Unreadable.
         jpeg: decodes ordinary JPEGs instead of Pillow, to the same pixels.
         lap: called after each step, for a profile.
     """
     loader = Loader(source, settings, max_pixels, reserve, jpeg, lap)
-    tallying = Tallying()
+    tallying = Tallying(products=products)
     deadline = monotonic() + JOB_SECONDS
     done = 0
     for done, name in enumerate(names, 1):
@@ -89,15 +92,16 @@ def count(
 class Tallying:
     """Takes images in, gives their tally; mutable, and alive only during one piece of work."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, products: bool = False) -> None:
         self.names_16bit: list[str] = []
+        self._products = products
         self._counters: dict[Mode, ModeCounter] = {}
         self._skipped: list[Skipped] = []
 
     def add(self, image: Decoded) -> None:
         counter = self._counters.get(image.mode)
         if counter is None:
-            counter = self._counters[image.mode] = ModeCounter(image.mode)
+            counter = self._counters[image.mode] = ModeCounter(image.mode, products=self._products)
         counter.add(image)
 
     def skip(self, skipped: Skipped) -> None:
@@ -110,7 +114,9 @@ class Tallying:
         return Tally(counted, tuple(self.names_16bit), tuple(self._skipped), decoders, bytes_read)
 
 
-def count_arrays(images: npt.NDArray[Any], mode: Mode, *, format_: str = "array") -> Tally:
+def count_arrays(
+    images: npt.NDArray[Any], mode: Mode, *, format_: str = "array", products: bool = False
+) -> Tally:
     """The tally of images that are an array already.
 
     Args:
@@ -120,7 +126,7 @@ def count_arrays(images: npt.NDArray[Any], mode: Mode, *, format_: str = "array"
     """
     if not len(images):
         return Tally()
-    counter = ModeCounter(mode)
+    counter = ModeCounter(mode, products=products)
     per_block = max(1, _BLOCK // max(1, images[0].size))
     for start in range(0, len(images), per_block):
         counter.add_array(images[start : start + per_block])
@@ -131,7 +137,7 @@ def count_arrays(images: npt.NDArray[Any], mode: Mode, *, format_: str = "array"
 class ModeCounter:
     """Collects the images of one mode."""
 
-    def __init__(self, mode: Mode) -> None:
+    def __init__(self, mode: Mode, *, products: bool = False) -> None:
         self.mode = mode
         self.modes: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
@@ -141,6 +147,7 @@ class ModeCounter:
         self._depth = 1 if mode == "L" else 4  # bytes a pixel there
         self._total = np.zeros((self._channels, self._bins), np.int64)
         self._sums = ImageSums.zero(self._channels)
+        self._products = Products.zero(self._channels) if products else None
         self._histograms: list[Integers] = []  # of large images
         self._together: Bytes | None = None  # the pixels of small images, one after the other
         self._starts: list[int] = []  # of each, in pixels
@@ -186,7 +193,7 @@ class ModeCounter:
             total += sums[0]
             total_sq += sums[1]
         pixels = np.full((planes.shape[1], 1), planes.shape[2] * planes.shape[3], np.int64)
-        self._sums += sums_of_powers(pixels, total.T, total_sq.T, self._bins - 1)
+        self._add_powers(pixels, total.T, total_sq.T)
 
     def _counts(self, values: npt.NDArray[Any]) -> Integers | list[int]:
         if self._bins > 256:
@@ -200,7 +207,12 @@ class ModeCounter:
         self._count_large()
         histogram = Histogram(tuple(tuple(c) for c in self._total.tolist()))
         return Counted(
-            self._sums.images, histogram, self._sums, dict(self.modes), dict(self.formats)
+            self._sums.images,
+            histogram,
+            self._sums,
+            dict(self.modes),
+            dict(self.formats),
+            self._products,
         )
 
     def _bands(self, picture: Image.Image) -> Integers:
@@ -235,7 +247,7 @@ class ModeCounter:
             powers[0, :, channel] = _added_up(values, starts, counts)
             np.multiply(values, values, out=values)
             powers[1, :, channel] = _added_up(values, starts, counts)
-        self._sums += sums_of_powers(counts[:, np.newaxis], powers[0], powers[1], self._bins - 1)
+        self._add_powers(counts[:, np.newaxis], powers[0], powers[1])
         self._starts.clear()
         self._filled = 0
 
@@ -244,8 +256,13 @@ class ModeCounter:
             shape = (len(self._histograms), self._channels, self._bins)
             histograms = np.concatenate(self._histograms).reshape(shape)
             self._total += histograms.sum(axis=0)
-            self._sums += sums_of(histograms)
+            self._add_powers(*_powers_of(histograms))
             self._histograms.clear()
+
+    def _add_powers(self, pixels: Integers, total: Integers, total_sq: Integers) -> None:
+        self._sums += sums_of_powers(pixels, total, total_sq, self._bins - 1)
+        if self._products:
+            self._products += products_of(pixels, total, total_sq)
 
 
 def _added_up(
@@ -290,6 +307,11 @@ def sums_of(histograms: Integers) -> ImageSums:
     Args:
         histograms: int64, (images, channels, bins).
     """
+    return sums_of_powers(*_powers_of(histograms), histograms.shape[2] - 1)
+
+
+def _powers_of(histograms: Integers) -> tuple[Integers, Integers, Integers]:
+    """Each image's pixels, (images, 1), and its total and total_sq, (images, channels)."""
     bins = histograms.shape[2]
     values = np.arange(bins, dtype=np.int64)
     pixels = histograms[:, :1, :].sum(axis=2)
@@ -298,7 +320,7 @@ def sums_of(histograms: Integers) -> ImageSums:
         powers = histograms.astype(object) @ weights.astype(object)
     else:
         powers = histograms @ weights  # (images, channels, 2)
-    return sums_of_powers(pixels, powers[:, :, 0], powers[:, :, 1], bins - 1)
+    return pixels, powers[:, :, 0], powers[:, :, 1]
 
 
 def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale: int) -> ImageSums:
@@ -329,6 +351,21 @@ def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale:
         sums[start : start + channels] for start in range(0, 4 * channels, channels)
     )
     return ImageSums(len(total), mean, mean_sq, std, std_1, one_pixel=int((~many).sum()))
+
+
+def products_of(pixels: Integers, total: Integers, total_sq: Integers) -> Products:
+    """The products of each image's count, total and total_sq, added up exactly.
+
+    Args:
+        pixels: int64, (images, 1).
+        total: int64, (images, channels); `total_sq` too.
+    """
+    powers = np.stack([np.broadcast_to(pixels, total.shape), total, total_sq], axis=2)
+    # In Python's integers: the square of a large image's total_sq needs 120 bits.
+    per_image = powers.transpose(1, 0, 2).astype(object)
+    matrices = per_image.transpose(0, 2, 1) @ per_image  # (channels, 3, 3)
+    rows, columns = np.triu_indices(3)
+    return Products(*(tuple(matrices[:, i, j]) for i, j in zip(rows, columns, strict=True)))
 
 
 def _spread(pixels: Integers, total: Integers, total_sq: Integers) -> Floats:

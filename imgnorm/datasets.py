@@ -99,11 +99,12 @@ class TorchvisionSource:
             return False
         return settings.mode in ("auto", self._mode) or (settings.mode, self._mode) == ("RGB", "L")
 
-    def count(self, names: Sequence[str]) -> Tally:
+    def count(self, names: Sequence[str], *, products: bool = False) -> Tally:
         assert self._pixels is not None
         indices = np.array([int(name) for name in names])
         whole = len(names) == len(self._pixels)
-        return count_arrays(self._pixels if whole else self._pixels[indices], self._mode)
+        images = self._pixels if whole else self._pixels[indices]
+        return count_arrays(images, self._mode, products=products)
 
     @cached_property
     def _dataset(self) -> Any:

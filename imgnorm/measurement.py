@@ -5,18 +5,21 @@ from __future__ import annotations
 import glob
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import get_args
+from itertools import islice
+from typing import Any, get_args
 
 from imgnorm.cores import usable_cores
 from imgnorm.errors import SourceError
-from imgnorm.image import CenterCrop, Decoder, ImageSettings, Mode, Resize, Step
+from imgnorm.estimate import Estimate, Plan, Sample, random_order, until_within
+from imgnorm.image import CenterCrop, Decoder, ImageSettings, Mode, Resize, Step, scale_of
 from imgnorm.measured import ClassStats, Measurement, skipped_order
 from imgnorm.profile import Profile, no_lap
 from imgnorm.provenance import Provenance, Shards, names_digest
 from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.scan import Limits, Progress, scan
+from imgnorm.scan import Limits, Progress, Scan, scanning
 from imgnorm.sources import (
     ArraySource,
     BlockSource,
@@ -61,6 +64,9 @@ def measure(
     limit: int | None = None,
     shard: tuple[int, int] | None = None,
     per_class: bool = False,
+    tolerance: float | None = None,
+    confidence: float | None = None,
+    seed: int | None = None,
     max_pixels: int = Limits.max_pixels,
     timeout_s: float = Limits.timeout_s,
     workers: int | None = None,
@@ -90,6 +96,11 @@ def measure(
         shard: (i, n) measures every n-th of these names, from the i-th on, counted from 1. The stats
             of all n shards merge to those of all images.
         per_class: mean and std of each class folder, too.
+        tolerance: do not look at all images, but at a random sample that is large enough: with the
+            probability `confidence` (0.99), no mean and no std of the result is farther from the
+            exact one than this. `stats.estimate` holds the error bars. Where all images had to be
+            looked at, it is None, and the result exact.
+        seed: decides which images those are (0).
         max_pixels: an image with more is skipped before it is decoded.
         timeout_s: an image that takes longer, twice, is skipped.
         workers: processes that decode; the cores that this process may use by default.
@@ -109,6 +120,9 @@ def measure(
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
     settings = ImageSettings(mode, steps)
+    plan = _plan(tolerance, confidence, seed)
+    if plan and (limit is not None or shard is not None or per_class):
+        raise ValueError("a tolerance goes without limit, shard and per_class")
     if decoder not in get_args(Decoder):
         raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
     lap = profile.lap if profile else no_lap
@@ -127,30 +141,28 @@ def measure(
         opened.suit(settings)
     lap("list")
     limits = Limits(_positive("max_pixels", max_pixels), _positive("timeout_s", timeout_s))
-    if isinstance(opened, ArraySource) and opened.holds_pixels(settings):
-        tallies = {group: opened.count(part) for group, part in groups.items()}
-        lap("count")
-        if profile:
-            profile.note = "pixels in memory: `count` reads them, too, and nothing is decoded"
-    elif isinstance(opened, EncodedSource):
-        tallies = scan(
-            opened,
-            groups,
-            settings,
-            limits,
-            workers=_positive("workers", usable_cores() if workers is None else workers),
-            decoder=decoder,
-            on_progress=on_progress,
-            profile=profile,
-        )
-        if profile and opened.kind == "torchvision":
-            profile.note = "the dataset opens its images itself: `read` may hold some decoding"
-    else:
-        raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
-    aside = _aside(listing, beyond, shard)
+    workers = _positive("workers", usable_cores() if workers is None else workers)
+    estimate = None
+    with _counting(
+        opened,
+        settings,
+        limits,
+        workers=min(workers, max(1, len(names))),
+        decoder=decoder,
+        products=bool(plan),
+        profile=profile,
+    ) as count:
+        if plan:
+            sample = _Sampling(names, settings, plan, count, on_progress)
+            estimate = until_within(plan, len(names), sample.look, sample.note_margin)
+            names, tallies = sample.names, sample.tallies
+        else:
+            tallies = count(groups, on_progress)
+    ignored = {"limit": beyond, "tolerance": len(groups[_NO_CLASS]) - len(names) if plan else 0}
+    aside = _aside(listing, {rule: left for rule, left in ignored.items() if left}, shard)
     origin = _origin(opened, listing, limit if beyond else None, shard)
     found = len(listing.names)
-    stats = _finished(opened, origin, aside, names, tallies, settings, per_class, found)
+    stats = _finished(opened, origin, aside, names, tallies, settings, per_class, found, estimate)
     lap("merge")
     if profile:
         profile.finish(stats.images)
@@ -162,6 +174,113 @@ def measure(
             stacklevel=2,
         )
     return stats
+
+
+def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -> Plan | None:
+    given = {"confidence": confidence, "seed": seed}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if tolerance is not None:
+        return Plan(tolerance, **options)
+    if options:
+        raise ValueError(f"{' and '.join(options)}: only with a tolerance")
+    return None
+
+
+@contextmanager
+def _counting(
+    source: Source,
+    settings: ImageSettings,
+    limits: Limits,
+    *,
+    workers: int,
+    decoder: Decoder,
+    products: bool,
+    profile: Profile | None,
+) -> Iterator[Scan]:
+    """What counts groups of names."""
+    if isinstance(source, ArraySource) and source.holds_pixels(settings):
+        held = source
+
+        def count_held(
+            groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
+        ) -> dict[str, Tally]:
+            tallies = {group: held.count(part, products=products) for group, part in groups.items()}
+            if profile:
+                profile.lap("count")
+                profile.note = "pixels in memory: `count` reads them, too, and nothing is decoded"
+            return tallies
+
+        yield count_held
+    elif isinstance(source, EncodedSource):
+        with scanning(
+            source,
+            settings,
+            limits,
+            workers=workers,
+            decoder=decoder,
+            products=products,
+            profile=profile,
+        ) as scan:
+            yield scan
+        if profile and source.kind == "torchvision":
+            profile.note = "the dataset opens its images itself: `read` may hold some decoding"
+    else:
+        raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
+
+
+class _Sampling:
+    """The images that an estimate has taken so far, in random order, and what was counted of them."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        settings: ImageSettings,
+        plan: Plan,
+        count: Scan,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._all = names
+        self._order = random_order(len(names), plan.seed)
+        self._settings = settings
+        self._count = count
+        self._on_progress = on_progress
+        self._taken: list[int] = []
+        self._whole = Tally()
+        self._margin: float | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return [self._all[index] for index in sorted(self._taken)]
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        return {_NO_CLASS: self._whole}
+
+    def look(self, size: int) -> Sample | None:
+        """What was counted of the first `size` images; None if there is none of them."""
+        before = len(self._taken)
+        self._taken += islice(self._order, size - before)
+        stage = [self._all[index] for index in sorted(self._taken[before:])]
+        read = self._whole.bytes_read
+
+        def on_progress(progress: Progress) -> None:
+            done, more = before + progress.done, read + progress.bytes_read
+            self._on_progress(Progress(done, size, more, self._margin))
+
+        self._whole += self._count({_NO_CLASS: stage}, on_progress)[_NO_CLASS]
+        mode = _mode_of(self._whole, self._settings)
+        if mode is None:
+            return None
+        counted = in_mode(self._whole.counted, mode)
+        if not counted.products:
+            raise SourceError(
+                f"a tolerance is for pixels in [0, 1]; these images are of mode {mode}, whose values "
+                "may be anything: measure them all, without --tolerance"
+            )
+        return Sample(counted.images, counted.pixels.moments(), counted.products, scale_of(mode))
+
+    def note_margin(self, margin: float) -> None:
+        self._margin = margin
 
 
 def open_source(
@@ -308,12 +427,11 @@ def _shard_of(source: Source, names: Sequence[str], shard: tuple[int, int] | Non
     return names[number - 1 :: of]
 
 
-def _aside(listing: Listing, beyond: int, shard: tuple[int, int] | None) -> Listing:
+def _aside(listing: Listing, left_out: Mapping[str, int], shard: tuple[int, int] | None) -> Listing:
     """What was found and not looked at. Every shard sees it, the first one tells: shards add up."""
     if shard and shard[0] > 1:
         return Listing([])
-    beyond_limit = {"limit": beyond} if beyond else {}
-    return Listing([], listing.skipped, {**listing.ignored, **beyond_limit})
+    return Listing([], listing.skipped, {**listing.ignored, **left_out})
 
 
 def _origin(
@@ -343,6 +461,7 @@ def _finished(
     settings: ImageSettings,
     per_class: bool,
     found: int,
+    estimate: Estimate | None,
 ) -> Stats:
     whole = sum(tallies.values(), Tally())
     mode = _mode_of(whole, settings)
@@ -376,6 +495,7 @@ def _finished(
             )
         ),
         ignored=aside.ignored,
+        estimate=estimate,
     )
     return Stats.of(measurement, mode, settings.preprocess, auto=settings.mode == "auto")
 

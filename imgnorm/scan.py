@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import Empty
 from time import monotonic
-from typing import Any
 
 from imgnorm import process
 from imgnorm.board import Board, Work, piles
@@ -48,68 +47,77 @@ class Progress:
     done: int  # images counted or skipped
     total: int
     bytes_read: int
+    margin: float | None = None  # of an estimate, so far: how far a mean or std may be off
 
 
-def scan(
+Scan = Callable[[Mapping[str, Sequence[str]], Callable[[Progress], None]], dict[str, Tally]]
+"""Groups of names -> the tally of each group."""
+
+
+@contextmanager
+def scanning(
     source: EncodedSource,
-    groups: Mapping[str, Sequence[str]],
     settings: ImageSettings,
     limits: Limits,
     *,
     workers: int,
     decoder: Decoder = "auto",
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    products: bool = False,
     profile: Profile | None = None,
-) -> dict[str, Tally]:
-    """The tally of each group of names. Depends on the images only, not on how the work was shared.
+) -> Iterator[Scan]:
+    """A function that scans groups of names, once or more often, with the same workers.
+
+    Its tallies depend on the images only, not on how the work was shared.
 
     Args:
+        products: count what error bars need, too.
         profile: told where the time went.
 
     Raises:
         ImgnormError: worker processes cannot be started.
     """
-    total = sum(map(len, groups.values()))
-    tallies = {group: Tally() for group in groups}
-    done = bytes_read = 0
     lap = profile.lap if profile else no_lap
-    setup = Setup(source, settings, limits.max_pixels, decoder, profiled=profile is not None)
-    with _crew(setup, groups, limits.timeout_s, workers, profile) as outcomes:
-        lap("start")
-        while done < total:
-            try:
-                outcome = outcomes.get(timeout=_POLL_S)
-                lap("wait")
-            except Empty:
-                lap("wait")
+    profiled = profile is not None
+    setup = Setup(source, settings, limits.max_pixels, decoder, profiled, products)
+    with _crew(setup, limits.timeout_s, workers, profile) as board:
+
+        def scan(
+            groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
+        ) -> dict[str, Tally]:
+            total = sum(map(len, groups.values()))
+            tallies = {group: Tally() for group in groups}
+            done = bytes_read = 0
+            board.add(piles(source, groups))
+            lap("start")
+            while done < total:
+                try:
+                    outcome = board.outcomes.get(timeout=_POLL_S)
+                    lap("wait")
+                except Empty:
+                    lap("wait")
+                    on_progress(Progress(done, total, bytes_read))
+                    continue
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                group, tally, images = outcome
+                tallies[group] += tally
+                done += images
+                bytes_read += tally.bytes_read
                 on_progress(Progress(done, total, bytes_read))
-                continue
-            if isinstance(outcome, BaseException):
-                raise outcome
-            group, tally, images = outcome
-            tallies[group] += tally
-            done += images
-            bytes_read += tally.bytes_read
-            on_progress(Progress(done, total, bytes_read))
-            lap("merge")
+                lap("merge")
+            return tallies
+
+        yield scan
     lap("wait")
-    return tallies
 
 
 @contextmanager
-def _crew(
-    setup: Setup,
-    groups: Mapping[str, Sequence[str]],
-    timeout_s: float,
-    workers: int,
-    profile: Profile | None,
-) -> Iterator[SimpleQueue[Any]]:
+def _crew(setup: Setup, timeout_s: float, workers: int, profile: Profile | None) -> Iterator[Board]:
     """Workers at work; leaving the context ends them, finished or not."""
-    total = sum(map(len, groups.values()))
-    board = Board(piles(setup.source, groups), workers)
+    board = Board(workers)
     drivers = [
         _Driver(f"worker {number}", board, setup, timeout_s, profile)
-        for number in range(1, min(workers, max(1, total)) + 1)
+        for number in range(1, workers + 1)
     ]
     board.drivers = len(drivers)
     try:
@@ -117,7 +125,7 @@ def _crew(
             driver.begin()
         watch = threading.Thread(target=_watch, args=(board, drivers), daemon=True)
         watch.start()
-        yield board.outcomes
+        yield board
     finally:
         board.close()
         for driver in drivers:

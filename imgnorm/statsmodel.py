@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from imgnorm.estimate import FAULTS
 from imgnorm.provenance import MERGED
 from imgnorm.typed import Fault, shown
 
@@ -190,11 +191,42 @@ class ImageSumsModel(_Model):
     one_pixel: _Natural
 
 
+_Naturals = Annotated[list[_Natural], Field(min_length=1)]
+
+
+class ProductsModel(_Model):
+    count_count: _Naturals
+    count_total: _Naturals
+    count_total_sq: _Naturals
+    total_total: _Naturals
+    total_total_sq: _Naturals
+    total_sq_total_sq: _Naturals
+
+
 class ExactModel(_Model):
     count: _Natural
     total: _Counts
     total_sq: _Counts
     image_sums: ImageSumsModel
+    image_products: ProductsModel | None = None
+
+
+def _faultless(name: str) -> AfterValidator:
+    def checked(value: Any) -> Any:
+        if message := FAULTS[name](value):
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(checked)
+
+
+class EstimateModel(_Model):
+    tolerance: Annotated[float, _faultless("tolerance")]
+    confidence: Annotated[float, _faultless("confidence")]
+    images: Annotated[int, Field(gt=0)]
+    of: Annotated[int, Field(gt=0)]
+    seed: Annotated[int, _faultless("seed")]
+    margin: ConventionModel
 
 
 class FloatExactModel(ExactModel):
@@ -223,6 +255,7 @@ class MeasuredModel(CountedModel):
     channels: list[str]
     mean: _Numbers
     std: _Numbers
+    estimate: EstimateModel | None = None
     scale: Literal[255, 65535]
     min: _Counts
     max: _Counts

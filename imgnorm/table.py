@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from imgnorm.histogram import Histogram
@@ -30,7 +31,7 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     rows[0] += ["histogram"] if histogram else []
     drawings = _drawings(histogram, unicode) if histogram else []
     for index, name in enumerate(stats.channels):
-        row = [name, _digits(stats.mean[index], stats), _digits(stats.std[index], stats)]
+        row = [name, *_mean_and_std(stats, index, "±" if unicode else "+/-")]
         if measured:
             for extreme in (measured.pixels.minimum(), measured.pixels.maximum()):
                 row.append(f"{extreme[index]:g}")
@@ -48,6 +49,24 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     return "\n".join(lines)
 
 
+def _mean_and_std(stats: Stats, channel: int, sign: str) -> list[str]:
+    values = stats.mean[channel], stats.std[channel]
+    if stats.estimate is None:
+        return [_digits(value, stats) for value in values]
+    margins = stats.estimate.margins
+    return [
+        with_margin(value, margin, sign)
+        for value, margin in zip(values, (margins.mean[channel], margins.std[channel]), strict=True)
+    ]
+
+
+def with_margin(value: float, margin: float, sign: str) -> str:
+    """ "0.4914 ± 0.0019": the margin with two digits that are not 0, rounded up, or more."""
+    digits = max(4, 1 - math.floor(math.log10(margin))) if margin else 4
+    shown = math.ceil(margin * 10**digits - 1e-6) / 10**digits
+    return f"{value:.{digits}f} {sign} {shown:.{digits}f}"
+
+
 def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     pixels = measured.pixels.moments().count
     unit = "floats as they are" if stats.of_floats else f"{stats.scale} is 1.0"
@@ -58,6 +77,9 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     lines += _range(stats, measured)
     if stats.preprocess:
         lines.append("through  " + ", ".join(map(repr, stats.preprocess)))
+    if measured.estimate:
+        tolerance = f"--tolerance {measured.estimate.tolerance:g}"
+        lines.append(f"estimate ({measured.estimate}) {tolerance} --seed {measured.estimate.seed}")
     lines.append(found_line(measured.images, measured.skipped, measured.ignored))
     lines += [f"partial  {part}" for part in measured.source.incomplete]
     return lines

@@ -53,7 +53,8 @@ def images_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Any], None]]:
     started = monotonic()
 
     def rate(progress: Progress) -> str:
-        return f"{progress.bytes_read / 1e6 / max(monotonic() - started, 1e-9):,.0f} MB/s"
+        margin = f", ± {progress.margin:.4f}" if progress.margin is not None else ""
+        return f"{progress.bytes_read / 1e6 / max(monotonic() - started, 1e-9):,.0f} MB/s{margin}"
 
     return progress_bar("images", quiet=quiet, told=rate)
 

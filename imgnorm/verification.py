@@ -31,7 +31,7 @@ from imgnorm.moments import UNIT_BITS, ImageSums
 from imgnorm.provenance import MERGED, Provenance, names_digest
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.sampling import Pixels, Shift, shifts
-from imgnorm.scan import Limits, Progress, scan
+from imgnorm.scan import Limits, Progress, scanning
 from imgnorm.sources import (
     ArraySource,
     EncodedSource,
@@ -677,9 +677,8 @@ def _each(
     limits = Limits(task.max_pixels, task.timeout_s)
     groups = {name: [name] for name in names}
     workers = usable_cores() if task.workers is None else task.workers
-    yield from scan(
-        source, groups, task.settings, limits, workers=workers, on_progress=on_progress
-    ).items()
+    with scanning(source, task.settings, limits, workers=workers) as scan:
+        yield from scan(groups, on_progress).items()
 
 
 def _pixels(pixels: Histogram | FloatPixels) -> int:

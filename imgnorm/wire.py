@@ -25,6 +25,7 @@ class Setup:
     max_pixels: int
     decoder: Decoder
     profiled: bool  # whether tallies come with the seconds they took
+    products: bool  # whether they come with what error bars need
 
     def prepare(self) -> None:
         """Opens a source that has something to open, before the time of its first image runs."""

@@ -93,6 +93,7 @@ def _serve(pulse_handle: int | str) -> None:
                 job.names,
                 setup.settings,
                 max_pixels=setup.max_pixels,
+                products=setup.products,
                 starting=lambda index, number=number: pulse.beat(number, index),  # type: ignore[misc]
                 reserve=reserve,
                 lap=lap,

@@ -815,7 +815,8 @@ def test_a_reject_tells_the_member(tmp_path):
 
 def dealt(source: ArchiveSource, workers: int, turns: list[int]) -> list[list[str]]:
     """Which shards each worker gets pieces of, when they ask in this order."""
-    board = Board(piles(source, {"": source.listing().names}), workers)
+    board = Board(workers)
+    board.add(piles(source, {"": source.listing().names}))
     got: list[list[str]] = [[] for _ in range(workers)]
     for worker in turns:
         work = board.take(worker)

@@ -16,14 +16,14 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "augmentations board cgroup config cores document emit errors explain floats histogram "
-        "image lint lint.data lint.pair lint.python measured memory merging moments output "
-        "presets process profile provenance pulse reasons rejects reports rules rules.numbers "
-        "rules.order rules.portability rules.reading rules.rule rules.stats rules.structure "
-        "sampling scan sources sources.archive sources.arrayfile sources.arrays sources.filelist "
-        "sources.files sources.folder sources.layout sources.npy sources.rules sources.tape "
-        "sources.tar sources.zip stats statsfile statsmodel table tally typed validate wire "
-        "worker"
+        "augmentations board cgroup config cores document emit errors estimate estimatefile "
+        "explain floats histogram image lint lint.data lint.pair lint.python measured memory "
+        "merging moments output presets process products profile provenance pulse reasons rejects "
+        "reports rules rules.numbers rules.order rules.portability rules.reading rules.rule "
+        "rules.stats rules.structure sampling scan sources sources.archive sources.arrayfile "
+        "sources.arrays sources.filelist sources.files sources.folder sources.layout sources.npy "
+        "sources.rules sources.tape sources.tar sources.zip stats statsfile statsmodel table "
+        "tally typed validate wire worker"
     ),
     PIXEL: ("arraycount count damage decode floatcount formats jpeg load preprocess"),
     TORCH: (

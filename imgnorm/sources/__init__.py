@@ -115,7 +115,7 @@ class ArraySource(Source, Protocol):
     def holds_pixels(self, settings: ImageSettings) -> bool:
         """Whether `count` gives what these settings ask for; if not, `read` does."""
 
-    def count(self, names: Sequence[str]) -> Tally: ...
+    def count(self, names: Sequence[str], *, products: bool = False) -> Tally: ...
 
 
 def member_of(source: Source, name: str) -> str | None:
