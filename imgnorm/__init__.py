@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from imgnorm.transforms import build as build
     from imgnorm.transforms import to_inverse as to_inverse
     from imgnorm.transforms import to_transform as to_transform
+    from imgnorm.verification import Verification as Verification
+    from imgnorm.verification import verify as verify
 
 _HOMES = {
     "BuiltPipeline": "transforms",
@@ -35,12 +37,14 @@ _HOMES = {
     "Profile": "profile",
     "SkippedImagesWarning": "measurement",
     "Stats": "stats",
+    "Verification": "verification",
     "build": "transforms",
     "measure": "measurement",
     "merge": "stats",
     "read_stats": "statsfile",
     "to_inverse": "transforms",
     "to_transform": "transforms",
+    "verify": "verification",
     "write_stats": "statsfile",
 }
 
@@ -51,6 +55,7 @@ __all__ = [
     "Profile",
     "SkippedImagesWarning",
     "Stats",
+    "Verification",
     "__version__",
     "build",
     "measure",
@@ -58,6 +63,7 @@ __all__ = [
     "read_stats",
     "to_inverse",
     "to_transform",
+    "verify",
     "write_stats",
 ]
 

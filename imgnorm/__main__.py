@@ -39,6 +39,8 @@ def main() -> None:
             from imgnorm.cli import run
 
             code = run(sys.argv[1:])
+            if _received:  # TorchScript makes an error of its own of what is raised below it
+                raise _Stopped
             if sys.stdout is not None:
                 sys.stdout.flush()
             _done = True

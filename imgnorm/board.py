@@ -10,8 +10,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from imgnorm.errors import ImgnormError
-from imgnorm.memory import MemoryBudget, available_memory
-from imgnorm.sources import EncodedSource, ShardedSource
+from imgnorm.memory import Budgets, available_memory
+from imgnorm.sources import BlockSource, EncodedSource, ShardedSource
 from imgnorm.tally import Tally
 
 _MAX_NAMES = 256  # of one job
@@ -29,30 +29,36 @@ class Work:
 class Board:
     """What is left to do, and what came of it; shared by all drivers."""
 
-    def __init__(self, piles: Sequence[Pile], workers: int) -> None:
+    def __init__(self, workers: int) -> None:
         self.outcomes: SimpleQueue[Any] = SimpleQueue()  # (group, Tally, images) or an exception
         self.closed = threading.Event()
         self.drivers = 0  # that have not resigned
-        self.memory = MemoryBudget(available_memory())
+        self.memory = Budgets(available_memory())
         self._again: deque[Work] = deque()
         self._suspects: deque[Work] = deque()
+        self._stuck = 0  # processes that cannot be ended
         self._in_hand = 0  # pieces of work that drivers have
-        self._left = sum(pile.left for pile in piles)  # names without an outcome
-        self._undealt = self._left
+        self._undealt = 0  # names
         self._workers = workers
-        self._untouched = deque(piles)
+        self._untouched: deque[Pile] = deque()
         self._touched: list[Pile] = []
         self._pile_of: dict[object, Pile] = {}
         self._changed = threading.Condition()
 
-    def take(self, worker: object) -> Work | None:
-        """The next piece of work, until `put_down`; None when all is done.
+    def add(self, piles: Sequence[Pile]) -> None:
+        with self._changed:
+            self._undealt += sum(pile.left for pile in piles)
+            self._untouched.extend(piles)
+            self._changed.notify_all()
 
-        Waits while others may still give some back. Suspects come last, one by one, with nothing
-        else going on: an image is not skipped for what its neighbours take.
+    def take(self, worker: object) -> Work | None:
+        """The next piece of work, until `put_down`; None when the board is closed.
+
+        Waits while others may still give some back, or more may be added. Suspects come last, one
+        by one, with nothing else going on: an image is not skipped for what its neighbours take.
         """
         with self._changed:
-            while not self.closed.is_set() and self._left:
+            while not self.closed.is_set():
                 work = self._next(worker)
                 if work is not None:
                     self._in_hand += 1
@@ -83,9 +89,6 @@ class Board:
             self._changed.notify_all()
 
     def report(self, group: str, tally: Tally, images: int) -> None:
-        with self._changed:
-            self._left -= images
-            self._changed.notify_all()
         self.outcomes.put((group, tally, images))
 
     def fail(self, error: BaseException) -> None:
@@ -99,6 +102,12 @@ class Board:
             last = not self.drivers
         if last:
             self.fail(error)
+
+    def count_stuck(self) -> int:
+        """One more process that cannot be ended; how many those are."""
+        with self._changed:
+            self._stuck += 1
+            return self._stuck
 
     def close(self) -> None:
         self.closed.set()
@@ -119,7 +128,7 @@ class Board:
             else:
                 pile = max(self._touched, key=lambda pile: pile.left)
             self._pile_of[worker] = pile
-        work = pile.piece(min(_MAX_NAMES, max(1, self._undealt // (self._workers * 8))))
+        work = pile.piece(min(pile.at_once, max(1, self._undealt // (self._workers * 8))))
         self._undealt -= len(work.names)
         if not pile.left:
             self._touched.remove(pile)
@@ -129,11 +138,13 @@ class Board:
 class Pile:
     """The names of one shard that nobody has taken; of all images, in a source without shards."""
 
-    def __init__(self, parts: Sequence[tuple[str, Sequence[str]]]) -> None:
+    def __init__(self, parts: Sequence[tuple[str, Sequence[str]]], at_once: int) -> None:
         """
         Args:
             parts: groups, and the names of each. None is empty.
+            at_once: so many names make a piece.
         """
+        self.at_once = at_once
         self.left = sum(len(names) for _, names in parts)
         self._parts = deque(parts)
         self._start = 0  # in the first part
@@ -156,4 +167,5 @@ def piles(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[Pi
         for shard, part in source.shards(names) if isinstance(source, ShardedSource) else whole:
             if part:
                 parts.setdefault(shard, []).append((group, part))
-    return [Pile(its) for its in parts.values()]
+    at_once = source.names_at_once if isinstance(source, BlockSource) else _MAX_NAMES
+    return [Pile(its, at_once) for its in parts.values()]

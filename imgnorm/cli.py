@@ -8,20 +8,23 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import monotonic
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import imgnorm
 from imgnorm import cli_bn, cli_checks, cli_numbers
+from imgnorm.cli_options import max_skipped, rejects
 from imgnorm.errors import ImgnormError, OutputError, TooManySkipped, TransformError
-from imgnorm.reasons import Allowance
+from imgnorm.terminal import images_bar
+from imgnorm.terminal import note as _note
+from imgnorm.terminal import show as _print
 
 if TYPE_CHECKING:
     from imgnorm.profile import Profile
-    from imgnorm.scan import Progress
+    from imgnorm.reasons import Allowance
     from imgnorm.stats import Stats
 
 _EXIT_CODES = """\b
@@ -70,7 +73,8 @@ def _size(
     if value is None:
         return None
     edges = value.lower().split("x")
-    if len(edges) > 2 or not all(edge.isdecimal() and int(edge) for edge in edges):
+    short = re.fullmatch(r"\d{1,9}(x\d{1,9})?", value.lower(), re.ASCII)
+    if short is None or not all(map(int, edges)):
         raise click.BadParameter(
             f"{value!r} is not a size; give 256, or HEIGHTxWIDTH as in 224x320", ctx, param
         )
@@ -99,11 +103,14 @@ def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-def _allowance(ctx: click.Context, param: click.Parameter, value: str | None) -> Allowance | None:
-    try:
-        return None if value is None else Allowance.parse(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
+def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """An option of an estimate, if it can be had."""
+    if value is not None:
+        from imgnorm.estimate import FAULTS
+
+        if fault := FAULTS[str(param.name)](value):
+            raise click.BadParameter(fault, ctx, param)
+    return value
 
 
 @click.group(epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -118,7 +125,7 @@ def commands() -> None:
     """
 
 
-_SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
+_SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "center_crop")
 
 
 @commands.command(no_args_is_help=True, epilog=_EXIT_CODES)
@@ -142,6 +149,11 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
     help="The split of a torchvision dataset: train, test, or what its `split` accepts.",
 )
 @click.option("--download", is_flag=True, help="Let torchvision download the dataset.")
+@click.option(
+    "--layout",
+    type=click.Choice(["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"]),
+    help="The dimensions of .npy and .npz arrays: N images of H x W, C channels.  [default: what the shape tells]",
+)
 @click.option(
     "--mode",
     type=click.Choice(["auto", "L", "RGB", "RGBA", "I;16"]),
@@ -172,7 +184,7 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
     metavar="DEVICE",
     default="cpu",
     show_default=True,
-    help="Where pixels are counted, to the same digits: cpu; cuda or cuda:N; auto: cuda, if there is one that works.",
+    help="Where pixels of 8 bits are counted, to the same digits: cpu; cuda or cuda:N; auto: cuda, if there is one that works. Others are counted by the workers.",
 )
 @click.option(
     "--batch-size",
@@ -200,11 +212,26 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
 )
 @click.option("--per-class", is_flag=True, help="Mean and std of each class folder, too.")
 @click.option(
-    "--max-skipped",
-    callback=_allowance,
-    metavar="N|P%",
-    help="So many skipped images are fine (exit 0); with more, no stats file is written (exit 1).  [default: any number, exit 3]",
+    "--tolerance",
+    type=float,
+    callback=_estimated,
+    metavar="T",
+    help="Look at a random sample of the images that is just large enough for every mean and std to be within T of the exact one; prints error bars.  [default: look at all, exactly]",
 )
+@click.option(
+    "--confidence",
+    type=float,
+    callback=_estimated,
+    metavar="P",
+    help="The probability that all of them are, with --tolerance.  [default: 0.99]",
+)
+@click.option(
+    "--seed",
+    type=int,
+    callback=_estimated,
+    help="Decides which images are taken, with --tolerance.  [default: 0]",
+)
+@max_skipped
 @click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
@@ -220,11 +247,7 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
     show_default=True,
     help="Seconds for one image; it is tried twice.",
 )
-@click.option(
-    "--rejects",
-    type=click.Path(),
-    help="Write skipped images to this file as JSON lines: name, member, reason, detail, bytes.",
-)
+@rejects
 @click.option(
     "--json",
     "as_json",
@@ -269,9 +292,10 @@ def stats(
     preprocess.
 
     The mean and std are pooled over all pixels of all images, population, for ToTensor's [0, 1], and
-    exact: no option about speed changes a digit.
+    exact: no option about speed changes a digit. With --tolerance they are an estimate, from as few
+    images as it allows, and the file says so.
     """
-    from imgnorm.measurement import SkippedImagesWarning, find_device, measure
+    from imgnorm.measurement import SkippedImagesWarning, find_device, measure, names_a_config
     from imgnorm.output import check_output
     from imgnorm.profile import Profile
     from imgnorm.rejects import write_rejects
@@ -281,7 +305,8 @@ def stats(
     written = [path for path in (output, rejects) if path is not None]
     if len(set(map(os.path.realpath, written))) < len(written):
         raise click.UsageError("-o and --rejects name the same file; give each its own")
-    if not options["listed"] and _names_a_config(source):
+    _refuse_idle_estimate(**options)
+    if not options["listed"] and names_a_config(source):
         options |= _config_options(source)
         source = options.pop("source")
     else:
@@ -293,7 +318,7 @@ def stats(
         _note(f"device   {find_device(options['device']).words}")
     started = monotonic()
     profile = Profile() if profiled else None
-    with _bar(quiet) as on_progress, _device_notes(quiet):
+    with images_bar(quiet=quiet) as on_progress, _device_notes(quiet):
         measured = measure(source, on_progress=on_progress, profile=profile, **options)
     seconds = monotonic() - started
     if profile:
@@ -319,14 +344,15 @@ def stats(
     finally:  # the result is not lost when it cannot be written
         _print_result(measured, as_json, verbose)
     if not quiet:
+        if options["tolerance"] is not None and measured.estimate is None:
+            _note(
+                "exact    no estimate: all images were looked at, since fewer are not enough for "
+                f"--tolerance {options['tolerance']:g}"
+            )
         _note(f"time     {seconds:.1f} s, {measured.images / max(seconds, 1e-9):,.0f} images/s")
         for path in written:
             _note(f"wrote    {path}")
     return 3 if measured.skipped and max_skipped is None else 0
-
-
-def _names_a_config(source: str) -> bool:
-    return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
 
 
 def _config_options(path: str) -> dict[str, Any]:
@@ -496,7 +522,28 @@ def _refuse_idle_options(source: str, listed: bool) -> None:
             raise click.UsageError(f"--{name} is for torchvision:NAME; leave it out")
 
 
+def _refuse_idle_estimate(
+    *, tolerance: float | None, limit: object, shard: object, per_class: bool, **others: object
+) -> None:
+    if tolerance is None:
+        for name in ("confidence", "seed"):
+            if others[name] is not None:
+                raise click.UsageError(f"--{name} is for --tolerance; leave it out, or give both")
+    elif limit is not None:
+        raise click.UsageError("--tolerance takes as many images as it needs; leave --limit out")
+    elif shard is not None:
+        raise click.UsageError(
+            "--tolerance gives an estimate, and estimates do not merge; leave --shard out"
+        )
+    elif per_class:
+        raise click.UsageError(
+            "--tolerance is of the whole, and too few images of each class would be taken for "
+            "--per-class; leave one out"
+        )
+
+
 commands.add_command(cli_checks.validate)
+commands.add_command(cli_checks.verify)
 commands.add_command(cli_checks.schema)
 commands.add_command(cli_numbers.presets)
 commands.add_command(cli_numbers.explain)
@@ -544,26 +591,6 @@ def _shown_profile(profile: Profile, seconds: float) -> str:
 
 
 @contextmanager
-def _bar(quiet: bool) -> Iterator[Any]:
-    """A function that shows Progress on a terminal, and does nothing elsewhere."""
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda progress: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(unit=" images", file=sys.stderr, dynamic_ncols=True, leave=False) as bar:
-        started = monotonic()
-
-        def on_progress(progress: Progress) -> None:
-            bar.total = progress.total
-            rate = progress.bytes_read / 1e6 / max(monotonic() - started, 1e-9)
-            bar.set_postfix_str(f"{rate:,.0f} MB/s", refresh=False)
-            bar.update(progress.done - bar.n)
-
-        yield on_progress
-
-
-@contextmanager
 def _device_notes(quiet: bool) -> Iterator[None]:
     """What a device could not do becomes a note; all other warnings go their own way."""
     from imgnorm.measurement import DeviceWarning
@@ -585,18 +612,3 @@ def _draws_blocks() -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
-
-
-def _print(text: str) -> None:
-    _write(text, sys.stdout)
-
-
-def _note(text: str) -> None:
-    with suppress(OSError):  # nobody can be told
-        _write(text, sys.stderr)
-
-
-def _write(text: str, stream: IO[str] | None) -> None:
-    if stream is not None:
-        stream.write(text + "\n")
-        stream.flush()

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from imgnorm.terminal import images_bar
+
 _FORMATS = ["text", "json", "github", "sarif", "junit"]
 
 
@@ -100,6 +102,92 @@ def validate(
     if not quiet:
         _note(found.summary())
     return 1 if found.count("error") or (strict and found.count("warning")) else 0
+
+
+def _sample(ctx: click.Context, param: click.Parameter, value: str) -> int | str:
+    if value == "all":
+        return value
+    if not (value.isascii() and value.isdigit() and len(value) <= 12 and int(value)):
+        raise click.BadParameter(f"{value!r} is neither 'all' nor a number of images", ctx, param)
+    return int(value)
+
+
+_VERIFY_CODES = """\b
+Exit codes:
+  0    true
+  1    stale: every difference is told, with what to do
+  2    wrong usage, or it could not be found out
+"""
+
+
+@click.command(no_args_is_help=True, epilog=_VERIFY_CODES)
+@click.argument("stats_file")
+@click.argument("source", required=False)
+@click.option(
+    "--sample",
+    default="1000",
+    callback=_sample,
+    show_default=True,
+    metavar="N|all",
+    help="Images that are measured again; all: every integer of the file must be equal.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides which images."
+)
+@click.option(
+    "--root",
+    default="data",
+    show_default=True,
+    help="Where a torchvision dataset lives: its own `root`.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes that decode.  [default: the cores this process may use]",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=178_956_970,
+    show_default=True,
+    help="Larger images are not decoded; as it was when the file was measured.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    default=30.0,
+    show_default=True,
+    help="Seconds for one image; it is tried twice.",
+)
+@click.option(
+    "--format",
+    "report",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+    help="For people, for programs, or as annotations of a pull request on GitHub.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary on standard error.")
+def verify(stats_file: str, source: str | None, report: str, quiet: bool, **options: Any) -> int:
+    """Is STATS_FILE still true of its data?
+
+    SOURCE is where the data lives now; by default, what the file's `source` says, seen from the
+    current folder. Names that were added or removed show in their digest. A random sample of the
+    images is measured again, and compared with the file by a bound that raises a false alarm for at
+    most 1 in 1,000 unchanged datasets, whatever is in them.
+    """
+    from imgnorm.reports import REPORTERS
+    from imgnorm.verification import verify as verified
+
+    with images_bar(quiet=quiet) as on_progress:
+        found = verified(stats_file, source, on_progress=on_progress, **options)
+    written = REPORTERS[report](found.problems)
+    if written:
+        _print(written)
+    if not quiet:
+        _note(found.summary())
+    return int(found.stale)
 
 
 @click.command(no_args_is_help=True)

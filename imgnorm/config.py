@@ -175,6 +175,13 @@ class ListSource(_Model):
     path: str = Field(description="A text file with one path a line, relative to this file.")
 
 
+class ArchiveSource(_Model):
+    kind: Literal["archive"]
+    path: str = Field(
+        description="A zip, tar or tar.gz, or a pattern of many, relative to this file."
+    )
+
+
 class TorchvisionSource(_Model):
     kind: Literal["torchvision"]
     name: str = Field(description="As torchvision.datasets calls it: CIFAR10.")
@@ -203,7 +210,9 @@ class Config(_Model):
     """An image pipeline: what is measured, and what becomes torchvision transforms."""
 
     format: Literal["imgnorm-pipeline/1"]
-    source: Annotated[FolderSource | ListSource | TorchvisionSource, Field(discriminator="kind")]
+    source: Annotated[
+        FolderSource | ListSource | ArchiveSource | TorchvisionSource, Field(discriminator="kind")
+    ]
     image: Image = Image()
     preprocess: list[Any] = Field(
         [], description="Resize and CenterCrop: measured through, and in both transforms."

@@ -7,7 +7,6 @@ until there are many, and share one histogram; their own sums are then taken sid
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -20,10 +19,11 @@ from PIL import Image
 from imgnorm.decode import Decoded
 from imgnorm.formats import decoder_of
 from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, SCALE, ImageSettings, Mode
+from imgnorm.image import ImageSettings, Mode, channels_of, scale_of
 from imgnorm.jpeg import JpegDecoder
 from imgnorm.load import Loader
 from imgnorm.moments import UNIT_BITS, ImageSums
+from imgnorm.products import Products
 from imgnorm.profile import Step, no_lap
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import EncodedSource
@@ -34,7 +34,8 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
-_JOB_SECONDS = 0.5
+_BLOCK = 1 << 20  # values of arrays that are counted at once
+JOB_SECONDS = 0.5
 _JOB_BYTES = 64 << 20
 """A piece of work ends early here, so that a few huge images neither starve nor delay the others."""
 
@@ -49,6 +50,7 @@ def count(
     settings: ImageSettings,
     *,
     max_pixels: int,
+    products: bool = False,
     starting: Callable[[int], None] = lambda index: None,
     reserve: Callable[[int], None] = lambda size: None,
     jpeg: JpegDecoder | None = None,
@@ -58,6 +60,7 @@ def count(
     """The tally of the first images of `names`, and how many those are.
 
     Args:
+        products: count what error bars need, too.
         starting: called with the index of each name before it is touched.
         reserve: called with the bytes of memory that an image will take; may wait or raise Unreadable.
         jpeg: decodes ordinary JPEGs instead of Pillow, to the same pixels.
@@ -66,9 +69,8 @@ def count(
         lap: called after each step, for a profile.
     """
     loader = Loader(source, settings, max_pixels, reserve, jpeg, lap)
-    tallying = Tallying(tray)
-    deadline = monotonic() + _JOB_SECONDS
-    warnings.simplefilter("ignore")  # Pillow's, about metadata and palettes
+    tallying = Tallying(products=products, tray=tray)
+    deadline = monotonic() + JOB_SECONDS
     done = 0
     for done, name in enumerate(names, 1):
         starting(done - 1)
@@ -94,8 +96,9 @@ def count(
 class Tallying:
     """Takes images in, gives their tally; mutable, and alive only during one piece of work."""
 
-    def __init__(self, tray: Tray | None = None) -> None:
+    def __init__(self, *, products: bool = False, tray: Tray | None = None) -> None:
         self.names_16bit: list[str] = []
+        self._products = products
         self._tray = tray
         self._formats: set[str] = set()
         self._counters: dict[Mode, ModeCounter] = {}
@@ -107,7 +110,7 @@ class Tallying:
             return
         counter = self._counters.get(image.mode)
         if counter is None:
-            counter = self._counters[image.mode] = ModeCounter(image.mode)
+            counter = self._counters[image.mode] = ModeCounter(image.mode, products=self._products)
         counter.add(image)
 
     def skip(self, skipped: Skipped) -> None:
@@ -141,34 +144,40 @@ def _put(tray: Tray, image: Decoded) -> bool:
     return tray.put(Packed(image.mode, pixels, len(raw), image.met, image.format), data)
 
 
-def count_arrays(images: npt.NDArray[Any], mode: Mode) -> Tally:
+def count_arrays(
+    images: npt.NDArray[Any], mode: Mode, *, format_: str = "array", products: bool = False
+) -> Tally:
     """The tally of images that are an array already.
 
     Args:
-        images: uint8, (N, H, W, C) with the channels of `mode`. N may be 0.
+        images: uint8, or uint16 in a 16-bit mode, (N, H, W, C) with the channels of `mode`, in any
+            layout in memory. N may be 0.
+        format_: what the stats file calls the images' format.
     """
-    counter = ModeCounter(mode)
-    pixels = images.shape[1] * images.shape[2]
-    per_block = max(1, _TOGETHER // max(1, pixels))
+    if not len(images):
+        return Tally()
+    counter = ModeCounter(mode, products=products)
+    per_block = max(1, _BLOCK // max(1, images[0].size))
     for start in range(0, len(images), per_block):
         counter.add_array(images[start : start + per_block])
-    counter.modes[mode] = counter.formats["array"] = len(images)
-    return Tally({mode: counter.counted()} if len(images) else {})
+    counter.modes[mode] = counter.formats[format_] = len(images)
+    return Tally({mode: counter.counted()})
 
 
 class ModeCounter:
     """Collects the images of one mode."""
 
-    def __init__(self, mode: Mode) -> None:
+    def __init__(self, mode: Mode, *, products: bool = False) -> None:
         self.mode = mode
         self.modes: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
-        self._channels = len(CHANNELS[mode])
-        self._bins = SCALE[mode] + 1
+        self._channels = len(channels_of(mode))
+        self._bins = scale_of(mode) + 1
         self._raw = "RGBX" if mode == "RGB" else mode  # as the bytes of small images stand together
         self._depth = 1 if mode == "L" else 4  # bytes a pixel there
         self._total = np.zeros((self._channels, self._bins), np.int64)
         self._sums = ImageSums.zero(self._channels)
+        self._products = Products.zero(self._channels) if products else None
         self._histograms: list[Integers] = []  # of large images
         self._together: Bytes | None = None  # the pixels of small images, one after the other
         self._starts: list[int] = []  # of each, in pixels
@@ -200,32 +209,40 @@ class ModeCounter:
         self.modes[image.met] += 1
         self.formats[image.format] += 1
 
-    def add_array(self, images: npt.NDArray[np.uint8]) -> None:
-        """
-        Args:
-            images: (N, H, W, C) with the channels of this mode.
-        """
-        many, pixels = len(images), images.shape[1] * images.shape[2]
-        powers = np.empty((2, many, self._channels), np.int64)
-        for channel in range(self._channels):
-            plane = np.ascontiguousarray(images[..., channel]).reshape(many, pixels)
-            whole = Image.frombuffer("L", (plane.size, 1), plane, "raw", "L", 0, 1)
-            self._total[channel] += np.array(whole.histogram())
-            # 255² fits into 16 bits, the sum of 2**16 of them into 32.
-            wide = np.uint32 if pixels < 1 << 16 else np.uint64
-            powers[0, :, channel] = plane.sum(axis=1, dtype=wide)
-            powers[1, :, channel] = np.multiply(plane, plane, dtype=np.uint16).sum(
-                axis=1, dtype=wide
-            )
-        counts = np.full((many, 1), pixels, np.int64)
-        self._sums += sums_of_powers(counts, powers[0], powers[1], self._bins - 1)
+    def add_array(self, images: npt.NDArray[Any]) -> None:
+        """Images as `count_arrays` takes them, but few, or a single one of any size."""
+        planes = images.transpose(3, 0, 1, 2)
+        total, total_sq = (np.zeros(planes.shape[:2], np.int64) for _ in range(2))
+        height = max(1, _BLOCK // max(1, planes[:, :, :1].size))  # rows that are looked at at once
+        for top in range(0, planes.shape[2], height):
+            strip = np.ascontiguousarray(planes[:, :, top : top + height])
+            strip = strip.reshape(*strip.shape[:2], -1)
+            for channel, values in enumerate(strip):
+                self._total[channel] += self._counts(values)
+            sums = _power_sums(strip) if self._bins == 256 else _wide_power_sums(strip)
+            total += sums[0]
+            total_sq += sums[1]
+        pixels = np.full((planes.shape[1], 1), planes.shape[2] * planes.shape[3], np.int64)
+        self._add_powers(pixels, total.T, total_sq.T)
+
+    def _counts(self, values: npt.NDArray[Any]) -> Integers | list[int]:
+        if self._bins > 256:
+            return np.bincount(values.ravel(), minlength=self._bins)
+        # Pillow counts bytes several times as fast as bincount, which first makes them int64.
+        size = (values.shape[1], values.shape[0])
+        return Image.frombuffer("L", size, values, "raw", "L", 0, 1).histogram()
 
     def counted(self) -> Counted:
         self._count_small()
         self._count_large()
         histogram = Histogram(tuple(tuple(c) for c in self._total.tolist()))
         return Counted(
-            self._sums.images, histogram, self._sums, dict(self.modes), dict(self.formats)
+            self._sums.images,
+            histogram,
+            self._sums,
+            dict(self.modes),
+            dict(self.formats),
+            self._products,
         )
 
     def _bands(self, picture: Image.Image) -> Integers:
@@ -250,17 +267,17 @@ class ModeCounter:
         whole = Image.frombuffer(raw, (self._filled, 1), content, "raw", raw, 0, 1)
         self._total += self._bands(whole).reshape(self._total.shape)
         starts = np.array(self._starts)
+        counts = np.diff(starts, append=self._filled)
         powers = np.empty((2, len(starts), self._channels), np.int64)
         pixels = content if self._depth == 1 else content.view("<u4")
         values = np.empty(self._filled, np.uint32)
         for channel in range(self._channels):
             np.right_shift(pixels, 8 * channel, out=values)
             np.bitwise_and(values, 255, out=values)
-            powers[0, :, channel] = np.add.reduceat(values, starts)
+            powers[0, :, channel] = _added_up(values, starts, counts)
             np.multiply(values, values, out=values)
-            powers[1, :, channel] = np.add.reduceat(values, starts)
-        counts = np.diff(starts, append=self._filled)[:, np.newaxis]
-        self._sums += sums_of_powers(counts, powers[0], powers[1], self._bins - 1)
+            powers[1, :, channel] = _added_up(values, starts, counts)
+        self._add_powers(counts[:, np.newaxis], powers[0], powers[1])
         self._starts.clear()
         self._filled = 0
 
@@ -269,8 +286,49 @@ class ModeCounter:
             shape = (len(self._histograms), self._channels, self._bins)
             histograms = np.concatenate(self._histograms).reshape(shape)
             self._total += histograms.sum(axis=0)
-            self._sums += sums_of(histograms)
+            self._add_powers(*_powers_of(histograms))
             self._histograms.clear()
+
+    def _add_powers(self, pixels: Integers, total: Integers, total_sq: Integers) -> None:
+        self._sums += sums_of_powers(pixels, total, total_sq, self._bins - 1)
+        if self._products:
+            self._products += products_of(pixels, total, total_sq)
+
+
+def _added_up(
+    values: npt.NDArray[np.uint32], starts: npt.NDArray[np.intp], counts: npt.NDArray[np.intp]
+) -> npt.NDArray[np.uint32]:
+    """The sum of each image's values, which fits into 32 bits."""
+    if (counts == counts[0]).all():  # faster than reduceat
+        sums = values.reshape(len(starts), -1).sum(axis=1, dtype=np.uint32)
+    else:
+        sums = np.add.reduceat(values, starts)
+    return np.asarray(sums)
+
+
+_EXACT = 256
+"""Squares of so many bytes add up to less than 2**24, which float32 holds exactly."""
+
+
+def _power_sums(planes: npt.NDArray[np.uint8]) -> tuple[Integers, Integers]:
+    """Σx and Σx² of (channels, images, pixels), exactly, at the speed of float32."""
+    pixels = planes.shape[2]
+    width = min(_EXACT, pixels)
+    parts = -(-pixels // width)
+    values = np.zeros((*planes.shape[:2], parts * width), np.float32)
+    values[:, :, :pixels] = planes
+    values = values.reshape(*planes.shape[:2], parts, width)
+    total = np.einsum("cnpi->cnp", values)
+    total_sq = np.einsum("cnpi,cnpi->cnp", values, values)
+    return (
+        total.sum(axis=2, dtype=np.float64).astype(np.int64),
+        total_sq.sum(axis=2, dtype=np.float64).astype(np.int64),
+    )
+
+
+def _wide_power_sums(planes: npt.NDArray[np.uint16]) -> tuple[Integers, Integers]:
+    wide = planes.astype(np.int64)
+    return wide.sum(axis=2), np.einsum("cni,cni->cn", wide, wide)
 
 
 def sums_of(histograms: Integers) -> ImageSums:
@@ -279,11 +337,20 @@ def sums_of(histograms: Integers) -> ImageSums:
     Args:
         histograms: int64, (images, channels, bins).
     """
+    return sums_of_powers(*_powers_of(histograms), histograms.shape[2] - 1)
+
+
+def _powers_of(histograms: Integers) -> tuple[Integers, Integers, Integers]:
+    """Each image's pixels, (images, 1), and its total and total_sq, (images, channels)."""
     bins = histograms.shape[2]
     values = np.arange(bins, dtype=np.int64)
-    powers = histograms @ np.stack([values, values * values], axis=1)  # (images, channels, 2)
     pixels = histograms[:, :1, :].sum(axis=2)
-    return sums_of_powers(pixels, powers[:, :, 0], powers[:, :, 1], bins - 1)
+    weights = np.stack([values, values * values], axis=1)
+    if int(pixels.max()) * (bins - 1) ** 2 >= 1 << 63:  # one 16-bit image of 2.1 gigapixels
+        powers = histograms.astype(object) @ weights.astype(object)
+    else:
+        powers = histograms @ weights  # (images, channels, 2)
+    return pixels, powers[:, :, 0], powers[:, :, 1]
 
 
 def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale: int) -> ImageSums:
@@ -303,8 +370,8 @@ def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale:
     many = pixels > 1
     pairs = np.where(many, count * (count - 1), 1.0)
     columns = (
-        total / (count * scale),
-        total_sq / (count * (scale * scale)),
+        total.astype(np.float64) / (count * scale),
+        total_sq.astype(np.float64) / (count * (scale * scale)),
         np.sqrt(spread) / (count * scale),
         np.where(many, np.sqrt(spread / pairs) / scale, 0.0),
     )
@@ -314,6 +381,21 @@ def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale:
         sums[start : start + channels] for start in range(0, 4 * channels, channels)
     )
     return ImageSums(len(total), mean, mean_sq, std, std_1, one_pixel=int((~many).sum()))
+
+
+def products_of(pixels: Integers, total: Integers, total_sq: Integers) -> Products:
+    """The products of each image's count, total and total_sq, added up exactly.
+
+    Args:
+        pixels: int64, (images, 1).
+        total: int64, (images, channels); `total_sq` too.
+    """
+    powers = np.stack([np.broadcast_to(pixels, total.shape), total, total_sq], axis=2)
+    # In Python's integers: the square of a large image's total_sq needs 120 bits.
+    per_image = powers.transpose(1, 0, 2).astype(object)
+    matrices = per_image.transpose(0, 2, 1) @ per_image  # (channels, 3, 3)
+    rows, columns = np.triu_indices(3)
+    return Products(*(tuple(matrices[:, i, j]) for i, j in zip(rows, columns, strict=True)))
 
 
 def _spread(pixels: Integers, total: Integers, total_sq: Integers) -> Floats:

@@ -100,12 +100,15 @@ class TorchvisionSource:
             return False
         return settings.mode in ("auto", self._mode) or (settings.mode, self._mode) == ("RGB", "L")
 
-    def count(self, names: Sequence[str], device: Device | None = None) -> Tally:
+    def count(
+        self, names: Sequence[str], *, products: bool = False, device: Device | None = None
+    ) -> Tally:
         assert self._pixels is not None
         indices = np.array([int(name) for name in names])
         whole = len(names) == len(self._pixels)
         counting = device.count_arrays if device else count_arrays
-        return counting(self._pixels if whole else self._pixels[indices], self._mode)
+        images = self._pixels if whole else self._pixels[indices]
+        return counting(images, self._mode, products=products)
 
     @cached_property
     def _dataset(self) -> Any:

@@ -9,6 +9,7 @@ word are refused.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -31,6 +32,8 @@ from imgnorm.image import Mode
 from imgnorm.jpeg import JpegDecoder, Pixels, ordinary_frame
 from imgnorm.reasons import Reason, Unreadable
 
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+"""Pillow's guard; the second one where the user has made errors of warnings."""
 _GRAY = {"1", "L", "LA", "La"}
 _DEEP = {"I;16", "I;16B", "I;16L", "I;16N"}
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
@@ -51,6 +54,16 @@ class Decoded:
         if isinstance(self.content, Image.Image):
             return self.content
         return _picture(self.content)
+
+
+def own_process(max_pixels: int) -> None:
+    """Set what Pillow and Python know for a whole process only: in one that does nothing but count.
+
+    Pillow's own guard also sees sizes that are met while parsing; its warnings are about metadata
+    and palettes. In the user's process both stay as the user has them.
+    """
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    warnings.simplefilter("ignore")
 
 
 def decode(
@@ -132,12 +145,11 @@ def _picture(pixels: Pixels) -> Image.Image:
 
 
 def _opened(data: bytes, format_: str, max_pixels: int) -> Image.Image:
-    Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own guard, for sizes met while parsing
     try:
         return Image.open(BytesIO(data), formats=(format_,))
     except UnidentifiedImageError as error:  # its text holds a memory address
         raise Unreadable(Reason.CORRUPT, f"not a readable {format_} file") from error
-    except Image.DecompressionBombError as error:
+    except _BOMBS as error:
         raise Unreadable(Reason.TOO_LARGE, _too_large(error, max_pixels)) from error
     except RAISED_BY_PILLOW as error:
         raise damaged(error) from error
@@ -146,7 +158,7 @@ def _opened(data: bytes, format_: str, max_pixels: int) -> Image.Image:
 def _load(picture: Image.Image) -> None:
     try:
         picture.load()
-    except Image.DecompressionBombError as error:
+    except _BOMBS as error:
         raise Unreadable(Reason.TOO_LARGE, clause(error)) from error
     except RAISED_BY_PILLOW as error:
         raise damaged(error) from error
@@ -172,7 +184,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
-def _too_large(error: Image.DecompressionBombError, max_pixels: int) -> str:
+def _too_large(error: Exception, max_pixels: int) -> str:
     """Pillow's words name twice the limit, and no option."""
     pixels = re.search(r"\d+", str(error))
     return f"{int(pixels[0]) if pixels else 0:,} pixels; the limit is {max_pixels:,} (--max-pixels)"

@@ -17,8 +17,9 @@ import typing
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 import yaml
 from yaml.events import (
@@ -109,17 +110,36 @@ def read_document(path: str | os.PathLike[str], limits: Limits) -> Document:
 
 
 def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
-    """A file's bytes; one more than allowed if it is too large, which `parse` then refuses.
+    """A file's bytes, which are not read if there are too many.
+
+    Raises:
+        SourceError: there is no such regular file, or it cannot be read.
+        InvalidDocument: it is larger than the limit.
+    """
+    file = os.fspath(path)
+    with _opened(file) as stream:
+        if os.fstat(stream.fileno()).st_size > limits.max_bytes:
+            raise InvalidDocument([Problem(file, 1, 1, "limit", _too_large(limits))])
+        return stream.read(limits.max_bytes + 1)
+
+
+def read_head(path: str | os.PathLike[str], limits: Limits) -> bytes:
+    """The first bytes of a file; one more than allowed if it is too large, which `parse` then refuses.
 
     Raises:
         SourceError: there is no such regular file, or it cannot be read.
     """
-    file = os.fspath(path)
+    with _opened(os.fspath(path)) as stream:
+        return stream.read(limits.max_bytes + 1)
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[IO[bytes]]:
     try:
         with open(file, "rb", opener=_open_at_once) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise SourceError(f"{file}: not a regular file; save it as one and name that")
-            return stream.read(limits.max_bytes + 1)
+            yield stream
     except FileNotFoundError as error:
         raise SourceError(f"{file}: no such file; check the path") from error
     except IsADirectoryError as error:
@@ -128,6 +148,19 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits) -> bytes:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         message = f"{file}: cannot be read ({reason}); check the path and its permissions"
         raise SourceError(message) from error
+
+
+def _too_large(limits: Limits) -> str:
+    return f"the file is larger than {limits.max_bytes:,} bytes"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What could be read of a file, and what was wrong with it as YAML."""
+
+    document: Document | None  # None if nothing could be read that is worth to be looked at
+    problems: tuple[Problem, ...]
+    ended_in: tuple[Path, ...] = ()  # what is perhaps not there to its end
 
 
 def parse(data: bytes, file: str, limits: Limits) -> Document:
@@ -141,13 +174,26 @@ def parse(data: bytes, file: str, limits: Limits) -> Document:
         InvalidDocument: with all faults that can be found; at a fault in the syntax, or at a limit,
             reading ends.
     """
+    reading = read_through(data, file, limits)
+    if reading.problems or reading.document is None:
+        raise InvalidDocument(reading.problems)
+    return reading.document
+
+
+def read_through(data: bytes, file: str, limits: Limits) -> Reading:
+    """The same, and in spite of faults what is left without them.
+
+    Of a key that is given twice the first value is left, of an alias nothing (null), of a merge key
+    or a key that is no text neither key nor value; of a tagged scalar its text.
+    """
     builder = _Builder(file, limits)
+    ended_in: tuple[Path, ...] = ()
     try:
         text = _text_of(data, builder)
         damaged = bool(builder.problems)
         quick = None if damaged else _with_lists_apart(text, file, limits)
         if quick:
-            return Document(file, quick.root, quick.places)
+            return Reading(Document(file, quick.root, quick.places), ())
         try:
             for event in yaml.parse(text, _Loader):
                 builder.take(event)
@@ -156,14 +202,15 @@ def parse(data: bytes, file: str, limits: Limits) -> Document:
             # blanked out, a syntax error is likely to be their consequence.
             if not damaged:
                 builder.report(*_syntax_fault(error, text, builder.last), "syntax")
+            ended_in = builder.close()
         else:
             if not builder.documents and not damaged:
                 builder.report((0, 0), "the file is empty", None, "empty")
     except _Stopped:
-        pass
-    if builder.problems:
-        raise InvalidDocument(builder.problems)
-    return Document(file, builder.root, builder.places)
+        if builder.documents < 2:  # the first document is whole if a second one begins
+            return Reading(None, tuple(builder.problems))
+    document = Document(file, builder.root, builder.places) if builder.places.marks else None
+    return Reading(document, tuple(builder.problems), ended_in)
 
 
 _LONG = 80  # characters; a shorter line is as fast by itself
@@ -247,6 +294,10 @@ class _Places:
             self._children[entry] = found
         return found
 
+    def keep(self, entry: int, keys: dict[str, int]) -> None:
+        """Of a mapping, these keys only: others stand there that are not among its values."""
+        self._children[entry] = keys
+
     def _steps(self, entry: int, *, keys: bool) -> Iterator[int]:
         end = entry + self.spans[entry]
         child = entry + 1
@@ -269,6 +320,8 @@ class _Open:
     is_key: bool  # a fault, but its end must be found
     key: str | None = None  # of a mapping: the key whose value comes next
     first: dict[str, int] = field(default_factory=dict)  # of a mapping: where each key stands
+    drop: bool = False  # of a mapping: the value that comes next is not kept
+    dropped: bool = False  # of a mapping: some were not
 
 
 class _Builder:
@@ -393,7 +446,9 @@ class _Builder:
         mapping.key = key
         if plain and key == "<<":
             self._at_node("merge keys are not allowed", "write the merged keys out", "merge-key")
+            mapping.drop = True
         elif key in mapping.first:
+            mapping.drop = True
             line, _ = self.places[mapping.first[key]]
             self._at_node(f"given again (first on line {line})", "keep one", "duplicate-key")
         else:
@@ -416,17 +471,41 @@ class _Builder:
     def _end(self) -> None:
         closed = self._stack.pop()
         self.places.spans[closed.entry] = len(self.places.marks) - closed.entry
+        if closed.dropped:
+            self.places.keep(closed.entry, closed.first)
         if self._expects_key():
-            self._stack[-1].key = "?"
+            self._drop_key()
         else:
             self._attach(closed.value)
+
+    def _drop_key(self) -> None:
+        """A key that is no text, and its value, are passed over."""
+        self._stack[-1].key = "?"
+        self._stack[-1].drop = True
+
+    def close(self) -> tuple[Path, ...]:
+        """Ends what is open where reading ended; the paths of it."""
+        steps = [len(o.value) if isinstance(o.value, list) else o.key for o in self._stack]
+        ended_in = [tuple(s for s in steps[:i] if s is not None) for i in range(len(steps))]
+        if self._stack:  # the latest value may have swallowed what comes next
+            value, key = self._stack[-1].value, self._stack[-1].key
+            latest = len(value) - 1 if isinstance(value, list) else key or next(reversed(value), 0)
+            ended_in += [(*ended_in[-1], latest)] if value or key else []
+        while self._stack:
+            innermost = self._stack[-1]
+            if innermost.key is not None:  # its value did not come
+                self.places.marks.append(self.last[0] << 32 | self.last[1])
+                self.places.spans.append(1)
+                self._attach(None)
+            self._end()
+        return tuple(ended_in)
 
     def _alias(self, event: AliasEvent) -> None:
         self._enter(event)
         message = f"the alias *{cut(str(event.anchor))} is not allowed"
         self._at_node(message, "write out what it stands for", "alias")
         if self._expects_key():
-            self._stack[-1].key = "?"
+            self._drop_key()
         else:
             self._attach(None)
 
@@ -477,7 +556,10 @@ class _Builder:
             parent.value.append(value)
         else:
             assert parent.key is not None
-            parent.value[parent.key] = value
+            if parent.drop:
+                parent.drop, parent.dropped = False, True
+            else:
+                parent.value[parent.key] = value
             parent.key = None
 
     def _path(self) -> Path:
@@ -511,7 +593,7 @@ def _text_of(data: bytes, builder: _Builder) -> str:
     """The file's text, without byte order mark and with spaces for what must not be in it."""
     max_bytes = builder.limits.max_bytes
     if len(data) > max_bytes:
-        builder.stop((0, 0), f"the file is larger than {max_bytes:,} bytes", None)
+        builder.stop((0, 0), _too_large(builder.limits), None)
     wide = _wide_encoding(data)
     if wide:
         builder.report((0, 0), f"the file is in {wide}", "save it as UTF-8", "encoding")

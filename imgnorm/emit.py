@@ -252,6 +252,11 @@ def _header(stats: Stats) -> list[str]:
             f"{len(measured.skipped):,} skipped."
         )
         lines.append(f"Mean and std are pooled over all pixels, population, for {_values(stats)}.")
+        if measured.estimate:
+            lines.append(
+                f"They are an estimate ({measured.estimate}), not exact: any may be off by "
+                f"{measured.estimate.margins.widest:g}."
+            )
     else:
         lines.append(f"Constants that were written by hand, not measured, for {_values(stats)}.")
     if stats.of_floats:

@@ -24,11 +24,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from imgnorm.count import sums_of_powers
+from imgnorm.count import products_of, sums_of_powers
 from imgnorm.errors import DeviceError
 from imgnorm.histogram import Histogram
 from imgnorm.image import Mode, channels_of, scale_of
 from imgnorm.moments import ImageSums
+from imgnorm.products import Products
 from imgnorm.tally import Counted, Tally
 from imgnorm.tray import Found, Packed
 
@@ -189,25 +190,27 @@ class CudaDevice:
         self._device = device
         self._room = Room()
 
-    def counter(self) -> DeviceCounter:
-        return DeviceCounter(self._device, self._room)
+    def counter(self, *, products: bool = False) -> DeviceCounter:
+        return DeviceCounter(self._device, self._room, products=products)
 
-    def count_arrays(self, images: npt.NDArray[np.uint8], mode: Mode) -> Tally:
+    def count_arrays(
+        self, images: npt.NDArray[np.uint8], mode: Mode, *, products: bool = False
+    ) -> Tally:
         """The tally of images that are an array already, as `count.count_arrays` gives it.
 
         Args:
             images: (N, H, W, C) with the channels of `mode`. N may be 0.
         """
-        counter = self.counter()
+        counter = self.counter(products=products)
         pixels = images.shape[1] * images.shape[2]
         per_block = max(1, self.batch // max(1, pixels))
         for start in range(0, len(images), per_block):
             block = np.ascontiguousarray(images[start : start + per_block])
             if not block.flags.writeable:  # torch would warn, though it only reads
                 block = block.copy()
-            packed = Packed(mode, pixels, images.shape[3], mode, "array")
-            counter.count("", block, [packed] * len(block))
-        return counter.tallies().get("", Tally())
+            packed = Packed(mode, pixels, images.shape[3], mode, "array", images=len(block))
+            counter.count("", block, [packed])
+        return counter.taken().get("", Tally())
 
     def shortage(self) -> str | None:
         """What a person should know of the device's memory: said once, after all is counted."""
@@ -228,9 +231,10 @@ class DeviceCounter:
     the next one takes its place, and for the sums of every 65,536 images; and once at the end.
     """
 
-    def __init__(self, device: torch.device, room: Room) -> None:
+    def __init__(self, device: torch.device, room: Room, *, products: bool = False) -> None:
         self._device = device
         self._room = room
+        self._products = products
         self._kinds: dict[tuple[str, Mode], _Kind] = {}
         self._unfetched = 0  # images whose sums are on the device
         self._stage: Tensor | None = None  # pinned: what the device copies from
@@ -257,8 +261,8 @@ class DeviceCounter:
             if self._unfetched >= _MOST_IMAGES:
                 self._fetch()
 
-    def tallies(self) -> dict[str, Tally]:
-        """All that was counted, by group.
+    def taken(self) -> dict[str, Tally]:
+        """All that was counted, by group; from now on it counts from zero.
 
         Raises:
             DeviceError: the device failed.
@@ -267,15 +271,16 @@ class DeviceCounter:
         with _translated(self._device), self._on_stream():
             self._fetch()
             for (group, mode), kind in self._kinds.items():
-                tallies[group] = tallies.get(group, Tally()) + Tally({mode: kind.counted(mode)})
+                tallies[group] = tallies.get(group, Tally()) + Tally({mode: kind.counted()})
+        self._kinds.clear()
         return tallies
 
     def _on_stream(self) -> AbstractContextManager[Any]:
         return torch.cuda.stream(self._stream) if self._stream else nullcontext()
 
     def _fetch(self) -> None:
-        for (_, mode), kind in self._kinds.items():
-            kind.fetch(mode)
+        for kind in self._kinds.values():
+            kind.fetch()
         self._unfetched = 0
 
     def _count(self, group: str, pixels: Tensor, placed: Sequence[_Placed]) -> None:
@@ -295,7 +300,9 @@ class DeviceCounter:
                 found = self._counted(pixels, part, _CPU)
             for mode, (histogram, powers) in found.items():
                 images = [p.image for p in part if p.image.mode == mode]
-                self._kinds.setdefault((group, mode), _Kind()).add(images, histogram, powers)
+                if (group, mode) not in self._kinds:
+                    self._kinds[group, mode] = _Kind(mode, products=self._products)
+                self._kinds[group, mode].add(images, histogram, powers)
             self._unfetched += len(part)
 
     def _counted(
@@ -340,8 +347,9 @@ class _Placed:
 
 
 def _placed(images: Sequence[Packed]) -> list[_Placed]:
-    ends = accumulate(image.bytes for image in images)
-    return [_Placed(end - i.bytes, end, i) for end, i in zip(ends, images, strict=True)]
+    each = [one for image in images for one in image.each()]
+    ends = accumulate(image.bytes for image in each)
+    return [_Placed(end - i.bytes, end, i) for end, i in zip(ends, each, strict=True)]
 
 
 def _parts(placed: Sequence[_Placed], most: int | None) -> Iterator[Sequence[_Placed]]:
@@ -368,13 +376,15 @@ def _runs(placed: Sequence[_Placed]) -> list[tuple[int, int]]:
 class _Kind:
     """What was counted of one group in one mode."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: Mode, *, products: bool) -> None:
+        self._mode = mode
         self._met: Counter[str] = Counter()
         self._formats: Counter[str] = Counter()
         # By device: images that it has no memory for are counted, and kept, on the CPU.
         self._histograms: dict[torch.device, Tensor] = {}
         self._unfetched: list[tuple[list[int], Tensor]] = []
         self._sums: ImageSums | None = None
+        self._products = Products.zero(len(channels_of(mode))) if products else None
 
     def add(self, images: Sequence[Packed], histogram: Tensor, powers: Tensor) -> None:
         """
@@ -390,21 +400,29 @@ class _Kind:
         else:
             self._histograms[histogram.device] = histogram
 
-    def fetch(self, mode: Mode) -> None:
+    def fetch(self) -> None:
         """Waits for the sums of images that are still on the device."""
         if not self._unfetched:
             return
         pixels = np.array([size for sizes, _ in self._unfetched for size in sizes], np.int64)
         powers = np.concatenate([powers.cpu().numpy() for _, powers in self._unfetched])
         self._unfetched.clear()
-        sums = sums_of_powers(pixels[:, None], powers[:, :, 0], powers[:, :, 1], scale_of(mode))
+        each = pixels[:, None], powers[:, :, 0], powers[:, :, 1]
+        sums = sums_of_powers(*each, scale_of(self._mode))
         self._sums = sums if self._sums is None else self._sums + sums
+        if self._products is not None:
+            self._products += products_of(*each)
 
-    def counted(self, mode: Mode) -> Counted:
+    def counted(self) -> Counted:
         assert self._sums is not None
-        histogram = Histogram.zero(len(channels_of(mode)), _BINS)
+        histogram = Histogram.zero(len(channels_of(self._mode)), _BINS)
         for its in self._histograms.values():
             histogram += Histogram(tuple(tuple(c) for c in its.cpu().tolist()))
         return Counted(
-            self._sums.images, histogram, self._sums, dict(self._met), dict(self._formats)
+            self._sums.images,
+            histogram,
+            self._sums,
+            dict(self._met),
+            dict(self._formats),
+            self._products,
         )

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from imgnorm.decode import Decoded, decode, decoded_picture
-from imgnorm.image import ImageSettings
+from imgnorm.image import CHANNELS, ImageSettings
 from imgnorm.jpeg import JpegDecoder
 from imgnorm.preprocess import preprocessed
 from imgnorm.profile import Step, no_lap
-from imgnorm.sources import EncodedSource
+from imgnorm.reasons import Reason, Unreadable
+from imgnorm.sources import Block, EncodedSource
 
 
 @dataclass
@@ -47,6 +53,9 @@ class Loader:
                 jpeg=self.jpeg,
             )
         else:
+            if isinstance(found, Block):
+                self.reserve(picture_bytes(found))
+                found = picture_of(found)
             image = decoded_picture(found, self.settings.mode, max_pixels=self.max_pixels)
         self.lap("decode")
         if self.settings.preprocess:
@@ -54,3 +63,28 @@ class Loader:
             image = replace(image, content=preprocessed(image.picture, steps, self.max_pixels))
             self.lap("preprocess")
         return image
+
+
+def array_of(block: Block) -> npt.NDArray[Any]:
+    """The block as (N, H, W, C)."""
+    return np.ndarray(block.shape, block.dtype, block.data, block.offset, block.strides)
+
+
+def picture_of(block: Block) -> Image.Image:
+    """A block of one image as the PIL image that torchvision's ToPILImage makes of it.
+
+    Raises:
+        Unreadable: PIL has no such images.
+    """
+    if block.mode not in CHANNELS:
+        raise Unreadable(
+            Reason.UNSUPPORTED_MODE, f"of mode {block.mode}, which PIL has no image for"
+        )
+    (pixels,) = array_of(block)
+    if block.mode == "I;16":
+        return Image.fromarray(np.ascontiguousarray(pixels[..., 0], "<u2"))
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if block.mode == "L" else pixels))
+
+
+def picture_bytes(block: Block) -> int:
+    return 4 * block.shape[1] * block.shape[2]

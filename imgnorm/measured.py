@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from imgnorm.estimate import Estimate
 from imgnorm.floats import FloatPixels
 from imgnorm.histogram import QUANTILES, Histogram
 from imgnorm.moments import Convention, ImageSums, Moments
@@ -46,6 +47,7 @@ class Measurement:
     classes: Mapping[str, ClassStats] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)  # rule -> entries
+    estimate: Estimate | None = None  # where these are only a sample of the images, its error bars
 
     @property
     def found(self) -> int:

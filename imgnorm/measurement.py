@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from itertools import islice
+from typing import TYPE_CHECKING, Any, get_args
 
+from imgnorm.cores import usable_cores
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
-from imgnorm.image import CenterCrop, Decoder, ImageSettings, Mode, Resize, Step
+from imgnorm.estimate import Estimate, Plan, Sample, random_order, until_within
+from imgnorm.image import CenterCrop, Decoder, ImageSettings, Mode, Resize, Step, scale_of
 from imgnorm.measured import ClassStats, Measurement, skipped_order
 from imgnorm.profile import Profile, no_lap
 from imgnorm.provenance import Provenance, Shards, names_digest
 from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.scan import Limits, Progress, scan
+from imgnorm.scan import Limits, Progress, Scan, scanning
 from imgnorm.sources import (
     ArraySource,
+    BlockSource,
     EncodedSource,
     Listing,
-    ShardedSource,
     Source,
+    member_of,
     name_bytes,
     printable,
     shown,
 )
 from imgnorm.sources.archive import ArchiveSource, is_archive, is_pattern, matching
+from imgnorm.sources.arrays import ArrayFileSource, array_in, is_array_file
 from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
+from imgnorm.sources.layout import LAYOUTS
 from imgnorm.stats import Stats
 from imgnorm.tally import Tally, common_mode, in_mode
 from imgnorm.tray import Found
@@ -61,6 +69,7 @@ def measure(
     root: str | os.PathLike[str] = "data",
     split: str = "train",
     download: bool = False,
+    layout: str | None = None,
     mode: str = "auto",
     resize: int | tuple[int, int] | None = None,
     center_crop: int | tuple[int, int] | None = None,
@@ -68,6 +77,9 @@ def measure(
     limit: int | None = None,
     shard: tuple[int, int] | None = None,
     per_class: bool = False,
+    tolerance: float | None = None,
+    confidence: float | None = None,
+    seed: int | None = None,
     max_pixels: int = Limits.max_pixels,
     timeout_s: float = Limits.timeout_s,
     workers: int | None = None,
@@ -84,9 +96,12 @@ def measure(
 
     Args:
         source: a folder; a zip, tar or tar.gz, or a pattern of such archives ("shards/train-*.tar",
-            "train-{000000..000127}.tar"); a text file with one path a line (with `listed`);
+            "train-{000000..000127}.tar"); a .npy or .npz file, "data.npz/x_train" or a pattern of
+            them; a text file with one path a line (with `listed`);
             "torchvision:NAME", a dataset below `root` (`split` and `download` as its constructor has
             them); or any Source.
+        layout: NHWC, NCHW, NHW, HWC, CHW or HW: which dimensions an array has, where its shape does not
+            tell.
         mode: what each image is converted to: L, RGB, RGBA, I;16; "auto" is the mode that all
             images share (L for gray, I;16 for 16-bit gray, RGB for the rest), else RGB.
         resize: the shorter edge, or (height, width): torchvision's Resize on PIL images.
@@ -96,13 +111,18 @@ def measure(
         shard: (i, n) measures every n-th of these names, from the i-th on, counted from 1. The stats
             of all n shards merge to those of all images.
         per_class: mean and std of each class folder, too.
+        tolerance: do not look at all images, but at a random sample that is large enough: with the
+            probability `confidence` (0.99), no mean and no std of the result is farther from the
+            exact one than this. `stats.estimate` holds the error bars. Where all images had to be
+            looked at, it is None, and the result exact.
+        seed: decides which images those are (0).
         max_pixels: an image with more is skipped before it is decoded.
         timeout_s: an image that takes longer, twice, is skipped.
         workers: processes that decode; the cores that this process may use by default.
         decoder: "pillow" decodes all images, the reference; "auto" takes faster decoders where their
             pixels are the same to the last bit (ordinary JPEGs, with simplejpeg).
         device: "cpu"; "cuda" or "cuda:1" counts what the workers decode there, in integers; "auto" does
-            if it can. 16-bit images are counted by the workers in any case.
+            if it can. 16-bit and float images are counted by the workers in any case.
         batch_size: megapixels (2**20) that one worker sends to the device at once, 8 by default;
             images have all sizes. One that is larger may be counted by its worker.
         on_progress: called a few times a second from this thread.
@@ -119,61 +139,64 @@ def measure(
     """
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
-    counting = _counting(device, batch_size)
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
     settings = ImageSettings(mode, steps)
+    counting = _device_of(device, batch_size)
+    plan = _plan(tolerance, confidence, seed)
+    if plan and (limit is not None or shard is not None or per_class):
+        raise ValueError("a tolerance goes without limit, shard and per_class")
     if decoder not in get_args(Decoder):
         raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
     lap = profile.lap if profile else no_lap
-    opened = open_source(source, listed=listed, root=root, split=split, download=download)
+    opened = open_source(
+        source, listed=listed, root=root, split=split, download=download, layout=layout
+    )
     listing = opened.listing()
     if not listing.names and not listing.skipped:
         raise SourceError(_nothing_found(opened, listing))
-    chosen, beyond = _limited(listing.names, limit)
+    chosen, beyond = limited(listing.names, limit)
     names = _shard_of(opened, chosen, shard)
     if per_class:
         _demand_classes(opened, chosen)
     groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
+    if isinstance(opened, BlockSource):
+        opened.suit(settings)
     lap("list")
     limits = Limits(_positive("max_pixels", max_pixels), _positive("timeout_s", timeout_s))
+    workers = _positive("workers", usable_cores() if workers is None else workers)
 
-    def tallied(device: Device | None) -> dict[str, Tally]:
-        if isinstance(opened, ArraySource) and opened.holds_pixels(settings):
-            tallies = {group: opened.count(part, device) for group, part in groups.items()}
-            lap("count")
-            if profile:
-                profile.note = "pixels in memory: `count` reads them, too, and nothing is decoded"
-        elif isinstance(opened, EncodedSource):
-            tallies = scan(
-                opened,
-                groups,
-                settings,
-                limits,
-                workers=_positive("workers", usable_cores() if workers is None else workers),
-                decoder=decoder,
-                device=device,
-                on_progress=on_progress,
-                profile=profile,
-            )
-            if profile and opened.kind == "torchvision":
-                profile.note = "the dataset opens its images itself: `read` may hold some decoding"
-        else:
-            raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
-        return tallies
+    def counted(device: Device | None) -> tuple[Sequence[str], dict[str, Tally], Estimate | None]:
+        """The names that were looked at, what was counted of them, and how sure it is."""
+        with _counting(
+            opened,
+            settings,
+            limits,
+            workers=min(workers, max(1, len(names))),
+            decoder=decoder,
+            device=device,
+            products=bool(plan),
+            profile=profile,
+        ) as count:
+            if not plan:
+                return names, count(groups, on_progress), None
+            sample = _Sampling(names, settings, plan, count, on_progress)
+            estimate = until_within(plan, len(names), sample.look, sample.note_margin)
+            return sample.names, sample.tallies, estimate
 
     try:
-        tallies = tallied(counting)
+        taken, tallies, estimate = counted(counting)
     except DeviceError as error:
         if device != "auto":
             raise
         warnings.warn(f"{error}; all is counted anew on the CPU", DeviceWarning, stacklevel=2)
-        tallies = tallied(None)
+        taken, tallies, estimate = counted(None)
     if counting and (shortage := counting.shortage()):
         warnings.warn(shortage, DeviceWarning, stacklevel=2)
-    aside = _aside(listing, beyond, shard)
+    ignored = {"limit": beyond, "tolerance": len(names) - len(taken)}
+    aside = _aside(listing, {rule: left for rule, left in ignored.items() if left}, shard)
     origin = _origin(opened, listing, limit if beyond else None, shard)
     found = len(listing.names)
-    stats = _finished(opened, origin, aside, names, tallies, settings, per_class, found)
+    stats = _finished(opened, origin, aside, taken, tallies, settings, per_class, found, estimate)
     lap("merge")
     if profile:
         profile.finish(stats.images)
@@ -187,6 +210,118 @@ def measure(
     return stats
 
 
+def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -> Plan | None:
+    given = {"confidence": confidence, "seed": seed}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if tolerance is not None:
+        return Plan(tolerance, **options)
+    if options:
+        raise ValueError(f"{' and '.join(options)}: only with a tolerance")
+    return None
+
+
+@contextmanager
+def _counting(
+    source: Source,
+    settings: ImageSettings,
+    limits: Limits,
+    *,
+    workers: int,
+    decoder: Decoder,
+    device: Device | None,
+    products: bool,
+    profile: Profile | None,
+) -> Iterator[Scan]:
+    """What counts groups of names."""
+    if isinstance(source, ArraySource) and source.holds_pixels(settings):
+        held = source
+
+        def count_held(
+            groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
+        ) -> dict[str, Tally]:
+            tallies = {
+                group: held.count(part, products=products, device=device)
+                for group, part in groups.items()
+            }
+            if profile:
+                profile.lap("count")
+                profile.note = "pixels in memory: `count` reads them, too, and nothing is decoded"
+            return tallies
+
+        yield count_held
+    elif isinstance(source, EncodedSource):
+        with scanning(
+            source,
+            settings,
+            limits,
+            workers=workers,
+            decoder=decoder,
+            device=device,
+            products=products,
+            profile=profile,
+        ) as scan:
+            yield scan
+        if profile and source.kind == "torchvision":
+            profile.note = "the dataset opens its images itself: `read` may hold some decoding"
+    else:
+        raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
+
+
+class _Sampling:
+    """The images that an estimate has taken so far, in random order, and what was counted of them."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        settings: ImageSettings,
+        plan: Plan,
+        count: Scan,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._all = names
+        self._order = random_order(len(names), plan.seed)
+        self._settings = settings
+        self._count = count
+        self._on_progress = on_progress
+        self._taken: list[int] = []
+        self._whole = Tally()
+        self._margin: float | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return [self._all[index] for index in sorted(self._taken)]
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        return {_NO_CLASS: self._whole}
+
+    def look(self, size: int) -> Sample | None:
+        """What was counted of the first `size` images; None if there is none of them."""
+        before = len(self._taken)
+        self._taken += islice(self._order, size - before)
+        stage = [self._all[index] for index in sorted(self._taken[before:])]
+        read = self._whole.bytes_read
+
+        def on_progress(progress: Progress) -> None:
+            done, more = before + progress.done, read + progress.bytes_read
+            self._on_progress(Progress(done, size, more, self._margin))
+
+        self._whole += self._count({_NO_CLASS: stage}, on_progress)[_NO_CLASS]
+        mode = _mode_of(self._whole, self._settings)
+        if mode is None:
+            return None
+        counted = in_mode(self._whole.counted, mode)
+        if not counted.products:
+            raise SourceError(
+                f"a tolerance is for pixels in [0, 1]; these images are of mode {mode}, whose values "
+                "may be anything: measure them all, without --tolerance"
+            )
+        return Sample(counted.images, counted.pixels.moments(), counted.products, scale_of(mode))
+
+    def note_margin(self, margin: float) -> None:
+        self._margin = margin
+
+
 def open_source(
     source: str | os.PathLike[str] | Source,
     *,
@@ -194,6 +329,7 @@ def open_source(
     root: str | os.PathLike[str] = "data",
     split: str = "train",
     download: bool = False,
+    layout: str | None = None,
 ) -> Source:
     """The source that a user means by a path or a name.
 
@@ -205,15 +341,23 @@ def open_source(
             raise TypeError(f"{source!r} is neither a path nor a source")
         return source
     path = os.fspath(source)
+    if layout not in (None, *LAYOUTS):
+        raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
     if path.startswith(TORCHVISION):
+        _demand_arrays(path, layout)
         from imgnorm.datasets import TorchvisionSource
 
         return TorchvisionSource(
             path.removeprefix(TORCHVISION), os.fspath(root), split, download=download
         )
-    if not path or "\0" in path or not os.path.lexists(path):
-        if is_pattern(path) and "\0" not in path and not listed:
-            return matching(path)
+    file, member = (path, None) if listed else array_in(path)
+    if not path or "\0" in path or not os.path.lexists(file):
+        if is_pattern(file) and "\0" not in path and not listed:
+            paths = matching(file)
+            if any(map(is_array_file, paths[:1])):
+                return ArrayFileSource(path, paths, layout, member)
+            _demand_arrays(path, layout)
+            return ArchiveSource(path, paths)
         what = (
             "list; name a text file with one path a line"
             if listed
@@ -221,16 +365,29 @@ def open_source(
             f"{TORCHVISION}NAME"
         )
         raise SourceError(f"{shown(path) or repr(path)}: no such {what}")
+    if not listed and not os.path.isdir(file) and is_array_file(file):
+        return ArrayFileSource(path, [file], layout, member)
+    _demand_arrays(path, layout)
     if listed:
         return ListSource(path)
     if not os.path.isdir(path):
         if is_archive(path):
             return ArchiveSource(path, [path])
         raise SourceError(
-            f"{shown(path)}: is neither a folder nor a zip, tar or tar.gz; if it lists one path a "
+            f"{shown(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
             "line, add --list"
         )
     return FolderSource(path)
+
+
+def names_a_config(source: str) -> bool:
+    """Whether the user means a pipeline config."""
+    return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
+
+
+def _demand_arrays(path: str, layout: str | None) -> None:
+    if layout is not None:
+        raise SourceError(f"{shown(path)}: --layout is for .npy and .npz files; leave it out")
 
 
 def find_device(name: str) -> Found:
@@ -250,7 +407,7 @@ def find_device(name: str) -> Found:
     return gpu.find(name)
 
 
-def _counting(name: str, batch_size: int | None) -> gpu.CudaDevice | None:
+def _device_of(name: str, batch_size: int | None) -> gpu.CudaDevice | None:
     """None: the workers count."""
     if not DEVICES.fullmatch(name):
         raise ValueError(f"device is {name!r}; expected cpu, cuda, cuda:N or auto")
@@ -265,13 +422,6 @@ def _counting(name: str, batch_size: int | None) -> gpu.CudaDevice | None:
 
     megapixels = _BATCH if batch_size is None else _positive("batch_size", batch_size)
     return CudaDevice(found.device, megapixels * _MEGAPIXEL)
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _positive(what: str, value: float) -> int:
@@ -299,6 +449,11 @@ def _size(what: str, size: int | tuple[int, int]) -> int | tuple[int, int]:
 
 
 def _nothing_found(source: Source, listing: Listing) -> str:
+    if isinstance(source, FolderSource) and glob.glob(glob.escape(source.path) + "/*.npy"):
+        return (
+            f"{shown(source.ref)}: no image files in it, but arrays; if each is one of the images, or many "
+            f"of them, name them as '{shown(source.ref)}/*.npy'"
+        )
     passed_over = ", ".join(f"{count:,} {rule}" for rule, count in listing.ignored.items())
     return (
         f"{shown(source.ref)}: no images in it"
@@ -307,7 +462,7 @@ def _nothing_found(source: Source, listing: Listing) -> str:
     )
 
 
-def _limited(names: Sequence[str], limit: int | None) -> tuple[Sequence[str], int]:
+def limited(names: Sequence[str], limit: int | None) -> tuple[Sequence[str], int]:
     """At most `limit` names, evenly spread so that every class folder is met, and how many are left."""
     if limit is None or limit >= len(names):
         return names, 0
@@ -345,12 +500,11 @@ def _shard_of(source: Source, names: Sequence[str], shard: tuple[int, int] | Non
     return names[number - 1 :: of]
 
 
-def _aside(listing: Listing, beyond: int, shard: tuple[int, int] | None) -> Listing:
+def _aside(listing: Listing, left_out: Mapping[str, int], shard: tuple[int, int] | None) -> Listing:
     """What was found and not looked at. Every shard sees it, the first one tells: shards add up."""
     if shard and shard[0] > 1:
         return Listing([])
-    beyond_limit = {"limit": beyond} if beyond else {}
-    return Listing([], listing.skipped, {**listing.ignored, **beyond_limit})
+    return Listing([], listing.skipped, {**listing.ignored, **left_out})
 
 
 def _origin(
@@ -380,6 +534,7 @@ def _finished(
     settings: ImageSettings,
     per_class: bool,
     found: int,
+    estimate: Estimate | None,
 ) -> Stats:
     whole = sum(tallies.values(), Tally())
     mode = _mode_of(whole, settings)
@@ -408,20 +563,14 @@ def _finished(
         classes=_classes(source, kept, tallies if per_class else {}, mode),
         skipped=tuple(
             sorted(
-                (replace(s, name=shown(s.name), member=_member(source, s.name)) for s in skipped),
+                (replace(s, name=shown(s.name), member=member_of(source, s.name)) for s in skipped),
                 key=skipped_order,
             )
         ),
         ignored=aside.ignored,
+        estimate=estimate,
     )
     return Stats.of(measurement, mode, settings.preprocess, auto=settings.mode == "auto")
-
-
-def _member(source: Source, name: str) -> str | None:
-    """The part of a name that lies inside an archive, if there is one."""
-    if not isinstance(source, ShardedSource):
-        return None
-    return shown(name[len(source.shard_of(name)) + 1 :]) or None
 
 
 def _digest_of(kept: Sequence[str], origin: Provenance, *, everything: bool) -> str:

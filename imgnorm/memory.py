@@ -6,6 +6,8 @@ import os
 import threading
 from pathlib import Path
 
+from imgnorm import cgroup
+
 _UNKNOWN = (
     4 << 30
 )  # where the system does not tell: enough for the largest image allowed by default
@@ -13,7 +15,7 @@ _UNKNOWN = (
 
 def available_memory() -> int:
     """Bytes that can be taken without swapping or being killed: the machine's, or the cgroup's."""
-    known = [size for size in (_machine(), _cgroup()) if size is not None]
+    known = [size for size in (_machine(), cgroup.memory_left()) if size is not None]
     return min(known, default=_UNKNOWN)
 
 
@@ -46,6 +48,52 @@ class MemoryBudget:
             self._changed.notify_all()
 
 
+class Budgets:
+    """Encoded files and decoded pixels apart.
+
+    Who waits for pixels may hold a file, but never the other way round: nobody waits in a circle.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.file = MemoryBudget(total // 4)
+        self.pixels = MemoryBudget(total - total // 4)
+
+    def close(self) -> None:
+        self.file.close()
+        self.pixels.close()
+
+
+class Share:
+    """What one worker has of the budgets."""
+
+    def __init__(self, budgets: Budgets) -> None:
+        self._budgets = budgets
+        self._file = self._pixels = 0
+
+    def ask_for_file(self, size: int) -> bool:
+        """Waits until a file of `size` bytes may be read; gives back what the image before it took."""
+        self.give_back()
+        granted = self._budgets.file.acquire(size)
+        self._file = size if granted else 0
+        return granted
+
+    def ask_for_pixels(self, size: int) -> bool:
+        """Waits until `size` bytes may be taken for pixels; the file stays where it is."""
+        self._give_back_pixels()
+        granted = self._budgets.pixels.acquire(size)
+        self._pixels = size if granted else 0
+        return granted
+
+    def give_back(self) -> None:
+        self._give_back_pixels()
+        size, self._file = self._file, 0
+        self._budgets.file.release(size)
+
+    def _give_back_pixels(self) -> None:
+        size, self._pixels = self._pixels, 0
+        self._budgets.pixels.release(size)
+
+
 def _machine() -> int | None:
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -57,28 +105,3 @@ def _machine() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def _cgroup() -> int | None:
-    """What the tightest control group above this process leaves (version 2)."""
-    try:
-        groups = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    left = []
-    for group in groups:
-        if not group.startswith("0::"):
-            continue
-        folder = Path("/sys/fs/cgroup") / group[3:].lstrip("/")
-        for level in (folder, *folder.parents):
-            left += _left_in(level)
-    return min(left, default=None)
-
-
-def _left_in(folder: Path) -> list[int]:
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-        return [] if limit == "max" else [max(0, int(limit) - used)]
-    except (OSError, ValueError):
-        return []

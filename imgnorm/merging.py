@@ -68,6 +68,12 @@ class Merger:
                 "leave it out"
             )
             return
+        if measured.estimate:
+            self._faults.append(
+                f"{label or _label(measured.source)}: an estimate ({measured.estimate}); only exact "
+                "measurements merge, so measure it again without --tolerance"
+            )
+            return
         self._only = None if self._parts else measured
         with_moments = {one.moments is not None for one in measured.classes.values()}
         self._parts.append(

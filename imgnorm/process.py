@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from time import monotonic
+from typing import Any
 
-from imgnorm.memory import MemoryBudget
+from imgnorm.memory import Budgets, Share
 from imgnorm.pulse import Pulse, page
 from imgnorm.tray import tray_memory
 from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, send
+
+START_S = 600.0
+"""For a worker to import what it needs, and to open its source: from a slow disk, beside many."""
+
+_DEATH_S = 2.0
+"""For a killed process to end; one that waits for storage that is gone does not."""
+
+
+_KILLED = -9
 
 
 class WorkerProcess:
     """One process, from its start to its funeral."""
 
-    def __init__(self, setup: Setup, memory: MemoryBudget) -> None:
+    def __init__(self, setup: Setup, memory: Budgets) -> None:
         self.timed_out = False
-        self._memory = memory
+        self.stuck = False  # killed, and still there
+        self._killed_at: float | None = None
+        self._started_at: float | None = monotonic()  # until it is ready
+        self._memory = Share(memory)
         self._jobs = 0
         self._busy = False
         self._moved = (b"", monotonic())  # the last pulse seen, and since when
@@ -57,8 +71,9 @@ class WorkerProcess:
             EOFError: the worker died.
         """
         self._send(self._setup)
-        answer = receive(self._from)
+        answer = self._answer()
         assert isinstance(answer, Ready)
+        self._started_at = None
         return answer
 
     def do(self, names: Sequence[str]) -> Done | Bug:
@@ -68,22 +83,21 @@ class WorkerProcess:
         """
         self._jobs += 1
         self._send(Job(self._jobs, names))
-        reserved = 0
         try:
             while True:
                 self._moved = (self._pulse.sign_of_life(), monotonic())
                 self._busy = True
-                answer = receive(self._from)
+                answer = self._answer()
                 self._busy = False
                 if not isinstance(answer, NeedsMemory):
                     assert isinstance(answer, (Done, Bug))
                     return answer
-                self._memory.release(reserved)
-                reserved = answer.bytes if self._memory.acquire(answer.bytes) else 0
-                self._send(reserved > 0)
+                of_file = answer.of == "file"
+                ask = self._memory.ask_for_file if of_file else self._memory.ask_for_pixels
+                self._send(ask(answer.bytes))
         finally:
             self._busy = False
-            self._memory.release(reserved)
+            self._memory.give_back()
 
     def index(self) -> int:
         """The index, in the last job, of the name that the worker was at."""
@@ -91,6 +105,12 @@ class WorkerProcess:
         return index if job == self._jobs else 0
 
     def check_time(self, timeout_s: float) -> None:
+        started = self._started_at
+        if started is not None:
+            if monotonic() - started > START_S:
+                self.timed_out = True
+                self.kill()
+            return
         pulse, since = self._moved
         now = self._pulse.sign_of_life()
         if not self._busy or now != pulse:
@@ -100,16 +120,46 @@ class WorkerProcess:
             self.kill()
 
     def kill(self) -> None:
+        if self._killed_at is None:
+            self._killed_at = monotonic()
         self._process.kill()
 
     def bury(self) -> tuple[str, int]:
-        code = self._process.wait()
+        """Its last words, and its exit code. One that cannot be ended is left to the system."""
+        try:
+            code = self._process.wait(None if self._killed_at is None else self._time_to_die())
+        except subprocess.TimeoutExpired:
+            self.stuck = True
+            for stream in (self._from, self._errors):
+                stream.close()
+            with suppress(OSError):
+                self._to.close()
+            self._process.returncode = _KILLED  # or Popen would complain that it still runs
+            return "", _KILLED
         words = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         for stream in (self._from, self._errors):
             stream.close()
         with suppress(OSError):  # what it had not read yet
             self._to.close()
         return (words[-1] if words else "", code)
+
+    def _answer(self) -> Any:
+        """
+        Raises:
+            EOFError: the worker died, or was killed and does not end.
+        """
+        if hasattr(select, "poll"):  # elsewhere, pipes cannot be waited for with a limit
+            poll = select.poll()
+            poll.register(self._from, select.POLLIN)
+            while not poll.poll(500):
+                if self._killed_at is not None and not self._time_to_die():
+                    raise EOFError
+        return receive(self._from)
+
+    def _time_to_die(self) -> float:
+        """Seconds that a killed process still has."""
+        assert self._killed_at is not None
+        return max(0.0, self._killed_at + _DEATH_S - monotonic())
 
     def _send(self, message: object) -> None:
         try:

@@ -6,7 +6,6 @@ import mmap
 import os
 import struct
 import sys
-import tempfile
 from contextlib import ExitStack
 
 _PULSE = struct.Struct("<q")
@@ -54,6 +53,8 @@ def page(stack: ExitStack, behind: int = 0) -> int:
     if hasattr(os, "memfd_create"):  # needs no folder for temporary files, which may be full
         handle = os.memfd_create("imgnorm-pulse")
     else:
+        import tempfile  # and half a dozen modules with it
+
         with tempfile.TemporaryFile() as file:
             file.write(bytes(PAGE_BYTES))
             file.flush()

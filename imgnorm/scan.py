@@ -13,23 +13,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
-from queue import Empty, SimpleQueue
+from queue import Empty
 from time import monotonic
-from typing import Any
 
+from imgnorm import process
 from imgnorm.board import Board, Work, piles
 from imgnorm.errors import ImgnormError
 from imgnorm.image import Decoder, ImageSettings
 from imgnorm.process import WorkerProcess
 from imgnorm.profile import Profile, Spent, Step, no_lap
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.sources import EncodedSource
+from imgnorm.sources import EncodedSource, printable, shown
 from imgnorm.tally import Tally
 from imgnorm.tray import Device, TrayCounter, TraySize
 from imgnorm.wire import Bug, Setup
 
 _POLL_S = 0.1
 _MAX_FAILED_STARTS = 5
+_MAX_STUCK = 16
+"""Processes that wait for storage and cannot be ended: with more, it is not one file's fault."""
 
 
 @dataclass(frozen=True)
@@ -47,79 +49,92 @@ class Progress:
     done: int  # images counted or skipped
     total: int
     bytes_read: int
+    margin: float | None = None  # of an estimate, so far: how far a mean or std may be off
 
 
-def scan(
+Scan = Callable[[Mapping[str, Sequence[str]], Callable[[Progress], None]], dict[str, Tally]]
+"""Groups of names -> the tally of each group."""
+
+
+@contextmanager
+def scanning(
     source: EncodedSource,
-    groups: Mapping[str, Sequence[str]],
     settings: ImageSettings,
     limits: Limits,
     *,
     workers: int,
     decoder: Decoder = "auto",
     device: Device | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    products: bool = False,
     profile: Profile | None = None,
-) -> dict[str, Tally]:
-    """The tally of each group of names. Depends on the images only, not on how the work was shared.
+) -> Iterator[Scan]:
+    """A function that scans groups of names, once or more often, with the same workers.
+
+    Its tallies depend on the images only, not on how the work was shared.
 
     Args:
         device: counts what the workers have decoded; they count themselves without it.
+        products: count what error bars need, too.
         profile: told where the time went.
 
     Raises:
         ImgnormError: worker processes cannot be started.
         DeviceError: the device failed.
     """
-    total = sum(map(len, groups.values()))
-    tallies = {group: Tally() for group in groups}
-    done = bytes_read = 0
     lap = profile.lap if profile else no_lap
+    profiled = profile is not None
     tray = TraySize.of(device.batch, settings) if device else None
-    setup = Setup(source, settings, limits.max_pixels, decoder, profile is not None, tray)
-    with _crew(setup, groups, limits.timeout_s, workers, profile, device) as (outcomes, counters):
-        lap("start")
-        while done < total:
-            try:
-                outcome = outcomes.get(timeout=_POLL_S)
-                lap("wait")
-            except Empty:
-                lap("wait")
-                on_progress(Progress(done, total, bytes_read))
-                continue
-            if isinstance(outcome, BaseException):
-                raise outcome
-            group, tally, images = outcome
-            tallies[group] += tally
-            done += images
-            bytes_read += tally.bytes_read
-            on_progress(Progress(done, total, bytes_read))
-            lap("merge")
-        for counter in counters:
-            for group, tally in counter.tallies().items():
+    setup = Setup(source, settings, limits.max_pixels, decoder, profiled, products, tray)
+    counters = [device.counter(products=products) for _ in range(workers)] if device else []
+    with _crew(setup, limits.timeout_s, workers, profile, counters) as board:
+
+        def scan(
+            groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
+        ) -> dict[str, Tally]:
+            total = sum(map(len, groups.values()))
+            tallies = {group: Tally() for group in groups}
+            done = bytes_read = 0
+            board.add(piles(source, groups))
+            lap("start")
+            while done < total:
+                try:
+                    outcome = board.outcomes.get(timeout=_POLL_S)
+                    lap("wait")
+                except Empty:
+                    lap("wait")
+                    on_progress(Progress(done, total, bytes_read))
+                    continue
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                group, tally, images = outcome
                 tallies[group] += tally
-            lap("merge")
+                done += images
+                bytes_read += tally.bytes_read
+                on_progress(Progress(done, total, bytes_read))
+                lap("merge")
+            for counter in counters:
+                for group, tally in counter.taken().items():
+                    tallies[group] += tally
+                lap("merge")
+            return tallies
+
+        yield scan
     lap("wait")
-    return tallies
 
 
 @contextmanager
 def _crew(
     setup: Setup,
-    groups: Mapping[str, Sequence[str]],
     timeout_s: float,
     workers: int,
     profile: Profile | None,
-    device: Device | None,
-) -> Iterator[tuple[SimpleQueue[Any], Sequence[TrayCounter]]]:
+    counters: Sequence[TrayCounter],
+) -> Iterator[Board]:
     """Workers at work; leaving the context ends them, finished or not."""
-    total = sum(map(len, groups.values()))
-    board = Board(piles(setup.source, groups), workers)
-    crew = range(1, min(workers, max(1, total)) + 1)
-    counters = [device.counter() for _ in crew] if device else []
+    board = Board(workers)
     drivers = [
         _Driver(f"worker {number}", board, setup, timeout_s, profile, counter)
-        for number, counter in zip_longest(crew, counters)
+        for number, counter in zip_longest(range(1, workers + 1), counters)
     ]
     board.drivers = len(drivers)
     try:
@@ -127,7 +142,7 @@ def _crew(
             driver.begin()
         watch = threading.Thread(target=_watch, args=(board, drivers), daemon=True)
         watch.start()
-        yield board.outcomes, counters
+        yield board
     finally:
         board.close()
         for driver in drivers:
@@ -254,10 +269,16 @@ class _Driver(threading.Thread):
                     seconds = Counter[Step]({"start": monotonic() - started})
                     self._profile.add(self.name, Spent(seconds))
             except EOFError:
+                timed_out = self._worker.timed_out
                 words, code = self._dismissed()
                 self._failed_starts += 1
                 if self._board.closed.is_set():
                     return None
+                if timed_out:
+                    raise _CannotStart(
+                        f"a worker process was not ready after {process.START_S:g} s; try fewer "
+                        "--workers, and see whether the storage answers"
+                    ) from None
                 if code >= 0 or self._failed_starts == _MAX_FAILED_STARTS:  # a signal may be chance
                     raise ImgnormError(
                         f"a worker process could not start ({words or _how_it_ended(code)})"
@@ -270,6 +291,11 @@ class _Driver(threading.Thread):
         if self._board.closed.is_set():
             return
         name = work.names[index]
+        if worker.stuck and self._board.count_stuck() > _MAX_STUCK:
+            raise ImgnormError(
+                f"{printable(shown(name))}: reading it hangs, as did {_MAX_STUCK} others, and the "
+                "processes that do so cannot be ended; see whether the storage still answers"
+            )
         if not work.alone:
             self._board.give_back(
                 Work(work.group, work.names[:index]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from imgnorm.estimate import Estimate
 from imgnorm.image import Mode, Step, channels_of, scale_of
 from imgnorm.measured import Measurement
 from imgnorm.merging import Merger
@@ -68,6 +69,11 @@ class Stats:
     def images(self) -> int:
         """How many images were counted; 0 in constants."""
         return self.measurement.images if self.measurement else 0
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """How far mean and std may be from the exact ones; None where they are exact, or constants."""
+        return self.measurement.estimate if self.measurement else None
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:

@@ -13,6 +13,12 @@ import yaml
 
 from imgnorm.document import STATS_LIMITS, Document, parse, read_document
 from imgnorm.errors import ImgnormError, InvalidDocument, Problem
+from imgnorm.estimatefile import (
+    estimate_document,
+    estimate_faults,
+    estimate_in,
+    products_document,
+)
 from imgnorm.floats import FloatPixels
 from imgnorm.histogram import Histogram
 from imgnorm.image import STEPS, Mode, Step, channels_of, scale_of
@@ -62,12 +68,12 @@ def read_stats(path: str | os.PathLike[str]) -> Stats:
         SourceError: there is no such file, or it cannot be read.
         InvalidDocument: it is not a stats file, or its numbers do not follow from its integers.
     """
-    return _stats_in(read_document(path, STATS_LIMITS))
+    return stats_in(read_document(path, STATS_LIMITS))
 
 
 def parse_stats(data: bytes, file: str) -> Stats:
     """The same from bytes; `file` is what problems call them."""
-    return _stats_in(parse(data, file, STATS_LIMITS))
+    return stats_in(parse(data, file, STATS_LIMITS))
 
 
 def merge_files(
@@ -111,7 +117,10 @@ def text_of(stats: Stats) -> str:
     """The whole stats file."""
     content = document_of(stats)
     histogram = content.pop("histogram", {})
-    text = (_FLOAT_HEADER if stats.of_floats else _HEADER) + yaml.dump(
+    header = _FLOAT_HEADER if stats.of_floats else _HEADER
+    if stats.estimate:
+        header += f"# An estimate ({stats.estimate}), not exact.\n"
+    text = header + yaml.dump(
         content,
         Dumper=_Dumper,
         sort_keys=False,
@@ -132,6 +141,7 @@ def document_of(stats: Stats) -> dict[str, Any]:
         "channels": list(stats.channels),
         "mean": _finite(stats.mean),
         "std": _finite(stats.std),
+        **({"estimate": estimate_document(stats.estimate)} if stats.estimate else {}),
         "scale": stats.scale,
     }
     if stats.mode:
@@ -182,6 +192,11 @@ def _measurement_document(
                 "std_1": list(sums.std_1),
                 "one_pixel": sums.one_pixel,
             },
+            **(
+                {"image_products": products_document(measured.estimate)}
+                if measured.estimate
+                else {}
+            ),
         },
         **({"histogram": _histogram_document(histogram, channels)} if histogram else {}),
     }
@@ -263,7 +278,12 @@ _Dumper.add_representer(str, _represent_text)
 # ── YAML -> Stats ──
 
 
-def _stats_in(document: Document) -> Stats:
+def stats_in(document: Document) -> Stats:
+    """The same from a document.
+
+    Raises:
+        InvalidDocument: it is not a stats file, or its numbers do not follow from its integers.
+    """
     value = document.value
     of_floats = isinstance(value, dict) and value.get("scale") == 1
     if isinstance(value, dict) and ("exact" in value or "histogram" in value):
@@ -319,6 +339,9 @@ def _measured_stats(document: Document, model: MeasuredModel | FloatMeasuredMode
     sums = model.exact.image_sums
     vectors = {"mean": sums.mean, "mean_sq": sums.mean_sq, "std": sums.std, "std_1": sums.std_1}
     problems += _length_problems(document, vectors, len(names), "exact", "image_sums")
+    if model.exact.image_products:
+        vectors = dict(model.exact.image_products)
+        problems += _length_problems(document, vectors, len(names), "exact", "image_products")
     for name, one in model.classes.items():
         vectors = {"total": one.total or [], "total_sq": one.total_sq or []}
         if one.count is not None:
@@ -334,6 +357,12 @@ def _measured_stats(document: Document, model: MeasuredModel | FloatMeasuredMode
             problems += _impossible_counts(document, model, scale_of(mode))
         else:
             problems += _impossible_floats(document, model)
+    if not problems and isinstance(model, MeasuredModel):
+        moments = _pixels(model, mode).moments()
+        problems += [
+            _impossible(document, path, message)
+            for path, message in estimate_faults(model, moments, scale_of(mode))
+        ]
     if problems:
         raise InvalidDocument(problems)
     stats = _rebuilt(model, mode)
@@ -469,9 +498,13 @@ def _source_problems(
 def _rebuilt(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Stats:
     """The stats that follow from the integers, and nothing else of the file's numbers."""
     sums = model.exact.image_sums
+    pixels = _pixels(model, mode)
+    estimate = None
+    if isinstance(model, MeasuredModel):
+        estimate = estimate_in(model, pixels.moments(), scale_of(mode))
     measurement = Measurement(
         images=model.images,
-        pixels=_pixels(model, mode),
+        pixels=pixels,
         sums=ImageSums(
             model.images,
             tuple(sums.mean),
@@ -487,6 +520,7 @@ def _rebuilt(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Stats:
         classes={name: _class_stats(one) for name, one in model.classes.items()},
         skipped=tuple(Skipped(s.name, Reason(s.reason)) for s in model.skipped),
         ignored=model.ignored,
+        estimate=estimate,
     )
     return Stats.of(measurement, mode, _steps(model.image), auto=bool(model.image.auto))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,9 @@ from pydantic import (
     model_validator,
 )
 
+from imgnorm.estimate import FAULTS
 from imgnorm.provenance import MERGED
+from imgnorm.typed import Fault, shown
 
 FORMAT = "imgnorm-stats/1"
 
@@ -30,13 +33,27 @@ def _known_format(text: str) -> str:
 
 
 def _in_unit(value: float) -> float:
-    if 0 <= value <= 1:
-        return value
-    remedy = "; divide values for 0..255 by 255" if 1 < value <= 255 else ""
-    raise ValueError(f"{value!r} is not in [0, 1]{remedy}")
+    if not math.isfinite(value):
+        raise Fault(f"{shown(value)} is not in [0, 1]", rule="not-finite")
+    if not 0 <= value <= 255:
+        raise ValueError(f"{value!r} is not in [0, 1]")
+    return value  # above 1, the list as a whole tells why
 
 
-_Numbers = Annotated[list[Annotated[float, AfterValidator(_in_unit)]], Field(min_length=1)]
+def _all_in_unit(values: list[float]) -> list[float]:
+    if max(values) <= 1:
+        return values
+    listed = ", ".join(f"{value:g}" for value in values)
+    divided = ", ".join(f"{value / 255:.4f}" for value in values)
+    hint = f"divide by 255: {divided}" if min(values) > 1 else None
+    raise Fault(f"{listed} is not in [0, 1]", rule="unit", hint=hint)
+
+
+_Numbers = Annotated[
+    list[Annotated[float, AfterValidator(_in_unit)]],
+    Field(min_length=1),
+    AfterValidator(_all_in_unit),
+]
 _Floats = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
 _OfArrays = Annotated[
     str, Field(pattern=r"^(F|(RGB|RGBA);(16|F)|C(2|[5-9]|[1-9][0-9]{1,3})(;16|;F)?)$")
@@ -174,11 +191,42 @@ class ImageSumsModel(_Model):
     one_pixel: _Natural
 
 
+_Naturals = Annotated[list[_Natural], Field(min_length=1)]
+
+
+class ProductsModel(_Model):
+    count_count: _Naturals
+    count_total: _Naturals
+    count_total_sq: _Naturals
+    total_total: _Naturals
+    total_total_sq: _Naturals
+    total_sq_total_sq: _Naturals
+
+
 class ExactModel(_Model):
     count: _Natural
     total: _Counts
     total_sq: _Counts
     image_sums: ImageSumsModel
+    image_products: ProductsModel | None = None
+
+
+def _faultless(name: str) -> AfterValidator:
+    def checked(value: Any) -> Any:
+        if message := FAULTS[name](value):
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(checked)
+
+
+class EstimateModel(_Model):
+    tolerance: Annotated[float, _faultless("tolerance")]
+    confidence: Annotated[float, _faultless("confidence")]
+    images: Annotated[int, Field(gt=0)]
+    of: Annotated[int, Field(gt=0)]
+    seed: Annotated[int, _faultless("seed")]
+    margin: ConventionModel
 
 
 class FloatExactModel(ExactModel):
@@ -207,6 +255,7 @@ class MeasuredModel(CountedModel):
     channels: list[str]
     mean: _Numbers
     std: _Numbers
+    estimate: EstimateModel | None = None
     scale: Literal[255, 65535]
     min: _Counts
     max: _Counts

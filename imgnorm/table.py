@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from imgnorm.histogram import Histogram
@@ -30,7 +31,7 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     rows[0] += ["histogram"] if histogram else []
     drawings = _drawings(histogram, unicode) if histogram else []
     for index, name in enumerate(stats.channels):
-        row = [name, _digits(stats.mean[index], stats), _digits(stats.std[index], stats)]
+        row = [name, *_mean_and_std(stats, index, "±" if unicode else "+/-")]
         if measured:
             for extreme in (measured.pixels.minimum(), measured.pixels.maximum()):
                 row.append(f"{extreme[index]:g}")
@@ -44,8 +45,26 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     if verbose:
         lines += _conventions(stats, measured) + _quantiles(stats, measured)
         lines += [""] if measured.skipped else []
-    lines += _skipped(measured.skipped, None if verbose else _LISTED)
+    lines += skipped_lines(measured.skipped, verbose=verbose)
     return "\n".join(lines)
+
+
+def _mean_and_std(stats: Stats, channel: int, sign: str) -> list[str]:
+    values = stats.mean[channel], stats.std[channel]
+    if stats.estimate is None:
+        return [_digits(value, stats) for value in values]
+    margins = stats.estimate.margins
+    return [
+        with_margin(value, margin, sign)
+        for value, margin in zip(values, (margins.mean[channel], margins.std[channel]), strict=True)
+    ]
+
+
+def with_margin(value: float, margin: float, sign: str) -> str:
+    """ "0.4914 ± 0.0019": the margin with two digits that are not 0, rounded up, or more."""
+    digits = max(4, 1 - math.floor(math.log10(margin))) if margin else 4
+    shown = math.ceil(margin * 10**digits - 1e-6) / 10**digits
+    return f"{value:.{digits}f} {sign} {shown:.{digits}f}"
 
 
 def _provenance(stats: Stats, measured: Measurement) -> list[str]:
@@ -58,7 +77,10 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     lines += _range(stats, measured)
     if stats.preprocess:
         lines.append("through  " + ", ".join(map(repr, stats.preprocess)))
-    lines.append(_found(measured))
+    if measured.estimate:
+        tolerance = f"--tolerance {measured.estimate.tolerance:g}"
+        lines.append(f"estimate ({measured.estimate}) {tolerance} --seed {measured.estimate.seed}")
+    lines.append(found_line(measured.images, measured.skipped, measured.ignored))
     lines += [f"partial  {part}" for part in measured.source.incomplete]
     return lines
 
@@ -75,13 +97,14 @@ def _range(stats: Stats, measured: Measurement) -> list[str]:
     return [line]
 
 
-def _found(measured: Measurement) -> str:
-    skipped = _counts(_by_reason(measured.skipped))
-    ignored = _counts(measured.ignored)
+def found_line(images: int, skipped: Sequence[Skipped], ignored: Mapping[str, int]) -> str:
+    """Where everything that was found has gone."""
+    reasons, rules = _counts(_by_reason(skipped)), _counts(ignored)
+    passed_over = sum(ignored.values())
     return (
-        f"found    {measured.found:,} = {measured.images:,} counted"
-        f" + {len(measured.skipped):,} skipped{f' ({skipped})' if skipped else ''}"
-        f" + {sum(measured.ignored.values()):,} ignored{f' ({ignored})' if ignored else ''}"
+        f"found    {images + len(skipped) + passed_over:,} = {images:,} counted"
+        f" + {len(skipped):,} skipped{f' ({reasons})' if reasons else ''}"
+        f" + {passed_over:,} ignored{f' ({rules})' if rules else ''}"
     )
 
 
@@ -129,10 +152,11 @@ def _digits(value: float, stats: Stats) -> str:
     return f"{value:.6g}" if stats.of_floats else f"{value:.4f}"
 
 
-def _skipped(skipped: Sequence[Skipped], limit: int | None) -> list[str]:
+def skipped_lines(skipped: Sequence[Skipped], *, verbose: bool) -> list[str]:
+    """Each skipped input with its reason; the first few only, unless `verbose`."""
     lines = [
         f"skipped  {printable(s.name)}: {s.reason}{f' ({printable(s.detail)})' if s.detail else ''}"
-        for s in skipped[:limit]
+        for s in skipped[: None if verbose else _LISTED]
     ]
     if len(lines) < len(skipped):
         lines.append(f"skipped  and {len(skipped) - len(lines):,} more (-v lists them all)")

@@ -10,6 +10,7 @@ from imgnorm.floats import FloatPixels
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, Mode, channels_of, kind_of, scale_of
 from imgnorm.moments import ImageSums
+from imgnorm.products import Products
 from imgnorm.reasons import Skipped
 
 
@@ -22,6 +23,7 @@ class Counted:
     sums: ImageSums
     modes: Mapping[str, int]  # as the files have them: P, CMYK, ... -> images
     formats: Mapping[str, int]  # JPEG, PNG, ... -> images
+    products: Products | None = None  # where they were asked for: error bars need them
 
     @classmethod
     def zero(cls, mode: Mode) -> Counted:
@@ -46,6 +48,7 @@ class Counted:
             self.sums + other.sums,
             Counter(self.modes) + Counter(other.modes),
             Counter(self.formats) + Counter(other.formats),
+            self.products + other.products if self.products and other.products else None,
         )
 
     def replicated(self, channels: int) -> Counted:
@@ -56,6 +59,7 @@ class Counted:
             self.sums.replicated(channels),
             self.modes,
             self.formats,
+            self.products and self.products.replicated(channels),
         )
 
 
@@ -90,10 +94,11 @@ class Tally:
 
 def in_mode(counted: Mapping[Mode, Counted], mode: Mode) -> Counted:
     """All that belongs to a whole of this mode: among RGB images, gray ones as `convert` shows them."""
-    whole = counted.get(mode, Counted.zero(mode))
+    whole = counted.get(mode)
     if mode == "RGB" and "L" in counted:
-        whole += counted["L"].replicated(len(CHANNELS[mode]))
-    return whole
+        gray = counted["L"].replicated(len(CHANNELS[mode]))
+        whole = whole + gray if whole else gray
+    return whole or Counted.zero(mode)
 
 
 def common_mode(modes: Collection[Mode]) -> Mode | None:

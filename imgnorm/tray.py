@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from imgnorm.image import ImageSettings, Mode
@@ -18,17 +18,21 @@ from imgnorm.tally import Tally
 
 @dataclass(frozen=True)
 class Packed:
-    """One image on a tray; the next one begins where it ends."""
+    """One image on a tray, or many that are alike; the next one begins where it ends."""
 
     mode: Mode
-    pixels: int
+    pixels: int  # of one
     depth: int  # bytes a pixel; what comes after its channels means nothing
     met: str  # Pillow's mode of the file itself
     format: str
+    images: int = 1
 
     @property
     def bytes(self) -> int:
-        return self.pixels * self.depth
+        return self.images * self.pixels * self.depth
+
+    def each(self) -> Sequence[Packed]:
+        return [self] if self.images == 1 else [replace(self, images=1)] * self.images
 
 
 class TrayCounter(Protocol):
@@ -37,8 +41,8 @@ class TrayCounter(Protocol):
     def count(self, group: str, tray: Any, images: Sequence[Packed]) -> None:
         """Adds the images that lie on a tray; afterwards it may be filled anew."""
 
-    def tallies(self) -> Mapping[str, Tally]:
-        """All that was counted, by group."""
+    def taken(self) -> Mapping[str, Tally]:
+        """All that was counted, by group; from now on it counts from zero."""
 
 
 class Device(Protocol):
@@ -48,9 +52,13 @@ class Device(Protocol):
     def batch(self) -> int:
         """How many pixels it is sent at once."""
 
-    def counter(self) -> TrayCounter: ...
+    def counter(self, *, products: bool = False) -> TrayCounter:
+        """
+        Args:
+            products: count what error bars need, too.
+        """
 
-    def count_arrays(self, images: Any, mode: Mode) -> Tally:
+    def count_arrays(self, images: Any, mode: Mode, *, products: bool = False) -> Tally:
         """The tally of uint8 images that are one array already, (N, H, W, C)."""
 
 

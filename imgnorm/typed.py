@@ -88,6 +88,18 @@ class _Expected:
     of_key: bool = False
 
 
+class Fault(ValueError):
+    """What a validator of ours raises, where there is a rule about it, or something to do."""
+
+    def __init__(self, message: str, *, rule: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.hint = hint
+
+
+_OTHERWISE = ("wrong-value", None)
+
+
 def _problems_of(
     details: Sequence[ErrorDetails], document: Document, model: type[BaseModel]
 ) -> list[Problem]:
@@ -124,8 +136,10 @@ def _problems_of(
         elif kind in _BOUNDS:
             here.bounds.append(_bound(kind, context))
         else:
+            raised = context.get("error")
+            rule, hint = (raised.rule, raised.hint) if isinstance(raised, Fault) else _OTHERWISE
             message = _own_words(detail)
-            problems.append(document.problem(path, "wrong-value", message, of_key=here.of_key))
+            problems.append(document.problem(path, rule, message, hint, of_key=here.of_key))
     problems += _wrong(expected, deeper, document)
     problems += _missing([path for path in missing if path not in suggested], document)
     if len(details) > MAX_PROBLEMS:
@@ -267,7 +281,7 @@ def _wrong(
         if not what:
             continue
         value: Any = path[-1] if here.of_key and path else _at(path, document.value)
-        sized = " items" in what and isinstance(value, list)
+        sized = " item" in what and isinstance(value, list)
         got = str(len(value)) if sized else shown(value)
         if isinstance(value, str) and not any(choice.startswith("'") for choice in choices):
             got += " (text)"

@@ -14,8 +14,10 @@ from imgnorm.document import (
     CONFIG_LIMITS,
     STATS_LIMITS,
     Document,
-    parse,
+    Reading,
     read_bytes,
+    read_head,
+    read_through,
 )
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.image import CHANNELS
@@ -24,7 +26,7 @@ from imgnorm.rules import RULES, order, portability
 from imgnorm.rules.numbers import findings
 from imgnorm.rules.stats import UNUSABLE, Outcome, problem_of
 from imgnorm.stats import Stats
-from imgnorm.statsfile import parse_stats
+from imgnorm.statsfile import stats_in
 from imgnorm.statsmodel import FORMAT as STATS_FORMAT
 from imgnorm.typed import shown
 
@@ -78,10 +80,8 @@ def validate(
     checked: list[str] = []
     passed_over = 0
     for file, named in _files(paths):
-        data = read_bytes(file, CONFIG_LIMITS)
+        data = read_head(file, CONFIG_LIMITS)
         kind = _kind_of(data)
-        if kind.startswith("imgnorm-stats") and len(data) > CONFIG_LIMITS.max_bytes:
-            data = read_bytes(file, STATS_LIMITS)
         if not kind and (skip_others or not named) and not _OURS.search(data):
             passed_over += 1
             continue
@@ -135,29 +135,74 @@ def _checked(
 ) -> list[Problem]:
     try:
         if kind.startswith("imgnorm-stats"):
-            found = _stats_problems(file, data, read)
+            if len(data) > CONFIG_LIMITS.max_bytes:
+                data = read_bytes(file, STATS_LIMITS)
+            reading = read_through(data, file, STATS_LIMITS)
+            found = _stats_problems(reading, read)
         else:
-            document = parse(data, file, CONFIG_LIMITS)
-            if kind.startswith("imgnorm-pipeline"):
-                found = _pipeline_problems(document, read, trial)
-            else:
-                return [_unknown_format(document)]
+            reading = read_through(data, file, CONFIG_LIMITS)
+            if reading.document is None:
+                return list(reading.problems)
+            if not kind.startswith("imgnorm-pipeline"):
+                return [*reading.problems] or [_unknown_format(reading.document)]
+            found = _pipeline_problems(reading.document, read, None if reading.problems else trial)
     except InvalidDocument as error:
         return list(error.problems)
+    if reading.problems:
+        return [*reading.problems, *_no_consequences(found, reading)]
     return [*found, *portability.problems(data, file)]
 
 
-def _stats_problems(file: str, data: bytes, read: dict[str, Outcome]) -> list[Problem]:
-    path = os.path.normpath(file)
+def _no_consequences(found: Iterable[Problem], reading: Reading) -> Iterator[Problem]:
+    """Problems that would be there if the YAML was mended, as far as that can be told."""
+    document = reading.document
+    assert document is not None
+    rules = {problem.rule for problem in reading.problems}
+    lacking = rules & {"merge-key", "alias", "key-not-text"} or reading.ended_in
+    places = {(p.line, p.column) for p in reading.problems}
+    places |= {
+        document.place(path, of_key=key) for path in reading.ended_in for key in (True, False)
+    }
+    blanked = {p.line for p in reading.problems if p.rule == "control-character"}
+    for problem in found:
+        if (problem.line, problem.column) in places or problem.line in blanked:
+            continue
+        if problem.rule in _LOCAL or not (lacking or problem.rule in _FROM_INTEGERS):
+            yield problem
+
+
+_LOCAL = {
+    "unknown-key",
+    "wrong-type",
+    "wrong-value",
+    "unit",
+    "not-finite",
+    "unknown-transform",
+    "unknown-argument",
+    "wrong-argument",
+    "unknown-preset",
+    "not-measurable",
+    "random-preprocess",
+    "two-normalizations",
+}
+"""Rules about one value, whatever else there is or is not."""
+_FROM_INTEGERS = {"derived", "impossible"}
+
+
+def _stats_problems(reading: Reading, read: dict[str, Outcome]) -> list[Problem]:
+    document = reading.document
+    path = os.path.normpath(reading.problems[0].file if document is None else document.file)
+    if document is None:
+        read[path] = error = InvalidDocument(reading.problems)
+        raise error
     try:
-        stats = parse_stats(data, file)
-    except InvalidDocument as error:
-        read[path] = error
-        raise
-    read[path] = stats
+        stats = stats_in(document)
+    except InvalidDocument as faults:
+        read[path] = InvalidDocument([*reading.problems, *faults.problems])
+        return list(faults.problems)
+    read[path] = InvalidDocument(reading.problems) if reading.problems else stats
     if stats.measurement:  # what follows from integers needs no opinion
         return []
-    document = parse(data, file, STATS_LIMITS)
     found = findings(stats.mean, stats.std, channels=len(stats.channels))
     if stats.of_floats:  # in a unit that no rule knows
         found = [finding for finding in found if finding.rule in UNUSABLE]

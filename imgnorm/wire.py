@@ -6,7 +6,7 @@ import pickle
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from imgnorm.image import Decoder, ImageSettings
 from imgnorm.profile import Spent
@@ -26,6 +26,7 @@ class Setup:
     max_pixels: int
     decoder: Decoder
     profiled: bool  # whether tallies come with the seconds they took
+    products: bool  # whether they come with what error bars need
     tray: TraySize | None  # where a device counts
 
     def prepare(self) -> None:
@@ -54,6 +55,7 @@ class NeedsMemory:
     """The worker waits for a bool: may it take this much?"""
 
     bytes: int
+    of: Literal["file", "pixels"]
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import queue
 import signal
 import sys
 import threading
-import traceback
-from typing import IO, Any
+from functools import partial
+from typing import IO, Any, Literal
 
 from imgnorm.profile import Stopwatch, no_lap
 from imgnorm.pulse import Pulse
 from imgnorm.reasons import Reason, Unreadable
-from imgnorm.sources import ShardedSource
+from imgnorm.sources import BlockSource, ShardedSource
+from imgnorm.sources.files import ask_before_reading
 from imgnorm.tray import Tray, tray_memory
 from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, send
 
@@ -25,7 +26,7 @@ _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THR
 """A worker is one of many: NumPy's thread pools would only cost memory."""
 
 FREE_BYTES = 64 << 20
-"""Images that take less memory than this are decoded without asking."""
+"""Files and images that take less memory than this are read and decoded without asking."""
 
 
 def serve(pulse_handle: int | str) -> None:
@@ -33,7 +34,7 @@ def serve(pulse_handle: int | str) -> None:
     try:
         _serve(pulse_handle)
     except BaseException:  # noqa: BLE001 - the outermost edge of this process
-        traceback.print_exc()
+        _print_traceback()
     os._exit(1)  # an ordinary exit would wait for the thread that reads standard input
 
 
@@ -44,10 +45,13 @@ def _serve(pulse_handle: int | str) -> None:
     setup: Setup = receive(sys.stdin.buffer)
     tray = Tray(tray_memory(pulse_handle, setup.tray), setup.tray) if setup.tray else None
     os.environ.update(_ONE_THREAD)
-    from imgnorm.count import count  # NumPy and Pillow
+    from imgnorm.arraycount import count_blocks  # NumPy and Pillow
+    from imgnorm.count import count
+    from imgnorm.decode import own_process
     from imgnorm.jpeg import JpegDecoder, fast_path_version, fault_of_the_fast_path
 
     fault = "told to" if setup.decoder == "pillow" else fault_of_the_fast_path()
+    own_process(setup.max_pixels)  # only now: the check above decodes an image of its own
     jpeg = None if fault else JpegDecoder()
     setup.prepare()
     # Only now: on Windows, a thread that waits for a pipe can hold up the imports above.
@@ -60,32 +64,40 @@ def _serve(pulse_handle: int | str) -> None:
     watch = Stopwatch()
     lap = watch.lap if setup.profiled else no_lap
 
-    def reserve(size: int) -> None:
+    def ask(size: int, of: Literal["file", "pixels"]) -> None:
         if size <= FREE_BYTES:
             return
-        lap("decode")
-        send(answers, NeedsMemory(size))
+        lap("read" if of == "file" else "decode")
+        send(answers, NeedsMemory(size, of))
         granted = messages.get()
         lap("wait")
         if not granted:
+            doing = "reading" if of == "file" else "decoding"
             raise Unreadable(
                 Reason.OUT_OF_MEMORY,
-                f"decoding takes about {size >> 20:,} MiB, more than this machine has to spare",
+                f"{doing} takes about {size >> 20:,} MiB, more than this machine has to spare",
             )
 
+    ask_before_reading(lambda size: ask(size, "file"))
+
+    def reserve(size: int) -> None:
+        ask(size, "pixels")
+
+    source, work = setup.source, partial(count, setup.source, jpeg=jpeg)
+    if isinstance(source, BlockSource) and not setup.settings.preprocess:
+        work = partial(count_blocks, source)
     while True:
         job: Job = messages.get()
         lap("wait")
         number = job.number
         try:
-            tally, done = count(
-                setup.source,
+            tally, done = work(
                 job.names,
                 setup.settings,
                 max_pixels=setup.max_pixels,
+                products=setup.products,
                 starting=lambda index, number=number: pulse.beat(number, index),  # type: ignore[misc]
                 reserve=reserve,
-                jpeg=jpeg,
                 tray=tray,
                 lap=lap,
             )
@@ -93,6 +105,8 @@ def _serve(pulse_handle: int | str) -> None:
             spent = watch.taken() if setup.profiled else None
             answer: Done | Bug = Done(tally, done, images, spent)
         except Exception:  # noqa: BLE001 - raised again in the parent
+            import traceback
+
             answer = Bug(traceback.format_exc())
         send(answers, answer)
 
@@ -105,8 +119,14 @@ def _listen(stream: IO[bytes], messages: queue.SimpleQueue[Any]) -> None:
     except (EOFError, OSError):
         os._exit(0)
     except BaseException:  # noqa: BLE001 - a message that cannot be read; nobody else would tell
-        traceback.print_exc()
+        _print_traceback()
         os._exit(1)
+
+
+def _print_traceback() -> None:
+    import traceback  # slow to load, and seldom needed
+
+    traceback.print_exc()
 
 
 def _silence() -> None:

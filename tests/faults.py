@@ -237,12 +237,12 @@ class Leaving(FolderSource):
 
 @dataclass(frozen=True)
 class Sleepy(FolderSource):
-    """Reading `victim` takes for ever, as on storage that is gone."""
+    """Reading what starts with `victim` takes for ever, as on storage that is gone."""
 
     victim: str = ""
 
     def read(self, name: str) -> bytes:
-        if name == self.victim:
+        if name.startswith(self.victim):
             time.sleep(3600)
         return super().read(name)
 
@@ -280,3 +280,18 @@ class Stillborn(FolderSource):
 
     def __getstate__(self) -> object:
         return {"path": self.path}
+
+
+@dataclass(frozen=True)
+class Dawdling(FolderSource):
+    """No worker ever gets ready; with `first`, a path, only the first one does not."""
+
+    first: str = ""
+
+    def open(self) -> None:
+        if self.first:
+            try:
+                os.mkdir(self.first)
+            except FileExistsError:
+                return
+        time.sleep(3600)

@@ -21,15 +21,48 @@ def loaded(name: str):
     return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
 
 
+WRONG_CODE = "MEAN = (0.4914, 0.4822, 0.4465)\nSTD = (0.2023, 0.1994, 0.2010)\n"
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="pre-commit works on git repositories")
-def test_the_hook_fails_a_commit_and_lets_the_mended_one_pass(tmp_path):
+@pytest.mark.parametrize(
+    ("hook_id", "file", "wrong", "right", "told"),
+    [
+        (
+            "imgnorm-validate",
+            "pipeline.yaml",
+            (CASES / "invalid" / "duplicate-key.yaml").read_text(),
+            (CASES / "valid" / "plainest.yaml").read_text(),
+            (
+                "pipeline.yaml:3:20: duplicate-key: image.mode: given again (first on line 3)\n"
+                "    keep one\n"
+            ),
+        ),
+        (
+            "imgnorm-lint",
+            "train.py",
+            WRONG_CODE,
+            WRONG_CODE.replace("0.2023, 0.1994, 0.2010", "0.2470, 0.2435, 0.2616"),
+            (
+                "train.py:2:7: known-wrong: std: 0.2023, 0.1994, 0.2010 is a wrong std of CIFAR-10, "
+                "train: the average of per-image stds from torch.std; the differences between images "
+                "are missing\n    use 0.2470, 0.2435, 0.2616 (preset cifar10)\n"
+            ),
+        ),
+    ],
+    ids=["validate", "lint"],
+)
+def test_a_hook_fails_a_commit_and_lets_the_mended_one_pass(
+    tmp_path, hook_id, file, wrong, right, told
+):
     """The hook that ships, as a local one in the language of the machine: no network is needed."""
-    (hook,) = [h for h in loaded(".pre-commit-hooks.yaml") if h["id"] == "imgnorm-validate"]
+    (hook,) = [h for h in loaded(".pre-commit-hooks.yaml") if h["id"] == hook_id]
     hook |= {"language": "system", "entry": hook["entry"].replace("imgnorm", HERE, 1)}
     config = {"repos": [{"repo": "local", "hooks": [hook]}]}
     (tmp_path / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "compose.yaml").write_text("services: {}\n")
-    shutil.copy(CASES / "invalid" / "duplicate-key.yaml", tmp_path / "pipeline.yaml")
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
+    (tmp_path / file).write_text(wrong)
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         variables = {
@@ -44,16 +77,13 @@ def test_the_hook_fails_a_commit_and_lets_the_mended_one_pass(tmp_path):
     assert 0 == run("git", "init", "--quiet").returncode
     assert 0 == run("git", "add", ".").returncode
     failed = run(sys.executable, "-m", "pre_commit", "run")
-    shutil.copy(CASES / "valid" / "plainest.yaml", tmp_path / "pipeline.yaml")
+    (tmp_path / file).write_text(right)
     run("git", "add", ".")
     passed = run(sys.executable, "-m", "pre_commit", "run")
 
     assert 1 == failed.returncode, failed.stderr
-    assert "imgnorm validate" in failed.stdout
-    assert (
-        "pipeline.yaml:3:20: duplicate-key: image.mode: given again (first on line 3)\n"
-        "    keep one\n"
-    ) in failed.stdout
+    assert hook["name"] in failed.stdout
+    assert told in failed.stdout
     assert 0 == passed.returncode, passed.stdout + passed.stderr
 
 

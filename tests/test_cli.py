@@ -614,7 +614,7 @@ ALLOWANCE = "is neither a number of images nor a percentage; give 10, or 0.5%"
         (["none"], "none: no such folder; name a folder of images, an archive, a list (with --list) or torchvision:NAME"),
         (["none", "--list"], "none: no such list; name a text file with one path a line"),
         (["d", "--list"], "d: cannot be read as a list (not a regular file); name a text file with one path a line"),
-        (["old"], "old: is neither a folder nor a zip, tar or tar.gz; if it lists one path a line, add --list"),
+        (["old"], "old: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a line, add --list"),
         (["hollow"], "hollow: no images in it (passed over: 1 suffix); looked for .jpg .jpeg .png .ppm .bmp .pgm .tif .tiff .webp; for other names, write them to a file and use --list"),
         (["d", "-o", "old"], "old: exists already; replace it with --force, or name another file"),
         (["d", "--rejects", "old"], "old: exists already; replace it with --force, or name another file"),

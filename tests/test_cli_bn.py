@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import re
+import shutil
+import signal
 
 import numpy as np
 import pytest
 import torch
+from faults import Running, needs_posix, until
 from PIL import Image
 from torch import nn
 
@@ -32,6 +37,26 @@ to_tensor = ToTensor()
 
 def as_is(picture):
     return picture
+
+def choosy(picture):
+    raise KeyError("label")
+
+def late():
+    import layers_of_test
+    return small()
+
+def broken():
+    raise FileNotFoundError("config.json")
+"""
+PIPELINE = """
+format: imgnorm-pipeline/1
+source: {kind: folder, path: images}
+image: {mode: RGB}
+preprocess:
+  - CenterCrop: {size: 8}
+augment:
+  - RandomHorizontalFlip: {p: 1.0}
+normalize: {mean: [0.5, 0.4, 0.3], std: [0.2, 0.25, 0.3]}
 """
 STATS = "format: imgnorm-stats/1\nmean: [0.5, 0.4, 0.3]\nstd: [0.2, 0.25, 0.3]\n"
 
@@ -89,7 +114,7 @@ def test_a_calibrated_checkpoint_differs_in_nothing_but_the_statistics(place, op
             assert torch.equal(before["model"][key], value), key
     printed, said = capsys.readouterr()
     assert "wrote    out.pt\n" == said
-    assert printed.endswith("\n\nimages   9\n")
+    assert printed.endswith("\n\nfound    9 = 9 counted + 0 skipped + 0 ignored\n")
     assert "\n1         576 " in printed
 
 
@@ -151,10 +176,17 @@ def wrong_files() -> None:
     torch.save({"x": Evil(), "w": torch.zeros(3)}, "evil2.pt")
     torch.save({"0.weight": torch.zeros(4, 3, 3, 3), "more": torch.zeros(1)}, "other.pt")
     torch.save([1, 2], "list.pt")
-    with open("text.pt", "w") as file:
-        file.write("hello")
-    with open("images/a/9.png", "wb") as file:
-        file.write(b"not a picture")
+    for name, text in {
+        "text.pt": "hello",
+        "junk/0.png": "not a picture",
+        "exits_of_test.py": "raise SystemExit(0)",
+        "constant.yaml": STATS.replace("0.25, 0.3]", "0.25, 0.0]"),
+        "pipeline.yaml": PIPELINE,
+    }.items():
+        os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+        with open(name, "w") as file:
+            file.write(text)
+    os.mkdir("empty")
 
 
 CODE = (
@@ -179,7 +211,7 @@ def replaced(option: str, value: str) -> list[str]:
             replaced("--weights", "other.pt"),
             (
                 "other.pt: is a checkpoint of another model than nets_of_test:small: 0.bias is missing, 1.weight is "
-                "missing, 1.bias is missing and 6 more; name the model that it belongs to\n"
+                "missing, 1.bias is missing and 5 more; name the model that it belongs to\n"
             ),
         ),
         (
@@ -210,11 +242,67 @@ def replaced(option: str, value: str) -> list[str]:
         ),
         (
             replaced("--data", "nowhere"),
-            "nowhere: no such folder; name a folder of images, or torchvision:NAME\n",
+            (
+                "nowhere: no such folder; name a folder of images, an archive, a list (with --list) or "
+                "torchvision:NAME\n"
+            ),
         ),
         (
-            WITH_STATS,
-            "a/9.png: not-an-image (starts with b'not a pi'); mend or remove it\n",
+            replaced("calibrate", "nets_of_test:broken"),
+            (
+                "nets_of_test:broken: fails (FileNotFoundError: config.json); name a factory that takes no "
+                "arguments\n"
+            ),
+        ),
+        (
+            replaced("calibrate", "exits_of_test:net"),
+            (
+                "exits_of_test:net: cannot be imported (SystemExit: 0); give package.module:name as Python "
+                "would import it here\n"
+            ),
+        ),
+        (
+            [*CALIBRATE, "--transform", "nets_of_test:choosy", "-o", "out.pt"],
+            "a/0.png: the transform fails (KeyError: 'label'); give one that takes RGB images\n",
+        ),
+        (
+            replaced("--data", "empty"),
+            "empty: has no images; name a source that has some\n",
+        ),
+        (
+            replaced("--data", "junk"),
+            (
+                "junk: not one of 1 images could be read; mend the files or the options:\n"
+                "  0.png: not-an-image (starts with b'not a pi')\n"
+            ),
+        ),
+        (
+            [*WITH_STATS, "--root", "data"],
+            ("--root: is for torchvision:NAME; leave it out (see `imgnorm bn calibrate --help`)\n"),
+        ),
+        (
+            [*CALIBRATE, "--transform", "nets_of_test:to_tensor", "--eps", "1e-3", "-o", "out.pt"],
+            "--eps: is for --stats; leave it out (see `imgnorm bn calibrate --help`)\n",
+        ),
+        (
+            [*replaced("--data", "pipeline.yaml"), "--split", "test"],
+            (
+                "--stats: pipeline.yaml says it; leave the option out (see `imgnorm bn calibrate --help`)\n"
+            ),
+        ),
+        (
+            replaced("--stats", "constant.yaml"),
+            (
+                "channel B is constant (std 0): normalizing would divide by 0; look at the images, or allow it "
+                "with an eps (--eps 1e-3, say)\n"
+            ),
+        ),
+        (
+            [*WITH_STATS, "--rejects", "out.pt"],
+            (
+                "-o and --rejects name the same file; give each its own (see `imgnorm bn calibrate "
+                "--help`)\n"
+            ),
         ),
         (
             [*CALIBRATE, "--transform", "nets_of_test:as_is", "-o", "out.pt"],
@@ -292,3 +380,240 @@ def test_a_calibrated_checkpoint_passes_strict(place):
 
     assert () == inspect(torch.load("out.pt")["model"])[0].faults
     assert 0 == run(["bn", "inspect", "out.pt", "--strict"])
+
+
+def break_an_image() -> None:
+    with open("images/a/4.png", "wb") as file:
+        file.write(b"not a picture")
+    os.symlink("nowhere.png", "images/a/link.png")
+
+
+def expected_without(lost: int) -> torch.Tensor:
+    pixels = [np.asarray(Image.open(f"images/a/{i}.png")) for i in range(9) if i != lost]
+    unit = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().div(255)
+    mean, std = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
+    model = small()
+    model.load_state_dict(torch.load("ckpt.pt")["model"])
+    calibrate(model, [unit.sub(mean.view(3, 1, 1)).div(std.view(3, 1, 1))])
+    return model[1].running_var
+
+
+LOST = (
+    "found    10 = 8 counted + 2 skipped (1 dangling-link, 1 not-an-image) + 0 ignored\n"
+    "skipped  a/4.png: not-an-image (starts with b'not a pi')\n"
+    "skipped  a/link.png: dangling-link (a link to nothing)\n"
+)
+
+
+@pytest.mark.parametrize("mode", ["one-pass", "sequential"])
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("batch_size", ["1", "3", "64"])
+def test_a_broken_image_costs_itself_and_never_the_run(place, mode, workers, batch_size, capsys):
+    break_an_image()
+    options = ["--mode", mode, "--workers", workers, "--batch-size", batch_size, "--device", "cpu"]
+
+    assert 3 == run([*WITH_STATS, *options, "--rejects", "rejects.jsonl"])
+    printed, said = capsys.readouterr()
+    assert printed.endswith(f"\n\n{LOST}")
+    assert "wrote    out.pt\nwrote    rejects.jsonl\n" == said
+    with open("rejects.jsonl") as file:
+        rejects = [json.loads(line) for line in file]
+    assert [("a/4.png", "not-an-image", 13), ("a/link.png", "dangling-link", None)] == [
+        (one["name"], one["reason"], one["bytes"]) for one in rejects
+    ]
+    torch.testing.assert_close(
+        expected_without(4), torch.load("out.pt")["model"]["1.running_var"], rtol=1e-6, atol=0
+    )
+
+
+@pytest.mark.parametrize(("allowed", "code"), [("2", 0), ("20%", 0), ("1", 1)])
+def test_max_skipped_says_how_many_are_fine(place, allowed, code, capsys):
+    break_an_image()
+
+    assert code == run([*WITH_STATS, "--device", "cpu", "--max-skipped", allowed])
+    printed, said = capsys.readouterr()
+    assert printed.endswith(LOST)
+    if code:
+        assert (
+            "2 images skipped, more than --max-skipped 1; no checkpoint was written: mend them, or allow "
+            "more\n"
+        ) == said
+    assert os.path.exists("out.pt") is (code == 0)
+
+
+def test_a_pipeline_config_is_its_source_and_its_eval_transform(place):
+    """Cropped, not flipped, and normalized."""
+    os.mkdir("configs")
+    with open("configs/pipeline.yaml", "w") as file:
+        file.write(PIPELINE.replace("path: images", "path: ../images"))
+    arguments = replaced("--data", "configs/pipeline.yaml")
+    del arguments[arguments.index("--stats") : arguments.index("--stats") + 2]
+
+    assert 0 == run([*arguments, "--device", "cpu"])
+    pixels = [np.asarray(Image.open(f"images/a/{index}.png")) for index in range(9)]
+    unit = torch.from_numpy(np.stack(pixels)[:, 1:9, 1:9]).permute(0, 3, 1, 2).float().div(255)
+    mean, std = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
+    model = small()
+    model.load_state_dict(torch.load("ckpt.pt")["model"])
+    calibrate(model, [unit.sub(mean.view(3, 1, 1)).div(std.view(3, 1, 1))])
+    for what in ("mean", "var"):
+        torch.testing.assert_close(
+            model.state_dict()[f"1.running_{what}"],
+            torch.load("out.pt")["model"][f"1.running_{what}"],
+        )
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar", "list"])
+def test_archives_and_lists_give_what_their_folder_gives(place, kind):
+    options = ["--device", "cpu", "--mode", "sequential", "--workers", "1"]
+    if kind == "list":
+        with open("names.txt", "w") as file:
+            file.writelines(f"images/a/{index}.png\n" for index in range(9))
+        other = [*replaced("--data", "names.txt"), "--list"]
+    else:
+        other = replaced("--data", shutil.make_archive("packed", kind, "images"))
+    other[other.index("out.pt")] = "other.pt"
+
+    assert 0 == run([*WITH_STATS, *options])
+    assert 0 == run([*other, *options])
+    folder, packed = torch.load("out.pt")["model"], torch.load("other.pt")["model"]
+    assert all(torch.equal(value, packed[key]) for key, value in folder.items())
+
+
+def test_no_batch_size_changes_a_byte_of_a_sequential_checkpoint(place):
+    written = []
+    for batch_size in ("1", "4", "64"):
+        options = ["--mode", "sequential", "--batch-size", batch_size, "--device", "cpu", "--force"]
+        assert 0 == run([*WITH_STATS, *options])
+        with open("out.pt", "rb") as file:
+            written.append(file.read())
+
+    assert 1 == len(set(written))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "keys"),
+    [
+        (lambda state: state, ""),
+        (lambda state: {"state_dict": state}, ""),
+        (lambda state: {"model_state_dict": state}, ""),
+        (lambda state: {"model": state, "optimizer": {"lr": 0.1}}, ""),
+        (lambda state: {"state_dict": state}, "module."),
+        (lambda state: state, "_orig_mod."),
+        (lambda state: state, "module._orig_mod."),
+    ],
+)
+def test_every_way_to_save_a_checkpoint_is_read_and_kept(place, wrap, keys):
+    state = {f"{keys}{key}": value for key, value in small().state_dict().items()}
+    before = wrap(state)
+    torch.save(before, "ckpt.pt")
+
+    assert 0 == run([*WITH_STATS, "--device", "cpu"])
+    after = torch.load("out.pt")
+    assert list(before) == list(after)
+    (inner,) = (
+        s for s in (after, *after.values()) if isinstance(s, dict) and f"{keys}0.weight" in s
+    )
+    assert list(state) == list(inner)
+    assert not torch.equal(state[f"{keys}1.running_var"], inner[f"{keys}1.running_var"])
+
+
+def test_a_model_with_a_part_called_module_keeps_its_name(place):
+    with open("named_of_test.py", "w") as file:
+        file.write(
+            "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n"
+            "        super().__init__()\n        self.module = nn.BatchNorm2d(3)\n\n"
+            "    def forward(self, images):\n        return self.module(images)\n"
+        )
+    torch.save({f"module.{key}": v for key, v in nn.BatchNorm2d(3).state_dict().items()}, "n.pt")
+    arguments = replaced("calibrate", "named_of_test:Net")
+    arguments[arguments.index("--weights") + 1] = "n.pt"
+
+    assert 0 == run([*arguments, "--device", "cpu"])
+    assert "module.running_var" in torch.load("out.pt")
+
+
+def test_a_checkpoint_from_before_batches_were_tracked_is_read(place):
+    state = small().state_dict()
+    del state["1.num_batches_tracked"]
+    torch.save(state, "ckpt.pt")
+
+    assert 0 == run([*WITH_STATS, "--device", "cpu"])
+    assert list(state) == list(torch.load("out.pt"))
+
+
+def test_what_a_checkpoint_s_dtype_cannot_hold_is_told(place, capsys):
+    state = {
+        key: v.half() if v.is_floating_point() else v for key, v in small().state_dict().items()
+    }
+    state["0.weight"] *= 3e3
+    torch.save(state, "ckpt.pt")
+
+    assert 2 == run([*WITH_STATS, "--device", "cpu"])
+    said = capsys.readouterr().err
+    assert re.fullmatch(
+        r"ckpt\.pt: 1\.running_var is torch\.float16, which does not hold [\d.e+]+; save the checkpoint in "
+        r"float32\n",
+        said,
+    )
+    assert not os.path.exists("out.pt")
+
+
+def test_code_that_imports_when_it_is_called_finds_what_lies_here(place):
+    (place / "layers_of_test.py").write_text("")
+
+    assert 0 == run([*replaced("calibrate", "nets_of_test:late"), "--device", "cpu"])
+
+
+SLOW = """
+import time
+from torch import nn
+from torchvision.transforms import ToTensor
+
+def net():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+def to_tensor(picture):
+    open("begun", "w").close()
+    time.sleep(0.2)
+    return ToTensor()(picture)
+"""
+
+
+@needs_posix
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("scripted", [False, True])
+def test_a_stopped_calibration_says_so_and_leaves_nothing(place, number, workers, scripted):
+    (place / "slow_of_test.py").write_text(SLOW)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    torch.save(net.state_dict(), "net.pt")
+    torch.jit.save(torch.jit.script(net), "net.ts")
+    model = ["net.ts"] if scripted else ["slow_of_test:net", "--weights", "net.pt"]
+    arguments = ["bn", "calibrate", *model, "--data", "images", "-o", "out.pt", "--batch-size", "1"]
+    arguments += ["--transform", "slow_of_test:to_tensor", "--workers", workers, "--device", "cpu"]
+    before = sorted(os.listdir())
+    with Running(*arguments) as running:
+        until(lambda: os.path.exists("begun"), timeout=60)
+        running.send(number, group=True)
+        done = running.end()
+        left = running.processes()
+
+    assert (128 + number, f"stopped by {number.name}\n") == (done.returncode, done.stderr)
+    assert [] == left
+    assert sorted([*before, "begun"]) == sorted(set(os.listdir()) - {"__pycache__"})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_is_used_where_there_is_one(place):
+    assert 0 == run([*WITH_STATS, "--mode", "sequential"])
+    on_gpu = torch.load("out.pt")["model"]
+    assert 0 == run([*WITH_STATS, "--mode", "sequential", "--device", "cpu", "--force"])
+
+    assert "cpu" == str(on_gpu["1.running_var"].device)
+    torch.testing.assert_close(  # the GPU's convolutions round to TF32, with 10 bits
+        torch.load("out.pt")["model"]["1.running_var"], on_gpu["1.running_var"], rtol=2e-3, atol=0
+    )

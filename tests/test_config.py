@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +18,12 @@ from torchvision.datasets import ImageFolder
 
 import imgnorm
 from imgnorm import config
-from imgnorm.cli import commands
+from imgnorm.cli import commands, run
 from imgnorm.emit import emit_pipeline
 from imgnorm.errors import InvalidDocument, TransformError
 from imgnorm.image import CenterCrop, Resize
 from imgnorm.presets import PRESETS
+from imgnorm.validate import validate
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -111,6 +113,26 @@ def test_paths_are_relative_to_the_config_and_nothing_in_them_is_expanded(tmp_pa
     assert str(tmp_path / "~" / "$HOME" / "names.txt") == pipeline.source["source"]
     assert str(tmp_path.parent / "s.yaml") == pipeline.stats_path
     assert pipeline.listed
+
+
+@pytest.mark.parametrize("named", ["shapes.tar", "sha*.tar", "{shapes,more}.tar"])
+def test_an_archive_and_a_pattern_of_them_are_measured(tmp_path, named):
+    """Relative to the config, as a folder is."""
+    (tmp_path / "configs").mkdir()
+    shutil.make_archive(str(tmp_path / "shapes"), "tar", ROOT / "examples" / "shapes")
+    shutil.make_archive(str(tmp_path / "more"), "tar", ROOT / "examples" / "shapes" / "circle")
+    path = tmp_path / "configs" / "p.yaml"
+    path.write_text(
+        "format: imgnorm-pipeline/1\n"
+        f"source: {{kind: archive, path: '../{named}'}}\n"
+        "normalize: {stats: stats.yaml}\n"
+    )
+    output = tmp_path / "configs" / "stats.yaml"
+
+    assert 0 == run(["stats", str(path), "-o", str(output), "-q", "--workers", "1"])
+    assert (32 if "more" in named else 24) == imgnorm.read_stats(output).images
+    assert () == validate([str(path), str(output)]).problems
+    assert () == imgnorm.verify(output, path, sample=3, workers=1).problems
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import random
 import tracemalloc
+import warnings
 import zlib
 
 import numpy as np
@@ -199,8 +200,9 @@ def test_an_image_beyond_the_limit_is_refused(format_):
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
-def test_an_image_beyond_pillow_s_own_limit_is_refused_in_our_words(format_):
+def test_an_image_beyond_pillow_s_own_limit_is_refused_in_our_words(format_, monkeypatch):
     """Above twice the limit Pillow itself refuses, and names neither the limit nor the option."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)  # as own_process() sets it
     data = encoded(picture("RGB", 20, 30), format_)
 
     assert "too-large: 600 pixels; the limit is 299 (--max-pixels)" == refusal(data, max_pixels=299)
@@ -297,3 +299,28 @@ def test_whatever_the_bytes_are_they_are_decoded_or_refused(seed, capfd):
             continue
         assert mode in ("auto", image.mode), name
         assert 0 < image.picture.width * image.picture.height <= 100_000, name
+
+
+# ── whose process it is ──
+
+
+def test_decoding_leaves_the_process_as_it_is():
+    """Pillow's limit and the filters of warnings belong to whoever called us."""
+    before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    data = encoded(picture("RGB", 20, 20), "PNG")
+    decode(data, "RGB", max_pixels=400, reserve=lambda size: None)
+    with pytest.raises(Unreadable, match="too-large"):
+        decode(data, "RGB", max_pixels=399, reserve=lambda size: None)
+
+    assert before == (Image.MAX_IMAGE_PIXELS, list(warnings.filters))
+
+
+def test_pillow_s_own_limit_is_too_large_where_warnings_are_errors(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)  # one pixel more is a warning
+    data = encoded(picture("RGB", 20, 20), "PNG")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        assert "too-large: 400 pixels; the limit is 1000 (--max-pixels)" == refusal(
+            data, max_pixels=1000
+        ).replace(",", "")

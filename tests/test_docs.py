@@ -1,20 +1,26 @@
-"""Every block of docs/normalization.md runs, in its order, and prints what the page shows."""
+"""Every block of the pages in docs/ runs, in its order, and prints what the page shows."""
 
 from __future__ import annotations
 
+import ast
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from blocks import ROOT, assert_console, blocks_of, comparable, copy_checkout, run_python
 
-PAGE = ROOT / "docs" / "normalization.md"
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+RELIABILITY = ROOT / "docs" / "reliability.md"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the page's shell is a POSIX one")
-def test_every_block_does_what_it_shows(tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="the pages' shell is a POSIX one")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_does_what_it_shows(page, tmp_path):
     checkout = copy_checkout(tmp_path)
     printed = ""
-    for language, block in blocks_of(PAGE):
+    for language, block in blocks_of(page):
         if language == "python":
             assert "" == printed, "what a block prints stands below it"
             printed = run_python(block, checkout)
@@ -26,3 +32,55 @@ def test_every_block_does_what_it_shows(tmp_path):
         else:
             pytest.fail(f"a block of language {language!r} that nothing runs")
     assert "" == printed
+
+
+def test_the_tests_of_every_fault_are_there():
+    """docs/reliability.md names them; a test that is renamed or lost must not stay promised."""
+    named = re.findall(
+        r"`(\w+)::(\w+)`", RELIABILITY.read_text(encoding="utf-8").split("| fault |")[1]
+    )
+    there = {
+        (path.stem.removeprefix("test_"), node.name.removeprefix("test_"))
+        for path in (ROOT / "tests").glob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    }
+
+    assert len(named) > 40
+    assert set() == set(named) - there
+
+
+def comparison_in(text: str) -> dict[str, list[float | None]]:
+    """The rows of the comparison of BatchNorm statistics, by their names."""
+    rows = re.findall(r"^\| (.*) \|$", text[text.index("| statistics |") :], re.MULTILINE)[1:]
+    cells = [row.split(" | ") for row in rows]
+    return {
+        name: [None if value == "-" else float(value.removesuffix(" %")) for value in values]
+        for name, *values in cells
+        if len(values) == 6
+    }
+
+
+def test_the_comparison_on_mnist_is_what_the_readme_shows(shared_data):
+    """Training amplifies rounding, so other versions of torch give other digits: errors are compared
+    by their order of magnitude, accuracies within 4 points (10 where the batch is 2 images)."""
+    shown = comparison_in((ROOT / "README.md").read_text(encoding="utf-8"))
+    script = [sys.executable, str(Path("scripts") / "bn_comparison")]
+    done = subprocess.run(
+        [*script, "--mnist", str(shared_data / "mnist")],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    found = comparison_in(done.stdout)
+
+    assert list(shown) == list(found)
+    for name, expected in shown.items():
+        for error, printed in zip(expected[:2], found[name][:2], strict=True):
+            assert (error is None) is (printed is None), name
+            assert error is None or 0.2 < printed / error < 5, name
+        for accuracy, printed in zip(expected[2:], found[name][2:], strict=True):
+            assert abs(accuracy - printed) < (10 if accuracy < 80 else 4), name
+    average, update_bn, one_pass, sequential, _ = found.values()
+    assert max(one_pass[0], sequential[1]) < 1e-6 < update_bn[0] < average[0]

@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -17,7 +18,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imgnorm import document
-from imgnorm.document import CONFIG_LIMITS, STATS_LIMITS, Document, Limits
+from imgnorm.document import (
+    CONFIG_LIMITS,
+    STATS_LIMITS,
+    Document,
+    Limits,
+    read_document,
+    read_through,
+)
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 
 LOADERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
@@ -732,3 +740,83 @@ def test_a_path_that_cannot_be_opened_is_told(tmp_path):
 
     assert f"{loop}: cannot be read (too many levels of symbolic links); {end}" == refusal_of(loop)
     assert f"a\0b: cannot be read (embedded null byte); {end}" == refusal_of("a\0b")
+
+
+# What is left of a file in spite of its faults
+
+
+def left_of(text: str):
+    reading = read_through(text.encode(), "f.yaml", CONFIG_LIMITS)
+
+    return reading.document and reading.document.value, [p.rule for p in reading.problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "rules"),
+    [
+        ("a: 1\nb: 2\na: {c: 3}\nd: 4", {"a": 1, "b": 2, "d": 4}, ["duplicate-key"]),
+        ("a: {<<: {b: 1}, c: 2}", {"a": {"c": 2}}, ["merge-key"]),
+        ("a: *b\nc: 1", {"a": None, "c": 1}, ["alias"]),
+        ("? [a, b]\n: 1\nc: 2", {"c": 2}, ["key-not-text"]),
+        ("a: !!int 5\nb: &x [1]", {"a": "5", "b": [1]}, ["tag", "anchor"]),
+        ("a: 1\n---\nb: 2", {"a": 1}, ["multiple-documents"]),
+        ("a: 1\nb: [1, {c: 2\nd: 3", {"a": 1, "b": [1, {"c": "2 d"}]}, ["syntax"]),
+        ("a: 1\nb:\n\tc", {"a": 1, "b": None}, ["syntax"]),
+        ("a: \x00 1", {"a": 1}, ["control-character"]),
+        ("[" * 20, None, ["limit"]),
+        ("\ufffe", None, ["encoding"]),
+        ("", None, ["empty"]),
+    ],
+)
+def test_what_is_sound_is_left_of_a_file_with_faults(text, value, rules):
+    if text == "\ufffe":
+        reading = read_through(b"\xff\xfea\0", "f.yaml", CONFIG_LIMITS)
+
+        assert (None, rules) == (reading.document, [p.rule for p in reading.problems])
+    else:
+        assert (value, rules) == left_of(text)
+
+
+def test_what_is_left_has_its_places():
+    document = read_through(
+        b"a: 1\na: [2, 3]\nb: {<<: {x: 1}, c: 2}\nd: 4", "f.yaml", CONFIG_LIMITS
+    ).document
+    assert document is not None
+
+    assert (1, 4) == document.place(["a"])
+    assert (3, 17) == document.place(["b", "c"], of_key=True)
+    assert (4, 1) == document.place(["d"], of_key=True)
+
+
+@given(st.text(alphabet="ab:-[]{}, \n!&*<'\"#", max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_every_place_in_what_is_left_can_be_told(text):
+    reading = read_through(text.encode(), "f.yaml", CONFIG_LIMITS)
+    if reading.document is None:
+        return
+
+    def walk(value, path):
+        line, column = reading.document.place(path, of_key=True)
+        assert line >= 1
+        assert column >= 1
+        entries = value.items() if isinstance(value, dict) else enumerate(value or ())
+        for key, inner in entries if isinstance(value, (dict, list)) else ():
+            walk(inner, (*path, key))
+
+    walk(reading.document.value, ())
+    for path in reading.ended_in:
+        assert reading.document.place(path)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    path = tmp_path / "large.yaml"
+    with path.open("wb") as file:
+        file.truncate(CONFIG_LIMITS.max_bytes + 1)
+    tracemalloc.start()
+    with pytest.raises(InvalidDocument) as caught:
+        read_document(path, CONFIG_LIMITS)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert f"{path}:1:1: the file is larger than 1,048,576 bytes" == str(caught.value)
+    assert peak < 100_000

@@ -86,86 +86,124 @@ def calls_on(folder: Path, log: Path) -> list[tuple[str, int, str]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def points(
-    data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, list[tuple[str, int, str]]]:
-    """A folder with an old file, and all calls that `stats --force` makes on it."""
-    folder = tmp_path_factory.mktemp("points") / "out"
-    folder.mkdir()
-    (folder / "stats.yaml").write_bytes(OLD)
-    _stats(data, folder)  # from here on, nothing is left to be compiled
-    log = folder.with_name("log")
-    ended = _stats(data, folder, traced("-o", str(log)))
-    assert 0 == ended.returncode
-    found = calls_on(folder, log)
-    assert {"openat", "write", "fsync", "rename"} <= {name for name, _, _ in found}
-    return folder, found
+class Scene:
+    """A command that writes `path`, a file which is alone in its folder."""
+
+    def __init__(self, arguments: Sequence[str | Path], path: Path) -> None:
+        self.path = path
+        self.arguments = [*arguments, path, "--force"]
+        self.reset(OLD)
+        self.run()  # from here on, nothing is left to be compiled
+        self.reset(OLD)
+        ended = self.run(traced("-o", str(self._log)))
+        assert (0, "") == (ended.returncode, ended.stderr.replace(f"wrote    {path}\n", ""))
+        self.printed = ended.stdout
+        self.new = path.read_bytes()
+        self.calls = calls_on(path.parent, self._log)
+        assert {"openat", "write", "fsync", "rename"} <= {name for name, _, _ in self.calls}
+
+    @property
+    def _log(self) -> Path:
+        return self.path.parent.with_name("log")
+
+    def run(self, around: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        return imgnorm(*self.arguments, around=around)
+
+    def injected(self, name: str, count: int, fault: str) -> subprocess.CompletedProcess[str]:
+        """The command with a fault at one call, which is one on the folder as it was before."""
+        ended = self.run(traced("-o", str(self._log), "-e", f"inject={name}:{fault}:when={count}"))
+        assert (name, count) in [call[:2] for call in calls_on(self.path.parent, self._log)]
+        return ended
+
+    def last(self, call: str, *, of_temporary: bool) -> int:
+        """The number of the last such call on the temporary file, or on the folder itself.
+
+        The first close belongs to the check before the scan.
+        """
+        return [
+            count
+            for name, count, line in self.calls
+            if name == call and (".tmp" in line) is of_temporary
+        ][-1]
+
+    def reset(self, old: bytes | None) -> None:
+        for path in self.path.parent.iterdir():
+            path.unlink()
+        if old is not None:
+            self.path.write_bytes(old)
+
+    def left(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.path.parent.iterdir()}
 
 
-def _stats(
-    data: Path, folder: Path, around: Sequence[str] = ()
-) -> subprocess.CompletedProcess[str]:
-    return imgnorm(
-        "stats", data, "--workers", "1", "-o", folder / "stats.yaml", "--force", "-q", around=around
-    )
-
-
-def _injected(
-    data: Path, folder: Path, name: str, count: int, fault: str
-) -> subprocess.CompletedProcess[str]:
-    """The command with a fault at one call, which is one on the folder as it was before."""
-    log = folder.with_name("injected")
-    inject = traced("-o", str(log), "-e", f"inject={name}:{fault}:when={count}")
-    ended = _stats(data, folder, inject)
-    assert (name, count) in [call[:2] for call in calls_on(folder, log)]
-    return ended
-
-
-def _reset(folder: Path, old: bytes | None) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    if old is not None:
-        (folder / "stats.yaml").write_bytes(old)
+@pytest.fixture(scope="module", params=["stats", "rejects", "emit", "merge"])
+def scene(
+    request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Scene:
+    """Each command that writes a file. (bn calibrate imports torch: see test_faults_commands.py.)"""
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "out").mkdir()
+    parts = []
+    if request.param in ("emit", "merge"):
+        for shard in (1, 2):
+            parts.append(folder / f"{shard}.yaml")
+            library.write_stats(parts[-1], library.measure(data, shard=(shard, 2)))
+    scan: list[str | Path] = ["stats", data, "--workers", "1", "-q"]
+    if request.param == "rejects":
+        bad = folder_of(folder / "data", 1)
+        (bad / "bad.png").touch()
+        scan = ["stats", bad, "--workers", "1", "-q", "--max-skipped", "1"]
+    arguments: list[str | Path] = {
+        "stats": [*scan, "-o"],
+        "rejects": [*scan, "--rejects"],
+        "emit": ["emit", *parts[:1], "-o"],
+        "merge": ["merge", *parts, "-q", "-o"],
+    }[request.param]
+    return Scene(arguments, folder / "out" / "result")
 
 
 @needs_strace
 @pytest.mark.parametrize("old", [OLD, None], ids=["replacing", "creating"])
 def test_a_crash_at_any_call_leaves_the_old_file_or_the_new_one(
-    points: tuple[Path, list[tuple[str, int, str]]], data: Path, new: bytes, old: bytes | None
+    scene: Scene, old: bytes | None
 ) -> None:
     """kill -9 on entry to each system call on the folder: what SQLite does to its own writes."""
-    folder, calls = points
-    for name, count, line in calls:
+    for name, count, line in scene.calls:
         if old is None and name in ("read", "chmod"):
             continue  # not made, or between two others
-        _reset(folder, old)
-        _injected(data, folder, name, count, "signal=SIGKILL")
+        scene.reset(old)
+        scene.injected(name, count, "signal=SIGKILL")
 
-        target = folder / "stats.yaml"
-        assert (target.read_bytes() if target.exists() else None) in (old, new), line
-        left = [path.name for path in folder.iterdir() if path != target]
+        left = scene.left()
+        assert left.pop(scene.path.name, None) in (old, scene.new), line
         assert all(re.fullmatch(r"\.imgnorm-[0-9a-f]{16}\.tmp", one) for one in left), line
-    _reset(folder, OLD)
 
 
 @needs_strace
-def test_a_signal_at_any_call_leaves_no_temporary_file(
-    points: tuple[Path, list[tuple[str, int, str]]], data: Path, new: bytes
-) -> None:
-    """Even right after the file was created, and before anything could be noted about it."""
-    folder, calls = points
-    codes = set()
-    for name, count, line in calls:
-        _reset(folder, OLD)
-        ended = _injected(data, folder, name, count, "signal=SIGTERM")
+def test_after_a_crash_the_same_command_does_its_work(scene: Scene) -> None:
+    """No lock, no half-written file, nothing that the next run would trip over."""
+    scene.reset(OLD)
+    scene.injected("rename", scene.last("rename", of_temporary=True), "signal=SIGKILL")
+    ended = scene.run()
 
-        assert ["stats.yaml"] == os.listdir(folder), line
-        assert (folder / "stats.yaml").read_bytes() in (OLD, new), line
-        assert "stopped by SIGTERM\n" == ended.stderr, line
+    assert 0 == ended.returncode
+    assert scene.new == scene.path.read_bytes()
+
+
+@needs_strace
+def test_a_signal_at_any_call_leaves_no_temporary_file(scene: Scene) -> None:
+    """Even right after the file was created, and before anything could be noted about it."""
+    codes = set()
+    for name, count, line in scene.calls:
+        scene.reset(OLD)
+        ended = scene.injected(name, count, "signal=SIGTERM")
+
+        left = scene.left()
+        assert [scene.path.name] == list(left), line
+        assert left[scene.path.name] in (OLD, scene.new), line
+        assert ended.stderr.endswith("stopped by SIGTERM\n"), line
         codes.add(ended.returncode)
     assert {143} == codes
-    _reset(folder, OLD)
 
 
 @needs_strace
@@ -183,53 +221,36 @@ def test_a_signal_at_any_call_leaves_no_temporary_file(
     ],
 )
 def test_a_result_that_cannot_be_written_is_shown_and_the_old_file_kept(
-    points: tuple[Path, list[tuple[str, int, str]]],
-    data: Path,
-    table: str,
-    call: str,
-    error: str,
-    reason: str,
+    scene: Scene, call: str, error: str, reason: str
 ) -> None:
     """Hours of work are not lost with the disk: the table is on standard output."""
-    folder, calls = points
-    _reset(folder, OLD)
-    # The last one on the temporary file: the first close belongs to the check before the scan.
-    count = [count for name, count, line in calls if name == call and ".tmp" in line][-1]
-    ended = _injected(data, folder, call, count, f"error={error}")
+    scene.reset(OLD)
+    ended = scene.injected(call, scene.last(call, of_temporary=True), f"error={error}")
 
-    path = folder / "stats.yaml"
     assert 2 == ended.returncode
-    assert f"{path}: cannot be written ({reason}); name a place that can\n" == ended.stderr
-    assert table == ended.stdout
-    assert {"stats.yaml": OLD} == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert f"{scene.path}: cannot be written ({reason}); name a place that can\n" == ended.stderr
+    assert scene.printed == ended.stdout
+    assert {scene.path.name: OLD} == scene.left()
 
 
 @needs_strace
-def test_a_folder_that_cannot_be_flushed_is_reported(
-    points: tuple[Path, list[tuple[str, int, str]]], data: Path, new: bytes
-) -> None:
+def test_a_folder_that_cannot_be_flushed_is_reported(scene: Scene) -> None:
     """The name might be lost in a power failure: no success is claimed; the file is whole anyway."""
-    folder, calls = points
-    _reset(folder, OLD)
-    count = [count for name, count, line in calls if name == "fsync" and ".tmp" not in line][-1]
-    ended = _injected(data, folder, "fsync", count, "error=EIO")
+    scene.reset(OLD)
+    ended = scene.injected("fsync", scene.last("fsync", of_temporary=False), "error=EIO")
 
     assert 2 == ended.returncode
     assert "(Input/output error)" in ended.stderr
-    assert {"stats.yaml": new} == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {scene.path.name: scene.new} == scene.left()
 
 
 @needs_strace
-def test_a_file_system_that_flushes_no_folders_is_good_enough(
-    points: tuple[Path, list[tuple[str, int, str]]], data: Path, new: bytes
-) -> None:
-    folder, calls = points
-    _reset(folder, OLD)
-    count = [count for name, count, line in calls if name == "fsync" and ".tmp" not in line][-1]
-    ended = _injected(data, folder, "fsync", count, "error=EINVAL")
+def test_a_file_system_that_flushes_no_folders_is_good_enough(scene: Scene) -> None:
+    scene.reset(OLD)
+    ended = scene.injected("fsync", scene.last("fsync", of_temporary=False), "error=EINVAL")
 
-    assert (0, "") == (ended.returncode, ended.stderr)
-    assert new == (folder / "stats.yaml").read_bytes()
+    assert 0 == ended.returncode
+    assert {scene.path.name: scene.new} == scene.left()
 
 
 def test_what_a_crash_left_behind_is_not_measured(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import random
+import re
 import shutil
 import signal
 import struct
+import subprocess
 import threading
 import time
 import warnings
@@ -22,6 +24,7 @@ import pytest
 from faults import (
     WITHOUT_POWERS,
     Buggy,
+    Dawdling,
     Leaving,
     Running,
     Sleepy,
@@ -41,6 +44,7 @@ from faults import (
 )
 
 import imgnorm as library
+from imgnorm import process, scan
 from imgnorm.stats import Stats
 
 pytestmark = needs_posix
@@ -165,6 +169,68 @@ def test_workers_that_never_start_are_an_error(folder: Path) -> None:
         library.measure(Stillborn(str(folder)), workers=2)
 
     assert "a worker process could not start (signal 9)" == str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_that_never_get_ready_are_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Python itself on storage that is gone, or a dataset that waits for something."""
+    monkeypatch.setattr(process, "START_S", 0.7)
+    started = time.monotonic()
+    with pytest.raises(library.ImgnormError) as caught:
+        library.measure(Dawdling(str(folder)), workers=workers)
+
+    assert (
+        "a worker process was not ready after 0.7 s; try fewer --workers, and see whether the "
+        "storage answers" == str(caught.value)
+    )
+    assert time.monotonic() - started < 20
+
+
+def test_one_worker_that_never_gets_ready_is_done_without(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "START_S", 6.0)
+    stats = measured(Dawdling(str(folder), first=str(tmp_path / "first")), workers=2)
+
+    assert_same_digits(library.measure(folder), stats)
+
+
+# ── processes that cannot be ended ──
+
+
+@pytest.fixture
+def _immortal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL does nothing to a process that waits in the kernel for storage that is gone."""
+    monkeypatch.setattr(process, "_DEATH_S", 0.2)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda self: None)
+
+
+@pytest.mark.usefixtures("_immortal")
+def test_an_image_whose_process_cannot_be_ended_is_listed_and_the_others_counted(
+    folder: Path, others: Stats
+) -> None:
+    stats = measured(Sleepy(str(folder), VICTIM), workers=2, timeout_s=1.5)
+
+    assert [(VICTIM, "timeout", "took longer than 1.5 s, twice")] == skipped(stats)
+    assert_same_digits(others, stats)
+
+
+@pytest.mark.usefixtures("_immortal")
+def test_storage_that_never_answers_ends_the_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a minute for each of a million images."""
+    monkeypatch.setattr(scan, "_MAX_STUCK", 2)
+    with pytest.raises(library.ImgnormError) as caught:
+        library.measure(Sleepy(str(folder), "a/"), workers=2, timeout_s=1.5)
+
+    assert re.fullmatch(
+        r"a/\d{5}\.png: reading it hangs, as did 2 others, and the processes that do so cannot be "
+        "ended; see whether the storage still answers",
+        str(caught.value),
+    )
 
 
 def test_a_scan_leaves_no_process_thread_or_open_file(folder: Path) -> None:

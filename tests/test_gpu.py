@@ -91,7 +91,7 @@ def counted(
         tray, packed = tray_of(images[start : start + per_tray])
         counter.count("all", tray, packed)
         tray[:] = bytes(len(tray))  # as the next images would
-    return counter.tallies()["all"]
+    return counter.taken()["all"]
 
 
 # ── the kernel ──
@@ -205,14 +205,25 @@ def test_groups_are_kept_apart():
     assert {
         "a": expected([*images[:10], *images[30:]]),
         "b": expected(images[10:30]),
-    } == counter.tallies()
+    } == counter.taken()
+
+
+def test_what_was_taken_is_not_counted_again():
+    images = some_images()
+    counter = gpu.DeviceCounter(CPU, gpu.Room())
+    counter.count("a", *tray_of(images[:10]))
+
+    assert {"a": expected(images[:10])} == counter.taken()
+    counter.count("a", *tray_of(images[10:]))
+    assert {"a": expected(images[10:])} == counter.taken()
+    assert {} == counter.taken()
 
 
 def test_nothing_on_a_tray_is_nothing_counted():
     counter = gpu.DeviceCounter(CPU, gpu.Room())
     counter.count("a", b"", [])
 
-    assert {} == counter.tallies()
+    assert {} == counter.taken()
 
 
 def test_sums_of_images_are_fetched_before_they_pile_up(monkeypatch):
@@ -395,6 +406,110 @@ def test_a_torchvision_dataset_gives_the_same_file(tmp_path, device, options, sh
     given += ["--limit", "300"] if "--resize" in options else []
     there = stats_file(tmp_path, *given, "--device", device)
 
+    assert stats_file(tmp_path, *given) == there
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 13])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("options", [[], ["--tolerance", "0.02"]])
+def test_an_array_file_gives_the_same_file(tmp_path, device, channels, layout, options, capsys):
+    options = [*options, "--layout", layout]
+    shape = (400, channels, 9, 20) if layout == "NCHW" else (400, 9, 20, channels)
+    pixels = np.random.default_rng(channels).integers(0, 256, shape, np.uint8)
+    array = tmp_path / "images.npy"
+    np.save(array, pixels)
+    there = stats_file(tmp_path, array, *options, "--device", device)
+
+    assert stats_file(tmp_path, array, *options) == there
+
+
+def test_an_array_file_that_is_resized_gives_the_same_file(tmp_path, device, capsys):
+    array = tmp_path / "images.npy"
+    np.save(array, np.random.default_rng(3).integers(0, 256, (30, 9, 20, 3), np.uint8))
+    there = stats_file(tmp_path, array, "--resize", 16, "--device", device)
+
+    assert stats_file(tmp_path, array, "--resize", 16) == there
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_arrays_of_other_types_are_counted_by_the_workers(tmp_path, device, dtype, capsys):
+    array = tmp_path / "images.npy"
+    np.save(array, np.random.default_rng(3).integers(0, 256, (30, 9, 20, 3)).astype(dtype))
+
+    assert stats_file(tmp_path, array) == stats_file(tmp_path, array, "--device", device)
+
+
+@pytest.mark.parametrize(("pixels", "expected"), [(1 << 20, 50), (8, 0)])
+def test_the_device_counts_the_blocks_of_an_array_that_have_room(
+    tmp_path, cpu_as_device, monkeypatch, pixels, expected
+):
+    """Else the tests of arrays would compare the CPU with itself."""
+    monkeypatch.setattr("imgnorm.measurement._MEGAPIXEL", pixels // 8)
+    counting = gpu.DeviceCounter.count
+    images: list[Packed] = []
+
+    def count(self: Any, group: str, tray: Any, some: Sequence[Packed]) -> None:
+        images.extend(some)
+        counting(self, group, tray, some)
+
+    monkeypatch.setattr(gpu.DeviceCounter, "count", count)
+    array = tmp_path / "images.npy"
+    np.save(array, np.zeros((50, 9, 20, 3), np.uint8))
+    imgnorm.measure(array, device="cuda", workers=1)
+
+    assert expected == sum(packed.images for packed in images)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """So many images, so much alike, that an estimate takes some of them."""
+    folder = tmp_path_factory.mktemp("many")
+    chance = np.random.default_rng(5)
+    for index in range(600):
+        mode = "L" if index % 5 == 0 else "RGB"
+        pixels = chance.integers(90, 160, (8, 8 + index % 3, len(CHANNELS[mode])), np.uint8)
+        image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels)
+        image.save(folder / f"{index:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize("options", [[], ["--seed", "3"], ["--mode", "L", "--resize", "8"]])
+def test_an_estimate_gives_the_same_file(many, tmp_path, device, options, capsys):
+    """Stage by stage, the device counts what error bars need, too."""
+    given = [many, "--tolerance", "0.02", *options]
+    there = stats_file(tmp_path, *given, "--device", device)
+
+    assert b"\nestimate:" in there[1]
+    assert stats_file(tmp_path, *given) == there
+
+
+def test_an_estimate_in_more_than_one_stage_counts_no_image_twice(
+    many, tmp_path, device, monkeypatch, capsys
+):
+    taking = gpu.DeviceCounter.taken
+    calls: list[int] = []
+
+    def taken(self: Any) -> dict[str, Tally]:
+        tallies = taking(self)
+        calls.append(sum(tally.images for tally in tallies.values()))
+        return tallies
+
+    monkeypatch.setattr(gpu.DeviceCounter, "taken", taken)
+    stats = imgnorm.measure(many, tolerance=0.015, device=device, workers=1)
+
+    assert len(calls) > 1
+    assert stats.images == sum(calls)
+    assert imgnorm.measure(many, tolerance=0.015) == stats
+
+
+def test_the_torchvision_dataset_s_estimate_gives_the_same_file(
+    tmp_path, device, shared_data, capsys
+):
+    given = ["torchvision:MNIST", "--root", shared_data / "mnist", "--split", "test"]
+    given += ["--tolerance", "0.02"]
+    there = stats_file(tmp_path, *given, "--device", device)
+
+    assert b"\nestimate:" in there[1]
     assert stats_file(tmp_path, *given) == there
 
 
@@ -616,6 +731,18 @@ def test_a_device_that_fails_under_auto_is_replaced_by_the_cpu(
         "note     device cpu: CUDA error: an illegal memory access was encountered; try again, or use "
         "cpu; all is counted anew on the CPU" == err.splitlines()[0]
     )
+
+
+def test_a_device_that_fails_in_an_estimate_under_auto_is_replaced_by_the_cpu(
+    many, tmp_path, cpu_as_device, monkeypatch, capsys
+):
+    """From the first image on, so that none is counted twice."""
+    here = stats_file(tmp_path, many, "--tolerance", "0.015")
+    kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: self.calls == 5)
+    monkeypatch.setattr(gpu, "image_histograms", kernel)
+
+    assert here == stats_file(tmp_path, many, "--tolerance", "0.015", "--device", "auto")
+    assert 5 <= kernel.calls
 
 
 def test_a_device_that_fails_ends_the_command_and_nothing_is_written(

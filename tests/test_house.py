@@ -16,20 +16,24 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "augmentations board config document emit errors explain floats histogram image lint "
-        "lint.data lint.pair lint.python measured memory merging moments output presets process "
-        "profile provenance pulse reasons rejects reports rules rules.numbers rules.order rules.portability "
-        "rules.reading rules.rule rules.stats rules.structure scan sources sources.archive "
-        "sources.filelist sources.files sources.folder sources.rules sources.tape sources.tar "
-        "sources.zip stats statsfile statsmodel table tally tray typed validate wire "
-        "worker"
+        "augmentations board cgroup config cores document emit errors estimate estimatefile "
+        "explain floats histogram image lint lint.data lint.pair lint.python measured memory "
+        "merging moments output presets process products profile provenance pulse reasons rejects "
+        "reports rules rules.numbers rules.order rules.portability rules.reading rules.rule "
+        "rules.stats rules.structure sampling scan sources sources.archive sources.arrayfile "
+        "sources.arrays sources.filelist sources.files sources.folder sources.layout sources.npy "
+        "sources.rules sources.tape sources.tar sources.zip stats statsfile statsmodel table "
+        "tally tray typed validate wire worker"
     ),
-    PIXEL: "count damage decode floatcount formats jpeg load preprocess",
+    PIXEL: ("arraycount count damage decode floatcount formats jpeg load preprocess"),
     TORCH: (
         "datasets gpu nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
         "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
     ),
-    EDGE: ("__init__ __main__ cli cli_bn cli_checks cli_numbers measurement"),
+    EDGE: (
+        "__init__ __main__ cli cli_bn cli_checks cli_numbers cli_options measurement terminal "
+        "verification"
+    ),
 }
 TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules.split()}
 THIRD_PARTY = {
@@ -39,7 +43,7 @@ THIRD_PARTY = {
     EDGE: {"click", "tqdm"},
 }
 # A worker loads the pixel tier when it starts to count: the only steps up, made at run time.
-STEPS_UP = {("worker", "count"), ("worker", "jpeg")}
+STEPS_UP = {("worker", step) for step in ("arraycount", "count", "decode", "jpeg")}
 
 
 def modules() -> dict[str, Path]:

@@ -13,7 +13,7 @@ import torchvision
 from torch import nn
 
 from imgnorm.errors import ModelError
-from imgnorm.nn import PopulationBatchNorm2d, calibrate, inspect
+from imgnorm.nn import PopulationBatchNorm2d, calibrate, convert, inspect
 from imgnorm.nn.inspection import table_of
 
 MODES = ["one-pass", "sequential"]
@@ -75,13 +75,28 @@ def test_sequential_is_the_population_under_inference_whatever_the_batch_size(ba
     assert [23 * 36, 23 * 16, 23] == [layer.count for layer in done.layers]
 
 
-def test_sequential_is_a_fixed_point():
+@pytest.mark.parametrize("batch_size", [1, 5, 19])
+def test_sequential_is_a_fixed_point_and_no_batching_changes_a_digit(batch_size):
+    """Six values per channel in the last layers: there, the batch size made 4e-5 before."""
+    torch.manual_seed(0)
     model = torchvision.models.resnet18(weights=None)
-    calibrate(model, images(12, 64).split(6), mode="sequential")
-    first = copy.deepcopy(model)
-    calibrate(model, images(12, 64).split(5), mode="sequential")
+    calibrate(model, images(19, 32).split(7), mode="sequential")
+    first = copy.deepcopy(model.state_dict())
+    calibrate(model, images(19, 32).split(batch_size), mode="sequential")
 
-    assert_close(first, model, 1e-6)
+    assert all(torch.equal(first[key], value) for key, value in model.state_dict().items())
+
+
+def test_images_of_other_sizes_are_run_apart():
+    """In groups by size, in their order; what is pooled is that of all."""
+    model = nn.Sequential(nn.BatchNorm2d(3))
+    small, large = images(9, 4), images(5, 6)
+    done = calibrate(model, [small[:4], small[4:], large, small[:0]], mode="sequential")
+    values = torch.cat([small.movedim(1, 0).flatten(1), large.movedim(1, 0).flatten(1)], 1)
+
+    assert 14 == done.images
+    torch.testing.assert_close(values.double().mean(1).float(), model[0].running_mean)
+    torch.testing.assert_close(values.double().var(1, correction=0).float(), model[0].running_var)
 
 
 def test_one_pass_normalizes_each_batch_by_itself_on_the_way():
@@ -166,14 +181,20 @@ def interrupted(batches: list[torch.Tensor]):
         ([], "the batches are empty; give at least two images"),
         (
             poisoned().split(4),
-            "1: its input has NaN or Inf in batch 5; look at the images, and at the layers before it",
+            (
+                "1: its input has NaN or Inf in images {}; look at the images, and at the layers before it",
+                {"one-pass": "20 to 22", "sequential": "8 to 22"},
+            ),
         ),
         (
             [images(), images()[:, :1]],
             (
-                "0: fails on batch 1, (23, 1, 8, 8) torch.float32 (RuntimeError: Given groups=1, weight of size "
-                "[4, 3, 3, 3], expected input[23, 1, 8, 8] to have 3 channels, but got 1 channels instead); "
-                "give it images as it was trained on"
+                (
+                    "0: fails on images 23 to {0}, ({1}, 1, 8, 8) torch.float32 (RuntimeError: Given "
+                    "groups=1, weight of size [4, 3, 3, 3], expected input[{1}, 1, 8, 8] to have 3 "
+                    "channels, but got 1 channels instead); give it images as it was trained on"
+                ),
+                {"one-pass": ("45", "23"), "sequential": ("30", "8")},
             ),
         ),
         (
@@ -181,6 +202,15 @@ def interrupted(batches: list[torch.Tensor]):
             None,  # the message is torch's
         ),
         (["text"], "batch 0 is a str; give tensors, or tuples that begin with one"),
+        ([images()[:0]], "the batches are empty; give at least two images"),
+        (
+            [images() * 1e25],
+            (
+                "1: its statistics reach 6.37e+49, which torch.float32 does not hold; look at the layers "
+                "before it"
+            ),
+        ),
+        ([torch.tensor(1.0)], "batch 0 is a Tensor; give tensors, or tuples that begin with one"),
     ],
 )
 def test_bad_batches_leave_the_model_as_it_was(batches, message, mode):
@@ -189,6 +219,9 @@ def test_bad_batches_leave_the_model_as_it_was(batches, message, mode):
     with pytest.raises(ModelError) as caught:
         calibrate(model, batches, mode=mode)
 
+    if isinstance(message, tuple):
+        text, gaps = message
+        message = text.format(*([gaps[mode]] if isinstance(gaps[mode], str) else gaps[mode]))
     assert message is None or message == str(caught.value)
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
     assert all(module.training for module in model.modules())
@@ -222,8 +255,8 @@ def used_twice() -> nn.Module:
             images().split(22),
             "one-pass",
             (
-                "8: batch 1 has one value per channel, (1, 6), whose variance is 0; use larger batches of one "
-                "size, or mode sequential"
+                "8: has one value per channel in the batch of image 22, (1, 6), whose variance is 0; use larger "
+                "batches of one size, or mode sequential"
             ),
         ),
         (
@@ -243,6 +276,30 @@ def used_twice() -> nn.Module:
             images().split(4),
             "sequential",
             "0: runs more than once in a pass, so its statistics depend on themselves; use mode one-pass",
+        ),
+        (
+            nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d()),
+            images().split(4),
+            "one-pass",
+            "1: is lazy and knows no channels yet; run one batch through the model first",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm1d(4)),
+            [images()],
+            "one-pass",
+            (
+                "1: fails on images 0 to 22, (23, 3, 8, 8) torch.float32 (ValueError: expected 2D or 3D input "
+                "(got 4D input)); give it images as it was trained on"
+            ),
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(5)),
+            [images()],
+            "sequential",
+            (
+                "1: fails on images 0 to 7, (8, 3, 8, 8) torch.float32 (RuntimeError: running_mean should "
+                "contain 4 elements not 5); give it images as it was trained on"
+            ),
         ),
     ],
 )
@@ -282,6 +339,39 @@ def test_scripted_and_exported_models_get_the_same_statistics(mode):
 
     assert_close(eager, scripted, 1e-6)
     assert_close(eager, exported, 1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "freeze",
+    [
+        lambda model: torch.export.export(model, (images(),)).module(),
+        lambda model: torch.jit.trace(model, images(), check_trace=False),
+    ],
+)
+def test_a_program_of_training_mode_is_refused(freeze, mode):
+    program = freeze(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train())
+    with pytest.raises(ModelError) as caught:
+        calibrate(program, images().split(23), mode=mode)
+
+    assert (
+        "1: was exported or traced in training mode, where it never uses its running statistics; export "
+        "model.eval()"
+    ) == str(caught.value)
+
+
+def test_a_program_for_one_batch_size_gets_that_size():
+    plain, data = net().eval(), images(20)
+    program = torch.export.export(plain, (data[:5],)).module()
+    calibrate(program, data.split(10), mode="sequential")
+    calibrate(plain, data.split(10), mode="sequential")
+
+    assert_close(plain, program, 1e-6)
+    with pytest.raises(
+        ModelError, match=r"give it what it was exported for, or export it with dyn"
+    ):
+        calibrate(program, data.split(7))
 
 
 @pytest.mark.gpu
@@ -352,11 +442,126 @@ def test_what_has_no_batchnorm_is_told():
     )
 
 
-def test_a_compiled_model_is_calibrated_as_itself():
-    model = net()
+def compiled(model: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compiled = torch.compile(model, backend="eager")
-    calibrate(compiled, images().split(6), mode="sequential")
+        wrapped = torch.compile(model, backend="eager")
+        wrapped(images())  # it runs what it has compiled from now on
+    for layer in model:
+        if hasattr(layer, "reset_running_stats"):
+            layer.reset_running_stats()
+    return wrapped
 
-    assert_close(exact_net(images()), model, 1e-6)
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "wrap", [compiled, lambda model: nn.Sequential(compiled(model)), nn.DataParallel]
+)
+def test_a_wrapped_model_is_calibrated_as_itself(wrap, mode):
+    model, plain = net(), net()
+    calibrate(wrap(model), images().split(6), mode=mode)
+    calibrate(plain, images().split(6), mode=mode)
+
+    assert_close(plain, model, 1e-6)
+    assert ("0",) == tuple(
+        report.name for report in inspect(nn.DataParallel(nn.Sequential(plain[1])))
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_distributed_data_parallel_is_looked_through(mode, tmp_path):
+    """One process may calibrate while the others do not: their forward passes are not waited for."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1
+    )
+    try:
+        model, plain = net(), net()
+        calibrate(nn.parallel.DistributedDataParallel(model), images().split(6), mode=mode)
+    finally:
+        torch.distributed.destroy_process_group()
+    calibrate(plain, images().split(6), mode=mode)
+
+    assert_close(plain, model, 0)
+
+
+def half(model: nn.Module) -> tuple[nn.Module, torch.Tensor]:
+    return model.half(), images().half()
+
+
+def channels_last(model: nn.Module) -> tuple[nn.Module, torch.Tensor]:
+    return model.to(memory_format=torch.channels_last), images().to(
+        memory_format=torch.channels_last
+    )
+
+
+def synchronized(model: nn.Module) -> tuple[nn.Module, torch.Tensor]:
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model), images()
+
+
+def population(model: nn.Module) -> tuple[nn.Module, torch.Tensor]:
+    return convert(model), images()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("change", "tolerance"),
+    [(half, 5e-3), (channels_last, 1e-6), (synchronized, 0), (population, 0)],
+)
+def test_every_kind_of_batchnorm_and_memory_is_calibrated(change, tolerance, mode):
+    """float16 has 11 bits: 5e-4, a few times over in three layers."""
+    plain = net()
+    calibrate(plain, images().split(6), mode=mode)
+    model, data = change(net())
+    calibrate(model, data.split(6), mode=mode)
+
+    assert_close(plain, model, tolerance)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_inference_mode_and_autocast_around_it_are_fine(mode):
+    plain, inferring, casting = net(), net(), net()
+    calibrate(plain, images().split(6), mode=mode)
+    with torch.inference_mode():
+        calibrate(inferring, images().split(6), mode=mode)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        calibrate(casting, images().split(6), mode=mode)
+
+    assert_close(plain, inferring, 0)
+    assert_close(plain, casting, 3e-2)  # bfloat16 has 8 bits
+    assert torch.float32 is casting[1].running_var.dtype
+
+
+def test_images_that_batches_leave_out_meanwhile_are_no_other_images():
+    """A loader that tells what it could not read may find more of that in a later pass."""
+
+    class Loader(list):  # type: ignore[type-arg]
+        skipped: tuple[str, ...] = ()
+        passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            if self.passes == 3:  # the first finds the order of the layers
+                self.skipped = ("last",)
+            yield from self[: len(self) - len(self.skipped)]
+
+    done = calibrate(net(), Loader(images(9).split(1)), mode="sequential")
+
+    assert 8 == done.images
+    assert [9 * 36, 8 * 16, 8] == [layer.count for layer in done.layers]
+
+
+def test_batches_that_change_between_passes_are_told():
+    class Loader(list):  # type: ignore[type-arg]
+        passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            yield from self[: 9 if self.passes < 3 else 7]
+
+    with pytest.raises(ModelError) as caught:
+        calibrate(net(), Loader(images(9).split(1)), mode="sequential")
+
+    assert (
+        "the batches held 9 images in one pass and 7 in another; give the same images in each"
+        == str(caught.value)
+    )

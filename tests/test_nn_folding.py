@@ -192,8 +192,8 @@ def hooked() -> nn.Module:
         (
             nn.Sequential(nn.ConvTranspose2d(3, 3, 2)),
             (
-                "the images go to 0 (ConvTranspose2d), which cannot absorb a normalization; keep InputNorm in "
-                "front"
+                "0 (ConvTranspose2d): each of its outputs sees another share of the mean, which no bias can "
+                "stand for; keep InputNorm in front"
             ),
         ),
         (
@@ -307,6 +307,12 @@ def test_a_pair_that_cannot_be_folded_exactly_is_left():
     assert_same(net(images), folded(images))
 
 
+def negative() -> nn.Module:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    model[1].running_var[2] = -1
+    return model
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -322,6 +328,17 @@ def test_a_pair_that_cannot_be_folded_exactly_is_left():
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(5)).eval(),
             "1: has 5 channels and follows 0 with 4; mend the model",
         ),
+        (
+            negative(),
+            (
+                "1: folding it gives NaN or Inf in torch.float32; look at its numbers with "
+                "imgnorm.nn.inspect, or fold in float32"
+            ),
+        ),
+        (
+            nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d()).eval(),
+            "0.weight: is lazy and has no values yet; run one batch through the model first",
+        ),
     ],
 )
 def test_batchnorm_that_cannot_be_folded_is_told(model, message):
@@ -329,3 +346,53 @@ def test_batchnorm_that_cannot_be_folded_is_told(model, message):
         fold_batchnorm(model)
 
     assert message == str(caught.value)
+
+
+def small() -> nn.Module:
+    return seeded(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        (
+            torch.jit.script,
+            (
+                "RecursiveScriptModule: is TorchScript, whose code is fixed; fold the model before it is "
+                "scripted or traced"
+            ),
+        ),
+        (
+            lambda model: torch.export.export(model, (uint8_images().double(),)).module(),
+            (
+                "GraphModule: was exported, and has operators where its layers were; fold the model before "
+                "it is exported"
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("fold", [fold_batchnorm, lambda model: fold_input_norm(model, STATS)])
+def test_a_program_is_not_folded(freeze, message, fold):
+    with pytest.raises(FoldError) as caught:
+        fold(freeze(small()))
+
+    assert message == str(caught.value)
+
+
+@torch.no_grad()
+def test_a_wrapped_model_is_folded_as_itself():
+    model, images = small(), uint8_images().double()
+    for wrapped in (nn.DataParallel(model), torch.compile(model, backend="eager")):
+        assert_same(model(images), fold_batchnorm(wrapped)(images))
+
+
+@torch.no_grad()
+def test_what_was_folded_compiles_and_exports():
+    folded = fold_input_norm(nn.Conv2d(3, 4, 3, padding=1), STATS, padding="mean", pixels="raw")
+    images = uint8_images()
+    compiled = torch.compile(folded, backend="aot_eager", fullgraph=True)
+    exported = torch.export.export(folded, (images,)).module()
+
+    assert torch.equal(folded(images), compiled(images))
+    assert torch.equal(folded(images), exported(images))

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 from torchvision import transforms
+from torchvision.transforms import v2
 
 from imgnorm.errors import TransformError
 from imgnorm.nn import InputNorm, to_batchnorm
@@ -31,6 +32,22 @@ def test_every_pixel_value_is_bit_for_bit_that_of_to_tensor_and_normalize():
     expected = reference(Image.fromarray(pixels))
 
     assert torch.equal(expected, InputNorm.of(STATS)(torch.from_numpy(pixels).permute(2, 0, 1)))
+
+
+def test_v2_differs_by_what_its_own_to_dtype_rounds():
+    """v2 multiplies by 1/255 where ToTensor divides: an ulp of [0, 1], that Normalize then scales."""
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+    to_float = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    unit = to_float(Image.fromarray(pixels))
+    layer = InputNorm.of(STATS)
+
+    assert torch.equal(v2.Normalize(MEAN, STD)(unit), layer(unit))
+    torch.testing.assert_close(
+        layer(unit),
+        layer(torch.from_numpy(pixels).permute(2, 0, 1)),
+        rtol=0,
+        atol=1.2e-7 / 0.224 + 2.4e-7,
+    )
 
 
 def test_uint8_and_unit_floats_give_the_same():

@@ -78,6 +78,29 @@ def test_outputs_and_gradients_are_torchs(kind, torchs, shape, affine, tracks, m
     assert torch.equal(theirs.eval()(population(shape)), ours.eval()(population(shape)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_inputs_under_autocast_give_torchs_outputs_and_float32_statistics(dtype):
+    data = population((3, 5, 4)).to(dtype)
+    ours, theirs = PopulationBatchNorm2d(3), nn.BatchNorm2d(3)
+    with torch.autocast("cpu", dtype=dtype):
+        assert torch.equal(theirs(data), ours(data))
+    mean, variance = reference(data.float())
+
+    assert torch.float32 is ours.running_var.dtype
+    np.testing.assert_allclose(mean, ours.running_mean.numpy(), rtol=1.2e-7)
+    np.testing.assert_allclose(variance, ours.running_var.numpy(), rtol=1.2e-7)
+
+
+def test_a_compiled_layer_keeps_the_same_statistics():
+    eager, layer = PopulationBatchNorm2d(3), PopulationBatchNorm2d(3)
+    compiled = torch.compile(layer, backend="aot_eager")
+    for batch in population((3, 5, 4)).split(5):
+        eager(batch)
+        compiled(batch)
+
+    assert torch.equal(eager.running_var, layer.running_var)
+
+
 def test_eval_sees_nothing():
     layer = PopulationBatchNorm2d(3)
     layer(population((3, 5, 4)))

@@ -1,143 +1,216 @@
-"""Batches of images from a folder or a torchvision dataset, the same pixels that `imgnorm stats` counts."""
+"""A source's images as batches of tensors, the same pixels that `imgnorm stats` counts."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from imgnorm.datasets import TorchvisionSource
 from imgnorm.decode import decode, decoded_picture
 from imgnorm.errors import SourceError
 from imgnorm.image import Mode
-from imgnorm.reasons import Unreadable
+from imgnorm.load import picture_of
+from imgnorm.nn.models import RAISED_BY_USER_CODE
+from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits
-from imgnorm.sources import shown
-from imgnorm.sources.folder import FolderSource
+from imgnorm.sources import (
+    Block,
+    EncodedSource,
+    ShardedSource,
+    Source,
+    member_of,
+    name_bytes,
+    printable,
+    shown,
+)
 from imgnorm.stats import Stats
-from imgnorm.transforms import to_transform
 
-_TORCHVISION = "torchvision:"
 _MODES: dict[int, Mode] = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 class Batches:
-    """All images of a source, in the order of their names, as often as it is iterated.
+    """All images of a source, in an order of the source's, as often as it is iterated.
+
+    An image that cannot be read is left out from then on, and told in `skipped`.
 
     Args:
-        source: a folder, or "torchvision:NAME" below `root`.
-        transform: Stats, for `to_transform(stats)`; or a callable from PIL image to tensor, which
-            gets RGB images from a folder and the dataset's own from torchvision, as
-            torchvision's loaders have it.
+        source: one that gives images one by one.
+        transform: from PIL image to tensor.
+        mode: what each image is converted to before the transform; None for what torchvision's own
+            loaders hand over: RGB from files, a dataset's own image from torchvision's datasets.
         workers: processes that decode; 0 for this one.
 
     Raises:
-        SourceError: there is no such source, it is empty, or a file in it is known to be unreadable.
-            While iterating: an image cannot be read, or images of one batch differ in size. A
-            calibration without some images would not be that of the dataset, so none is skipped.
+        SourceError: the source holds no images, or none that can be read one by one. While
+            iterating: not one image could be read, the transform fails, or images of one batch
+            differ in size.
     """
 
     def __init__(
         self,
-        source: str,
-        transform: Stats | Callable[[Any], Tensor],
+        source: Source,
+        transform: Callable[[Any], Tensor],
         *,
-        root: str = "data",
-        split: str = "train",
+        mode: Mode | None,
         batch_size: int = 64,
         workers: int = 0,
     ) -> None:
-        self._source = source
-        images = _Images(_opened(source, root, split), transform)
-        self._loader: DataLoader[Any] = DataLoader(
-            images, batch_size=batch_size, num_workers=workers, collate_fn=_stacked
+        if not isinstance(source, EncodedSource):
+            raise SourceError(
+                f"{shown(source.ref)}: its images cannot be read one by one; give the images themselves"
+            )
+        listing = source.listing()
+        if not listing.names and not listing.skipped:
+            raise SourceError(f"{shown(source.ref)}: has no images; name a source that has some")
+        self.ignored: Mapping[str, int] = listing.ignored
+        self._images = _Images(source, _in_reading_order(source, listing.names), transform, mode)
+        self._lost = {one.name: one for one in listing.skipped}
+        self._batch_size = batch_size
+        self._workers = workers
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Every image that was left out so far, in the order of their names."""
+        in_order = sorted(self._lost.values(), key=lambda one: name_bytes(one.name))
+        source = self._images.source
+        return tuple(
+            replace(one, name=shown(one.name), member=member_of(source, one.name))
+            for one in in_order
         )
 
     def __len__(self) -> int:
-        return len(self._loader)
+        """How many batches there are, unless further images turn out to be unreadable."""
+        return ceil(len(self._readable().names) / self._batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
+        loader: DataLoader[Any] = DataLoader(
+            self._readable(),
+            batch_size=self._batch_size,
+            num_workers=self._workers,
+            collate_fn=_stacked,
+            worker_init_fn=_leave_signals_to_the_parent,
+        )
+        nothing = True
         try:
-            for batch in self._loader:
+            for batch in loader:
                 if isinstance(batch, SourceError):
                     raise batch
-                yield batch
+                self._lost.update((one.name, one) for one in batch.skipped)
+                if batch.images is not None:
+                    nothing = False
+                    yield batch.images
         except RuntimeError as error:  # a process that decodes died
             reason = " ".join(str(error).split())[:200]
-            raise SourceError(f"{self._source}: {reason}; try --workers 0") from error
-
-
-class _Images(Dataset[Any]):
-    def __init__(
-        self,
-        source: FolderSource | TorchvisionSource,
-        transform: Stats | Callable[[Any], Tensor],
-    ) -> None:
-        listing = source.listing()
-        if listing.skipped:
-            first = listing.skipped[0]
             raise SourceError(
-                f"{shown(first.name)}: {first.reason} ({first.detail}); mend or remove it"
-            )
-        if not listing.names:
-            raise SourceError(f"{source.ref}: has no images; name a folder that has some")
-        self.names = listing.names
-        self.source = source
-        if isinstance(transform, Stats):
-            self.mode = transform.mode or _MODES.get(len(transform.mean), "RGB")
-            self.transform: Callable[[Any], Tensor] = to_transform(transform)
-        else:
-            self.mode = "RGB"
-            self.transform = transform
-        self.converts = isinstance(transform, Stats)
+                f"{shown(self._images.source.ref)}: {reason}; try --workers 0"
+            ) from error
+        if nothing:
+            raise SourceError(self._nothing_left())
+
+    def _readable(self) -> _Images:
+        names = [name for name in self._images.names if name not in self._lost]
+        return replace(self._images, names=names)
+
+    def _nothing_left(self) -> str:
+        skipped = self.skipped
+        examples = "".join(f"\n  {printable(s.name)}: {s.reason} ({s.detail})" for s in skipped[:5])
+        more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
+        return (
+            f"{shown(self._images.source.ref)}: not one of {len(skipped):,} images could be read; mend "
+            f"the files or the options:{examples}{more}"
+        )
+
+
+def mode_of(stats: Stats) -> Mode | None:
+    """The mode of the images that stats are of; None if that cannot be told."""
+    return stats.mode or _MODES.get(len(stats.mean))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    images: Tensor | None  # (N, C, H, W); None if not one could be read
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class _Images(Dataset[Any]):
+    source: EncodedSource
+    names: Sequence[str]
+    transform: Callable[[Any], Tensor]
+    mode: Mode | None
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[str, Tensor] | SourceError:
+    def __getitem__(self, index: int) -> tuple[str, Tensor] | Skipped | SourceError:
         # A fault is a value: raised, it would reach the parent process with a traceback in its text.
         name = self.names[index]
+        size: int | None = None
         try:
-            tensor = self.transform(self._picture(name))
+            found = self.source.read(name)
+            size = len(found) if isinstance(found, bytes) else None
+            picture = self._picture(found)
         except Unreadable as fault:
-            return SourceError(f"{shown(name)}: {fault.reason} ({fault.detail}); mend or remove it")
+            return fault.skipped(name, size)
+        except MemoryError:
+            return Skipped(name, Reason.OUT_OF_MEMORY, "not enough memory to decode it", size)
+        try:
+            tensor = self.transform(picture)
+        except RAISED_BY_USER_CODE as error:
+            reason = " ".join(str(error).split())[:300]
+            return SourceError(
+                f"{shown(name)}: the transform fails ({type(error).__name__}: {reason}); give one that "
+                f"takes {picture.mode} images"
+            )
         if not isinstance(tensor, Tensor):
             return SourceError(
                 f"{shown(name)}: the transform gives a {type(tensor).__name__}; end it with ToTensor"
             )
         return name, tensor
 
-    def _picture(self, name: str) -> Any:
-        found = self.source.read(name)
-        if isinstance(found, bytes):
-            return decode(
-                found, self.mode, max_pixels=Limits.max_pixels, reserve=lambda size: None
-            ).picture
-        if not self.converts:
-            return found
-        return decoded_picture(found, self.mode, max_pixels=Limits.max_pixels).picture
+    def _picture(self, found: bytes | Image.Image | Block) -> Image.Image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, about metadata and palettes
+            if isinstance(found, bytes):
+                return decode(
+                    found,
+                    self.mode or "RGB",
+                    max_pixels=Limits.max_pixels,
+                    reserve=lambda size: None,
+                ).picture
+            if isinstance(found, Block):
+                found = picture_of(found)
+            if self.mode is None:
+                return found
+            return decoded_picture(found, self.mode, max_pixels=Limits.max_pixels).picture
 
 
-def _opened(source: str, root: str, split: str) -> FolderSource | TorchvisionSource:
-    if source.startswith(_TORCHVISION):
-        return TorchvisionSource(source.removeprefix(_TORCHVISION), root, split)
-    if not os.path.isdir(source):
-        raise SourceError(
-            f"{shown(source)}: no such folder; name a folder of images, or {_TORCHVISION}NAME"
-        )
-    return FolderSource(source)
+def _in_reading_order(source: EncodedSource, names: Sequence[str]) -> Sequence[str]:
+    """Shard by shard, each as it lies in its file: a compressed one cannot be read backwards."""
+    if not isinstance(source, ShardedSource):
+        return names
+    return [name for _, held in source.shards(names) for name in held]
 
 
-def _stacked(items: list[tuple[str, Tensor] | SourceError]) -> Tensor | SourceError:
-    """One batch, or the first thing that is wrong with it."""
+def _stacked(items: list[tuple[str, Tensor] | Skipped | SourceError]) -> _Batch | SourceError:
+    """One batch, or the first thing that is wrong with it as a whole."""
     tensors: list[Tensor] = []
+    skipped: list[Skipped] = []
     for item in items:
         if isinstance(item, SourceError):
             return item
+        if isinstance(item, Skipped):
+            skipped.append(item)
+            continue
         name, tensor = item
         if tensors and tensor.shape != tensors[0].shape:
             return SourceError(
@@ -145,4 +218,16 @@ def _stacked(items: list[tuple[str, Tensor] | SourceError]) -> Tensor | SourceEr
                 "resize them (measure with --resize and --center-crop), or use --batch-size 1"
             )
         tensors.append(tensor)
-    return torch.stack(tensors)
+    return _Batch(torch.stack(tensors) if tensors else None, tuple(skipped))
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """A signal may reach every process: the parent decides, and tells.
+
+    A worker that is ended leaves without a fault, or torch would have the parent tell of that, too.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None:
+            signal.signal(number, lambda number, frame: os._exit(0))

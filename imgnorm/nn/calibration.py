@@ -6,29 +6,28 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from imgnorm.errors import ModelError
 from imgnorm.nn.inspection import batchnorm_names
+from imgnorm.nn.models import RAISED_BY_USER_CODE, unwrapped
 from imgnorm.nn.pooled import Pooled, pooled_of
 
 Mode = Literal["one-pass", "sequential"]
-_RAISED_BY_MODELS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What a model raises on batches that it was not made for."""
+_AT_ONCE = 8
+"""Images that sequential mode runs at once, whatever their batches.
+
+A float32 kernel is chosen by the number of images, so the last digits would depend on it: by 4e-5
+in resnet18's last layers, where six images of 32x32 leave six values per channel. Eight are few
+enough for any memory that the model was trained in, and enough to keep a CPU busy.
+"""
 
 
 @dataclass(frozen=True)
@@ -69,21 +68,26 @@ def calibrate(
     """Set every BatchNorm's running_mean and running_var to the population statistics of its input.
 
     The statistics are pooled over all batches in float64, with correction 0 and the variance between
-    batches included. The model stays where it is; all of it runs in eval mode, so dropout is off.
-    Its training flags and momentum are what they were afterwards, and after an exception so are
-    its statistics.
+    batches included. The model stays where it is, torch.compile's, DataParallel's and
+    DistributedDataParallel's wrappers are looked through, and all of it runs in eval mode, so
+    dropout is off. Its training flags and momentum are what they were afterwards, and after an
+    exception so are its statistics. Under torch.distributed, each process calibrates its own model
+    on the batches that it is given.
 
     Args:
-        batches: of images, or of tuples that begin with images. A DataLoader, say; for "sequential"
-            it must give the same images each time it is iterated.
+        batches: of images, or of tuples that begin with images, (N, ...), N from 0 on. A DataLoader,
+            say. For "sequential" it must give the same images each time it is iterated; those that
+            it leaves out because they cannot be read are counted if it has a `skipped`.
         mode: "one-pass" normalizes with each batch's own statistics on the way, as in training
-            ("precise BN"), so that the result depends somewhat on the batch size. "sequential" takes
-            one pass for each layer, and each layer sees what it will see in eval mode: a fixed
-            point, whatever the batch size.
+            ("precise BN", Wu & Johnson 2021, section 3.1), so that the result depends somewhat on
+            the batch size. "sequential" takes one pass for each layer, and each layer sees what it
+            will see in eval mode: a fixed point. The images are run eight at a time, so how they
+            were batched changes no digit; a program that was exported for one batch size gets that.
 
     Raises:
         ModelError: no BatchNorm layer, no batch, a batch that the model cannot take, NaN or Inf in a
-            layer's input, or a layer for which there is no variance to compute.
+            layer's input, a layer for which there is no variance to compute, or statistics that its
+            dtype cannot hold.
     """
     if mode not in ("one-pass", "sequential"):
         raise ValueError(f"mode is {mode!r}; expected 'one-pass' or 'sequential'")
@@ -91,13 +95,17 @@ def calibrate(
         raise ValueError(
             "batches is an iterator, which gives its images once; give a list or a DataLoader"
         )
-    # A compiled model would run as it was compiled, past the calibration.
-    model = getattr(model, "_orig_mod", model)
+    model = unwrapped(model)
     layers = batchnorm_names(model)
     if not layers:
         raise ModelError(
             f"{type(model).__name__}: has no BatchNorm layer with running statistics; there is nothing "
             "to calibrate"
+        )
+    lazy = [name for name, layer in layers.items() if is_lazy(_buffers(layer)[0])]
+    if lazy:
+        raise ModelError(
+            f"{lazy[0]}: is lazy and knows no channels yet; run one batch through the model first"
         )
     run = _Run(model, layers, batches, on_progress)
     with _restored_flags(model), _restored_if_raised(layers), torch.no_grad():
@@ -124,33 +132,38 @@ class _Run:
         self.layers = layers
         self.batches = batches
         self.on_progress = on_progress
+        self.device = next(
+            (t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu")
+        )
         self.images = 0
+        self.found = 0  # images, and those that were left out
         self.done = 0
         self.passes = 1
 
     def one_pass(self) -> dict[str, Pooled]:
         watch = _Watch(self.layers, normalize_with_batch=True)
-        self._pass(watch, "")
+        self._pass(watch, self._batches(""))
         for name, seen in watch.pooled.items():
             _store(name, self.layers[name], seen)
         return watch.pooled
 
     def sequential(self) -> dict[str, Pooled]:
-        order = self._order()
+        at_once = _exported_for(self.model) or _AT_ONCE
+        order = self._order(at_once)
         self.passes = len(order)
         found = {}
         for name in order:
             watch = _Watch({name: self.layers[name]}, stop_after=self._can_stop())
-            self._pass(watch, name)
+            self._pass(watch, _regrouped(self._batches(name), at_once))
             found[name] = watch.pooled[name]
             _store(name, self.layers[name], watch.pooled[name])
         return found
 
-    def _order(self) -> list[str]:
-        """The layers in the order in which the first batch reaches them."""
+    def _order(self, at_once: int) -> list[str]:
+        """The layers in the order in which the first images reach them."""
         watch = _Watch(self.layers)
-        for batch in self.batches:
-            self._forward(watch, _images_of(batch, 0), 0)
+        for images in _regrouped(map(_images_of, self.batches, count()), at_once):
+            self._forward(watch, images, 0)
             break
         else:
             raise _no_batch()
@@ -164,46 +177,100 @@ class _Run:
             raise _unreached(self.layers)
         return list(watch.pooled)
 
-    def _pass(self, watch: _Watch, layer: str) -> None:
-        images = 0
+    def _batches(self, layer: str) -> Iterator[Tensor]:
         length = getattr(self.batches, "__len__", None)
         total = length() * self.passes if length is not None else None
         for number, batch in enumerate(self.batches):
-            tensor = _images_of(batch, number)
-            self._forward(watch, tensor, number)
-            images += len(tensor)
+            yield _images_of(batch, number)
             self.done += 1
             self.on_progress(Progress(self.done, total, layer))
-        if not images:
+
+    def _pass(self, watch: _Watch, batches: Iterable[Tensor]) -> None:
+        self.images = 0
+        for images in batches:
+            if len(images):
+                self._forward(watch, images, self.images)
+                self.images += len(images)
+        if not self.images:
             raise _no_batch()
-        if self.images not in (0, images):
+        found = self.images + len(getattr(self.batches, "skipped", ()))
+        if self.found not in (0, found):
             raise ModelError(
-                f"the batches held {self.images} images in one pass and {images} in another; give the same "
+                f"the batches held {self.found} images in one pass and {found} in another; give the same "
                 "images in each"
             )
-        self.images = images
+        self.found = found
         if not watch.pooled:
             raise _unreached(self.layers)
 
-    def _forward(self, watch: _Watch, images: Tensor, number: int) -> None:
-        watch.batch = number
-        device = next((t.device for t in self.model.parameters()), torch.device("cpu"))
+    def _forward(self, watch: _Watch, images: Tensor, first: int) -> None:
+        watch.images = _span(first, len(images))
         try:
-            with watch, suppress(_Reached):
-                self.model(images.to(device))
-        except _RAISED_BY_MODELS as error:
+            with watch, suppress(_Reached), _as_written(self.model):
+                self.model(images.to(self.device))
+        except RAISED_BY_USER_CODE as error:
             if watch.fault is not None:
                 raise watch.fault from None
             where = _layer_in(error, self.model)
             reason = " ".join(str(error).split())[:300]
             raise ModelError(
-                f"{where}: fails on batch {number}, {tuple(images.shape)} {images.dtype} "
-                f"({type(error).__name__}: {reason}); give it images as it was trained on"
+                f"{where}: fails on {watch.images}, {tuple(images.shape)} {images.dtype} "
+                f"({type(error).__name__}: {reason}); {self._remedy(error)}"
             ) from error
+
+    def _remedy(self, error: Exception) -> str:
+        if isinstance(error, torch.OutOfMemoryError):
+            return "give smaller batches or smaller images, or another device"
+        if isinstance(self.model, fx.GraphModule):
+            return "give it what it was exported for, or export it with dynamic shapes"
+        return "give it images as it was trained on"
 
     def _can_stop(self) -> bool:
         # TorchScript would wrap what ends a forward pass early in an error of its own.
         return not isinstance(self.model, torch.jit.ScriptModule)
+
+
+def _exported_for(model: nn.Module) -> int | None:
+    """The one batch size that a program was exported for, if it is one and has no other."""
+    if isinstance(model, fx.GraphModule):
+        for node in model.graph.find_nodes(op="placeholder"):
+            value = node.meta.get("val")
+            if isinstance(value, Tensor) and value.ndim and type(value.shape[0]) is int:
+                return value.shape[0]
+    return None
+
+
+def _regrouped(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """The same images in groups of `size`, whatever their batches; the last has up to twice as many,
+    since a program may have been exported for two images and more. A new shape begins a new group."""
+    waiting: Tensor | None = None
+    for images in batches:
+        if waiting is None or _kind(waiting) == _kind(images):
+            waiting = images if waiting is None else torch.cat([waiting, images])
+        else:
+            if len(waiting):
+                yield waiting.clone()
+            waiting = images
+        while len(waiting) >= 2 * size:
+            # A copy: what a kernel does at the edges may depend on where in memory a tensor lies.
+            yield waiting[:size].clone()
+            waiting = waiting[size:]
+    if waiting is not None and len(waiting):
+        yield waiting.clone()
+
+
+def _kind(images: Tensor) -> tuple[Any, ...]:
+    return images.shape[1:], images.dtype, images.device
+
+
+@contextmanager
+def _as_written(model: nn.Module) -> Iterator[None]:
+    """Without TorchScript's optimizer, which runs operators of its own on the way, even wrong ones."""
+    if not isinstance(model, torch.jit.ScriptModule):
+        yield
+        return
+    with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+        yield
 
 
 class _Reached(BaseException):
@@ -229,7 +296,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.stop_after = stop_after
         self.pooled: dict[str, Pooled] = {}
         self.calls: dict[str, int] = {}
-        self.batch = 0
+        self.images = ""  # which ones run: for people
         self.fault: ModelError | None = None  # TorchScript would wrap it in an error of its own
 
     def __enter__(self) -> _Watch:
@@ -275,8 +342,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return result
         if activations.numel() == activations.shape[1]:
             raise ModelError(
-                f"{name}: batch {self.batch} has one value per channel, {tuple(activations.shape)}, whose "
-                "variance is 0; use larger batches of one size, or mode sequential"
+                f"{name}: has one value per channel in the batch of {self.images}, "
+                f"{tuple(activations.shape)}, whose variance is 0; use larger batches of one size, or "
+                "mode sequential"
             )
         normalized = F.batch_norm(
             activations,
@@ -288,14 +356,15 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             momentum=0.0,
             eps=call["eps"] if "eps" in call else call["epsilon"],  # cuDNN's name for it
         )
-        return (normalized, *result[1:])
+        # One tensor in inference mode, where torch does not take the operator apart.
+        return normalized if isinstance(result, Tensor) else (normalized, *result[1:])
 
     def _pool(self, name: str, activations: Tensor) -> None:
         seen = pooled_of(activations)
         if not bool(torch.isfinite(seen.mean).all() & torch.isfinite(seen.squared).all()):
             raise ModelError(
-                f"{name}: its input has NaN or Inf in batch {self.batch}; look at the images, and at the "
-                "layers before it"
+                f"{name}: its input has NaN or Inf in {self.images}; look at the images, and at the layers "
+                "before it"
             )
         if name in self.pooled:
             seen = self.pooled[name] + seen
@@ -308,11 +377,15 @@ def _place(tensor: object) -> tuple[torch.device, int] | None:
 
 def _images_of(batch: Any, number: int) -> Tensor:
     first = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
-    if not isinstance(first, Tensor):
+    if not isinstance(first, Tensor) or not first.ndim:
         raise ModelError(
             f"batch {number} is a {type(batch).__name__}; give tensors, or tuples that begin with one"
         )
     return first
+
+
+def _span(first: int, images: int) -> str:
+    return f"image {first}" if images == 1 else f"images {first} to {first + images - 1}"
 
 
 def _store(name: str, layer: nn.Module, seen: Pooled) -> None:
@@ -323,6 +396,12 @@ def _store(name: str, layer: nn.Module, seen: Pooled) -> None:
     mean, variance = _buffers(layer)
     mean.copy_(seen.mean)
     variance.copy_(seen.variance)
+    if not bool(torch.isfinite(mean).all() & torch.isfinite(variance).all()):
+        largest = float(torch.cat([seen.mean.abs(), seen.variance]).max())
+        raise ModelError(
+            f"{name}: its statistics reach {largest:.3g}, which {variance.dtype} does not hold; look at the "
+            "layers before it"
+        )
 
 
 def _buffers(layer: nn.Module) -> tuple[Tensor, Tensor]:

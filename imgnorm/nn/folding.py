@@ -10,11 +10,14 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch._ops import OpOverload
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from imgnorm.emit import usable_std
 from imgnorm.errors import FoldError
+from imgnorm.nn.models import RAISED_BY_USER_CODE, unwrapped
 from imgnorm.nn.population import (
     PopulationBatchNorm1d,
     PopulationBatchNorm2d,
@@ -33,17 +36,6 @@ _BATCHNORMS = (
     PopulationBatchNorm2d,
     PopulationBatchNorm3d,
 )
-_RAISED_BY_TRACING = (
-    fx.proxy.TraceError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What a model's own forward raises when it is run on symbols."""
 
 
 class FoldedInput(nn.Module):
@@ -94,7 +86,9 @@ def fold_input_norm(
 
     `Normalize` goes into the first convolution or linear layer, which torch.fx finds. Without
     padding, and with padding modes reflect, replicate and circular, this is exact. Zero padding is
-    not: a 0 means the mean before the fold, and black after it, so the border would differ.
+    not: a 0 means the mean before the fold, and black after it, so the border would differ. Neither
+    is a transposed convolution: an output near the border, or between strides, sees fewer taps and
+    so another share of the mean.
 
     Args:
         padding: "mean" replaces zero padding by padding with the mean, which is exact again; the
@@ -115,7 +109,7 @@ def fold_input_norm(
     scale = stats.scale if pixels == "raw" else 1
     mean = torch.tensor(stats.mean, dtype=torch.float64) * scale
     std = torch.tensor(usable_std(stats, eps), dtype=torch.float64) * scale
-    holder = nn.Sequential(copy.deepcopy(model))  # so that the model itself has a name, too
+    holder = _held_copy(model)
     graph = _traced(holder)
     name, flattened = _first_layer(graph, holder)
     layer = holder.get_submodule(name)
@@ -142,7 +136,7 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
     Raises:
         FoldError: the model cannot be traced, a BatchNorm is in training mode, or there is no pair.
     """
-    holder = nn.Sequential(copy.deepcopy(model))
+    holder = _held_copy(model)
     training = [
         name
         for name, layer in holder.named_modules()
@@ -161,12 +155,29 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
             "use it as it is"
         )
     for convolution, batchnorm in pairs:
-        _absorb(holder.get_submodule(convolution), holder.get_submodule(batchnorm))
+        _absorb(batchnorm, holder.get_submodule(convolution), holder.get_submodule(batchnorm))
         _replace(holder, batchnorm, nn.Identity().eval())
     return holder[0]
 
 
 # ── finding ──
+
+
+def _held_copy(model: nn.Module) -> nn.Sequential:
+    """A copy, in a holder so that the model itself has a name, too."""
+    model = unwrapped(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise FoldError(
+            f"{type(model).__name__}: is TorchScript, whose code is fixed; fold the model before it is "
+            "scripted or traced"
+        )
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    lazy = [name for name, tensor in tensors if is_lazy(tensor)]
+    if lazy:
+        raise FoldError(
+            f"{lazy[0]}: is lazy and has no values yet; run one batch through the model first"
+        )
+    return nn.Sequential(copy.deepcopy(model))
 
 
 class _Tracer(fx.Tracer):
@@ -177,13 +188,19 @@ class _Tracer(fx.Tracer):
 
 def _traced(holder: nn.Sequential) -> fx.Graph:
     try:
-        return _Tracer().trace(holder)
-    except _RAISED_BY_TRACING as error:
+        graph = _Tracer().trace(holder)
+    except RAISED_BY_USER_CODE as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         raise FoldError(
             f"{type(holder[0]).__name__}: torch.fx cannot trace its forward "
             f"({type(error).__name__}: {reason}); fold the part of it that can be traced"
         ) from error
+    if any(isinstance(node.target, OpOverload) for node in graph.nodes):
+        raise FoldError(
+            f"{type(holder[0]).__name__}: was exported, and has operators where its layers were; fold the "
+            "model before it is exported"
+        )
+    return graph
 
 
 def _first_layer(graph: fx.Graph, holder: nn.Module) -> tuple[str, bool]:
@@ -203,6 +220,11 @@ def _first_layer(graph: fx.Graph, holder: nn.Module) -> tuple[str, bool]:
                 return str(node.target), flattened
             if type(layer) is nn.Identity:
                 continue
+            if type(layer) in _TRANSPOSED:
+                raise FoldError(
+                    f"{_described(node, holder)}: each of its outputs sees another share of the mean, "
+                    "which no bias can stand for; keep InputNorm in front"
+                )
         if not flattened and _flattens(node, holder):
             flattened = True
             continue
@@ -319,7 +341,7 @@ def _fold_into_convolution(
     per_group = layer.in_channels // layer.groups
     rows = torch.arange(layer.out_channels) // (layer.out_channels // layer.groups)
     channels = rows[:, None] * per_group + torch.arange(per_group)  # (out, in / groups)
-    _store(layer, mean[channels], std[channels])
+    _store(name, layer, mean[channels], std[channels])
     if not needs_mean:
         return (), None
     # The layer's own attributes, all of them: torch reads the padding from two places.
@@ -339,23 +361,27 @@ def _fold_into_linear(
     pixels = layer.in_features // len(mean)
     shape = (layer.out_features, layer.in_features)
     _store(
+        name,
         layer,
         mean.repeat_interleave(pixels).expand(shape),
         std.repeat_interleave(pixels).expand(shape),
     )
 
 
-def _store(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear, mean: Tensor, std: Tensor) -> None:
+def _store(
+    name: str, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear, mean: Tensor, std: Tensor
+) -> None:
     """Σ w·(x − m)/s + b = Σ (w/s)·x + (b − Σ (w/s)·m); mean and std are (out, in)."""
     weight = layer.weight.detach().double()
     shape = (*mean.shape, *[1] * (weight.ndim - 2))
     scaled = weight / std.to(weight.device).view(shape)
     shift = (scaled * mean.to(weight.device).view(shape)).flatten(1).sum(1)
     bias = layer.bias.detach().double() if layer.bias is not None else 0
-    _set(layer, scaled, bias - shift)
+    _set(name, layer, scaled, bias - shift)
 
 
-def _absorb(convolution: nn.Module, batchnorm: nn.Module) -> None:
+def _absorb(name: str, convolution: nn.Module, batchnorm: nn.Module) -> None:
+    """w·x + b becomes f·w·x + (b − mean)·f + bias, where f = weight / sqrt(variance + eps)."""
     assert isinstance(convolution, (*_CONVOLUTIONS, *_TRANSPOSED))
     assert isinstance(batchnorm, _BatchNorm)
     assert batchnorm.running_mean is not None
@@ -375,12 +401,18 @@ def _absorb(convolution: nn.Module, batchnorm: nn.Module) -> None:
         factors = factor.view(groups, -1).repeat_interleave(len(weight) // groups, 0)
     else:  # (out, in / groups, ...)
         factors = factor.view(-1, 1)
-    _set(convolution, weight * factors.view(*factors.shape, *[1] * (weight.ndim - 2)), bias)
+    factors = factors.view(*factors.shape, *[1] * (weight.ndim - 2))
+    _set(name, convolution, weight * factors, bias)
 
 
-def _set(layer: Any, weight: Tensor, bias: Tensor) -> None:
+def _set(name: str, layer: Any, weight: Tensor, bias: Tensor) -> None:
     learns = layer.weight.requires_grad
     target = layer.weight
+    if not all(bool(torch.isfinite(new.to(target)).all()) for new in (weight, bias)):
+        raise FoldError(
+            f"{_shown(name)}: folding it gives NaN or Inf in {target.dtype}; look at its numbers with "
+            "imgnorm.nn.inspect, or fold in float32"
+        )
     layer.weight = nn.Parameter(
         weight.to(target).contiguous(memory_format=_format_of(target)), requires_grad=learns
     )

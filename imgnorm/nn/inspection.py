@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.parameter import is_lazy
 
 from imgnorm.errors import ModelError
+from imgnorm.nn.models import unwrapped
 from imgnorm.table import aligned
 
 TORCH_EPS = 1e-5
@@ -47,6 +49,7 @@ def inspect(model: nn.Module | Mapping[str, Tensor]) -> tuple[LayerReport, ...]:
         ModelError: there is no BatchNorm layer.
     """
     if isinstance(model, nn.Module):
+        model = unwrapped(model)
         found = [_of_module(name, layer) for name, layer in _modules(model)]
         what = type(model).__name__
     else:
@@ -112,10 +115,12 @@ def _of_module(name: str, layer: nn.Module) -> LayerReport:
         for key in (_MEAN, _VARIANCE, "num_batches_tracked", "weight", "bias")
         if isinstance(value := getattr(layer, key, None), Tensor)
     }
+    name = name or type(layer).__name__
     eps, momentum = getattr(layer, "eps", None), getattr(layer, "momentum", None)
-    return _of_tensors(
-        name or type(layer).__name__, tensors, eps, momentum, getattr(layer, "num_features", None)
-    )
+    if any(map(is_lazy, tensors.values())):
+        fault = "is lazy and knows no channels yet; run one batch through the model first"
+        return LayerReport(name, 0, eps, momentum, True, None, None, None, None, (fault,))
+    return _of_tensors(name, tensors, eps, momentum, getattr(layer, "num_features", None))
 
 
 def _of_tensors(

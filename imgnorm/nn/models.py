@@ -20,19 +20,26 @@ from imgnorm.errors import ModelError
 from imgnorm.torchvision_pair import torchvision_module
 
 TORCHVISION = "torchvision:"
-_WRAPPED_IN = ("state_dict", "model_state_dict", "model")
-_DDP = "module."
-_RAISED_BY_LOADING = (
+RAISED_BY_USER_CODE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    EOFError,
+    ImportError,
+    LookupError,
     OSError,
     RuntimeError,
-    ValueError,
-    LookupError,
+    SyntaxError,
     TypeError,
-    AttributeError,
-    EOFError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
+    ValueError,
 )
+"""What a model, its factory or a transform raises on what it was not made for."""
+
+_WRAPPED_IN = ("state_dict", "model_state_dict", "model")
+_WRAPPERS = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile put in front of a checkpoint's keys."""
+_RAISED_BY_LOADING = (*RAISED_BY_USER_CODE, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,8 @@ def open_model(
     if kind is not None:
         if weights is not None:
             raise ModelError(f"{spec}: holds its own weights; leave --weights out")
+        if num_classes is not None:
+            raise ModelError(f"{spec}: has its own classes; leave --num-classes out")
         return _script(spec) if kind == "torchscript" else _exported(spec)
     model = _made(spec, num_classes)
     if weights is None:
@@ -83,19 +92,35 @@ def open_model(
     return OpenedModel(model, lambda: _updated(checkpoint, model))
 
 
-def placed(model: nn.Module, device: str | None) -> None:
-    """Move a model to a device: the one that is asked for, else CUDA where there is one.
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, of torch.compile, DataParallel and DistributedDataParallel.
+
+    A compiled model would run as it was compiled, whatever watches it; one that is spread over
+    devices or processes would run on copies of its layers, or wait for the other processes.
+    """
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def placed(model: nn.Module, device: str) -> None:
+    """Move a model to a device; "auto" is CUDA where there is one, else the CPU.
 
     Raises:
         ModelError: there is no such device here. It is never replaced by another one.
     """
-    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        model.to(torch.device(wanted))
+        model.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"--device {wanted}: cannot be used ({reason}); name another one"
+            f"--device {device}: cannot be used ({reason}); name another one"
         ) from error
 
 
@@ -169,7 +194,13 @@ def _made(spec: str, num_classes: int | None) -> nn.Module:
         raise ModelError(
             f"{spec}: --num-classes is for torchvision's models; let the factory set it"
         )
-    model = imported(spec)()
+    make = imported(spec)
+    try:
+        model = make()
+    except RAISED_BY_USER_CODE as error:
+        raise ModelError(
+            f"{spec}: fails ({_told(error)}); name a factory that takes no arguments"
+        ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"{spec}: gives a {type(model).__name__}; name a factory that gives a torch.nn.Module"
@@ -180,21 +211,21 @@ def _made(spec: str, num_classes: int | None) -> nn.Module:
 def imported(spec: str) -> Callable[..., Any]:
     """The callable "package.module:name", looked for in the current folder first. Runs its code.
 
+    The folder stays in front of Python's path, since code may import when it is called.
+
     Raises:
         ModelError: it cannot be imported, or is not callable.
     """
     module, _, name = spec.partition(":")
-    here = os.getcwd()
-    sys.path.insert(0, here)
+    if sys.path[:1] != [os.getcwd()]:
+        sys.path.insert(0, os.getcwd())
     try:
         found = getattr(import_module(module), name)
-    except Exception as error:
+    except (*RAISED_BY_USER_CODE, SystemExit) as error:
         raise ModelError(
-            f"{spec}: cannot be imported ({type(error).__name__}: {' '.join(str(error).split())}); give "
-            "package.module:name as Python would import it here"
+            f"{spec}: cannot be imported ({_told(error)}); give package.module:name as Python would "
+            "import it here"
         ) from error
-    finally:
-        sys.path.remove(here)
     if not callable(found):
         raise ModelError(f"{spec}: is a {type(found).__name__}; name something that can be called")
     result: Callable[..., Any] = found
@@ -202,14 +233,20 @@ def imported(spec: str) -> Callable[..., Any]:
 
 
 def _load(model: nn.Module, checkpoint: Checkpoint, spec: str) -> None:
-    state = {_plain(key): value for key, value in checkpoint.state.items()}
     wanted = model.state_dict()
+    keys = _keys(checkpoint, wanted)
+    state = {key: checkpoint.state[theirs] for key, theirs in keys.items()}
     wrong = [
         f"{key} is {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
         for key in wanted
         if key in state and state[key].shape != wanted[key].shape
     ]
-    wrong += [f"{key} is missing" for key in wanted if key not in state]
+    wrong += [
+        f"{key} is missing"
+        for key in wanted
+        # Checkpoints of torch before 0.4.1 have none; load_state_dict knows.
+        if key not in state and not key.endswith("num_batches_tracked")
+    ]
     wrong += [f"{key} is unknown" for key in state if key not in wanted]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -221,17 +258,37 @@ def _load(model: nn.Module, checkpoint: Checkpoint, spec: str) -> None:
 
 
 def _updated(checkpoint: Checkpoint, model: nn.Module) -> bytes:
-    """The checkpoint with the model's buffers, and all else in it as it was."""
-    buffers = dict(model.named_buffers())
-    for key, tensor in checkpoint.state.items():
-        if _plain(key) in buffers:
-            tensor.copy_(buffers[_plain(key)])
+    """The checkpoint with the model's running statistics, and all else in it as it was."""
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    for key, theirs in _keys(checkpoint, model.state_dict()).items():
+        if key in buffers:
+            _copy(checkpoint.path, theirs, buffers[key], checkpoint.state[theirs])
     return _bytes_of(checkpoint.content)
 
 
-def _plain(key: str) -> str:
-    """A key without what DistributedDataParallel puts in front."""
-    return key.removeprefix(_DDP)
+def _copy(path: str, key: str, new: Tensor, old: Tensor) -> None:
+    overflows = torch.isfinite(new).all() and not torch.isfinite(new.to(old.dtype)).all()
+    if overflows:
+        raise ModelError(
+            f"{path}: {key} is {old.dtype}, which does not hold {float(new.abs().max()):.3g}; save the "
+            "checkpoint in float32"
+        )
+    old.copy_(new)
+
+
+def _keys(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> dict[str, str]:
+    """The checkpoint's keys by the model's: without wrappers, if the model's have none."""
+    keys = {key: key for key in checkpoint.state}
+    while not set(keys) & set(wanted):
+        prefix = next((p for p in _WRAPPERS if keys and all(k.startswith(p) for k in keys)), None)
+        if prefix is None:
+            break
+        keys = {key.removeprefix(prefix): theirs for key, theirs in keys.items()}
+    return keys
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _bytes_of(content: Any) -> bytes:
@@ -279,7 +336,4 @@ def _exported(path: str) -> OpenedModel:
 
 
 def _unreadable(path: str, error: Exception) -> ModelError:
-    reason = " ".join(str(error).split())[:200]
-    return ModelError(
-        f"{path}: cannot be read ({type(error).__name__}: {reason}); name a file that torch wrote"
-    )
+    return ModelError(f"{path}: cannot be read ({_told(error)}); name a file that torch wrote")

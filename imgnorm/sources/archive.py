@@ -15,7 +15,7 @@ from typing import Any
 from imgnorm.errors import SourceError
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import Listing, name_bytes, printable, shown
-from imgnorm.sources.files import opened, unreadable
+from imgnorm.sources.files import about_to_read, opened, unreadable
 from imgnorm.sources.rules import looks_like_an_image, rule_against
 from imgnorm.sources.tape import FileTape, GzipTape
 from imgnorm.sources.tar import BLOCK, TarReader, is_header
@@ -27,7 +27,7 @@ _MAX_PATHS = 1_000_000
 _OPEN_SHARDS = 2  # in one process: its own, and one that it helps with
 _SIZE_BITS = 32
 
-Version = tuple[int, int]  # of a file: its size, and when it was last changed
+Version = tuple[int, int, int]  # of a file: its size, when it was last changed, its inode
 
 
 class ArchiveSource:
@@ -44,7 +44,7 @@ class ArchiveSource:
 
     def __init__(self, ref: str, paths: Iterable[str]) -> None:
         self.ref = ref.replace(os.sep, "/")
-        self._paths = _labelled(paths)
+        self._paths = labelled(paths)
         self._versions: dict[str, Version] = {}  # of each archive, when it was listed
         self._doubles: dict[str, int] = {}  # name -> how many members have it
         self._member_order: dict[str, list[str]] = {}  # where it is not the order of the names
@@ -94,10 +94,11 @@ class ArchiveSource:
         return name[:end] if end >= 0 else name  # a shard's own name, where it is listed as damaged
 
     def shards(self, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
-        for shard, part in groupby(names, key=self.shard_of):
+        for shard, run in groupby(names, key=self.shard_of):
+            part = list(run)
             order = self._member_order.get(shard)
-            if order is None:
-                yield shard, list(part)
+            if order is None or len(part) == 1:
+                yield shard, part
             else:
                 wanted = set(part)
                 yield shard, [name for name in order if name in wanted]
@@ -178,7 +179,7 @@ class _Shard:
 
     def version_now(self) -> Version:
         status = os.fstat(self._handle)
-        return status.st_size, status.st_mtime_ns
+        return status.st_size, status.st_mtime_ns, status.st_ino
 
     def content(self, name: str) -> bytes:
         """
@@ -196,6 +197,7 @@ class _Shard:
         if found is None:
             raise _missing()
         place, size = found >> _SIZE_BITS, found & (1 << _SIZE_BITS) - 1
+        about_to_read(size)
         if isinstance(self.reader, ZipReader):
             return self.reader.content(place)
         return self._whole(place, size)
@@ -211,6 +213,7 @@ class _Shard:
         for met, place, size in self._stream:
             self._passed[met] += 1
             if met == name and self._passed[met] == wanted:
+                about_to_read(size)
                 return self._whole(place, size)
         raise _missing()
 
@@ -337,8 +340,8 @@ def is_pattern(text: str) -> bool:
     return glob.has_magic(text) or any(_alternatives(found[1]) for found in _BRACES.finditer(text))
 
 
-def matching(pattern: str) -> ArchiveSource:
-    """The archives that `shards/train-*.tar` or `train-{000000..000127}.tar` means.
+def matching(pattern: str) -> list[str]:
+    """The files that `shards/train-*.tar` or `train-{000000..000127}.tar` means.
 
     Raises:
         SourceError: there are none, or one of those that braces name is missing.
@@ -362,7 +365,7 @@ def matching(pattern: str) -> ArchiveSource:
             f"{_said(missing[0])}: no such archive ({len(missing):,} of the {len(expanded):,} that "
             f"{_said(pattern)} names are missing); get it, or name those that there are"
         )
-    return ArchiveSource(pattern, paths)
+    return paths
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -397,7 +400,7 @@ def _alternatives(text: str) -> list[str]:
     return [f"{number:0{width}d}" for number in range(first, last + step, step)]
 
 
-def _labelled(paths: Iterable[str]) -> dict[str, str]:
+def labelled(paths: Iterable[str]) -> dict[str, str]:
     """Paths by the fewest last parts that tell them apart, in the order of their members' names."""
     parts = {
         path: os.path.abspath(path).replace(os.sep, "/").lstrip("/").split("/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 from imgnorm.reasons import Reason, Unreadable
 
@@ -34,6 +35,22 @@ _REASONS = {
     errno.EISDIR: Reason.NOT_A_REGULAR_FILE,
     errno.ENXIO: Reason.NOT_A_REGULAR_FILE,  # a socket
 }
+
+
+_asked_before_reading: list[Callable[[int], None]] = []
+
+
+def ask_before_reading(reserve: Callable[[int], None]) -> None:
+    """Have `reserve` called in this process with the size of what is about to be read into memory.
+
+    It may wait, or raise Unreadable.
+    """
+    _asked_before_reading[:] = [reserve]
+
+
+def about_to_read(size: int) -> None:
+    for reserve in _asked_before_reading:
+        reserve(size)
 
 
 def read_file(path: str) -> bytes:
@@ -84,6 +101,7 @@ def _read(path: str) -> bytes:
     try:
         if before.st_size > MAX_FILE_BYTES:
             raise too_large(before.st_size)
+        about_to_read(before.st_size)
         data = os.read(
             handle, before.st_size + 1
         )  # a file object costs more than a tiny image's bytes
