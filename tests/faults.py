@@ -100,15 +100,20 @@ class Running:
         self._mark = f"FAULTS={uuid.uuid4().hex}"
         key, _, value = self._mark.partition("=")
         self.started = time.monotonic()
-        self._process = subprocess.Popen(
-            command(*arguments, before=before),
-            env=environment(**{key: value}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            start_new_session=True,
-        )
+        # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
+        before_us = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            self._process = subprocess.Popen(
+                command(*arguments, before=before),
+                env=environment(**{key: value}),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                start_new_session=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before_us)
         self.pid = self._process.pid
         assert self._process.stdout is not None
         self.stdout = self._process.stdout

@@ -47,6 +47,7 @@ from imgnorm.sources import Listing
 from imgnorm.stats import Stats
 from imgnorm.table import table, with_margin
 from imgnorm.tally import Tally
+from imgnorm.terminal import images_bar
 
 IMAGES = 600
 
@@ -695,7 +696,7 @@ def test_the_bar_shows_the_interval_shrink(monkeypatch):
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with cli._bar(False) as on_progress:
+    with images_bar(quiet=False) as on_progress:
         on_progress(Progress(200, 250, 10))
         time.sleep(0.15)  # tqdm draws ten times a second
         on_progress(Progress(250, 313, 20, 0.0123))

@@ -151,7 +151,7 @@ def test_a_calibration_that_cannot_be_written_is_shown_and_the_old_file_kept(
         f"{output}: cannot be written ({os.strerror(number)}); name a place that can\n"
         == printed.err
     )
-    assert "images   6\n" in printed.out
+    assert "found    6 = 6 counted" in printed.out
     assert {output.name: OLD} == {path.name: path.read_bytes() for path in output.parent.iterdir()}
 
 

@@ -13,8 +13,10 @@ import imgnorm as library
 from imgnorm.count import sums_of
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, Mode
+from imgnorm.measured import ClassStats, Measurement
 from imgnorm.moments import UNIT_BITS, ImageSums, Moments
-from imgnorm.stats import ClassStats, Measurement, Provenance, Stats, names_digest
+from imgnorm.provenance import Provenance, names_digest
+from imgnorm.stats import Stats
 from imgnorm.statsfile import text_of
 
 WIDE = [2**31 - 1, 2**31 + 1, 2**53 - 1, 2**53 + 1, 2**63 + 1, 2**64]
