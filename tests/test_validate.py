@@ -182,7 +182,7 @@ def test_an_unknown_rule_is_named_with_its_neighbour():
 
     assert (2, "") == (done.returncode, done.stdout)
     assert (
-        "Invalid value for '--ignore': there is no rule 'known-wrongs'; did you mean known-wrong? "
+        "Invalid value for '--ignore': there is no rule 'known-wrongs'; did you mean 'known-wrong'? "
         "(see `imgnorm validate --help`)\n"
     ) == done.stderr
 
