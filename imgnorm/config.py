@@ -37,7 +37,8 @@ class Pipeline:
     """A config that has no fault in itself; the files it names are not looked at."""
 
     file: str  # as the user named it
-    source: Mapping[str, str]  # what `measure` calls them: source, root, split
+    kind: str  # of the source
+    source: Mapping[str, str]  # what `measure` calls them: source, root, split, layout
     listed: bool  # the source is a list of files
     mode: Mode | Literal["auto"]
     preprocess: tuple[Step, ...]
@@ -182,6 +183,17 @@ class ArchiveSource(_Model):
     )
 
 
+class ArraySource(_Model):
+    kind: Literal["array"]
+    path: str = Field(
+        description="A .npy or .npz file, one array of it as in x.npz/train, or a pattern of many, "
+        "relative to this file."
+    )
+    layout: Literal["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"] | None = Field(
+        None, description="Which dimension is which, where the shape does not tell."
+    )
+
+
 class TorchvisionSource(_Model):
     kind: Literal["torchvision"]
     name: str = Field(description="As torchvision.datasets calls it: CIFAR10.")
@@ -211,7 +223,8 @@ class Config(_Model):
 
     format: Literal["imgnorm-pipeline/1"]
     source: Annotated[
-        FolderSource | ListSource | ArchiveSource | TorchvisionSource, Field(discriminator="kind")
+        FolderSource | ListSource | ArchiveSource | ArraySource | TorchvisionSource,
+        Field(discriminator="kind"),
     ]
     image: Image = Image()
     preprocess: list[Any] = Field(
@@ -238,6 +251,8 @@ def _pipeline(document: Document, model: Config) -> Pipeline:
         }
     else:
         named = {"source": beside(source.path)}
+        if isinstance(source, ArraySource) and source.layout is not None:
+            named["layout"] = source.layout
     steps = [next(iter(entry.items())) for entry in model.preprocess]
     sizes = [(name, arguments["size"]) for name, arguments in steps]
     numbers = model.normalize
@@ -245,6 +260,7 @@ def _pipeline(document: Document, model: Config) -> Pipeline:
     mean, std = (known.mean, known.std) if known else (numbers.mean or (), numbers.std or ())
     return Pipeline(
         document.file,
+        source.kind,
         named,
         isinstance(source, ListSource),
         model.image.mode,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from imgnorm.cores import usable_cores
 from imgnorm.errors import SourceError
@@ -39,6 +39,9 @@ from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.layout import LAYOUTS
 from imgnorm.stats import Stats
 from imgnorm.tally import Tally, common_mode, in_mode
+
+if TYPE_CHECKING:
+    from imgnorm.config import Pipeline
 
 TORCHVISION = "torchvision:"
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
@@ -339,6 +342,21 @@ def open_source(
             "line, add --list"
         )
     return FolderSource(path)
+
+
+def source_of(pipeline: Pipeline, *, download: bool = False) -> Source:
+    """The source that a pipeline config names.
+
+    Raises:
+        SourceError: there is no such thing, or it is of another kind than the config says.
+    """
+    opened = open_source(**pipeline.source, listed=pipeline.listed, download=download)
+    if opened.kind != pipeline.kind:
+        raise SourceError(
+            f"{pipeline.file}: {shown(opened.ref)} is no source of kind {pipeline.kind!r}; write "
+            f"`kind: {opened.kind}`, or another path"
+        )
+    return opened
 
 
 def names_a_config(source: str) -> bool:
