@@ -11,14 +11,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgnorm.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, transforms_of
-from imgnorm.document import CONFIG_LIMITS, Document, read_document
+from imgnorm.document import CONFIG_LIMITS, STATS_LIMITS, Document, Limits, read_document
 from imgnorm.errors import InvalidDocument, Problem
 from imgnorm.image import CHANNELS, SCALE, STEPS, Mode, Step
 from imgnorm.presets import preset
 from imgnorm.rules import order, structure
 from imgnorm.rules import stats as stats_rules
 from imgnorm.stats import Stats, channel_names
-from imgnorm.statsfile import read_stats
+from imgnorm.statsfile import stats_in
 from imgnorm.typed import validated
 
 FORMAT = "imgnorm-pipeline/1"
@@ -95,12 +95,16 @@ def pipeline_in(document: Document) -> Pipeline:
 
 
 def normalization(
-    document: Document, pipeline: Pipeline, cache: dict[str, Any] | None = None
+    document: Document,
+    pipeline: Pipeline,
+    cache: dict[str, Any] | None = None,
+    limits: Limits = STATS_LIMITS,
 ) -> tuple[list[Problem], Stats | None]:
     """The stats that a pipeline normalizes with, and what is wrong with them.
 
     Args:
         cache: of stats files that were read before, by path; many configs may share one.
+        limits: of a stats file.
     """
     if pipeline.stats_path is None:
         mode = pipeline.mode
@@ -113,7 +117,9 @@ def normalization(
         known = None if mode == "auto" else mode
         return [], Stats(names, *numbers, scale, known, pipeline.preprocess)
     cache = {} if cache is None else cache
-    outcome = stats_rules.referred(pipeline.stats_path, cache, read_stats)
+    outcome = stats_rules.referred(
+        pipeline.stats_path, cache, lambda path: stats_in(read_document(path, limits))
+    )
     problems = [*stats_rules.reference_problems(document, pipeline, outcome)]
     return problems, None if problems or not isinstance(outcome, Stats) else outcome
 
