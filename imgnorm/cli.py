@@ -306,13 +306,14 @@ def stats(
     if len(set(map(os.path.realpath, written))) < len(written):
         raise click.UsageError("-o and --rejects name the same file; give each its own")
     _refuse_idle_estimate(**options)
-    if not options["listed"] and names_a_config(source):
-        options |= _config_options(source)
-        source = options.pop("source")
-    else:
+    from_config = not options["listed"] and names_a_config(source)
+    if not from_config:
         _refuse_idle_options(source, options["listed"])
     for path in written:
         check_output(path, force=force)
+    if from_config:
+        options |= _config_options(source)
+        source = options.pop("source")
     warnings.simplefilter("ignore", SkippedImagesWarning)
     if verbose and not quiet and options["device"] != "cpu":
         _note(f"device   {find_device(options['device']).words}")
@@ -362,6 +363,7 @@ def _config_options(path: str) -> dict[str, Any]:
         UsageError: an option on the command line says the same thing.
     """
     from imgnorm.config import read_pipeline
+    from imgnorm.measurement import source_of
 
     context = click.get_current_context()
     for name in _SET_BY_A_CONFIG:
@@ -371,9 +373,12 @@ def _config_options(path: str) -> dict[str, Any]:
                 f"{option}: {path} says it; change it there, or leave {option} out"
             )
     pipeline = read_pipeline(path)
+    download = context.params["download"]
+    if download and pipeline.kind != "torchvision":
+        raise click.UsageError("--download is for torchvision datasets; leave it out")
     return {
-        **pipeline.source,
-        "listed": pipeline.listed,
+        "source": source_of(pipeline, download=download),
+        "listed": False,
         "mode": pipeline.mode,
         "preprocess": pipeline.preprocess,
     }
