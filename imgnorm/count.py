@@ -86,11 +86,12 @@ def count(
     return Tally(counted, tuple(names_16bit), tuple(skipped), decoders, bytes_read), done
 
 
-def count_arrays(images: npt.NDArray[Any], mode: Mode) -> Tally:
+def count_arrays(images: npt.NDArray[Any], mode: Mode, format_: str = "array") -> Tally:
     """The tally of images that are an array already.
 
     Args:
         images: uint8, (N, H, W, C) with the channels of `mode`. N may be 0.
+        format_: what the tally calls them.
     """
     counter = ModeCounter(mode)
     channels = images.shape[3]
@@ -104,7 +105,7 @@ def count_arrays(images: npt.NDArray[Any], mode: Mode) -> Tally:
             (block + place).ravel(), minlength=len(block) * channels * 256
         ).reshape(rows.shape)
         counter.add_rows(rows)
-    counter.modes[mode] = counter.formats["array"] = len(images)
+    counter.modes[mode] = counter.formats[format_] = len(images)
     return Tally({mode: counter.counted()} if len(images) else {})
 
 
