@@ -112,9 +112,9 @@ def schema(kind: str) -> None:
     \b
     # yaml-language-server: $schema=pipeline.json
     """
-    from imgnorm import config, statsfile
+    from imgnorm import config, statsmodel
 
-    content = config.schema() if kind == "pipeline" else statsfile.schema()
+    content = config.schema() if kind == "pipeline" else statsmodel.schema()
     _print(json.dumps(content, indent=2))
 
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgnorm.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, transforms_of
-from imgnorm.document import CONFIG_LIMITS, Document, read_document, validated
+from imgnorm.document import CONFIG_LIMITS, Document, read_document
 from imgnorm.errors import InvalidDocument, Problem
 from imgnorm.image import CHANNELS, SCALE, STEPS, Mode, Step
 from imgnorm.presets import preset
@@ -19,6 +19,7 @@ from imgnorm.rules import order, structure
 from imgnorm.rules import stats as stats_rules
 from imgnorm.stats import Stats, channel_names
 from imgnorm.statsfile import read_stats
+from imgnorm.typed import validated
 
 FORMAT = "imgnorm-pipeline/1"
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from imgnorm.errors import SourceError
 from imgnorm.image import CenterCrop, ImageSettings, Mode, Resize, Step
+from imgnorm.measured import ClassStats, Measurement, skipped_order
+from imgnorm.provenance import Provenance, Shards, names_digest
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress, scan
 from imgnorm.sources import (
@@ -25,16 +27,8 @@ from imgnorm.sources.archive import ArchiveSource, is_archive, is_pattern, match
 from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
-from imgnorm.stats import (
-    ClassStats,
-    Measurement,
-    Provenance,
-    Shards,
-    Stats,
-    names_digest,
-    skipped_order,
-)
-from imgnorm.tally import Tally, in_mode
+from imgnorm.stats import Stats
+from imgnorm.tally import Tally, common_mode, in_mode
 
 TORCHVISION = "torchvision:"
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
@@ -297,7 +291,7 @@ def _finished(
     found: int,
 ) -> Stats:
     whole = sum(tallies.values(), Tally())
-    mode = _common_mode(whole, settings)
+    mode = _mode_of(whole, settings)
     too_deep = () if mode == "I;16" else whole.names_16bit
     skipped = sorted(
         (*aside.skipped, *whole.skipped, *map(_too_deep, too_deep)),
@@ -343,17 +337,12 @@ def _digest_of(kept: Sequence[str], origin: Provenance, *, everything: bool) -> 
     return origin.listing_sha256 if everything else names_digest(map(name_bytes, kept))
 
 
-def _common_mode(whole: Tally, settings: ImageSettings) -> Mode | None:
+def _mode_of(whole: Tally, settings: ImageSettings) -> Mode | None:
     """The mode of the whole; None if nothing was counted."""
     met = set(whole.counted)
     if settings.mode != "auto":
         return settings.mode if met else None
-    if met == {"I;16"}:
-        return "I;16"
-    met -= {"I;16"}
-    if not met:
-        return None
-    return "L" if met == {"L"} else "RGB"
+    return common_mode(met if met == {"I;16"} else met - {"I;16"})
 
 
 def _too_deep(name: str) -> Skipped:

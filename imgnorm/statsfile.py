@@ -6,40 +6,32 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    field_validator,
-    model_validator,
-)
 
-from imgnorm.document import STATS_LIMITS, Document, parse, read_document, validated
+from imgnorm.document import STATS_LIMITS, Document, parse, read_document
 from imgnorm.errors import ImgnormError, InvalidDocument, Problem
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, STEPS, Mode, Step
+from imgnorm.measured import ClassStats, Measurement
 from imgnorm.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.output import write_whole
+from imgnorm.provenance import Provenance, Shards, combined
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.stats import (
-    MERGED,
-    ClassStats,
-    Measurement,
-    Provenance,
-    Shards,
-    Stats,
-    channel_names,
-    combined,
-    merge,
+from imgnorm.stats import Stats, channel_names, merge
+from imgnorm.statsmodel import (
+    FORMAT,
+    ClassModel,
+    ConstantsModel,
+    ImageModel,
+    MeasuredModel,
+    MergedModel,
+    SizeModel,
+    SourceModel,
 )
+from imgnorm.typed import validated
 
-FORMAT = "imgnorm-stats/1"
 _HEADER = "# Written by imgnorm. mean and std are for ToTensor's [0, 1]: pooled over all pixels, population.\n"
 
 
@@ -259,184 +251,14 @@ _Dumper.add_representer(str, _represent_text)
 # ── YAML -> Stats ──
 
 
-def _known_format(text: str) -> str:
-    if text == FORMAT:
-        return text
-    newer = re.fullmatch(r"imgnorm-stats/\d+", text)
-    remedy = "; upgrade imgnorm, which is older than the file" if newer else ""
-    raise ValueError(f"expected {FORMAT!r}; got {text!r}{remedy}")
-
-
-def _in_unit(value: float) -> float:
-    if 0 <= value <= 1:
-        return value
-    remedy = "; divide values for 0..255 by 255" if 1 < value <= 255 else ""
-    raise ValueError(f"{value!r} is not in [0, 1]{remedy}")
-
-
-_Numbers = Annotated[list[Annotated[float, AfterValidator(_in_unit)]], Field(min_length=1)]
-_Counts = Annotated[list[int], Field(min_length=1)]
-_Natural = Annotated[int, Field(ge=0)]
-_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-class _Model(BaseModel):
-    # Built when first used: most checks are of configs, and never meet a stats file.
-    model_config = ConfigDict(strict=True, extra="forbid", defer_build=True)
-
-
-class _Size(_Model):
-    size: int | Annotated[list[int], Field(min_length=2, max_length=2)]
-
-    @field_validator("size")
-    @classmethod
-    def _positive(cls, size: int | list[int]) -> int | list[int]:
-        if any(edge < 1 for edge in ([size] if isinstance(size, int) else size)):
-            raise ValueError(f"expected edges of at least 1; got {size}")
-        return size
-
-
-class _Step(_Model):
-    Resize: _Size | None = None
-    CenterCrop: _Size | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> _Step:
-        if (self.Resize is None) == (self.CenterCrop is None):
-            raise ValueError("expected one step: Resize or CenterCrop")
-        return self
-
-
-class _Image(_Model):
-    mode: Literal["L", "RGB", "RGBA", "I;16"]
-    auto: Literal[True] | None = None
-    preprocess: list[_Step] = []
-
-
-class _Constants(_Model):
-    format: Annotated[str, AfterValidator(_known_format)]
-    channels: list[str] | None = None
-    mean: _Numbers
-    std: _Numbers
-    scale: Literal[255, 65535] = 255
-    image: _Image | None = None
-
-
-class _Convention(_Model):
-    mean: _Numbers
-    std: _Numbers
-
-
-class _Shards(_Model):
-    of: Annotated[int, Field(gt=1)]
-    counted: _Counts
-
-
-class _Source(_Model):
-    kind: str
-    ref: str | Annotated[list[str], Field(min_length=2)]
-    split: str | None = None
-    limit: _Natural | None = None
-    shards: _Shards | None = None
-    listing_sha256: _Digest
-    names_sha256: _Digest
-
-
-class _SourcePart(_Source):
-    images: _Natural
-
-
-class _Merged(_Model):
-    kind: str
-    parts: Annotated[list[_SourcePart], Field(min_length=2)]
-    names_sha256: _Digest
-
-
-def _source_tag(source: Any) -> str:
-    return MERGED if isinstance(source, dict) and source.get("kind") == MERGED else "measured"
-
-
-class _Class(_Model):
-    images: _Natural
-    mean: _Numbers | None = None
-    std: _Numbers | None = None
-    count: _Natural | None = None
-    total: _Counts | None = None
-    total_sq: _Counts | None = None
-
-
-class _Skipped(_Model):
-    name: str
-    reason: str
-
-
-class _ImageSums(_Model):
-    unit_bits: Literal[160]
-    mean: _Counts
-    mean_sq: _Counts
-    std: _Counts
-    std_1: _Counts
-    one_pixel: _Natural
-
-
-class _Exact(_Model):
-    count: _Natural
-    total: _Counts
-    total_sq: _Counts
-    image_sums: _ImageSums
-
-
-class _Measured(_Constants):
-    channels: list[str]
-    scale: Literal[255, 65535]
-    image: _Image
-    images: Annotated[int, Field(gt=0)]
-    pixels: _Natural
-    min: _Counts
-    max: _Counts
-    quantiles: dict[str, list[int]]
-    conventions: dict[str, _Convention]
-    modes: dict[str, _Natural]
-    formats: dict[str, _Natural]
-    decoders: dict[str, str]
-    source: Annotated[
-        Annotated[_Source, Tag("measured")] | Annotated[_Merged, Tag(MERGED)],
-        Discriminator(_source_tag),
-    ]
-    classes: dict[str, _Class]
-    skipped: list[_Skipped]
-    ignored: dict[str, _Natural]
-    exact: _Exact
-    histogram: dict[str, list[_Natural]]
-
-
-def schema() -> dict[str, Any]:
-    """The stats file's JSON Schema, for editors: measured, or constants."""
-    from pydantic.json_schema import models_json_schema
-
-    kinds: list[tuple[type[BaseModel], Literal["validation"]]]
-    kinds = [(_Measured, "validation"), (_Constants, "validation")]
-    references, content = models_json_schema(kinds, ref_template="#/$defs/{model}")
-    measured, constants = (references[kind] for kind in kinds)
-    integers = {"anyOf": [{"required": ["exact"]}, {"required": ["histogram"]}]}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "imgnorm stats file",
-        "if": integers,
-        "then": measured,
-        "else": constants,
-        **content,
-    }
-
-
 def _stats_in(document: Document) -> Stats:
     value = document.value
     if isinstance(value, dict) and ("exact" in value or "histogram" in value):
-        return _measured_stats(document, validated(document, _Measured))
-    return _constants(document, validated(document, _Constants))
+        return _measured_stats(document, validated(document, MeasuredModel))
+    return _constants(document, validated(document, ConstantsModel))
 
 
-def _constants(document: Document, model: _Constants) -> Stats:
+def _constants(document: Document, model: ConstantsModel) -> Stats:
     channels = tuple(model.channels or channel_names(len(model.mean)))
     problems = [*_length_problems(document, {"mean": model.mean, "std": model.std}, len(channels))]
     if model.image:
@@ -459,7 +281,7 @@ def _constants(document: Document, model: _Constants) -> Stats:
     )
 
 
-def _measured_stats(document: Document, model: _Measured) -> Stats:
+def _measured_stats(document: Document, model: MeasuredModel) -> Stats:
     mode: Mode = model.image.mode
     names, bins = CHANNELS[mode], SCALE[mode] + 1
     problems = []
@@ -498,7 +320,7 @@ def _measured_stats(document: Document, model: _Measured) -> Stats:
     return stats
 
 
-def _impossible(document: Document, model: _Measured, scale: int) -> Iterator[Problem]:
+def _impossible(document: Document, model: MeasuredModel, scale: int) -> Iterator[Problem]:
     """Numbers that no images have, from which nothing may be computed."""
 
     def problem(path: tuple[str | int, ...], message: str) -> Problem:
@@ -539,23 +361,23 @@ def _impossible(document: Document, model: _Measured, scale: int) -> Iterator[Pr
                 yield problem(("classes", name, "total_sq", index), message)
 
 
-def _source_problems(document: Document, model: _Measured) -> Iterator[Problem]:
+def _source_problems(document: Document, model: MeasuredModel) -> Iterator[Problem]:
     source = model.source
-    if isinstance(source, _Merged):
+    if isinstance(source, MergedModel):
         total = sum(part.images for part in source.parts)
         if total != model.images:
             message = f"{total:,} images in all, but the file counts {model.images:,}"
             yield document.problem(("source", "parts"), "derived", message)
-    parts = source.parts if isinstance(source, _Merged) else [source]
+    parts = source.parts if isinstance(source, MergedModel) else [source]
     for place, part in enumerate(parts):
-        path = ("source", "parts", place) if isinstance(source, _Merged) else ("source",)
+        path = ("source", "parts", place) if isinstance(source, MergedModel) else ("source",)
         for index, number in enumerate(part.shards.counted if part.shards else ()):
             if part.shards and not 1 <= number <= part.shards.of:
                 message = f"there is no shard {number} of {part.shards.of}"
                 yield document.problem((*path, "shards", "counted", index), "derived", message)
 
 
-def _rebuilt(model: _Measured, mode: Mode, bins: int) -> Stats:
+def _rebuilt(model: MeasuredModel, mode: Mode, bins: int) -> Stats:
     """The stats that follow from the integers, and nothing else of the file's numbers."""
     sums = model.exact.image_sums
     padded = (tuple(c) + (0,) * (bins - len(c)) for c in model.histogram.values())
@@ -581,14 +403,14 @@ def _rebuilt(model: _Measured, mode: Mode, bins: int) -> Stats:
     return Stats.of(measurement, mode, _steps(model.image), auto=bool(model.image.auto))
 
 
-def _provenance(model: _Measured) -> Provenance:
+def _provenance(model: MeasuredModel) -> Provenance:
     source = model.source
-    if isinstance(source, _Merged):
+    if isinstance(source, MergedModel):
         return combined([_one_source(part, part.images) for part in source.parts])
     return combined([_one_source(source, model.images)])
 
 
-def _one_source(source: _Source, images: int) -> Provenance:
+def _one_source(source: SourceModel, images: int) -> Provenance:
     options = {"split": source.split, "limit": source.limit}
     return Provenance(
         source.kind,
@@ -601,17 +423,17 @@ def _one_source(source: _Source, images: int) -> Provenance:
     )
 
 
-def _class_stats(one: _Class) -> ClassStats:
+def _class_stats(one: ClassModel) -> ClassStats:
     if not one.count or one.total is None or one.total_sq is None:
         return ClassStats(one.images)
     return ClassStats(one.images, Moments(one.count, tuple(one.total), tuple(one.total_sq)))
 
 
-def _steps(image: _Image | None) -> tuple[Step, ...]:
+def _steps(image: ImageModel | None) -> tuple[Step, ...]:
     steps: list[Step] = []
     for entry in image.preprocess if image else []:
         for name, step in STEPS.items():
-            arguments: _Size | None = getattr(entry, name)
+            arguments: SizeModel | None = getattr(entry, name)
             if arguments:
                 size = arguments.size
                 steps.append(step(size if isinstance(size, int) else (size[0], size[1])))

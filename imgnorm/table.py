@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from imgnorm.histogram import Histogram
+from imgnorm.measured import Measurement
 from imgnorm.reasons import Skipped
 from imgnorm.sources import printable
-from imgnorm.stats import Measurement, Stats
+from imgnorm.stats import Stats
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _BLOCKS_ASCII = " .:-=+*#@"

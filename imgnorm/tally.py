@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from imgnorm.histogram import Histogram
@@ -83,3 +83,14 @@ def in_mode(counted: Mapping[Mode, Counted], mode: Mode) -> Counted:
     if mode == "RGB" and "L" in counted:
         whole += counted["L"].replicated(len(CHANNELS[mode]))
     return whole
+
+
+def common_mode(modes: Collection[Mode]) -> Mode | None:
+    """The mode of a whole whose images have these modes: gray ones become RGB among RGB ones.
+
+    None if they do not belong together.
+    """
+    met = set(modes)
+    if met == {"L", "RGB"}:
+        return "RGB"
+    return met.pop() if len(met) == 1 else None

@@ -16,7 +16,6 @@ from imgnorm.document import (
     Document,
     parse,
     read_bytes,
-    shown,
 )
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.image import CHANNELS
@@ -25,8 +24,9 @@ from imgnorm.rules import RULES, order, portability
 from imgnorm.rules.numbers import findings
 from imgnorm.rules.stats import Outcome, problem_of
 from imgnorm.stats import Stats
-from imgnorm.statsfile import FORMAT as STATS_FORMAT
 from imgnorm.statsfile import parse_stats
+from imgnorm.statsmodel import FORMAT as STATS_FORMAT
+from imgnorm.typed import shown
 
 Trial = Callable[[Document, Pipeline, Stats], Iterable[Problem]]
 _OURS = re.compile(rb"imgnorm-(?:pipeline|stats)/")

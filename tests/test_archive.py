@@ -24,13 +24,14 @@ from PIL import Image
 
 from imgnorm.errors import SourceError
 from imgnorm.measurement import SkippedImagesWarning, measure
+from imgnorm.provenance import names_digest
 from imgnorm.reasons import Unreadable
 from imgnorm.scan import _Board, _piles
 from imgnorm.sources import tape
 from imgnorm.sources.archive import ArchiveSource, matching
 from imgnorm.sources.files import MAX_FILE_BYTES
 from imgnorm.sources.folder import FolderSource
-from imgnorm.stats import Stats, names_digest
+from imgnorm.stats import Stats
 from imgnorm.statsfile import write_stats
 
 ROOT = Path(__file__).parents[1]

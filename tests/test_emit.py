@@ -22,8 +22,10 @@ from imgnorm.emit import Api, emit, emit_for
 from imgnorm.errors import TransformError
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, CenterCrop, Mode, Resize
+from imgnorm.measured import Measurement
 from imgnorm.moments import ImageSums
-from imgnorm.stats import Measurement, Provenance, Stats
+from imgnorm.provenance import Provenance
+from imgnorm.stats import Stats
 from imgnorm.statsfile import parse_stats, text_of, write_stats
 
 ROOT = Path(__file__).parents[1]

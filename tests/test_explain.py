@@ -7,9 +7,11 @@ import pytest
 from imgnorm.cli import run
 from imgnorm.explain import description, explain, listing
 from imgnorm.histogram import Histogram
+from imgnorm.measured import Measurement
 from imgnorm.moments import ImageSums
 from imgnorm.presets import PRESETS
-from imgnorm.stats import Measurement, Provenance, Stats
+from imgnorm.provenance import Provenance
+from imgnorm.stats import Stats
 
 KUANGLIU = """\
 0.2023 0.1994 0.2010 is the std of CIFAR-10, train

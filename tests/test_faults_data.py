@@ -22,8 +22,8 @@ from PIL import Image
 
 import imgnorm as library
 from imgnorm.emit import emit_for
+from imgnorm.measured import ClassStats
 from imgnorm.moments import Moments
-from imgnorm.stats import ClassStats
 
 pytestmark = needs_posix
 

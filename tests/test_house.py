@@ -17,10 +17,10 @@ PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
         "augmentations config document emit errors explain histogram image lint lint.data lint.pair "
-        "lint.python memory moments output presets reasons rejects reports rules rules.numbers "
+        "lint.python measured memory merging moments output presets provenance reasons rejects reports rules rules.numbers "
         "rules.order rules.portability rules.reading rules.rule rules.stats rules.structure scan "
         "sources sources.archive sources.filelist sources.files sources.folder sources.rules "
-        "sources.tape sources.tar sources.zip stats statsfile table tally validate worker"
+        "sources.tape sources.tar sources.zip stats statsfile statsmodel table tally typed validate worker"
     ),
     PIXEL: "count decode preprocess",
     TORCH: (

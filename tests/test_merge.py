@@ -23,17 +23,11 @@ from imgnorm.cli import run
 from imgnorm.errors import ImgnormError, IncompatibleStats, InvalidDocument, SourceError
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, CenterCrop, Mode, Resize
+from imgnorm.measured import ClassStats, Measurement
 from imgnorm.moments import UNIT_BITS, ImageSums, Moments
+from imgnorm.provenance import Provenance, Shards, names_digest
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.stats import (
-    ClassStats,
-    Measurement,
-    Provenance,
-    Shards,
-    Stats,
-    merge,
-    names_digest,
-)
+from imgnorm.stats import Stats, merge
 from imgnorm.statsfile import merge_files, read_stats, text_of, write_stats
 
 ROOT = Path(__file__).parents[1]

@@ -22,9 +22,11 @@ from imgnorm import statsfile
 from imgnorm.errors import InvalidDocument, OutputError, SourceError
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, CenterCrop, Mode, Resize
+from imgnorm.measured import ClassStats, Measurement
 from imgnorm.moments import UNIT_BITS, ImageSums
+from imgnorm.provenance import Provenance
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.stats import ClassStats, Measurement, Provenance, Stats
+from imgnorm.stats import Stats
 from imgnorm.statsfile import parse_stats, read_stats, text_of, write_stats
 
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe_load in C, 10 times as fast

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from imgnorm.augmentations import NORMALIZE, TENSOR_STEPS, Api, transforms_of
-from imgnorm.document import Document, Path, shown
+from imgnorm.document import Document, Path
 from imgnorm.errors import Problem, SourceError
 from imgnorm.image import STEPS
 from imgnorm.presets import preset
 from imgnorm.rules.rule import Rule
+from imgnorm.typed import shown
 
 
 def problems(document: Document) -> Iterator[Problem]:

@@ -1,0 +1,236 @@
+"""Adding measurements up to one, exactly, or saying everything that is against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from imgnorm.errors import IncompatibleStats
+from imgnorm.image import CHANNELS, Mode, Resize, Step
+from imgnorm.measured import ClassStats, Measurement, skipped_order
+from imgnorm.provenance import Provenance, combined, gaps, overlaps
+from imgnorm.reasons import Skipped
+from imgnorm.tally import Counted, common_mode, in_mode
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What must fit, of one part; its sums are added up already."""
+
+    label: str
+    mode: Mode
+    auto: bool
+    preprocess: tuple[Step, ...]
+    source: Provenance
+    decoders: Mapping[str, str]
+    per_class: bool | None  # None if there are no classes
+
+
+@dataclass(frozen=True)
+class Merged:
+    """One measurement of all parts, and its settings."""
+
+    measurement: Measurement
+    mode: Mode
+    preprocess: tuple[Step, ...]
+    auto: bool
+
+
+class Merger:
+    """Adds parts up one by one, so that memory does not grow with them, and judges them at the end."""
+
+    def __init__(self) -> None:
+        self._parts: list[_Part] = []
+        self._counted: dict[Mode, Counted] = {}
+        self._classes: dict[Mode, dict[str, ClassStats]] = {}
+        self._skipped: list[Skipped] = []
+        self._ignored: dict[str, int] = {}
+        self._faults: list[str] = []
+        self._only: Measurement | None = None
+
+    def add(
+        self,
+        label: str | None,
+        measured: Measurement | None,
+        mode: Mode | None,
+        preprocess: tuple[Step, ...],
+        *,
+        auto: bool,
+    ) -> None:
+        """
+        Args:
+            label: what messages call the part; by default, its source.
+            measured: None of constants, which `result` refuses.
+        """
+        if measured is None or mode is None:
+            self._faults.append(
+                f"{label or 'constants'}: holds constants, written by hand; only measurements merge, so "
+                "leave it out"
+            )
+            return
+        self._only = None if self._parts else measured
+        with_moments = {one.moments is not None for one in measured.classes.values()}
+        self._parts.append(
+            _Part(
+                label or _label(measured.source),
+                mode,
+                auto,
+                preprocess,
+                measured.source,
+                measured.decoders,
+                all(with_moments) if with_moments else None,
+            )
+        )
+        counted = Counted(
+            measured.images, measured.histogram, measured.sums, measured.modes, measured.formats
+        )
+        there = self._counted.get(mode)
+        self._counted[mode] = there + counted if there else counted
+        classes = self._classes.setdefault(mode, {})
+        for name, one in measured.classes.items():
+            classes[name] = classes[name] + one if name in classes else one
+        self._skipped += measured.skipped
+        for rule, entries in measured.ignored.items():
+            self._ignored[rule] = self._ignored.get(rule, 0) + entries
+
+    def result(self, *, allow_missing: bool, allow_overlap: bool) -> Merged:
+        """
+        Raises:
+            IncompatibleStats: the parts do not belong together; with everything that is against it.
+            ValueError: there are no parts.
+        """
+        if not self._parts and not self._faults:
+            raise ValueError("there is nothing to merge")
+        source = combined(part.source for part in self._parts)
+        faults = [*self._faults, *self._unlike()]
+        if not allow_overlap:
+            faults += overlaps(self._parts)
+        if not allow_missing:
+            faults += gaps(self._parts, source)
+        if faults:
+            raise IncompatibleStats("\n".join(faults))
+        mode = _mode_of(self._parts)
+        assert mode
+        auto = all(part.auto for part in self._parts)
+        measurement = self._only or self._measurement(mode, source)
+        return Merged(measurement, mode, self._parts[0].preprocess, auto)
+
+    def _measurement(self, mode: Mode, source: Provenance) -> Measurement:
+        counted = in_mode(self._counted, mode)
+        return Measurement(
+            images=counted.images,
+            histogram=counted.histogram,
+            sums=counted.sums,
+            modes=counted.modes,
+            formats=counted.formats,
+            decoders=_decoders(self._parts),
+            source=source,
+            classes=self._classes_in_mode(mode),
+            skipped=tuple(sorted(self._skipped, key=skipped_order)),
+            ignored=self._ignored,
+        )
+
+    def _classes_in_mode(self, mode: Mode) -> dict[str, ClassStats]:
+        classes = dict(self._classes.get(mode, {}))
+        if mode == "RGB":
+            for name, gray in self._classes.get("L", {}).items():
+                one = gray.replicated(len(CHANNELS[mode]))
+                classes[name] = classes[name] + one if name in classes else one
+        return dict(sorted(classes.items()))
+
+    def _unlike(self) -> Iterator[str]:
+        """Where the settings that decide digits differ."""
+        if not self._parts:
+            return
+        if _mode_of(self._parts) is None:
+            yield from _mode_faults(self._parts)
+        first = self._parts[0]
+        for part in self._parts[1:]:
+            if part.preprocess != first.preprocess:
+                yield (
+                    f"{part.label}: measured {_through(part.preprocess)}, but {first.label} "
+                    f"{_through(first.preprocess)}; measure both with the same --resize and --center-crop"
+                )
+        yield from _decoder_faults(self._parts)
+        with_classes = [part for part in self._parts if part.per_class is not None]
+        for part in with_classes[1:]:
+            if part.per_class != with_classes[0].per_class:
+                a, b = (part, with_classes[0])[:: 1 if part.per_class else -1]
+                yield (
+                    f"{a.label}: has mean and std of each class, but {b.label} has not; measure both "
+                    "with --per-class, or neither"
+                )
+
+
+def _label(source: Provenance) -> str:
+    shards = f", {source.shards}" if source.shards else ""
+    return f"{source.kind} {source.called!r}{shards}"
+
+
+def _through(steps: Sequence[Step]) -> str:
+    return f"through {', '.join(map(repr, steps))}" if steps else "at native sizes"
+
+
+def _mode_of(parts: Sequence[_Part]) -> Mode | None:
+    """The mode that measuring all at once would give; None if there is none.
+
+    Gray images become RGB among RGB ones only where mode "auto" found that all of a part are gray:
+    with `--mode L` some of them may have been colored.
+    """
+    modes = {part.mode for part in parts}
+    asked_for = {part.mode for part in parts if part.mode == "L" and not part.auto}
+    return None if asked_for and asked_for != modes else common_mode(modes)
+
+
+def _mode_faults(parts: Sequence[_Part]) -> Iterator[str]:
+    deep = [part for part in parts if part.mode == "I;16"]
+    others = [part for part in parts if part.mode != "I;16"]
+    for part in deep if others else ():
+        yield (
+            f"{part.label}: 16-bit grayscale (mode I;16), but {others[0].label} is 8-bit "
+            f"({others[0].mode}); the scales of their values differ, so keep them apart"
+        )
+    colored = (part for part in others if part.mode == "RGB")
+    reference = next(colored, others[0] if others else None)
+    for part in others:
+        if reference and _mode_of([reference, part]) is None:
+            yield (
+                f"{part.label}: measured in mode {_mode_asked(part)}, but {reference.label} in "
+                f"{_mode_asked(reference)}; measure both with the same --mode"
+            )
+
+
+def _mode_asked(part: _Part) -> str:
+    return f"{part.mode} (auto)" if part.auto else f"{part.mode} (--mode {part.mode})"
+
+
+_LOSSLESS = {"BMP", "GIF", "PNG", "PPM"}  # formats whose decoders agree in every digit
+_BETWEEN = "; "  # of several decoders of one format
+
+
+def _decoder_faults(parts: Sequence[_Part]) -> Iterator[str]:
+    """Decoders whose digits may differ: of lossy formats, and of what resized."""
+    resized = any(isinstance(step, Resize) for part in parts for step in part.preprocess)
+    first: dict[str, tuple[str, str]] = {}  # format, or Resize -> library, label
+    for part in parts:
+        for format_, decoders in sorted(part.decoders.items()):
+            for decoder in decoders.split(_BETWEEN):
+                pillow, _, library = decoder.partition(", ")
+                relevant = {} if format_ in _LOSSLESS else {format_: library or pillow}
+                if resized:
+                    relevant["Resize"] = pillow
+                for what, by in relevant.items():
+                    there, label = first.setdefault(what, (by, part.label))
+                    if there != by:
+                        yield (
+                            f"{part.label}: {what} by {by}, but {label} by {there}, whose digits may "
+                            "differ; measure both with the same versions"
+                        )
+
+
+def _decoders(parts: Sequence[_Part]) -> dict[str, str]:
+    found: dict[str, set[str]] = {}
+    for part in parts:
+        for format_, decoders in part.decoders.items():
+            found.setdefault(format_, set()).update(decoders.split(_BETWEEN))
+    return {format_: _BETWEEN.join(sorted(found[format_])) for format_ in sorted(found)}

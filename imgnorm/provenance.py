@@ -1,0 +1,245 @@
+"""Where a measurement comes from: its sources, the shards of them that it has, and what two share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Protocol
+
+MERGED = "merged"
+"""The kind of a source that several sources were merged into."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Which shards of one listing were measured, while there are others."""
+
+    of: int  # how many there are
+    counted: tuple[int, ...]  # from 1, sorted; a shard that was added twice stands there twice
+
+    @property
+    def missing(self) -> list[int]:
+        return sorted(set(range(1, self.of + 1)) - set(self.counted))
+
+    @property
+    def whole(self) -> bool:
+        return self.counted == tuple(range(1, self.of + 1))
+
+    def __str__(self) -> str:
+        several = "s" if len(self.counted) > 1 else ""
+        return f"shard{several} {ranges(self.counted)} of {self.of:,}"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a measurement comes from."""
+
+    kind: str  # folder, list, torchvision; MERGED, with `parts`
+    ref: str | tuple[str, ...]  # what the user called it; several, sorted, after a merge
+    names_sha256: str  # names_digest of the names of all counted images
+    listing_sha256: str  # of all names, before `limit` and shard; "" of a merged source
+    images: int  # that were counted
+    options: Mapping[str, str | int] = field(
+        default_factory=dict
+    )  # that chose images: split, limit
+    shards: Shards | None = None  # None if all of the listing was measured
+    parts: tuple[Provenance, ...] = ()  # of a merged source, sorted; none of them is merged itself
+
+    @property
+    def sources(self) -> tuple[Provenance, ...]:
+        return self.parts or (self,)
+
+    @property
+    def called(self) -> str:
+        """The `ref` as a person reads it."""
+        return self.ref if isinstance(self.ref, str) else ", ".join(self.ref)
+
+    @property
+    def sharded(self) -> tuple[Provenance, ...]:
+        """The sources of which shards are missing, or were added twice."""
+        return tuple(source for source in self.sources if source.shards)
+
+    @property
+    def incomplete(self) -> list[str]:
+        """What there is of each source of which shards are missing, for a person."""
+        return [
+            f"of {source.called!r}, only {source.shards}"
+            for source in self.sharded
+            if source.shards and source.shards.missing
+        ]
+
+
+class Counting(Protocol):
+    """Something that counts the images of a source."""
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+
+    @property
+    def source(self) -> Provenance: ...
+
+
+def names_digest(names: Iterable[bytes]) -> str:
+    """The sum of each name's SHA-256, modulo 2**256: the same in any order, and digests add up.
+
+    Other names give another sum, short of a chance of 2**-256. It does not resist an attacker, who
+    could find names for a wanted sum (Wagner's generalized birthday); nobody gains from that here.
+    """
+    return _hexadecimal(int.from_bytes(sha256(name).digest(), "big") for name in names)
+
+
+def _added_digests(digests: Iterable[str]) -> str:
+    return _hexadecimal(int(digest, 16) for digest in digests)
+
+
+def _hexadecimal(numbers: Iterable[int]) -> str:
+    return f"{sum(numbers) % (1 << 256):064x}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """ "1-3, 7": sorted numbers, for a person."""
+    texts: list[str] = []
+    start = 0
+    for end in range(1, len(numbers) + 1):
+        if end == len(numbers) or numbers[end] != numbers[end - 1] + 1:
+            first, last = numbers[start], numbers[end - 1]
+            texts.append(f"{first}" if first == last else f"{first}-{last}")
+            start = end
+    return ", ".join(texts)
+
+
+def combined(sources: Iterable[Provenance]) -> Provenance:
+    """The sources as one: shards of one listing put together, all others side by side."""
+    parts: list[Provenance] = []
+    shards: dict[object, list[Provenance]] = {}
+    for source in sources:
+        for part in source.sources:
+            if part.shards:
+                shards.setdefault(_listing_of(part), []).append(part)
+            else:
+                parts.append(part)
+    parts += map(_put_together, shards.values())
+    if len(parts) == 1:
+        return parts[0]
+    return Provenance(
+        MERGED,
+        _refs(parts),
+        _added_digests(part.names_sha256 for part in parts),
+        "",
+        sum(part.images for part in parts),
+        parts=tuple(sorted(parts, key=_order)),
+    )
+
+
+def _put_together(parts: Sequence[Provenance]) -> Provenance:
+    """Shards of one listing as one source, which is whole when none is missing and none is double."""
+    first = parts[0]
+    assert first.shards
+    counted = sorted(number for part in parts if part.shards for number in part.shards.counted)
+    shards = Shards(first.shards.of, tuple(counted))
+    return Provenance(
+        first.kind,
+        _refs(parts),
+        _added_digests(part.names_sha256 for part in parts),
+        first.listing_sha256,
+        sum(part.images for part in parts),
+        first.options,
+        None if shards.whole else shards,
+    )
+
+
+def _refs(parts: Iterable[Provenance]) -> str | tuple[str, ...]:
+    refs: set[str] = set()
+    for part in parts:
+        refs.update([part.ref] if isinstance(part.ref, str) else part.ref)
+    return refs.pop() if len(refs) == 1 else tuple(sorted(refs))
+
+
+def _order(part: Provenance) -> tuple[object, ...]:
+    ref = [part.ref] if isinstance(part.ref, str) else list(part.ref)
+    shards = (part.shards.of, part.shards.counted) if part.shards else ()
+    options = sorted((key, str(option)) for key, option in part.options.items())
+    digests = (part.listing_sha256, part.names_sha256)
+    return (part.kind, ref, options, shards, digests, part.images)
+
+
+def _listing_of(part: Provenance) -> object:
+    """Equal for the shards that make up one whole."""
+    of = part.shards and part.shards.of
+    return (part.kind, part.listing_sha256, frozenset(part.options.items()), of)
+
+
+def _names_of(part: Provenance, digest: str) -> object:
+    """Equal where the same names mean the same images."""
+    if part.kind == "torchvision":  # its names are numbers, which every dataset has
+        return (digest, part.ref, part.options.get("split"))
+    return digest
+
+
+def overlaps(parts: Sequence[Counting]) -> Iterator[str]:
+    """Images that two parts count, as far as digests tell.
+
+    Seen: the same listing, or the same set of names, twice. Not seen: listings that differ and still
+    share images, as a folder and a folder inside it do.
+    """
+    listings: dict[object, tuple[Counting, Provenance]] = {}  # the first of each to be met
+    shards: dict[object, tuple[Counting, Provenance]] = {}
+    names: dict[object, tuple[Counting, Provenance]] = {}
+    sharded: dict[object, tuple[Counting, Provenance]] = {}
+    for part in parts:
+        for source in part.source.sources:
+            here = (part, source)
+            listed = listings.setdefault(_names_of(source, source.listing_sha256), here)
+            same = [names.setdefault(_names_of(source, source.names_sha256), here)]
+            if not source.shards or _listing_of(source) != _listing_of(listed[1]):
+                same.append(listed)
+            else:
+                listing = _listing_of(source)
+                same += (shards.setdefault((listing, i), here) for i in source.shards.counted)
+            other = next((one for one in same if one[0] is not part), None)
+            if other:
+                yield _overlap(part, source, *other)
+            elif source.shards:
+                key = (source.kind, source.ref, source.shards.of, frozenset(source.options.items()))
+                before, its = sharded.setdefault(key, here)
+                if its.listing_sha256 != source.listing_sha256 and before is not part:
+                    yield (
+                        f"{part.label}: counts {_extent(source)}, but of other names than {before.label}, "
+                        "so the source changed between them; measure all shards again, or count what "
+                        "they share twice with --allow-overlap"
+                    )
+
+
+def _overlap(part: Counting, source: Provenance, other: Counting, its: Provenance) -> str:
+    return (
+        f"{part.label}: counts {_extent(source)}, of which {other.label} counts {_extent(its)}; leave "
+        "one out, or count them twice with --allow-overlap"
+    )
+
+
+def _extent(source: Provenance) -> str:
+    which = str(source.shards) if source.shards else f"all {source.images:,} images"
+    limit = f" within --limit {source.options['limit']}" if "limit" in source.options else ""
+    return f"{which}{limit} of {source.called!r}"
+
+
+def gaps(parts: Sequence[Counting], whole: Provenance) -> Iterator[str]:
+    for source in whole.sharded:
+        assert source.shards
+        missing = source.shards.missing
+        if not missing:
+            continue
+        label = next(
+            part.label
+            for part in parts
+            for one in part.source.sharded
+            if _listing_of(one) == _listing_of(source)
+        )
+        verb = "are" if len(missing) > 1 else "is"
+        several = "s" if len(missing) > 1 else ""
+        yield (
+            f"{label}: shard{several} {ranges(missing)} of {source.shards.of:,} of {source.called!r} "
+            f"{verb} missing; add the file{several}, or go on without with --allow-missing"
+        )

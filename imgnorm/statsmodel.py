@@ -1,0 +1,191 @@
+"""What a stats file may hold: its models, and the JSON Schema that they give."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from imgnorm.provenance import MERGED
+
+FORMAT = "imgnorm-stats/1"
+
+
+def _known_format(text: str) -> str:
+    if text == FORMAT:
+        return text
+    newer = re.fullmatch(r"imgnorm-stats/\d+", text)
+    remedy = "; upgrade imgnorm, which is older than the file" if newer else ""
+    raise ValueError(f"expected {FORMAT!r}; got {text!r}{remedy}")
+
+
+def _in_unit(value: float) -> float:
+    if 0 <= value <= 1:
+        return value
+    remedy = "; divide values for 0..255 by 255" if 1 < value <= 255 else ""
+    raise ValueError(f"{value!r} is not in [0, 1]{remedy}")
+
+
+_Numbers = Annotated[list[Annotated[float, AfterValidator(_in_unit)]], Field(min_length=1)]
+_Counts = Annotated[list[int], Field(min_length=1)]
+_Natural = Annotated[int, Field(ge=0)]
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Model(BaseModel):
+    # Built when first used: most checks are of configs, and never meet a stats file.
+    model_config = ConfigDict(strict=True, extra="forbid", defer_build=True)
+
+
+class SizeModel(_Model):
+    size: int | Annotated[list[int], Field(min_length=2, max_length=2)]
+
+    @field_validator("size")
+    @classmethod
+    def _positive(cls, size: int | list[int]) -> int | list[int]:
+        if any(edge < 1 for edge in ([size] if isinstance(size, int) else size)):
+            raise ValueError(f"expected edges of at least 1; got {size}")
+        return size
+
+
+class StepModel(_Model):
+    Resize: SizeModel | None = None
+    CenterCrop: SizeModel | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> StepModel:
+        if (self.Resize is None) == (self.CenterCrop is None):
+            raise ValueError("expected one step: Resize or CenterCrop")
+        return self
+
+
+class ImageModel(_Model):
+    mode: Literal["L", "RGB", "RGBA", "I;16"]
+    auto: Literal[True] | None = None
+    preprocess: list[StepModel] = []
+
+
+class ConstantsModel(_Model):
+    format: Annotated[str, AfterValidator(_known_format)]
+    channels: list[str] | None = None
+    mean: _Numbers
+    std: _Numbers
+    scale: Literal[255, 65535] = 255
+    image: ImageModel | None = None
+
+
+class ConventionModel(_Model):
+    mean: _Numbers
+    std: _Numbers
+
+
+class ShardsModel(_Model):
+    of: Annotated[int, Field(gt=1)]
+    counted: _Counts
+
+
+class SourceModel(_Model):
+    kind: str
+    ref: str | Annotated[list[str], Field(min_length=2)]
+    split: str | None = None
+    limit: _Natural | None = None
+    shards: ShardsModel | None = None
+    listing_sha256: _Digest
+    names_sha256: _Digest
+
+
+class SourcePartModel(SourceModel):
+    images: _Natural
+
+
+class MergedModel(_Model):
+    kind: str
+    parts: Annotated[list[SourcePartModel], Field(min_length=2)]
+    names_sha256: _Digest
+
+
+def _source_tag(source: Any) -> str:
+    return MERGED if isinstance(source, dict) and source.get("kind") == MERGED else "measured"
+
+
+class ClassModel(_Model):
+    images: _Natural
+    mean: _Numbers | None = None
+    std: _Numbers | None = None
+    count: _Natural | None = None
+    total: _Counts | None = None
+    total_sq: _Counts | None = None
+
+
+class SkippedModel(_Model):
+    name: str
+    reason: str
+
+
+class ImageSumsModel(_Model):
+    unit_bits: Literal[160]
+    mean: _Counts
+    mean_sq: _Counts
+    std: _Counts
+    std_1: _Counts
+    one_pixel: _Natural
+
+
+class ExactModel(_Model):
+    count: _Natural
+    total: _Counts
+    total_sq: _Counts
+    image_sums: ImageSumsModel
+
+
+class MeasuredModel(ConstantsModel):
+    channels: list[str]
+    scale: Literal[255, 65535]
+    image: ImageModel
+    images: Annotated[int, Field(gt=0)]
+    pixels: _Natural
+    min: _Counts
+    max: _Counts
+    quantiles: dict[str, list[int]]
+    conventions: dict[str, ConventionModel]
+    modes: dict[str, _Natural]
+    formats: dict[str, _Natural]
+    decoders: dict[str, str]
+    source: Annotated[
+        Annotated[SourceModel, Tag("measured")] | Annotated[MergedModel, Tag(MERGED)],
+        Discriminator(_source_tag),
+    ]
+    classes: dict[str, ClassModel]
+    skipped: list[SkippedModel]
+    ignored: dict[str, _Natural]
+    exact: ExactModel
+    histogram: dict[str, list[_Natural]]
+
+
+def schema() -> dict[str, Any]:
+    """The stats file's JSON Schema, for editors: measured, or constants."""
+    from pydantic.json_schema import models_json_schema
+
+    kinds: list[tuple[type[BaseModel], Literal["validation"]]]
+    kinds = [(MeasuredModel, "validation"), (ConstantsModel, "validation")]
+    references, content = models_json_schema(kinds, ref_template="#/$defs/{model}")
+    measured, constants = (references[kind] for kind in kinds)
+    integers = {"anyOf": [{"required": ["exact"]}, {"required": ["histogram"]}]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "imgnorm stats file",
+        "if": integers,
+        "then": measured,
+        "else": constants,
+        **content,
+    }
