@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from imgnorm.errors import ImgnormError as ImgnormError
     from imgnorm.measurement import SkippedImagesWarning as SkippedImagesWarning
+    from imgnorm.measurement import SourceWarning as SourceWarning
     from imgnorm.measurement import measure as measure
     from imgnorm.stats import Stats as Stats
     from imgnorm.stats import merge as merge
@@ -30,6 +31,7 @@ _HOMES = {
     "BuiltPipeline": "transforms",
     "ImgnormError": "errors",
     "SkippedImagesWarning": "measurement",
+    "SourceWarning": "measurement",
     "Stats": "stats",
     "build": "transforms",
     "measure": "measurement",
@@ -44,6 +46,7 @@ __all__ = [
     "BuiltPipeline",
     "ImgnormError",
     "SkippedImagesWarning",
+    "SourceWarning",
     "Stats",
     "__version__",
     "build",

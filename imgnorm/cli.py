@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
 
@@ -111,7 +111,22 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
 
 
 @commands.command(no_args_is_help=True, epilog=_EXIT_CODES)
-@click.argument("source")
+@click.argument("source", required=False)
+@click.option(
+    "--dataset",
+    "factory",
+    metavar="MODULE:FACTORY",
+    help="Measure what this function of yours returns: a torch Dataset or DataLoader, or any iterable of images. This imports the module and runs its code, from the current folder first, as `python -m` does.",
+)
+@click.option(
+    "--key",
+    help="Where the items of --dataset have the image: a dict's key, or the place in a tuple.  [default: the first of a tuple; image, img, pixel_values, ... of a dict]",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["NCHW", "NHWC", "NHW"]),
+    help="How the arrays of --dataset lie.  [default: CHW and NCHW for tensors, HWC and NHWC for NumPy]",
+)
 @click.option(
     "--list",
     "listed",
@@ -211,7 +226,10 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
     help="Print the other conventions, the quantiles, and every skipped image.",
 )
 def stats(
-    source: str,
+    source: str | None,
+    factory: str | None,
+    key: str | None,
+    layout: str | None,
     max_skipped: Allowance | None,
     rejects: str | None,
     as_json: bool,
@@ -222,7 +240,7 @@ def stats(
     **options: Any,
 ) -> int:
     """Measure SOURCE: a folder of images, an archive, a list (--list), torchvision:NAME, or a pipeline
-    config.
+    config; or a Dataset of your own (--dataset).
 
     An archive is a zip, tar or tar.gz, or many of them: 'shards/train-*.tar' and
     'train-{000000..000127}.tar', quoted. They are read in place; nothing is unpacked. A config (a file
@@ -232,24 +250,33 @@ def stats(
     The mean and std are pooled over all pixels of all images, population, for ToTensor's [0, 1], and
     exact: no option about speed changes a digit.
     """
-    from imgnorm.measurement import SkippedImagesWarning, measure
+    from imgnorm.factory import made_by
+    from imgnorm.measurement import SkippedImagesWarning, SourceWarning, measure, open_object
     from imgnorm.output import check_output
     from imgnorm.rejects import write_rejects
 
     written = [path for path in (output, rejects) if path is not None]
     if len(set(map(os.path.realpath, written))) < len(written):
         raise click.UsageError("-o and --rejects name the same file; give each its own")
-    if not options["listed"] and _names_a_config(source):
+    if (source is None) == (factory is None):
+        raise click.UsageError("give SOURCE or --dataset, one of them")
+    if source is None:
+        _refuse_idle_options("", options["listed"], dataset=True)
+    elif not options["listed"] and _names_a_config(source):
         options |= _config_options(source)
         source = options.pop("source")
     else:
         _refuse_idle_options(source, options["listed"])
     for path in written:
         check_output(path, force=force)
-    warnings.simplefilter("ignore", SkippedImagesWarning)
     started = monotonic()
-    with _bar(quiet) as on_progress:
-        measured = measure(source, on_progress=on_progress, **options)
+    with _noting(SourceWarning, SkippedImagesWarning, quiet=quiet), _bar(quiet) as on_progress:
+        if factory is None:
+            measured = measure(source, on_progress=on_progress, **options)
+        else:
+            with redirect_stdout(sys.stderr):  # what the user's code prints is no result
+                found = open_object(made_by(factory), key=key, layout=layout, ref=factory)
+                measured = measure(found, on_progress=on_progress, **options)
     seconds = monotonic() - started
     if rejects is not None:
         try:
@@ -257,8 +284,8 @@ def stats(
         except OutputError:  # the result is not lost with the list
             _print_result(measured, as_json, verbose)
             raise
-    found = measured.images + len(measured.skipped)
-    if max_skipped is not None and not max_skipped.covers(len(measured.skipped), found):
+    looked_at = measured.images + len(measured.skipped)
+    if max_skipped is not None and not max_skipped.covers(len(measured.skipped), looked_at):
         _print_result(measured, as_json, verbose)
         raise TooManySkipped(
             f"{len(measured.skipped):,} images skipped, more than --max-skipped {max_skipped}; no stats "
@@ -431,10 +458,15 @@ def emit(
     return 0
 
 
-def _refuse_idle_options(source: str, listed: bool) -> None:
+def _refuse_idle_options(source: str, listed: bool, *, dataset: bool = False) -> None:
     """An option that would do nothing is a misunderstanding."""
     context = click.get_current_context()
     given = context.get_parameter_source
+    for name in () if dataset else ("key", "layout"):
+        if given(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} is for --dataset; leave it out")
+    if dataset and listed:
+        raise click.UsageError("--list is for a text file of paths; leave it out")
     if source.startswith("torchvision:"):
         if listed:
             raise click.UsageError("--list is for a text file of paths; leave it out")
@@ -480,6 +512,24 @@ def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:
 
 
 @contextmanager
+def _noting(shown: type[Warning], ignored: type[Warning], *, quiet: bool) -> Iterator[None]:
+    """Warnings of ours as notes, not as lines of Python; those of others as ever."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ignored)
+        warnings.simplefilter("ignore" if quiet else "always", shown)
+        show = warnings.showwarning
+
+        def note(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, shown):
+                _note(f"note     {message}")
+            else:
+                show(message, category, *rest, **more)
+
+        warnings.showwarning = note
+        yield
+
+
+@contextmanager
 def _bar(quiet: bool) -> Iterator[Any]:
     """A function that shows Progress on a terminal, and does nothing elsewhere."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
@@ -492,8 +542,9 @@ def _bar(quiet: bool) -> Iterator[Any]:
 
         def on_progress(progress: Progress) -> None:
             bar.total = progress.total
-            rate = progress.bytes_read / 1e6 / max(monotonic() - started, 1e-9)
-            bar.set_postfix_str(f"{rate:,.0f} MB/s", refresh=False)
+            if progress.bytes_read:
+                rate = progress.bytes_read / 1e6 / max(monotonic() - started, 1e-9)
+                bar.set_postfix_str(f"{rate:,.0f} MB/s", refresh=False)
             bar.update(progress.done - bar.n)
 
         yield on_progress

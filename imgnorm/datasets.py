@@ -168,10 +168,10 @@ class HeldSource(IndexedSource):
     they are: without a transform."""
 
     def holds_pixels(self, settings: ImageSettings) -> bool:
-        """Whether `count_held` gives what `settings` ask for."""
+        """Whether `count` gives what `settings` ask for."""
         return self._pixels is not None and _give(self._pixels, settings)
 
-    def count_held(self, names: Sequence[str]) -> Tally:
+    def count(self, names: Sequence[str]) -> Tally:
         assert self._pixels is not None
         return _counted(self._pixels, [self.index_of(name) for name in names])
 

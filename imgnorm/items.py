@@ -74,7 +74,9 @@ def is_tensor(value: object) -> bool:
 def _leaves(item: object, reading: Reading) -> list[Any]:
     """The images of an item, before it is known how they lie."""
     if isinstance(item, list) and item and all(isinstance(one, Mapping) for one in item):
-        return [leaf for one in item for leaf in _leaves(one, reading)]  # samples that none has joined
+        return [
+            leaf for one in item for leaf in _leaves(one, reading)
+        ]  # samples that none has joined
     if reading.key is not None:
         return _images(_at(item, reading.key), reading)
     if isinstance(item, Mapping):
@@ -98,9 +100,9 @@ def _of_a_sequence(item: tuple[Any, ...] | list[Any], reading: Reading) -> list[
         )
     if _looks_like_an_image(first) or _are_images(first):
         return _images(first, reading)
-    if isinstance(item, list) and all(isinstance(one, type(first)) for one in item):
-        if isinstance(first, (tuple, list)):
-            return [leaf for one in item for leaf in _of_a_sequence(one, reading)]
+    samples = isinstance(item, list) and isinstance(first, (tuple, list))
+    if samples and all(isinstance(one, type(first)) for one in item):
+        return [leaf for one in item for leaf in _of_a_sequence(one, reading)]
     return _images(first, reading)
 
 
@@ -251,9 +253,7 @@ def _moved(array: Pixels, core: str, shape: tuple[int, ...]) -> Pixels:
 def _puzzle(shape: tuple[int, ...], custom: str, reading: Reading) -> str:
     what = "tensor" if custom == "CHW" else "array"
     if len(shape) not in (3, 4):
-        return (
-            f"a {what} of shape {shape} is no image; if these are labels, name the image with `key=`"
-        )
+        return f"a {what} of shape {shape} is no image; if these are labels, name the image with `key=`"
     candidates = [
         layout
         for layout, channels in (("NCHW", shape[-3]), ("NHWC", shape[-1]))

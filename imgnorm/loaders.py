@@ -20,8 +20,8 @@ from imgnorm.errors import SourceError
 from imgnorm.image import ImageSettings
 from imgnorm.items import Reading
 from imgnorm.scan import Limits, Progress
+from imgnorm.sources import Drained
 from imgnorm.sources.iterables import (
-    Drained,
     IndexedSource,
     StreamSource,
     added,
@@ -76,7 +76,7 @@ def tallies_in_workers(
     )
     try:
         return added(jobs, loader, groups, on_progress)
-    except Exception as error:  # noqa: BLE001 - workers that are spawned pickle a user's object
+    except Exception as error:  # whatever a user's object raises when it is sent to a worker
         if not _is_of_loader(error):
             raise
         raise SourceError(f"{source.ref}: {explained(error)}") from error
@@ -99,10 +99,10 @@ class _Jobs(Dataset[Tally]):
         return len(self.jobs)
 
     def __getitem__(self, index: int) -> Tally:
-        return self.source.count(self.jobs[index], self.settings, self.limits)
+        return self.source.count_items(self.jobs[index], self.settings, self.limits)
 
 
-def _as_it_is(tally: Tally) -> Tally:
+def _as_it_is(tally: Any) -> Any:
     return tally
 
 
@@ -178,7 +178,9 @@ def _promise(loader: DataLoader[Any]) -> tuple[int | None, int, tuple[str, ...]]
     if not iterable and isinstance(loader.batch_sampler, BatchSampler):
         inner = loader.batch_sampler
         sampler, batch_size, drop_last = inner.sampler, inner.batch_size, inner.drop_last
-    elif not iterable and loader.batch_sampler is not None:  # somebody's own: only batches are known
+    elif (
+        not iterable and loader.batch_sampler is not None
+    ):  # somebody's own: only batches are known
         return None, 0, ()
     if iterable and drop_last:
         note = (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from imgnorm.errors import SourceError
 from imgnorm.image import CenterCrop, ImageSettings, Mode, Resize, Step
@@ -15,10 +17,12 @@ from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress, scan
 from imgnorm.sources import (
     ArraySource,
+    CountingSource,
     EncodedSource,
     Listing,
     ShardedSource,
     Source,
+    StreamingSource,
     name_bytes,
     printable,
     shown,
@@ -39,9 +43,15 @@ class SkippedImagesWarning(UserWarning):
     """Some images were not counted; `stats.skipped` names them."""
 
 
+class SourceWarning(UserWarning):
+    """Something about the source that the numbers do not tell."""
+
+
 def measure(
-    source: str | os.PathLike[str] | Source,
+    source: str | os.PathLike[str] | Source | Any,
     *,
+    key: str | int | None = None,
+    layout: str | None = None,
     listed: bool = False,
     root: str | os.PathLike[str] = "data",
     split: str = "train",
@@ -67,19 +77,27 @@ def measure(
         source: a folder; a zip, tar or tar.gz, or a pattern of such archives ("shards/train-*.tar",
             "train-{000000..000127}.tar"); a text file with one path a line (with `listed`);
             "torchvision:NAME", a dataset below `root` (`split` and `download` as its constructor has
-            them); or any Source.
+            them); a torch Dataset or DataLoader; any iterable of tensors, NumPy arrays or PIL images;
+            or a Source.
+        key: where a Dataset's or iterable's items have the image: a dict's key, or the place in a
+            tuple. By default, the item itself, the first of a tuple, or "image", "images", "img",
+            "imgs", "pixel_values", "x", "input" or "inputs" of a dict.
+        layout: NCHW, NHWC or NHW, where the shape does not tell; by default CHW and NCHW of tensors,
+            HWC and NHWC of arrays.
         mode: what each image is converted to: L, RGB, RGBA, I;16; "auto" is the mode that all
             images share (L for gray, I;16 for 16-bit gray, RGB for the rest), else RGB.
         resize: the shorter edge, or (height, width): torchvision's Resize on PIL images.
         center_crop: a square's edge, or (height, width), after `resize`: torchvision's CenterCrop.
         preprocess: these steps, in this order, instead of `resize` and `center_crop`.
-        limit: look at so many images only, spread evenly over the sorted names.
+        limit: look at so many images only, spread evenly over the sorted names; of a DataLoader or
+            another iterable, the first ones.
         shard: (i, n) measures every n-th of these names, from the i-th on, counted from 1. The stats
             of all n shards merge to those of all images.
         per_class: mean and std of each class folder, too.
         max_pixels: an image with more is skipped before it is decoded.
         timeout_s: an image that takes longer, twice, is skipped.
-        workers: processes that decode; the cores that this process may use by default.
+        workers: processes that decode; the cores that this process may use by default. A Dataset is
+            read in this process by default, and by a DataLoader's workers otherwise.
         on_progress: called a few times a second from this thread.
 
     Raises:
@@ -88,38 +106,26 @@ def measure(
 
     Warns:
         SkippedImagesWarning: some images were skipped; `stats.skipped` names them.
+        SourceWarning: a loader left images out, say.
     """
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
     settings = ImageSettings(mode, steps)  # type: ignore[arg-type]
-    opened = open_source(source, listed=listed, root=root, split=split, download=download)
-    listing = opened.listing()
-    if not listing.names and not listing.skipped:
-        raise SourceError(_nothing_found(opened, listing))
-    chosen, beyond = _limited(listing.names, limit)
-    names = _shard_of(opened, chosen, shard)
-    if per_class:
-        _demand_classes(opened, chosen)
-    groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
+    opened = open_source(
+        source, listed=listed, root=root, split=split, download=download, key=key, layout=layout
+    )
     limits = Limits(_positive("max_pixels", max_pixels), _positive("timeout_s", timeout_s))
-    if isinstance(opened, ArraySource) and opened.holds_pixels(settings):
-        tallies = {group: opened.count(part) for group, part in groups.items()}
-    elif isinstance(opened, EncodedSource):
-        tallies = scan(
-            opened,
-            groups,
-            settings,
-            limits,
-            workers=_positive("workers", usable_cores() if workers is None else workers),
-            on_progress=on_progress,
-        )
+    if workers is not None:
+        _positive("workers", workers)
+    if limit is not None:
+        _positive("limit", limit)
+    if isinstance(opened, StreamingSource):
+        idle = {"shard": shard, "per_class": per_class or None, "workers": workers}
+        _refuse(opened, {**idle, "timeout_s": _other_timeout(limits)})
+        stats = _of_stream(opened, settings, limits, limit, on_progress)
     else:
-        raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
-    aside = _aside(listing, beyond, shard)
-    origin = _origin(opened, listing, limit if beyond else None, shard)
-    found = len(listing.names)
-    stats = _finished(opened, origin, aside, names, tallies, settings, per_class, found)
+        stats = _of_names(opened, settings, limits, limit, shard, per_class, workers, on_progress)
     if stats.skipped:
         warnings.warn(
             f"{len(stats.skipped)} of {stats.images + len(stats.skipped)} images were skipped; "
@@ -130,23 +136,117 @@ def measure(
     return stats
 
 
+def _of_names(
+    opened: Source,
+    settings: ImageSettings,
+    limits: Limits,
+    limit: int | None,
+    shard: tuple[int, int] | None,
+    per_class: bool,
+    workers: int | None,
+    on_progress: Callable[[Progress], None],
+) -> Stats:
+    listing = opened.listing()
+    if not listing.names and not listing.skipped:
+        raise SourceError(_nothing_found(opened, listing))
+    chosen, beyond = _limited(listing.names, limit)
+    names = _shard_of(opened, chosen, shard)
+    if per_class:
+        _demand_classes(opened, chosen)
+    groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
+    if isinstance(opened, ArraySource) and opened.holds_pixels(settings):
+        tallies = {group: opened.count(part) for group, part in groups.items()}
+    elif isinstance(opened, CountingSource):
+        _refuse(opened, {"timeout_s": _other_timeout(limits)})
+        opened.check(settings)
+        if workers is None:
+            tallies = opened.tallies(groups, settings, limits, on_progress)
+        else:
+            from imgnorm.loaders import tallies_in_workers
+            from imgnorm.sources.iterables import IndexedSource
+
+            assert isinstance(opened, IndexedSource)
+            tallies = tallies_in_workers(
+                opened, groups, settings, limits, on_progress, workers=workers
+            )
+    elif isinstance(opened, EncodedSource):
+        crew = usable_cores() if workers is None else workers
+        tallies = scan(opened, groups, settings, limits, workers=crew, on_progress=on_progress)
+    else:
+        raise TypeError(f"{opened!r} is not a source: it has neither read() nor count()")
+    aside = _aside(listing, beyond, shard)
+    origin = _origin(opened, listing, limit if beyond else None, shard)
+    found = len(listing.names)
+    return _finished(opened, origin, aside, names, tallies, settings, per_class, found)
+
+
+def _of_stream(
+    opened: StreamingSource,
+    settings: ImageSettings,
+    limits: Limits,
+    limit: int | None,
+    on_progress: Callable[[Progress], None],
+) -> Stats:
+    drained = opened.drained(settings, limits, limit, on_progress)
+    for note in drained.notes:
+        warnings.warn(note, SourceWarning, stacklevel=3)
+    listing = drained.listing
+    aside = _aside(listing, 0, None)
+    origin = _origin(opened, listing, limit if drained.limited else None, None)
+    tallies = {_NO_CLASS: drained.tally}
+    found = len(listing.names)
+    return _finished(opened, origin, aside, listing.names, tallies, settings, False, found)
+
+
+def _other_timeout(limits: Limits) -> float | None:
+    return None if limits.timeout_s == Limits.timeout_s else limits.timeout_s
+
+
+def _refuse(opened: Source | StreamingSource, options: Mapping[str, object]) -> None:
+    """
+    Raises:
+        SourceError: an option is given (not None) that can do nothing here.
+    """
+    why = {
+        "shard": "its images come one after the other and not by name; shard the dataset itself",
+        "per_class": "its images come without the names of classes; measure the dataset itself",
+        "workers": "the user's own Python reads it; give num_workers to its DataLoader, if it has one",
+        "timeout_s": "it is read in this process, where nothing can be ended",
+    }
+    faults = [f"{name}: {why[name]}" for name, value in options.items() if value is not None]
+    if faults:
+        raise SourceError(f"{shown(opened.ref)}: leave out " + "; and ".join(faults))
+
+
 def open_source(
-    source: str | os.PathLike[str] | Source,
+    source: str | os.PathLike[str] | Source | Any,
     *,
     listed: bool = False,
     root: str | os.PathLike[str] = "data",
     split: str = "train",
     download: bool = False,
-) -> Source:
-    """The source that a user means by a path or a name.
+    key: str | int | None = None,
+    layout: str | None = None,
+) -> Source | StreamingSource:
+    """The source that a user means by a path, a name, or an object that yields images.
 
     Raises:
         SourceError: there is no such thing.
+        TypeError: it is nothing that yields images.
     """
     if not isinstance(source, (str, os.PathLike)):
-        if not hasattr(source, "listing"):
-            raise TypeError(f"{source!r} is neither a path nor a source")
-        return source
+        given = {
+            "listed": listed,
+            "download": download,
+            "root": root != "data",
+            "split": split != "train",
+        }
+        for name in (name for name, value in given.items() if value):
+            raise ValueError(f"{name} is for paths and names; leave it out")
+        return open_object(source, key=key, layout=layout)
+    for name, value in {"key": key, "layout": layout}.items():
+        if value is not None:
+            raise ValueError(f"{name} is for Datasets and iterables; leave it out")
     path = os.fspath(source)
     if path.startswith(TORCHVISION):
         from imgnorm.datasets import TorchvisionSource
@@ -174,6 +274,38 @@ def open_source(
             "line, add --list"
         )
     return FolderSource(path)
+
+
+def open_object(
+    source: Any, *, key: str | int | None, layout: str | None, ref: str | None = None
+) -> Source | StreamingSource:
+    """The source that a user means by a Dataset, a DataLoader or an iterable.
+
+    Args:
+        ref: what the user called it, if not by its class.
+
+    Raises:
+        SourceError: it does not tell its images.
+        TypeError: it is nothing that yields images.
+    """
+    if hasattr(source, "listing") or hasattr(source, "drained"):
+        opened: Source | StreamingSource = source
+        return opened
+    from imgnorm.items import LAYOUTS, Reading
+    from imgnorm.sources.iterables import open_iterable
+
+    if layout is not None and layout not in LAYOUTS:
+        raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
+    if isinstance(key, str) and key.isdecimal():  # from the command line
+        key = int(key)
+    reading = Reading(key, layout)
+    if "torch" in sys.modules:  # whoever has a Dataset has loaded torch
+        from imgnorm.loaders import open_torch
+
+        of_torch = open_torch(source, reading, ref)
+        if of_torch is not None:
+            return of_torch
+    return open_iterable(source, reading, ref)
 
 
 def usable_cores() -> int:
@@ -220,7 +352,6 @@ def _limited(names: Sequence[str], limit: int | None) -> tuple[Sequence[str], in
     """At most `limit` names, evenly spread so that every class folder is met, and how many are left."""
     if limit is None or limit >= len(names):
         return names, 0
-    _positive("limit", limit)
     chosen = [names[i * len(names) // limit] for i in range(limit)]
     return chosen, len(names) - limit
 
@@ -263,7 +394,10 @@ def _aside(listing: Listing, beyond: int, shard: tuple[int, int] | None) -> List
 
 
 def _origin(
-    source: Source, listing: Listing, limit: int | None, shard: tuple[int, int] | None
+    source: Source | StreamingSource,
+    listing: Listing,
+    limit: int | None,
+    shard: tuple[int, int] | None,
 ) -> Provenance:
     """The provenance, as far as it is known before anything is counted."""
     options: dict[str, str | int] = dict(getattr(source, "options", {}))
@@ -281,7 +415,7 @@ def _origin(
 
 
 def _finished(
-    source: Source,
+    source: Source | StreamingSource,
     origin: Provenance,
     aside: Listing,
     names: Sequence[str],
@@ -326,7 +460,7 @@ def _finished(
     return Stats.of(measurement, mode, settings.preprocess, auto=settings.mode == "auto")
 
 
-def _member(source: Source, name: str) -> str | None:
+def _member(source: object, name: str) -> str | None:
     """The part of a name that lies inside an archive, if there is one."""
     if not isinstance(source, ShardedSource):
         return None
@@ -352,7 +486,7 @@ def _too_deep(name: str) -> Skipped:
     ).skipped(name)
 
 
-def _all_skipped(source: Source, skipped: Sequence[Skipped]) -> str:
+def _all_skipped(source: Source | StreamingSource, skipped: Sequence[Skipped]) -> str:
     examples = "".join(
         f"\n  {printable(shown(s.name))}: {s.reason} ({s.detail})" for s in skipped[:5]
     )
@@ -364,7 +498,7 @@ def _all_skipped(source: Source, skipped: Sequence[Skipped]) -> str:
 
 
 def _classes(
-    source: Source, kept: Sequence[str], tallies: Mapping[str, Tally], mode: Mode
+    source: Source | StreamingSource, kept: Sequence[str], tallies: Mapping[str, Tally], mode: Mode
 ) -> dict[str, ClassStats]:
     images: dict[str, int] = {}
     for name in kept:

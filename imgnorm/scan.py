@@ -46,7 +46,7 @@ class Progress:
     """How far a scan has come."""
 
     done: int  # images counted or skipped
-    total: int
+    total: int | None  # None if nobody knows
     bytes_read: int
 
 

@@ -20,9 +20,10 @@ from imgnorm.item_count import ItemCounter
 from imgnorm.items import Reading, images_in, images_of, is_pixels, names_of
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress
-from imgnorm.sources import Listing
+from imgnorm.sources import Drained, Listing
 from imgnorm.tally import Tally
 
+_END = object()
 _PER_JOB = 64  # images of one job: few enough to tell of progress and to stop
 
 Job = tuple[str, Sequence[str]]
@@ -55,12 +56,11 @@ class IndexedSource:
         """The paths of the images where the dataset keeps them, as ImageFolder does; else index numbers.
 
         Raises:
-            SourceError: it does not tell how many images it has, or its items are no images.
+            SourceError: it is empty, or does not tell how many images it has.
         """
-        names = sorted(self._indices, key=os.fsencode)
-        if names:
-            self._look_at(names[0])
-        return Listing(names)
+        if not self._size:
+            raise SourceError(f"{self.ref}: is empty; give it images")
+        return Listing(sorted(self._indices, key=os.fsencode))
 
     def index_of(self, name: str) -> int:
         return self._indices[name]
@@ -71,6 +71,15 @@ class IndexedSource:
         label = self._labels[self._indices[name]]
         return self._class_names[label] if 0 <= label < len(self._class_names) else None
 
+    def check(self, settings: ImageSettings) -> None:
+        """Whether its items are images at all; better told now than after an hour."""
+        try:
+            item = self._item(min(self._indices, key=os.fsencode))
+        except Unreadable:  # one broken image, maybe: the count will name it
+            return
+        if item is not None:
+            _check(item, self.reading, settings, self.ref)
+
     def tallies(
         self,
         groups: Mapping[str, Sequence[str]],
@@ -80,7 +89,7 @@ class IndexedSource:
     ) -> dict[str, Tally]:
         """The tally of each group of names."""
         jobs = self.jobs(groups)
-        counted = (self.count(names, settings, limits) for _, names in jobs)
+        counted = (self.count_items(names, settings, limits) for _, names in jobs)
         return added(jobs, counted, groups, on_progress)
 
     def jobs(self, groups: Mapping[str, Sequence[str]]) -> list[Job]:
@@ -90,7 +99,7 @@ class IndexedSource:
             for start in range(0, len(names), _PER_JOB)
         ]
 
-    def count(self, names: Sequence[str], settings: ImageSettings, limits: Limits) -> Tally:
+    def count_items(self, names: Sequence[str], settings: ImageSettings, limits: Limits) -> Tally:
         counter = ItemCounter(settings, limits.max_pixels)
         for name in names:
             try:
@@ -104,21 +113,8 @@ class IndexedSource:
     def _item(self, name: str) -> object:
         try:
             return self.dataset[self._indices[name]]
-        except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+        except Exception as error:  # a user's code may raise anything
             raise _fault(error) from error
-
-    def _look_at(self, name: str) -> None:
-        """Whether its items are images at all; better told now than after an hour."""
-        try:
-            item = self._item(name)
-        except Unreadable:  # one broken image, maybe: the count will name it
-            return
-        if item is None:
-            return
-        try:
-            images_in(item, self.reading)
-        except Unreadable as fault:
-            raise SourceError(f"{self.ref}: item {name}: {fault.detail}") from fault
 
     @cached_property
     def _size(self) -> int:
@@ -163,15 +159,6 @@ def added(
 
 
 @dataclass(frozen=True)
-class Drained:
-    """All that came out of a stream."""
-
-    listing: Listing
-    tally: Tally
-    notes: tuple[str, ...]  # what its numbers do not tell, for a person
-
-
-@dataclass(frozen=True)
 class StreamSource:
     """Images that come one after the other, once: an iterable, or a loader's batches.
 
@@ -192,6 +179,9 @@ class StreamSource:
     def options(self) -> dict[str, str | int]:
         return {} if self.reading.key is None else {"key": str(self.reading.key)}
 
+    def class_of(self, name: str) -> str | None:
+        return None
+
     def drained(
         self,
         settings: ImageSettings,
@@ -208,12 +198,14 @@ class StreamSource:
         digits = len(str(max(0, self.promised - 1))) if self.promised else 1
         names = names_of(0, digits)
         came = items = 0
-        for items, item in enumerate(self._each(lambda: came), 1):
+        iterator = self._next(lambda: iter(self.items), came)
+        while (item := self._next(lambda: next(iterator, _END), came)) is not _END:
+            items += 1
+            if items == 1 and item is not None:
+                _check(item, self.reading, settings, self.ref)
             try:
                 found = images_in(item, self.reading)
             except Unreadable as fault:
-                if items == 1 and item is not None:
-                    raise SourceError(f"{self.ref}: item 0: {fault.detail}") from fault
                 counter.skip(next(names), fault)
                 came += 1
                 continue
@@ -230,14 +222,12 @@ class StreamSource:
                 break
         return self._told(counter, came, items, digits, limit)
 
-    def _each(self, came: Callable[[], int]) -> Iterator[Any]:
+    def _next(self, step: Callable[[], Any], came: int) -> Any:
         try:
-            yield from self.items
-        except GeneratorExit:
-            raise
-        except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+            return step()
+        except Exception as error:  # a user's code may raise anything
             raise SourceError(
-                f"{self.ref}: failed after {came():,} images: {self.explain(error)}"
+                f"{self.ref}: failed after {came:,} images: {self.explain(error)}"
             ) from error
 
     def _total(self, limit: int | None) -> int | None:
@@ -251,11 +241,11 @@ class StreamSource:
         if not came:
             once = (
                 "; an iterator is empty after its first reading: make a new one"
-                if iter(self.items) is self.items  # type: ignore[comparison-overlap]
+                if iter(self.items) is self.items
                 else ""
             )
             raise SourceError(f"{self.ref}: no images came{once}")
-        whole = limit is None or came < limit
+        whole = limit is None or came < limit or came == self.promised
         notes = list(self.notes)
         missing: list[Skipped] = []
         ignored: dict[str, int] = {}
@@ -285,18 +275,36 @@ class StreamSource:
             tuple(missing),
             {rule: count for rule, count in ignored.items() if count},
         )
-        return Drained(listing, counter.tally(), tuple(notes))
+        return Drained(listing, counter.tally(), not whole, tuple(notes))
 
 
-def open_iterable(source: Any, reading: Reading) -> IndexedSource | StreamSource:
+def _check(item: object, reading: Reading, settings: ImageSettings, ref: str) -> None:
+    """Whether the first item is an image that can be measured as `settings` ask."""
+    try:
+        first = images_in(item, reading)[0]
+    except Unreadable as fault:
+        raise SourceError(f"{ref}: the first item is {fault.detail}") from fault
+    if settings.preprocess and not isinstance(first, Image.Image):
+        raise SourceError(
+            f"{ref}: yields {first.dtype} arrays, and only PIL images are resized or cropped here, as torchvision "
+            "does it; do it in the dataset, and leave resize and center_crop out"
+        )
+
+
+def open_iterable(
+    source: Any, reading: Reading, ref: str | None = None
+) -> IndexedSource | StreamSource:
     """The source that a user means by an object which is no torch Dataset or DataLoader.
+
+    Args:
+        ref: what the user called it, if not by its class.
 
     Raises:
         TypeError: it is nothing of the kind.
         SourceError: it cannot tell its images.
     """
     if isinstance(source, Image.Image) or is_pixels(source):
-        return StreamSource("iterable", type(source).__name__, [source], reading)
+        return StreamSource("iterable", ref or type(source).__name__, [source], reading)
     if isinstance(source, Mapping):
         raise SourceError(
             f"{called(source)}: is a dict, whose images have no order; measure one of its values, or "
@@ -304,13 +312,13 @@ def open_iterable(source: Any, reading: Reading) -> IndexedSource | StreamSource
         )
     builtin = isinstance(source, (list, tuple))
     if not builtin and hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        return IndexedSource(source, reading)
+        return IndexedSource(source, reading, ref)
     if isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray)):
         return StreamSource(
-            "iterable", called(source), source, reading, promised_items=length(source)
+            "iterable", ref or called(source), source, reading, promised_items=length(source)
         )
     raise TypeError(
-        f"{source!r} is neither a path nor a Dataset, a DataLoader or an iterable of images"
+        f"{source!r} is neither a path nor a Dataset, a DataLoader or another iterable of images"
     )
 
 
@@ -318,8 +326,8 @@ def called(source: Any) -> str:
     """An object as a person calls it: its class, and how many it has."""
     name = getattr(source, "__name__", None) if isinstance(source, Iterator) else None
     kind = type(source).__name__
-    length = length(source)
-    return (f"{kind} {name}" if name else kind) + (f"[{length}]" if length is not None else "")
+    many = length(source)
+    return (f"{kind} {name}" if name else kind) + (f"[{many}]" if many is not None else "")
 
 
 def labels_of(dataset: Any) -> list[int] | None:
