@@ -116,11 +116,11 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
     "--dataset",
     "factory",
     metavar="MODULE:FACTORY",
-    help="Measure what this function of yours returns: a torch Dataset or DataLoader, or any iterable of images. This imports the module and runs its code, from the current folder first, as `python -m` does.",
+    help="Measure what this function of yours returns: a torch Dataset or DataLoader, or any iterable of images. This imports the module, from the current folder first, and runs its code.  [default: none; SOURCE is measured]",
 )
 @click.option(
     "--key",
-    help="Where the items of --dataset have the image: a dict's key, or the place in a tuple.  [default: the first of a tuple; image, img, pixel_values, ... of a dict]",
+    help="Where the items of --dataset have the image: a dict's key, or the place in a tuple.  [default: the first of a tuple; of a dict, image, images, img, imgs, pixel_values, x, input or inputs]",
 )
 @click.option(
     "--layout",

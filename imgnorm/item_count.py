@@ -88,6 +88,8 @@ class ItemCounter:
                     "PIL images are",
                 )
             ]
+        if not height * width:
+            return [Unreadable(Reason.ZERO_AREA, f"{width}x{height}")]
         if height * width > self._max_pixels:
             return [
                 Unreadable(

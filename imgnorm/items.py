@@ -173,8 +173,12 @@ def _listed(keys: Any) -> str:
     return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "") if shown else "no keys"
 
 
+def _a(name: str) -> str:
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
 def _no_image(value: object) -> Unreadable:
-    what = f"a {type(value).__name__}" if value is not None else "None"
+    what = _a(type(value).__name__) if value is not None else "None"
     advice = ""
     if isinstance(value, (str, bytes)):
         advice = "; open it with Pillow in the dataset"
@@ -198,13 +202,12 @@ def _laid_out(value: Any, reading: Reading) -> Image.Image | Pixels:
             f"{dtype} of shape {tuple(value.shape)}; pixels are uint8, uint16 or float: convert them in the "
             "dataset, or, if these are labels, name the image with `key=`",
         )
-    if 0 in array.shape[1:] or (array.ndim and not array.shape[0] and array.ndim != 4):
-        raise Unreadable(Reason.ZERO_AREA, f"shape {tuple(array.shape)}")
     return _with_channels_last(array, "CHW" if tensor else "HWC", reading)
 
 
 def _dtype(value: Any) -> str:
-    return str(value.dtype).removeprefix("torch.")
+    name: str = value.dtype.name if isinstance(value, np.ndarray) else str(value.dtype)
+    return name.removeprefix("torch.")
 
 
 def _array(tensor: Any) -> Pixels:
@@ -223,48 +226,34 @@ def _with_channels_last(array: Pixels, custom: str, reading: Reading) -> Pixels:
     if reading.layout is not None:
         core = reading.layout.removeprefix("N")
         if array.ndim == len(core):
-            return _moved(array[np.newaxis], core, shape)
+            return _moved(array[np.newaxis], core)
         if array.ndim == len(core) + 1:
-            return _moved(array, core, shape)
+            return _moved(array, core)
         raise Unreadable(Reason.UNSUPPORTED_MODE, f"shape {shape} is not {reading.layout}")
     if array.ndim == 4 and shape[1:][custom.index("C")] in _CHANNELS:
-        return _moved(array, custom, shape)
+        return _moved(array, custom)
     if array.ndim == 3 and reading.batches:  # torch's collate stacks: the first axis is N
-        return _moved(array, "HW", shape)
+        return _moved(array, "HW")
     if array.ndim == 3 and shape[custom.index("C")] in _CHANNELS:
-        return _moved(array[np.newaxis], custom, shape)
+        return _moved(array[np.newaxis], custom)
     if array.ndim == 2 and not reading.batches:
-        return _moved(array[np.newaxis], "HW", shape)
-    raise Unreadable(Reason.UNSUPPORTED_MODE, _puzzle(shape, custom, reading))
+        return _moved(array[np.newaxis], "HW")
+    raise Unreadable(Reason.UNSUPPORTED_MODE, _puzzle(shape, custom))
 
 
-def _moved(array: Pixels, core: str, shape: tuple[int, ...]) -> Pixels:
+def _moved(array: Pixels, core: str) -> Pixels:
     if core == "HW":
         return array[..., np.newaxis]
-    channels_last = array.transpose(0, 2, 3, 1) if core == "CHW" else array
-    if channels_last.shape[3] not in _CHANNELS:
-        raise Unreadable(
-            Reason.CHANNEL_MISMATCH,
-            f"shape {shape} has {channels_last.shape[3]} channels as {core}; images have 1, 3 or 4",
-        )
-    return channels_last
+    return array.transpose(0, 2, 3, 1) if core == "CHW" else array
 
 
-def _puzzle(shape: tuple[int, ...], custom: str, reading: Reading) -> str:
-    what = "tensor" if custom == "CHW" else "array"
+def _puzzle(shape: tuple[int, ...], custom: str) -> str:
+    what = "a tensor" if custom == "CHW" else "an array"
     if len(shape) not in (3, 4):
-        return f"a {what} of shape {shape} is no image; if these are labels, name the image with `key=`"
-    candidates = [
-        layout
-        for layout, channels in (("NCHW", shape[-3]), ("NHWC", shape[-1]))
-        if channels in _CHANNELS
-    ]
-    if len(shape) == 3:
-        candidates.append("NHW")
-    if not candidates:
-        return f"a {what} of shape {shape} has no axis of 1, 3 or 4 channels"
+        return f"{what} of shape {shape}, no image; if these are labels, name the image with `key=`"
+    candidates = LAYOUTS if len(shape) == 3 else LAYOUTS[:2]
     options = " or ".join(f'layout="{layout}"' for layout in candidates)
-    return f"a {what} of shape {shape} is not {custom}; say {options}"
+    return f"{what} of shape {shape}, not {custom} of 1, 3 or 4 channels; say {options}"
 
 
 # ── floats that were 8-bit ──
@@ -280,12 +269,12 @@ def eight_bits(images: Pixels) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bo
     """What float images were before they were divided by 255, and which of them were that.
 
     Args:
-        images: float32 or float64, finite, (N, H, W, C).
+        images: floats, (N, H, W, C).
 
     Returns:
         uint8 of that shape, right where the second, of shape (N,), is true.
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN fits nothing
         narrow = images.astype(np.float32, copy=False)
         values = np.rint(np.clip(narrow, 0, 1) * np.float32(255)).astype(np.uint8)
     fits = (narrow == _EIGHTHS[0][values]) | (narrow == _EIGHTHS[1][values])

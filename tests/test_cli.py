@@ -81,6 +81,9 @@ def files() -> list[str]:
 
 DEFAULTS = {
     "stats": {
+        "--dataset": "none",
+        "--key": "the first of a tuple",
+        "--layout": "CHW and NCHW for tensors, HWC and NHWC for NumPy",
         "--list": None,
         "--root": "data",
         "--split": "train",

@@ -24,6 +24,7 @@ from imgnorm.sources import Drained, Listing
 from imgnorm.tally import Tally
 
 _END = object()
+_NOT_A_SOURCE = "neither a path nor a Dataset, a DataLoader or another iterable of images"
 _PER_JOB = 64  # images of one job: few enough to tell of progress and to stop
 
 Job = tuple[str, Sequence[str]]
@@ -310,16 +311,16 @@ def open_iterable(
             f"{called(source)}: is a dict, whose images have no order; measure one of its values, or "
             "`[source]` if it is a batch"
         )
+    if isinstance(source, (type, bytes, bytearray)):
+        raise TypeError(f"{source!r} is {_NOT_A_SOURCE}")
     builtin = isinstance(source, (list, tuple))
     if not builtin and hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return IndexedSource(source, reading, ref)
-    if isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray)):
+    if isinstance(source, Iterable):
         return StreamSource(
             "iterable", ref or called(source), source, reading, promised_items=length(source)
         )
-    raise TypeError(
-        f"{source!r} is neither a path nor a Dataset, a DataLoader or another iterable of images"
-    )
+    raise TypeError(f"{source!r} is {_NOT_A_SOURCE}")
 
 
 def called(source: Any) -> str:
