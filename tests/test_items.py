@@ -104,14 +104,18 @@ def test_a_batch_of_many_sizes_has_all_its_images(item):
         (
             [TENSOR, TENSOR],
             {},
-            "a list of 2 that are all images, which may be a batch or views of one; choose with `key=0`, or "
-            "yield them one by one",
+            (
+                "a list of 2 that are all images, which may be a batch or views of one; choose with `key=0`, or "
+                "yield them one by one"
+            ),
         ),
         (
             [(TENSOR,), (TENSOR,)],
             {},
-            "a list of 2 that are all images, which may be a batch or views of one; choose with `key=0`, or "
-            "yield them one by one",
+            (
+                "a list of 2 that are all images, which may be a batch or views of one; choose with `key=0`, or "
+                "yield them one by one"
+            ),
         ),
         (
             [[BATCH, BATCH], torch.zeros(2)],
@@ -121,20 +125,26 @@ def test_a_batch_of_many_sizes_has_all_its_images(item):
         (
             BATCH,
             {"single": True},
-            "2 images in one item of a Dataset, which should be one; measure `DataLoader(dataset, "
-            "batch_size=None)` instead",
+            (
+                "2 images in one item of a Dataset, which should be one; measure `DataLoader(dataset, "
+                "batch_size=None)` instead"
+            ),
         ),
         (
             torch.zeros(64, dtype=torch.int64),
             {},
-            "int64 of shape (64,); pixels are uint8, uint16 or float: convert them in the dataset, or, if these "
-            "are labels, name the image with `key=`",
+            (
+                "int64 of shape (64,); pixels are uint8, uint16 or float: convert them in the dataset, or, if these "
+                "are labels, name the image with `key=`"
+            ),
         ),
         (
             np.zeros((4, 5), bool),
             {},
-            "bool of shape (4, 5); pixels are uint8, uint16 or float: convert them in the dataset, or, if these "
-            "are labels, name the image with `key=`",
+            (
+                "bool of shape (4, 5); pixels are uint8, uint16 or float: convert them in the dataset, or, if these "
+                "are labels, name the image with `key=`"
+            ),
         ),
     ],
 )
@@ -178,18 +188,24 @@ def test_pixels_lie_as_torch_has_them_unless_told(shape, tensor, reading, expect
     [
         (
             torch.zeros(28, 28, 28),
-            'a tensor of shape (28, 28, 28), not CHW of 1, 3 or 4 channels; say layout="NCHW" or '
-            'layout="NHWC" or layout="NHW"',
+            (
+                'a tensor of shape (28, 28, 28), not CHW of 1, 3 or 4 channels; say layout="NCHW" or '
+                'layout="NHWC" or layout="NHW"'
+            ),
         ),
         (
             np.zeros((3, 28, 28)),
-            'an array of shape (3, 28, 28), not HWC of 1, 3 or 4 channels; say layout="NCHW" or '
-            'layout="NHWC" or layout="NHW"',
+            (
+                'an array of shape (3, 28, 28), not HWC of 1, 3 or 4 channels; say layout="NCHW" or '
+                'layout="NHWC" or layout="NHW"'
+            ),
         ),
         (
             torch.zeros(8, 28, 28, 3),
-            'a tensor of shape (8, 28, 28, 3), not CHW of 1, 3 or 4 channels; say layout="NCHW" or '
-            'layout="NHWC"',
+            (
+                'a tensor of shape (8, 28, 28, 3), not CHW of 1, 3 or 4 channels; say layout="NCHW" or '
+                'layout="NHWC"'
+            ),
         ),
         (
             torch.zeros(2, 3, 8, 28, 28),

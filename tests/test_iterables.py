@@ -368,8 +368,10 @@ def exhausted():
         (
             {"train": IMAGES},
             {},
-            "dict[1]: is a dict, whose images have no order; measure one of its values, or `[source]` if it is "
-            "a batch",
+            (
+                "dict[1]: is a dict, whose images have no order; measure one of its values, or `[source]` if it is "
+                "a batch"
+            ),
         ),
         (
             [(7, IMAGES[0])],
@@ -379,34 +381,44 @@ def exhausted():
         (
             Indexed([np.zeros((28, 28), np.int64)]),
             {},
-            "Indexed[1]: the first item is int64 of shape (28, 28); pixels are uint8, uint16 or float: convert "
-            "them in the dataset, or, if these are labels, name the image with `key=`",
+            (
+                "Indexed[1]: the first item is int64 of shape (28, 28); pixels are uint8, uint16 or float: convert "
+                "them in the dataset, or, if these are labels, name the image with `key=`"
+            ),
         ),
         (
             Indexed([IMAGES]),
             {},
-            "Indexed[1]: the first item is 20 images in one item of a Dataset, which should be one; measure "
-            "`DataLoader(dataset, batch_size=None)` instead",
+            (
+                "Indexed[1]: the first item is 20 images in one item of a Dataset, which should be one; measure "
+                "`DataLoader(dataset, batch_size=None)` instead"
+            ),
         ),
         (
             Indexed(IMAGES),
             {"resize": 4},
-            "Indexed[20]: yields uint8 arrays, and only PIL images are resized or cropped here, as torchvision "
-            "does it; do it in the dataset, and leave resize and center_crop out",
+            (
+                "Indexed[20]: yields uint8 arrays, and only PIL images are resized or cropped here, as torchvision "
+                "does it; do it in the dataset, and leave resize and center_crop out"
+            ),
         ),
         (
             list(IMAGES),
             {"center_crop": 4},
-            "list[20]: yields uint8 arrays, and only PIL images are resized or cropped here, as torchvision does "
-            "it; do it in the dataset, and leave resize and center_crop out",
+            (
+                "list[20]: yields uint8 arrays, and only PIL images are resized or cropped here, as torchvision does "
+                "it; do it in the dataset, and leave resize and center_crop out"
+            ),
         ),
         (
             list(IMAGES),
             {"shard": (1, 2), "per_class": True, "workers": 2, "timeout_s": 1.0},
-            "list[20]: leave out shard: its images come one after the other and not by name; shard the dataset "
-            "itself; and per_class: its images come without the names of classes; measure the dataset itself; "
-            "and workers: the user's own Python reads it; give num_workers to its DataLoader, if it has one; "
-            "and timeout_s: it is read in this process, where nothing can be ended",
+            (
+                "list[20]: leave out shard: its images come one after the other and not by name; shard the dataset "
+                "itself; and per_class: its images come without the names of classes; measure the dataset itself; "
+                "and workers: the user's own Python reads it; give num_workers to its DataLoader, if it has one; "
+                "and timeout_s: it is read in this process, where nothing can be ended"
+            ),
         ),
         (
             Indexed(IMAGES),

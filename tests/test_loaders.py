@@ -361,32 +361,44 @@ class Sleepy(Images):
     [
         (
             DataLoader(Pictures(), batch_size=4),
-            "Pictures[100]: failed after 0 images: its dataset gives PIL images, which torch cannot batch; "
-            "measure the dataset itself",
+            (
+                "Pictures[100]: failed after 0 images: its dataset gives PIL images, which torch cannot batch; "
+                "measure the dataset itself"
+            ),
         ),
         (
-            DataLoader(torchvision.datasets.ImageFolder(SHAPES, v2.ToTensor()), batch_size=4),
-            "ImageFolder[24]: failed after 0 images: its images differ in size, which torch cannot batch; "
-            "measure the dataset itself, or use batch_size=1",
+            DataLoader(
+                torchvision.datasets.ImageFolder(SHAPES, torchvision.transforms.ToTensor()),
+                batch_size=4,
+            ),
+            (
+                "ImageFolder[24]: failed after 0 images: its images differ in size, which torch cannot batch; "
+                "measure the dataset itself, or use batch_size=1"
+            ),
         ),
         (
             DataLoader(Sleepy(), batch_size=4, num_workers=1, timeout=1),
-            "Sleepy[100]: failed after 0 images: a worker of the DataLoader gave nothing within its `timeout`; "
-            "raise it, or find out why",
+            (
+                "Sleepy[100]: failed after 0 images: a worker of the DataLoader gave nothing within its `timeout`; "
+                "raise it, or find out why"
+            ),
         ),
         (
             DataLoader(TensorDataset(torch.arange(50)), batch_size=4),
-            "TensorDataset[50]: the first item is int64 of shape (4,); pixels are uint8, uint16 or float: "
-            "convert them in the dataset, or, if these are labels, name the image with `key=`",
+            (
+                "TensorDataset[50]: the first item is int64 of shape (4,); pixels are uint8, uint16 or float: "
+                "convert them in the dataset, or, if these are labels, name the image with `key=`"
+            ),
         ),
         (
             DataLoader(TensorDataset(BYTES.permute(0, 2, 3, 1)), batch_size=4),
-            "TensorDataset[100]: the first item is a tensor of shape (4, 6, 5, 3), not CHW of 1, 3 or 4 "
-            'channels; say layout="NCHW" or layout="NHWC"',
+            (
+                "TensorDataset[100]: the first item is a tensor of shape (4, 6, 5, 3), not CHW of 1, 3 or 4 "
+                'channels; say layout="NCHW" or layout="NHWC"'
+            ),
         ),
     ],
 )
-@pytest.mark.filterwarnings("ignore:The transform `ToTensor")
 def test_what_a_loader_cannot_give_is_told_in_a_sentence(loader, expected):
     with pytest.raises(SourceError) as caught:
         imgnorm.measure(loader)
