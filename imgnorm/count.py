@@ -18,7 +18,7 @@ from PIL import Image
 
 from imgnorm.decode import Decoded, decode, decoded_picture, decoder_of
 from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, SCALE, ImageSettings, Mode
+from imgnorm.image import ImageSettings, Mode, channels_of, scale_of
 from imgnorm.moments import UNIT_BITS, ImageSums
 from imgnorm.preprocess import preprocessed
 from imgnorm.reasons import Reason, Skipped, Unreadable
@@ -116,8 +116,8 @@ class ModeCounter:
         self.mode = mode
         self.modes: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
-        self._channels = len(CHANNELS[mode])
-        self._bins = SCALE[mode] + 1
+        self._channels = len(channels_of(mode))
+        self._bins = scale_of(mode) + 1
         self._total = np.zeros((self._channels, self._bins), np.int64)
         self._sums = ImageSums.zero(self._channels)
         width = self._channels * self._bins

@@ -37,7 +37,7 @@ from imgnorm.errors import InvalidDocument, Problem, SourceError
 Path = tuple[str | int, ...]
 
 MAX_PROBLEMS = 1000  # more would be a hostile file, and its report larger than the file
-MAX_DIGITS = 400  # int() and str() refuse some 4,300 (as few as 640 if so configured)
+MAX_DIGITS = 1300  # the sum of squares of any float64 has fewer; int() and str() refuse some 4,300
 MAX_TAG_DIRECTIVES = 100
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -41,6 +41,8 @@ class Member:
 def steps_of(stats: Stats, api: Api) -> list[Call]:
     """What turns a loaded PIL image into a normalized tensor; the last step is Normalize.
 
+    Of float stats it is the only one: what they were measured on are tensors, and in their own unit.
+
     Raises:
         TransformError: v1 for 16-bit stats.
     """
@@ -80,12 +82,14 @@ def _preprocess_steps(stats: Stats) -> list[Call]:
 
 
 def _tensor_steps(stats: Stats, api: Api) -> list[Call]:
+    normalize = Call(NORMALIZE, {"mean": Name("MEAN"), "std": Name("STD")})
+    if stats.of_floats:
+        return [normalize]
     if api == "v1" and stats.scale != 255:
         raise TransformError(
             "16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values "
             "at 32768; use api v2 (--api v2)"
         )
-    normalize = Call(NORMALIZE, {"mean": Name("MEAN"), "std": Name("STD")})
     if api == "v1":
         return [Call("ToTensor", {}), normalize]
     to_dtype = Call("ToDtype", {"dtype": Name("torch.float32"), "scale": True})
@@ -192,7 +196,7 @@ def _module_text(
             "",
             *_compose("eval_transform", evaluation, api),
             "",
-            "# From normalized tensors back to [0, 1].",
+            f"# From normalized tensors back to {_unit(stats)}.",
             f"inverse_transform = {_module(api)}.Normalize(",
             "    mean=[-mean / std for mean, std in zip(MEAN, STD, strict=True)],",
             "    std=[1 / std for std in STD],",
@@ -240,16 +244,20 @@ def _header(stats: Stats) -> list[str]:
     measured = stats.measurement
     if measured:
         options = "".join(f", {key} {value}" for key, value in measured.source.options.items())
-        pixels = measured.histogram.moments().count
+        pixels = measured.pixels.moments().count
         lines.append(_cut(f"Measured: {measured.source.kind} {measured.source.called!r}{options}:"))
         lines += [_cut(f"Incomplete: {part}.") for part in measured.source.incomplete]
         lines.append(
             f"{measured.images:,} images, {pixels:,} pixels, mode {stats.mode}, "
             f"{len(measured.skipped):,} skipped."
         )
-        lines.append("Mean and std are pooled over all pixels, population, for values in [0, 1].")
+        lines.append(f"Mean and std are pooled over all pixels, population, for {_values(stats)}.")
     else:
-        lines.append("Constants that were written by hand, not measured, for values in [0, 1].")
+        lines.append(f"Constants that were written by hand, not measured, for {_values(stats)}.")
+    if stats.of_floats:
+        lines.append(
+            "The transforms take float tensors, (C, H, W), and leave their unit alone: no ToTensor."
+        )
     if stats.mode == "L":
         lines.append("They hold for one gray channel, and for three that are equal.")
     if stats.mode in ("RGBA", "I;16"):
@@ -258,6 +266,14 @@ def _header(stats: Stats) -> list[str]:
             + ("loader=PIL.Image.open." if stats.mode == "I;16" else "one that converts to RGBA.")
         )
     return lines
+
+
+def _unit(stats: Stats) -> str:
+    return "the unit of the data" if stats.of_floats else "[0, 1]"
+
+
+def _values(stats: Stats) -> str:
+    return "float values as they are" if stats.of_floats else "values in [0, 1]"
 
 
 def _command(path: str, module_path: str, eps: float | None, options: str) -> list[str]:

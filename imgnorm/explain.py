@@ -42,6 +42,8 @@ def explain(
         ValueError: one of the texts is not a finite number.
     """
     unit = _unit_of([*given, *(mean or ())])
+    if stats and stats.of_floats:
+        unit = 1.0
     numbers = numbers_in(given, unit=unit)
     means = numbers_in(mean, unit=unit) if mean else None
     answers = list(_known(given, numbers, means))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-Mode = Literal["L", "RGB", "RGBA", "I;16"]
+Mode = str
+"""The channels of an image and the kind of its values, as PIL writes it: L, RGB and RGBA have 8 bits,
+I;16 is 16-bit gray, F is float gray. Arrays have more: RGB;16 and RGBA;16, RGB;F and RGBA;F, and with
+any number of channels C2, C13;16, C13;F."""
 
 CHANNELS: dict[Mode, tuple[str, ...]] = {
     "L": ("L",),
@@ -13,8 +17,48 @@ CHANNELS: dict[Mode, tuple[str, ...]] = {
     "RGBA": ("R", "G", "B", "A"),
     "I;16": ("I",),
 }
+"""Of the modes that image files can be converted to; `channels_of` knows those of arrays, too."""
 SCALE: dict[Mode, int] = {"L": 255, "RGB": 255, "RGBA": 255, "I;16": 65535}
-"""The pixel value that becomes 1.0 in the tensor."""
+"""The pixel value that becomes 1.0 in the tensor; `scale_of` knows it of every mode."""
+
+Kind = Literal["8-bit", "16-bit", "float"]
+KINDS: tuple[Kind, ...] = ("8-bit", "16-bit", "float")
+_SUFFIXES: dict[Kind, str] = {"8-bit": "", "16-bit": ";16", "float": ";F"}
+_SCALES: dict[Kind, int] = {"8-bit": 255, "16-bit": 65535, "float": 1}
+_MANY = re.compile(r"C([1-9]\d{0,3})")
+
+
+def mode_of(channels: int, kind: Kind) -> Mode:
+    """The mode of arrays with so many channels and values of this kind."""
+    if channels == 1:
+        return {"8-bit": "L", "16-bit": "I;16", "float": "F"}[kind]
+    return {3: "RGB", 4: "RGBA"}.get(channels, f"C{channels}") + _SUFFIXES[kind]
+
+
+def is_mode(text: str) -> bool:
+    """Whether there is such a mode."""
+    bands = text.partition(";")[0]
+    many = _MANY.fullmatch(bands)
+    channels = int(many[1]) if many else {"RGB": 3, "RGBA": 4}.get(bands, 1)
+    return any(text == mode_of(channels, kind) for kind in KINDS)
+
+
+def channels_of(mode: Mode) -> tuple[str, ...]:
+    """The names of a mode's channels."""
+    bands = mode.partition(";")[0]
+    many = _MANY.fullmatch(bands)
+    return tuple(f"c{i}" for i in range(int(many[1]))) if many else tuple(bands)
+
+
+def kind_of(mode: Mode) -> Kind:
+    if mode == "F" or mode.endswith(";F"):
+        return "float"
+    return "16-bit" if mode.endswith(";16") else "8-bit"
+
+
+def scale_of(mode: Mode) -> int:
+    """The value that means 1.0; floats are in a unit of their own, and stay as they are."""
+    return _SCALES[kind_of(mode)]
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from imgnorm.count import ModeCounter, count_arrays
 from imgnorm.decode import decoded_picture, decoder_of
-from imgnorm.image import CHANNELS, ImageSettings, Mode
+from imgnorm.floatcount import FloatCounter
+from imgnorm.image import ImageSettings, Kind, Mode, mode_of
 from imgnorm.items import Pixels, eight_bits
 from imgnorm.preprocess import preprocessed
 from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.tally import Tally
+from imgnorm.tally import DIVIDED, Tally
 
-EIGHT_BITS = "float k/255"
-"""The format of float images that were 8-bit before they were divided by 255."""
-
-_BLOCK_PIXELS = 1 << 18
-"""Small arrays are counted so many pixels at a time: one call for each would take longer than they do."""
+_BLOCK_VALUES = 1 << 18
+"""Small arrays are counted so many values at a time: one call for each would take longer than they do."""
 
 
 class ItemCounter:
@@ -46,12 +45,13 @@ class ItemCounter:
             for name in names:
                 self.skip(name, fault)
             return
-        if images.dtype == np.uint8:
-            self._add_8bit(images, "array")
-        elif images.dtype == np.uint16:
+        if images.dtype == np.uint16:
             self._add_16bit(images, names)
-        else:
-            self._add_floats(images, names)
+            return
+        for image, name in zip(images, names, strict=True):
+            if not self._block.takes(image):
+                self._flush()
+            self._block.add(image, name)
 
     def tally(self) -> Tally:
         """All that was added; nothing is added after it."""
@@ -78,8 +78,6 @@ class ItemCounter:
     def _faults_of(self, images: Pixels) -> list[Unreadable]:
         """Why none of these arrays can be counted: at most one reason."""
         _, height, width, channels = images.shape
-        mode = _native_mode(images)
-        asked = self._settings.mode
         if self._settings.preprocess:
             return [
                 Unreadable(
@@ -97,52 +95,46 @@ class ItemCounter:
                     f"{width}x{height} is {width * height:,} pixels; the limit is {self._max_pixels:,}",
                 )
             ]
-        if mode is None:
-            detail = f"{_kind(images)} of {channels} channels; 16-bit images have 1"
-            return [Unreadable(Reason.UNSUPPORTED_MODE, detail)]
-        if asked not in ("auto", mode) and (asked, mode) != ("RGB", "L"):
+        if not _fits(images, self._settings.mode):
             detail = (
-                f"{_kind(images)} of {channels} channel{'s' if channels > 1 else ''}, not mode {asked}; "
-                "convert it in the dataset, or measure it apart"
+                f"{_kind(images)} of {channels} channel{'s' if channels > 1 else ''}, not mode "
+                f"{self._settings.mode}; convert it in the dataset, or measure it apart"
             )
             return [Unreadable(Reason.CHANNEL_MISMATCH, detail)]
         return []
 
-    def _add_8bit(self, images: Pixels, format_: str) -> None:
-        for start in range(len(images)):
-            if not self._block.takes(images[start], format_):
-                self._flush()
-            self._block.add(images[start], format_)
-
     def _flush(self) -> None:
-        block = self._block
-        if block.filled:
-            mode = _native_mode(block.pixels)
-            assert mode is not None
-            self._arrays += count_arrays(block.pixels[: block.filled], mode, block.format)
+        images, names = self._block.taken()
         self._block = _Block()
+        if not len(images):
+            return
+        channels = images.shape[3]
+        if images.dtype == np.uint8:
+            self._arrays += count_arrays(images, mode_of(channels, "8-bit"))
+            return
+        values, were = eight_bits(images)
+        if were.any():
+            floats = FloatCounter(channels)
+            floats.add(images[were])
+            counted = count_arrays(values[were], mode_of(channels, "8-bit"), DIVIDED)
+            self._arrays += replace(counted, divided=floats.tally("array").counted)
+        if not were.all():
+            floats = FloatCounter(channels)
+            others = np.flatnonzero(~were).tolist()
+            floats.add(images[others], [names[index] for index in others])
+            self._arrays += floats.tally("array")
 
     def _add_16bit(self, images: Pixels, names: Sequence[str]) -> None:
-        counter = self._counter("I;16")
+        mode = mode_of(images.shape[3], "16-bit")
+        counter = self._counter(mode)
         for image in images:
-            counter.add_rows(np.bincount(image.ravel(), minlength=1 << 16)[np.newaxis])
-        counter.modes["I;16"] += len(images)
+            channels = np.moveaxis(image, 2, 0)
+            rows = [np.bincount(channel.ravel(), minlength=1 << 16) for channel in channels]
+            counter.add_rows(np.concatenate(rows)[np.newaxis])
+        counter.modes[mode] += len(images)
         counter.formats["array"] += len(images)
-        if self._settings.mode == "auto":
+        if self._settings.mode == "auto" and mode == "I;16":
             self._names_16bit += names
-
-    def _add_floats(self, images: Pixels, names: Sequence[str]) -> None:
-        finite = np.isfinite(images).all(axis=(1, 2, 3))
-        for index in np.flatnonzero(~finite).tolist():
-            bad = images[index].size - int(np.isfinite(images[index]).sum())
-            detail = f"{bad:,} of {images[index].size:,} values are NaN or Inf"
-            self.skip(names[index], Unreadable(Reason.NONFINITE_PIXELS, detail))
-        places = np.flatnonzero(finite).tolist()
-        values, were = eight_bits(images[finite])
-        self._add_8bit(values[were], EIGHT_BITS)
-        for index in np.flatnonzero(~were).tolist():
-            detail = "float values that are not k/255"
-            self.skip(names[places[index]], Unreadable(Reason.UNSUPPORTED_MODE, detail))
 
     def _counter(self, mode: Mode) -> ModeCounter:
         if mode not in self._pictures:
@@ -151,34 +143,37 @@ class ItemCounter:
 
 
 class _Block:
-    """uint8 images of one shape, copied: whoever yields an array may write into it again."""
+    """Images of one shape and type, copied: whoever yields an array may write into it again."""
 
     def __init__(self) -> None:
-        self.filled = 0
-        self.format = ""
-        self.pixels: Pixels = np.empty((0, 0, 0, 0), np.uint8)
+        self._names: list[str] = []
+        self._pixels: Pixels = np.empty((0, 0, 0, 0), np.uint8)
 
-    def takes(self, image: Pixels, format_: str) -> bool:
-        if not self.filled:
+    def takes(self, image: Pixels) -> bool:
+        if not self._names:
             return True
-        room = self.filled < len(self.pixels)
-        return room and image.shape == self.pixels.shape[1:] and format_ == self.format
+        alike = (image.shape, image.dtype) == (self._pixels.shape[1:], self._pixels.dtype)
+        return alike and len(self._names) < len(self._pixels)
 
-    def add(self, image: Pixels, format_: str) -> None:
-        if not self.filled:
-            many = max(1, _BLOCK_PIXELS // max(1, image.size))
-            self.pixels = np.empty((many, *image.shape), np.uint8)
-            self.format = format_
-        self.pixels[self.filled] = image
-        self.filled += 1
+    def add(self, image: Pixels, name: str) -> None:
+        if not self._names:
+            many = max(1, _BLOCK_VALUES // image.size)
+            self._pixels = np.empty((many, *image.shape), image.dtype)
+        self._pixels[len(self._names)] = image
+        self._names.append(name)
+
+    def taken(self) -> tuple[Pixels, Sequence[str]]:
+        return self._pixels[: len(self._names)], self._names
 
 
-def _native_mode(images: Pixels) -> Mode | None:
-    channels = images.shape[3]
-    if images.dtype == np.uint16:
-        return "I;16" if channels == 1 else None
-    by_count: dict[int, Mode] = {len(CHANNELS[mode]): mode for mode in ("L", "RGB", "RGBA")}
-    return by_count[channels]
+def _fits(images: Pixels, mode: str) -> bool:
+    """Whether arrays are counted where `mode` is asked for. They are converted to no other, save that
+    gray may be shown as RGB."""
+    if mode == "auto":
+        return True
+    kind: Kind = "16-bit" if images.dtype == np.uint16 else "8-bit"
+    own = mode_of(images.shape[3], kind)
+    return own == mode or (own, mode) == ("L", "RGB")
 
 
 def _kind(images: Pixels) -> str:

@@ -131,7 +131,9 @@ class LoaderSource(StreamSource):
 def explained(error: Exception) -> str:
     """What torch's DataLoader means, on one line."""
     text = str(error)
-    if "DataLoader worker" in text and "pid" in text:
+    # Tensors travel over a socket, which breaks off if the worker died while it sent them.
+    broke_off = isinstance(error, (ConnectionError, EOFError))
+    if broke_off or ("DataLoader worker" in text and "pid" in text):
         how = text.partition("by signal: ")[2].split(".")[0]
         return (
             f"a worker of the DataLoader died{f' of {how}' if how else ''}; if it was short of memory, use "
@@ -195,7 +197,7 @@ def _promise(loader: DataLoader[Any]) -> tuple[int | None, int, tuple[str, ...]]
 
 
 def _is_of_loader(error: Exception) -> bool:
-    return "DataLoader worker" in str(error)
+    return "DataLoader worker" in str(error) or isinstance(error, (ConnectionError, EOFError))
 
 
 def _called(dataset: Any) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from imgnorm.floats import FloatPixels
 from imgnorm.histogram import QUANTILES, Histogram
 from imgnorm.moments import Convention, ImageSums, Moments
 from imgnorm.provenance import Provenance
@@ -27,7 +28,7 @@ class ClassStats:
         if self.moments is None:
             return self
         gray = self.moments
-        wide = Moments(gray.count, gray.total * channels, gray.total_sq * channels)
+        wide = replace(gray, total=gray.total * channels, total_sq=gray.total_sq * channels)
         return ClassStats(self.images, wide)
 
 
@@ -36,7 +37,7 @@ class Measurement:
     """What was counted, exactly."""
 
     images: int
-    histogram: Histogram
+    pixels: Histogram | FloatPixels
     sums: ImageSums
     modes: Mapping[str, int]  # as the files have them -> images
     formats: Mapping[str, int]
@@ -50,11 +51,18 @@ class Measurement:
     def found(self) -> int:
         return self.images + len(self.skipped) + sum(self.ignored.values())
 
+    @property
+    def histogram(self) -> Histogram | None:
+        """None of float images, which have none."""
+        return self.pixels if isinstance(self.pixels, Histogram) else None
+
     def conventions(self) -> dict[str, Convention]:
         return self.sums.conventions()
 
     def quantiles(self) -> dict[str, tuple[int, ...]]:
-        """By name (q01 … q99), raw pixel values."""
+        """By name (q01 … q99), raw pixel values; none of float images."""
+        if self.histogram is None:
+            return {}
         return {name: self.histogram.quantile(q) for name, q in QUANTILES.items()}
 
 

@@ -10,7 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 from imgnorm.errors import SourceError
-from imgnorm.image import CenterCrop, ImageSettings, Mode, Resize, Step
+from imgnorm.image import (
+    CenterCrop,
+    ImageSettings,
+    Mode,
+    Resize,
+    Step,
+    channels_of,
+    kind_of,
+    mode_of,
+)
 from imgnorm.measured import ClassStats, Measurement, skipped_order
 from imgnorm.provenance import Provenance, Shards, names_digest
 from imgnorm.reasons import Reason, Skipped, Unreadable
@@ -31,7 +40,7 @@ from imgnorm.sources.archive import ArchiveSource, is_archive, is_pattern, match
 from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
-from imgnorm.stats import Stats
+from imgnorm.stats import NORMALIZED, Stats
 from imgnorm.tally import Tally, common_mode, in_mode
 
 TORCHVISION = "torchvision:"
@@ -111,7 +120,7 @@ def measure(
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
-    settings = ImageSettings(mode, steps)  # type: ignore[arg-type]
+    settings = ImageSettings(mode, steps)
     opened = open_source(
         source, listed=listed, root=root, split=split, download=download, key=key, layout=layout
     )
@@ -126,6 +135,8 @@ def measure(
         stats = _of_stream(opened, settings, limits, limit, on_progress)
     else:
         stats = _of_names(opened, settings, limits, limit, shard, per_class, workers, on_progress)
+    if stats.looks_normalized:
+        warnings.warn(f"{shown(opened.ref)}: {NORMALIZED}", SourceWarning, stacklevel=2)
     if stats.skipped:
         warnings.warn(
             f"{len(stats.skipped)} of {stats.images + len(stats.skipped)} images were skipped; "
@@ -425,6 +436,9 @@ def _finished(
     found: int,
 ) -> Stats:
     whole = sum(tallies.values(), Tally())
+    if whole.has_other_floats:
+        whole = whole.of_floats()
+        tallies = {group: tally.of_floats() for group, tally in tallies.items()}
     mode = _mode_of(whole, settings)
     too_deep = () if mode == "I;16" else whole.names_16bit
     skipped = sorted(
@@ -432,13 +446,15 @@ def _finished(
         key=lambda s: name_bytes(s.name),
     )
     if mode is None:
-        raise SourceError(_all_skipped(source, skipped))
+        raise SourceError(
+            _unlike(source, whole) if whole.counted else _all_skipped(source, skipped)
+        )
     left_out = {*(s.name for s in whole.skipped), *too_deep}  # a name listed twice is counted once
     kept = [name for name in names if name not in left_out]
     counted = in_mode(whole.counted, mode)
     measurement = Measurement(
         images=counted.images,
-        histogram=counted.histogram,
+        pixels=counted.pixels,
         sums=counted.sums,
         modes=counted.modes,
         formats=counted.formats,
@@ -474,9 +490,22 @@ def _digest_of(kept: Sequence[str], origin: Provenance, *, everything: bool) -> 
 def _mode_of(whole: Tally, settings: ImageSettings) -> Mode | None:
     """The mode of the whole; None if nothing was counted."""
     met = set(whole.counted)
-    if settings.mode != "auto":
-        return settings.mode if met else None
-    return common_mode(met if met == {"I;16"} else met - {"I;16"})
+    if settings.mode == "auto":
+        return common_mode(met if met == {"I;16"} else met - {"I;16"})
+    kinds = {kind_of(mode) for mode in met}
+    if kinds == {"float"}:  # which no image file is: of as many channels as were asked for
+        return mode_of(len(channels_of(settings.mode)), "float")
+    return settings.mode if len(kinds) == 1 else None
+
+
+def _unlike(source: Source | StreamingSource, whole: Tally) -> str:
+    counts = ", ".join(
+        f"{counted.images:,} of mode {mode}" for mode, counted in sorted(whole.counted.items())
+    )
+    return (
+        f"{shown(source.ref)}: images that do not belong together, {counts}; measure them apart, or make them "
+        "alike in the dataset"
+    )
 
 
 def _too_deep(name: str) -> Skipped:
@@ -507,7 +536,7 @@ def _classes(
             images[group] = images.get(group, 0) + 1
     classes: dict[str, ClassStats] = {}
     for group, count in sorted(images.items()):
-        moments = in_mode(tallies[group].counted, mode).histogram.moments() if tallies else None
+        moments = in_mode(tallies[group].counted, mode).pixels.moments() if tallies else None
         name, one = shown(group), ClassStats(count, moments)
         # Two names may look the same, where one holds a byte that is not UTF-8.
         classes[name] = classes[name] + one if name in classes else one

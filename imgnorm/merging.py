@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from imgnorm.errors import IncompatibleStats
-from imgnorm.image import CHANNELS, Mode, Resize, Step
+from imgnorm.image import CHANNELS, KINDS, Mode, Resize, Step, kind_of
 from imgnorm.measured import ClassStats, Measurement, skipped_order
 from imgnorm.provenance import Provenance, combined, gaps, overlaps
 from imgnorm.reasons import Skipped
@@ -82,7 +82,7 @@ class Merger:
             )
         )
         counted = Counted(
-            measured.images, measured.histogram, measured.sums, measured.modes, measured.formats
+            measured.images, measured.pixels, measured.sums, measured.modes, measured.formats
         )
         there = self._counted.get(mode)
         self._counted[mode] = there + counted if there else counted
@@ -119,7 +119,7 @@ class Merger:
         counted = in_mode(self._counted, mode)
         return Measurement(
             images=counted.images,
-            histogram=counted.histogram,
+            pixels=counted.pixels,
             sums=counted.sums,
             modes=counted.modes,
             formats=counted.formats,
@@ -183,17 +183,19 @@ def _mode_of(parts: Sequence[_Part]) -> Mode | None:
 
 
 def _mode_faults(parts: Sequence[_Part]) -> Iterator[str]:
-    deep = [part for part in parts if part.mode == "I;16"]
-    others = [part for part in parts if part.mode != "I;16"]
-    for part in deep if others else ():
-        yield (
-            f"{part.label}: 16-bit grayscale (mode I;16), but {others[0].label} is 8-bit "
-            f"({others[0].mode}); the scales of their values differ, so keep them apart"
-        )
+    kind = min((kind_of(part.mode) for part in parts), key=KINDS.index)
+    others = [part for part in parts if kind_of(part.mode) == kind]
+    for part in parts:
+        if kind_of(part.mode) != kind:
+            what = "16-bit grayscale" if part.mode == "I;16" else kind_of(part.mode)
+            yield (
+                f"{part.label}: {what} (mode {part.mode}), but {others[0].label} is {kind} "
+                f"({others[0].mode}); the scales of their values differ, so keep them apart"
+            )
     colored = (part for part in others if part.mode == "RGB")
-    reference = next(colored, others[0] if others else None)
+    reference = next(colored, others[0])
     for part in others:
-        if reference and _mode_of([reference, part]) is None:
+        if _mode_of([reference, part]) is None:
             yield (
                 f"{part.label}: measured in mode {_mode_asked(part)}, but {reference.label} in "
                 f"{_mode_asked(reference)}; measure both with the same --mode"

@@ -3,20 +3,23 @@
 Two kinds of sum, both made of Python integers, so that they add in any order without a rounding:
 
 - `Moments`: count, Σx, Σx² over all pixels. From them the *pooled* mean and std, population by default.
-- `ImageSums`: per image a mean, a mean of squares and a std, each one float64, added up as integers
-  in units of 2**-160. From them the conventions that give every image the same weight.
+- `ImageSums`: per image a mean, a mean of squares and a std, added up as integers in units of
+  2**-160. From them the conventions that give every image the same weight. Of 8- and 16-bit images
+  these are one float64 each; of float images they are rounded down to the unit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
 
 UNIT_BITS = 160
-"""Per-image floats are added in units of 2**-UNIT_BITS. The smallest that can occur is the mean
-square of an image with a single dim pixel, 1 / (65535**2 * pixels): its last bit is a multiple of
-2**-160 for every image of fewer than 2**76 pixels."""
+"""Per-image numbers are added in units of 2**-UNIT_BITS. Of 8- and 16-bit images, the smallest that
+can occur is the mean square of an image with a single dim pixel, 1 / (65535**2 * pixels): its last bit
+is a multiple of 2**-160 for every image of fewer than 2**76 pixels. Of float images, whose numbers have
+no smallest, 2**-160 is below the last bit of every float64 from 1e-32 on."""
 
 
 def square_root(value: Fraction) -> float:
@@ -29,26 +32,61 @@ def square_root(value: Fraction) -> float:
 
 @dataclass(frozen=True)
 class Moments:
-    """Exact power sums of raw pixel values, per channel."""
+    """Exact power sums of raw pixel values, per channel.
+
+    A float is a whole number of some power of two, so that the sums of floats are integers, too, in
+    the largest unit of which all of them are multiples. It is at most 1: integers have no other.
+    """
 
     count: int  # pixels per channel
-    total: tuple[int, ...]  # Σx
-    total_sq: tuple[int, ...]  # Σx²
+    total: tuple[int, ...]  # Σx, in units of 2**-unit_bits
+    total_sq: tuple[int, ...]  # Σx², in units of 2**(-2 · unit_bits)
+    unit_bits: int = 0
 
     @classmethod
     def zero(cls, channels: int) -> Moments:
         return cls(0, (0,) * channels, (0,) * channels)
 
+    @classmethod
+    def in_units(
+        cls, count: int, total: Sequence[int], total_sq: Sequence[int], unit_bits: int
+    ) -> Moments:
+        """The same sums in their own unit, which depends on nothing else."""
+        if not unit_bits:
+            return cls(count, tuple(total), tuple(total_sq))
+        spare = min(
+            [unit_bits, *map(_low_zeros, filter(None, total))]
+            + [_low_zeros(value) // 2 for value in total_sq if value]
+        )
+        if not any(total_sq):
+            spare = unit_bits
+        return cls(
+            count,
+            tuple(value >> spare for value in total),
+            tuple(value >> 2 * spare for value in total_sq),
+            unit_bits - spare,
+        )
+
     def __add__(self, other: Moments) -> Moments:
-        return Moments(
-            self.count + other.count,
-            _added(self.total, other.total),
-            _added(self.total_sq, other.total_sq),
+        unit_bits = max(self.unit_bits, other.unit_bits)
+        a, b = self._shifted(unit_bits), other._shifted(unit_bits)
+        return Moments.in_units(
+            self.count + other.count, _added(a[0], b[0]), _added(a[1], b[1]), unit_bits
+        )
+
+    def _shifted(self, unit_bits: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        shift = unit_bits - self.unit_bits
+        if not shift:
+            return self.total, self.total_sq
+        return (
+            tuple(value << shift for value in self.total),
+            tuple(value << 2 * shift for value in self.total_sq),
         )
 
     def mean(self, *, scale: int = 1) -> tuple[float, ...]:
         """The float64 nearest to Σx / (count · scale); `scale` is the raw value that means 1.0."""
-        return tuple(total / (self.count * scale) for total in self.total)
+        divisor = self.count * scale << self.unit_bits
+        return tuple(total / divisor for total in self.total)
 
     def variance(self, *, scale: int = 1, correction: int = 0) -> tuple[float, ...]:
         return tuple(float(v / scale**2) for v in self._variances(correction))
@@ -66,7 +104,7 @@ class Moments:
             raise ValueError(
                 f"a variance needs more than {correction} pixels; there are {self.count}"
             )
-        divisor = self.count * (self.count - correction)
+        divisor = self.count * (self.count - correction) << 2 * self.unit_bits
         return [
             Fraction(self.count * total_sq - total * total, divisor)
             for total, total_sq in zip(self.total, self.total_sq, strict=True)
@@ -142,6 +180,11 @@ class ImageSums:
 
     def _averages(self, sums: tuple[int, ...]) -> list[Fraction]:
         return [Fraction(value, self.images << UNIT_BITS) for value in sums]
+
+
+def _low_zeros(value: int) -> int:
+    """How many zeros stand at the end of a number's binary digits."""
+    return (value & -value).bit_length() - 1
 
 
 def _added(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:

@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from imgnorm.image import CHANNELS, SCALE, Mode, Step
+from imgnorm.image import Mode, Step, channels_of, scale_of
 from imgnorm.measured import Measurement
 from imgnorm.merging import Merger
 from imgnorm.reasons import Skipped
 
+NORMALIZED = (
+    "the values look normalized already (some are below 0, and every mean is near it); if they are, leave "
+    "Normalize out of the transform while you measure"
+)
+
 
 @dataclass(frozen=True)
 class Stats:
-    """Per-channel mean and std for ToTensor's [0, 1]: pooled over all pixels, population."""
+    """Per-channel mean and std for ToTensor's [0, 1]: pooled over all pixels, population.
+
+    Of float images, which no transform scales, they are those of the values as they are.
+    """
 
     channels: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    scale: int = 255  # the pixel value that ToTensor makes 1.0
+    scale: int = 255  # the pixel value that ToTensor makes 1.0; 1 of floats
     mode: Mode | None = None  # the images' mode; None in constants that do not tell
     preprocess: tuple[Step, ...] = ()  # between loading and ToTensor
     measurement: Measurement | None = None  # None in constants
@@ -33,10 +41,10 @@ class Stats:
         *,
         auto: bool = False,
     ) -> Stats:
-        moments = measurement.histogram.moments()
-        scale = SCALE[mode]
+        moments = measurement.pixels.moments()
+        scale = scale_of(mode)
         return cls(
-            CHANNELS[mode],
+            channels_of(mode),
             moments.mean(scale=scale),
             moments.std(scale=scale),
             scale,
@@ -55,6 +63,19 @@ class Stats:
         if not isinstance(other, Stats):
             return NotImplemented
         return merge([self, other], allow_missing=True)
+
+    @property
+    def of_floats(self) -> bool:
+        """Whether mean and std are of float values as they are, not of pixels in [0, 1]."""
+        return self.scale == 1
+
+    @property
+    def looks_normalized(self) -> bool:
+        """Whether the float pixels that were measured have been through a Normalize."""
+        if self.measurement is None or not self.of_floats:
+            return False
+        below = min(self.measurement.pixels.minimum()) < 0
+        return below and all(abs(mean) < std for mean, std in zip(self.mean, self.std, strict=True))
 
     @property
     def images(self) -> int:

@@ -6,14 +6,16 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import yaml
 
 from imgnorm.document import STATS_LIMITS, Document, parse, read_document
 from imgnorm.errors import ImgnormError, InvalidDocument, Problem
+from imgnorm.floats import FloatPixels
 from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, SCALE, STEPS, Mode, Step
+from imgnorm.image import STEPS, Mode, Step, channels_of, scale_of
 from imgnorm.measured import ClassStats, Measurement
 from imgnorm.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.output import write_whole
@@ -24,6 +26,10 @@ from imgnorm.statsmodel import (
     FORMAT,
     ClassModel,
     ConstantsModel,
+    FloatClassModel,
+    FloatConstantsModel,
+    FloatExactModel,
+    FloatMeasuredModel,
     ImageModel,
     MeasuredModel,
     MergedModel,
@@ -33,6 +39,7 @@ from imgnorm.statsmodel import (
 from imgnorm.typed import validated
 
 _HEADER = "# Written by imgnorm. mean and std are for ToTensor's [0, 1]: pooled over all pixels, population.\n"
+_FLOAT_HEADER = "# Written by imgnorm. mean and std are of the float values as they are: pooled over all pixels, population.\n"
 
 
 def write_stats(path: str | os.PathLike[str], stats: Stats, *, force: bool = True) -> None:
@@ -104,7 +111,7 @@ def text_of(stats: Stats) -> str:
     """The whole stats file."""
     content = document_of(stats)
     histogram = content.pop("histogram", {})
-    text = _HEADER + yaml.dump(
+    text = (_FLOAT_HEADER if stats.of_floats else _HEADER) + yaml.dump(
         content,
         Dumper=_Dumper,
         sort_keys=False,
@@ -141,14 +148,16 @@ def document_of(stats: Stats) -> dict[str, Any]:
 def _measurement_document(
     measured: Measurement, channels: tuple[str, ...], scale: int
 ) -> dict[str, Any]:
-    moments = measured.histogram.moments()
+    moments = measured.pixels.moments()
+    histogram = measured.histogram
     sums = measured.sums
+    quantiles = {name: list(values) for name, values in measured.quantiles().items()}
     return {
         "images": measured.images,
         "pixels": moments.count,
-        "min": list(measured.histogram.minimum()),
-        "max": list(measured.histogram.maximum()),
-        "quantiles": {name: list(values) for name, values in measured.quantiles().items()},
+        "min": list(measured.pixels.minimum()),
+        "max": list(measured.pixels.maximum()),
+        **({"quantiles": quantiles} if histogram else {}),
         "conventions": {
             name: {"mean": _finite(c.mean), "std": _finite(c.std)}
             for name, c in measured.conventions().items()
@@ -158,12 +167,13 @@ def _measurement_document(
         "decoders": dict(sorted(measured.decoders.items())),
         "source": _source_document(measured.source),
         "classes": {
-            name: _class_document(one, scale) for name, one in sorted(measured.classes.items())
+            name: _class_document(one, scale, floats=histogram is None)
+            for name, one in sorted(measured.classes.items())
         },
         "skipped": [{"name": s.name, "reason": s.reason.value} for s in measured.skipped],
         "ignored": dict(sorted(measured.ignored.items())),
         "exact": {
-            **_moments_document(moments),
+            **_moments_document(moments, floats=histogram is None),
             "image_sums": {
                 "unit_bits": UNIT_BITS,
                 "mean": list(sums.mean),
@@ -173,11 +183,12 @@ def _measurement_document(
                 "one_pixel": sums.one_pixel,
             },
         },
-        "histogram": {
-            name: _trimmed(counts)
-            for name, counts in zip(channels, measured.histogram.counts, strict=True)
-        },
+        **({"histogram": _histogram_document(histogram, channels)} if histogram else {}),
     }
+
+
+def _histogram_document(histogram: Histogram, channels: tuple[str, ...]) -> dict[str, list[int]]:
+    return {name: _trimmed(counts) for name, counts in zip(channels, histogram.counts, strict=True)}
 
 
 def _source_document(source: Provenance) -> dict[str, Any]:
@@ -195,19 +206,20 @@ def _source_document(source: Provenance) -> dict[str, Any]:
     }
 
 
-def _class_document(one: ClassStats, scale: int) -> dict[str, Any]:
+def _class_document(one: ClassStats, scale: int, *, floats: bool) -> dict[str, Any]:
     if one.moments is None:
         return {"images": one.images}
     return {
         "images": one.images,
         "mean": _finite(one.moments.mean(scale=scale)),
         "std": _finite(one.moments.std(scale=scale)),
-        **_moments_document(one.moments),
+        **_moments_document(one.moments, floats=floats),
     }
 
 
-def _moments_document(moments: Moments) -> dict[str, Any]:
+def _moments_document(moments: Moments, *, floats: bool) -> dict[str, Any]:
     return {
+        **({"unit_bits": moments.unit_bits} if floats else {}),
         "count": moments.count,
         "total": list(moments.total),
         "total_sq": list(moments.total_sq),
@@ -253,21 +265,26 @@ _Dumper.add_representer(str, _represent_text)
 
 def _stats_in(document: Document) -> Stats:
     value = document.value
+    of_floats = isinstance(value, dict) and value.get("scale") == 1
     if isinstance(value, dict) and ("exact" in value or "histogram" in value):
+        if of_floats:
+            return _measured_stats(document, validated(document, FloatMeasuredModel))
         return _measured_stats(document, validated(document, MeasuredModel))
+    if of_floats:
+        return _constants(document, validated(document, FloatConstantsModel))
     return _constants(document, validated(document, ConstantsModel))
 
 
-def _constants(document: Document, model: ConstantsModel) -> Stats:
+def _constants(document: Document, model: ConstantsModel | FloatConstantsModel) -> Stats:
     channels = tuple(model.channels or channel_names(len(model.mean)))
     problems = [*_length_problems(document, {"mean": model.mean, "std": model.std}, len(channels))]
     if model.image:
         mode: Mode = model.image.mode
-        if len(channels) != len(CHANNELS[mode]):
-            message = f"mode {mode} has {list(CHANNELS[mode])}"
+        if len(channels) != len(channels_of(mode)):
+            message = f"mode {mode} has {list(channels_of(mode))}"
             problems.append(document.problem(("channels",), "channels", message))
-        if model.scale != SCALE[mode]:
-            message = f"{model.scale}; in mode {mode} it is {SCALE[mode]}"
+        if model.scale != scale_of(mode):
+            message = f"{model.scale}; in mode {mode} it is {scale_of(mode)}"
             problems.append(document.problem(("scale",), "unit", message))
     if problems:
         raise InvalidDocument(problems)
@@ -281,24 +298,24 @@ def _constants(document: Document, model: ConstantsModel) -> Stats:
     )
 
 
-def _measured_stats(document: Document, model: MeasuredModel) -> Stats:
+def _measured_stats(document: Document, model: MeasuredModel | FloatMeasuredModel) -> Stats:
     mode: Mode = model.image.mode
-    names, bins = CHANNELS[mode], SCALE[mode] + 1
+    names = channels_of(mode)
     problems = []
     if tuple(model.channels) != names:
         problems.append(
             document.problem(("channels",), "channels", f"mode {mode} has {list(names)}")
         )
-    if list(model.histogram) != list(names):
-        problems.append(
-            document.problem(("histogram",), "channels", f"mode {mode} has {list(names)}")
-        )
-    for name, counts in model.histogram.items():
-        if len(counts) > bins:
-            message = f"{len(counts)} pixel values; mode {mode} has {bins}"
-            problems.append(document.problem(("histogram", name), "channels", message))
-        elif not any(counts):
-            problems.append(document.problem(("histogram", name), "channels", "counts no pixel"))
+    if isinstance(model, MeasuredModel):
+        problems += _histogram_problems(document, model, mode)
+    else:
+        vectors: dict[str, list[Any]] = {"min": model.min, "max": model.max}
+        problems += _length_problems(document, vectors, len(names))
+        vectors = {"total": model.exact.total, "total_sq": model.exact.total_sq}
+        problems += _length_problems(document, vectors, len(names), "exact")
+        if model.scale != scale_of(mode):
+            message = f"{model.scale}; in mode {mode} it is {scale_of(mode)}"
+            problems.append(document.problem(("scale",), "unit", message))
     sums = model.exact.image_sums
     vectors = {"mean": sums.mean, "mean_sq": sums.mean_sq, "std": sums.std, "std_1": sums.std_1}
     problems += _length_problems(document, vectors, len(names), "exact", "image_sums")
@@ -312,25 +329,38 @@ def _measured_stats(document: Document, model: MeasuredModel) -> Stats:
             message = f"unknown reason {entry.reason!r}"
             problems.append(document.problem(("skipped", index, "reason"), "reason", message))
     if not problems:
-        problems += _impossible(document, model, SCALE[mode])
+        problems += _impossible_images(document, model)
+        if isinstance(model, MeasuredModel):
+            problems += _impossible_counts(document, model, scale_of(mode))
+        else:
+            problems += _impossible_floats(document, model)
     if problems:
         raise InvalidDocument(problems)
-    stats = _rebuilt(model, mode, bins)
+    stats = _rebuilt(model, mode)
     _check_derived(document, stats)
     return stats
 
 
-def _impossible(document: Document, model: MeasuredModel, scale: int) -> Iterator[Problem]:
-    """Numbers that no images have, from which nothing may be computed."""
+def _histogram_problems(document: Document, model: MeasuredModel, mode: Mode) -> Iterator[Problem]:
+    names, bins = channels_of(mode), scale_of(mode) + 1
+    if list(model.histogram) != list(names):
+        yield document.problem(("histogram",), "channels", f"mode {mode} has {list(names)}")
+    for name, counts in model.histogram.items():
+        if len(counts) > bins:
+            message = f"{len(counts)} pixel values; mode {mode} has {bins}"
+            yield document.problem(("histogram", name), "channels", message)
+        elif not any(counts):
+            yield document.problem(("histogram", name), "channels", "counts no pixel")
 
-    def problem(path: tuple[str | int, ...], message: str) -> Problem:
-        return document.problem(path, "impossible", message, _NOT_EDITED)
 
-    pixels = {name: sum(counts) for name, counts in model.histogram.items()}
-    for name, count in pixels.items():
-        if count != model.exact.count and len(set(pixels.values())) > 1:
-            message = f"counts {count:,} pixels; exact.count is {model.exact.count:,}"
-            yield problem(("histogram", name), message)
+def _impossible(document: Document, path: tuple[str | int, ...], message: str) -> Problem:
+    """A number that no images have, from which nothing may be computed."""
+    return document.problem(path, "impossible", message, _NOT_EDITED)
+
+
+def _impossible_images(
+    document: Document, model: MeasuredModel | FloatMeasuredModel
+) -> Iterator[Problem]:
     images = {
         "modes": sum(model.modes.values()),
         "formats": sum(model.formats.values()),
@@ -338,14 +368,23 @@ def _impossible(document: Document, model: MeasuredModel, scale: int) -> Iterato
     }
     for key, count in images.items():
         if count > model.images or (count < model.images and key != "classes"):
-            yield problem((key,), f"{count:,} images in all; images is {model.images:,}")
+            message = f"{count:,} images in all; images is {model.images:,}"
+            yield _impossible(document, (key,), message)
+
+
+def _impossible_counts(document: Document, model: MeasuredModel, scale: int) -> Iterator[Problem]:
+    pixels = {name: sum(counts) for name, counts in model.histogram.items()}
+    for name, count in pixels.items():
+        if count != model.exact.count and len(set(pixels.values())) > 1:
+            message = f"counts {count:,} pixels; exact.count is {model.exact.count:,}"
+            yield _impossible(document, ("histogram", name), message)
     sums = model.exact.image_sums
     vectors = {"mean": sums.mean, "mean_sq": sums.mean_sq, "std": sums.std, "std_1": sums.std_1}
     for key, values in vectors.items():
         for index, value in enumerate(values):
             if not 0 <= value <= model.images << UNIT_BITS:
                 message = f"{_short(value)} is not the sum of {model.images:,} numbers in [0, 1]"
-                yield problem(("exact", "image_sums", key, index), message)
+                yield _impossible(document, ("exact", "image_sums", key, index), message)
     for name, one in model.classes.items():
         moments = _class_stats(one).moments
         if moments is None:
@@ -358,10 +397,60 @@ def _impossible(document: Document, model: MeasuredModel, scale: int) -> Iterato
                     f"{_short(total_sq)} is not the sum of the squares of {moments.count:,} "
                     f"pixel values that add up to {_short(total)}"
                 )
-                yield problem(("classes", name, "total_sq", index), message)
+                yield _impossible(document, ("classes", name, "total_sq", index), message)
 
 
-def _source_problems(document: Document, model: MeasuredModel) -> Iterator[Problem]:
+def _impossible_floats(document: Document, model: FloatMeasuredModel) -> Iterator[Problem]:
+    """Also whatever would give a mean or a std beyond the range of a float."""
+    exact, sums = model.exact, model.exact.image_sums
+    if not exact.count:
+        yield _impossible(document, ("exact", "count"), "counts no pixel")
+        return
+    for index, (least, greatest) in enumerate(zip(model.min, model.max, strict=True)):
+        bounds = Fraction(least), Fraction(greatest)
+        if not _are_sums(exact, index, *bounds):
+            message = (
+                f"{_short(exact.total[index])} and its squares are not sums of {exact.count:,} values "
+                f"from {least!r} to {greatest!r}"
+            )
+            yield _impossible(document, ("exact", "total", index), message)
+        size = max(map(abs, bounds))
+        ranges = {
+            "mean": (bounds[0], bounds[1], sums.mean),
+            "mean_sq": (Fraction(0), size * size, sums.mean_sq),
+            "std": (Fraction(0), 2 * size, sums.std),
+            "std_1": (Fraction(0), 2 * size, sums.std_1),
+        }
+        for key, (low, high, values) in ranges.items():
+            unit = model.images << UNIT_BITS
+            if not low * unit - model.images <= values[index] <= high * unit:
+                message = f"{_short(values[index])} is not the sum of {model.images:,} such numbers"
+                yield _impossible(document, ("exact", "image_sums", key, index), message)
+        for name, one in model.classes.items():
+            if one.count and one.total and one.total_sq and not _are_sums(one, index, *bounds):
+                message = f"not the sum of {one.count:,} values from {least!r} to {greatest!r}"
+                yield _impossible(document, ("classes", name, "total", index), message)
+
+
+def _are_sums(
+    sums: FloatExactModel | FloatClassModel, index: int, least: Fraction, greatest: Fraction
+) -> bool:
+    """Whether numbers between the two can add up to this, and their squares to that."""
+    assert sums.count
+    assert sums.total
+    assert sums.total_sq
+    total = Fraction(sums.total[index], 1 << sums.unit_bits)
+    total_sq = Fraction(sums.total_sq[index], 1 << 2 * sums.unit_bits)
+    return (
+        sums.count * least <= total <= sums.count * greatest
+        and total * total <= sums.count * total_sq
+        and total_sq <= sums.count * max(least * least, greatest * greatest)
+    )
+
+
+def _source_problems(
+    document: Document, model: MeasuredModel | FloatMeasuredModel
+) -> Iterator[Problem]:
     source = model.source
     if isinstance(source, MergedModel):
         total = sum(part.images for part in source.parts)
@@ -377,13 +466,12 @@ def _source_problems(document: Document, model: MeasuredModel) -> Iterator[Probl
                 yield document.problem((*path, "shards", "counted", index), "derived", message)
 
 
-def _rebuilt(model: MeasuredModel, mode: Mode, bins: int) -> Stats:
+def _rebuilt(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Stats:
     """The stats that follow from the integers, and nothing else of the file's numbers."""
     sums = model.exact.image_sums
-    padded = (tuple(c) + (0,) * (bins - len(c)) for c in model.histogram.values())
     measurement = Measurement(
         images=model.images,
-        histogram=Histogram(tuple(padded)),
+        pixels=_pixels(model, mode),
         sums=ImageSums(
             model.images,
             tuple(sums.mean),
@@ -403,7 +491,16 @@ def _rebuilt(model: MeasuredModel, mode: Mode, bins: int) -> Stats:
     return Stats.of(measurement, mode, _steps(model.image), auto=bool(model.image.auto))
 
 
-def _provenance(model: MeasuredModel) -> Provenance:
+def _pixels(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Histogram | FloatPixels:
+    if isinstance(model, MeasuredModel):
+        bins = scale_of(mode) + 1
+        return Histogram(tuple(tuple(c) + (0,) * (bins - len(c)) for c in model.histogram.values()))
+    exact = model.exact
+    moments = Moments.in_units(exact.count, exact.total, exact.total_sq, exact.unit_bits)
+    return FloatPixels(moments, tuple(model.min), tuple(model.max))
+
+
+def _provenance(model: MeasuredModel | FloatMeasuredModel) -> Provenance:
     source = model.source
     if isinstance(source, MergedModel):
         return combined([_one_source(part, part.images) for part in source.parts])
@@ -423,10 +520,11 @@ def _one_source(source: SourceModel, images: int) -> Provenance:
     )
 
 
-def _class_stats(one: ClassModel) -> ClassStats:
+def _class_stats(one: ClassModel | FloatClassModel) -> ClassStats:
     if not one.count or one.total is None or one.total_sq is None:
         return ClassStats(one.images)
-    return ClassStats(one.images, Moments(one.count, tuple(one.total), tuple(one.total_sq)))
+    unit_bits = one.unit_bits if isinstance(one, FloatClassModel) else 0
+    return ClassStats(one.images, Moments.in_units(one.count, one.total, one.total_sq, unit_bits))
 
 
 def _steps(image: ImageModel | None) -> tuple[Step, ...]:

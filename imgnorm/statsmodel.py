@@ -37,9 +37,16 @@ def _in_unit(value: float) -> float:
 
 
 _Numbers = Annotated[list[Annotated[float, AfterValidator(_in_unit)]], Field(min_length=1)]
+_Floats = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
+_OfArrays = Annotated[
+    str, Field(pattern=r"^(F|(RGB|RGBA);(16|F)|C(2|[5-9]|[1-9][0-9]{1,3})(;16|;F)?)$")
+]
 _Counts = Annotated[list[int], Field(min_length=1)]
 _Natural = Annotated[int, Field(ge=0)]
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+_UnitBits = Annotated[int, Field(ge=0, le=1074)]  # the smallest float64 is 2**-1074
 
 
 class _Model(BaseModel):
@@ -70,7 +77,7 @@ class StepModel(_Model):
 
 
 class ImageModel(_Model):
-    mode: Literal["L", "RGB", "RGBA", "I;16"]
+    mode: Literal["L", "RGB", "RGBA", "I;16"] | _OfArrays
     auto: Literal[True] | None = None
     preprocess: list[StepModel] = []
 
@@ -84,9 +91,25 @@ class ConstantsModel(_Model):
     image: ImageModel | None = None
 
 
+class FloatConstantsModel(_Model):
+    """Constants for float values that are in a unit of their own."""
+
+    format: Annotated[str, AfterValidator(_known_format)]
+    channels: list[str] | None = None
+    mean: _Floats
+    std: _Floats
+    scale: Literal[1]
+    image: ImageModel | None = None
+
+
 class ConventionModel(_Model):
     mean: _Numbers
     std: _Numbers
+
+
+class FloatConventionModel(_Model):
+    mean: _Floats
+    std: _Floats
 
 
 class ShardsModel(_Model):
@@ -128,6 +151,16 @@ class ClassModel(_Model):
     total_sq: _Counts | None = None
 
 
+class FloatClassModel(_Model):
+    images: _Natural
+    mean: _Floats | None = None
+    std: _Floats | None = None
+    unit_bits: _UnitBits = 0
+    count: _Natural | None = None
+    total: _Counts | None = None
+    total_sq: _Counts | None = None
+
+
 class SkippedModel(_Model):
     name: str
     reason: str
@@ -149,16 +182,16 @@ class ExactModel(_Model):
     image_sums: ImageSumsModel
 
 
-class MeasuredModel(ConstantsModel):
-    channels: list[str]
-    scale: Literal[255, 65535]
+class FloatExactModel(ExactModel):
+    unit_bits: _UnitBits
+
+
+class CountedModel(_Model):
+    """What there is of every measurement."""
+
     image: ImageModel
     images: Annotated[int, Field(gt=0)]
     pixels: _Natural
-    min: _Counts
-    max: _Counts
-    quantiles: dict[str, list[int]]
-    conventions: dict[str, ConventionModel]
     modes: dict[str, _Natural]
     formats: dict[str, _Natural]
     decoders: dict[str, str]
@@ -166,27 +199,53 @@ class MeasuredModel(ConstantsModel):
         Annotated[SourceModel, Tag("measured")] | Annotated[MergedModel, Tag(MERGED)],
         Discriminator(_source_tag),
     ]
-    classes: dict[str, ClassModel]
     skipped: list[SkippedModel]
     ignored: dict[str, _Natural]
+
+
+class MeasuredModel(CountedModel):
+    format: Annotated[str, AfterValidator(_known_format)]
+    channels: list[str]
+    mean: _Numbers
+    std: _Numbers
+    scale: Literal[255, 65535]
+    min: _Counts
+    max: _Counts
+    quantiles: dict[str, list[int]]
+    conventions: dict[str, ConventionModel]
+    classes: dict[str, ClassModel]
     exact: ExactModel
     histogram: dict[str, list[_Natural]]
 
 
+class FloatMeasuredModel(CountedModel):
+    format: Annotated[str, AfterValidator(_known_format)]
+    channels: list[str]
+    mean: _Floats
+    std: _Floats
+    scale: Literal[1]
+    min: _Floats
+    max: _Floats
+    conventions: dict[str, FloatConventionModel]
+    classes: dict[str, FloatClassModel]
+    exact: FloatExactModel
+
+
 def schema() -> dict[str, Any]:
-    """The stats file's JSON Schema, for editors: measured, or constants."""
+    """The stats file's JSON Schema, for editors: measured or constants, of whole numbers or floats."""
     from pydantic.json_schema import models_json_schema
 
     kinds: list[tuple[type[BaseModel], Literal["validation"]]]
-    kinds = [(MeasuredModel, "validation"), (ConstantsModel, "validation")]
+    models = (MeasuredModel, ConstantsModel, FloatMeasuredModel, FloatConstantsModel)
+    kinds = [(model, "validation") for model in models]
     references, content = models_json_schema(kinds, ref_template="#/$defs/{model}")
-    measured, constants = (references[kind] for kind in kinds)
+    measured, constants, float_measured, float_constants = (references[kind] for kind in kinds)
     integers = {"anyOf": [{"required": ["exact"]}, {"required": ["histogram"]}]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "imgnorm stats file",
-        "if": integers,
-        "then": measured,
-        "else": constants,
+        "if": {"properties": {"scale": {"const": 1}}, "required": ["scale"]},
+        "then": {"if": integers, "then": float_measured, "else": float_constants},
+        "else": {"if": integers, "then": measured, "else": constants},
         **content,
     }

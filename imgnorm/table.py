@@ -8,7 +8,8 @@ from imgnorm.histogram import Histogram
 from imgnorm.measured import Measurement
 from imgnorm.reasons import Skipped
 from imgnorm.sources import printable
-from imgnorm.stats import Stats
+from imgnorm.stats import NORMALIZED, Stats
+from imgnorm.tally import DIVIDED
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _BLOCKS_ASCII = " .:-=+*#@"
@@ -24,15 +25,17 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
         verbose: the other conventions and quantiles, and every skipped input, not the first few.
     """
     measured = stats.measurement
-    rows = [["", "mean", "std", *(["min", "max", "histogram"] if measured else [])]]
-    drawings = _drawings(measured.histogram, unicode) if measured else []
+    histogram = measured and measured.histogram
+    rows = [["", "mean", "std"]]
+    rows[0] += ["min", "max"] if measured else []
+    rows[0] += ["histogram"] if histogram else []
+    drawings = _drawings(histogram, unicode) if histogram else []
     for index, name in enumerate(stats.channels):
-        row = [name, f"{stats.mean[index]:.4f}", f"{stats.std[index]:.4f}"]
+        row = [name, _digits(stats.mean[index], stats), _digits(stats.std[index], stats)]
         if measured:
-            row.append(str(measured.histogram.minimum()[index]))
-            row.append(str(measured.histogram.maximum()[index]))
-            row.append(drawings[index])
-        rows.append(row)
+            for extreme in (measured.pixels.minimum(), measured.pixels.maximum()):
+                row.append(f"{extreme[index]:g}")
+        rows.append(row + drawings[index : index + 1])
     lines = aligned(rows)
     if not measured:
         return "\n".join([*lines, "", "constants, written by hand"])
@@ -47,16 +50,37 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
 
 
 def _provenance(stats: Stats, measured: Measurement) -> list[str]:
-    pixels = measured.histogram.moments().count
+    pixels = measured.pixels.moments().count
+    unit = "floats as they are" if stats.of_floats else f"{stats.scale} is 1.0"
     lines = [
         f"images   {measured.images:,} ({_counts(measured.modes)}; {_counts(measured.formats)})",
-        f"pixels   {pixels:,} in mode {stats.mode}, {stats.scale} is 1.0",
+        f"pixels   {pixels:,} in mode {stats.mode}, {unit}",
     ]
+    lines += _range(stats, measured)
+    if DIVIDED in measured.formats:
+        lines.append(
+            f"values   {measured.formats[DIVIDED]:,} images came as floats, every value k/255: counted as the "
+            "8 bits that they were"
+        )
+    if stats.looks_normalized:
+        lines.append(f"note     {NORMALIZED}")
     if stats.preprocess:
         lines.append("through  " + ", ".join(map(repr, stats.preprocess)))
     lines.append(_found(measured))
     lines += [f"partial  {part}" for part in measured.source.incomplete]
     return lines
+
+
+def _range(stats: Stats, measured: Measurement) -> list[str]:
+    """What floats outside [0, 1] mean for a network that gets images from elsewhere."""
+    least, greatest = min(measured.pixels.minimum()), max(measured.pixels.maximum())
+    if not stats.of_floats or (least >= 0 and greatest <= 1):
+        return []
+    line = (
+        f"range    {least:g} to {greatest:g}, not [0, 1]: mean and std are for these very values; if the "
+        "network gets others, from ToTensor say, measure those"
+    )
+    return [line]
 
 
 def _found(measured: Measurement) -> str:
@@ -80,27 +104,37 @@ def _classes(stats: Stats, measured: Measurement) -> list[str]:
     for name, one in measured.classes.items():
         if one.moments:
             mean, std = one.moments.mean(scale=stats.scale), one.moments.std(scale=stats.scale)
-            rows.append([printable(name), f"{one.images:,}", _four(mean), _four(std)])
+            rows.append([printable(name), f"{one.images:,}", _row(mean, stats), _row(std, stats)])
     return ["", *aligned(rows)]
 
 
 def _conventions(stats: Stats, measured: Measurement) -> list[str]:
-    rows = [["convention", "mean", "std"], ["pooled", _four(stats.mean), _four(stats.std)]]
+    rows = [
+        ["convention", "mean", "std"],
+        ["pooled", _row(stats.mean, stats), _row(stats.std, stats)],
+    ]
     for name, convention in measured.conventions().items():
-        rows.append([name, _four(convention.mean), _four(convention.std)])
+        rows.append([name, _row(convention.mean, stats), _row(convention.std, stats)])
     return ["", *aligned(rows)]
 
 
 def _quantiles(stats: Stats, measured: Measurement) -> list[str]:
     quantiles = measured.quantiles()
+    if not quantiles:
+        return []
     rows = [["", *quantiles]]
     for index, name in enumerate(stats.channels):
         rows.append([name, *(str(values[index]) for values in quantiles.values())])
     return ["", *aligned(rows)]
 
 
-def _four(values: Sequence[float]) -> str:
-    return " ".join(f"{value:.4f}" for value in values)
+def _row(values: Sequence[float], stats: Stats) -> str:
+    return " ".join(_digits(value, stats) for value in values)
+
+
+def _digits(value: float, stats: Stats) -> str:
+    """Four decimals say enough of what lies in [0, 1]; floats may lie anywhere."""
+    return f"{value:.6g}" if stats.of_floats else f"{value:.4f}"
 
 
 def _skipped(skipped: Sequence[Skipped], limit: int | None) -> list[str]:

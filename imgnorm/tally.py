@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from imgnorm.floats import FloatPixels
 from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, SCALE, Mode
+from imgnorm.image import Mode, channels_of, kind_of, scale_of
 from imgnorm.moments import ImageSums
 from imgnorm.reasons import Skipped
+
+DIVIDED = "float k/255"
+"""The format of images that came as floats and were 8-bit before they were divided by 255."""
 
 
 @dataclass(frozen=True)
@@ -17,21 +21,31 @@ class Counted:
     """Images that were counted in one mode."""
 
     images: int
-    histogram: Histogram
+    pixels: Histogram | FloatPixels
     sums: ImageSums
     modes: Mapping[str, int]  # as the files have them: P, CMYK, ... -> images
     formats: Mapping[str, int]  # JPEG, PNG, ... -> images
 
     @classmethod
     def zero(cls, mode: Mode) -> Counted:
-        channels = len(CHANNELS[mode])
-        histogram = Histogram.zero(channels, SCALE[mode] + 1)
-        return cls(0, histogram, ImageSums.zero(channels), {}, {})
+        channels = len(channels_of(mode))
+        pixels: Histogram | FloatPixels = (
+            FloatPixels.zero(channels)
+            if kind_of(mode) == "float"
+            else Histogram.zero(channels, scale_of(mode) + 1)
+        )
+        return cls(0, pixels, ImageSums.zero(channels), {}, {})
+
+    @property
+    def histogram(self) -> Histogram:
+        """Of 8- and 16-bit images."""
+        assert isinstance(self.pixels, Histogram)
+        return self.pixels
 
     def __add__(self, other: Counted) -> Counted:
         return Counted(
             self.images + other.images,
-            self.histogram + other.histogram,
+            self.pixels + other.pixels,  # type: ignore[operator]  # of one mode, so of one kind
             self.sums + other.sums,
             Counter(self.modes) + Counter(other.modes),
             Counter(self.formats) + Counter(other.formats),
@@ -41,7 +55,7 @@ class Counted:
         """The same grayscale images as `convert("RGB")` shows them."""
         return Counted(
             self.images,
-            self.histogram.replicated(channels),
+            self.pixels.replicated(channels),
             self.sums.replicated(channels),
             self.modes,
             self.formats,
@@ -59,29 +73,54 @@ class Tally:
     skipped: tuple[Skipped, ...] = ()
     decoders: Mapping[str, str] = field(default_factory=dict)  # format -> library and version
     bytes_read: int = 0
+    divided: Mapping[Mode, Counted] = field(default_factory=dict)
+    """The images of format DIVIDED once more, as the floats that they came as: among other floats, they
+    are floats."""
 
     def __add__(self, other: Tally) -> Tally:
-        counted = dict(self.counted)
-        for mode, more in other.counted.items():
-            counted[mode] = counted[mode] + more if mode in counted else more
         return Tally(
-            counted,
+            _joined(self.counted, other.counted),
             self.names_16bit + other.names_16bit,
             self.skipped + other.skipped,
             {**self.decoders, **other.decoders},
             self.bytes_read + other.bytes_read,
+            _joined(self.divided, other.divided),
         )
+
+    def of_floats(self) -> Tally:
+        """The same, with the images that came as floats as these floats."""
+        floats = {mode: one for mode, one in self.counted.items() if kind_of(mode) == "float"}
+        return replace(self, counted=_joined(floats, self.divided), divided={})
+
+    @property
+    def has_other_floats(self) -> bool:
+        """Whether all images came as floats, and some of them were not 8-bit before."""
+        eight_bits = sum(c.images for mode, c in self.counted.items() if kind_of(mode) == "8-bit")
+        divided = sum(counted.images for counted in self.divided.values())
+        return eight_bits == divided and any(kind_of(mode) == "float" for mode in self.counted)
 
     @property
     def images(self) -> int:
         return sum(counted.images for counted in self.counted.values())
 
 
+def _joined(a: Mapping[Mode, Counted], b: Mapping[Mode, Counted]) -> dict[Mode, Counted]:
+    counted = dict(a)
+    for mode, more in b.items():
+        counted[mode] = counted[mode] + more if mode in counted else more
+    return counted
+
+
+_GRAY: dict[Mode, Mode] = {"RGB": "L", "RGB;F": "F"}
+"""Colored -> gray images that may be among them."""
+
+
 def in_mode(counted: Mapping[Mode, Counted], mode: Mode) -> Counted:
     """All that belongs to a whole of this mode: among RGB images, gray ones as `convert` shows them."""
     whole = counted.get(mode, Counted.zero(mode))
-    if mode == "RGB" and "L" in counted:
-        whole += counted["L"].replicated(len(CHANNELS[mode]))
+    gray = _GRAY.get(mode)
+    if gray is not None and gray in counted:
+        whole += counted[gray].replicated(len(channels_of(mode)))
     return whole
 
 
@@ -91,6 +130,7 @@ def common_mode(modes: Collection[Mode]) -> Mode | None:
     None if they do not belong together.
     """
     met = set(modes)
-    if met == {"L", "RGB"}:
-        return "RGB"
+    for colored, gray in _GRAY.items():
+        if met == {colored, gray}:
+            return colored
     return met.pop() if len(met) == 1 else None

@@ -22,7 +22,7 @@ from imgnorm.image import CHANNELS
 from imgnorm.presets import PRESETS
 from imgnorm.rules import RULES, order, portability
 from imgnorm.rules.numbers import findings
-from imgnorm.rules.stats import Outcome, problem_of
+from imgnorm.rules.stats import UNUSABLE, Outcome, problem_of
 from imgnorm.stats import Stats
 from imgnorm.statsfile import parse_stats
 from imgnorm.statsmodel import FORMAT as STATS_FORMAT
@@ -159,6 +159,8 @@ def _stats_problems(file: str, data: bytes, read: dict[str, Outcome]) -> list[Pr
         return []
     document = parse(data, file, STATS_LIMITS)
     found = findings(stats.mean, stats.std, channels=len(stats.channels))
+    if stats.of_floats:  # in a unit that no rule knows
+        found = [finding for finding in found if finding.rule in UNUSABLE]
     return [problem_of(document, (), finding) for finding in found]
 
 

@@ -45,9 +45,7 @@ def measured(
     unit = (1 << 159,) * channels
     measurement = Measurement(
         images=1,
-        histogram=Histogram(
-            tuple((1 + c, *[1] * (bins - 1 - c), *[0] * c) for c in range(channels))
-        ),
+        pixels=Histogram(tuple((1 + c, *[1] * (bins - 1 - c), *[0] * c) for c in range(channels))),
         sums=ImageSums(1, unit, unit, unit, unit, 0),
         modes={met or mode: 1},
         formats={"PNG": 1},

@@ -332,21 +332,20 @@ def test_a_loader_that_raises_is_told_in_a_sentence(workers):
 
 
 DIED = (
-    "a worker of the DataLoader died of Killed; if it was short of memory, use fewer workers or smaller "
-    "batches, else look into the dataset with num_workers=0"
+    r"a worker of the DataLoader died( of Killed)?; if it was short of memory, use fewer workers or smaller "
+    r"batches, else look into the dataset with num_workers=0"
 )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # torch's, at SIGCHLD
 def test_a_worker_that_dies_is_told_in_a_sentence():
-    with pytest.raises(SourceError) as loader:
+    with pytest.raises(SourceError, match=rf"^Dying\[100\]: (failed after \d+ images: )?{DIED}$"):
         imgnorm.measure(DataLoader(Dying(), batch_size=10, num_workers=2))
-    with pytest.raises(SourceError) as dataset:
+    with pytest.raises(SourceError, match=rf"^Dying\[100\]: {DIED}$"):
         imgnorm.measure(Dying(), workers=2)
-
-    assert str(loader.value).startswith("Dying[100]: ")
-    assert str(loader.value).endswith(DIED)
-    assert f"Dying[100]: {DIED}" == str(dataset.value)
 
 
 class Sleepy(Images):

@@ -84,7 +84,7 @@ def measured(
     unit = images << UNIT_BITS
     measurement = Measurement(
         images=images,
-        histogram=parts[0] + parts[1],
+        pixels=parts[0] + parts[1],
         sums=ImageSums(
             images,
             *(tuple(chance.randrange(unit) for _ in range(channels)) for _ in range(4)),
@@ -242,7 +242,7 @@ def test_the_smallest_counts_and_the_largest_come_back():
     for count in (1, 2**31, 2**53 + 1, 2**64 + 1, 10**30):
         histogram = Histogram(((count, *[0] * 254, 3),))
         base = measured("L").measurement
-        stats = Stats.of(replace(base, histogram=histogram), "L", ())
+        stats = Stats.of(replace(base, pixels=histogram), "L", ())
 
         assert stats == parse_stats(text_of(stats).encode(), "f.yaml")
 

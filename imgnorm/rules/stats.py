@@ -16,6 +16,9 @@ from imgnorm.stats import Stats
 if TYPE_CHECKING:
     from imgnorm.config import Pipeline
 
+UNUSABLE = ("length", "not-finite", "std-not-positive")
+"""The rules about numbers that nothing can be normalized with, whatever their unit."""
+
 Outcome = Stats | InvalidDocument | SourceError
 
 
@@ -55,8 +58,7 @@ def constant_problems(
 ) -> Iterator[Problem]:
     """What keeps `normalize: {mean: …, std: …}` from being used at all."""
     channels = len(mean) if mode == "auto" else len(CHANNELS[mode])
-    unusable = ("length", "not-finite", "std-not-positive")
-    found = [f for f in findings(mean, std, channels=channels) if f.rule in unusable]
+    found = [f for f in findings(mean, std, channels=channels) if f.rule in UNUSABLE]
     yield from dict.fromkeys(problem_of(document, ("normalize",), finding) for finding in found)
 
 
@@ -81,6 +83,14 @@ def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterato
             f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`",
         )
     if pipeline.mode == "auto":
+        if stats.of_floats or (stats.mode is not None and stats.mode not in CHANNELS):
+            what = f"arrays of mode {stats.mode}" if stats.mode else "float values"
+            yield document.problem(
+                path,
+                "other-mode",
+                f"{pipeline.stats_path} is about {what}, which no image file has",
+                f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`",
+            )
         return
     if stats.mode is not None and stats.mode != pipeline.mode:
         yield document.problem(
