@@ -29,6 +29,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
     if _received or _done:  # asked twice, or nothing is left to tidy up: leave now
         os._exit(128 + number)
     _received = number
+    if hasattr(signal, "SIGCHLD"):  # torch complains there that its workers end, which they shall
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     raise _Stopped
 
 

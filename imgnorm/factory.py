@@ -36,7 +36,7 @@ def made_by(name: str) -> Any:
         found = _attribute(name, found, attribute)
     if isinstance(found, type) or not _yields_images(found):
         if not callable(found):
-            raise SourceError(f"--dataset {name}: is a {type(found).__name__}, not a factory")
+            raise SourceError(f"--dataset {name}: is of type {type(found).__name__}, not a factory")
         found = _run(name, "calling it", found)
     if found is None:
         raise SourceError(f"--dataset {name}: gave None; return the Dataset")

@@ -28,6 +28,7 @@ from imgnorm.sources.iterables import (
     called,
     clause,
     length,
+    workers_end_at_once,
 )
 from imgnorm.tally import Tally
 
@@ -75,7 +76,8 @@ def tallies_in_workers(
         worker_init_fn=_leave_signals_to_the_parent,
     )
     try:
-        return added(jobs, loader, groups, on_progress)
+        with workers_end_at_once():
+            return added(jobs, loader, groups, on_progress)
     except Exception as error:  # whatever a user's object raises when it is sent to a worker
         if not _is_of_loader(error):
             raise

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
+from multiprocessing import active_children
 from typing import Any
 
 from PIL import Image
@@ -199,28 +201,31 @@ class StreamSource:
         digits = len(str(max(0, self.promised - 1))) if self.promised else 1
         names = names_of(0, digits)
         came = items = 0
-        iterator = self._next(lambda: iter(self.items), came)
-        while (item := self._next(lambda: next(iterator, _END), came)) is not _END:
-            items += 1
-            if items == 1 and item is not None:
-                _check(item, self.reading, settings, self.ref)
-            try:
-                found = images_in(item, self.reading)
-            except Unreadable as fault:
-                counter.skip(next(names), fault)
-                came += 1
-                continue
-            for images in found:
-                many = images_of(images)
-                if limit is not None and came + many > limit:
-                    images = images if isinstance(images, Image.Image) else images[: limit - came]
-                    many = limit - came
-                if many:
-                    counter.add(images, list(islice(names, many)))
-                    came += many
-            on_progress(Progress(came, self._total(limit), 0))
-            if limit is not None and came >= limit:
-                break
+        with workers_end_at_once():
+            iterator = self._next(lambda: iter(self.items), came)
+            while (item := self._next(lambda: next(iterator, _END), came)) is not _END:
+                items += 1
+                if items == 1 and item is not None:
+                    _check(item, self.reading, settings, self.ref)
+                try:
+                    found = images_in(item, self.reading)
+                except Unreadable as fault:
+                    counter.skip(next(names), fault)
+                    came += 1
+                    continue
+                for images in found:
+                    many = images_of(images)
+                    if limit is not None and came + many > limit:
+                        images = (
+                            images if isinstance(images, Image.Image) else images[: limit - came]
+                        )
+                        many = limit - came
+                    if many:
+                        counter.add(images, list(islice(names, many)))
+                        came += many
+                on_progress(Progress(came, self._total(limit), 0))
+                if limit is not None and came >= limit:
+                    break
         return self._told(counter, came, items, digits, limit)
 
     def _next(self, step: Callable[[], Any], came: int) -> Any:
@@ -290,6 +295,23 @@ def _check(item: object, reading: Reading, settings: ImageSettings, ref: str) ->
             f"{ref}: yields {first.dtype} arrays, and only PIL images are resized or cropped here, as torchvision "
             "does it; do it in the dataset, and leave resize and center_crop out"
         )
+
+
+@contextmanager
+def workers_end_at_once() -> Iterator[None]:
+    """When a signal ends us, processes that the user's code has started meanwhile end, too.
+
+    A DataLoader would wait five seconds for its workers.
+    """
+    before = set(active_children())
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        for process in set(active_children()) - before:
+            process.terminate()
+        raise
 
 
 def open_iterable(
