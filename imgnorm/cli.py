@@ -124,7 +124,7 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
 )
 @click.option(
     "--layout",
-    type=click.Choice(["NCHW", "NHWC", "NHW"]),
+    type=click.Choice(["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"]),
     help="How the arrays of --dataset lie.  [default: CHW and NCHW for tensors, HWC and NHWC for NumPy]",
 )
 @click.option(

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgnorm.decode import Decoded, decode, decoded_picture, decoder_of
+from imgnorm.decode import Decoded, decode, decoded_picture
+from imgnorm.formats import decoder_of
 from imgnorm.histogram import Histogram
 from imgnorm.image import ImageSettings, Mode, channels_of, scale_of
 from imgnorm.moments import UNIT_BITS, ImageSums

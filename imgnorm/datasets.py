@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgnorm.count import count_arrays
-from imgnorm.decode import RAISED_BY_PILLOW
+from imgnorm.damage import RAISED_BY_PILLOW
 from imgnorm.errors import SourceError
 from imgnorm.image import ImageSettings, Mode
 from imgnorm.reasons import Reason, Unreadable

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from imgnorm.count import ModeCounter, count_arrays
-from imgnorm.decode import decoded_picture, decoder_of
+from imgnorm.decode import decoded_picture
 from imgnorm.floatcount import FloatCounter
+from imgnorm.formats import decoder_of
 from imgnorm.image import ImageSettings, Kind, Mode, mode_of
 from imgnorm.items import Pixels, eight_bits
 from imgnorm.preprocess import preprocessed

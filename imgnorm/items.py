@@ -19,7 +19,7 @@ from imgnorm.reasons import Reason, Unreadable
 Pixels = npt.NDArray[Any]
 """(N, H, W, C)."""
 
-LAYOUTS = ("NCHW", "NHWC", "NHW")
+LAYOUTS = ("NHWC", "NCHW", "NHW", "HWC", "CHW", "HW")
 KEYS = ("image", "images", "img", "imgs", "pixel_values", "x", "input", "inputs")
 """Where a dict has its image, by custom."""
 
@@ -32,7 +32,7 @@ class Reading:
     """How the images of an item are found."""
 
     key: str | int | None = None  # of a dict or a namedtuple, or the place in a tuple
-    layout: str | None = None  # one of LAYOUTS, where the shape does not tell; N or not
+    layout: str | None = None  # one of LAYOUTS, where the shape does not tell; N may be left out
     batches: bool = False  # items are batches that torch's own collate made
     single: bool = False  # an item is one image
 
@@ -251,7 +251,7 @@ def _puzzle(shape: tuple[int, ...], custom: str) -> str:
     what = "a tensor" if custom == "CHW" else "an array"
     if len(shape) not in (3, 4):
         return f"{what} of shape {shape}, no image; if these are labels, name the image with `key=`"
-    candidates = LAYOUTS if len(shape) == 3 else LAYOUTS[:2]
+    candidates = (layout for layout in LAYOUTS if len(layout) == len(shape))
     options = " or ".join(f'layout="{layout}"' for layout in candidates)
     return f"{what} of shape {shape}, not {custom} of 1, 3 or 4 channels; say {options}"
 

@@ -91,8 +91,8 @@ def measure(
         key: where a Dataset's or iterable's items have the image: a dict's key, or the place in a
             tuple. By default, the item itself, the first of a tuple, or "image", "images", "img",
             "imgs", "pixel_values", "x", "input" or "inputs" of a dict.
-        layout: NCHW, NHWC or NHW, where the shape does not tell; by default CHW and NCHW of tensors,
-            HWC and NHWC of arrays.
+        layout: NHWC, NCHW, NHW, HWC, CHW or HW: which dimensions arrays and tensors have, where their
+            shape does not tell. By default, CHW and NCHW of tensors, HWC and NHWC of arrays.
         mode: what each image is converted to: L, RGB, RGBA, I;16; "auto" is the mode that all
             images share (L for gray, I;16 for 16-bit gray, RGB for the rest), else RGB.
         resize: the shorter edge, or (height, width): torchvision's Resize on PIL images.

@@ -1,8 +1,9 @@
-"""How much memory there is to spare on this machine, in this container."""
+"""How much memory there is to spare on this machine, in this container, and who may take it."""
 
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 _UNKNOWN = (
@@ -14,6 +15,35 @@ def available_memory() -> int:
     """Bytes that can be taken without swapping or being killed: the machine's, or the cgroup's."""
     known = [size for size in (_machine(), _cgroup()) if size is not None]
     return min(known, default=_UNKNOWN)
+
+
+class MemoryBudget:
+    """What all workers together may take for large images."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._taken = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def acquire(self, size: int) -> bool:
+        """Waits until `size` bytes are free; False if there will never be so many."""
+        with self._changed:
+            if size > self._total:
+                return False
+            self._changed.wait_for(lambda: self._closed or self._taken + size <= self._total)
+            self._taken += size
+            return True
+
+    def release(self, size: int) -> None:
+        with self._changed:
+            self._taken -= size
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
 
 def _machine() -> int | None:

@@ -1,140 +1,29 @@
 """The process that counts: takes pieces of work from its standard input, answers with tallies.
 
 It is started as a plain Python, not through multiprocessing, so that the user's own program is
-neither forked nor imported again. Messages are pickles with their length in front.
+neither forked nor imported again.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
-import pickle
 import queue
 import signal
-import struct
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import IO, Any
 
-from imgnorm.image import ImageSettings
+from imgnorm.pulse import Pulse
 from imgnorm.reasons import Reason, Unreadable
-from imgnorm.sources import EncodedSource, OpenedSource, ShardedSource
-from imgnorm.tally import Tally
+from imgnorm.sources import ShardedSource
+from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, send
 
-_LENGTH = struct.Struct("<Q")
-_PULSE = struct.Struct("<q")
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """A worker is one of many: NumPy's thread pools would only cost memory."""
 
 FREE_BYTES = 64 << 20
 """Images that take less memory than this are decoded without asking."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The first message to a worker."""
-
-    source: EncodedSource
-    settings: ImageSettings
-    max_pixels: int
-
-    def prepare(self) -> None:
-        """Opens a source that has something to open, before the time of its first image runs."""
-        if isinstance(self.source, OpenedSource):
-            self.source.open()
-
-
-@dataclass(frozen=True)
-class Job:
-    """A piece of work."""
-
-    number: int
-    names: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The worker has imported what it needs."""
-
-
-@dataclass(frozen=True)
-class NeedsMemory:
-    """The worker waits for a bool: may it take this much?"""
-
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Done:
-    """The tally of the first `done` names of a job."""
-
-    tally: Tally
-    done: int
-
-
-@dataclass(frozen=True)
-class Bug:
-    """Something broke that is not the image's fault."""
-
-    traceback: str
-
-
-class Pulse:
-    """Where a worker is, in memory that it shares with its parent: survives any way to die."""
-
-    def __init__(self, handle: int | str) -> None:
-        """
-        Args:
-            handle: a file descriptor of one page; on Windows, the name of a shared mapping.
-        """
-        if isinstance(handle, int):
-            self._memory = mmap.mmap(handle, mmap.PAGESIZE)
-        else:
-            self._memory = mmap.mmap(-1, mmap.PAGESIZE, tagname=handle)  # type: ignore[call-arg]
-
-    def beat(self, job: int, index: int) -> None:
-        _PULSE.pack_into(self._memory, 0, job << 20 | index)
-
-    def breathe(self) -> None:
-        """Still at the same name, but not stuck."""
-        (breaths,) = _PULSE.unpack_from(self._memory, _PULSE.size)
-        _PULSE.pack_into(self._memory, _PULSE.size, breaths + 1)
-
-    def sign_of_life(self) -> bytes:
-        """Differs from the last one unless the worker is stuck, or has nothing to do."""
-        return self._memory[: 2 * _PULSE.size]
-
-    def last(self) -> tuple[int, int]:
-        """The number of the job, and the index of the name that is being read."""
-        (value,) = _PULSE.unpack_from(self._memory, 0)
-        return value >> 20, value & (1 << 20) - 1
-
-    def close(self) -> None:
-        self._memory.close()
-
-
-def send(stream: IO[bytes], message: object) -> None:
-    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    stream.write(_LENGTH.pack(len(data)) + data)
-    stream.flush()
-
-
-def receive(stream: IO[bytes]) -> Any:
-    """
-    Raises:
-        EOFError: the other side is gone.
-    """
-    header = stream.read(_LENGTH.size)
-    if len(header) < _LENGTH.size:
-        raise EOFError
-    (length,) = _LENGTH.unpack(header)
-    data = stream.read(length)
-    if len(data) < length:
-        raise EOFError
-    return pickle.loads(data)
 
 
 def serve(pulse_handle: int | str) -> None:

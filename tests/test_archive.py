@@ -22,11 +22,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from imgnorm.board import Board, piles
 from imgnorm.errors import SourceError
 from imgnorm.measurement import SkippedImagesWarning, measure
 from imgnorm.provenance import names_digest
 from imgnorm.reasons import Unreadable
-from imgnorm.scan import _Board, _piles
 from imgnorm.sources import tape
 from imgnorm.sources.archive import ArchiveSource, matching
 from imgnorm.sources.files import MAX_FILE_BYTES
@@ -815,7 +815,7 @@ def test_a_reject_tells_the_member(tmp_path):
 
 def dealt(source: ArchiveSource, workers: int, turns: list[int]) -> list[list[str]]:
     """Which shards each worker gets pieces of, when they ask in this order."""
-    board = _Board(_piles(source, {"": source.listing().names}), workers)
+    board = Board(piles(source, {"": source.listing().names}), workers)
     got: list[list[str]] = [[] for _ in range(workers)]
     for worker in turns:
         work = board.take(worker)
@@ -872,7 +872,7 @@ def test_a_folder_is_dealt_as_one(tmp_path):
         (tmp_path / name).write_bytes(picture(0))
     source = FolderSource(str(tmp_path))
 
-    (pile,) = _piles(source, {"a": ["a/0.png"], "b": ["b/1.png"]})
+    (pile,) = piles(source, {"a": ["a/0.png"], "b": ["b/1.png"]})
 
     assert 2 == pile.left
     assert [("a", ["a/0.png"]), ("b", ["b/1.png"])] == [

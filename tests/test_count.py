@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.datasets.folder import pil_loader
 
 from imgnorm.count import count, count_arrays, sums_of
-from imgnorm.decode import decoder_of
+from imgnorm.formats import decoder_of
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, CenterCrop, ImageSettings, Resize
 from imgnorm.moments import UNIT_BITS, ImageSums, Moments

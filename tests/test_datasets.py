@@ -17,8 +17,8 @@ from PIL import Image
 import imgnorm
 from imgnorm.count import count
 from imgnorm.datasets import TorchvisionSource
-from imgnorm.decode import decoder_of
 from imgnorm.errors import MissingDependency, SourceError
+from imgnorm.formats import decoder_of
 from imgnorm.image import CenterCrop, ImageSettings, Resize
 from imgnorm.moments import Moments
 from imgnorm.reasons import Unreadable

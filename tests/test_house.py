@@ -16,18 +16,19 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "augmentations config document emit errors explain factory floats histogram image lint lint.data lint.pair "
-        "lint.python measured memory merging moments output presets provenance reasons rejects reports rules rules.numbers "
-        "rules.order rules.portability rules.reading rules.rule rules.stats rules.structure scan "
-        "sources sources.archive sources.filelist sources.files sources.folder sources.rules "
-        "sources.tape sources.tar sources.zip stats statsfile statsmodel table tally typed validate worker"
+        "augmentations board config document emit errors explain factory floats histogram image lint "
+        "lint.data lint.pair lint.python measured memory merging moments output presets process "
+        "provenance pulse reasons rejects reports rules rules.numbers rules.order rules.portability "
+        "rules.reading rules.rule rules.stats rules.structure scan sources sources.archive "
+        "sources.filelist sources.files sources.folder sources.rules sources.tape sources.tar "
+        "sources.zip stats statsfile statsmodel table tally typed validate wire worker"
     ),
-    PIXEL: "count decode floatcount item_count items preprocess sources.iterables",
+    PIXEL: ("count damage decode floatcount formats item_count items preprocess sources.iterables"),
     TORCH: (
-        "datasets loaders nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm nn.inspection nn.models "
-        "nn.pooled nn.population torchvision_pair transforms trial"
+        "datasets loaders nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
+        "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
     ),
-    EDGE: "__init__ __main__ cli cli_bn cli_checks cli_numbers measurement",
+    EDGE: ("__init__ __main__ cli cli_bn cli_checks cli_numbers measurement"),
 }
 TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules.split()}
 THIRD_PARTY = {

@@ -189,22 +189,22 @@ def test_pixels_lie_as_torch_has_them_unless_told(shape, tensor, reading, expect
         (
             torch.zeros(28, 28, 28),
             (
-                'a tensor of shape (28, 28, 28), not CHW of 1, 3 or 4 channels; say layout="NCHW" or '
-                'layout="NHWC" or layout="NHW"'
+                'a tensor of shape (28, 28, 28), not CHW of 1, 3 or 4 channels; say layout="NHW" or '
+                'layout="HWC" or layout="CHW"'
             ),
         ),
         (
             np.zeros((3, 28, 28)),
             (
-                'an array of shape (3, 28, 28), not HWC of 1, 3 or 4 channels; say layout="NCHW" or '
-                'layout="NHWC" or layout="NHW"'
+                'an array of shape (3, 28, 28), not HWC of 1, 3 or 4 channels; say layout="NHW" or '
+                'layout="HWC" or layout="CHW"'
             ),
         ),
         (
             torch.zeros(8, 28, 28, 3),
             (
-                'a tensor of shape (8, 28, 28, 3), not CHW of 1, 3 or 4 channels; say layout="NCHW" or '
-                'layout="NHWC"'
+                'a tensor of shape (8, 28, 28, 3), not CHW of 1, 3 or 4 channels; say layout="NHWC" or '
+                'layout="NCHW"'
             ),
         ),
         (

@@ -393,7 +393,7 @@ class Sleepy(Images):
             DataLoader(TensorDataset(BYTES.permute(0, 2, 3, 1)), batch_size=4),
             (
                 "TensorDataset[100]: the first item is a tensor of shape (4, 6, 5, 3), not CHW of 1, 3 or 4 "
-                'channels; say layout="NCHW" or layout="NHWC"'
+                'channels; say layout="NHWC" or layout="NCHW"'
             ),
         ),
     ],

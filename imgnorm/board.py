@@ -1,0 +1,159 @@
+"""What is left to do of a scan, and what came of it: shared by the threads that drive workers."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from imgnorm.errors import ImgnormError
+from imgnorm.memory import MemoryBudget, available_memory
+from imgnorm.sources import EncodedSource, ShardedSource
+from imgnorm.tally import Tally
+
+_MAX_NAMES = 256  # of one job
+
+
+@dataclass(frozen=True)
+class Work:
+    """Names of one group, to be counted by one worker."""
+
+    group: str
+    names: Sequence[str]
+    alone: bool = False  # a worker died or hung at this name before
+
+
+class Board:
+    """What is left to do, and what came of it; shared by all drivers."""
+
+    def __init__(self, piles: Sequence[Pile], workers: int) -> None:
+        self.outcomes: SimpleQueue[Any] = SimpleQueue()  # (group, Tally, images) or an exception
+        self.closed = threading.Event()
+        self.drivers = 0  # that have not resigned
+        self.memory = MemoryBudget(available_memory())
+        self._again: deque[Work] = deque()
+        self._suspects: deque[Work] = deque()
+        self._in_hand = 0  # pieces of work that drivers have
+        self._left = sum(pile.left for pile in piles)  # names without an outcome
+        self._undealt = self._left
+        self._workers = workers
+        self._untouched = deque(piles)
+        self._touched: list[Pile] = []
+        self._pile_of: dict[object, Pile] = {}
+        self._changed = threading.Condition()
+
+    def take(self, worker: object) -> Work | None:
+        """The next piece of work, until `put_down`; None when all is done.
+
+        Waits while others may still give some back. Suspects come last, one by one, with nothing
+        else going on: an image is not skipped for what its neighbours take.
+        """
+        with self._changed:
+            while not self.closed.is_set() and self._left:
+                work = self._next(worker)
+                if work is not None:
+                    self._in_hand += 1
+                    return work
+                self._changed.wait()
+        return None
+
+    def _next(self, worker: object) -> Work | None:
+        if self._again:
+            return self._again.popleft()
+        if self._undealt:
+            return self._dealt(worker)
+        if self._suspects and not self._in_hand:
+            return self._suspects.popleft()
+        return None
+
+    def put_down(self) -> None:
+        """A driver is done with what it took."""
+        with self._changed:
+            self._in_hand -= 1
+            self._changed.notify_all()
+
+    def give_back(self, *works: Work) -> None:
+        with self._changed:
+            for work in works:
+                if work.names:
+                    (self._suspects if work.alone else self._again).append(work)
+            self._changed.notify_all()
+
+    def report(self, group: str, tally: Tally, images: int) -> None:
+        with self._changed:
+            self._left -= images
+            self._changed.notify_all()
+        self.outcomes.put((group, tally, images))
+
+    def fail(self, error: BaseException) -> None:
+        self.outcomes.put(error)
+        self.close()
+
+    def resign(self, error: ImgnormError) -> None:
+        """One driver less: too many open files, say. The others do its work, if there are any."""
+        with self._changed:
+            self.drivers -= 1
+            last = not self.drivers
+        if last:
+            self.fail(error)
+
+    def close(self) -> None:
+        self.closed.set()
+        self.memory.close()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _dealt(self, worker: object) -> Work:
+        """Pieces that shrink towards the end, so that the workers finish together.
+
+        A worker stays with its shard, then begins another one, and helps out when there is none.
+        """
+        pile = self._pile_of.get(worker)
+        if pile is None or not pile.left:
+            if self._untouched:
+                pile = self._untouched.popleft()
+                self._touched.append(pile)
+            else:
+                pile = max(self._touched, key=lambda pile: pile.left)
+            self._pile_of[worker] = pile
+        work = pile.piece(min(_MAX_NAMES, max(1, self._undealt // (self._workers * 8))))
+        self._undealt -= len(work.names)
+        if not pile.left:
+            self._touched.remove(pile)
+        return work
+
+
+class Pile:
+    """The names of one shard that nobody has taken; of all images, in a source without shards."""
+
+    def __init__(self, parts: Sequence[tuple[str, Sequence[str]]]) -> None:
+        """
+        Args:
+            parts: groups, and the names of each. None is empty.
+        """
+        self.left = sum(len(names) for _, names in parts)
+        self._parts = deque(parts)
+        self._start = 0  # in the first part
+
+    def piece(self, size: int) -> Work:
+        group, names = self._parts[0]
+        piece = names[self._start : self._start + size]
+        self._start += len(piece)
+        if self._start == len(names):
+            self._parts.popleft()
+            self._start = 0
+        self.left -= len(piece)
+        return Work(group, piece)
+
+
+def piles(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[Pile]:
+    parts: dict[str, list[tuple[str, Sequence[str]]]] = {}
+    for group, names in groups.items():
+        whole = [("", names)]
+        for shard, part in source.shards(names) if isinstance(source, ShardedSource) else whole:
+            if part:
+                parts.setdefault(shard, []).append((group, part))
+    return [Pile(its) for its in parts.values()]

@@ -1,0 +1,85 @@
+"""What a worker process and its parent say to each other: pickles with their length in front."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from imgnorm.image import ImageSettings
+from imgnorm.sources import EncodedSource, OpenedSource
+from imgnorm.tally import Tally
+
+_LENGTH = struct.Struct("<Q")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The first message to a worker."""
+
+    source: EncodedSource
+    settings: ImageSettings
+    max_pixels: int
+
+    def prepare(self) -> None:
+        """Opens a source that has something to open, before the time of its first image runs."""
+        if isinstance(self.source, OpenedSource):
+            self.source.open()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of work."""
+
+    number: int
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker has imported what it needs."""
+
+
+@dataclass(frozen=True)
+class NeedsMemory:
+    """The worker waits for a bool: may it take this much?"""
+
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """The tally of the first `done` names of a job."""
+
+    tally: Tally
+    done: int
+
+
+@dataclass(frozen=True)
+class Bug:
+    """Something broke that is not the image's fault."""
+
+    traceback: str
+
+
+def send(stream: IO[bytes], message: object) -> None:
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    stream.write(_LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> Any:
+    """
+    Raises:
+        EOFError: the other side is gone.
+    """
+    header = stream.read(_LENGTH.size)
+    if len(header) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(header)
+    data = stream.read(length)
+    if len(data) < length:
+        raise EOFError
+    return pickle.loads(data)
