@@ -11,7 +11,7 @@ from typing import Any
 
 from imgnorm.errors import ImgnormError
 from imgnorm.memory import MemoryBudget, available_memory
-from imgnorm.sources import EncodedSource, ShardedSource
+from imgnorm.sources import BlockSource, EncodedSource, ShardedSource
 from imgnorm.tally import Tally
 
 _MAX_NAMES = 256  # of one job
@@ -119,7 +119,7 @@ class Board:
             else:
                 pile = max(self._touched, key=lambda pile: pile.left)
             self._pile_of[worker] = pile
-        work = pile.piece(min(_MAX_NAMES, max(1, self._undealt // (self._workers * 8))))
+        work = pile.piece(min(pile.at_once, max(1, self._undealt // (self._workers * 8))))
         self._undealt -= len(work.names)
         if not pile.left:
             self._touched.remove(pile)
@@ -129,11 +129,13 @@ class Board:
 class Pile:
     """The names of one shard that nobody has taken; of all images, in a source without shards."""
 
-    def __init__(self, parts: Sequence[tuple[str, Sequence[str]]]) -> None:
+    def __init__(self, parts: Sequence[tuple[str, Sequence[str]]], at_once: int) -> None:
         """
         Args:
             parts: groups, and the names of each. None is empty.
+            at_once: so many names make a piece.
         """
+        self.at_once = at_once
         self.left = sum(len(names) for _, names in parts)
         self._parts = deque(parts)
         self._start = 0  # in the first part
@@ -156,4 +158,5 @@ def piles(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[Pi
         for shard, part in source.shards(names) if isinstance(source, ShardedSource) else whole:
             if part:
                 parts.setdefault(shard, []).append((group, part))
-    return [Pile(its) for its in parts.values()]
+    at_once = source.names_at_once if isinstance(source, BlockSource) else _MAX_NAMES
+    return [Pile(its, at_once) for its in parts.values()]

@@ -107,7 +107,7 @@ def commands() -> None:
     """
 
 
-_SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
+_SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "center_crop")
 
 
 @commands.command(no_args_is_help=True, epilog=_EXIT_CODES)
@@ -121,11 +121,6 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
 @click.option(
     "--key",
     help="Where the items of --dataset have the image: a dict's key, or the place in a tuple.  [default: the first of a tuple; of a dict, image, images, img, imgs, pixel_values, x, input or inputs]",
-)
-@click.option(
-    "--layout",
-    type=click.Choice(["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"]),
-    help="How the arrays of --dataset lie.  [default: CHW and NCHW for tensors, HWC and NHWC for NumPy]",
 )
 @click.option(
     "--list",
@@ -146,6 +141,11 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "mode", "resize", "center_crop")
     help="The split of a torchvision dataset: train, test, or what its `split` accepts.",
 )
 @click.option("--download", is_flag=True, help="Let torchvision download the dataset.")
+@click.option(
+    "--layout",
+    type=click.Choice(["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"]),
+    help="The dimensions of .npy and .npz arrays, and of the arrays of --dataset: N images of H x W, C channels.  [default: what the shape tells]",
+)
 @click.option(
     "--mode",
     type=click.Choice(["auto", "L", "RGB", "RGBA", "I;16"]),
@@ -229,7 +229,6 @@ def stats(
     source: str | None,
     factory: str | None,
     key: str | None,
-    layout: str | None,
     max_skipped: Allowance | None,
     rejects: str | None,
     as_json: bool,
@@ -275,6 +274,7 @@ def stats(
             measured = measure(source, on_progress=on_progress, **options)
         else:
             with redirect_stdout(sys.stderr):  # what the user's code prints is no result
+                layout = options.pop("layout")
                 found = open_object(made_by(factory), key=key, layout=layout, ref=factory)
                 measured = measure(found, on_progress=on_progress, **options)
     seconds = monotonic() - started
@@ -462,9 +462,8 @@ def _refuse_idle_options(source: str, listed: bool, *, dataset: bool = False) ->
     """An option that would do nothing is a misunderstanding."""
     context = click.get_current_context()
     given = context.get_parameter_source
-    for name in () if dataset else ("key", "layout"):
-        if given(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} is for --dataset; leave it out")
+    if not dataset and given("key") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--key is for --dataset; leave it out")
     if dataset and listed:
         raise click.UsageError("--list is for a text file of paths; leave it out")
     if source.startswith("torchvision:"):

@@ -23,13 +23,14 @@ from imgnorm.image import ImageSettings, Mode, channels_of, scale_of
 from imgnorm.moments import UNIT_BITS, ImageSums
 from imgnorm.preprocess import preprocessed
 from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.sources import EncodedSource
+from imgnorm.sources import Block, EncodedSource
 from imgnorm.tally import Counted, Tally
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_JOB_SECONDS = 0.5
+_BLOCK = 1 << 20  # values of arrays that are counted at once
+JOB_SECONDS = 0.5
 _JOB_BYTES = 64 << 20
 """A piece of work ends early here, so that a few huge images neither starve nor delay the others."""
 
@@ -53,7 +54,7 @@ def count(
     names_16bit: list[str] = []
     skipped: list[Skipped] = []
     bytes_read = 0
-    deadline = monotonic() + _JOB_SECONDS
+    deadline = monotonic() + JOB_SECONDS
     warnings.simplefilter("ignore")  # Pillow's, about metadata and palettes
     done = 0
     for done, name in enumerate(names, 1):
@@ -66,6 +67,9 @@ def count(
                 bytes_read += size
                 image = decode(found, settings.mode, max_pixels=max_pixels, reserve=reserve)
             else:
+                if isinstance(found, Block):
+                    reserve(picture_bytes(found))
+                    found = picture_of(found)
                 image = decoded_picture(found, settings.mode, max_pixels=max_pixels)
             picture = preprocessed(image.picture, settings.preprocess, max_pixels)
             if image.mode not in counters:
@@ -87,27 +91,39 @@ def count(
     return Tally(counted, tuple(names_16bit), tuple(skipped), decoders, bytes_read), done
 
 
-def count_arrays(images: npt.NDArray[Any], mode: Mode, format_: str = "array") -> Tally:
+def count_arrays(images: npt.NDArray[Any], mode: Mode, *, format_: str = "array") -> Tally:
     """The tally of images that are an array already.
 
     Args:
-        images: uint8, (N, H, W, C) with the channels of `mode`. N may be 0.
-        format_: what the tally calls them.
+        images: uint8, or uint16 in a 16-bit mode, (N, H, W, C) with the channels of `mode`, in any
+            layout in memory. N may be 0.
+        format_: what the stats file calls the images' format.
     """
+    if not len(images):
+        return Tally()
     counter = ModeCounter(mode)
-    channels = images.shape[3]
-    per_block = max(1, (1 << 20) // max(1, images[0].size)) if len(images) else 1
+    per_block = max(1, _BLOCK // max(1, images[0].size))
     for start in range(0, len(images), per_block):
-        block = images[start : start + per_block]
-        rows = np.empty((len(block), channels * 256), np.int64)
-        # One bincount for the whole block: image and channel are part of the counted value.
-        place = np.arange(len(block) * channels).reshape(len(block), 1, 1, channels) * 256
-        rows[:] = np.bincount(
-            (block + place).ravel(), minlength=len(block) * channels * 256
-        ).reshape(rows.shape)
-        counter.add_rows(rows)
+        counter.add_array(images[start : start + per_block])
     counter.modes[mode] = counter.formats[format_] = len(images)
-    return Tally({mode: counter.counted()} if len(images) else {})
+    return Tally({mode: counter.counted()})
+
+
+def array_of(block: Block) -> npt.NDArray[Any]:
+    """The block as (N, H, W, C)."""
+    return np.ndarray(block.shape, block.dtype, block.data, block.offset, block.strides)
+
+
+def picture_of(block: Block) -> Image.Image:
+    """A block of one image as the PIL image that torchvision's ToPILImage makes of it."""
+    (pixels,) = array_of(block)
+    if block.mode == "I;16":
+        return Image.fromarray(np.ascontiguousarray(pixels[..., 0], "<u2"))
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if block.mode == "L" else pixels))
+
+
+def picture_bytes(block: Block) -> int:
+    return 4 * block.shape[1] * block.shape[2]
 
 
 class ModeCounter:
@@ -140,6 +156,29 @@ class ModeCounter:
         self._total += histograms.sum(axis=0)
         self._sums += sums_of(histograms)
 
+    def add_array(self, images: npt.NDArray[Any]) -> None:
+        """Images as `count_arrays` takes them, but few, or a single one of any size."""
+        planes = images.transpose(3, 0, 1, 2)
+        total, total_sq = (np.zeros(planes.shape[:2], np.int64) for _ in range(2))
+        height = max(1, _BLOCK // max(1, planes[:, :, :1].size))  # rows that are looked at at once
+        for top in range(0, planes.shape[2], height):
+            strip = np.ascontiguousarray(planes[:, :, top : top + height])
+            strip = strip.reshape(*strip.shape[:2], -1)
+            for channel, values in enumerate(strip):
+                self._total[channel] += self._counts(values)
+            sums = _power_sums(strip) if self._bins == 256 else _wide_power_sums(strip)
+            total += sums[0]
+            total_sq += sums[1]
+        pixels = np.full((planes.shape[1], 1), planes.shape[2] * planes.shape[3], np.int64)
+        self._sums += sums_of_powers(pixels, total.T, total_sq.T, self._bins - 1)
+
+    def _counts(self, values: npt.NDArray[Any]) -> Integers | list[int]:
+        if self._bins > 256:
+            return np.bincount(values.ravel(), minlength=self._bins)
+        # Pillow counts bytes several times as fast as bincount, which first makes them int64.
+        size = (values.shape[1], values.shape[0])
+        return Image.frombuffer("L", size, values, "raw", "L", 0, 1).histogram()
+
     def counted(self) -> Counted:
         self._flush()
         histogram = Histogram(tuple(tuple(c) for c in self._total.tolist()))
@@ -158,6 +197,31 @@ class ModeCounter:
             self._filled = 0
 
 
+_EXACT = 256
+"""Squares of so many bytes add up to less than 2**24, which float32 holds exactly."""
+
+
+def _power_sums(planes: npt.NDArray[np.uint8]) -> tuple[Integers, Integers]:
+    """Σx and Σx² of (channels, images, pixels), exactly, at the speed of float32."""
+    pixels = planes.shape[2]
+    width = min(_EXACT, pixels)
+    parts = -(-pixels // width)
+    values = np.zeros((*planes.shape[:2], parts * width), np.float32)
+    values[:, :, :pixels] = planes
+    values = values.reshape(*planes.shape[:2], parts, width)
+    total = np.einsum("cnpi->cnp", values)
+    total_sq = np.einsum("cnpi,cnpi->cnp", values, values)
+    return (
+        total.sum(axis=2, dtype=np.float64).astype(np.int64),
+        total_sq.sum(axis=2, dtype=np.float64).astype(np.int64),
+    )
+
+
+def _wide_power_sums(planes: npt.NDArray[np.uint16]) -> tuple[Integers, Integers]:
+    wide = planes.astype(np.int64)
+    return wide.sum(axis=2), np.einsum("cni,cni->cn", wide, wide)
+
+
 def sums_of(histograms: Integers) -> ImageSums:
     """The per-image mean, mean of squares and std of each image, added up exactly.
 
@@ -172,14 +236,19 @@ def sums_of(histograms: Integers) -> ImageSums:
     values = np.arange(bins, dtype=np.int64)
     powers = histograms @ np.stack([values, values * values], axis=1)  # (images, channels, 2)
     pixels = histograms[:, :1, :].sum(axis=2)  # (images, 1)
-    spread = _spread(pixels, powers[:, :, 0], powers[:, :, 1])
+    return sums_of_powers(pixels, powers[:, :, 0], powers[:, :, 1], scale)
+
+
+def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale: int) -> ImageSums:
+    """The same from each image's number of pixels, (images, 1), Σx and Σx², (images, channels)."""
+    spread = _spread(pixels, total, total_sq)
     count = pixels.astype(np.float64)
     many = pixels > 1
     pairs = np.where(many, count * (count - 1), 1.0)
     return ImageSums(
-        images=len(histograms),
-        mean=_sum(powers[:, :, 0] / (count * scale)),
-        mean_sq=_sum(powers[:, :, 1] / (count * (scale * scale))),
+        images=len(pixels),
+        mean=_sum(total / (count * scale)),
+        mean_sq=_sum(total_sq / (count * (scale * scale))),
         std=_sum(np.sqrt(spread) / (count * scale)),
         std_1=_sum(np.where(many, np.sqrt(spread / pairs) / scale, 0.0)),
         one_pixel=int((~many).sum()),

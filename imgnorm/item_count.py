@@ -117,7 +117,7 @@ class ItemCounter:
         if were.any():
             floats = FloatCounter(channels)
             floats.add(images[were])
-            counted = count_arrays(values[were], mode_of(channels, "8-bit"), DIVIDED)
+            counted = count_arrays(values[were], mode_of(channels, "8-bit"), format_=DIVIDED)
             self._arrays += replace(counted, divided=floats.tally("array").counted)
         if not were.all():
             floats = FloatCounter(channels)

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgnorm.reasons import Reason, Unreadable
+from imgnorm.sources.layout import LAYOUTS
 
 Pixels = npt.NDArray[Any]
 """(N, H, W, C)."""
 
-LAYOUTS = ("NHWC", "NCHW", "NHW", "HWC", "CHW", "HW")
 KEYS = ("image", "images", "img", "imgs", "pixel_values", "x", "input", "inputs")
 """Where a dict has its image, by custom."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 import warnings
@@ -26,6 +27,7 @@ from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress, scan
 from imgnorm.sources import (
     ArraySource,
+    BlockSource,
     CountingSource,
     EncodedSource,
     Listing,
@@ -37,9 +39,11 @@ from imgnorm.sources import (
     shown,
 )
 from imgnorm.sources.archive import ArchiveSource, is_archive, is_pattern, matching
+from imgnorm.sources.arrays import ArrayFileSource, is_array_file, member_of
 from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
+from imgnorm.sources.layout import LAYOUTS
 from imgnorm.stats import NORMALIZED, Stats
 from imgnorm.tally import Tally, common_mode, in_mode
 
@@ -84,7 +88,8 @@ def measure(
 
     Args:
         source: a folder; a zip, tar or tar.gz, or a pattern of such archives ("shards/train-*.tar",
-            "train-{000000..000127}.tar"); a text file with one path a line (with `listed`);
+            "train-{000000..000127}.tar"); a .npy or .npz file, "data.npz/x_train" or a pattern of
+            them; a text file with one path a line (with `listed`);
             "torchvision:NAME", a dataset below `root` (`split` and `download` as its constructor has
             them); a torch Dataset or DataLoader; any iterable of tensors, NumPy arrays or PIL images;
             or a Source.
@@ -135,7 +140,7 @@ def measure(
         stats = _of_stream(opened, settings, limits, limit, on_progress)
     else:
         stats = _of_names(opened, settings, limits, limit, shard, per_class, workers, on_progress)
-    if stats.looks_normalized:
+    if isinstance(opened, (CountingSource, StreamingSource)) and stats.looks_normalized:
         warnings.warn(f"{shown(opened.ref)}: {NORMALIZED}", SourceWarning, stacklevel=2)
     if stats.skipped:
         warnings.warn(
@@ -165,6 +170,8 @@ def _of_names(
     if per_class:
         _demand_classes(opened, chosen)
     groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
+    if isinstance(opened, BlockSource):
+        opened.suit(settings)
     if isinstance(opened, ArraySource) and opened.holds_pixels(settings):
         tallies = {group: opened.count(part) for group, part in groups.items()}
     elif isinstance(opened, CountingSource):
@@ -255,19 +262,26 @@ def open_source(
         for name in (name for name, value in given.items() if value):
             raise ValueError(f"{name} is for paths and names; leave it out")
         return open_object(source, key=key, layout=layout)
-    for name, value in {"key": key, "layout": layout}.items():
-        if value is not None:
-            raise ValueError(f"{name} is for Datasets and iterables; leave it out")
+    if key is not None:
+        raise ValueError("key is for Datasets and iterables; leave it out")
     path = os.fspath(source)
+    if layout not in (None, *LAYOUTS):
+        raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
     if path.startswith(TORCHVISION):
+        _demand_arrays(path, layout)
         from imgnorm.datasets import TorchvisionSource
 
         return TorchvisionSource(
             path.removeprefix(TORCHVISION), os.fspath(root), split, download=download
         )
-    if not path or "\0" in path or not os.path.lexists(path):
-        if is_pattern(path) and "\0" not in path and not listed:
-            return matching(path)
+    file, member = (path, None) if listed else member_of(path)
+    if not path or "\0" in path or not os.path.lexists(file):
+        if is_pattern(file) and "\0" not in path and not listed:
+            paths = matching(file)
+            if any(map(is_array_file, paths[:1])):
+                return ArrayFileSource(path, paths, layout, member)
+            _demand_arrays(path, layout)
+            return ArchiveSource(path, paths)
         what = (
             "list; name a text file with one path a line"
             if listed
@@ -275,13 +289,16 @@ def open_source(
             f"{TORCHVISION}NAME"
         )
         raise SourceError(f"{shown(path) or repr(path)}: no such {what}")
+    if not listed and not os.path.isdir(file) and is_array_file(file):
+        return ArrayFileSource(path, [file], layout, member)
+    _demand_arrays(path, layout)
     if listed:
         return ListSource(path)
     if not os.path.isdir(path):
         if is_archive(path):
             return ArchiveSource(path, [path])
         raise SourceError(
-            f"{shown(path)}: is neither a folder nor a zip, tar or tar.gz; if it lists one path a "
+            f"{shown(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
             "line, add --list"
         )
     return FolderSource(path)
@@ -302,7 +319,7 @@ def open_object(
     if hasattr(source, "listing") or hasattr(source, "drained"):
         opened: Source | StreamingSource = source
         return opened
-    from imgnorm.items import LAYOUTS, Reading
+    from imgnorm.items import Reading
     from imgnorm.sources.iterables import open_iterable
 
     if layout is not None and layout not in LAYOUTS:
@@ -317,6 +334,11 @@ def open_object(
         if of_torch is not None:
             return of_torch
     return open_iterable(source, reading, ref)
+
+
+def _demand_arrays(path: str, layout: str | None) -> None:
+    if layout is not None:
+        raise SourceError(f"{shown(path)}: --layout is for .npy and .npz files; leave it out")
 
 
 def usable_cores() -> int:
@@ -351,6 +373,11 @@ def _size(what: str, size: int | tuple[int, int]) -> int | tuple[int, int]:
 
 
 def _nothing_found(source: Source, listing: Listing) -> str:
+    if isinstance(source, FolderSource) and glob.glob(glob.escape(source.path) + "/*.npy"):
+        return (
+            f"{shown(source.ref)}: no image files in it, but arrays; if each is one of the images, or many "
+            f"of them, name them as '{shown(source.ref)}/*.npy'"
+        )
     passed_over = ", ".join(f"{count:,} {rule}" for rule, count in listing.ignored.items())
     return (
         f"{shown(source.ref)}: no images in it"

@@ -12,11 +12,12 @@ import signal
 import sys
 import threading
 import traceback
+from functools import partial
 from typing import IO, Any
 
 from imgnorm.pulse import Pulse
 from imgnorm.reasons import Reason, Unreadable
-from imgnorm.sources import ShardedSource
+from imgnorm.sources import BlockSource, ShardedSource
 from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, send
 
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -41,7 +42,8 @@ def _serve(pulse_handle: int | str) -> None:
     pulse = Pulse(pulse_handle)
     setup: Setup = receive(sys.stdin.buffer)
     os.environ.update(_ONE_THREAD)
-    from imgnorm.count import count  # NumPy and Pillow
+    from imgnorm.arraycount import count_blocks  # NumPy and Pillow
+    from imgnorm.count import count
 
     setup.prepare()
     # Only now: on Windows, a thread that waits for a pipe can hold up the imports above.
@@ -62,12 +64,14 @@ def _serve(pulse_handle: int | str) -> None:
                 f"decoding takes about {size >> 20:,} MiB, more than this machine has to spare",
             )
 
+    source = setup.source
+    in_blocks = isinstance(source, BlockSource) and not setup.settings.preprocess
+    work = partial(count_blocks if in_blocks else count, source)  # type: ignore[arg-type]
     while True:
         job: Job = messages.get()
         number = job.number
         try:
-            tally, done = count(
-                setup.source,
+            tally, done = work(
                 job.names,
                 setup.settings,
                 max_pixels=setup.max_pixels,

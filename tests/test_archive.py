@@ -733,7 +733,7 @@ def test_braces_and_globs_name_the_same_shards(tmp_path):
         "train-*.tar", "train-{000..011}.tar", "train-0{00..09}.tar", "train-{000,001,0{02..11}}.tar",
         "train-0[01]?.tar", "train-{011..000}.tar",
     ):  # fmt: skip
-        source = matching(f"{tmp_path}/{pattern}")
+        source = ArchiveSource(f"{tmp_path}/{pattern}", matching(f"{tmp_path}/{pattern}"))
         count = 10 if "0{00..09}" in pattern else 12
 
         assert [f"train-{n:03}.tar/{n}.png" for n in range(count)] == source.listing().names
@@ -770,7 +770,7 @@ def test_what_is_no_archive_is_said_so(tmp_path):
         measure(path)
 
     assert (
-        f"{path}: is neither a folder nor a zip, tar or tar.gz; if it lists one path a line, add --list"
+        f"{path}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a line, add --list"
     ) == str(caught.value)
 
 

@@ -243,7 +243,7 @@ def test_work_in_pieces_adds_up_to_the_whole(monkeypatch):
 
 
 def test_a_piece_of_work_ends_when_its_time_is_up(monkeypatch):
-    monkeypatch.setattr("imgnorm.count._JOB_SECONDS", 0.0)
+    monkeypatch.setattr("imgnorm.count.JOB_SECONDS", 0.0)
 
     tally, done = count(MemorySource(ASSORTED), list(ASSORTED), ImageSettings(), max_pixels=10**6)
 

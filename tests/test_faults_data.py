@@ -289,7 +289,7 @@ def _a_file(folder: Path) -> None:
         ),
         (
             _a_file,
-            "is neither a folder nor a zip, tar or tar.gz; if it lists one path a line, add --list",
+            "is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a line, add --list",
         ),
     ],
 )

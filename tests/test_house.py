@@ -19,11 +19,13 @@ TIERS = {
         "augmentations board config document emit errors explain factory floats histogram image lint "
         "lint.data lint.pair lint.python measured memory merging moments output presets process "
         "provenance pulse reasons rejects reports rules rules.numbers rules.order rules.portability "
-        "rules.reading rules.rule rules.stats rules.structure scan sources sources.archive "
-        "sources.filelist sources.files sources.folder sources.rules sources.tape sources.tar "
+        "rules.reading rules.rule rules.stats rules.structure scan sources sources.archive sources.arrayfile sources.arrays "
+        "sources.filelist sources.files sources.folder sources.layout sources.npy sources.rules sources.tape sources.tar "
         "sources.zip stats statsfile statsmodel table tally typed validate wire worker"
     ),
-    PIXEL: ("count damage decode floatcount formats item_count items preprocess sources.iterables"),
+    PIXEL: (
+        "arraycount count damage decode floatcount formats item_count items preprocess sources.iterables"
+    ),
     TORCH: (
         "datasets loaders nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
         "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
@@ -38,7 +40,7 @@ THIRD_PARTY = {
     EDGE: {"click", "tqdm"},
 }
 # A worker loads the pixel tier when it starts to count: the one step up, made at run time.
-STEPS_UP = {("worker", "count")}
+STEPS_UP = {("worker", "arraycount"), ("worker", "count")}
 
 
 def modules() -> dict[str, Path]:

@@ -453,7 +453,6 @@ def test_what_yields_no_images_is_a_type_error(source):
     ("source", "options", "expected"),
     [
         (SHAPES, {"key": "image"}, "key is for Datasets and iterables; leave it out"),
-        (SHAPES, {"layout": "NHWC"}, "layout is for Datasets and iterables; leave it out"),
         (IMAGES, {"split": "test"}, "split is for paths and names; leave it out"),
         (IMAGES, {"layout": "W"}, "layout is 'W'; expected one of NHWC, NCHW, NHW, HWC, CHW, HW"),
         (IMAGES, {"limit": 0}, "limit is 0; it must be positive"),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from imgnorm.reasons import Skipped
+from imgnorm.image import Mode
+from imgnorm.reasons import Skipped, Unreadable
 from imgnorm.tally import Tally
 
 if TYPE_CHECKING:
+    from mmap import mmap
+
     from PIL.Image import Image
 
     from imgnorm.image import ImageSettings
@@ -47,8 +50,8 @@ class Source(Protocol):
 class EncodedSource(Source, Protocol):
     """Images that must be decoded: worker processes read them one by one."""
 
-    def read(self, name: str) -> bytes | Image:
-        """One image's encoded bytes, or the image that a foreign loader made of them.
+    def read(self, name: str) -> bytes | Image | Block:
+        """One image's encoded bytes, the image that a foreign loader made of them, or its pixels.
 
         Raises:
             Unreadable: it cannot be read, with the reason.
@@ -74,6 +77,36 @@ class ShardedSource(EncodedSource, Protocol):
 
     def keep_alive(self, breathe: Callable[[], None]) -> None:
         """Have `breathe` called while `read` is slow for no fault of its image: seeking, say."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Images of one shape, as they lie in memory: what NumPy needs to see them as (N, H, W, C)."""
+
+    names: Sequence[str]
+    mode: Mode
+    data: bytes | mmap
+    dtype: str  # as NumPy writes it: "|u1", "<f4", ">u2"
+    shape: tuple[int, int, int, int]
+    strides: tuple[int, int, int, int]  # in bytes
+    offset: int = 0  # of the first image in `data`
+
+
+@runtime_checkable
+class BlockSource(EncodedSource, Protocol):
+    """Images that are pixels already, many of one shape side by side: read and counted in blocks."""
+
+    names_at_once: int
+    """So many names make a piece of work."""
+
+    def suit(self, settings: ImageSettings) -> None:
+        """
+        Raises:
+            SourceError: its images cannot become what the settings ask for.
+        """
+
+    def blocks(self, names: Sequence[str]) -> Iterator[Block | tuple[Sequence[str], Unreadable]]:
+        """The images, in their order; names that cannot be read come with the reason."""
 
 
 @runtime_checkable

@@ -44,7 +44,7 @@ class ArchiveSource:
 
     def __init__(self, ref: str, paths: Iterable[str]) -> None:
         self.ref = ref.replace(os.sep, "/")
-        self._paths = _labelled(paths)
+        self._paths = labelled(paths)
         self._versions: dict[str, Version] = {}  # of each archive, when it was listed
         self._doubles: dict[str, int] = {}  # name -> how many members have it
         self._member_order: dict[str, list[str]] = {}  # where it is not the order of the names
@@ -337,8 +337,8 @@ def is_pattern(text: str) -> bool:
     return glob.has_magic(text) or any(_alternatives(found[1]) for found in _BRACES.finditer(text))
 
 
-def matching(pattern: str) -> ArchiveSource:
-    """The archives that `shards/train-*.tar` or `train-{000000..000127}.tar` means.
+def matching(pattern: str) -> list[str]:
+    """The files that `shards/train-*.tar` or `train-{000000..000127}.tar` means.
 
     Raises:
         SourceError: there are none, or one of those that braces name is missing.
@@ -362,7 +362,7 @@ def matching(pattern: str) -> ArchiveSource:
             f"{_said(missing[0])}: no such archive ({len(missing):,} of the {len(expanded):,} that "
             f"{_said(pattern)} names are missing); get it, or name those that there are"
         )
-    return ArchiveSource(pattern, paths)
+    return paths
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -397,7 +397,7 @@ def _alternatives(text: str) -> list[str]:
     return [f"{number:0{width}d}" for number in range(first, last + step, step)]
 
 
-def _labelled(paths: Iterable[str]) -> dict[str, str]:
+def labelled(paths: Iterable[str]) -> dict[str, str]:
     """Paths by the fewest last parts that tell them apart, in the order of their members' names."""
     parts = {
         path: os.path.abspath(path).replace(os.sep, "/").lstrip("/").split("/")

@@ -24,7 +24,7 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _MAX_COMMENT = 0xFFFF
 _MAX_DIRECTORY = 1 << 29
 
-_STORED, _DEFLATE, _BZIP2, _LZMA = 0, 8, 12, 14
+STORED, DEFLATE, _BZIP2, _LZMA = 0, 8, 12, 14
 _MAX_DEFLATE = 1032  # times: 258 bytes from two bits
 _ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13
 _SIZES_BEHIND = 1 << 3  # the data, so that the local header has none
@@ -50,6 +50,16 @@ class _Record(NamedTuple):
     mode: int  # where it was made on Unix
     start: int  # of its local header
     end: int  # of the record itself
+
+
+class Packed(NamedTuple):
+    """A member's bytes as they lie in the archive."""
+
+    start: int
+    packed: int  # how many there are
+    size: int  # how many they become
+    method: int
+    checksum: int
 
 
 class ZipReader:
@@ -82,6 +92,22 @@ class ZipReader:
         Raises:
             Unreadable: it is damaged, or not what the directory says.
         """
+        packed = self.packed(place)
+        data = self._tape.read(packed.start, packed.packed)
+        if packed.method != STORED:
+            data = _unpacked(data, packed.method, packed.size)
+        if len(data) != packed.size:
+            raise _corrupt(f"it does not expand to the {packed.size:,} bytes of the directory")
+        if zlib.crc32(data) != packed.checksum:
+            raise _corrupt("its checksum is wrong")
+        return data
+
+    def packed(self, place: int) -> Packed:
+        """Where a member's bytes are.
+
+        Raises:
+            Unreadable: its local header is damaged, or not what the directory says.
+        """
         record = self._record(place)
         header = self._tape.read(record.start, _LOCAL.size + len(record.name))
         if len(header) < _LOCAL.size or header[:4] != b"PK\3\4":
@@ -104,13 +130,7 @@ class ZipReader:
         limit = self._starts[following] if following < len(self._starts) else self._directory_at
         if start + record.packed > limit:
             raise _corrupt("it overlaps another member")
-        packed_data = self._tape.read(start, record.packed)
-        data = packed_data if method == _STORED else _unpacked(packed_data, method, record.size)
-        if len(data) != record.size:
-            raise _corrupt(f"it does not expand to the {record.size:,} bytes of the directory")
-        if zlib.crc32(data) != record.checksum:
-            raise _corrupt("its checksum is wrong")
-        return data
+        return Packed(start, record.packed, record.size, record.method, record.checksum)
 
     def _found_directory(self) -> bytes:
         tape = self._tape
@@ -244,7 +264,7 @@ def _fault_of(record: _Record) -> Unreadable | None:
         return Unreadable(Reason.ARCHIVE_ENTRY_UNSAFE, f"{what}, not a file")
     if record.flags & _ENCRYPTED:
         return Unreadable(Reason.ARCHIVE_ENCRYPTED, "it needs a password")
-    if record.method not in (_STORED, *_UNPACK) or record.flags & _PATCH:
+    if record.method not in (STORED, *_UNPACK) or record.flags & _PATCH:
         return Unreadable(
             Reason.ARCHIVE_UNSUPPORTED_COMPRESSION, f"compressed by method {record.method}"
         )
@@ -252,8 +272,8 @@ def _fault_of(record: _Record) -> Unreadable | None:
         return too_large(record.size)
     if record.packed > MAX_FILE_BYTES:
         return too_large(record.packed)
-    if (record.method == _STORED and record.size != record.packed) or (
-        record.method == _DEFLATE and record.size > _MAX_DEFLATE * record.packed
+    if (record.method == STORED and record.size != record.packed) or (
+        record.method == DEFLATE and record.size > _MAX_DEFLATE * record.packed
     ):
         return _corrupt(f"{record.packed:,} bytes cannot expand to {record.size:,}")
     return None
@@ -299,7 +319,7 @@ def _from_lzma(data: bytes, size: int) -> bytes:
     return unpacking.decompress(data[start:], size + 1)
 
 
-_UNPACK: dict[int, Callable[[bytes, int], bytes]] = {_DEFLATE: _inflated}
+_UNPACK: dict[int, Callable[[bytes, int], bytes]] = {DEFLATE: _inflated}
 _lzma_error: type[Exception] = zlib.error
 with suppress(ImportError):  # a Python may be built without it
     import bz2

@@ -1,0 +1,171 @@
+"""One .npy or .npz file, open: the bytes of its arrays, wherever they are and however compressed."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import zlib
+from collections.abc import Callable, Iterator
+
+from imgnorm.reasons import Reason, Unreadable
+from imgnorm.sources.files import opened
+from imgnorm.sources.tape import FileTape
+from imgnorm.sources.zip import DEFLATE, STORED, Packed, ZipReader
+
+_CHUNK = 1 << 18
+
+
+class ArrayFile:
+    """One .npy or .npz file, open.
+
+    Raises:
+        Unreadable: it is no regular file.
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, path: str, breathe: Callable[[], None] = lambda: None) -> None:
+        self._handle, _ = opened(path)
+        self._breathe = breathe
+        self._map: mmap.mmap | None = None
+        self._stream: _Inflating | None = None
+        try:
+            self.tape = FileTape(self._handle, breathe)
+            self.version = self.version_now()
+            self.is_zip = self.tape.read(0, 2) == b"PK"
+        except BaseException:
+            os.close(self._handle)
+            raise
+
+    def __enter__(self) -> ArrayFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        os.close(self._handle)  # a map stays until its last block is gone
+
+    def version_now(self) -> tuple[int, int]:
+        status = os.fstat(self._handle)
+        return status.st_size, status.st_mtime_ns
+
+    def mapped(self) -> mmap.mmap:
+        """All of it. Only for arrays whose images lie scattered over the file."""
+        if self._map is None:
+            self._map = mmap.mmap(self._handle, 0, access=mmap.ACCESS_READ)
+        return self._map
+
+    def members(self) -> Iterator[tuple[str, Packed | None, Unreadable | None]]:
+        """The arrays in a zip, by their names without .npy."""
+        reader = ZipReader(self.tape)
+        entries = list(reader.entries())
+        if reader.fault:
+            raise reader.fault
+        for raw, place, _, fault in entries:
+            name = raw.decode("utf-8", "backslashreplace")
+            large = (
+                fault is not None and fault.reason is Reason.TOO_LARGE_FILE
+            )  # it is not read whole
+            if fault and not large:
+                yield name.removesuffix(".npy"), None, fault
+                continue
+            packed = reader.packed(place)
+            if packed.method not in (STORED, DEFLATE):
+                fault = Unreadable(
+                    Reason.ARCHIVE_UNSUPPORTED_COMPRESSION,
+                    "neither stored nor deflated; save it with np.savez",
+                )
+                yield name.removesuffix(".npy"), None, fault
+            else:
+                yield name.removesuffix(".npy"), packed, None
+
+    def bytes_of(
+        self, packed: Packed | None, offset: int, size: int, *, short: bool = False
+    ) -> bytes:
+        """
+        Args:
+            offset: in the array's own file.
+            short: fewer bytes are fine, at the end.
+
+        Raises:
+            Unreadable: there are fewer, or they are damaged.
+        """
+        if packed is None:
+            data = self.tape.read(offset, size)
+        elif packed.method == STORED:
+            size = max(0, min(size, packed.size - offset)) if short else size
+            data = self.tape.read(packed.start + offset, size)
+        else:
+            if self._stream is None or not self._stream.leads_to(packed, offset):
+                self._stream = _Inflating(self.tape, packed, self._breathe)
+            data = self._stream.read(offset, size)
+        if len(data) < size and not short:
+            raise Unreadable(
+                Reason.CHANGED_DURING_READ, "the file became shorter while it was measured"
+            )
+        return data
+
+    def check(self, packed: Packed, key: str) -> None:
+        """
+        Raises:
+            Unreadable: the checksum of a member is wrong.
+        """
+        checksum = position = 0
+        while position < packed.size:
+            data = self.bytes_of(packed, position, min(_CHUNK, packed.size - position), short=True)
+            if not data:
+                break
+            checksum = zlib.crc32(data, checksum)
+            position += len(data)
+        if position < packed.size:
+            raise Unreadable(
+                Reason.ARCHIVE_TRUNCATED, f"{position:,} of {packed.size:,} bytes are there"
+            )
+        if checksum != packed.checksum:
+            raise Unreadable(Reason.ARCHIVE_CORRUPT, "its checksum is wrong")
+
+
+class _Inflating:
+    """A deflated member, forward only."""
+
+    def __init__(self, tape: FileTape, packed: Packed, breathe: Callable[[], None]) -> None:
+        self._tape = tape
+        self._packed = packed
+        self._breathe = breathe
+        self._inflate = zlib.decompressobj(-15)
+        self._next = packed.start
+        self._position = 0  # of the bytes that `read` returns next
+
+    def leads_to(self, packed: Packed, offset: int) -> bool:
+        return packed == self._packed and offset >= self._position
+
+    def read(self, offset: int, size: int) -> bytes:
+        while self._position < offset:
+            if not self._more(min(_CHUNK, offset - self._position)):
+                return b""
+        parts = []
+        left = size
+        while left and (data := self._more(left)):
+            parts.append(data)
+            left -= len(data)
+        return b"".join(parts)
+
+    def _more(self, at_most: int) -> bytes:
+        end = self._packed.start + self._packed.packed
+        data = b""
+        while not data and not self._inflate.eof:
+            source = self._inflate.unconsumed_tail
+            if not source:
+                source = self._tape.read(self._next, min(_CHUNK, end - self._next))
+                self._next += len(source)
+                self._breathe()
+            if not source:
+                break
+            try:
+                data = self._inflate.decompress(source, at_most)
+            except zlib.error as error:
+                raise Unreadable(
+                    Reason.ARCHIVE_CORRUPT, f"it cannot be decompressed ({error})"
+                ) from error
+        self._position += len(data)
+        return data

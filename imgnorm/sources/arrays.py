@@ -1,0 +1,380 @@
+"""Images in .npy and .npz files: pixels as they are, read in blocks, never unpickled."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from imgnorm.errors import SourceError
+from imgnorm.image import CHANNELS, ImageSettings, Mode, mode_of
+from imgnorm.reasons import Reason, Skipped, Unreadable
+from imgnorm.sources import Block, Listing, name_bytes, printable, shown
+from imgnorm.sources.archive import labelled
+from imgnorm.sources.arrayfile import ArrayFile
+from imgnorm.sources.files import opened, unreadable
+from imgnorm.sources.layout import UnclearLayout, layout_of
+from imgnorm.sources.npy import MAGIC, Header, header_of
+from imgnorm.sources.tape import FileTape
+from imgnorm.sources.zip import DEFLATE, STORED, Packed
+
+_MAX_CHANNELS = 9999
+_MAX_CHANNELS_16_BIT = 16  # a histogram of each has 65,536 counts
+_BLOCK_BYTES = 4 << 20
+
+
+def is_array_file(path: str) -> bool:
+    """Whether a file starts as .npy or .npz files do, whatever its suffix.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    try:
+        handle, _ = opened(path)
+        try:
+            start = FileTape(handle, _do_nothing).read(0, 30 + 512)
+        finally:
+            os.close(handle)
+    except Unreadable:
+        return False
+    except OSError as error:
+        raise SourceError(f"{_said(path)}: cannot be read ({unreadable(error).detail})") from error
+    length = int.from_bytes(start[26:28], "little")
+    is_zip = start[:4] == b"PK\3\4" and start[30 : 30 + length].endswith(b".npy")
+    return is_zip or start.startswith(MAGIC)
+
+
+def member_of(path: str) -> tuple[str, str | None]:
+    """`data.npz/x_train` names one array of the file `data.npz`."""
+    file, slash, member = path.rpartition("/")
+    if slash and member and file.lower().endswith(".npz") and not os.path.lexists(path):
+        return file, member
+    return path, None
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array of images, and where its bytes are."""
+
+    file: str  # the label of its file
+    header: Header
+    layout: str
+    mode: Mode
+    packed: Packed | None  # in an .npz
+
+    @property
+    def images(self) -> int:
+        return self.header.shape[0] if self.layout[0] == "N" else 1
+
+    @property
+    def image_bytes(self) -> int:
+        return self.header.size // max(1, self.images)
+
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of each image."""
+        edges = dict(zip(self.layout, self.header.shape, strict=True))
+        return edges["H"], edges["W"], edges.get("C", 1)
+
+    def strides(self) -> tuple[int, int, int, int]:
+        """(N, H, W, C), in bytes."""
+        axes = self.layout if self.header.fortran else self.layout[::-1]
+        edges = dict(zip(self.layout, self.header.shape, strict=True))
+        steps = {"N": 0, "C": 0}
+        step = self.header.itemsize
+        for axis in axes:
+            steps[axis] = step
+            step *= edges[axis]
+        return steps["N"], steps["H"], steps["W"], steps["C"]
+
+
+class ArrayFileSource:
+    """The images in one .npy or .npz file, or many. A name is the file's, the array's and a number.
+
+    Args:
+        ref: what the user called them.
+        paths: of the files.
+        layout: one of LAYOUTS, where shapes do not tell.
+        member: the array to take of each .npz file.
+    """
+
+    kind = "array"
+    names_at_once = 4096
+
+    def __init__(
+        self,
+        ref: str,
+        paths: Iterable[str],
+        layout: str | None = None,
+        member: str | None = None,
+    ) -> None:
+        self.ref = ref.replace(os.sep, "/")
+        self._paths = labelled(paths)
+        self._layout = layout
+        self._member = member
+        self._arrays: dict[str, _Array] = {}  # by the part of the name before the number
+        self._versions: dict[str, tuple[int, int]] = {}  # of each file, when it was listed
+        self._open: dict[str, ArrayFile] = {}
+        self._breathe: Callable[[], None] = _do_nothing
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_open": {}, "_breathe": _do_nothing}
+
+    def listing(self) -> Listing:
+        """
+        Raises:
+            SourceError: a shape does not tell its layout, or there are arrays that do not belong
+                together.
+        """
+        names: list[str] = []
+        skipped: list[Skipped] = []
+        ignored: Counter[str] = Counter()
+        unclear: list[str] = []
+        for label, path in self._paths.items():
+            try:
+                with ArrayFile(path) as file:
+                    self._versions[label] = file.version
+                    found = list(self._arrays_in(label, file, ignored))
+            except Unreadable as fault:
+                skipped.append(fault.skipped(label))
+            except OSError as error:
+                skipped.append(unreadable(error).skipped(label))
+            except UnclearLayout as error:
+                unclear.append(f"{_said(label)}: {error}")
+            else:
+                for key, array in found:
+                    self._arrays[key] = array
+                    names += _names(key, array)
+        modes: dict[Mode, str] = {}
+        for key, array in self._arrays.items():
+            modes.setdefault(array.mode, key)
+        if len(modes) > 1 and not unclear:
+            (first, a), (second, b), *_ = modes.items()
+            unclear.append(
+                f"{_said(b)}: of mode {second}, but {_said(a)} is of mode {first}; measure them apart"
+            )
+        if unclear:
+            more = f"\nand {len(unclear) - 5:,} more" if len(unclear) > 5 else ""
+            raise SourceError("\n".join(unclear[:5]) + more)
+        skipped.sort(key=lambda s: name_bytes(s.name))
+        return Listing(names, tuple(skipped), dict(sorted(ignored.items())))
+
+    def class_of(self, name: str) -> str | None:
+        return None
+
+    def suit(self, settings: ImageSettings) -> None:
+        mode = next((array.mode for array in self._arrays.values()), "RGB")
+        if settings.preprocess and mode not in CHANNELS:
+            raise SourceError(
+                f"{_said(self.ref)}: of mode {mode}, which PIL has no image for; leave --resize and "
+                "--center-crop out, or resize the arrays themselves"
+            )
+        if settings.mode not in ("auto", mode) and (settings.mode, mode) != ("RGB", "L"):
+            raise SourceError(
+                f"{_said(self.ref)}: of mode {mode}, and arrays are not converted to "
+                f"{settings.mode}; leave --mode out"
+            )
+
+    def shard_of(self, name: str) -> str:
+        array = self._arrays.get(self._key_of(name))
+        return array.file if array else name
+
+    def shards(self, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+        """Only what is compressed must be read from its beginning on, and so by one worker."""
+        start = 0
+        while start < len(names):
+            shard = self._stream_of(names[start])
+            end = start + 1
+            while end < len(names) and self._stream_of(names[end]) == shard:
+                end += 1
+            yield shard, names[start:end]
+            start = end
+
+    def _stream_of(self, name: str) -> str:
+        key = self._key_of(name)
+        packed = self._arrays[key].packed
+        return key if packed and packed.method == DEFLATE else ""
+
+    def keep_alive(self, breathe: Callable[[], None]) -> None:
+        self._breathe = breathe
+
+    def read(self, name: str) -> Block:
+        (block,) = self.blocks([name])
+        if isinstance(block, tuple):
+            raise block[1]
+        return block
+
+    def blocks(self, names: Sequence[str]) -> Iterator[Block | tuple[Sequence[str], Unreadable]]:
+        start = 0
+        while start < len(names):
+            key = self._key_of(names[start])
+            array = self._arrays[key]
+            first = self._index_of(names[start])
+            at_most = max(1, _BLOCK_BYTES // max(1, array.image_bytes))
+            end = start + 1
+            while (
+                end < len(names)
+                and end - start < at_most
+                and self._index_of(names[end]) == first + end - start
+                and self._key_of(names[end]) == key
+            ):
+                end += 1
+            part = names[start:end]
+            try:
+                yield self._block(array, part, first)
+            except Unreadable as fault:
+                yield part, fault
+            except OSError as error:
+                self._close(array.file)
+                yield part, unreadable(error)
+            start = end
+
+    def _block(self, array: _Array, names: Sequence[str], first: int) -> Block:
+        file = self._file(array)
+        strides = array.strides()
+        shape = (len(names), *array.shape())
+        dtype, start = array.header.dtype, array.header.start
+        if array.header.fortran:
+            offset = start + first * strides[0] + (array.packed.start if array.packed else 0)
+            data: bytes | mmap.mmap = file.mapped()
+        else:
+            offset = 0
+            data = file.bytes_of(
+                array.packed, start + first * array.image_bytes, len(names) * array.image_bytes
+            )
+        if file.version_now() != self._versions[array.file]:
+            self._close(array.file)
+            raise Unreadable(Reason.CHANGED_DURING_READ, "the file changed while it was measured")
+        return Block(names, array.mode, data, dtype, shape, strides, offset)
+
+    def _file(self, array: _Array) -> ArrayFile:
+        file = self._open.get(array.file)
+        if file is None:
+            for label in list(self._open):
+                self._close(label)
+            file = self._open[array.file] = ArrayFile(self._paths[array.file], self._breathe)
+        return file
+
+    def _close(self, label: str) -> None:
+        if label in self._open:
+            self._open.pop(label).close()
+
+    def _key_of(self, name: str) -> str:
+        return name if name in self._arrays else name.rpartition("/")[0]
+
+    def _index_of(self, name: str) -> int:
+        return 0 if name in self._arrays else int(name.rpartition("/")[2])
+
+    def _arrays_in(
+        self, label: str, file: ArrayFile, ignored: Counter[str]
+    ) -> Iterator[tuple[str, _Array]]:
+        if not file.is_zip:
+            header = header_of(file.tape.read)
+            _demand_size(header, file.tape.size)
+            yield label, self._array(label, header, None)
+            return
+        found: dict[str, _Array] = {}
+        faults: list[Unreadable] = []
+        others: list[str] = []
+        for key, packed, fault in file.members():
+            if self._member is not None and key != self._member:
+                others.append(key)
+                continue
+            try:
+                if packed is None:
+                    raise fault or Unreadable(Reason.CORRUPT, "it cannot be read")
+                header = header_of(partial(file.bytes_of, packed, short=True))
+                if self._member is None and len(header.shape) < 3 and self._layout != "HW":
+                    others.append(key)  # labels
+                    continue
+                if self._member is None and header.kind is None:
+                    others.append(key)
+                    faults.append(_refusal_of(header))
+                    continue
+                _demand_size(header, packed.size)
+                array = self._array(f"{label}/{key}", header, packed)
+                if header.fortran and packed.method != STORED:
+                    raise Unreadable(
+                        Reason.ARCHIVE_UNSUPPORTED_COMPRESSION,
+                        f"{key} is compressed in Fortran order; save it with np.savez, or in C order",
+                    )
+                file.check(packed, key)
+            except Unreadable as error:
+                raise Unreadable(error.reason, f"{key}: {error.detail}") from error
+            except UnclearLayout as error:
+                raise UnclearLayout(f"{key}: {error}") from error
+            found[key] = replace(array, file=label)
+        if len(found) > 1:
+            first = next(iter(found))
+            raise UnclearLayout(
+                f"holds the images {' and '.join(found)}; name one of them, as {_said(label)}/{first}"
+            )
+        if not found:
+            if faults:
+                raise faults[0]
+            known = f"it has {', '.join(others)}" if others else "it is empty"
+            wanted = self._member or "array of images, with 3 or 4 dimensions"
+            raise Unreadable(Reason.NOT_AN_IMAGE, f"no {wanted} in it; {known}")
+        if others:
+            ignored["not-images"] += len(others)
+        for key, array in found.items():
+            yield f"{label}/{key}", array
+
+    def _array(self, key: str, header: Header, packed: Packed | None) -> _Array:
+        kind = header.demand_pixels()
+        if not math.prod(header.shape):
+            raise Unreadable(Reason.ZERO_AREA, f"shape {header.shape}: there are no pixels in it")
+        layout = layout_of(header.shape, self._layout)
+        channels = header.shape[layout.index("C")] if "C" in layout else 1
+        most = _MAX_CHANNELS_16_BIT if kind == "16-bit" else _MAX_CHANNELS
+        if channels > most:
+            raise Unreadable(
+                Reason.CHANNEL_MISMATCH,
+                f"{channels:,} channels of {kind} values, of which at most {most:,} are counted"
+                + ("; save it as float32, which is as exact" if kind == "16-bit" else ""),
+            )
+        return _Array(key, header, layout, mode_of(channels, kind), packed)
+
+
+def _names(key: str, array: _Array) -> Iterable[str]:
+    if array.layout[0] != "N":
+        return [key]
+    digits = len(str(array.images - 1))
+    return (f"{key}/{index:0{digits}d}" for index in range(array.images))
+
+
+def _demand_size(header: Header, there: int) -> None:
+    """
+    Raises:
+        Unreadable: the array is cut off, or something follows it.
+    """
+    wanted = header.start + header.size if header.kind else there
+    if there < wanted:
+        raise Unreadable(
+            Reason.TRUNCATED,
+            f"shape {header.shape} of {header.dtype} takes {wanted:,} bytes; there are {there:,}",
+        )
+    if there > wanted:
+        raise Unreadable(
+            Reason.CORRUPT, f"{there - wanted:,} bytes follow the array, perhaps another one"
+        )
+
+
+def _refusal_of(header: Header) -> Unreadable:
+    try:
+        header.demand_pixels()
+    except Unreadable as refusal:
+        return refusal
+    raise AssertionError("its values are pixels")
+
+
+def _said(path: str) -> str:
+    return printable(shown(path))
+
+
+def _do_nothing() -> None:
+    pass

@@ -1,0 +1,119 @@
+"""The header of a .npy array: read as text, never unpickled."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from imgnorm.image import Kind
+from imgnorm.reasons import Reason, Unreadable
+
+MAGIC = b"\x93NUMPY"
+_MAX_HEADER = 10_000  # NumPy's own limit
+_MAX_DIMENSIONS = 32
+_KINDS: dict[str, Kind] = {
+    "u1": "8-bit",
+    "u2": "16-bit",
+    "f2": "float",
+    "f4": "float",
+    "f8": "float",
+}
+_REMEDIES = {
+    "b": "booleans are no pixels; save them as uint8, 0 and 255 if they are black and white",
+    "i": "save them as uint8 or uint16, or as float32 if that is not what they are",
+    "u": "save them as uint8 or uint16, or as float64",
+    "f": "save them as float64",
+    "c": "complex numbers are no pixels; save their parts as floats",
+    "O": "it is pickled, and unpickling runs code; save an array of numbers",
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a .npy file says of its array."""
+
+    start: int  # of the data, in bytes from the beginning
+    dtype: str  # as NumPy writes it: "|u1", "<f4", ">u2", "|O"
+    shape: tuple[int, ...]
+    fortran: bool  # the first index runs fastest
+
+    @property
+    def kind(self) -> Kind | None:
+        """None of values that are no pixels."""
+        return _KINDS.get(self.dtype[1:])
+
+    @property
+    def itemsize(self) -> int:
+        return int(self.dtype[2:])
+
+    @property
+    def size(self) -> int:
+        """Of the data, in bytes."""
+        return math.prod(self.shape) * self.itemsize
+
+    def demand_pixels(self) -> Kind:
+        """
+        Raises:
+            Unreadable: its values are no pixels.
+        """
+        if self.kind is None:
+            remedy = _REMEDIES.get(self.dtype[1:2], "save an array of uint8, uint16 or floats")
+            raise Unreadable(Reason.UNSUPPORTED_MODE, f"dtype {self.dtype!r}: {remedy}")
+        return self.kind
+
+
+def header_of(read: Callable[[int, int], bytes]) -> Header:
+    """The header at the beginning of what `read(offset, size)` reads.
+
+    Raises:
+        Unreadable: there is none, or it is damaged.
+    """
+    start = read(0, 12)
+    if not start:
+        raise Unreadable(Reason.EMPTY_FILE, "0 bytes")
+    if start[:6] != MAGIC:
+        raise Unreadable(Reason.NOT_AN_IMAGE, f"starts with {start[:8]!r}, not as a .npy file")
+    if len(start) < 12:
+        raise Unreadable(Reason.TRUNCATED, "the header is cut off")
+    version = start[6]
+    if version not in (1, 2, 3):
+        raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"version {version} of the .npy format")
+    at = 10 if version == 1 else 12
+    length = int.from_bytes(start[8:at], "little")
+    if length > _MAX_HEADER:
+        raise _damaged(f"a header of {length:,} bytes")
+    text = read(at, length)
+    if len(text) < length:
+        raise Unreadable(Reason.TRUNCATED, "the header is cut off")
+    return _parsed(text, at + length)
+
+
+def _parsed(text: bytes, start: int) -> Header:
+    try:
+        said = ast.literal_eval(text.decode("utf-8" if not text.isascii() else "ascii").strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise _damaged("its header is no dictionary") from error
+    if not isinstance(said, dict) or set(said) != {"descr", "fortran_order", "shape"}:
+        raise _damaged("its header has other keys than descr, fortran_order and shape")
+    dtype, shape, fortran = said["descr"], said["shape"], said["fortran_order"]
+    if isinstance(dtype, list):
+        raise Unreadable(
+            Reason.UNSUPPORTED_MODE, "an array of records; save the field that is the images"
+        )
+    if not isinstance(dtype, str) or not isinstance(fortran, bool) or dtype[:1] not in "<>|=":
+        raise _damaged("its header has no dtype, or no order")
+    if dtype[2:] and not (dtype[2:].isascii() and dtype[2:].isdigit()):  # a datetime, say
+        raise Unreadable(Reason.UNSUPPORTED_MODE, f"dtype {dtype!r}: save an array of numbers")
+    if not (
+        isinstance(shape, tuple)
+        and len(shape) <= _MAX_DIMENSIONS
+        and all(type(edge) is int and 0 <= edge < 1 << 48 for edge in shape)
+    ):
+        raise _damaged("its header has no shape")
+    return Header(start, dtype if dtype[2:] else f"{dtype}8", shape, fortran)
+
+
+def _damaged(detail: str) -> Unreadable:
+    return Unreadable(Reason.CORRUPT, detail)
