@@ -13,7 +13,6 @@ from hashlib import sha256
 from math import isfinite
 from typing import Literal
 
-from imgnorm.cores import usable_cores
 from imgnorm.document import STATS_LIMITS, Document, Path, parse, read_bytes
 from imgnorm.errors import IncompatibleStats, Problem, Severity, SourceError
 from imgnorm.floats import FloatPixels
@@ -23,21 +22,24 @@ from imgnorm.measured import ClassStats, Measurement
 from imgnorm.measurement import (
     TORCHVISION,
     SkippedImagesWarning,
+    SourceWarning,
+    counting,
     limited,
     measure,
+    open_named,
     open_source,
+    refuse_idle,
 )
 from imgnorm.moments import UNIT_BITS, ImageSums
 from imgnorm.provenance import MERGED, Provenance, names_digest
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.sampling import Pixels, Shift, shifts
-from imgnorm.scan import Limits, Progress, scanning
+from imgnorm.scan import Limits, Progress
 from imgnorm.sources import (
-    ArraySource,
-    EncodedSource,
     Listing,
     ShardedSource,
     Source,
+    StreamingSource,
     name_bytes,
     printable,
     shown,
@@ -255,10 +257,7 @@ def _listed(
             "stand; leave SOURCE out, or verify the files that it was merged from"
         )
     opened = _opened(task, origin, source)
-    if not hasattr(opened, "listing"):
-        raise IncompatibleStats(
-            f"{task.file}: a stream without names cannot be compared with it; measure it again"
-        )
+    refuse_idle(opened, task.settings, Limits(task.max_pixels, task.timeout_s))
     listing = opened.listing()
     limit = origin.options.get("limit")
     chosen, _ = limited(listing.names, limit if isinstance(limit, int) else None)
@@ -279,21 +278,26 @@ def _opened(
     if source is None:
         return _named_by_the_file(task, origin, root, split)
     if not isinstance(source, (str, os.PathLike)):
-        return open_source(source)
+        opened = open_source(source, key=origin.options.get("key"))
+        if isinstance(opened, StreamingSource):
+            raise IncompatibleStats(
+                f"{task.file}: a stream without names cannot be compared with it; measure it again"
+            )
+        return opened
     path = os.fspath(source)
     if path.endswith((".yaml", ".yml")) and os.path.isfile(path):
         from imgnorm.config import read_pipeline
 
         pipeline = read_pipeline(path)
         named = pipeline.source
-        return open_source(
+        return open_named(
             named["source"],
             listed=pipeline.listed,
             root=named.get("root", root),
             split=named.get("split", split),
         )
     listed = origin.kind == "list" and os.path.isfile(path)
-    return open_source(path, listed=listed, root=root, split=split)
+    return open_named(path, listed=listed, root=root, split=split)
 
 
 _NAMED_BY_A_USER = ("folder", "list", "archive", "torchvision")
@@ -309,7 +313,7 @@ def _named_by_the_file(task: _Task, origin: Provenance, root: str, split: str) -
         )
     ref = TORCHVISION + ref if origin.kind == "torchvision" else ref
     try:
-        return open_source(ref, listed=origin.kind == "list", root=root, split=split)
+        return open_named(ref, listed=origin.kind == "list", root=root, split=split)
     except SourceError as error:
         raise SourceError(
             f"{error}\n    {task.file} was measured from it, in the folder that its path is seen from: go "
@@ -426,7 +430,8 @@ def _measured_again(task: _Task, parts: Sequence[_Part]) -> Stats:
             task.on_progress(replace(progress, done=done + progress.done, total=total))
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SkippedImagesWarning)
+            for of_ours in (SkippedImagesWarning, SourceWarning):
+                warnings.simplefilter("ignore", of_ours)
             one = measure(
                 part.source,
                 mode=task.settings.mode,
@@ -666,19 +671,10 @@ def _in_reading_order(source: Source, names: Iterable[str]) -> list[str]:
 def _each(
     task: _Task, source: Source, names: Sequence[str], on_progress: Callable[[Progress], None]
 ) -> Iterator[tuple[str, Tally]]:
-    if isinstance(source, ArraySource) and source.holds_pixels(task.settings):
-        yield from ((name, source.count([name])) for name in names)
-        return
-    if not isinstance(source, EncodedSource):
-        raise IncompatibleStats(
-            f"{task.file}: images of a source of kind {source.kind!r} cannot be measured one by one; "
-            "verify it with sample='all'"
-        )
     limits = Limits(task.max_pixels, task.timeout_s)
     groups = {name: [name] for name in names}
-    workers = usable_cores() if task.workers is None else task.workers
-    with scanning(source, task.settings, limits, workers=workers) as scan:
-        yield from scan(groups, on_progress).items()
+    with counting(source, task.settings, limits, images=len(names), workers=task.workers) as count:
+        yield from count(groups, on_progress).items()
 
 
 def _pixels(pixels: Histogram | FloatPixels) -> int:
