@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from imgnorm.errors import ImgnormError as ImgnormError
     from imgnorm.measurement import DeviceWarning as DeviceWarning
     from imgnorm.measurement import SkippedImagesWarning as SkippedImagesWarning
+    from imgnorm.measurement import SourceWarning as SourceWarning
     from imgnorm.measurement import measure as measure
     from imgnorm.profile import Profile as Profile
     from imgnorm.stats import Stats as Stats
@@ -36,6 +37,7 @@ _HOMES = {
     "ImgnormError": "errors",
     "Profile": "profile",
     "SkippedImagesWarning": "measurement",
+    "SourceWarning": "measurement",
     "Stats": "stats",
     "Verification": "verification",
     "build": "transforms",
@@ -54,6 +56,7 @@ __all__ = [
     "ImgnormError",
     "Profile",
     "SkippedImagesWarning",
+    "SourceWarning",
     "Stats",
     "Verification",
     "__version__",

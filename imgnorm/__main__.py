@@ -15,15 +15,22 @@ class _Stopped(BaseException):
 
 
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_parent = os.getpid()
 _received = 0  # the signal that asked us to end
 _done = False
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     global _received
+    if (
+        os.getpid() != _parent
+    ):  # a process that a user's DataLoader forked: the parent speaks for it
+        os._exit(0)
     if _received or _done:  # asked twice, or nothing is left to tidy up: leave now
         os._exit(128 + number)
     _received = number
+    if hasattr(signal, "SIGCHLD"):  # torch complains there that its workers end, which they shall
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     raise _Stopped
 
 

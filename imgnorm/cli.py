@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +129,17 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
 
 
 @commands.command(no_args_is_help=True, epilog=_EXIT_CODES)
-@click.argument("source")
+@click.argument("source", required=False)
+@click.option(
+    "--dataset",
+    "factory",
+    metavar="MODULE:FACTORY",
+    help="Measure what this function of yours returns: a torch Dataset or DataLoader, or any iterable of images. This imports the module, from the current folder first, and runs its code.  [default: none; SOURCE is measured]",
+)
+@click.option(
+    "--key",
+    help="Where the items of --dataset have the image: a dict's key, or the place in a tuple.  [default: the first of a tuple; of a dict, image, images, img, imgs, pixel_values, x, input or inputs]",
+)
 @click.option(
     "--list",
     "listed",
@@ -152,7 +162,7 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
 @click.option(
     "--layout",
     type=click.Choice(["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"]),
-    help="The dimensions of .npy and .npz arrays: N images of H x W, C channels.  [default: what the shape tells]",
+    help="The dimensions of .npy and .npz arrays, and of the arrays of --dataset: N images of H x W, C channels.  [default: what the shape tells]",
 )
 @click.option(
     "--mode",
@@ -272,7 +282,9 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
     help="Print the other conventions, the quantiles, and every skipped image.",
 )
 def stats(
-    source: str,
+    source: str | None,
+    factory: str | None,
+    key: str | None,
     max_skipped: Allowance | None,
     rejects: str | None,
     as_json: bool,
@@ -284,7 +296,7 @@ def stats(
     **options: Any,
 ) -> int:
     """Measure SOURCE: a folder of images, an archive, a list (--list), torchvision:NAME, or a pipeline
-    config.
+    config; or a Dataset of your own (--dataset).
 
     An archive is a zip, tar or tar.gz, or many of them: 'shards/train-*.tar' and
     'train-{000000..000127}.tar', quoted. They are read in place; nothing is unpacked. A config (a file
@@ -295,7 +307,16 @@ def stats(
     exact: no option about speed changes a digit. With --tolerance they are an estimate, from as few
     images as it allows, and the file says so.
     """
-    from imgnorm.measurement import SkippedImagesWarning, find_device, measure, names_a_config
+    from imgnorm.factory import made_by
+    from imgnorm.measurement import (
+        DeviceWarning,
+        SkippedImagesWarning,
+        SourceWarning,
+        find_device,
+        measure,
+        names_a_config,
+        open_object,
+    )
     from imgnorm.output import check_output
     from imgnorm.profile import Profile
     from imgnorm.rejects import write_rejects
@@ -306,21 +327,35 @@ def stats(
     if len(set(map(os.path.realpath, written))) < len(written):
         raise click.UsageError("-o and --rejects name the same file; give each its own")
     _refuse_idle_estimate(**options)
-    from_config = not options["listed"] and names_a_config(source)
-    if not from_config:
+    if (source is None) == (factory is None):
+        raise click.UsageError("give SOURCE or --dataset, one of them")
+    if factory is None and key is not None:
+        raise click.UsageError("--key is for --dataset; leave it out")
+    from_config = source is not None and not options["listed"] and names_a_config(source)
+    if source is None:
+        _refuse_idle_options("", options["listed"], dataset=True)
+    elif not from_config:
         _refuse_idle_options(source, options["listed"])
     for path in written:
         check_output(path, force=force)
     if from_config:
+        assert source is not None
         options |= _config_options(source)
         source = options.pop("source")
-    warnings.simplefilter("ignore", SkippedImagesWarning)
     if verbose and not quiet and options["device"] != "cpu":
         _note(f"device   {find_device(options['device']).words}")
     started = monotonic()
     profile = Profile() if profiled else None
-    with images_bar(quiet=quiet) as on_progress, _device_notes(quiet):
-        measured = measure(source, on_progress=on_progress, profile=profile, **options)
+    noting = _noting(SourceWarning, DeviceWarning, ignored=SkippedImagesWarning, quiet=quiet)
+    with noting, images_bar(quiet=quiet) as on_progress:
+        options |= {"on_progress": on_progress, "profile": profile}
+        if factory is None:
+            measured = measure(source, **options)
+        else:
+            with redirect_stdout(sys.stderr):  # what the user's code prints is no result
+                layout = options.pop("layout")
+                found = open_object(made_by(factory), key=key, layout=layout, ref=factory)
+                measured = measure(found, **options)
     seconds = monotonic() - started
     if profile:
         _note(_shown_profile(profile, seconds))
@@ -330,8 +365,8 @@ def stats(
         except OutputError:  # the result is not lost with the list
             _print_result(measured, as_json, verbose)
             raise
-    found = measured.images + len(measured.skipped)
-    if max_skipped is not None and not max_skipped.covers(len(measured.skipped), found):
+    looked_at = measured.images + len(measured.skipped)
+    if max_skipped is not None and not max_skipped.covers(len(measured.skipped), looked_at):
         _print_result(measured, as_json, verbose)
         raise TooManySkipped(
             f"{len(measured.skipped):,} images skipped, more than --max-skipped {max_skipped}; no stats "
@@ -509,10 +544,12 @@ def emit(
     return 0
 
 
-def _refuse_idle_options(source: str, listed: bool) -> None:
+def _refuse_idle_options(source: str, listed: bool, *, dataset: bool = False) -> None:
     """An option that would do nothing is a misunderstanding."""
     context = click.get_current_context()
     given = context.get_parameter_source
+    if dataset and listed:
+        raise click.UsageError("--list is for a text file of paths; leave it out")
     if source.startswith("torchvision:"):
         if listed:
             raise click.UsageError("--list is for a text file of paths; leave it out")
@@ -596,18 +633,22 @@ def _shown_profile(profile: Profile, seconds: float) -> str:
 
 
 @contextmanager
-def _device_notes(quiet: bool) -> Iterator[None]:
-    """What a device could not do becomes a note; all other warnings go their own way."""
-    from imgnorm.measurement import DeviceWarning
+def _noting(*shown: type[Warning], ignored: type[Warning], quiet: bool) -> Iterator[None]:
+    """Warnings of ours as notes, not as lines of Python; those of others as ever."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ignored)
+        for one in shown:
+            warnings.simplefilter("ignore" if quiet else "always", one)
+        show = warnings.showwarning
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DeviceWarning)
+        def note(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, shown):
+                _note(f"note     {message}")
+            else:
+                show(message, category, *rest, **more)
+
+        warnings.showwarning = note
         yield
-    for one in caught:
-        if not issubclass(one.category, DeviceWarning):
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-        elif not quiet:
-            _note(f"note     {one.message}")
 
 
 def _draws_blocks() -> bool:

@@ -204,7 +204,7 @@ def _images(
 ) -> tuple[Source, Callable[[Any], Any], Mode | None]:
     """The source that `data` names, how its images become tensors, and in which mode they come."""
     from imgnorm.config import read_normalized
-    from imgnorm.measurement import names_a_config, open_source
+    from imgnorm.measurement import names_a_config, open_named
     from imgnorm.nn.batches import mode_of
     from imgnorm.nn.models import imported
     from imgnorm.statsfile import read_stats
@@ -217,7 +217,7 @@ def _images(
         )
         pipeline, stats = read_normalized(data)
         named: dict[str, Any] = {**pipeline.source, "listed": pipeline.listed}
-        source = open_source(**named)
+        source = open_named(**named)
         mode = pipeline.mode if pipeline.mode != "auto" else mode_of(stats)
         return source, build(data, eps=eps).eval, mode
     if (stats_file is None) == (transform is None):
@@ -226,7 +226,7 @@ def _images(
         _refuse(["eps"], "is for --stats; leave it out")
     if not data.startswith("torchvision:"):
         _refuse(["root", "split"], "is for torchvision:NAME; leave it out")
-    source = open_source(data, **where)
+    source = open_named(data, **where)
     if transform is not None:
         return source, imported(transform), None
     assert stats_file is not None

@@ -18,6 +18,7 @@ from imgnorm.errors import SourceError
 from imgnorm.image import ImageSettings, Mode
 from imgnorm.reasons import Reason, Unreadable
 from imgnorm.sources import Listing
+from imgnorm.sources.iterables import IndexedSource, class_names_of, labels_of
 from imgnorm.tally import Tally
 from imgnorm.torchvision_pair import torchvision_module
 from imgnorm.tray import Device
@@ -96,19 +97,14 @@ class TorchvisionSource:
 
     def holds_pixels(self, settings: ImageSettings) -> bool:
         """Whether `count` gives what `settings` ask for."""
-        if self._pixels is None or settings.preprocess:
-            return False
-        return settings.mode in ("auto", self._mode) or (settings.mode, self._mode) == ("RGB", "L")
+        return self._pixels is not None and _give(self._pixels, settings)
 
     def count(
         self, names: Sequence[str], *, products: bool = False, device: Device | None = None
     ) -> Tally:
         assert self._pixels is not None
-        indices = np.array([int(name) for name in names])
-        whole = len(names) == len(self._pixels)
-        counting = device.count_arrays if device else count_arrays
-        images = self._pixels if whole else self._pixels[indices]
-        return counting(images, self._mode, products=products)
+        indices = [int(name) for name in names]
+        return _counted(self._pixels, indices, products=products, device=device)
 
     @cached_property
     def _dataset(self) -> Any:
@@ -149,44 +145,15 @@ class TorchvisionSource:
 
     @cached_property
     def _labels(self) -> list[int] | None:
-        """None where an image has no label, or one that is no number: boxes, masks, file names."""
-        for attribute in ("targets", "labels"):
-            labels = getattr(self._dataset, attribute, None)
-            if labels is not None and len(labels) == len(self._dataset):
-                try:
-                    return [int(label) for label in labels]
-                except (TypeError, ValueError, RuntimeError):
-                    return None
-        return None
+        return labels_of(self._dataset)
 
     @cached_property
     def _class_names(self) -> list[str] | None:
-        classes = getattr(self._dataset, "classes", None)
-        return [str(name) for name in classes] if classes else None
-
-    @cached_property
-    def _mode(self) -> Mode:
-        assert self._pixels is not None
-        return "L" if self._pixels.shape[3] == 1 else "RGB"
+        return class_names_of(self._dataset)
 
     @cached_property
     def _pixels(self) -> npt.NDArray[np.uint8] | None:
-        """The dataset's own array as (N, H, W, C), if its images are slices of one."""
-        data = getattr(self._dataset, "data", None)
-        if data is None or not hasattr(data, "__array__"):
-            return None
-        array = np.asarray(data)
-        if array.dtype != np.uint8 or len(array) != len(self._dataset):
-            return None
-        for candidate in _layouts(array):
-            if all(self._shows(candidate, i) for i in {0, len(array) // 2, len(array) - 1}):
-                return candidate
-        return None
-
-    def _shows(self, pixels: npt.NDArray[np.uint8], index: int) -> bool:
-        """Whether the dataset's image `index` is that slice of the array, pixel for pixel."""
-        image = np.asarray(_image_of(self._dataset[index]))
-        return bool(np.array_equal(image.reshape(*image.shape[:2], -1), pixels[index]))
+        return _held_pixels(self._dataset)
 
     def _first_image(self) -> Image.Image:
         try:
@@ -198,6 +165,76 @@ class TorchvisionSource:
                 f"torchvision:{self.ref}: its items are no images; choose an image dataset"
             )
         return image
+
+
+class HeldSource(IndexedSource):
+    """An instance of a torchvision dataset that holds the pixels of its images, and hands them out as
+    they are: without a transform."""
+
+    def holds_pixels(self, settings: ImageSettings) -> bool:
+        """Whether `count` gives what `settings` ask for."""
+        return self._pixels is not None and _give(self._pixels, settings)
+
+    def count(
+        self, names: Sequence[str], *, products: bool = False, device: Device | None = None
+    ) -> Tally:
+        assert self._pixels is not None
+        indices = [self.index_of(name) for name in names]
+        return _counted(self._pixels, indices, products=products, device=device)
+
+    @cached_property
+    def _pixels(self) -> npt.NDArray[np.uint8] | None:
+        return _held_pixels(self.dataset)
+
+
+def holds_its_pixels(dataset: Any) -> bool:
+    """Whether a dataset may be a HeldSource."""
+    own = type(dataset).__module__.startswith("torchvision.datasets.")
+    return own and getattr(dataset, "transforms", None) is None
+
+
+def _give(pixels: npt.NDArray[np.uint8], settings: ImageSettings) -> bool:
+    """Whether these pixels are what `settings` ask for."""
+    mode = _mode_of(pixels)
+    same = settings.mode in ("auto", mode) or (settings.mode, mode) == ("RGB", "L")
+    return same and not settings.preprocess
+
+
+def _counted(
+    pixels: npt.NDArray[np.uint8],
+    indices: Sequence[int],
+    *,
+    products: bool,
+    device: Device | None,
+) -> Tally:
+    whole = len(indices) == len(pixels)
+    count = device.count_arrays if device else count_arrays
+    images = pixels if whole else pixels[np.array(indices, dtype=np.intp)]
+    return count(images, _mode_of(pixels), products=products)
+
+
+def _mode_of(pixels: npt.NDArray[np.uint8]) -> Mode:
+    return "L" if pixels.shape[3] == 1 else "RGB"
+
+
+def _held_pixels(dataset: Any) -> npt.NDArray[np.uint8] | None:
+    """The dataset's own array as (N, H, W, C), if its images are slices of one."""
+    data = getattr(dataset, "data", None)
+    if data is None or not hasattr(data, "__array__"):
+        return None
+    array = np.asarray(data)
+    if array.dtype != np.uint8 or len(array) != len(dataset):
+        return None
+    for candidate in _layouts(array):
+        if all(_shows(dataset, candidate, i) for i in {0, len(array) // 2, len(array) - 1}):
+            return candidate
+    return None
+
+
+def _shows(dataset: Any, pixels: npt.NDArray[np.uint8], index: int) -> bool:
+    """Whether the dataset's image `index` is that slice of the array, pixel for pixel."""
+    image = np.asarray(_image_of(dataset[index]))
+    return bool(np.array_equal(image.reshape(*image.shape[:2], -1), pixels[index]))
 
 
 def _layouts(array: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:

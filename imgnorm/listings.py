@@ -12,10 +12,18 @@ from imgnorm.differences import Findings, Task, faults_of, some_of
 from imgnorm.document import Path
 from imgnorm.errors import IncompatibleStats, SourceError
 from imgnorm.measured import Measurement
-from imgnorm.measurement import TORCHVISION, limited, open_source, source_of
+from imgnorm.measurement import (
+    TORCHVISION,
+    limited,
+    open_named,
+    open_source,
+    refuse_idle,
+    source_of,
+)
 from imgnorm.provenance import Provenance, names_digest
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.sources import Listing, Source, name_bytes, printable, shown
+from imgnorm.scan import Limits
+from imgnorm.sources import Listing, Source, StreamingSource, name_bytes, printable, shown
 
 _PAIRS = 200_000  # names among which two are looked for whose digests make up a difference
 
@@ -37,10 +45,7 @@ def listed(task: Task, origin: Provenance, source: str | os.PathLike[str] | Sour
             "stand; leave SOURCE out, or verify the files that it was merged from"
         )
     opened = _opened(task, origin, source)
-    if not hasattr(opened, "listing"):
-        raise IncompatibleStats(
-            f"{task.file}: a stream without names cannot be compared with it; measure it again"
-        )
+    refuse_idle(opened, task.settings, Limits(task.max_pixels, task.timeout_s))
     listing = opened.listing()
     limit = origin.options.get("limit")
     chosen, _ = limited(listing.names, limit if isinstance(limit, int) else None)
@@ -61,14 +66,19 @@ def _opened(
     if source is None:
         return _named_by_the_file(task, origin, root, split)
     if not isinstance(source, (str, os.PathLike)):
-        return open_source(source)
+        opened = open_source(source, key=origin.options.get("key"))
+        if isinstance(opened, StreamingSource):
+            raise IncompatibleStats(
+                f"{task.file}: a stream without names cannot be compared with it; measure it again"
+            )
+        return opened
     path = os.fspath(source)
     if path.endswith((".yaml", ".yml")) and os.path.isfile(path):
         if task.layout is not None:
             raise SourceError(f"--layout: {path} says it; change it there, or leave --layout out")
         return source_of(read_pipeline(path))
     listed = origin.kind == "list" and os.path.isfile(path)
-    return open_source(path, listed=listed, root=root, split=split, layout=task.layout)
+    return open_named(path, listed=listed, root=root, split=split, layout=task.layout)
 
 
 _NAMED_BY_A_USER = ("folder", "list", "archive", "array", "torchvision")
@@ -84,7 +94,7 @@ def _named_by_the_file(task: Task, origin: Provenance, root: str, split: str) ->
         )
     ref = TORCHVISION + ref if origin.kind == "torchvision" else ref
     try:
-        return open_source(
+        return open_named(
             ref, listed=origin.kind == "list", root=root, split=split, layout=task.layout
         )
     except SourceError as error:

@@ -5,28 +5,43 @@ from __future__ import annotations
 import glob
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, get_args
 
 from imgnorm.cores import usable_cores
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
 from imgnorm.estimate import Estimate, Plan, Sample, random_order, until_within
-from imgnorm.image import CenterCrop, Decoder, ImageSettings, Mode, Resize, Step, scale_of
+from imgnorm.image import (
+    CenterCrop,
+    Decoder,
+    ImageSettings,
+    Mode,
+    Resize,
+    Step,
+    channels_of,
+    kind_of,
+    mode_of,
+    scale_of,
+)
 from imgnorm.measured import ClassStats, Measurement, skipped_order
 from imgnorm.profile import Profile, no_lap
+from imgnorm.profile import Step as ProfileStep
 from imgnorm.provenance import Provenance, Shards, names_digest
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress, Scan, scanning
 from imgnorm.sources import (
     ArraySource,
     BlockSource,
+    CountingSource,
     EncodedSource,
     Listing,
     Source,
+    StreamingSource,
     member_of,
     name_bytes,
     printable,
@@ -38,7 +53,7 @@ from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.layout import LAYOUTS
-from imgnorm.stats import Stats
+from imgnorm.stats import NORMALIZED, Stats
 from imgnorm.tally import Tally, common_mode, in_mode
 from imgnorm.tray import Found
 
@@ -65,14 +80,19 @@ class SkippedImagesWarning(UserWarning):
     """Some images were not counted; `stats.skipped` names them."""
 
 
+class SourceWarning(UserWarning):
+    """Something about the source that the numbers do not tell."""
+
+
 def measure(
-    source: str | os.PathLike[str] | Source,
+    source: str | os.PathLike[str] | Source | Any,
     *,
+    key: str | int | None = None,
+    layout: str | None = None,
     listed: bool = False,
     root: str | os.PathLike[str] = "data",
     split: str = "train",
     download: bool = False,
-    layout: str | None = None,
     mode: str = "auto",
     resize: int | tuple[int, int] | None = None,
     center_crop: int | tuple[int, int] | None = None,
@@ -102,15 +122,20 @@ def measure(
             "train-{000000..000127}.tar"); a .npy or .npz file, "data.npz/x_train" or a pattern of
             them; a text file with one path a line (with `listed`);
             "torchvision:NAME", a dataset below `root` (`split` and `download` as its constructor has
-            them); or any Source.
-        layout: NHWC, NCHW, NHW, HWC, CHW or HW: which dimensions an array has, where its shape does not
-            tell.
+            them); a torch Dataset or DataLoader; any iterable of tensors, NumPy arrays or PIL images;
+            or a Source.
+        key: where a Dataset's or iterable's items have the image: a dict's key, or the place in a
+            tuple. By default, the item itself, the first of a tuple, or "image", "images", "img",
+            "imgs", "pixel_values", "x", "input" or "inputs" of a dict.
+        layout: NHWC, NCHW, NHW, HWC, CHW or HW: which dimensions arrays and tensors have, where their
+            shape does not tell. By default, CHW and NCHW of tensors, HWC and NHWC of arrays.
         mode: what each image is converted to: L, RGB, RGBA, I;16; "auto" is the mode that all
             images share (L for gray, I;16 for 16-bit gray, RGB for the rest), else RGB.
         resize: the shorter edge, or (height, width): torchvision's Resize on PIL images.
         center_crop: a square's edge, or (height, width), after `resize`: torchvision's CenterCrop.
         preprocess: these steps, in this order, instead of `resize` and `center_crop`.
-        limit: look at so many images only, spread evenly over the sorted names.
+        limit: look at so many images only, spread evenly over the sorted names; of a DataLoader or
+            another iterable, the first ones.
         shard: (i, n) measures every n-th of these names, from the i-th on, counted from 1. The stats
             of all n shards merge to those of all images.
         per_class: mean and std of each class folder, too.
@@ -121,7 +146,8 @@ def measure(
         seed: decides which images those are (0).
         max_pixels: an image with more is skipped before it is decoded.
         timeout_s: an image that takes longer, twice, is skipped.
-        workers: processes that decode; the cores that this process may use by default.
+        workers: processes that decode; the cores that this process may use by default. A Dataset is
+            read in this process by default, and by a DataLoader's workers otherwise.
         decoder: "pillow" decodes all images, the reference; "auto" takes faster decoders where their
             pixels are the same to the last bit (ordinary JPEGs, with simplejpeg).
         device: "cpu"; "cuda" or "cuda:1" counts what the workers decode there, in integers; "auto" does
@@ -139,70 +165,47 @@ def measure(
     Warns:
         SkippedImagesWarning: some images were skipped; `stats.skipped` names them.
         DeviceWarning: the device ran out of memory, or it failed and `device` is "auto".
+        SourceWarning: a loader left images out, say.
     """
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
     settings = ImageSettings(mode, steps)
-    counting = _device_of(device, batch_size)
+    on_device = _device_of(device, batch_size)
     plan = _plan(tolerance, confidence, seed)
     if plan and (limit is not None or shard is not None or per_class):
         raise ValueError("a tolerance goes without limit, shard and per_class")
     if decoder not in get_args(Decoder):
         raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
-    lap = profile.lap if profile else no_lap
     opened = open_source(
-        source, listed=listed, root=root, split=split, download=download, layout=layout
+        source, listed=listed, root=root, split=split, download=download, key=key, layout=layout
     )
-    listing = opened.listing()
-    if not listing.names and not listing.skipped:
-        raise SourceError(_nothing_found(opened, listing))
-    chosen, beyond = limited(listing.names, limit)
-    names = _shard_of(opened, chosen, shard)
-    if per_class:
-        _demand_classes(opened, chosen)
-    groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
-    if isinstance(opened, BlockSource):
-        opened.suit(settings)
-    lap("list")
     limits = Limits(_positive("max_pixels", max_pixels), _positive("timeout_s", timeout_s))
-    workers = _positive("workers", usable_cores() if workers is None else workers)
-
-    def counted(device: Device | None) -> tuple[Sequence[str], dict[str, Tally], Estimate | None]:
-        """The names that were looked at, what was counted of them, and how sure it is."""
-        with _counting(
-            opened,
-            settings,
-            limits,
-            workers=min(workers, max(1, len(names))),
-            decoder=decoder,
-            device=device,
-            products=bool(plan),
-            profile=profile,
-        ) as count:
-            if not plan:
-                return names, count(groups, on_progress), None
-            sample = _Sampling(names, settings, plan, count, on_progress)
-            estimate = until_within(plan, len(names), sample.look, sample.note_margin)
-            return sample.names, sample.tallies, estimate
-
-    try:
-        taken, tallies, estimate = counted(counting)
-    except DeviceError as error:
-        if device != "auto":
-            raise
-        warnings.warn(f"{error}; all is counted anew on the CPU", DeviceWarning, stacklevel=2)
-        taken, tallies, estimate = counted(None)
-    if counting and (shortage := counting.shortage()):
-        warnings.warn(shortage, DeviceWarning, stacklevel=2)
-    ignored = {"limit": beyond, "tolerance": len(names) - len(taken)}
-    aside = _aside(listing, {rule: left for rule, left in ignored.items() if left}, shard)
-    origin = _origin(opened, listing, limit if beyond else None, shard)
-    found = len(listing.names)
-    stats = _finished(opened, origin, aside, taken, tallies, settings, per_class, found, estimate)
-    lap("merge")
+    if workers is not None:
+        _positive("workers", workers)
+    if limit is not None:
+        _positive("limit", limit)
+    run = _Run(workers, decoder, on_device, device == "auto", on_progress, profile)
+    refuse_idle(
+        opened,
+        settings,
+        limits,
+        decoder=decoder,
+        device=device,
+        shard=shard,
+        per_class=per_class,
+        tolerance=plan,
+        workers=workers,
+    )
+    if isinstance(opened, StreamingSource):
+        stats = _of_stream(opened, settings, limits, limit, run)
+    else:
+        stats = _of_names(opened, settings, limits, limit, shard, per_class, plan, run)
     if profile:
+        profile.lap("merge")
         profile.finish(stats.images)
+    if isinstance(opened, (CountingSource, StreamingSource)) and stats.looks_normalized:
+        warnings.warn(f"{shown(opened.ref)}: {NORMALIZED}", SourceWarning, stacklevel=2)
     if stats.skipped:
         warnings.warn(
             f"{len(stats.skipped)} of {stats.images + len(stats.skipped)} images were skipped; "
@@ -223,19 +226,164 @@ def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -
     return None
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What decides the seconds, and no digit."""
+
+    workers: int | None
+    decoder: Decoder
+    device: gpu.CudaDevice | None  # None: the workers count
+    may_fall_back: bool  # to the workers, if the device fails
+    on_progress: Callable[[Progress], None]
+    profile: Profile | None
+
+    @property
+    def lap(self) -> Callable[[ProfileStep], None]:
+        return self.profile.lap if self.profile else no_lap
+
+
+def _of_names(
+    opened: Source,
+    settings: ImageSettings,
+    limits: Limits,
+    limit: int | None,
+    shard: tuple[int, int] | None,
+    per_class: bool,
+    plan: Plan | None,
+    run: _Run,
+) -> Stats:
+    listing = opened.listing()
+    if not listing.names and not listing.skipped:
+        raise SourceError(_nothing_found(opened, listing))
+    chosen, beyond = limited(listing.names, limit)
+    names = _shard_of(opened, chosen, shard)
+    if per_class:
+        _demand_classes(opened, chosen)
+    groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
+    if isinstance(opened, BlockSource):
+        opened.suit(settings)
+    run.lap("list")
+
+    def counted(device: Device | None) -> tuple[Sequence[str], dict[str, Tally], Estimate | None]:
+        """The names that were looked at, what was counted of them, and how sure it is."""
+        with counting(
+            opened,
+            settings,
+            limits,
+            images=len(names),
+            workers=run.workers,
+            decoder=run.decoder,
+            device=device,
+            products=bool(plan),
+            profile=run.profile,
+        ) as count:
+            if not plan:
+                return names, count(groups, run.on_progress), None
+            sample = _Sampling(names, settings, plan, count, run.on_progress)
+            estimate = until_within(plan, len(names), sample.look, sample.note_margin)
+            return sample.names, sample.tallies, estimate
+
+    try:
+        taken, tallies, estimate = counted(run.device)
+    except DeviceError as error:
+        if not run.may_fall_back:
+            raise
+        warnings.warn(f"{error}; all is counted anew on the CPU", DeviceWarning, stacklevel=3)
+        taken, tallies, estimate = counted(None)
+    if run.device and (shortage := run.device.shortage()):
+        warnings.warn(shortage, DeviceWarning, stacklevel=3)
+    ignored = {"limit": beyond, "tolerance": len(names) - len(taken)}
+    aside = _aside(listing, {rule: left for rule, left in ignored.items() if left}, shard)
+    origin = _origin(opened, listing, limit if beyond else None, shard)
+    found = len(listing.names)
+    return _finished(opened, origin, aside, taken, tallies, settings, per_class, found, estimate)
+
+
+def _of_stream(
+    opened: StreamingSource,
+    settings: ImageSettings,
+    limits: Limits,
+    limit: int | None,
+    run: _Run,
+) -> Stats:
+    drained = opened.drained(settings, limits, limit, run.on_progress)
+    run.lap("count")
+    if run.profile:
+        run.profile.note = _MADE_HERE
+    for note in drained.notes:
+        warnings.warn(note, SourceWarning, stacklevel=3)
+    listing = drained.listing
+    aside = _aside(listing, {}, None)
+    origin = _origin(opened, listing, limit if drained.limited else None, None)
+    tallies = {_NO_CLASS: drained.tally}
+    found = len(listing.names)
+    return _finished(opened, origin, aside, listing.names, tallies, settings, False, found, None)
+
+
+def refuse_idle(
+    opened: Source | StreamingSource,
+    settings: ImageSettings,
+    limits: Limits,
+    *,
+    decoder: Decoder = "auto",
+    device: str = "cpu",
+    **by_name: object,
+) -> None:
+    """Options that can do nothing where the user's own Python makes the images.
+
+    Args:
+        by_name: those for images that have names, which a stream's have not.
+
+    Raises:
+        SourceError: some are given.
+    """
+    if not isinstance(opened, (CountingSource, StreamingSource)):
+        return
+    held = isinstance(opened, ArraySource) and opened.holds_pixels(settings)
+    given = {
+        **(by_name if isinstance(opened, StreamingSource) else {}),
+        "timeout_s": limits.timeout_s != Limits.timeout_s and not held,
+        "decoder": decoder != "auto",
+        "device": device != "cpu" and not held,
+    }
+    faults = [f"{name}: {_WHY_IDLE[name]}" for name, value in given.items() if value]
+    if faults:
+        raise SourceError(f"{shown(opened.ref)}: leave out " + "; and ".join(faults))
+
+
+_WHY_IDLE = {
+    "shard": "its images come one after the other and not by name; shard the dataset itself",
+    "per_class": "its images come without the names of classes; measure the dataset itself",
+    "tolerance": "its images come in an order of their own, which is no random sample; measure the "
+    "dataset itself",
+    "workers": "the user's own Python reads it; give num_workers to its DataLoader, if it has one",
+    "timeout_s": "it is read in this process, where nothing can be ended",
+    "decoder": "the user's own Python decodes its images",
+    "device": "the user's own Python makes its images, and they are counted where it runs",
+}
+
+
 @contextmanager
-def _counting(
+def counting(
     source: Source,
     settings: ImageSettings,
     limits: Limits,
     *,
-    workers: int,
-    decoder: Decoder,
-    device: Device | None,
-    products: bool,
-    profile: Profile | None,
+    images: int,
+    workers: int | None = None,
+    decoder: Decoder = "auto",
+    device: Device | None = None,
+    products: bool = False,
+    profile: Profile | None = None,
 ) -> Iterator[Scan]:
-    """What counts groups of names."""
+    """What counts groups of a source's names, once or more often.
+
+    Args:
+        images: how many there are at most; no more workers are started.
+
+    Raises:
+        SourceError: it yields no images, or not such as the settings ask for.
+    """
     if isinstance(source, ArraySource) and source.holds_pixels(settings):
         held = source
 
@@ -252,12 +400,15 @@ def _counting(
             return tallies
 
         yield count_held
+    elif isinstance(source, CountingSource):
+        source.check(settings)
+        yield _counting_here(source, settings, limits, workers, products, profile)
     elif isinstance(source, EncodedSource):
         with scanning(
             source,
             settings,
             limits,
-            workers=workers,
+            workers=min(usable_cores() if workers is None else workers, max(1, images)),
             decoder=decoder,
             device=device,
             products=products,
@@ -268,6 +419,45 @@ def _counting(
             profile.note = "the dataset opens its images itself: `read` may hold some decoding"
     else:
         raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
+
+
+_MADE_HERE = "the user's own Python makes the images: `count` is its time, too"
+
+
+def _counting_here(
+    source: CountingSource,
+    settings: ImageSettings,
+    limits: Limits,
+    workers: int | None,
+    products: bool,
+    profile: Profile | None,
+) -> Scan:
+    """Where the user's own Python makes the images: in this process, or in a DataLoader's workers."""
+
+    def count(
+        groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
+    ) -> dict[str, Tally]:
+        if workers is None:
+            tallies = source.tallies(groups, settings, limits, on_progress, products=products)
+        else:
+            from imgnorm.loaders import tallies_in_workers
+            from imgnorm.sources.iterables import IndexedSource
+
+            assert isinstance(source, IndexedSource)
+            tallies = tallies_in_workers(
+                source, groups, settings, limits, on_progress, workers=workers, products=products
+            )
+        if profile:
+            profile.lap("count" if workers is None else "wait")
+            profile.note = _MADE_HERE if workers is None else _MADE_BY_WORKERS
+        return tallies
+
+    return count
+
+
+_MADE_BY_WORKERS = (
+    "the workers are a DataLoader's, which does not tell their time: main waits for it"
+)
 
 
 class _Sampling:
@@ -310,10 +500,11 @@ class _Sampling:
             self._on_progress(Progress(done, size, more, self._margin))
 
         self._whole += self._count({_NO_CLASS: stage}, on_progress)[_NO_CLASS]
-        mode = _mode_of(self._whole, self._settings)
+        whole = self._whole.of_floats() if self._whole.has_other_floats else self._whole
+        mode = _mode_of(whole, self._settings)
         if mode is None:
             return None
-        counted = in_mode(self._whole.counted, mode)
+        counted = in_mode(whole.counted, mode)
         if not counted.products:
             raise SourceError(
                 f"a tolerance is for pixels in [0, 1]; these images are of mode {mode}, whose values "
@@ -326,7 +517,40 @@ class _Sampling:
 
 
 def open_source(
-    source: str | os.PathLike[str] | Source,
+    source: str | os.PathLike[str] | Source | Any,
+    *,
+    listed: bool = False,
+    root: str | os.PathLike[str] = "data",
+    split: str = "train",
+    download: bool = False,
+    key: str | int | None = None,
+    layout: str | None = None,
+) -> Source | StreamingSource:
+    """The source that a user means by a path, a name, or an object that yields images.
+
+    Raises:
+        SourceError: there is no such thing.
+        TypeError: it is nothing that yields images.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        given = {
+            "listed": listed,
+            "download": download,
+            "root": root != "data",
+            "split": split != "train",
+        }
+        for name in (name for name, value in given.items() if value):
+            raise ValueError(f"{name} is for paths and names; leave it out")
+        return open_object(source, key=key, layout=layout)
+    if key is not None:
+        raise ValueError("key is for Datasets and iterables; leave it out")
+    return open_named(
+        source, listed=listed, root=root, split=split, download=download, layout=layout
+    )
+
+
+def open_named(
+    source: str | os.PathLike[str],
     *,
     listed: bool = False,
     root: str | os.PathLike[str] = "data",
@@ -339,10 +563,6 @@ def open_source(
     Raises:
         SourceError: there is no such thing.
     """
-    if not isinstance(source, (str, os.PathLike)):
-        if not hasattr(source, "listing"):
-            raise TypeError(f"{source!r} is neither a path nor a source")
-        return source
     path = os.fspath(source)
     if layout not in (None, *LAYOUTS):
         raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
@@ -389,7 +609,7 @@ def source_of(pipeline: Pipeline, *, download: bool = False) -> Source:
     Raises:
         SourceError: there is no such thing, or it is of another kind than the config says.
     """
-    opened = open_source(**pipeline.source, listed=pipeline.listed, download=download)
+    opened = open_named(**pipeline.source, listed=pipeline.listed, download=download)
     if opened.kind != pipeline.kind:
         raise SourceError(
             f"{pipeline.file}: {shown(opened.ref)} is no source of kind {pipeline.kind!r}; write "
@@ -401,6 +621,38 @@ def source_of(pipeline: Pipeline, *, download: bool = False) -> Source:
 def names_a_config(source: str) -> bool:
     """Whether the user means a pipeline config."""
     return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
+
+
+def open_object(
+    source: Any, *, key: str | int | None, layout: str | None, ref: str | None = None
+) -> Source | StreamingSource:
+    """The source that a user means by a Dataset, a DataLoader or an iterable.
+
+    Args:
+        ref: what the user called it, if not by its class.
+
+    Raises:
+        SourceError: it does not tell its images.
+        TypeError: it is nothing that yields images.
+    """
+    if hasattr(source, "listing") or hasattr(source, "drained"):
+        opened: Source | StreamingSource = source
+        return opened
+    from imgnorm.items import Reading
+    from imgnorm.sources.iterables import open_iterable
+
+    if layout is not None and layout not in LAYOUTS:
+        raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
+    if isinstance(key, str) and key.lstrip("-").isdecimal():  # from the command line
+        key = int(key)
+    reading = Reading(key, layout)
+    if "torch" in sys.modules:  # whoever has a Dataset has loaded torch
+        from imgnorm.loaders import open_torch
+
+        of_torch = open_torch(source, reading, ref)
+        if of_torch is not None:
+            return of_torch
+    return open_iterable(source, reading, ref)
 
 
 def _demand_arrays(path: str, layout: str | None) -> None:
@@ -484,7 +736,6 @@ def limited(names: Sequence[str], limit: int | None) -> tuple[Sequence[str], int
     """At most `limit` names, evenly spread so that every class folder is met, and how many are left."""
     if limit is None or limit >= len(names):
         return names, 0
-    _positive("limit", limit)
     chosen = [names[i * len(names) // limit] for i in range(limit)]
     return chosen, len(names) - limit
 
@@ -526,7 +777,10 @@ def _aside(listing: Listing, left_out: Mapping[str, int], shard: tuple[int, int]
 
 
 def _origin(
-    source: Source, listing: Listing, limit: int | None, shard: tuple[int, int] | None
+    source: Source | StreamingSource,
+    listing: Listing,
+    limit: int | None,
+    shard: tuple[int, int] | None,
 ) -> Provenance:
     """The provenance, as far as it is known before anything is counted."""
     options: dict[str, str | int] = dict(getattr(source, "options", {}))
@@ -544,7 +798,7 @@ def _origin(
 
 
 def _finished(
-    source: Source,
+    source: Source | StreamingSource,
     origin: Provenance,
     aside: Listing,
     names: Sequence[str],
@@ -555,6 +809,9 @@ def _finished(
     estimate: Estimate | None,
 ) -> Stats:
     whole = sum(tallies.values(), Tally())
+    if whole.has_other_floats:
+        whole = whole.of_floats()
+        tallies = {group: tally.of_floats() for group, tally in tallies.items()}
     mode = _mode_of(whole, settings)
     too_deep = () if mode == "I;16" else whole.names_16bit
     skipped = sorted(
@@ -562,7 +819,9 @@ def _finished(
         key=lambda s: name_bytes(s.name),
     )
     if mode is None:
-        raise SourceError(_all_skipped(source, skipped))
+        raise SourceError(
+            _unlike(source, whole) if whole.counted else _all_skipped(source, skipped)
+        )
     left_out = {*(s.name for s in whole.skipped), *too_deep}  # a name listed twice is counted once
     kept = [name for name in names if name not in left_out]
     counted = in_mode(whole.counted, mode)
@@ -598,9 +857,22 @@ def _digest_of(kept: Sequence[str], origin: Provenance, *, everything: bool) -> 
 def _mode_of(whole: Tally, settings: ImageSettings) -> Mode | None:
     """The mode of the whole; None if nothing was counted."""
     met = set(whole.counted)
-    if settings.mode != "auto":
-        return settings.mode if met else None
-    return common_mode(met if met == {"I;16"} else met - {"I;16"})
+    if settings.mode == "auto":
+        return common_mode(met if met == {"I;16"} else met - {"I;16"})
+    kinds = {kind_of(mode) for mode in met}
+    if kinds == {"float"}:  # which no image file is: of as many channels as were asked for
+        return mode_of(len(channels_of(settings.mode)), "float")
+    return settings.mode if len(kinds) == 1 else None
+
+
+def _unlike(source: Source | StreamingSource, whole: Tally) -> str:
+    counts = ", ".join(
+        f"{counted.images:,} of mode {mode}" for mode, counted in sorted(whole.counted.items())
+    )
+    return (
+        f"{shown(source.ref)}: images that do not belong together, {counts}; measure them apart, or make them "
+        "alike in the dataset"
+    )
 
 
 def _too_deep(name: str) -> Skipped:
@@ -610,7 +882,7 @@ def _too_deep(name: str) -> Skipped:
     ).skipped(name)
 
 
-def _all_skipped(source: Source, skipped: Sequence[Skipped]) -> str:
+def _all_skipped(source: Source | StreamingSource, skipped: Sequence[Skipped]) -> str:
     examples = "".join(
         f"\n  {printable(shown(s.name))}: {s.reason} ({s.detail})" for s in skipped[:5]
     )
@@ -622,7 +894,7 @@ def _all_skipped(source: Source, skipped: Sequence[Skipped]) -> str:
 
 
 def _classes(
-    source: Source, kept: Sequence[str], tallies: Mapping[str, Tally], mode: Mode
+    source: Source | StreamingSource, kept: Sequence[str], tallies: Mapping[str, Tally], mode: Mode
 ) -> dict[str, ClassStats]:
     images: dict[str, int] = {}
     for name in kept:

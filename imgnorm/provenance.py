@@ -9,6 +9,8 @@ from typing import Protocol
 
 MERGED = "merged"
 """The kind of a source that several sources were merged into."""
+_NUMBERED = {"torchvision", "dataset", "iterable"}
+"""Kinds whose names are numbers, which all of them have: only with their `ref` do they mean an image."""
 
 
 @dataclass(frozen=True)
@@ -168,13 +170,14 @@ def _order(part: Provenance) -> tuple[object, ...]:
 def _listing_of(part: Provenance) -> object:
     """Equal for the shards that make up one whole."""
     of = part.shards and part.shards.of
-    return (part.kind, part.listing_sha256, frozenset(part.options.items()), of)
+    ref = part.ref if part.kind in _NUMBERED else ""
+    return (part.kind, ref, part.listing_sha256, frozenset(part.options.items()), of)
 
 
 def _names_of(part: Provenance, digest: str) -> object:
     """Equal where the same names mean the same images."""
-    if part.kind == "torchvision":  # its names are numbers, which every dataset has
-        return (digest, part.ref, part.options.get("split"))
+    if part.kind in _NUMBERED:
+        return (digest, part.kind, part.ref, part.options.get("split"), part.options.get("key"))
     return digest
 
 

@@ -11,7 +11,7 @@ from imgnorm.document import Path
 from imgnorm.errors import SourceError
 from imgnorm.listings import Part
 from imgnorm.measured import ClassStats
-from imgnorm.measurement import SkippedImagesWarning, measure
+from imgnorm.measurement import SkippedImagesWarning, SourceWarning, measure
 from imgnorm.moments import UNIT_BITS, ImageSums
 from imgnorm.reasons import Skipped
 from imgnorm.scan import Progress
@@ -58,7 +58,8 @@ def _measured_again(task: Task, parts: Sequence[Part]) -> Stats:
             task.on_progress(replace(progress, done=done + progress.done, total=total))
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SkippedImagesWarning)
+            for of_ours in (SkippedImagesWarning, SourceWarning):
+                warnings.simplefilter("ignore", of_ours)
             one = measure(
                 part.source,
                 mode=task.settings.mode,

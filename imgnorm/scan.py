@@ -47,7 +47,7 @@ class Progress:
     """How far a scan has come."""
 
     done: int  # images counted or skipped
-    total: int
+    total: int | None  # None if nobody knows
     bytes_read: int
     margin: float | None = None  # of an estimate, so far: how far a mean or std may be off
 

@@ -8,21 +8,18 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import isfinite
 
-from imgnorm.cores import usable_cores
 from imgnorm.differences import Findings, Task, compare_decoders, faults_of, some_of
 from imgnorm.document import Path
-from imgnorm.errors import IncompatibleStats
 from imgnorm.floats import FloatPixels
 from imgnorm.histogram import Histogram
 from imgnorm.image import CenterCrop, Resize
 from imgnorm.listings import Part
+from imgnorm.measurement import counting
 from imgnorm.moments import ImageSums
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.sampling import Pixels, Shift, shifts
-from imgnorm.scan import Limits, Progress, scanning
+from imgnorm.scan import Limits, Progress
 from imgnorm.sources import (
-    ArraySource,
-    EncodedSource,
     ShardedSource,
     Source,
     name_bytes,
@@ -165,19 +162,10 @@ def _in_reading_order(source: Source, names: Iterable[str]) -> list[str]:
 def _each(
     task: Task, source: Source, names: Sequence[str], on_progress: Callable[[Progress], None]
 ) -> Iterator[tuple[str, Tally]]:
-    if isinstance(source, ArraySource) and source.holds_pixels(task.settings):
-        yield from ((name, source.count([name])) for name in names)
-        return
-    if not isinstance(source, EncodedSource):
-        raise IncompatibleStats(
-            f"{task.file}: images of a source of kind {source.kind!r} cannot be measured one by one; "
-            "verify it with sample='all'"
-        )
     limits = Limits(task.max_pixels, task.timeout_s)
     groups = {name: [name] for name in names}
-    workers = usable_cores() if task.workers is None else task.workers
-    with scanning(source, task.settings, limits, workers=workers) as scan:
-        yield from scan(groups, on_progress).items()
+    with counting(source, task.settings, limits, images=len(names), workers=task.workers) as count:
+        yield from count(groups, on_progress).items()
 
 
 def _pixels(pixels: Histogram | FloatPixels) -> int:

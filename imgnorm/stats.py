@@ -11,6 +11,11 @@ from imgnorm.measured import Measurement
 from imgnorm.merging import Merger
 from imgnorm.reasons import Skipped
 
+NORMALIZED = (
+    "the values look normalized already (some are below 0, and every mean is near it); if they are, leave "
+    "Normalize out of the transform while you measure"
+)
+
 
 @dataclass(frozen=True)
 class Stats:
@@ -64,6 +69,14 @@ class Stats:
     def of_floats(self) -> bool:
         """Whether mean and std are of float values as they are, not of pixels in [0, 1]."""
         return self.scale == 1
+
+    @property
+    def looks_normalized(self) -> bool:
+        """Whether the float pixels that were measured have been through a Normalize."""
+        if self.measurement is None or not self.of_floats:
+            return False
+        below = min(self.measurement.pixels.minimum()) < 0
+        return below and all(abs(mean) < std for mean, std in zip(self.mean, self.std, strict=True))
 
     @property
     def images(self) -> int:

@@ -542,7 +542,7 @@ def _provenance(model: MeasuredModel | FloatMeasuredModel) -> Provenance:
 
 
 def _one_source(source: SourceModel, images: int) -> Provenance:
-    options = {"split": source.split, "limit": source.limit}
+    options = {"split": source.split, "key": source.key, "limit": source.limit}
     return Provenance(
         source.kind,
         source.ref if isinstance(source.ref, str) else tuple(sorted(set(source.ref))),

@@ -138,6 +138,7 @@ class SourceModel(_Model):
     kind: str
     ref: str | Annotated[list[str], Field(min_length=2)]
     split: str | None = None
+    key: str | None = None
     limit: _Natural | None = None
     shards: ShardsModel | None = None
     listing_sha256: _Digest

@@ -9,7 +9,8 @@ from imgnorm.histogram import Histogram
 from imgnorm.measured import Measurement
 from imgnorm.reasons import Skipped
 from imgnorm.sources import printable
-from imgnorm.stats import Stats
+from imgnorm.stats import NORMALIZED, Stats
+from imgnorm.tally import DIVIDED
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _BLOCKS_ASCII = " .:-=+*#@"
@@ -75,6 +76,13 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
         f"pixels   {pixels:,} in mode {stats.mode}, {unit}",
     ]
     lines += _range(stats, measured)
+    if DIVIDED in measured.formats:
+        lines.append(
+            f"values   {measured.formats[DIVIDED]:,} images came as floats, every value k/255: counted as the "
+            "8 bits that they were"
+        )
+    if stats.looks_normalized:
+        lines.append(f"note     {NORMALIZED}")
     if stats.preprocess:
         lines.append("through  " + ", ".join(map(repr, stats.preprocess)))
     if measured.estimate:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from imgnorm.floats import FloatPixels
 from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, Mode, channels_of, kind_of, scale_of
+from imgnorm.image import Mode, channels_of, kind_of, scale_of
 from imgnorm.moments import ImageSums
 from imgnorm.products import Products
 from imgnorm.reasons import Skipped
+
+DIVIDED = "float k/255"
+"""The format of images that came as floats and were 8-bit before they were divided by 255."""
 
 
 @dataclass(frozen=True)
@@ -74,29 +77,54 @@ class Tally:
     skipped: tuple[Skipped, ...] = ()
     decoders: Mapping[str, str] = field(default_factory=dict)  # format -> library and version
     bytes_read: int = 0
+    divided: Mapping[Mode, Counted] = field(default_factory=dict)
+    """The images of format DIVIDED once more, as the floats that they came as: among other floats, they
+    are floats."""
 
     def __add__(self, other: Tally) -> Tally:
-        counted = dict(self.counted)
-        for mode, more in other.counted.items():
-            counted[mode] = counted[mode] + more if mode in counted else more
         return Tally(
-            counted,
+            _joined(self.counted, other.counted),
             self.names_16bit + other.names_16bit,
             self.skipped + other.skipped,
             {**self.decoders, **other.decoders},
             self.bytes_read + other.bytes_read,
+            _joined(self.divided, other.divided),
         )
+
+    def of_floats(self) -> Tally:
+        """The same, with the images that came as floats as these floats."""
+        floats = {mode: one for mode, one in self.counted.items() if kind_of(mode) == "float"}
+        return replace(self, counted=_joined(floats, self.divided), divided={})
+
+    @property
+    def has_other_floats(self) -> bool:
+        """Whether all images came as floats, and some of them were not 8-bit before."""
+        eight_bits = sum(c.images for mode, c in self.counted.items() if kind_of(mode) == "8-bit")
+        divided = sum(counted.images for counted in self.divided.values())
+        return eight_bits == divided and any(kind_of(mode) == "float" for mode in self.counted)
 
     @property
     def images(self) -> int:
         return sum(counted.images for counted in self.counted.values())
 
 
+def _joined(a: Mapping[Mode, Counted], b: Mapping[Mode, Counted]) -> dict[Mode, Counted]:
+    counted = dict(a)
+    for mode, more in b.items():
+        counted[mode] = counted[mode] + more if mode in counted else more
+    return counted
+
+
+_GRAY: dict[Mode, Mode] = {"RGB": "L", "RGB;F": "F"}
+"""Colored -> gray images that may be among them."""
+
+
 def in_mode(counted: Mapping[Mode, Counted], mode: Mode) -> Counted:
     """All that belongs to a whole of this mode: among RGB images, gray ones as `convert` shows them."""
     whole = counted.get(mode)
-    if mode == "RGB" and "L" in counted:
-        gray = counted["L"].replicated(len(CHANNELS[mode]))
+    its_gray = counted.get(_GRAY.get(mode, ""))
+    if its_gray is not None:
+        gray = its_gray.replicated(len(channels_of(mode)))
         whole = whole + gray if whole else gray
     return whole or Counted.zero(mode)
 
@@ -107,6 +135,7 @@ def common_mode(modes: Collection[Mode]) -> Mode | None:
     None if they do not belong together.
     """
     met = set(modes)
-    if met == {"L", "RGB"}:
-        return "RGB"
+    for colored, gray in _GRAY.items():
+        if met == {colored, gray}:
+            return colored
     return met.pop() if len(met) == 1 else None

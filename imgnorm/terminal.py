@@ -53,8 +53,13 @@ def images_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Any], None]]:
     started = monotonic()
 
     def rate(progress: Progress) -> str:
-        margin = f", ± {progress.margin:.4f}" if progress.margin is not None else ""
-        return f"{progress.bytes_read / 1e6 / max(monotonic() - started, 1e-9):,.0f} MB/s{margin}"
+        told = []
+        if progress.bytes_read:
+            megabytes = progress.bytes_read / 1e6
+            told.append(f"{megabytes / max(monotonic() - started, 1e-9):,.0f} MB/s")
+        if progress.margin is not None:
+            told.append(f"± {progress.margin:.4f}")
+        return ", ".join(told)
 
     return progress_bar("images", quiet=quiet, told=rate)
 

@@ -82,10 +82,13 @@ def files() -> list[str]:
 
 DEFAULTS = {
     "stats": {
+        "--dataset": "none",
+        "--key": "the first of a tuple",
         "--list": None,
         "--root": "data",
         "--split": "train",
         "--download": None,
+        "--layout": "what the shape tells",
         "--mode": "auto",
         "--resize": "native sizes",
         "--center-crop": "no crop",
@@ -96,7 +99,6 @@ DEFAULTS = {
         "--limit": "all",
         "--shard": "all",
         "--per-class": None,
-        "--layout": "what the shape tells",
         "--tolerance": "look at all, exactly",
         "--confidence": "0.99",
         "--seed": "0",

@@ -17,17 +17,20 @@ PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
         "augmentations board cgroup config cores document emit errors estimate estimatefile "
-        "explain floats histogram image lint lint.data lint.pair lint.python measured memory "
-        "merging moments output presets process products profile provenance pulse reasons rejects "
-        "reports rules rules.numbers rules.order rules.portability rules.reading rules.rule "
-        "rules.stats rules.structure sampling scan sources sources.archive sources.arrayfile "
-        "sources.arrays sources.filelist sources.files sources.folder sources.layout sources.npy "
-        "sources.rules sources.tape sources.tar sources.zip stats statsfile statsmodel table "
-        "tally tray typed validate wire worker"
+        "explain factory floats histogram image lint lint.data lint.pair lint.python measured "
+        "memory merging moments output presets process products profile provenance pulse reasons "
+        "rejects reports rules rules.numbers rules.order rules.portability rules.reading "
+        "rules.rule rules.stats rules.structure sampling scan sources sources.archive "
+        "sources.arrayfile sources.arrays sources.filelist sources.files sources.folder "
+        "sources.layout sources.npy sources.rules sources.tape sources.tar sources.zip stats "
+        "statsfile statsmodel table tally tray typed validate wire worker"
     ),
-    PIXEL: ("arraycount count damage decode floatcount formats jpeg load preprocess"),
+    PIXEL: (
+        "arraycount count damage decode floatcount formats item_count items jpeg load preprocess "
+        "sources.iterables"
+    ),
     TORCH: (
-        "datasets gpu nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
+        "datasets gpu loaders nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
         "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
     ),
     EDGE: (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from imgnorm.image import ImageSettings
+    from imgnorm.scan import Limits, Progress
     from imgnorm.tray import Device
 
 
@@ -121,11 +122,63 @@ class ArraySource(Source, Protocol):
     ) -> Tally: ...
 
 
-def member_of(source: Source, name: str) -> str | None:
+def member_of(source: object, name: str) -> str | None:
     """The part of a name that lies inside an archive, if there is one."""
     if not isinstance(source, ShardedSource):
         return None
     return shown(name[len(source.shard_of(name)) + 1 :]) or None
+
+
+@runtime_checkable
+class CountingSource(Source, Protocol):
+    """Images that a user's own Python makes: counted in this process, where that Python is."""
+
+    def check(self, settings: ImageSettings) -> None:
+        """
+        Raises:
+            SourceError: its items are no images, or not such as these settings ask for.
+        """
+
+    def tallies(
+        self,
+        groups: Mapping[str, Sequence[str]],
+        settings: ImageSettings,
+        limits: Limits,
+        on_progress: Callable[[Progress], None],
+        *,
+        products: bool = False,
+    ) -> dict[str, Tally]: ...
+
+
+@dataclass(frozen=True)
+class Drained:
+    """All that came out of a stream."""
+
+    listing: Listing  # the names that came; what did not is skipped, or ignored by a rule
+    tally: Tally
+    limited: bool  # whether the limit ended it
+    notes: tuple[str, ...]  # what its numbers do not tell, for a person
+
+
+@runtime_checkable
+class StreamingSource(Protocol):
+    """Images that come one after the other, once, and are counted as they come."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def ref(self) -> str: ...
+
+    def class_of(self, name: str) -> str | None: ...
+
+    def drained(
+        self,
+        settings: ImageSettings,
+        limits: Limits,
+        limit: int | None,
+        on_progress: Callable[[Progress], None],
+    ) -> Drained: ...
 
 
 def name_bytes(name: str) -> bytes:

@@ -1,0 +1,184 @@
+"""Images from a user's own Python -> Tally."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from imgnorm.count import ModeCounter, count_arrays
+from imgnorm.decode import decoded_picture
+from imgnorm.floatcount import FloatCounter
+from imgnorm.formats import decoder_of
+from imgnorm.image import ImageSettings, Kind, Mode, mode_of
+from imgnorm.items import Pixels, eight_bits
+from imgnorm.preprocess import preprocessed
+from imgnorm.reasons import Reason, Skipped, Unreadable
+from imgnorm.tally import DIVIDED, Tally
+
+_BLOCK_VALUES = 1 << 18
+"""Small arrays are counted so many values at a time: one call for each would take longer than they do."""
+
+
+class ItemCounter:
+    """Collects images, of whatever kind; mutable, and alive only during one piece of work."""
+
+    def __init__(self, settings: ImageSettings, max_pixels: int, *, products: bool = False) -> None:
+        self._settings = settings
+        self._products = products
+        self._max_pixels = max_pixels
+        self._pictures: dict[Mode, ModeCounter] = {}
+        self._arrays = Tally()
+        self._block = _Block()
+        self._names_16bit: list[str] = []
+        self._skipped: list[Skipped] = []
+
+    def skip(self, name: str, fault: Unreadable) -> None:
+        self._skipped.append(fault.skipped(name))
+
+    def add(self, images: Image.Image | Pixels, names: Sequence[str]) -> None:
+        """One PIL image, or an array (N, H, W, C) of uint8, uint16 or floats; a name for each."""
+        if isinstance(images, Image.Image):
+            self._add_picture(images, names[0])
+            return
+        for fault in self._faults_of(images):
+            for name in names:
+                self.skip(name, fault)
+            return
+        if images.dtype == np.uint16:
+            self._add_16bit(images, names)
+            return
+        for image, name in zip(images, names, strict=True):
+            if not self._block.takes(image):
+                self._flush()
+            self._block.add(image, name)
+
+    def tally(self) -> Tally:
+        """All that was added; nothing is added after it."""
+        self._flush()
+        counted = {mode: counter.counted() for mode, counter in self._pictures.items()}
+        formats = {format_ for one in counted.values() for format_ in one.formats}
+        decoders = {format_: decoder_of(format_) for format_ in formats - {"array"}}
+        return self._arrays + Tally(
+            counted, tuple(self._names_16bit), tuple(self._skipped), decoders
+        )
+
+    def _add_picture(self, picture: Image.Image, name: str) -> None:
+        settings = self._settings
+        try:
+            image = decoded_picture(picture, settings.mode, max_pixels=self._max_pixels)
+            if settings.preprocess:
+                steps = settings.preprocess
+                image = replace(image, content=preprocessed(image.picture, steps, self._max_pixels))
+        except Unreadable as fault:
+            self.skip(name, fault)
+            return
+        self._counter(image.mode).add(image)
+        if image.mode == "I;16" and settings.mode == "auto":
+            self._names_16bit.append(name)
+
+    def _faults_of(self, images: Pixels) -> list[Unreadable]:
+        """Why none of these arrays can be counted: at most one reason."""
+        _, height, width, channels = images.shape
+        if self._settings.preprocess:
+            return [
+                Unreadable(
+                    Reason.UNSUPPORTED_MODE,
+                    f"{_kind(images)} pixels, which are not resized or cropped here, but in the dataset; only "
+                    "PIL images are",
+                )
+            ]
+        if not height * width:
+            return [Unreadable(Reason.ZERO_AREA, f"{width}x{height}")]
+        if height * width > self._max_pixels:
+            return [
+                Unreadable(
+                    Reason.TOO_LARGE,
+                    f"{width}x{height} is {width * height:,} pixels; the limit is {self._max_pixels:,}",
+                )
+            ]
+        if not _fits(images, self._settings.mode):
+            detail = (
+                f"{_kind(images)} of {channels} channel{'s' if channels > 1 else ''}, not mode "
+                f"{self._settings.mode}; convert it in the dataset, or measure it apart"
+            )
+            return [Unreadable(Reason.CHANNEL_MISMATCH, detail)]
+        return []
+
+    def _flush(self) -> None:
+        images, names = self._block.taken()
+        self._block = _Block()
+        if not len(images):
+            return
+        channels = images.shape[3]
+        if images.dtype == np.uint8:
+            mode = mode_of(channels, "8-bit")
+            self._arrays += count_arrays(images, mode, products=self._products)
+            return
+        values, were = eight_bits(images)
+        if were.any():
+            floats = FloatCounter(channels)
+            floats.add(images[were])
+            mode = mode_of(channels, "8-bit")
+            counted = count_arrays(values[were], mode, format_=DIVIDED, products=self._products)
+            self._arrays += replace(counted, divided=floats.tally("array").counted)
+        if not were.all():
+            floats = FloatCounter(channels)
+            others = np.flatnonzero(~were).tolist()
+            floats.add(images[others], [names[index] for index in others])
+            self._arrays += floats.tally("array")
+
+    def _add_16bit(self, images: Pixels, names: Sequence[str]) -> None:
+        mode = mode_of(images.shape[3], "16-bit")
+        counter = self._counter(mode)
+        for image in images:  # of any size, so one by one
+            counter.add_array(image[np.newaxis])
+        counter.modes[mode] += len(images)
+        counter.formats["array"] += len(images)
+        if self._settings.mode == "auto" and mode == "I;16":
+            self._names_16bit += names
+
+    def _counter(self, mode: Mode) -> ModeCounter:
+        if mode not in self._pictures:
+            self._pictures[mode] = ModeCounter(mode, products=self._products)
+        return self._pictures[mode]
+
+
+class _Block:
+    """Images of one shape and type, copied: whoever yields an array may write into it again."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._pixels: Pixels = np.empty((0, 0, 0, 0), np.uint8)
+
+    def takes(self, image: Pixels) -> bool:
+        if not self._names:
+            return True
+        alike = (image.shape, image.dtype) == (self._pixels.shape[1:], self._pixels.dtype)
+        return alike and len(self._names) < len(self._pixels)
+
+    def add(self, image: Pixels, name: str) -> None:
+        if not self._names:
+            many = max(1, _BLOCK_VALUES // image.size)
+            self._pixels = np.empty((many, *image.shape), image.dtype)
+        self._pixels[len(self._names)] = image
+        self._names.append(name)
+
+    def taken(self) -> tuple[Pixels, Sequence[str]]:
+        return self._pixels[: len(self._names)], self._names
+
+
+def _fits(images: Pixels, mode: str) -> bool:
+    """Whether arrays are counted where `mode` is asked for. They are converted to no other, save that
+    gray may be shown as RGB."""
+    if mode == "auto":
+        return True
+    kind: Kind = "16-bit" if images.dtype == np.uint16 else "8-bit"
+    own = mode_of(images.shape[3], kind)
+    return own == mode or (own, mode) == ("L", "RGB")
+
+
+def _kind(images: Pixels) -> str:
+    return str(images.dtype)

@@ -1,0 +1,213 @@
+"""A torch Dataset or DataLoader of the user's own as a source."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    default_collate,
+)
+
+from imgnorm.datasets import HeldSource, holds_its_pixels
+from imgnorm.errors import SourceError
+from imgnorm.image import ImageSettings
+from imgnorm.items import Reading
+from imgnorm.scan import Limits, Progress
+from imgnorm.sources import Drained
+from imgnorm.sources.iterables import (
+    IndexedSource,
+    StreamSource,
+    added,
+    called,
+    clause,
+    length,
+    workers_end_at_once,
+)
+from imgnorm.tally import Tally
+
+
+def open_torch(
+    source: Any, reading: Reading, ref: str | None = None
+) -> IndexedSource | StreamSource | None:
+    """The source that a user means by a Dataset or DataLoader; None if it is neither.
+
+    Args:
+        ref: what the user called it, if not by its class.
+    """
+    if isinstance(source, DataLoader):
+        return _of_loader(source, reading, ref)
+    if isinstance(source, IterableDataset):
+        return StreamSource(
+            "dataset", ref or _called(source), source, reading, promised_items=length(source)
+        )
+    if isinstance(source, Dataset):
+        kind = HeldSource if holds_its_pixels(source) else IndexedSource
+        return kind(source, reading, ref or _called(source))
+    return None
+
+
+def tallies_in_workers(
+    source: IndexedSource,
+    groups: Mapping[str, Sequence[str]],
+    settings: ImageSettings,
+    limits: Limits,
+    on_progress: Callable[[Progress], None],
+    *,
+    workers: int,
+    products: bool = False,
+) -> dict[str, Tally]:
+    """`source.tallies` by the worker processes of a DataLoader, which hand over tallies, not pixels.
+
+    Raises:
+        SourceError: a worker died, or cannot be started.
+    """
+    jobs = source.jobs(groups)
+    loader: DataLoader[Any] = DataLoader(
+        _Jobs(source, [names for _, names in jobs], settings, limits, products),
+        batch_size=None,
+        num_workers=min(workers, len(jobs)),
+        collate_fn=_as_it_is,
+        worker_init_fn=_leave_signals_to_the_parent,
+    )
+    try:
+        with workers_end_at_once():
+            return added(jobs, loader, groups, on_progress)
+    except Exception as error:  # whatever a user's object raises when it is sent to a worker
+        if not _is_of_loader(error):
+            raise
+        raise SourceError(f"{source.ref}: {explained(error)}") from error
+
+
+class _Jobs(Dataset[Tally]):
+    def __init__(
+        self,
+        source: IndexedSource,
+        jobs: Sequence[Sequence[str]],
+        settings: ImageSettings,
+        limits: Limits,
+        products: bool,
+    ) -> None:
+        self.products = products
+        self.source = source
+        self.jobs = jobs
+        self.settings = settings
+        self.limits = limits
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def __getitem__(self, index: int) -> Tally:
+        names = self.jobs[index]
+        return self.source.count_items(names, self.settings, self.limits, self.products)
+
+
+def _as_it_is(tally: Any) -> Any:
+    return tally
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class LoaderSource(StreamSource):
+    """The batches of a DataLoader."""
+
+    def drained(
+        self,
+        settings: ImageSettings,
+        limits: Limits,
+        limit: int | None,
+        on_progress: Callable[[Progress], None],
+    ) -> Drained:
+        try:
+            return super().drained(settings, limits, limit, on_progress)
+        except RuntimeError as error:  # torch raises it wherever we are when a worker dies
+            if not _is_of_loader(error):
+                raise
+            raise SourceError(f"{self.ref}: {explained(error)}") from error
+
+
+def explained(error: Exception) -> str:
+    """What torch's DataLoader means, on one line."""
+    text = str(error)
+    # Tensors travel over a socket, which breaks off if the worker died while it sent them.
+    broke_off = isinstance(error, (ConnectionError, EOFError))
+    if broke_off or ("DataLoader worker" in text and "pid" in text):
+        how = text.partition("by signal: ")[2].split(".")[0]
+        return (
+            f"a worker of the DataLoader died{f' of {how}' if how else ''}; if it was short of memory, use "
+            "fewer workers or smaller batches, else look into the dataset with num_workers=0"
+        )
+    if "DataLoader timed out" in text:
+        return "a worker of the DataLoader gave nothing within its `timeout`; raise it, or find out why"
+    if text.startswith("Caught ") and "Original Traceback" in text:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        text = lines[-1][:200]
+    else:
+        text = clause(error)
+    if "found <class 'PIL" in text:
+        return "its dataset gives PIL images, which torch cannot batch; measure the dataset itself"
+    if "stack expects each tensor to be equal size" in text:
+        return (
+            "its images differ in size, which torch cannot batch; measure the dataset itself, or use "
+            "batch_size=1"
+        )
+    return f"{text}; measure the dataset itself, which skips and lists such images"
+
+
+def _of_loader(loader: DataLoader[Any], reading: Reading, ref: str | None) -> StreamSource:
+    batches = loader.batch_sampler is not None
+    joined = batches and loader.collate_fn is default_collate
+    promised, dropped, notes = _promise(loader)
+    reading = Reading(reading.key, reading.layout, batches=joined)
+    return LoaderSource(
+        "dataset",
+        ref or _called(loader.dataset),
+        loader,
+        reading,
+        promised=promised,
+        dropped=dropped,
+        notes=notes,
+        explain=explained,
+    )
+
+
+def _promise(loader: DataLoader[Any]) -> tuple[int | None, int, tuple[str, ...]]:
+    """How many images will come, how many are dropped, and what is to be said of it."""
+    sampler, batch_size, drop_last = loader.sampler, loader.batch_size, loader.drop_last
+    iterable = isinstance(loader.dataset, IterableDataset)
+    if not iterable and isinstance(loader.batch_sampler, BatchSampler):
+        inner = loader.batch_sampler
+        sampler, batch_size, drop_last = inner.sampler, inner.batch_size, inner.drop_last
+    elif (
+        not iterable and loader.batch_sampler is not None
+    ):  # somebody's own: only batches are known
+        return None, 0, ()
+    if iterable and drop_last:
+        note = (
+            f"{_called(loader.dataset)}: drop_last=True drops up to {(batch_size or 1) - 1:,} images of "
+            "each worker, and these numbers lack them; measure with drop_last=False"
+        )
+        return None, 0, (note,)
+    images = length(loader.dataset) if iterable else length(sampler)
+    if images is None or not drop_last or not batch_size:
+        return images, 0, ()
+    return images - images % batch_size, images % batch_size, ()
+
+
+def _is_of_loader(error: Exception) -> bool:
+    return "DataLoader worker" in str(error) or isinstance(error, (ConnectionError, EOFError))
+
+
+def _called(dataset: Any) -> str:
+    if type(dataset) is Subset:
+        many = length(dataset)
+        return f"Subset({type(dataset.dataset).__name__})[{many}]"
+    return called(dataset)
