@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -152,6 +153,9 @@ def measure(
         products=bool(plan),
         profile=profile,
     ) as count:
+        # Here, where worker processes are just starting: it hashes all names.
+        origin = _origin(opened, listing, limit if beyond else None, shard)
+        lap("list")
         if plan:
             sample = _Sampling(names, settings, plan, count, on_progress)
             estimate = until_within(plan, len(names), sample.look, sample.note_margin)
@@ -160,7 +164,6 @@ def measure(
             tallies = count(groups, on_progress)
     ignored = {"limit": beyond, "tolerance": len(groups[_NO_CLASS]) - len(names) if plan else 0}
     aside = _aside(listing, {rule: left for rule, left in ignored.items() if left}, shard)
-    origin = _origin(opened, listing, limit if beyond else None, shard)
     found = len(listing.names)
     stats = _finished(opened, origin, aside, names, tallies, settings, per_class, found, estimate)
     lap("merge")
@@ -533,13 +536,9 @@ def _all_skipped(source: Source, skipped: Sequence[Skipped]) -> str:
 def _classes(
     source: Source, kept: Sequence[str], tallies: Mapping[str, Tally], mode: Mode
 ) -> dict[str, ClassStats]:
-    images: dict[str, int] = {}
-    for name in kept:
-        group = source.class_of(name)
-        if group is not None:
-            images[group] = images.get(group, 0) + 1
+    images = Counter(map(source.class_of, kept))
     classes: dict[str, ClassStats] = {}
-    for group, count in sorted(images.items()):
+    for group, count in sorted((g, n) for g, n in images.items() if g is not None):
         moments = in_mode(tallies[group].counted, mode).pixels.moments() if tallies else None
         name, one = shown(group), ClassStats(count, moments)
         # Two names may look the same, where one holds a byte that is not UTF-8.
