@@ -312,18 +312,16 @@ _EXACT = 256
 
 def _power_sums(planes: npt.NDArray[np.uint8]) -> tuple[Integers, Integers]:
     """Σx and Σx² of (channels, images, pixels), exactly, at the speed of float32."""
-    pixels = planes.shape[2]
-    width = min(_EXACT, pixels)
-    parts = -(-pixels // width)
-    values = np.zeros((*planes.shape[:2], parts * width), np.float32)
-    values[:, :, :pixels] = planes
-    values = values.reshape(*planes.shape[:2], parts, width)
-    total = np.einsum("cnpi->cnp", values)
-    total_sq = np.einsum("cnpi,cnpi->cnp", values, values)
-    return (
-        total.sum(axis=2, dtype=np.float64).astype(np.int64),
-        total_sq.sum(axis=2, dtype=np.float64).astype(np.int64),
-    )
+    values = planes.astype(np.float32)
+    whole = values.shape[2] // _EXACT * _EXACT
+    parts = values[:, :, :whole].reshape(*values.shape[:2], -1, _EXACT)
+    rest = values[:, :, whole:]
+    total = np.einsum("cnpi->cnp", parts).sum(axis=2, dtype=np.float64)
+    total_sq = np.einsum("cnpi,cnpi->cnp", parts, parts).sum(axis=2, dtype=np.float64)
+    if rest.size:
+        total += np.einsum("cni->cn", rest)
+        total_sq += np.einsum("cni,cni->cn", rest, rest)
+    return total.astype(np.int64), total_sq.astype(np.int64)
 
 
 def _wide_power_sums(planes: npt.NDArray[np.uint16]) -> tuple[Integers, Integers]:

@@ -29,7 +29,7 @@ from imgnorm.damage import (
 )
 from imgnorm.formats import format_of
 from imgnorm.image import Mode
-from imgnorm.jpeg import JpegDecoder, Pixels, ordinary_frame
+from imgnorm.jpeg import JpegDecoder, Pixels
 from imgnorm.reasons import Reason, Unreadable
 
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -120,7 +120,7 @@ def _decoded_by(
     reserve: Callable[[int], None],
 ) -> Decoded | None:
     """The image, if nothing about it is unusual; if something is, Pillow says what."""
-    frame = ordinary_frame(data)
+    frame = jpeg.frame(data)
     if frame is None or frame.width * frame.height > max_pixels or mode == "I;16":
         return None
     check_header((frame.width, frame.height), data, "JPEG")

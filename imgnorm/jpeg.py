@@ -37,6 +37,11 @@ class Frame(NamedTuple):
 
 def ordinary_frame(data: bytes) -> Frame | None:
     """The frame of a JPEG that Pillow opens without a word; None where that is not sure."""
+    return _frame_and_header(data)[0]
+
+
+def _frame_and_header(data: bytes) -> tuple[Frame | None, int]:
+    """`ordinary_frame`, and how many bytes it depends on; 0 where it is None."""
     frame = exif = None
     has_dpi = False
     position = 2
@@ -46,38 +51,38 @@ def ordinary_frame(data: bytes) -> Frame | None:
             start = position + 4
             position += 2 + length
             if lead != 0xFF or length < 2:
-                return None
+                return None, 0
             if marker == _SOS:
                 break
             if marker in _SKIPPED:
                 continue
             if marker == _DQT:
                 if not _is_plain_dqt(data, start, position):
-                    return None
+                    return None, 0
             elif marker in _SOF:
                 frame = None if frame else _frame_in(data, start, length)
                 if frame is None:
-                    return None
+                    return None, 0
             elif marker == _APP0:
                 if data.startswith(b"JFIF", start):
                     if length < 16:
-                        return None
+                        return None, 0
                     has_dpi = has_dpi or data[start + 7] in (1, 2)
             elif marker in _APP:
                 body = data[start:position]
                 if body.startswith(b"Exif\0\0"):
                     if exif is not None:
-                        return None
+                        return None, 0
                     exif = body
                 elif not _is_plain_app(marker, body):
-                    return None
+                    return None, 0
             else:
-                return None
+                return None, 0
     except (struct.error, IndexError):
-        return None
+        return None, 0
     if exif is not None and not has_dpi and not _is_plain_exif(exif):
-        return None
-    return frame
+        return None, 0
+    return (frame, position - length + 2) if frame else (None, 0)
 
 
 _SEGMENT = struct.Struct(">BBH")
@@ -144,6 +149,18 @@ class JpegDecoder:
     def __init__(self) -> None:
         self._decode = _simplejpeg().decode_jpeg
         self._buffer = np.empty(1 << 18, np.uint8)
+        self._header = b""  # of the last file
+        self._frame: Frame | None = None
+
+    def frame(self, data: bytes) -> Frame | None:
+        """`ordinary_frame`, looked up where the last file began with the same bytes.
+
+        The images of one data set often come from one encoder, in one size: then all have one header.
+        """
+        if not (self._header and data.startswith(self._header)):
+            self._frame, length = _frame_and_header(data)
+            self._header = data[:length]
+        return self._frame
 
     def pixels(self, data: bytes, frame: Frame, *, gray: bool) -> Pixels | None:
         """The pixels, valid until the next call; None where libjpeg-turbo so much as warns.

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -264,8 +265,11 @@ def _of_names(
         opened.suit(settings)
     run.lap("list")
 
+    listed = ""
+
     def counted(device: Device | None) -> tuple[Sequence[str], dict[str, Tally], Estimate | None]:
         """The names that were looked at, what was counted of them, and how sure it is."""
+        nonlocal listed
         with counting(
             opened,
             settings,
@@ -277,6 +281,9 @@ def _of_names(
             products=bool(plan),
             profile=run.profile,
         ) as count:
+            # Here, where worker processes are just starting: it hashes all names.
+            listed = listed or _digest(listing)
+            run.lap("list")
             if not plan:
                 return names, count(groups, run.on_progress), None
             sample = _Sampling(names, settings, plan, count, run.on_progress)
@@ -294,7 +301,7 @@ def _of_names(
         warnings.warn(shortage, DeviceWarning, stacklevel=3)
     ignored = {"limit": beyond, "tolerance": len(names) - len(taken)}
     aside = _aside(listing, {rule: left for rule, left in ignored.items() if left}, shard)
-    origin = _origin(opened, listing, limit if beyond else None, shard)
+    origin = _origin(opened, listed, limit if beyond else None, shard)
     found = len(listing.names)
     return _finished(opened, origin, aside, taken, tallies, settings, per_class, found, estimate)
 
@@ -314,7 +321,7 @@ def _of_stream(
         warnings.warn(note, SourceWarning, stacklevel=3)
     listing = drained.listing
     aside = _aside(listing, {}, None)
-    origin = _origin(opened, listing, limit if drained.limited else None, None)
+    origin = _origin(opened, _digest(listing), limit if drained.limited else None, None)
     tallies = {_NO_CLASS: drained.tally}
     found = len(listing.names)
     return _finished(opened, origin, aside, listing.names, tallies, settings, False, found, None)
@@ -778,11 +785,15 @@ def _aside(listing: Listing, left_out: Mapping[str, int], shard: tuple[int, int]
 
 def _origin(
     source: Source | StreamingSource,
-    listing: Listing,
+    listed: str,
     limit: int | None,
     shard: tuple[int, int] | None,
 ) -> Provenance:
-    """The provenance, as far as it is known before anything is counted."""
+    """The provenance, as far as it is known before anything is counted.
+
+    Args:
+        listed: the digest of all names.
+    """
     options: dict[str, str | int] = dict(getattr(source, "options", {}))
     if limit is not None:
         options["limit"] = limit
@@ -790,11 +801,15 @@ def _origin(
         source.kind,
         shown(source.ref),
         names_sha256="",
-        listing_sha256=names_digest(map(name_bytes, listing.names)),
+        listing_sha256=listed,
         images=0,
         options=options,
         shards=Shards(shard[1], (shard[0],)) if shard and shard[1] > 1 else None,
     )
+
+
+def _digest(listing: Listing) -> str:
+    return names_digest(map(name_bytes, listing.names))
 
 
 def _finished(
@@ -896,13 +911,9 @@ def _all_skipped(source: Source | StreamingSource, skipped: Sequence[Skipped]) -
 def _classes(
     source: Source | StreamingSource, kept: Sequence[str], tallies: Mapping[str, Tally], mode: Mode
 ) -> dict[str, ClassStats]:
-    images: dict[str, int] = {}
-    for name in kept:
-        group = source.class_of(name)
-        if group is not None:
-            images[group] = images.get(group, 0) + 1
+    images = Counter(map(source.class_of, kept))
     classes: dict[str, ClassStats] = {}
-    for group, count in sorted(images.items()):
+    for group, count in sorted((g, n) for g, n in images.items() if g is not None):
         moments = in_mode(tallies[group].counted, mode).pixels.moments() if tallies else None
         name, one = shown(group), ClassStats(count, moments)
         # Two names may look the same, where one holds a byte that is not UTF-8.

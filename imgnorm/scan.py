@@ -191,6 +191,7 @@ class _Driver(threading.Thread):
 
     def run(self) -> None:
         try:
+            self._hired()  # already, while names are still being prepared
             while (work := self._board.take(self)) is not None:
                 try:
                     self._do(work)

@@ -117,6 +117,18 @@ def test_real_photos_have_the_pixels_of_pillow(decoder, shared_data):
         assert_same(data, "auto", decoder, path)
 
 
+def test_a_header_met_before_says_what_it_said_then(shared_data):
+    """Files of one encoder and others, whole and cut off anywhere in the header, in any order."""
+    paths = sorted((shared_data / "cifar10-jpeg").rglob("*.jpg"))[::40]
+    whole = [path.read_bytes() for path in paths] + [FORMATS[name] for name in JPEGS]
+    cut = [data[:length] for data in whole[:3] for length in range(0, 700, 7)]
+    files = 2 * (whole + cut)
+    random.Random(5).shuffle(files)
+    decoder = JpegDecoder()
+
+    assert [ordinary_frame(data) for data in files] == [decoder.frame(data) for data in files]
+
+
 JPEGS = sorted(name for name in FORMATS if FORMATS[name].startswith(b"\xff\xd8\xff"))
 
 

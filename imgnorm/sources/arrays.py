@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import lt
 from typing import Any
 
 from imgnorm.errors import SourceError
@@ -214,18 +215,9 @@ class ArrayFileSource:
     def blocks(self, names: Sequence[str]) -> Iterator[Block | tuple[Sequence[str], Unreadable]]:
         start = 0
         while start < len(names):
-            key = self._key_of(names[start])
-            array = self._arrays[key]
+            array = self._arrays[self._key_of(names[start])]
             first = self._index_of(names[start])
-            at_most = max(1, _BLOCK_BYTES // max(1, array.image_bytes))
-            end = start + 1
-            while (
-                end < len(names)
-                and end - start < at_most
-                and self._index_of(names[end]) == first + end - start
-                and self._key_of(names[end]) == key
-            ):
-                end += 1
+            end = self._end_of_run(names, start, max(1, _BLOCK_BYTES // max(1, array.image_bytes)))
             part = names[start:end]
             try:
                 yield self._block(array, part, first)
@@ -235,6 +227,20 @@ class ArrayFileSource:
                 self._close(array.file)
                 yield part, unreadable(error)
             start = end
+
+    def _end_of_run(self, names: Sequence[str], start: int, at_most: int) -> int:
+        """Where images end that lie one behind the other in one array, `at_most` of them."""
+        key, first = self._key_of(names[start]), self._index_of(names[start])
+
+        def follows(position: int) -> bool:
+            name = names[position]
+            return self._index_of(name) - first == position - start and self._key_of(name) == key
+
+        end = min(start + at_most, len(names))
+        run = names[start:end]
+        if follows(end - 1) and all(map(lt, run, run[1:])):  # then those between them do, too
+            return end
+        return next(position for position in range(start + 1, end) if not follows(position))
 
     def _block(self, array: _Array, names: Sequence[str], first: int) -> Block:
         file = self._file(array)
