@@ -70,9 +70,9 @@ def bn() -> None:
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
-    default=0,
+    default=1,
     show_default=True,
-    help="Processes that decode images; 0: this one.",
+    help="Processes that decode images. 0: this one, which an image that crashes its decoder then ends.",
 )
 @click.option(
     "--device",

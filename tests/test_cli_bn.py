@@ -20,6 +20,8 @@ from imgnorm.cli import run
 from imgnorm.nn import calibrate, inspect
 
 NETS = """
+import os
+import signal
 import torch
 from torch import nn
 from torchvision.transforms import ToTensor
@@ -44,6 +46,25 @@ def choosy(picture):
 def late():
     import layers_of_test
     return small()
+
+def deadly(picture):
+    # Dies at images 3 and 7, like a decoder with a fault, and once, by chance, at image 5.
+    corner = picture.getpixel((0, 0))
+    if corner in [(3, 3, 3), (7, 7, 7)]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if corner == (5, 5, 5) and not os.path.exists("died-once"):
+        open("died-once", "w").close()
+        os._exit(9)
+    return to_tensor(picture)
+
+def in_company(picture):
+    # Dies in every process that reads whole batches.
+    if torch.utils.data.get_worker_info() is not None:
+        os._exit(9)
+    return to_tensor(picture)
+
+def exits():
+    raise SystemExit(3)
 
 def broken():
     raise FileNotFoundError("config.json")
@@ -190,8 +211,8 @@ def wrong_files() -> None:
 
 
 CODE = (
-    "{}: holds more than tensors and plain values, so loading it could run code; save "
-    "model.state_dict() instead\n"
+    "{}: is not a file of tensors and plain values that torch.save wrote, and loading anything else "
+    "could run code; save model.state_dict()\n"
 )
 
 
@@ -224,6 +245,11 @@ def replaced(option: str, value: str) -> list[str]:
         (
             replaced("calibrate", "ckpt.pt"),
             "ckpt.pt: is a checkpoint, not a model; name the model that it belongs to, and give it with --weights\n",
+        ),
+        (replaced("--weights", "gone.pt"), "gone.pt: no such file; name a checkpoint\n"),
+        (
+            replaced("calibrate", "nets_of_test:exits"),
+            "nets_of_test:exits: fails (SystemExit: 3); name a factory that takes no arguments\n",
         ),
         (
             replaced("calibrate", "nets_of_test:number"),
@@ -424,6 +450,60 @@ def test_a_broken_image_costs_itself_and_never_the_run(place, mode, workers, bat
     torch.testing.assert_close(
         expected_without(4), torch.load("out.pt")["model"]["1.running_var"], rtol=1e-6, atol=0
     )
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """DataLoader looks for dead workers every 0.2 s instead of 5 s: a default that no option reaches."""
+    waiting = torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data
+    assert len(waiting.__defaults__) == 1
+    monkeypatch.setattr(waiting, "__defaults__", (0.2,))
+
+
+def mark_corners() -> None:
+    for index in range(9):
+        picture = Image.open(f"images/a/{index}.png")
+        picture.putpixel((0, 0), (index, index, index))
+        picture.save(f"images/a/{index}.png")
+
+
+@needs_posix
+@pytest.mark.parametrize("mode", ["one-pass", "sequential"])
+@pytest.mark.parametrize(("workers", "batch_size"), [("1", "1"), ("2", "2"), ("2", "64")])
+def test_an_image_that_kills_its_decoder_costs_itself(
+    place, mode, workers, batch_size, capsys, impatient
+):
+    mark_corners()
+    options = ["--transform", "nets_of_test:deadly", "--device", "cpu", "-o", "out.pt"]
+    options += ["--mode", mode, "--workers", workers, "--batch-size", batch_size]
+
+    assert 3 == run([*CALIBRATE, *options])
+    detail = "worker-died (the process that decoded it ended, twice: signal 9)"
+    assert capsys.readouterr().out.endswith(
+        "\n\nfound    9 = 7 counted + 2 skipped (2 worker-died) + 0 ignored\n"
+        f"skipped  a/3.png: {detail}\nskipped  a/7.png: {detail}\n"
+    )
+    assert os.path.exists("died-once")
+    kept = [np.asarray(Image.open(f"images/a/{index}.png")) for index in (0, 1, 2, 4, 5, 6, 8)]
+    model = small()
+    model.load_state_dict(torch.load("ckpt.pt")["model"])
+    calibrate(model, [torch.from_numpy(np.stack(kept)).permute(0, 3, 1, 2).float().div(255)])
+    torch.testing.assert_close(
+        model[1].running_var, torch.load("out.pt")["model"]["1.running_var"], rtol=1e-6, atol=0
+    )
+
+
+@needs_posix
+def test_processes_that_die_at_no_image_end_the_run_and_tell(place, capsys, impatient):
+    options = ["--transform", "nets_of_test:in_company", "--device", "cpu", "-o", "out.pt"]
+
+    assert 2 == run([*CALIBRATE, *options])
+    assert re.fullmatch(
+        r"images: processes that decode die, at no image in particular \(DataLoader worker .*\); try "
+        r"fewer --workers, or 0\n",
+        capsys.readouterr().err,
+    )
+    assert not os.path.exists("out.pt")
 
 
 @pytest.mark.parametrize(("allowed", "code"), [("2", 0), ("20%", 0), ("1", 1)])

@@ -369,7 +369,7 @@ def test_a_program_for_one_batch_size_gets_that_size():
 
     assert_close(plain, program, 1e-6)
     with pytest.raises(
-        ModelError, match=r"give it what it was exported for, or export it with dyn"
+        ModelError, match=r"give batches of 5, a multiple in all, or export it with a dyn"
     ):
         calibrate(program, data.split(7))
 
@@ -564,4 +564,49 @@ def test_batches_that_change_between_passes_are_told():
     assert (
         "the batches held 9 images in one pass and 7 in another; give the same images in each"
         == str(caught.value)
+    )
+
+
+def test_a_model_that_is_one_batchnorm_layer_has_the_name_of_its_class():
+    layer = nn.BatchNorm2d(3)
+
+    assert ["BatchNorm2d"] == [one.name for one in inspect(layer)]
+    assert ["BatchNorm2d"] == [one.name for one in calibrate(layer, [images()]).layers]
+
+
+def exported_program() -> torch.export.ExportedProgram:
+    return torch.export.export(net().eval(), (images(5),))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resnet18", [images()]), "model is a str; give a torch.nn.Module"),
+        (
+            (exported_program(), [images()]),
+            "model is a ExportedProgram; give a torch.nn.Module, its module()",
+        ),
+        (
+            (net(), images()),
+            "batches is one tensor; give a list of batches, images.split(64) say",
+        ),
+    ],
+)
+def test_what_is_no_model_and_no_batches_is_told(arguments, message):
+    with pytest.raises(TypeError) as caught:
+        calibrate(*arguments)
+
+    assert message == str(caught.value)
+
+
+@pytest.mark.parametrize(("mode", "where"), [("one-pass", "0 to 22"), ("sequential", "15 to 22")])
+def test_a_program_for_one_batch_size_says_which(mode, where):
+    """Eight images are left of 23 after three fives: they fit no batch that the program takes."""
+    with pytest.raises(ModelError) as caught:
+        calibrate(exported_program().module(), [images()], mode=mode)
+
+    assert str(caught.value).startswith(f"GraphModule: fails on images {where}, ")
+    assert str(caught.value).endswith(
+        "; it was exported for batches of 5 only: give batches of 5, a multiple in all, or export it "
+        "with a dynamic batch size"
     )

@@ -307,6 +307,87 @@ def test_a_pair_that_cannot_be_folded_exactly_is_left():
     assert_same(net(images), folded(images))
 
 
+class Patches(nn.Module):
+    """Asks for the shape of its images first, as vision transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.projection = nn.Conv2d(3, 4, 4, stride=4)
+
+    def forward(self, images):
+        count, _, height, width = images.shape
+        torch._assert(height == width, "torchvision's assert that torch.fx can trace")
+        return self.projection(images).reshape(count, 4, height * width // 16)
+
+
+class Flattened(nn.Module):
+    def __init__(self, flattened):
+        super().__init__()
+        self.flattened = flattened
+        self.head = nn.Linear(3 * 16 * 16, 5)
+
+    def forward(self, images):
+        return self.head(self.flattened(images))
+
+
+class Named(nn.Module):
+    """Calls its layers by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, images):
+        return self.norm(input=self.convolution(input=images))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "model",
+    [
+        Patches(),
+        Flattened(lambda images: images.view(images.size(0), -1)),
+        Flattened(lambda images: images.reshape(images.shape[0], -1)),
+        Flattened(lambda images: images.reshape((images.size()[0], -1))),
+        Flattened(lambda images: torch.reshape(images, (images.shape[0], -1))),
+    ],
+)
+@pytest.mark.parametrize("pixels", ["unit", "raw"])
+def test_a_model_may_ask_for_the_shape_of_its_images(model, pixels):
+    model = model.double().eval()
+    images = uint8_images(size=16)
+    given = images if pixels == "raw" else images.double() / 255
+
+    normalized = InputNorm.of(STATS, dtype=torch.float64)(images)
+
+    assert_same(model(normalized), fold_input_norm(model, STATS, pixels=pixels)(given))
+
+
+@pytest.mark.parametrize(
+    ("flattened", "found"),
+    [
+        (lambda images: images.view(-1, 768), "view"),  # a row may be anything
+        (lambda images: images.view(images.size(1), -1), "view"),
+        (lambda images: images.to(images.dtype).flatten(1), "getattr, to"),
+    ],
+)
+def test_what_is_not_known_to_be_flattened_is_refused(flattened, found):
+    with pytest.raises(FoldError) as caught:
+        fold_input_norm(Flattened(flattened), STATS)
+
+    assert str(caught.value).startswith(f"the images go to {found}, ")
+
+
+@torch.no_grad()
+def test_layers_that_are_called_by_keyword_are_folded():
+    model = seeded(Named())
+    images = uint8_images().double()
+    folded = fold_batchnorm(model)
+
+    assert isinstance(folded.norm, nn.Identity)
+    assert_same(model(images), folded(images))
+
+
 def negative() -> nn.Module:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
     model[1].running_var[2] = -1

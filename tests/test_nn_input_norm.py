@@ -290,3 +290,21 @@ def test_they_fit_into_a_compose():
 
     assert (3, 8, 8) == tuple(composed.shape)
     assert repr(copy.deepcopy(LpNormalize())) == "LpNormalize(p=2.0, dim=-3, eps=1e-12)"
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (
+            InputNorm(MEAN, STD),
+            "images are a ndarray; InputNorm takes tensors, torch.from_numpy's say",
+        ),
+        (PerImageStandardize(), "got a ndarray; put ToTensor in front of this transform"),
+        (LpNormalize(), "got a ndarray; put ToTensor in front of this transform"),
+    ],
+)
+def test_what_is_no_tensor_is_told(layer, message):
+    with pytest.raises(TypeError) as caught:
+        layer(np.zeros((3, 4, 4), np.float32))
+
+    assert message == str(caught.value)

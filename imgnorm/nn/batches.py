@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from math import ceil
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
 
 from imgnorm.decode import decode, decoded_picture
 from imgnorm.errors import SourceError
@@ -35,24 +39,29 @@ from imgnorm.sources import (
 from imgnorm.stats import Stats
 
 _MODES: dict[int, Mode] = {1: "L", 3: "RGB", 4: "RGBA"}
+_AHEAD = 2
+"""Batches that each process reads ahead."""
+_STOPPING = {signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])}
 
 
 class Batches:
     """All images of a source, in an order of the source's, as often as it is iterated.
 
-    An image that cannot be read is left out from then on, and told in `skipped`.
+    An image that cannot be read is left out from then on, and told in `skipped`. So is one at which
+    a process that decodes dies, which is found by trying the images that were being read one by one.
 
     Args:
         source: one that gives images one by one.
         transform: from PIL image to tensor.
         mode: what each image is converted to before the transform; None for what torchvision's own
             loaders hand over: RGB from files, a dataset's own image from torchvision's datasets.
-        workers: processes that decode; 0 for this one.
+        workers: processes that decode; 0 for this one, which an image that kills its decoder then
+            ends.
 
     Raises:
         SourceError: the source holds no images, or none that can be read one by one. While
-            iterating: not one image could be read, the transform fails, or images of one batch
-            differ in size.
+            iterating: not one image could be read, the transform fails, images of one batch
+            differ in size, or a process that decodes dies at no image in particular.
     """
 
     def __init__(
@@ -92,29 +101,52 @@ class Batches:
         return ceil(len(self._readable().names) / self._batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        loader: DataLoader[Any] = DataLoader(
-            self._readable(),
-            batch_size=self._batch_size,
-            num_workers=self._workers,
-            collate_fn=_stacked,
-            worker_init_fn=_leave_signals_to_the_parent,
-        )
-        nothing = True
-        try:
-            for batch in loader:
-                if isinstance(batch, SourceError):
-                    raise batch
-                self._lost.update((one.name, one) for one in batch.skipped)
-                if batch.images is not None:
-                    nothing = False
-                    yield batch.images
-        except RuntimeError as error:  # a process that decodes died
-            reason = " ".join(str(error).split())[:200]
-            raise SourceError(
-                f"{shown(self._images.source.ref)}: {reason}; try --workers 0"
-            ) from error
+        images = self._readable()
+        nothing, by_chance = True, False
+        while images.names:
+            done = 0
+            try:
+                for batch in self._loaded(images):
+                    if isinstance(batch, SourceError):
+                        raise batch
+                    done += 1
+                    self._lost.update((one.name, one) for one in batch.skipped)
+                    if batch.images is not None:
+                        nothing = False
+                        yield batch.images
+                break
+            except (RuntimeError, EOFError, OSError) as error:  # a process died, or so did its batch
+                left = replace(images, names=images.names[done * self._batch_size :])
+                found = self._deadly(left)
+                if by_chance and not (found or done):  # again, and at once
+                    reason = " ".join(str(error).split())[:200]
+                    raise SourceError(
+                        f"{shown(left.source.ref)}: processes that decode die, at no image in particular "
+                        f"({reason}); try fewer --workers, or 0"
+                    ) from error
+                images, by_chance = replace(left, fatal={**left.fatal, **found}), not found
         if nothing:
             raise SourceError(self._nothing_left())
+
+    def _loaded(self, images: _Images) -> Iterator[_Batch | SourceError]:
+        loader: DataLoader[Any] = DataLoader(
+            images,
+            batch_size=self._batch_size,
+            num_workers=self._workers,
+            prefetch_factor=_AHEAD if self._workers else None,
+            collate_fn=_stacked,
+            worker_init_fn=_begin_worker,
+        )
+        if self._workers:
+            _find_death_by_waiting()
+        with _signals_held_back():
+            batches = iter(loader)
+        yield from batches
+
+    def _deadly(self, left: _Images) -> dict[str, Skipped]:
+        """The images at which processes die, of those that they may have been reading."""
+        ahead = (self._workers * _AHEAD + 1) * self._batch_size
+        return _deadly(replace(left, names=left.names[:ahead]))
 
     def _readable(self) -> _Images:
         names = [name for name in self._images.names if name not in self._lost]
@@ -147,6 +179,7 @@ class _Images(Dataset[Any]):
     names: Sequence[str]
     transform: Callable[[Any], Tensor]
     mode: Mode | None
+    fatal: Mapping[str, Skipped] = field(default_factory=dict)  # not to be read again
 
     def __len__(self) -> int:
         return len(self.names)
@@ -154,6 +187,8 @@ class _Images(Dataset[Any]):
     def __getitem__(self, index: int) -> tuple[str, Tensor] | Skipped | SourceError:
         # A fault is a value: raised, it would reach the parent process with a traceback in its text.
         name = self.names[index]
+        if name in self.fatal:
+            return self.fatal[name]
         size: int | None = None
         try:
             found = self.source.read(name)
@@ -221,13 +256,81 @@ def _stacked(items: list[tuple[str, Tensor] | Skipped | SourceError]) -> _Batch 
     return _Batch(torch.stack(tensors) if tensors else None, tuple(skipped))
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def _find_death_by_waiting() -> None:
+    """Without torch's handler of SIGCHLD, which raises wherever this process is: in the model, say.
+
+    DataLoader then looks every five seconds while it waits. The handler stays away, since a worker
+    that died may be known to it for longer than anybody iterates.
+    """
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        _set_SIGCHLD_handler()  # once in a process: now, so that it is not set later
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """For processes that start here, too: until each has said what its signals are to do."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _deadly(images: _Images) -> dict[str, Skipped]:
+    """The images that end a process which reads them, each tried once more alone."""
+    found = {}
+    following = range(len(images))
+    while following:
+        at, code = _read_elsewhere(images, following)
+        if code and (code := _read_elsewhere(images, range(at, at + 1))[1]):
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            detail = f"the process that decoded it ended, twice: {how}"
+            found[images.names[at]] = Skipped(images.names[at], Reason.WORKER_DIED, detail)
+        following = range(at + 1, len(images))
+    return found
+
+
+def _read_elsewhere(images: _Images, indices: range) -> tuple[int, int]:
+    """The last index that another process came to, and its exit code: 0 if it outlived them all."""
+    context = multiprocessing.get_context()
+    reading, writing = context.Pipe(duplex=False)
+    process = context.Process(target=_read, args=(images, indices, writing), daemon=True)
+    with _signals_held_back():
+        process.start()
+    writing.close()
+    at = indices[0]
+    try:
+        with suppress(EOFError):
+            while True:
+                at = reading.recv()
+        process.join()
+        assert process.exitcode is not None
+        return at, process.exitcode
+    finally:
+        process.kill()
+        process.join()
+        reading.close()
+
+
+def _read(images: _Images, indices: range, writing: Connection) -> None:
+    _begin_worker(0)
+    torch.set_num_threads(1)  # as DataLoader does: threads of before a fork are gone
+    for index in indices:
+        writing.send(index)
+        images[index]
+
+
+def _begin_worker(worker: int) -> None:
     """A signal may reach every process: the parent decides, and tells.
 
     A worker that is ended leaves without a fault, or torch would have the parent tell of that, too.
     """
+    for number in _STOPPING - {signal.SIGINT}:
+        signal.signal(number, lambda number, frame: os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None:
-            signal.signal(number, lambda number, frame: os._exit(0))
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)

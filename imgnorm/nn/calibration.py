@@ -95,6 +95,8 @@ def calibrate(
         raise ValueError(
             "batches is an iterator, which gives its images once; give a list or a DataLoader"
         )
+    if isinstance(batches, Tensor):
+        raise TypeError("batches is one tensor; give a list of batches, images.split(64) say")
     model = unwrapped(model)
     layers = batchnorm_names(model)
     if not layers:
@@ -221,6 +223,12 @@ class _Run:
     def _remedy(self, error: Exception) -> str:
         if isinstance(error, torch.OutOfMemoryError):
             return "give smaller batches or smaller images, or another device"
+        exported_for = _exported_for(self.model)
+        if exported_for is not None:
+            return (
+                f"it was exported for batches of {exported_for} only: give batches of {exported_for}, a "
+                "multiple in all, or export it with a dynamic batch size"
+            )
         if isinstance(self.model, fx.GraphModule):
             return "give it what it was exported for, or export it with dynamic shapes"
         return "give it images as it was trained on"
@@ -459,7 +467,11 @@ def _change(name: str, seen: Pooled, before: tuple[Tensor, Tensor]) -> Calibrate
 
 def _layer_in(error: BaseException, model: nn.Module) -> str:
     """The name of the innermost module of the model that was running."""
-    names = {id(module): name for name, module in model.named_modules()}
+    names = {
+        id(module): name
+        for name, module in model.named_modules()
+        if name != "_guards_fn"  # no layer, but torch.export's check of the arguments
+    }
     found = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         found = names.get(id(frame.f_locals.get("self")), "") or found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Sequence
+from operator import getitem
 from typing import Any, Literal
 
 import torch
@@ -208,12 +209,13 @@ def _first_layer(graph: fx.Graph, holder: nn.Module) -> tuple[str, bool]:
     node = next(node for node in graph.nodes if node.op == "placeholder")
     flattened = False
     while True:
-        if len(node.users) != 1:
-            found = ", ".join(_described(user, holder) for user in node.users) or "nothing"
+        users = [user for user in node.users if not _reads_shape(user)]
+        if len(users) != 1:
+            found = ", ".join(_described(user, holder) for user in users) or "nothing"
             raise FoldError(
                 f"the images go to {found}, not to one convolution or linear layer; keep InputNorm in front"
             )
-        node = next(iter(node.users))
+        node = users[0]
         if node.op == "call_module":
             layer = holder.get_submodule(str(node.target))
             if type(layer) in (*_CONVOLUTIONS, nn.Linear):
@@ -239,17 +241,39 @@ def _flattens(node: fx.Node, holder: nn.Module) -> bool:
     if node.op == "call_module":
         layer = holder.get_submodule(str(node.target))
         return type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1)
+    if node.target in ("view", "reshape", torch.reshape) and len(node.args) > 1:
+        sizes = node.args[1] if isinstance(node.args[1], (tuple, list)) else node.args[1:]
+        return len(sizes) == 2 and _is_batch_size(sizes[0], node.args[0]) and bool(sizes[1] == -1)
     if node.target not in (torch.flatten, "flatten"):
         return False
     given = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | node.kwargs
     return bool(given.get("start_dim", 0) == 1 and given.get("end_dim", -1) == -1)
 
 
+def _reads_shape(node: fx.Node) -> bool:
+    """Whether this asks the images for what folding leaves as it is: not for pixels, nor for their dtype."""
+    if node.target is getattr:
+        return node.args[1] in ("shape", "ndim", "device")
+    return node.op == "call_method" and node.target in ("size", "dim")
+
+
+def _is_batch_size(size: object, images: object) -> bool:
+    """Whether this is images.size(0) or images.shape[0]."""
+    if not isinstance(size, fx.Node):
+        return False
+    if size.target == "size":
+        return size.args == (images, 0)
+    shape, index = size.args if size.target is getitem else (None, None)
+    if index != 0 or not isinstance(shape, fx.Node):
+        return False
+    return (shape.target, *shape.args) in ((getattr, images, "shape"), ("size", images))
+
+
 def _pair_at(node: fx.Node, graph: fx.Graph, holder: nn.Module) -> tuple[str, str] | None:
     """The names of a convolution and a BatchNorm, if `node` is that BatchNorm and they can be folded."""
-    if node.op != "call_module" or not node.args or not isinstance(node.args[0], fx.Node):
+    if node.op != "call_module" or len(node.all_input_nodes) != 1:
         return None
-    before = node.args[0]
+    before = node.all_input_nodes[0]
     if before.op != "call_module" or len(before.users) != 1:
         return None
     convolution = holder.get_submodule(str(before.target))

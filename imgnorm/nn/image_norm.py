@@ -81,6 +81,8 @@ def _positive(what: str, value: float) -> float:
 
 
 def _wide(values: Tensor) -> Tensor:
+    if not isinstance(values, Tensor):
+        raise TypeError(f"got a {type(values).__name__}; put ToTensor in front of this transform")
     if not values.is_floating_point():
         raise TypeError(f"the dtype is {values.dtype}; convert to floats first, as ToTensor does")
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -153,6 +153,10 @@ def _numbers(what: str, values: Iterable[float]) -> list[float]:
 
 
 def _check_shape(images: Tensor, channels: int) -> None:
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"images are a {type(images).__name__}; InputNorm takes tensors, torch.from_numpy's say"
+        )
     if images.ndim not in (3, 4):
         raise ValueError(
             f"images have the shape {tuple(images.shape)}; InputNorm takes (N, C, H, W) or (C, H, W)"

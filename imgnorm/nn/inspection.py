@@ -88,10 +88,11 @@ def table_of(reports: tuple[LayerReport, ...]) -> str:
 def batchnorm_names(model: nn.Module) -> dict[str, nn.Module]:
     """The modules that hold a running_mean and a running_var of BatchNorm, by name, each once.
 
-    By their buffers, so that the layers of TorchScript and exported programs are found, too.
+    By their buffers, so that the layers of TorchScript and exported programs are found, too. A
+    model that is such a layer itself has the name of its class.
     """
     return {
-        name: module
+        name or type(module).__name__: module
         for name, module in model.named_modules()
         if isinstance(getattr(module, _MEAN, None), Tensor)
         and isinstance(getattr(module, _VARIANCE, None), Tensor)
@@ -101,11 +102,11 @@ def batchnorm_names(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    with_statistics = batchnorm_names(model)
+    with_statistics = batchnorm_names(model).values()
     return [
-        (name, module)
+        (name or type(module).__name__, module)
         for name, module in model.named_modules()
-        if name in with_statistics or isinstance(module, _BatchNorm)
+        if module in with_statistics or isinstance(module, _BatchNorm)
     ]
 
 
@@ -115,7 +116,6 @@ def _of_module(name: str, layer: nn.Module) -> LayerReport:
         for key in (_MEAN, _VARIANCE, "num_batches_tracked", "weight", "bias")
         if isinstance(value := getattr(layer, key, None), Tensor)
     }
-    name = name or type(layer).__name__
     eps, momentum = getattr(layer, "eps", None), getattr(layer, "momentum", None)
     if any(map(is_lazy, tensors.values())):
         fault = "is lazy and knows no channels yet; run one batch through the model first"

@@ -97,8 +97,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
     A compiled model would run as it was compiled, whatever watches it; one that is spread over
     devices or processes would run on copies of its layers, or wait for the other processes.
+
+    Raises:
+        TypeError: it is no module.
     """
     while True:
+        if not isinstance(model, nn.Module):
+            module = ", its module()" if hasattr(model, "module") else ""
+            raise TypeError(f"model is a {type(model).__name__}; give a torch.nn.Module{module}")
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
         elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
@@ -152,9 +158,11 @@ def read_checkpoint(path: str) -> Checkpoint:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path}: holds more than tensors and plain values, so loading it could run code; save "
-            "model.state_dict() instead"
+            f"{path}: is not a file of tensors and plain values that torch.save wrote, and loading "
+            "anything else could run code; save model.state_dict()"
         ) from error
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file; name a checkpoint") from error
     except _RAISED_BY_LOADING as error:
         raise _unreadable(path, error) from error
     state = content
@@ -197,7 +205,7 @@ def _made(spec: str, num_classes: int | None) -> nn.Module:
     make = imported(spec)
     try:
         model = make()
-    except RAISED_BY_USER_CODE as error:
+    except (*RAISED_BY_USER_CODE, SystemExit) as error:
         raise ModelError(
             f"{spec}: fails ({_told(error)}); name a factory that takes no arguments"
         ) from error
