@@ -55,6 +55,11 @@ def transforms_of(api: Api) -> dict[str, Transform]:
     return {name: _transform(row) for name, row in _table()[api].items()}
 
 
+def left_out(api: Api) -> frozenset[str]:
+    """What else torchvision has: it takes functions, transforms or boxes, or makes no image of one."""
+    return frozenset(_table()["left_out"][api])
+
+
 def schema_of(kind: Any) -> dict[str, Any]:
     """A type of the table as JSON Schema."""
     if isinstance(kind, str):

@@ -331,15 +331,17 @@ def stats(
         raise click.UsageError("give SOURCE or --dataset, one of them")
     if factory is None and key is not None:
         raise click.UsageError("--key is for --dataset; leave it out")
+    from_config = source is not None and not options["listed"] and names_a_config(source)
     if source is None:
         _refuse_idle_options("", options["listed"], dataset=True)
-    elif not options["listed"] and names_a_config(source):
-        options |= _config_options(source)
-        source = options.pop("source")
-    else:
+    elif not from_config:
         _refuse_idle_options(source, options["listed"])
     for path in written:
         check_output(path, force=force)
+    if from_config:
+        assert source is not None
+        options |= _config_options(source)
+        source = options.pop("source")
     if verbose and not quiet and options["device"] != "cpu":
         _note(f"device   {find_device(options['device']).words}")
     started = monotonic()
@@ -396,6 +398,7 @@ def _config_options(path: str) -> dict[str, Any]:
         UsageError: an option on the command line says the same thing.
     """
     from imgnorm.config import read_pipeline
+    from imgnorm.measurement import source_of
 
     context = click.get_current_context()
     for name in _SET_BY_A_CONFIG:
@@ -405,9 +408,12 @@ def _config_options(path: str) -> dict[str, Any]:
                 f"{option}: {path} says it; change it there, or leave {option} out"
             )
     pipeline = read_pipeline(path)
+    download = context.params["download"]
+    if download and pipeline.kind != "torchvision":
+        raise click.UsageError("--download is for torchvision datasets; leave it out")
     return {
-        **pipeline.source,
-        "listed": pipeline.listed,
+        "source": source_of(pipeline, download=download),
+        "listed": False,
         "mode": pipeline.mode,
         "preprocess": pipeline.preprocess,
     }

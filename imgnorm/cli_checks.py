@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import sys
 from typing import Any
 
 import click
 
-from imgnorm.terminal import images_bar
+from imgnorm.cli_options import ignore, known_rule, select
+from imgnorm.terminal import images_bar, note, show
 
 _FORMATS = ["text", "json", "github", "sarif", "junit"]
-
-
-def _rules(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> set[str]:
-    """The ids in `--select a,b --select c`."""
-    names = {name.strip() for part in value for name in part.split(",")} - {""}
-    if not names:
-        return names
-    for name in sorted(names):
-        _known_rule(ctx, param, name)
-    return names
-
-
-def _known_rule(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
-    from imgnorm.rules import RULES
-
-    if name is not None and name not in RULES:
-        near = difflib.get_close_matches(name, RULES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(RULES)}"
-        raise click.BadParameter(f"there is no rule {name!r}; {hint}", ctx, param)
-    return name
 
 
 @click.command(no_args_is_help=True)
@@ -44,12 +23,8 @@ def _known_rule(ctx: click.Context, param: click.Parameter, name: str | None) ->
     show_default=True,
     help="How problems are written to standard output.",
 )
-@click.option(
-    "--select", multiple=True, callback=_rules, metavar="RULES", help="Ask these rules only: a,b,c."
-)
-@click.option(
-    "--ignore", multiple=True, callback=_rules, metavar="RULES", help="Do not ask these rules."
-)
+@select
+@ignore
 @click.option(
     "--skip-others",
     is_flag=True,
@@ -62,7 +37,7 @@ def _known_rule(ctx: click.Context, param: click.Parameter, name: str | None) ->
     help="Build each pipeline that has no error, too, and run it on a generated image (loads torch).",
 )
 @click.option(
-    "--explain", callback=_known_rule, metavar="RULE", help="Print what a rule is about, and stop."
+    "--explain", callback=known_rule, metavar="RULE", help="Print what a rule is about, and stop."
 )
 @click.option("-q", "--quiet", is_flag=True, help="No summary on standard error.")
 def validate(
@@ -85,7 +60,7 @@ def validate(
         from imgnorm.reports import page
         from imgnorm.rules import RULES
 
-        _print(page(RULES[explain]))
+        show(page(RULES[explain]))
         return 0
     if not paths:
         raise click.UsageError("name a file or a folder to check")
@@ -98,9 +73,9 @@ def validate(
     found = check(paths, select=select or None, ignore=ignore, skip_others=skip_others, trial=trial)
     written = REPORTERS[report](found.problems, found.files)
     if written:
-        _print(written)
+        show(written)
     if not quiet:
-        _note(found.summary())
+        note(found.summary())
     return 1 if found.count("error") or (strict and found.count("warning")) else 0
 
 
@@ -139,6 +114,11 @@ Exit codes:
     default="data",
     show_default=True,
     help="Where a torchvision dataset lives: its own `root`.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"]),
+    help="The dimensions of .npy and .npz arrays, as they were measured.  [default: what the shape tells]",
 )
 @click.option(
     "--workers",
@@ -180,13 +160,14 @@ def verify(stats_file: str, source: str | None, report: str, quiet: bool, **opti
     from imgnorm.reports import REPORTERS
     from imgnorm.verification import verify as verified
 
+    _refuse_idle_options(source, options["sample"])
     with images_bar(quiet=quiet) as on_progress:
         found = verified(stats_file, source, on_progress=on_progress, **options)
     written = REPORTERS[report](found.problems)
     if written:
-        _print(written)
+        show(written)
     if not quiet:
-        _note(found.summary())
+        note(found.summary())
     return int(found.stale)
 
 
@@ -203,16 +184,14 @@ def schema(kind: str) -> None:
     from imgnorm import config, statsmodel
 
     content = config.schema() if kind == "pipeline" else statsmodel.schema()
-    _print(json.dumps(content, indent=2))
+    show(json.dumps(content, indent=2))
 
 
-def _print(text: str) -> None:
-    if sys.stdout is not None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-
-
-def _note(text: str) -> None:
-    if sys.stderr is not None:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+def _refuse_idle_options(source: str | None, sample: int | str) -> None:
+    """An option that would do nothing is a misunderstanding."""
+    given = click.get_current_context().get_parameter_source
+    if sample == "all" and given("seed") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--seed decides which images a sample has; leave it out with all")
+    elsewhere = source is not None and not source.startswith("torchvision:")
+    if elsewhere and given("root") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--root is for torchvision:NAME; leave it out")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from imgnorm.errors import OutputError
+from imgnorm.cli_options import ignore, select
+from imgnorm.terminal import note, show
 
 if TYPE_CHECKING:
     from imgnorm.lint import Linted
@@ -22,17 +21,17 @@ def presets(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         from imgnorm.explain import listing
 
-        _print(listing())
+        show(listing())
 
 
-@presets.command(no_args_is_help=True)
+@presets.command("show", no_args_is_help=True)
 @click.argument("name")
-def show(name: str) -> None:
+def show_preset(name: str) -> None:
     """Everything about one preset: its digits, its source, and what is wrong with it."""
     from imgnorm.explain import description
     from imgnorm.presets import shown_preset
 
-    _print(description(shown_preset(name)))
+    show(description(shown_preset(name)))
 
 
 class _ManyMeans(click.Command):
@@ -91,11 +90,11 @@ def explain(numbers: tuple[str, ...], mean: str | None, stats_file: str | None) 
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if not answers:
-        _print(
+        show(
             f"{' '.join(given)}: nothing is known of these numbers; `imgnorm presets` lists what is"
         )
         return 1
-    _print("\n\n".join(answers))
+    show("\n\n".join(answers))
     return 0
 
 
@@ -114,22 +113,10 @@ Exit codes:
 """
 
 
-def _rules(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> set[str]:
-    """Ids of rules, with or without commas between them."""
-    from imgnorm.rules import RULES
-
-    ids = {rule.strip() for text in value for rule in text.split(",")} - {""}
-    for rule in sorted(ids - RULES.keys()):
-        close = difflib.get_close_matches(rule, RULES, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"they are {', '.join(RULES)}"
-        raise click.BadParameter(f"no rule {rule!r}; {hint}", ctx, param)
-    return ids
-
-
 @click.command(no_args_is_help=True, epilog=_LINT_CODES)
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--select", callback=_rules, multiple=True, metavar="RULES", help="Only these rules.")
-@click.option("--ignore", callback=_rules, multiple=True, metavar="RULES", help="Not these rules.")
+@select
+@ignore
 @click.option("--strict", is_flag=True, help="Exit 1 for warnings, too.")
 @click.option(
     "--format",
@@ -164,12 +151,12 @@ def lint(
     result = linted(paths, select=select or None, ignore=ignore)
     printed = REPORTERS[report](result.problems)
     if printed:
-        _print(printed)
+        show(printed)
     if verbose:
         for name, reason in result.unread:
-            _note(f"not read  {name}: {reason}")
+            note(f"not read  {name}: {reason}")
     if not quiet:
-        _note(_summary(result, verbose))
+        note(_summary(result, verbose))
     failing = ("error", "warning") if strict else ("error",)
     return int(any(problem.severity in failing for problem in result.problems))
 
@@ -188,20 +175,3 @@ def _summary(result: Linted, verbose: bool) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _print(text: str) -> None:
-    try:
-        click.echo(text)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        reason = (error.strerror or "").lower()
-        raise OutputError(
-            f"standard output: cannot be written ({reason}); send it elsewhere"
-        ) from error
-
-
-def _note(text: str) -> None:
-    with suppress(OSError):  # nobody can be told
-        click.echo(text, err=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 import click
 
 from imgnorm.reasons import Allowance
@@ -24,4 +27,39 @@ rejects = click.option(
     "--rejects",
     type=click.Path(),
     help="Write skipped images to this file as JSON lines: name, member, reason, detail, bytes.",
+)
+
+
+def known_rule(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
+    """The id of a rule that there is."""
+    from imgnorm.rules import RULES
+
+    if name is not None and name not in RULES:
+        near = difflib.get_close_matches(name, RULES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(RULES)}"
+        raise click.BadParameter(f"there is no rule {name!r}; {hint}", ctx, param)
+    return name
+
+
+def _known_rules(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> set[str]:
+    """The ids in `--select a,b --select c`."""
+    names = {name.strip() for part in value for name in part.split(",")} - {""}
+    for name in sorted(names):
+        known_rule(ctx, param, name)
+    return names
+
+
+select = click.option(
+    "--select",
+    multiple=True,
+    callback=_known_rules,
+    metavar="RULES",
+    help="Ask these rules only: a,b,c.",
+)
+ignore = click.option(
+    "--ignore",
+    multiple=True,
+    callback=_known_rules,
+    metavar="RULES",
+    help="Do not ask these rules.",
 )

@@ -11,14 +11,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgnorm.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, transforms_of
-from imgnorm.document import CONFIG_LIMITS, Document, read_document
+from imgnorm.document import CONFIG_LIMITS, STATS_LIMITS, Document, Limits, read_document
 from imgnorm.errors import InvalidDocument, Problem
 from imgnorm.image import CHANNELS, SCALE, STEPS, Mode, Step
 from imgnorm.presets import preset
 from imgnorm.rules import order, structure
 from imgnorm.rules import stats as stats_rules
 from imgnorm.stats import Stats, channel_names
-from imgnorm.statsfile import read_stats
+from imgnorm.statsfile import stats_in
 from imgnorm.typed import validated
 
 FORMAT = "imgnorm-pipeline/1"
@@ -37,7 +37,8 @@ class Pipeline:
     """A config that has no fault in itself; the files it names are not looked at."""
 
     file: str  # as the user named it
-    source: Mapping[str, str]  # what `measure` calls them: source, root, split
+    kind: str  # of the source
+    source: Mapping[str, str]  # what `measure` calls them: source, root, split, layout
     listed: bool  # the source is a list of files
     mode: Mode | Literal["auto"]
     preprocess: tuple[Step, ...]
@@ -94,12 +95,16 @@ def pipeline_in(document: Document) -> Pipeline:
 
 
 def normalization(
-    document: Document, pipeline: Pipeline, cache: dict[str, Any] | None = None
+    document: Document,
+    pipeline: Pipeline,
+    cache: dict[str, Any] | None = None,
+    limits: Limits = STATS_LIMITS,
 ) -> tuple[list[Problem], Stats | None]:
     """The stats that a pipeline normalizes with, and what is wrong with them.
 
     Args:
         cache: of stats files that were read before, by path; many configs may share one.
+        limits: of a stats file.
     """
     if pipeline.stats_path is None:
         mode = pipeline.mode
@@ -112,7 +117,9 @@ def normalization(
         known = None if mode == "auto" else mode
         return [], Stats(names, *numbers, scale, known, pipeline.preprocess)
     cache = {} if cache is None else cache
-    outcome = stats_rules.referred(pipeline.stats_path, cache, read_stats)
+    outcome = stats_rules.referred(
+        pipeline.stats_path, cache, lambda path: stats_in(read_document(path, limits))
+    )
     problems = [*stats_rules.reference_problems(document, pipeline, outcome)]
     return problems, None if problems or not isinstance(outcome, Stats) else outcome
 
@@ -182,6 +189,17 @@ class ArchiveSource(_Model):
     )
 
 
+class ArraySource(_Model):
+    kind: Literal["array"]
+    path: str = Field(
+        description="A .npy or .npz file, one array of it as in x.npz/train, or a pattern of many, "
+        "relative to this file."
+    )
+    layout: Literal["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"] | None = Field(
+        None, description="Which dimension is which, where the shape does not tell."
+    )
+
+
 class TorchvisionSource(_Model):
     kind: Literal["torchvision"]
     name: str = Field(description="As torchvision.datasets calls it: CIFAR10.")
@@ -211,7 +229,8 @@ class Config(_Model):
 
     format: Literal["imgnorm-pipeline/1"]
     source: Annotated[
-        FolderSource | ListSource | ArchiveSource | TorchvisionSource, Field(discriminator="kind")
+        FolderSource | ListSource | ArchiveSource | ArraySource | TorchvisionSource,
+        Field(discriminator="kind"),
     ]
     image: Image = Image()
     preprocess: list[Any] = Field(
@@ -238,6 +257,8 @@ def _pipeline(document: Document, model: Config) -> Pipeline:
         }
     else:
         named = {"source": beside(source.path)}
+        if isinstance(source, ArraySource) and source.layout is not None:
+            named["layout"] = source.layout
     steps = [next(iter(entry.items())) for entry in model.preprocess]
     sizes = [(name, arguments["size"]) for name, arguments in steps]
     numbers = model.normalize
@@ -245,6 +266,7 @@ def _pipeline(document: Document, model: Config) -> Pipeline:
     mean, std = (known.mean, known.std) if known else (numbers.mean or (), numbers.std or ())
     return Pipeline(
         document.file,
+        source.kind,
         named,
         isinstance(source, ListSource),
         model.image.mode,

@@ -69,9 +69,11 @@ def _known(given: Sequence[str], numbers: Numbers, means: Numbers | None) -> Ite
         if order and turned.values == numbers.values:
             continue
         found = [(preset, "std") for preset in matches("std", turned)]
+        stranger: list[str] = []
         if means:
             turned_means = means.reversed if order else means
             both = [(p, f) for p, f in found if turned_means.same(p.numbers("mean"))]
+            stranger = [] if both else [_stranger(means, turned_means)]
             found = both or found
         else:
             found += [(p, "mean") for p in matches("mean", turned) if _own_mean(p)]
@@ -80,7 +82,14 @@ def _known(given: Sequence[str], numbers: Numbers, means: Numbers | None) -> Ite
             if (preset.dataset, field) not in seen:  # the nearest of each dataset
                 seen.add((preset.dataset, field))
                 what = f"{' '.join(given)} is the {field} of {preset.title}{order}"
-                yield "\n".join([what, *_facts(preset)])
+                yield "\n".join([what, *stranger, *_facts(preset)])
+
+
+def _stranger(means: Numbers, turned: Numbers) -> str:
+    """A mean that belongs to none of the sets that the std belongs to."""
+    known = matches("mean", turned)
+    whose = f": it is that of {known[0].title}" if known else ""
+    return f"  but         mean {_digits(means)} is not that of this set{whose}"
 
 
 def _own_mean(preset: Preset) -> bool:

@@ -61,6 +61,9 @@ if TYPE_CHECKING:
     from imgnorm import gpu
     from imgnorm.tray import Device
 
+if TYPE_CHECKING:
+    from imgnorm.config import Pipeline
+
 TORCHVISION = "torchvision:"
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
 DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
@@ -598,6 +601,21 @@ def open_named(
             "line, add --list"
         )
     return FolderSource(path)
+
+
+def source_of(pipeline: Pipeline, *, download: bool = False) -> Source:
+    """The source that a pipeline config names.
+
+    Raises:
+        SourceError: there is no such thing, or it is of another kind than the config says.
+    """
+    opened = open_named(**pipeline.source, listed=pipeline.listed, download=download)
+    if opened.kind != pipeline.kind:
+        raise SourceError(
+            f"{pipeline.file}: {shown(opened.ref)} is no source of kind {pipeline.kind!r}; write "
+            f"`kind: {opened.kind}`, or another path"
+        )
+    return opened
 
 
 def names_a_config(source: str) -> bool:

@@ -34,10 +34,26 @@ def validated(document: Document, model: type[M]) -> M:
     # By way of JSON, because "strict" for Python objects refuses a list where a tuple is declared,
     # and YAML, like JSON, has only lists.
     try:
-        return model.model_validate_json(json.dumps(document.value), strict=True)
+        text = json.dumps(document.value)
+        if len(text) > _LARGE:  # each of pydantic's faults holds a copy of the mapping it is in
+            model.model_validate_json(json.dumps(_outline(document.value)), strict=True)
+        return model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        details = error.errors(include_url=False)
+        details = error.errors(include_url=False, include_input=False)
         raise InvalidDocument(_problems_of(details, document, model)) from error
+
+
+_LARGE = 1 << 20
+
+
+def _outline(value: Any) -> Any:
+    """The same without most of its long lists of counts, which no model has anything against."""
+    if isinstance(value, dict):
+        return {key: _outline(part) for key, part in value.items()}
+    if isinstance(value, list) and len(value) > 10:
+        counts = all(type(part) is int and part >= 0 for part in value)
+        return value[:1] if counts else [_outline(part) for part in value]
+    return value
 
 
 _KINDS = {

@@ -12,7 +12,7 @@ from imgnorm.config import FORMAT as PIPELINE_FORMAT
 from imgnorm.config import Pipeline, format_of, normalization, pipeline_in
 from imgnorm.document import (
     CONFIG_LIMITS,
-    STATS_LIMITS,
+    FOREIGN_STATS_LIMITS,
     Document,
     Reading,
     read_bytes,
@@ -136,8 +136,8 @@ def _checked(
     try:
         if kind.startswith("imgnorm-stats"):
             if len(data) > CONFIG_LIMITS.max_bytes:
-                data = read_bytes(file, STATS_LIMITS)
-            reading = read_through(data, file, STATS_LIMITS)
+                data = read_bytes(file, FOREIGN_STATS_LIMITS)
+            reading = read_through(data, file, FOREIGN_STATS_LIMITS)
             found = _stats_problems(reading, read)
         else:
             reading = read_through(data, file, CONFIG_LIMITS)
@@ -150,6 +150,8 @@ def _checked(
         return list(error.problems)
     if reading.problems:
         return [*reading.problems, *_no_consequences(found, reading)]
+    if len(data) > CONFIG_LIMITS.max_bytes:  # nobody wrote it by hand
+        return found
     return [*found, *portability.problems(data, file)]
 
 
@@ -220,7 +222,7 @@ def _pipeline_problems(
         return [*problems, *error.problems]
     stats = None
     if pipeline.stats_path is not None:
-        unusable, stats = normalization(document, pipeline, read)
+        unusable, stats = normalization(document, pipeline, read, FOREIGN_STATS_LIMITS)
         problems += unusable
     elif trial:
         _, stats = normalization(

@@ -135,6 +135,62 @@ def test_an_archive_and_a_pattern_of_them_are_measured(tmp_path, named):
     assert () == imgnorm.verify(output, path, sample=3, workers=1).problems
 
 
+@pytest.mark.parametrize("named", ["a.npy", "b.npz/x", "a*.npy"])
+def test_arrays_are_measured_and_built_for(tmp_path, named):
+    """uint8 and uint16 arrays are what PIL images hold, so one pipeline is for both."""
+    images = np.random.default_rng(3).integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", images)
+    np.savez(tmp_path / "b.npz", x=images)
+    path = written(
+        tmp_path, source=f"{{kind: array, path: '{named}'}}", normalize="{stats: s.yaml}"
+    )
+    output = tmp_path / "s.yaml"
+
+    assert 0 == run(["stats", str(path), "-o", str(output), "-q", "--workers", "1"])
+    stats = imgnorm.read_stats(output)
+    assert images.astype(np.int64).sum((0, 1, 2)).tolist() == list(
+        stats.measurement.pixels.moments().total
+    )
+    assert () == validate([str(path), str(output)]).problems
+    tensors = torch.stack([imgnorm.build(path).eval(Image.fromarray(one)) for one in images])
+    assert tensors.mean().abs() < 1e-6
+
+
+def test_a_layout_is_for_arrays_and_one_that_there_is(tmp_path):
+    fine = written(tmp_path, source="{kind: array, path: a.npy, layout: NCHW}")
+    assert "NCHW" == config.read_pipeline(fine).source["layout"]
+
+    for source in (
+        "{kind: array, path: a.npy, layout: NWHC}",
+        "{kind: folder, path: a, layout: HW}",
+    ):
+        with pytest.raises(InvalidDocument, match="layout"):
+            config.read_pipeline(written(tmp_path, source=source))
+
+
+@pytest.mark.parametrize(
+    ("kind", "there"), [("folder", "a.npy"), ("array", "images"), ("archive", "images")]
+)
+def test_a_source_of_another_kind_is_refused(tmp_path, capsys, kind, there):
+    np.save(tmp_path / "a.npy", np.zeros((2, 8, 9), np.uint8))
+    shutil.copytree(ROOT / "examples" / "shapes" / "circle", tmp_path / "images" / "circle")
+    path = written(tmp_path, source=f"{{kind: {kind}, path: {there}}}")
+
+    assert 2 == run(["stats", str(path), "-q"])
+    is_kind = "array" if there == "a.npy" else "folder"
+    assert (
+        f"{path}: {tmp_path / there} is no source of kind '{kind}'; write `kind: {is_kind}`, or another "
+        "path\n"
+    ) == capsys.readouterr().err
+
+
+def test_nothing_is_downloaded_for_a_folder(tmp_path, capsys):
+    path = written(tmp_path, source="{kind: folder, path: .}")
+
+    assert 2 == run(["stats", str(path), "--download"])
+    assert "--download is for torchvision datasets; leave it out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

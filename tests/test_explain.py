@@ -32,6 +32,21 @@ def test_a_known_wrong_set_is_explained_whole():
     assert [KUANGLIU] == explain(["0.2023", "0.1994", "0.2010"])
 
 
+@pytest.mark.parametrize(
+    ("mean", "whose"),
+    [
+        ("0.485 0.456 0.406", ": it is that of ImageNet-1k, torchvision's weights"),
+        ("0.1 0.2 0.3", ""),
+    ],
+)
+def test_a_mean_that_does_not_belong_to_it_is_said_so(mean, whose):
+    (answer,) = explain(["0.2023", "0.1994", "0.2010"], mean=mean.split())
+    first, but, *rest = answer.splitlines()
+
+    assert KUANGLIU.splitlines() == [first, *rest]
+    assert f"  but         mean {mean} is not that of this set{whose}" == but
+
+
 def test_the_mean_that_belongs_to_it_changes_nothing():
     mean = ["0.4914", "0.4822", "0.4465"]
 

@@ -34,8 +34,8 @@ TIERS = {
         "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
     ),
     EDGE: (
-        "__init__ __main__ cli cli_bn cli_checks cli_numbers cli_options measurement terminal "
-        "verification"
+        "__init__ __main__ cli cli_bn cli_checks cli_numbers cli_options differences listings "
+        "measurement recount spotcheck terminal verification"
     ),
 }
 TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules.split()}

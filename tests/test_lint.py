@@ -265,7 +265,7 @@ def test_exit_codes_follow_severity_and_the_rules_chosen(project, monkeypatch, a
         (
             ["train.py", "--select", "known-worng"],
             (
-                "Invalid value for '--select': no rule 'known-worng'; did you mean 'known-wrong'? (see "
+                "Invalid value for '--select': there is no rule 'known-worng'; did you mean 'known-wrong'? (see "
                 "`imgnorm lint --help`)\n"
             ),
         ),
@@ -383,7 +383,7 @@ def test_a_full_disk_is_no_bug_of_ours(command):
             text=True,
         )
 
-    message = "standard output: cannot be written (no space left on device); send it elsewhere\n"
+    message = "standard output: cannot be written (No space left on device); send it elsewhere\n"
 
     assert (2, message) == (done.returncode, done.stderr)
 

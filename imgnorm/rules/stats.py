@@ -88,7 +88,9 @@ def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterato
             yield document.problem(
                 path,
                 "other-mode",
-                f"{pipeline.stats_path} is about {what}, which no image file has",
+                f"{pipeline.stats_path} is about {what}, and a pipeline begins with PIL images, which "
+                "are never so",
+                f"`imgnorm emit {pipeline.stats_path}` writes the transform for such arrays; for images, "
                 f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`",
             )
         return

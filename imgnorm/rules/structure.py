@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from imgnorm.augmentations import NORMALIZE, TENSOR_STEPS, Api, transforms_of
+from imgnorm.augmentations import NORMALIZE, TENSOR_STEPS, Api, left_out, transforms_of
 from imgnorm.document import Document, Path
 from imgnorm.errors import Problem, SourceError
 from imgnorm.image import STEPS
@@ -160,6 +160,10 @@ def _unknown(document: Document, path: Path, choices: Sequence[str], where: str)
         hint = f"torchvision has it with `api: {other}` only"
     elif where == "v2" and name in TENSOR_STEPS[other]:
         hint = "with `api: v2` write ToImage and ToDtype"
+    elif name in (*left_out("v1"), *left_out("v2")):
+        message = "torchvision has it, and a pipeline config has not"
+        hint = "what takes functions, transforms or boxes, or converts images, needs code around it"
+        return document.problem(path, "unknown-transform", message, hint, of_key=True)
     elif "." in name:
         hint = "write a torchvision transform by its name; no other code is run"
     return document.problem(path, "unknown-transform", "unknown transform", hint, of_key=True)
@@ -234,7 +238,7 @@ RULES = (
         "error",
         "transforms that torchvision has",
         "Each entry is a torchvision transform by its name, in the API that `api` chooses, and one that "
-        "takes plain values. Dotted names and code are never run.",
+        "takes plain values and makes an image of an image: no Compose, Lambda, FiveCrop or PILToTensor. Dotted names and code are never run.",
         "augment:\n  - RandomHorizontallFlip: {}",
         "augment:\n  - RandomHorizontalFlip: {}",
     ),
