@@ -19,12 +19,13 @@ from faults import Leaving, Sleepy, Starved, Suicidal, needs_posix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils.data import TensorDataset
 
 import imgnorm
 from imgnorm import gpu
 from imgnorm.cli import run
 from imgnorm.count import count_arrays, sums_of
-from imgnorm.errors import DeviceError
+from imgnorm.errors import DeviceError, SourceError
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, Mode
 from imgnorm.tally import Counted, Tally
@@ -511,6 +512,31 @@ def test_the_torchvision_dataset_s_estimate_gives_the_same_file(
 
     assert b"\nestimate:" in there[1]
     assert stats_file(tmp_path, *given) == there
+
+
+def test_a_dataset_that_holds_its_pixels_gives_the_same_stats(device, shared_data):
+    from torchvision.datasets import MNIST
+
+    dataset = MNIST(shared_data / "mnist", train=False)
+
+    assert imgnorm.measure(dataset) == imgnorm.measure(dataset, device=device)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ([np.zeros((4, 5, 3), np.uint8)], "list[1]"),
+        (TensorDataset(torch.zeros(2, 3, 4, 5)), "TensorDataset[2]"),
+    ],
+)
+def test_a_device_for_what_python_makes_is_refused(cpu_as_device, source, name):
+    with pytest.raises(SourceError) as caught:
+        imgnorm.measure(source, device="cuda")
+
+    assert (
+        f"{name}: leave out device: the user's own Python makes its images, and they are counted where it "
+        "runs" == str(caught.value)
+    )
 
 
 @needs_posix

@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 
 import imgnorm
-from imgnorm.errors import SourceError
+from imgnorm.errors import IncompatibleStats, SourceError
 from imgnorm.moments import Moments
+from imgnorm.profile import Profile
 from imgnorm.reasons import Reason
 
 ROOT = Path(__file__).parents[1]
@@ -423,6 +424,19 @@ def exhausted():
             ),
         ),
         (
+            list(IMAGES),
+            {"tolerance": 0.1, "decoder": "pillow"},
+            (
+                "list[20]: leave out tolerance: its images come in an order of their own, which is no random sample; "
+                "measure the dataset itself; and decoder: the user's own Python decodes its images"
+            ),
+        ),
+        (
+            Indexed(IMAGES),
+            {"decoder": "pillow"},
+            "Indexed[20]: leave out decoder: the user's own Python decodes its images",
+        ),
+        (
             Indexed(IMAGES),
             {"timeout_s": 1.0},
             "Indexed[20]: leave out timeout_s: it is read in this process, where nothing can be ended",
@@ -646,3 +660,131 @@ def test_many_channels_are_counted_where_the_layout_tells():
 
     assert ("C13", 13) == (stats.mode, len(stats.mean))
     assert power_sums(cubes.transpose(0, 2, 3, 1)) == moments_of(stats)
+
+
+# Error bars, profiles, verification
+
+MANY = np.random.default_rng(4).integers(90, 160, (600, 6, 5, 3), np.uint8)
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize(
+    "items",
+    [
+        MANY,
+        [Image.fromarray(image) for image in MANY],
+        [image.astype(np.float32) / np.float32(255) for image in MANY],
+    ],
+    ids=["arrays", "pictures", "floats that were 8-bit"],
+)
+def test_an_estimate_of_a_dataset_is_that_of_its_images_as_a_file(items, workers, tmp_path):
+    np.save(tmp_path / "images.npy", MANY)
+    of_file = imgnorm.measure(tmp_path / "images.npy", tolerance=0.03)
+    stats = imgnorm.measure(Indexed(items), tolerance=0.03, workers=workers)
+
+    assert stats.images < 600
+    assert stats.estimate is not None
+    assert of_file.estimate == stats.estimate
+    assert (of_file.mean, of_file.std) == (stats.mean, stats.std)
+
+
+def test_an_estimate_of_sixteen_bits_is_that_of_its_images_as_a_file(tmp_path):
+    deep = MANY[:, :, :, 0].astype(np.uint16) * 256
+    np.save(tmp_path / "images.npy", deep)
+    of_file = imgnorm.measure(tmp_path / "images.npy", tolerance=0.03, layout="NHW")
+    stats = imgnorm.measure(Indexed(deep), tolerance=0.03)
+
+    assert stats.estimate is not None
+    assert of_file.estimate == stats.estimate
+
+
+def test_floats_that_may_be_anything_have_no_error_bars():
+    with pytest.raises(SourceError, match="a tolerance is for pixels in"):
+        imgnorm.measure(Indexed(MANY.astype(np.float32) * 0.013), tolerance=0.03)
+
+
+@pytest.mark.parametrize(
+    ("source", "workers", "step", "note"),
+    [
+        (
+            list(IMAGES),
+            None,
+            "count",
+            "the user's own Python makes the images: `count` is its time, too",
+        ),
+        (
+            Indexed(IMAGES),
+            None,
+            "count",
+            "the user's own Python makes the images: `count` is its time, too",
+        ),
+        (
+            Indexed(IMAGES),
+            2,
+            "wait",
+            "the workers are a DataLoader's, which does not tell their time: main waits for it",
+        ),
+    ],
+)
+def test_a_profile_says_what_it_cannot_tell_apart(source, workers, step, note):
+    profile = Profile()
+    imgnorm.measure(source, workers=workers, profile=profile)
+
+    assert (20, note) == (profile.images, profile.note)
+    assert ["main"] == list(profile.processes)
+    assert profile.processes["main"].seconds[step] > 0
+
+
+@pytest.fixture
+def of_dataset(tmp_path) -> Path:
+    imgnorm.write_stats(
+        tmp_path / "stats.yaml", imgnorm.measure(Indexed([(0, image) for image in MANY]), key=1)
+    )
+    return tmp_path / "stats.yaml"
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("sample", [50, "all"])
+def test_a_file_is_true_of_the_dataset_it_was_measured_from(of_dataset, sample, workers):
+    """With the key that the file tells."""
+    source = Indexed([(0, image) for image in MANY])
+    found = imgnorm.verify(of_dataset, source, sample=sample, workers=workers)
+
+    assert () == found.problems
+
+
+@pytest.mark.parametrize("sample", [50, "all"])
+def test_a_file_is_stale_where_the_dataset_has_changed(of_dataset, sample):
+    found = imgnorm.verify(of_dataset, Indexed([(0, image + 40) for image in MANY]), sample=sample)
+
+    assert found.stale
+
+
+def test_a_stream_cannot_be_verified(of_dataset):
+    with pytest.raises(IncompatibleStats) as caught:
+        imgnorm.verify(of_dataset, list(MANY))
+
+    assert (
+        f"{of_dataset}: a stream without names cannot be compared with it; measure it again"
+        == str(caught.value)
+    )
+
+
+def test_a_dataset_cannot_be_opened_by_its_name(of_dataset):
+    with pytest.raises(IncompatibleStats) as caught:
+        imgnorm.verify(of_dataset)
+
+    assert (
+        f"{of_dataset}: was measured from a source of kind 'dataset', which cannot be opened by its name; "
+        "call imgnorm.verify with the source itself" == str(caught.value)
+    )
+
+
+def test_a_time_limit_of_a_verified_dataset_is_refused(of_dataset):
+    with pytest.raises(SourceError) as caught:
+        imgnorm.verify(of_dataset, Indexed([(0, image) for image in MANY]), timeout_s=1)
+
+    assert (
+        "Indexed[600]: leave out timeout_s: it is read in this process, where nothing can be ended"
+        == str(caught.value)
+    )
