@@ -314,9 +314,8 @@ def stats(
         SourceWarning,
         find_device,
         measure,
-        names_a_config,
-        open_object,
     )
+    from imgnorm.opening import names_a_config, open_object
     from imgnorm.output import check_output
     from imgnorm.profile import Profile
     from imgnorm.rejects import write_rejects
@@ -398,7 +397,7 @@ def _config_options(path: str) -> dict[str, Any]:
         UsageError: an option on the command line says the same thing.
     """
     from imgnorm.config import read_pipeline
-    from imgnorm.measurement import source_of
+    from imgnorm.opening import source_of
 
     context = click.get_current_context()
     for name in _SET_BY_A_CONFIG:

@@ -204,9 +204,9 @@ def _images(
 ) -> tuple[Source, Callable[[Any], Any], Mode | None]:
     """The source that `data` names, how its images become tensors, and in which mode they come."""
     from imgnorm.config import read_normalized
-    from imgnorm.measurement import names_a_config, open_named
     from imgnorm.nn.batches import mode_of
     from imgnorm.nn.models import imported
+    from imgnorm.opening import names_a_config, open_named
     from imgnorm.statsfile import read_stats
     from imgnorm.transforms import build, to_transform
 

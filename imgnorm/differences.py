@@ -11,7 +11,7 @@ from imgnorm.document import Document, Path
 from imgnorm.errors import Problem, Severity
 from imgnorm.image import ImageSettings, Resize
 from imgnorm.measured import Measurement
-from imgnorm.measurement import TORCHVISION
+from imgnorm.opening import TORCHVISION
 from imgnorm.provenance import MERGED, Provenance
 from imgnorm.reasons import Skipped
 from imgnorm.scan import Progress

@@ -12,14 +12,8 @@ from imgnorm.differences import Findings, Task, faults_of, some_of
 from imgnorm.document import Path
 from imgnorm.errors import IncompatibleStats, SourceError
 from imgnorm.measured import Measurement
-from imgnorm.measurement import (
-    TORCHVISION,
-    limited,
-    open_named,
-    open_source,
-    refuse_idle,
-    source_of,
-)
+from imgnorm.measurement import limited, refuse_idle
+from imgnorm.opening import TORCHVISION, open_named, open_source, source_of
 from imgnorm.provenance import Provenance, names_digest
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.scan import Limits

@@ -5,35 +5,29 @@ from __future__ import annotations
 import glob
 import os
 import re
-import sys
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, get_args
 
 from imgnorm.cores import usable_cores
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
 from imgnorm.estimate import Estimate, Plan, Sample, random_order, until_within
+from imgnorm.finishing import finished, mode_of_whole
 from imgnorm.image import (
     CenterCrop,
     Decoder,
     ImageSettings,
-    Mode,
     Resize,
     Step,
-    channels_of,
-    kind_of,
-    mode_of,
     scale_of,
 )
-from imgnorm.measured import ClassStats, Measurement, skipped_order
+from imgnorm.opening import open_source
 from imgnorm.profile import Profile, no_lap
 from imgnorm.profile import Step as ProfileStep
 from imgnorm.provenance import Provenance, Shards, names_digest
-from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress, Scan, scanning
 from imgnorm.sources import (
     ArraySource,
@@ -43,19 +37,13 @@ from imgnorm.sources import (
     Listing,
     Source,
     StreamingSource,
-    member_of,
     name_bytes,
-    printable,
     shown,
 )
-from imgnorm.sources.archive import ArchiveSource, is_archive, is_pattern, matching
-from imgnorm.sources.arrays import ArrayFileSource, array_in, is_array_file
-from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
-from imgnorm.sources.layout import LAYOUTS
 from imgnorm.stats import NORMALIZED, Stats
-from imgnorm.tally import Tally, common_mode, in_mode
+from imgnorm.tally import Tally, in_mode
 from imgnorm.tray import Found
 
 if TYPE_CHECKING:
@@ -63,9 +51,8 @@ if TYPE_CHECKING:
     from imgnorm.tray import Device
 
 if TYPE_CHECKING:
-    from imgnorm.config import Pipeline
+    pass
 
-TORCHVISION = "torchvision:"
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
 DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
 _MEGAPIXEL = 1 << 20
@@ -303,7 +290,7 @@ def _of_names(
     aside = _aside(listing, {rule: left for rule, left in ignored.items() if left}, shard)
     origin = _origin(opened, listed, limit if beyond else None, shard)
     found = len(listing.names)
-    return _finished(opened, origin, aside, taken, tallies, settings, per_class, found, estimate)
+    return finished(opened, origin, aside, taken, tallies, settings, per_class, found, estimate)
 
 
 def _of_stream(
@@ -324,7 +311,7 @@ def _of_stream(
     origin = _origin(opened, _digest(listing), limit if drained.limited else None, None)
     tallies = {_NO_CLASS: drained.tally}
     found = len(listing.names)
-    return _finished(opened, origin, aside, listing.names, tallies, settings, False, found, None)
+    return finished(opened, origin, aside, listing.names, tallies, settings, False, found, None)
 
 
 def refuse_idle(
@@ -508,7 +495,7 @@ class _Sampling:
 
         self._whole += self._count({_NO_CLASS: stage}, on_progress)[_NO_CLASS]
         whole = self._whole.of_floats() if self._whole.has_other_floats else self._whole
-        mode = _mode_of(whole, self._settings)
+        mode = mode_of_whole(whole, self._settings)
         if mode is None:
             return None
         counted = in_mode(whole.counted, mode)
@@ -521,150 +508,6 @@ class _Sampling:
 
     def note_margin(self, margin: float) -> None:
         self._margin = margin
-
-
-def open_source(
-    source: str | os.PathLike[str] | Source | Any,
-    *,
-    listed: bool = False,
-    root: str | os.PathLike[str] = "data",
-    split: str = "train",
-    download: bool = False,
-    key: str | int | None = None,
-    layout: str | None = None,
-) -> Source | StreamingSource:
-    """The source that a user means by a path, a name, or an object that yields images.
-
-    Raises:
-        SourceError: there is no such thing.
-        TypeError: it is nothing that yields images.
-    """
-    if not isinstance(source, (str, os.PathLike)):
-        given = {
-            "listed": listed,
-            "download": download,
-            "root": root != "data",
-            "split": split != "train",
-        }
-        for name in (name for name, value in given.items() if value):
-            raise ValueError(f"{name} is for paths and names; leave it out")
-        return open_object(source, key=key, layout=layout)
-    if key is not None:
-        raise ValueError("key is for Datasets and iterables; leave it out")
-    return open_named(
-        source, listed=listed, root=root, split=split, download=download, layout=layout
-    )
-
-
-def open_named(
-    source: str | os.PathLike[str],
-    *,
-    listed: bool = False,
-    root: str | os.PathLike[str] = "data",
-    split: str = "train",
-    download: bool = False,
-    layout: str | None = None,
-) -> Source:
-    """The source that a user means by a path or a name.
-
-    Raises:
-        SourceError: there is no such thing.
-    """
-    path = os.fspath(source)
-    if layout not in (None, *LAYOUTS):
-        raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
-    if path.startswith(TORCHVISION):
-        _demand_arrays(path, layout)
-        from imgnorm.datasets import TorchvisionSource
-
-        return TorchvisionSource(
-            path.removeprefix(TORCHVISION), os.fspath(root), split, download=download
-        )
-    file, member = (path, None) if listed else array_in(path)
-    if not path or "\0" in path or not os.path.lexists(file):
-        if is_pattern(file) and "\0" not in path and not listed:
-            paths = matching(file)
-            if any(map(is_array_file, paths[:1])):
-                return ArrayFileSource(path, paths, layout, member)
-            _demand_arrays(path, layout)
-            return ArchiveSource(path, paths)
-        what = (
-            "list; name a text file with one path a line"
-            if listed
-            else "folder; name a folder of images, an archive, a list (with --list) or "
-            f"{TORCHVISION}NAME"
-        )
-        raise SourceError(f"{shown(path) or repr(path)}: no such {what}")
-    if not listed and not os.path.isdir(file) and is_array_file(file):
-        return ArrayFileSource(path, [file], layout, member)
-    _demand_arrays(path, layout)
-    if listed:
-        return ListSource(path)
-    if not os.path.isdir(path):
-        if is_archive(path):
-            return ArchiveSource(path, [path])
-        raise SourceError(
-            f"{shown(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
-            "line, add --list"
-        )
-    return FolderSource(path)
-
-
-def source_of(pipeline: Pipeline, *, download: bool = False) -> Source:
-    """The source that a pipeline config names.
-
-    Raises:
-        SourceError: there is no such thing, or it is of another kind than the config says.
-    """
-    opened = open_named(**pipeline.source, listed=pipeline.listed, download=download)
-    if opened.kind != pipeline.kind:
-        raise SourceError(
-            f"{pipeline.file}: {shown(opened.ref)} is no source of kind {pipeline.kind!r}; write "
-            f"`kind: {opened.kind}`, or another path"
-        )
-    return opened
-
-
-def names_a_config(source: str) -> bool:
-    """Whether the user means a pipeline config."""
-    return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
-
-
-def open_object(
-    source: Any, *, key: str | int | None, layout: str | None, ref: str | None = None
-) -> Source | StreamingSource:
-    """The source that a user means by a Dataset, a DataLoader or an iterable.
-
-    Args:
-        ref: what the user called it, if not by its class.
-
-    Raises:
-        SourceError: it does not tell its images.
-        TypeError: it is nothing that yields images.
-    """
-    if hasattr(source, "listing") or hasattr(source, "drained"):
-        opened: Source | StreamingSource = source
-        return opened
-    from imgnorm.items import Reading
-    from imgnorm.sources.iterables import open_iterable
-
-    if layout is not None and layout not in LAYOUTS:
-        raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
-    if isinstance(key, str) and key.lstrip("-").isdecimal():  # from the command line
-        key = int(key)
-    reading = Reading(key, layout)
-    if "torch" in sys.modules:  # whoever has a Dataset has loaded torch
-        from imgnorm.loaders import open_torch
-
-        of_torch = open_torch(source, reading, ref)
-        if of_torch is not None:
-            return of_torch
-    return open_iterable(source, reading, ref)
-
-
-def _demand_arrays(path: str, layout: str | None) -> None:
-    if layout is not None:
-        raise SourceError(f"{shown(path)}: --layout is for .npy and .npz files; leave it out")
 
 
 def find_device(name: str) -> Found:
@@ -810,112 +653,3 @@ def _origin(
 
 def _digest(listing: Listing) -> str:
     return names_digest(map(name_bytes, listing.names))
-
-
-def _finished(
-    source: Source | StreamingSource,
-    origin: Provenance,
-    aside: Listing,
-    names: Sequence[str],
-    tallies: Mapping[str, Tally],
-    settings: ImageSettings,
-    per_class: bool,
-    found: int,
-    estimate: Estimate | None,
-) -> Stats:
-    whole = sum(tallies.values(), Tally())
-    if whole.has_other_floats:
-        whole = whole.of_floats()
-        tallies = {group: tally.of_floats() for group, tally in tallies.items()}
-    mode = _mode_of(whole, settings)
-    too_deep = () if mode == "I;16" else whole.names_16bit
-    skipped = sorted(
-        (*aside.skipped, *whole.skipped, *map(_too_deep, too_deep)),
-        key=lambda s: name_bytes(s.name),
-    )
-    if mode is None:
-        raise SourceError(
-            _unlike(source, whole) if whole.counted else _all_skipped(source, skipped)
-        )
-    left_out = {*(s.name for s in whole.skipped), *too_deep}  # a name listed twice is counted once
-    kept = [name for name in names if name not in left_out]
-    counted = in_mode(whole.counted, mode)
-    measurement = Measurement(
-        images=counted.images,
-        pixels=counted.pixels,
-        sums=counted.sums,
-        modes=counted.modes,
-        formats=counted.formats,
-        decoders={f: d for f, d in whole.decoders.items() if f in counted.formats},
-        source=replace(
-            origin,
-            names_sha256=_digest_of(kept, origin, everything=len(kept) == found),
-            images=counted.images,
-        ),
-        classes=_classes(source, kept, tallies if per_class else {}, mode),
-        skipped=tuple(
-            sorted(
-                (replace(s, name=shown(s.name), member=member_of(source, s.name)) for s in skipped),
-                key=skipped_order,
-            )
-        ),
-        ignored=aside.ignored,
-        estimate=estimate,
-    )
-    return Stats.of(measurement, mode, settings.preprocess, auto=settings.mode == "auto")
-
-
-def _digest_of(kept: Sequence[str], origin: Provenance, *, everything: bool) -> str:
-    return origin.listing_sha256 if everything else names_digest(map(name_bytes, kept))
-
-
-def _mode_of(whole: Tally, settings: ImageSettings) -> Mode | None:
-    """The mode of the whole; None if nothing was counted."""
-    met = set(whole.counted)
-    if settings.mode == "auto":
-        return common_mode(met if met == {"I;16"} else met - {"I;16"})
-    kinds = {kind_of(mode) for mode in met}
-    if kinds == {"float"}:  # which no image file is: of as many channels as were asked for
-        return mode_of(len(channels_of(settings.mode)), "float")
-    return settings.mode if len(kinds) == 1 else None
-
-
-def _unlike(source: Source | StreamingSource, whole: Tally) -> str:
-    counts = ", ".join(
-        f"{counted.images:,} of mode {mode}" for mode, counted in sorted(whole.counted.items())
-    )
-    return (
-        f"{shown(source.ref)}: images that do not belong together, {counts}; measure them apart, or make them "
-        "alike in the dataset"
-    )
-
-
-def _too_deep(name: str) -> Skipped:
-    return Unreadable(
-        Reason.UNSUPPORTED_MODE,
-        "16-bit grayscale among 8-bit images; measure it apart, with --mode 'I;16'",
-    ).skipped(name)
-
-
-def _all_skipped(source: Source | StreamingSource, skipped: Sequence[Skipped]) -> str:
-    examples = "".join(
-        f"\n  {printable(shown(s.name))}: {s.reason} ({s.detail})" for s in skipped[:5]
-    )
-    more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
-    return (
-        f"{shown(source.ref)}: not one of {len(skipped):,} images could be counted; "
-        f"mend the files or the options:{examples}{more}"
-    )
-
-
-def _classes(
-    source: Source | StreamingSource, kept: Sequence[str], tallies: Mapping[str, Tally], mode: Mode
-) -> dict[str, ClassStats]:
-    images = Counter(map(source.class_of, kept))
-    classes: dict[str, ClassStats] = {}
-    for group, count in sorted((g, n) for g, n in images.items() if g is not None):
-        moments = in_mode(tallies[group].counted, mode).pixels.moments() if tallies else None
-        name, one = shown(group), ClassStats(count, moments)
-        # Two names may look the same, where one holds a byte that is not UTF-8.
-        classes[name] = classes[name] + one if name in classes else one
-    return classes

@@ -17,7 +17,7 @@ PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
         "augmentations board cgroup config cores document emit errors estimate estimatefile "
-        "explain factory floats histogram image lint lint.data lint.pair lint.python measured "
+        "explain factory finishing floats histogram image lint lint.data lint.pair lint.python measured "
         "memory merging moments output presets process products profile provenance pulse reasons "
         "rejects reports rules rules.numbers rules.order rules.portability rules.reading "
         "rules.rule rules.stats rules.structure sampling scan sources sources.archive "
@@ -35,7 +35,7 @@ TIERS = {
     ),
     EDGE: (
         "__init__ __main__ cli cli_bn cli_checks cli_numbers cli_options differences listings "
-        "measurement recount spotcheck terminal verification"
+        "measurement opening recount spotcheck terminal verification"
     ),
 }
 TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules.split()}

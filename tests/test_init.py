@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
         "imgnorm.read_stats",
         "imgnorm.SkippedImagesWarning",
         "import imgnorm.measurement",
-        "from imgnorm.measurement import open_source",
+        "from imgnorm.opening import open_source",
         "from imgnorm import cli; cli.run(['stats', 'examples/shapes', '-q'])",
     ],
 )

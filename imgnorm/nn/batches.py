@@ -115,7 +115,11 @@ class Batches:
                         nothing = False
                         yield batch.images
                 break
-            except (RuntimeError, EOFError, OSError) as error:  # a process died, or so did its batch
+            except (
+                RuntimeError,
+                EOFError,
+                OSError,
+            ) as error:  # a process died, or so did its batch
                 left = replace(images, names=images.names[done * self._batch_size :])
                 found = self._deadly(left)
                 if by_chance and not (found or done):  # again, and at once

@@ -1,0 +1,147 @@
+"""Tallies and their provenance -> Stats."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from imgnorm.errors import SourceError
+from imgnorm.estimate import Estimate
+from imgnorm.image import (
+    ImageSettings,
+    Mode,
+    channels_of,
+    kind_of,
+    mode_of,
+)
+from imgnorm.measured import ClassStats, Measurement, skipped_order
+from imgnorm.provenance import Provenance, names_digest
+from imgnorm.reasons import Reason, Skipped, Unreadable
+from imgnorm.sources import (
+    Listing,
+    Source,
+    StreamingSource,
+    member_of,
+    name_bytes,
+    printable,
+    shown,
+)
+from imgnorm.stats import Stats
+from imgnorm.tally import Tally, common_mode, in_mode
+
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    pass
+
+
+def finished(
+    source: Source | StreamingSource,
+    origin: Provenance,
+    aside: Listing,
+    names: Sequence[str],
+    tallies: Mapping[str, Tally],
+    settings: ImageSettings,
+    per_class: bool,
+    found: int,
+    estimate: Estimate | None,
+) -> Stats:
+    whole = sum(tallies.values(), Tally())
+    if whole.has_other_floats:
+        whole = whole.of_floats()
+        tallies = {group: tally.of_floats() for group, tally in tallies.items()}
+    mode = mode_of_whole(whole, settings)
+    too_deep = () if mode == "I;16" else whole.names_16bit
+    skipped = sorted(
+        (*aside.skipped, *whole.skipped, *map(_too_deep, too_deep)),
+        key=lambda s: name_bytes(s.name),
+    )
+    if mode is None:
+        raise SourceError(
+            _unlike(source, whole) if whole.counted else _all_skipped(source, skipped)
+        )
+    left_out = {*(s.name for s in whole.skipped), *too_deep}  # a name listed twice is counted once
+    kept = [name for name in names if name not in left_out]
+    counted = in_mode(whole.counted, mode)
+    measurement = Measurement(
+        images=counted.images,
+        pixels=counted.pixels,
+        sums=counted.sums,
+        modes=counted.modes,
+        formats=counted.formats,
+        decoders={f: d for f, d in whole.decoders.items() if f in counted.formats},
+        source=replace(
+            origin,
+            names_sha256=_digest_of(kept, origin, everything=len(kept) == found),
+            images=counted.images,
+        ),
+        classes=_classes(source, kept, tallies if per_class else {}, mode),
+        skipped=tuple(
+            sorted(
+                (replace(s, name=shown(s.name), member=member_of(source, s.name)) for s in skipped),
+                key=skipped_order,
+            )
+        ),
+        ignored=aside.ignored,
+        estimate=estimate,
+    )
+    return Stats.of(measurement, mode, settings.preprocess, auto=settings.mode == "auto")
+
+
+def _digest_of(kept: Sequence[str], origin: Provenance, *, everything: bool) -> str:
+    return origin.listing_sha256 if everything else names_digest(map(name_bytes, kept))
+
+
+def mode_of_whole(whole: Tally, settings: ImageSettings) -> Mode | None:
+    """The mode of the whole; None if nothing was counted."""
+    met = set(whole.counted)
+    if settings.mode == "auto":
+        return common_mode(met if met == {"I;16"} else met - {"I;16"})
+    kinds = {kind_of(mode) for mode in met}
+    if kinds == {"float"}:  # which no image file is: of as many channels as were asked for
+        return mode_of(len(channels_of(settings.mode)), "float")
+    return settings.mode if len(kinds) == 1 else None
+
+
+def _unlike(source: Source | StreamingSource, whole: Tally) -> str:
+    counts = ", ".join(
+        f"{counted.images:,} of mode {mode}" for mode, counted in sorted(whole.counted.items())
+    )
+    return (
+        f"{shown(source.ref)}: images that do not belong together, {counts}; measure them apart, or make them "
+        "alike in the dataset"
+    )
+
+
+def _too_deep(name: str) -> Skipped:
+    return Unreadable(
+        Reason.UNSUPPORTED_MODE,
+        "16-bit grayscale among 8-bit images; measure it apart, with --mode 'I;16'",
+    ).skipped(name)
+
+
+def _all_skipped(source: Source | StreamingSource, skipped: Sequence[Skipped]) -> str:
+    examples = "".join(
+        f"\n  {printable(shown(s.name))}: {s.reason} ({s.detail})" for s in skipped[:5]
+    )
+    more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
+    return (
+        f"{shown(source.ref)}: not one of {len(skipped):,} images could be counted; "
+        f"mend the files or the options:{examples}{more}"
+    )
+
+
+def _classes(
+    source: Source | StreamingSource, kept: Sequence[str], tallies: Mapping[str, Tally], mode: Mode
+) -> dict[str, ClassStats]:
+    images = Counter(map(source.class_of, kept))
+    classes: dict[str, ClassStats] = {}
+    for group, count in sorted((g, n) for g, n in images.items() if g is not None):
+        moments = in_mode(tallies[group].counted, mode).pixels.moments() if tallies else None
+        name, one = shown(group), ClassStats(count, moments)
+        # Two names may look the same, where one holds a byte that is not UTF-8.
+        classes[name] = classes[name] + one if name in classes else one
+    return classes
