@@ -145,7 +145,12 @@ class Batches:
             _find_death_by_waiting()
         with _signals_held_back():
             batches = iter(loader)
-        yield from batches
+        try:
+            yield from batches
+        except BaseException:  # GeneratorExit, too
+            for worker in getattr(batches, "_workers", ()):
+                worker.terminate()  # DataLoader would wait for up to five seconds for its batch
+            raise
 
     def _deadly(self, left: _Images) -> dict[str, Skipped]:
         """The images at which processes die, of those that they may have been reading."""
