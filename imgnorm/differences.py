@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from imgnorm.document import Document, Path
 from imgnorm.errors import Problem, Severity
-from imgnorm.image import ImageSettings, Resize
+from imgnorm.image import ImageSettings, Resize, channels_of, kind_of, mode_of
 from imgnorm.measured import Measurement
 from imgnorm.opening import TORCHVISION
 from imgnorm.provenance import MERGED, Provenance
@@ -38,8 +38,11 @@ class Task:
     @property
     def settings(self) -> ImageSettings:
         """With mode auto as it was, so that a color image among gray ones is seen as such."""
-        assert self.stats.mode is not None
-        return ImageSettings("auto" if self.stats.auto else self.stats.mode, self.stats.preprocess)
+        mode = self.stats.mode
+        assert mode is not None
+        if kind_of(mode) == "float":  # asked for by the name of as many channels
+            mode = mode_of(len(channels_of(mode)), "8-bit")
+        return ImageSettings("auto" if self.stats.auto else mode, self.stats.preprocess)
 
     def remedy(self, source: str | os.PathLike[str] | Source | None) -> str:
         """The command that makes the file true."""
@@ -48,9 +51,15 @@ class Task:
             return f"measure its parts again, and merge them: `imgnorm merge ... -o {file} --force`"
         named = os.fspath(source) if isinstance(source, (str, os.PathLike)) else _called(origin)
         options = ["--list"] if origin.kind == "list" else []
+        if origin.kind in _OF_PYTHON:
+            if ":" not in named:  # no factory
+                return (
+                    "measure it again with imgnorm.measure, and write it with imgnorm.write_stats"
+                )
+            options = ["--key", str(origin.options["key"])] if "key" in origin.options else []
         if not named.endswith((".yaml", ".yml")):
             if not self.stats.auto:
-                options += ["--mode", str(self.stats.mode)]
+                options += ["--mode", str(self.settings.mode)]
             options += _step_options(self.stats)
             options += ["--layout", self.layout] if self.layout else []
             if "split" in origin.options and origin.options["split"] != "train":
@@ -59,8 +68,12 @@ class Task:
             options += ["--limit", str(origin.options["limit"])]
         if any(one.moments for one in self.measured.classes.values()):
             options.append("--per-class")
-        command = shlex.join(["imgnorm", "stats", named, *options])
+        subject = ["--dataset", named] if origin.kind in _OF_PYTHON else [named]
+        command = shlex.join(["imgnorm", "stats", *subject, *options])
         return f"measure again: `{command} -o {file} --force`"
+
+
+_OF_PYTHON = ("dataset", "iterable")
 
 
 def _step_options(stats: Stats) -> list[str]:

@@ -60,7 +60,7 @@ def _opened(
     if source is None:
         return _named_by_the_file(task, origin, root, split)
     if not isinstance(source, (str, os.PathLike)):
-        opened = open_source(source, key=origin.options.get("key"))
+        opened = open_source(source, key=origin.options.get("key"), layout=task.layout)
         if isinstance(opened, StreamingSource):
             raise IncompatibleStats(
                 f"{task.file}: a stream without names cannot be compared with it; measure it again"

@@ -758,6 +758,9 @@ def test_a_file_is_stale_where_the_dataset_has_changed(of_dataset, sample):
     found = imgnorm.verify(of_dataset, Indexed([(0, image + 40) for image in MANY]), sample=sample)
 
     assert found.stale
+    assert {"measure it again with imgnorm.measure, and write it with imgnorm.write_stats"} == {
+        problem.hint for problem in found.problems
+    }
 
 
 def test_a_stream_cannot_be_verified(of_dataset):
@@ -788,3 +791,25 @@ def test_a_time_limit_of_a_verified_dataset_is_refused(of_dataset):
         "Indexed[600]: leave out timeout_s: it is read in this process, where nothing can be ended"
         == str(caught.value)
     )
+
+
+def test_the_dataset_of_a_factory_is_measured_again_by_its_command(tmp_path):
+    from imgnorm.measurement import open_object
+
+    def source(images):
+        return open_object(Indexed([(0, i) for i in images]), key=1, layout=None, ref="data:train")
+
+    imgnorm.write_stats(tmp_path / "stats.yaml", imgnorm.measure(source(MANY)))
+    found = imgnorm.verify(tmp_path / "stats.yaml", source(MANY + 40))
+
+    assert {
+        f"measure again: `imgnorm stats --dataset data:train --key 1 -o {tmp_path}/stats.yaml --force`"
+    } == {problem.hint for problem in found.problems}
+
+
+@pytest.mark.parametrize("sample", [50, "all"])
+def test_floats_of_a_mode_that_was_asked_for_are_verified(tmp_path, sample):
+    source = Indexed(MANY.astype(np.float32) * np.float32(0.013))
+    imgnorm.write_stats(tmp_path / "stats.yaml", imgnorm.measure(source, mode="RGB"))
+
+    assert () == imgnorm.verify(tmp_path / "stats.yaml", source, sample=sample).problems
