@@ -95,6 +95,17 @@ def run_module(
     return subprocess.call(command, env=variables)
 
 
+def enter(script: str) -> None:
+    """Go on with a script in the environment's Python, unless it is this one."""
+    try:
+        python = str(set_up())
+    except SetUpError as error:
+        say(str(error))
+        sys.exit(2)
+    if sys.executable != python:
+        os.execv(python, [python, script, *sys.argv[1:]])
+
+
 def python_path(root: Path, existing: "str | None") -> str:
     return os.pathsep.join([str(root), existing] if existing else [str(root)])
 

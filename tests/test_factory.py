@@ -263,14 +263,19 @@ def to_the_command(process: subprocess.Popen[str], number: int) -> None:
 @pytest.mark.parametrize("send", [to_all, to_the_command])
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_ends_the_users_workers_too(project, name, code, send):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "imgnorm", "stats", "--dataset", "project.data:slow"],
-        cwd=project,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "imgnorm", "stats", "--dataset", "project.data:slow"],
+            cwd=project,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stderr is not None
     while process.stderr.readline() != "reading\n":  # until a worker is at work
         assert process.poll() is None

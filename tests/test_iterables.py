@@ -794,7 +794,7 @@ def test_a_time_limit_of_a_verified_dataset_is_refused(of_dataset):
 
 
 def test_the_dataset_of_a_factory_is_measured_again_by_its_command(tmp_path):
-    from imgnorm.measurement import open_object
+    from imgnorm.opening import open_object
 
     def source(images):
         return open_object(Indexed([(0, i) for i in images]), key=1, layout=None, ref="data:train")
