@@ -441,7 +441,7 @@ class _Builder:
             return text
         if len(digits) > MAX_DIGITS:
             message = f"a number of {len(digits):,} digits"
-            self._at_node(message, f"at most {MAX_DIGITS} are read", "number-too-large")
+            self._at_node(message, f"at most {MAX_DIGITS:,} are read", "number-too-large")
             return 0
         return int(text if base == 10 else digits, base)
 
