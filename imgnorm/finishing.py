@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from imgnorm.errors import SourceError
 from imgnorm.estimate import Estimate
-from imgnorm.image import (
-    ImageSettings,
-    Mode,
-    channels_of,
-    kind_of,
-    mode_of,
-)
+from imgnorm.image import ImageSettings, Mode, channels_of, kind_of, mode_of
 from imgnorm.measured import ClassStats, Measurement, skipped_order
 from imgnorm.provenance import Provenance, names_digest
 from imgnorm.reasons import Reason, Skipped, Unreadable
@@ -31,12 +24,6 @@ from imgnorm.sources import (
 from imgnorm.stats import Stats
 from imgnorm.tally import Tally, common_mode, in_mode
 
-if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    pass
-
 
 def finished(
     source: Source | StreamingSource,
@@ -49,6 +36,18 @@ def finished(
     found: int,
     estimate: Estimate | None,
 ) -> Stats:
+    """The stats of what was counted.
+
+    Args:
+        origin: where it comes from, but for the images that were counted.
+        aside: what was found and not looked at.
+        names: that were looked at, sorted.
+        tallies: by class with `per_class`, else one.
+        found: how many names the whole listing has.
+
+    Raises:
+        SourceError: not one image was counted, or images that do not belong together.
+    """
     whole = sum(tallies.values(), Tally())
     if whole.has_other_floats:
         whole = whole.of_floats()
@@ -60,9 +59,8 @@ def finished(
         key=lambda s: name_bytes(s.name),
     )
     if mode is None:
-        raise SourceError(
-            _unlike(source, whole) if whole.counted else _all_skipped(source, skipped)
-        )
+        unlike = _unlike(source, whole) if whole.counted else None
+        raise SourceError(unlike or none_left(source.ref, "counted", skipped))
     left_out = {*(s.name for s in whole.skipped), *too_deep}  # a name listed twice is counted once
     kept = [name for name in names if name not in left_out]
     counted = in_mode(whole.counted, mode)
@@ -123,13 +121,18 @@ def _too_deep(name: str) -> Skipped:
     ).skipped(name)
 
 
-def _all_skipped(source: Source | StreamingSource, skipped: Sequence[Skipped]) -> str:
+def none_left(ref: str, done: str, skipped: Sequence[Skipped]) -> str:
+    """The message where every image of a source was skipped.
+
+    Args:
+        done: what could be done with none of them: counted.
+    """
     examples = "".join(
         f"\n  {printable(shown(s.name))}: {s.reason} ({s.detail})" for s in skipped[:5]
     )
     more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
     return (
-        f"{shown(source.ref)}: not one of {len(skipped):,} images could be counted; "
+        f"{shown(ref)}: not one of {len(skipped):,} images could be {done}; "
         f"mend the files or the options:{examples}{more}"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from imgnorm.estimate import Estimate
 from imgnorm.floats import FloatPixels
@@ -26,11 +26,7 @@ class ClassStats:
 
     def replicated(self, channels: int) -> ClassStats:
         """The same grayscale images as `convert("RGB")` shows them."""
-        if self.moments is None:
-            return self
-        gray = self.moments
-        wide = replace(gray, total=gray.total * channels, total_sq=gray.total_sq * channels)
-        return ClassStats(self.images, wide)
+        return ClassStats(self.images, self.moments and self.moments.replicated(channels))
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class Measurement:
     pixels: Histogram | FloatPixels
     sums: ImageSums
     modes: Mapping[str, int]  # as the files have them -> images
-    formats: Mapping[str, int]
+    formats: Mapping[str, int]  # JPEG, PNG, ... -> images
     decoders: Mapping[str, str]  # format -> library and version
     source: Provenance
     classes: Mapping[str, ClassStats] = field(default_factory=dict)

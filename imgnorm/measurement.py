@@ -50,9 +50,6 @@ if TYPE_CHECKING:
     from imgnorm import gpu
     from imgnorm.tray import Device
 
-if TYPE_CHECKING:
-    pass
-
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
 DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
 _MEGAPIXEL = 1 << 20

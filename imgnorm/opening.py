@@ -7,11 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from imgnorm.errors import SourceError
-from imgnorm.sources import (
-    Source,
-    StreamingSource,
-    shown,
-)
+from imgnorm.sources import Source, StreamingSource, shown
 from imgnorm.sources.archive import ArchiveSource, is_archive, is_pattern, matching
 from imgnorm.sources.arrays import ArrayFileSource, array_in, is_array_file
 from imgnorm.sources.filelist import ListSource
@@ -19,11 +15,7 @@ from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.layout import LAYOUTS
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from imgnorm.config import Pipeline
-
 
 TORCHVISION = "torchvision:"
 

@@ -122,13 +122,6 @@ class ArraySource(Source, Protocol):
     ) -> Tally: ...
 
 
-def member_of(source: object, name: str) -> str | None:
-    """The part of a name that lies inside an archive, if there is one."""
-    if not isinstance(source, ShardedSource):
-        return None
-    return shown(name[len(source.shard_of(name)) + 1 :]) or None
-
-
 @runtime_checkable
 class CountingSource(Source, Protocol):
     """Images that a user's own Python makes: counted in this process, where that Python is."""
@@ -179,6 +172,20 @@ class StreamingSource(Protocol):
         limit: int | None,
         on_progress: Callable[[Progress], None],
     ) -> Drained: ...
+
+
+def in_reading_order(source: object, names: Sequence[str]) -> Sequence[str]:
+    """Shard by shard, each as it lies in its file: a compressed one cannot be read backwards."""
+    if not isinstance(source, ShardedSource):
+        return names
+    return [name for _, held in source.shards(names) for name in held]
+
+
+def member_of(source: object, name: str) -> str | None:
+    """The part of a name that lies inside an archive, if there is one."""
+    if not isinstance(source, ShardedSource):
+        return None
+    return shown(name[len(source.shard_of(name)) + 1 :]) or None
 
 
 def name_bytes(name: str) -> bytes:
