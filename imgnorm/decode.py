@@ -166,9 +166,7 @@ def _load(picture: Image.Image) -> None:
 
 def _decoded(picture: Image.Image, mode: Mode | Literal["auto"], format_: str) -> Decoded:
     _check_finite(picture)
-    target = _target(
-        picture, mode
-    )  # after loading, which may change the mode, as for some GIF files
+    target = _target(picture, mode)  # again: loading may change the mode, as of some GIF files
     return Decoded(_converted(picture, target), target, picture.mode, format_)
 
 

@@ -150,9 +150,6 @@ def _four(values: Sequence[float]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
 
 
-# ── against a measurement ──
-
-
 def _measured(
     given: Sequence[str], numbers: Numbers, stats: Stats, stats_name: str, means: Numbers | None
 ) -> Iterator[str]:
@@ -193,9 +190,6 @@ def _candidates(stats: Stats, field: Field) -> Iterator[tuple[str, str, tuple[fl
             yield name, meaning, value.std
         elif name == "image_weighted":  # the others have its mean
             yield name, meaning, value.mean
-
-
-# ── what rules say of it ──
 
 
 def _faults(

@@ -68,15 +68,11 @@ def is_tensor(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-# ── where the image is ──
-
-
 def _leaves(item: object, reading: Reading) -> list[Any]:
     """The images of an item, before it is known how they lie."""
     if isinstance(item, list) and item and all(isinstance(one, Mapping) for one in item):
-        return [
-            leaf for one in item for leaf in _leaves(one, reading)
-        ]  # samples that none has joined
+        # Samples that no collate has joined.
+        return [leaf for one in item for leaf in _leaves(one, reading)]
     if reading.key is not None:
         return _images(_at(item, reading.key), reading)
     if isinstance(item, Mapping):
@@ -187,9 +183,6 @@ def _no_image(value: object) -> Unreadable:
     return Unreadable(Reason.NOT_AN_IMAGE, f"{what}, not an image{advice}")
 
 
-# ── how its pixels lie ──
-
-
 def _laid_out(value: Any, reading: Reading) -> Image.Image | Pixels:
     if isinstance(value, Image.Image):
         return value
@@ -255,8 +248,6 @@ def _puzzle(shape: tuple[int, ...], custom: str) -> str:
     options = " or ".join(f'layout="{layout}"' for layout in candidates)
     return f"{what} of shape {shape}, not {custom} of 1, 3 or 4 channels; say {options}"
 
-
-# ── floats that were 8-bit ──
 
 _EIGHTHS = (
     np.arange(256, dtype=np.float32) / np.float32(255),  # ToTensor

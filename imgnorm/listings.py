@@ -33,6 +33,12 @@ class Part:
 
 
 def listed(task: Task, origin: Provenance, source: str | os.PathLike[str] | Source | None) -> Part:
+    """What a source of the file holds now.
+
+    Raises:
+        SourceError: it is not there, or cannot be read.
+        IncompatibleStats: it cannot be compared with the file.
+    """
     if source is not None and task.measured.source.parts:
         raise IncompatibleStats(
             f"{task.file}: was merged from {len(task.measured.source.parts):,} sources, for which one cannot "
@@ -99,6 +105,11 @@ def _named_by_the_file(task: Task, origin: Provenance, root: str, split: str) ->
 
 
 def compare_names(findings: Findings, measured: Measurement, part: Part, index: int | None) -> None:
+    """Find what became of the names of a part, and of what was skipped without being looked into.
+
+    Args:
+        index: the part's place in the file; None if the file has one source.
+    """
     path: Path = ("source",) if index is None else ("source", "parts", index)
     now, then = names_digest(map(name_bytes, part.listing.names)), part.origin.listing_sha256
     if now != then:

@@ -33,7 +33,7 @@ MARKS: dict[Mark, str] = {
     "verified": "computed by a test of ours from the data, exactly, and equal",
     "quoted": "published, and consistent with what else is known; not measured by us",
     "disputed": "published, but sources contradict each other or do not say how",
-    "wrong": "published, and not what Normalize needs; listed so that it is recognised",
+    "wrong": "published, and not what Normalize needs; listed so that it is recognized",
 }
 CONVENTIONS: dict[Convention, str] = {
     "pooled": "over all pixels of all images, population",

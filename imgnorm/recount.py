@@ -20,6 +20,7 @@ from imgnorm.stats import Stats, merge
 
 
 def compare_all(findings: Findings, task: Task, parts: Sequence[Part]) -> None:
+    """Find every integer that measuring all images again gives otherwise."""
     try:
         now = _measured_again(task, parts)
     except SourceError as error:

@@ -59,6 +59,11 @@ def drawn_from(parts: Sequence[Part], sample: int, seed: int) -> list[_Key]:
 def compare_sample(
     findings: Findings, task: Task, parts: Sequence[Part], drawn: Sequence[_Key]
 ) -> None:
+    """Find what images that were drawn at random show of a change of all.
+
+    Args:
+        drawn: in their random order, on which the bound depends; see `sampling`.
+    """
     mode = task.stats.mode
     assert mode is not None
     tried = _mended_names(task, parts)

@@ -71,9 +71,7 @@ class Tally:
     """What one piece of work counted, and what it could not."""
 
     counted: Mapping[Mode, Counted] = field(default_factory=dict)
-    names_16bit: tuple[
-        str, ...
-    ] = ()  # of 16-bit images met by mode "auto", which may yet skip them
+    names_16bit: tuple[str, ...] = ()  # met by mode "auto", which may yet skip these images
     skipped: tuple[Skipped, ...] = ()
     decoders: Mapping[str, str] = field(default_factory=dict)  # format -> library and version
     bytes_read: int = 0

@@ -225,9 +225,7 @@ def _pipeline_problems(
         unusable, stats = normalization(document, pipeline, read, FOREIGN_STATS_LIMITS)
         problems += unusable
     elif trial:
-        _, stats = normalization(
-            document, pipeline
-        )  # what is wrong with its numbers was told above
+        _, stats = normalization(document, pipeline)  # what is wrong with it was told above
     if trial and stats and all(p.severity != "error" for p in problems):
         problems += trial(document, pipeline, stats)
     return problems

@@ -109,9 +109,6 @@ def _ignored(problem: Problem, lines: Sequence[str]) -> bool:
     )
 
 
-# ── files ──
-
-
 def _content(file: str) -> bytes:
     try:
         with open(file, "rb", opener=_open_at_once) as stream:

@@ -76,9 +76,6 @@ def _decoded(data: bytes) -> str:
         raise ValueError("not UTF-8") from error
 
 
-# ── finding ──
-
-
 def _pairs(root: Any, place: Placing) -> Iterator[Pair]:
     form = root.get("format") if isinstance(root, dict) else None
     if isinstance(form, str) and form.startswith("imgnorm-stats/"):
@@ -215,9 +212,6 @@ _TUPLE = re.compile(
 )
 
 
-# ── JSON, with places ──
-
-
 class _JsonReader:
     """JSON as the standard has it, and where each value stands: a loop, so that depth costs nothing."""
 
@@ -324,9 +318,6 @@ _JSON_WORDS = {
     "Infinity": math.inf,
     "-Infinity": -math.inf,
 }
-
-
-# ── TOML, whose reader gives no places ──
 
 
 class _TomlPlaces:

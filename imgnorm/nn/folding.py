@@ -161,9 +161,6 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
     return holder[0]
 
 
-# ── finding ──
-
-
 def _held_copy(model: nn.Module) -> nn.Sequential:
     """A copy, in a holder so that the model itself has a name, too."""
     model = unwrapped(model)
@@ -337,9 +334,6 @@ def _described(node: fx.Node, holder: nn.Module) -> str:
 def _shown(name: str) -> str:
     """A name inside the holder, as the user knows it."""
     return name.partition(".")[2] or "the model itself"
-
-
-# ── the arithmetic, in float64 ──
 
 
 def _fold_into_convolution(

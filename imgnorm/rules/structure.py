@@ -238,7 +238,8 @@ RULES = (
         "error",
         "transforms that torchvision has",
         "Each entry is a torchvision transform by its name, in the API that `api` chooses, and one that "
-        "takes plain values and makes an image of an image: no Compose, Lambda, FiveCrop or PILToTensor. Dotted names and code are never run.",
+        "takes plain values and makes an image of an image: no Compose, Lambda, FiveCrop or "
+        "PILToTensor. Dotted names and code are never run.",
         "augment:\n  - RandomHorizontallFlip: {}",
         "augment:\n  - RandomHorizontalFlip: {}",
     ),
