@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from imgnorm.augmentations import Api
+from imgnorm.calls import Call, Member, Name, pipeline_steps, steps_of, usable_std
 from imgnorm.config import read_normalized
-from imgnorm.emit import Call, Member, Name, pipeline_steps, steps_of, usable_std
 from imgnorm.errors import TransformError
 from imgnorm.stats import Stats
 from imgnorm.torchvision_pair import torchvision_module

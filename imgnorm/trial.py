@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from imgnorm.calls import pipeline_steps
 from imgnorm.config import Pipeline
 from imgnorm.document import Document
-from imgnorm.emit import pipeline_steps
 from imgnorm.errors import Problem, TransformError
 from imgnorm.image import CHANNELS, SCALE, Mode
 from imgnorm.stats import Stats

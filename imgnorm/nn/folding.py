@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
-from imgnorm.emit import usable_std
+from imgnorm.calls import usable_std
 from imgnorm.errors import FoldError
 from imgnorm.nn.models import RAISED_BY_USER_CODE, unwrapped
 from imgnorm.nn.population import (

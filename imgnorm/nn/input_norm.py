@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from imgnorm.emit import usable_std
+from imgnorm.calls import usable_std
 from imgnorm.errors import TransformError
 from imgnorm.stats import Stats
 
