@@ -16,7 +16,7 @@ import click
 
 import imgnorm
 from imgnorm import cli_bn, cli_checks, cli_numbers
-from imgnorm.cli_options import max_skipped, rejects
+from imgnorm.cli_options import given, max_skipped, rejects
 from imgnorm.errors import ImgnormError, OutputError, TooManySkipped, TransformError
 from imgnorm.terminal import images_bar
 from imgnorm.terminal import note as _note
@@ -399,15 +399,10 @@ def _config_options(path: str) -> dict[str, Any]:
     from imgnorm.config import read_pipeline
     from imgnorm.opening import source_of
 
-    context = click.get_current_context()
-    for name in _SET_BY_A_CONFIG:
-        if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
-            option = next(p for p in context.command.params if p.name == name).opts[0]
-            raise click.UsageError(
-                f"{option}: {path} says it; change it there, or leave {option} out"
-            )
+    for option in given(*_SET_BY_A_CONFIG):
+        raise click.UsageError(f"{option}: {path} says it; change it there, or leave {option} out")
     pipeline = read_pipeline(path)
-    download = context.params["download"]
+    download = click.get_current_context().params["download"]
     if download and pipeline.kind != "torchvision":
         raise click.UsageError("--download is for torchvision datasets; leave it out")
     return {
@@ -545,22 +540,19 @@ def emit(
 
 def _refuse_idle_options(source: str, listed: bool, *, dataset: bool = False) -> None:
     """An option that would do nothing is a misunderstanding."""
-    context = click.get_current_context()
-    given = context.get_parameter_source
     if dataset and listed:
         raise click.UsageError("--list is for a text file of paths; leave it out")
     if source.startswith("torchvision:"):
         if listed:
             raise click.UsageError("--list is for a text file of paths; leave it out")
-        if given("decoder") is click.core.ParameterSource.COMMANDLINE:
+        if given("decoder"):
             raise click.UsageError(
                 "--decoder is for encoded files; a torchvision dataset opens its images itself, so leave "
                 "it out"
             )
         return
-    for name in ("root", "split", "download"):
-        if given(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} is for torchvision:NAME; leave it out")
+    for option in given("root", "split", "download"):
+        raise click.UsageError(f"{option} is for torchvision:NAME; leave it out")
 
 
 def _refuse_idle_estimate(

@@ -10,6 +10,14 @@ import click
 from imgnorm.reasons import Allowance
 
 
+def given(*names: str) -> list[str]:
+    """Those of these options that stand on the command line, as they are written there."""
+    context = click.get_current_context()
+    written = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    source = click.core.ParameterSource.COMMANDLINE
+    return [written[name] for name in names if context.get_parameter_source(name) is source]
+
+
 def _allowance(ctx: click.Context, param: click.Parameter, value: str | None) -> Allowance | None:
     try:
         return None if value is None else Allowance.parse(value)

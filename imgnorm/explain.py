@@ -18,6 +18,7 @@ from imgnorm.presets import (
 )
 from imgnorm.rules.numbers import findings, wrong_field
 from imgnorm.stats import Stats
+from imgnorm.table import aligned
 
 _FIELDS: tuple[Field, Field] = ("mean", "std")
 
@@ -133,12 +134,9 @@ def listing() -> str:
     """All presets, a line each."""
     rows = [["preset", "mark", "mean", "std", "convention"]]
     rows += [[p.name, p.mark, _four(p.mean), _four(p.std), p.convention] for p in PRESETS.values()]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([*lines, "", *(f"{mark}: {meaning}" for mark, meaning in MARKS.items())])
+    return "\n".join(
+        [*aligned(rows), "", *(f"{mark}: {meaning}" for mark, meaning in MARKS.items())]
+    )
 
 
 def _digits(numbers: Numbers) -> str:
