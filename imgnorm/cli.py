@@ -295,8 +295,8 @@ def stats(
     verbose: bool,
     **options: Any,
 ) -> int:
-    """Measure SOURCE: a folder of images, an archive, a list (--list), torchvision:NAME, or a pipeline
-    config; or a Dataset of your own (--dataset).
+    """Measure SOURCE: a folder of images, an archive, .npy or .npz arrays, a list (--list),
+    torchvision:NAME, or a pipeline config; or a Dataset of your own (--dataset).
 
     An archive is a zip, tar or tar.gz, or many of them: 'shards/train-*.tar' and
     'train-{000000..000127}.tar', quoted. They are read in place; nothing is unpacked. A config (a file
