@@ -11,7 +11,7 @@ from imgnorm.document import Document, Path
 from imgnorm.errors import Problem, Severity
 from imgnorm.image import ImageSettings, Resize, channels_of, kind_of, mode_of
 from imgnorm.measured import Measurement
-from imgnorm.opening import TORCHVISION
+from imgnorm.opening import TORCHVISION, names_a_config
 from imgnorm.provenance import MERGED, Provenance
 from imgnorm.reasons import Skipped
 from imgnorm.scan import Progress
@@ -57,7 +57,7 @@ class Task:
                     "measure it again with imgnorm.measure, and write it with imgnorm.write_stats"
                 )
             options = ["--key", str(origin.options["key"])] if "key" in origin.options else []
-        if not named.endswith((".yaml", ".yml")):
+        if not names_a_config(named):
             if not self.stats.auto:
                 options += ["--mode", str(self.settings.mode)]
             options += _step_options(self.stats)

@@ -6,7 +6,7 @@ Tensors are known without importing torch: whoever yields one has loaded it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -270,11 +270,3 @@ def eight_bits(images: Pixels) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bo
         values = np.rint(np.clip(narrow, 0, 1) * np.float32(255)).astype(np.uint8)
     fits = (narrow == _EIGHTHS[0][values]) | (narrow == _EIGHTHS[1][values])
     return values, fits.all(axis=(1, 2, 3))
-
-
-def names_of(start: int, digits: int) -> Iterator[str]:
-    """The places in a stream, with zeros in front, so that their order as text is their order."""
-    place = start
-    while True:
-        yield f"{place:0{digits}d}"
-        place += 1

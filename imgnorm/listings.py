@@ -13,7 +13,7 @@ from imgnorm.document import Path
 from imgnorm.errors import IncompatibleStats, SourceError
 from imgnorm.measured import Measurement
 from imgnorm.measurement import limited, refuse_idle
-from imgnorm.opening import TORCHVISION, open_named, open_source, source_of
+from imgnorm.opening import TORCHVISION, names_a_config, open_named, open_source, source_of
 from imgnorm.provenance import Provenance, names_digest
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.scan import Limits
@@ -73,7 +73,7 @@ def _opened(
             )
         return opened
     path = os.fspath(source)
-    if path.endswith((".yaml", ".yml")) and os.path.isfile(path):
+    if names_a_config(path):
         if task.layout is not None:
             raise SourceError(f"--layout: {path} says it; change it there, or leave --layout out")
         return source_of(read_pipeline(path))

@@ -88,7 +88,7 @@ def open_named(
         what = (
             "list; name a text file with one path a line"
             if listed
-            else "folder; name a folder of images, an archive, a list (with --list) or "
+            else "folder; name a folder of images, an archive, an array, a list (with --list) or "
             f"{TORCHVISION}NAME"
         )
         raise SourceError(f"{shown(path) or repr(path)}: no such {what}")

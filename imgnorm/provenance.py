@@ -37,7 +37,7 @@ class Shards:
 class Provenance:
     """Where a measurement comes from."""
 
-    kind: str  # folder, list, torchvision; MERGED, with `parts`
+    kind: str  # folder, list, archive, array, torchvision, dataset, iterable; MERGED, with `parts`
     ref: str | tuple[str, ...]  # what the user called it; several, sorted, after a merge
     names_sha256: str  # names_digest of the names of all counted images
     listing_sha256: str  # of all names, before `limit` and shard; "" of a merged source
@@ -229,6 +229,7 @@ def _extent(source: Provenance) -> str:
 
 
 def gaps(parts: Sequence[Counting], whole: Provenance) -> Iterator[str]:
+    """Shards that the whole lacks, each told at a part that has others of the same listing."""
     for source in whole.sharded:
         assert source.shards
         missing = source.shards.missing

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -20,8 +20,13 @@ from PIL import Image
 
 import imgnorm
 from imgnorm import cli, statsfile
+from imgnorm.config import Config
 from imgnorm.errors import OutputError
+from imgnorm.image import Decoder
+from imgnorm.measurement import MODES
 from imgnorm.reasons import Allowance
+from imgnorm.scan import Limits
+from imgnorm.sources.layout import LAYOUTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -134,6 +139,23 @@ DEFAULTS = {
         "-h, --help": None,
     },
 }  # None: a flag, which is off; "": it says itself what is done without
+
+
+def test_options_say_what_measure_and_configs_say():
+    """They are written out in each, so that the help needs nothing of what measures."""
+    stats, verify = (
+        {option.name: option for option in cli.commands.commands[name].params}
+        for name in ("stats", "verify")
+    )
+    configs = Config.model_json_schema()["$defs"]
+
+    for options in (stats, verify):
+        assert Limits() == Limits(options["max_pixels"].default, options["timeout_s"].default)
+        assert list(LAYOUTS) == list(options["layout"].type.choices)
+    assert list(LAYOUTS) == configs["ArraySource"]["properties"]["layout"]["anyOf"][0]["enum"]
+    assert list(MODES) == list(stats["mode"].type.choices)
+    assert list(MODES) == configs["Image"]["properties"]["mode"]["enum"]
+    assert list(get_args(Decoder)) == list(stats["decoder"].type.choices)
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
@@ -617,7 +639,7 @@ ALLOWANCE = "is neither a number of images nor a percentage; give 10, or 0.5%"
         (["d", "-o", "x", "--rejects", "x"], f"-o and --rejects name the same file; give each its own{SEE}"),
         (["d", "-o", "x", "--rejects", "./d/../x"], f"-o and --rejects name the same file; give each its own{SEE}"),
         (["torchvision:MNIST", "--decoder", "pillow"], f"--decoder is for encoded files; a torchvision dataset opens its images itself, so leave it out{SEE}"),
-        (["none"], "none: no such folder; name a folder of images, an archive, a list (with --list) or torchvision:NAME"),
+        (["none"], "none: no such folder; name a folder of images, an archive, an array, a list (with --list) or torchvision:NAME"),
         (["none", "--list"], "none: no such list; name a text file with one path a line"),
         (["d", "--list"], "d: cannot be read as a list (not a regular file); name a text file with one path a line"),
         (["old"], "old: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a line, add --list"),

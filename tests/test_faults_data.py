@@ -285,7 +285,7 @@ def _a_file(folder: Path) -> None:
         (_only_bad, ALL_BAD),
         (
             _missing,
-            "no such folder; name a folder of images, an archive, a list (with --list) or torchvision:NAME",
+            "no such folder; name a folder of images, an archive, an array, a list (with --list) or torchvision:NAME",
         ),
         (
             _a_file,
