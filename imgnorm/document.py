@@ -42,6 +42,7 @@ MAX_PROBLEMS = 1000  # more would be a hostile file, and its report larger than 
 MAX_DIGITS = 1300  # the sum of squares of any float64 has fewer; int() and str() refuse some 4,300
 MAX_TAG_DIRECTIVES = 100
 
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 NOT_YAML = (yaml.YAMLError, ValueError, OverflowError, IndexError)
 """What `events_in` raises where there is a fault; the pure Python parser lets the latter three escape."""
 
@@ -277,7 +278,7 @@ def events_in(text: str | bytes) -> Iterator[Event]:
     Raises:
         NOT_YAML: one of these, when the fault in the syntax is met.
     """
-    return yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml.parse(text, _Loader)
 
 
 def core_value(text: str) -> Any:
