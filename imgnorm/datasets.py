@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,6 +15,7 @@ from imgnorm.count import count_arrays
 from imgnorm.damage import RAISED_BY_PILLOW
 from imgnorm.errors import SourceError
 from imgnorm.image import ImageSettings, Mode
+from imgnorm.nearest import nearest
 from imgnorm.reasons import Reason, Unreadable
 from imgnorm.sources import Listing
 from imgnorm.sources.iterables import IndexedSource, class_names_of, labels_of
@@ -260,9 +260,7 @@ def _is_train(name: str, split: str) -> bool:
 def _dataset_class(name: str) -> type[Any]:
     module = torchvision_module("datasets")
     if name not in module.__all__ or not isinstance(getattr(module, name), type):
-        near = difflib.get_close_matches(name, module.__all__, n=3, cutoff=0.5)
-        folded = {known.lower(): known for known in module.__all__}
-        near = [folded[name.lower()]] if name.lower() in folded else near
+        near = nearest(name, module.__all__, at_most=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "torchvision.datasets lists them"
         raise SourceError(f"torchvision:{name}: torchvision has no such dataset; {hint}")
     found: type[Any] = getattr(module, name)

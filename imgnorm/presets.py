@@ -7,7 +7,6 @@ datasets here but MNIST: `verified` is MNIST alone, and `quoted` says what other
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from functools import cache, lru_cache
 from typing import Literal
 
 from imgnorm.errors import SourceError
+from imgnorm.nearest import nearest
 
 Mark = Literal["verified", "quoted", "disputed", "wrong"]
 Field = Literal["mean", "std"]
@@ -160,7 +160,7 @@ def shown_preset(name: str) -> Preset:
         names = [near]
     else:
         usable = [p.name for p in PRESETS.values() if p.mark != "wrong"]
-        names = difflib.get_close_matches(name.lower().replace("_", "-"), usable, n=3)
+        names = nearest(name, usable, at_most=3)
     if names:
         hint = f"did you mean {' or '.join(repr(n) for n in names)}?"
     else:
