@@ -346,7 +346,8 @@ def stats(
     started = monotonic()
     profile = Profile() if profiled else None
     noting = _noting(SourceWarning, DeviceWarning, ignored=SkippedImagesWarning, quiet=quiet)
-    with noting, images_bar(quiet=quiet) as on_progress:
+    bar = images_bar(quiet=quiet, tolerance=options["tolerance"])
+    with noting, bar as on_progress:
         options |= {"on_progress": on_progress, "profile": profile}
         if factory is None:
             measured = measure(source, **options)
