@@ -358,7 +358,7 @@ def stats(
                 measured = measure(found, **options)
     seconds = monotonic() - started
     if profile:
-        _note(_shown_profile(profile, seconds))
+        _note(_shown_profile(profile, seconds, measured))
     if rejects is not None:
         try:
             write_rejects(rejects, measured.skipped, force=force)
@@ -620,14 +620,15 @@ def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:
         _print(table(measured, unicode=_draws_blocks(), verbose=verbose))
 
 
-def _shown_profile(profile: Profile, seconds: float) -> str:
+def _shown_profile(profile: Profile, seconds: float, measured: Stats) -> str:
     from imgnorm.table import aligned
 
     head = (
         f"profile  {profile.images:,} images in {seconds:.2f} s; main took {profile.main_share:.1%} of "
         "the CPU time; seconds by step:"
     )
-    by = [f"JPEG by {profile.jpeg}"] if profile.jpeg else []
+    has_jpegs = measured.measurement and "JPEG" in measured.measurement.formats
+    by = [f"JPEG by {profile.jpeg}"] if profile.jpeg and has_jpegs else []
     notes = [profile.note] if profile.note else []
     return "\n".join([head, *aligned(profile.rows()), *by, *notes])
 
