@@ -346,7 +346,8 @@ def stats(
     started = monotonic()
     profile = Profile() if profiled else None
     noting = _noting(SourceWarning, DeviceWarning, ignored=SkippedImagesWarning, quiet=quiet)
-    with noting, images_bar(quiet=quiet) as on_progress:
+    bar = images_bar(quiet=quiet, tolerance=options["tolerance"])
+    with noting, bar as on_progress:
         options |= {"on_progress": on_progress, "profile": profile}
         if factory is None:
             measured = measure(source, **options)
@@ -357,7 +358,7 @@ def stats(
                 measured = measure(found, **options)
     seconds = monotonic() - started
     if profile:
-        _note(_shown_profile(profile, seconds))
+        _note(_shown_profile(profile, seconds, measured))
     if rejects is not None:
         try:
             write_rejects(rejects, measured.skipped, force=force)
@@ -611,14 +612,15 @@ def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:
         _print(table(measured, unicode=_draws_blocks(), verbose=verbose))
 
 
-def _shown_profile(profile: Profile, seconds: float) -> str:
+def _shown_profile(profile: Profile, seconds: float, measured: Stats) -> str:
     from imgnorm.table import aligned
 
     head = (
         f"profile  {profile.images:,} images in {seconds:.2f} s; main took {profile.main_share:.1%} of "
         "the CPU time; seconds by step:"
     )
-    by = [f"JPEG by {profile.jpeg}"] if profile.jpeg else []
+    has_jpegs = measured.measurement and "JPEG" in measured.measurement.formats
+    by = [f"JPEG by {profile.jpeg}"] if profile.jpeg and has_jpegs else []
     notes = [profile.note] if profile.note else []
     return "\n".join([head, *aligned(profile.rows()), *by, *notes])
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, get_args
 
 from imgnorm.cores import usable_cores
@@ -171,6 +172,7 @@ def measure(
     if limit is not None:
         _positive("limit", limit)
     run = _Run(workers, decoder, on_device, device == "auto", on_progress, profile)
+    run.lap("start")  # importing torch for a device takes seconds
     refuse_idle(
         opened,
         settings,
@@ -202,13 +204,27 @@ def measure(
 
 
 def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -> Plan | None:
-    given = {"confidence": confidence, "seed": seed}
-    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    if tolerance is not None:
-        return Plan(tolerance, **options)
-    if options:
+    given = {"tolerance": tolerance, "confidence": confidence, "seed": seed}
+    options: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        abstract, kind, wanted = _KINDS[name]
+        if not isinstance(value, abstract) or isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}; expected {wanted}")
+        options[name] = kind(value)  # NumPy's numbers and fractions cannot be written to a file
+    if not options:
+        return None
+    if tolerance is None:
         raise ValueError(f"{' and '.join(options)}: only with a tolerance")
-    return None
+    return Plan(**options)
+
+
+_KINDS = {
+    "tolerance": (Real, float, "a number"),
+    "confidence": (Real, float, "a number"),
+    "seed": (Integral, int, "a whole number"),
+}
 
 
 @dataclass(frozen=True)

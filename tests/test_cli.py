@@ -606,8 +606,14 @@ def test_a_profile_is_printed_on_standard_error_even_if_quiet(command, whole):
     )
     steps = "start list read decode preprocess count merge wait cpu"
     assert steps.split() == columns.split()
-    assert ["main", "sum", "worker"] == sorted({row.split()[0] for row in rows[:-1]})
-    assert rows[-1].startswith("JPEG by ")
+    assert ["main", "sum", "worker"] == sorted({row.split()[0] for row in rows})
+
+
+def test_a_profile_tells_who_decoded_jpegs_if_there_are_any(command, whole):
+    Image.new("RGB", (4, 4)).save("d/a/4.jpg")
+
+    assert command("stats", "d", "--profile", "-q").err.splitlines()[-1].startswith("JPEG by ")
+    assert "JPEG" not in command("stats", "d/b", "--profile", "-q").err
 
 
 # Wrong usage

@@ -268,6 +268,36 @@ def test_what_cannot_be_had_is_a_callers_bug(plain, options, message):
         measure(plain, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tolerance": "0.1"}, "tolerance is '0.1'; expected a number"),
+        ({"tolerance": True}, "tolerance is True; expected a number"),
+        ({"tolerance": 0.1, "confidence": "0.9"}, "confidence is '0.9'; expected a number"),
+        ({"tolerance": 0.1, "seed": 1.5}, "seed is 1.5; expected a whole number"),
+        ({"tolerance": 0.1, "seed": True}, "seed is True; expected a whole number"),
+    ],
+)
+def test_what_no_stats_file_could_hold_is_refused_before_anything_is_measured(
+    plain, options, message
+):
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        measure(plain, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tolerance": Fraction(1, 10), "confidence": Fraction(9, 10), "seed": np.int64(3)},
+        {"tolerance": np.float64(0.1), "confidence": np.float64(0.9), "seed": np.uint8(3)},
+    ],
+)
+def test_numbers_of_other_kinds_are_those_numbers(plain, options):
+    expected = measure(plain, tolerance=0.1, confidence=0.9, seed=3)
+
+    assert statsfile.text_of(expected) == statsfile.text_of(measure(plain, **options))
+
+
 # ── how often it holds ──
 
 
@@ -696,12 +726,12 @@ def test_the_bar_shows_the_interval_shrink(monkeypatch):
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with images_bar(quiet=False) as on_progress:
+    with images_bar(quiet=False, tolerance=0.004) as on_progress:
         on_progress(Progress(200, 250, 10))
         time.sleep(0.15)  # tqdm draws ten times a second
         on_progress(Progress(250, 313, 20, 0.0123))
 
-    assert "± 0.0123" in terminal.getvalue()
+    assert "± 0.0123, wanted 0.004" in terminal.getvalue()
 
 
 def test_margins_know_their_widest():
