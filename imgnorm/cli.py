@@ -172,6 +172,11 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
     help="Convert each image to this mode. auto: the mode that all share (L for gray, I;16 for 16-bit gray), else RGB, without alpha.",
 )
 @click.option(
+    "--strict-channels",
+    is_flag=True,
+    help="Skip images that have other channels than --mode (gray, alpha or CMYK among RGB) as channel-mismatch, instead of converting them; with --max-skipped 0, one of them fails the run.",
+)
+@click.option(
     "--resize",
     callback=_size,
     metavar="SIZE",
@@ -341,6 +346,10 @@ def stats(
         assert source is not None
         options |= _config_options(source)
         source = options.pop("source")
+    if options["strict_channels"] and options["mode"] == "auto":
+        raise click.UsageError(
+            "--strict-channels needs a mode that says which channels are right: give --mode RGB, say"
+        )
     if verbose and not quiet and options["device"] != "cpu":
         _note(f"device   {find_device(options['device']).words}")
     started = monotonic()

@@ -86,7 +86,13 @@ def finished(
         ignored=aside.ignored,
         estimate=estimate,
     )
-    return Stats.of(measurement, mode, settings.preprocess, auto=settings.mode == "auto")
+    return Stats.of(
+        measurement,
+        mode,
+        settings.preprocess,
+        auto=settings.mode == "auto",
+        strict_channels=settings.strict_channels,
+    )
 
 
 def _digest_of(kept: Sequence[str], origin: Provenance, *, everything: bool) -> str:

@@ -82,6 +82,7 @@ def measure(
     resize: int | tuple[int, int] | None = None,
     center_crop: int | tuple[int, int] | None = None,
     preprocess: Sequence[Step] | None = None,
+    strict_channels: bool = False,
     limit: int | None = None,
     shard: tuple[int, int] | None = None,
     per_class: bool = False,
@@ -119,6 +120,8 @@ def measure(
         resize: the shorter edge, or (height, width): torchvision's Resize on PIL images.
         center_crop: a square's edge, or (height, width), after `resize`: torchvision's CenterCrop.
         preprocess: these steps, in this order, instead of `resize` and `center_crop`.
+        strict_channels: skip images that have other channels than `mode` has (gray, alpha or CMYK
+            among RGB ones) as "channel-mismatch", instead of converting them. Not with mode "auto".
         limit: look at so many images only, spread evenly over the sorted names; of a DataLoader or
             another iterable, the first ones.
         shard: (i, n) measures every n-th of these names, from the i-th on, counted from 1. The stats
@@ -155,7 +158,9 @@ def measure(
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
-    settings = ImageSettings(mode, steps)
+    if strict_channels and mode == "auto":
+        raise ValueError("strict_channels needs a mode that says which are right, not 'auto'")
+    settings = ImageSettings(mode, steps, strict_channels)
     on_device = _device_of(device, batch_size)
     plan = _plan(tolerance, confidence, seed)
     if plan and (limit is not None or shard is not None or per_class):

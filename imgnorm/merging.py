@@ -24,6 +24,7 @@ class _Part:
     source: Provenance
     decoders: Mapping[str, str]
     per_class: bool | None  # None if there are no classes
+    strict_channels: bool
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Merged:
     mode: Mode
     preprocess: tuple[Step, ...]
     auto: bool
+    strict_channels: bool
 
 
 class Merger:
@@ -56,6 +58,7 @@ class Merger:
         preprocess: tuple[Step, ...],
         *,
         auto: bool,
+        strict_channels: bool,
     ) -> None:
         """
         Args:
@@ -85,6 +88,7 @@ class Merger:
                 measured.source,
                 measured.decoders,
                 all(with_moments) if with_moments else None,
+                strict_channels,
             )
         )
         counted = Counted(
@@ -119,7 +123,8 @@ class Merger:
         assert mode
         auto = all(part.auto for part in self._parts)
         measurement = self._only or self._measurement(mode, source)
-        return Merged(measurement, mode, self._parts[0].preprocess, auto)
+        first = self._parts[0]
+        return Merged(measurement, mode, first.preprocess, auto, first.strict_channels)
 
     def _measurement(self, mode: Mode, source: Provenance) -> Measurement:
         counted = in_mode(self._counted, mode)
@@ -156,6 +161,13 @@ class Merger:
                 yield (
                     f"{part.label}: measured {_through(part.preprocess)}, but {first.label} "
                     f"{_through(first.preprocess)}; measure both with the same --resize and --center-crop"
+                )
+        for part in self._parts[1:]:
+            if part.strict_channels != first.strict_channels:
+                a, b = (part, first)[:: 1 if part.strict_channels else -1]
+                yield (
+                    f"{a.label}: skips images of other channels, but {b.label} converts them; measure "
+                    "both with --strict-channels, or neither"
                 )
         yield from _decoder_faults(self._parts)
         with_classes = [part for part in self._parts if part.per_class is not None]

@@ -148,6 +148,7 @@ def document_of(stats: Stats) -> dict[str, Any]:
         content["image"] = {
             "mode": stats.mode,
             **({"auto": True} if stats.auto else {}),
+            **({"strict_channels": True} if stats.strict_channels else {}),
             "preprocess": [_step_document(step) for step in stats.preprocess],
         }
     if stats.measurement:
@@ -522,7 +523,13 @@ def _rebuilt(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Stats:
         ignored=model.ignored,
         estimate=estimate,
     )
-    return Stats.of(measurement, mode, _steps(model.image), auto=bool(model.image.auto))
+    return Stats.of(
+        measurement,
+        mode,
+        _steps(model.image),
+        auto=bool(model.image.auto),
+        strict_channels=bool(model.image.strict_channels),
+    )
 
 
 def _pixels(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Histogram | FloatPixels:

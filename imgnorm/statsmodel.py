@@ -96,6 +96,7 @@ class StepModel(_Model):
 class ImageModel(_Model):
     mode: Literal["L", "RGB", "RGBA", "I;16"] | _OfArrays
     auto: Literal[True] | None = None
+    strict_channels: Literal[True] | None = None
     preprocess: list[StepModel] = []
 
 

@@ -90,6 +90,7 @@ DEFAULTS = {
         "--download": None,
         "--layout": "what the shape tells",
         "--mode": "auto",
+        "--strict-channels": None,
         "--resize": "native sizes",
         "--center-crop": "no crop",
         "--workers": "the cores this process may use",

@@ -417,6 +417,16 @@ def test_classes_with_and_without_moments_are_refused():
     ) == refusal(b, a)
 
 
+def test_strict_and_converted_channels_are_refused():
+    message = (
+        "a.yaml: skips images of other channels, but b.yaml converts them; measure both with "
+        "--strict-channels, or neither"
+    )
+
+    assert message == refusal(state("a", strict_channels=True), state("b"))
+    assert (state("a", strict_channels=True) + state("b", strict_channels=True)).strict_channels
+
+
 def test_constants_are_refused():
     constants = Stats(("L",), (0.5,), (0.5,))
 

@@ -174,7 +174,8 @@ class ArrayFileSource:
                 f"{_said(self.ref)}: of mode {mode}, which PIL has no image for; leave --resize and "
                 "--center-crop out, or resize the arrays themselves"
             )
-        if settings.mode not in ("auto", mode) and (settings.mode, mode) != ("RGB", "L"):
+        shown_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
+        if settings.mode not in ("auto", mode) and not shown_as_rgb:
             raise SourceError(
                 f"{_said(self.ref)}: of mode {mode}, and arrays are not converted to "
                 f"{settings.mode}; leave --mode out"
