@@ -69,7 +69,7 @@ class Loader:
 
 def array_of(block: Block) -> npt.NDArray[Any]:
     """The block as (N, H, W, C)."""
-    return np.ndarray(block.shape, block.dtype, block.data, block.offset, block.strides)
+    return np.ndarray(block.shape, block.dtype, block.data, 0, block.strides)
 
 
 def picture_of(block: Block) -> Image.Image:

@@ -23,8 +23,9 @@ from imgnorm.cli import run
 from imgnorm.errors import ImgnormError, IncompatibleStats, SourceError
 from imgnorm.floatcount import count_floats
 from imgnorm.image import ImageSettings, mode_of
+from imgnorm.load import array_of
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.sources import Block
+from imgnorm.sources import Block, arrayfile
 from imgnorm.sources.arrayfile import ArrayFile
 from imgnorm.sources.arrays import ArrayFileSource
 from imgnorm.sources.npy import header_of
@@ -497,6 +498,39 @@ def test_a_file_that_changes_while_it_is_read_is_not_counted(tmp_path, order):
 
     assert 5 == done
     assert Tally(skipped=tuple(Skipped(name, *fault) for name in names)) == tally
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_file_that_is_cut_while_it_is_read_is_named(tmp_path, order):
+    """Mapped into memory it would kill the worker, and be listed as that."""
+    images = pixels(50, 60, 90, 3)
+    path = saved(tmp_path / "a.npy", np.asarray(images, order=order))
+    source = ArrayFileSource(path, [path])
+    names = source.listing().names
+    first = next(iter(source.blocks(names[:2])))
+    os.truncate(path, 400_000)
+    (_, fault), *_ = source.blocks(names[40:])
+
+    assert (images[:2] == array_of(first)).all()
+    assert Reason.CHANGED_DURING_READ == fault.reason
+    assert "the file became shorter while it was measured" == fault.detail
+
+
+@pytest.mark.parametrize("dtype", ["u1", ">u2", "f4"])
+@pytest.mark.parametrize("window", [1, 100, 3000, 1 << 20])
+@pytest.mark.parametrize(("shape", "layout"), [((50, 7, 3, 3), "NHWC"), ((9, 8, 3), "HWC")])
+def test_images_in_fortran_order_are_gathered_whatever_is_read_at_once(
+    tmp_path, monkeypatch, dtype, window, shape, layout
+):
+    monkeypatch.setattr(arrayfile, "_WINDOW", window)
+    images = np.asfortranarray(pixels(*shape, dtype=dtype))
+    path = saved(tmp_path / "a.npy", images)
+    source = ArrayFileSource(path, [path], layout)
+    names = source.listing().names
+    blocks = [*source.blocks(names[:3]), *source.blocks(names[3:4]), *source.blocks(names[4:])]
+
+    expected = images if layout == "NHWC" else images[np.newaxis]
+    assert (expected == np.concatenate([array_of(block) for block in blocks])).all()
 
 
 def test_images_above_the_limit_of_pixels_are_skipped(tmp_path):
