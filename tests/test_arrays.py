@@ -6,6 +6,7 @@ import io
 import os
 import random
 import zipfile
+from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image
 import imgnorm
 from imgnorm import count
 from imgnorm.arraycount import count_blocks
+from imgnorm.board import Board, Work, piles
 from imgnorm.cli import run
 from imgnorm.errors import ImgnormError, IncompatibleStats, SourceError
 from imgnorm.floatcount import count_floats
@@ -268,6 +270,76 @@ def test_compressed_images_are_read_in_any_order(tmp_path):
 
 
 # Options
+
+
+def board_of(paths: list[Path], workers: int) -> tuple[Board, ArrayFileSource]:
+    source = ArrayFileSource("a", map(str, paths))
+    board = Board(workers)
+    board.add(piles(source, {"": source.listing().names}))
+    return board, source
+
+
+def test_one_worker_inflates_a_compressed_array(tmp_path):
+    """Another one would inflate it from its beginning, too, which takes longer than counting."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=pixels(5000, 5, 5, 3))
+    board, source = board_of([path], 2)
+    counted: list[str] = []
+    suspects: list[str] = []
+    for turn in count_from(0):
+        if not board._undealt:
+            break
+        work = board.take(0)
+        assert work is not None
+        assert board._next(1) is None  # it waits
+        names = work.names
+        if turn % 5 == 3 and len(names) > 3:  # it had no time for all of them
+            board.give_back(work.of(names[2:]))
+            names = names[:2]
+        elif turn % 5 == 4 and len(names) > 3:  # it died at the third
+            suspect = Work("", names[2:3], alone=True)
+            board.give_back(work.of(names[:2]), suspect, work.of(names[3:]))
+            suspects += suspect.names
+            names = []
+        counted += names
+        board.put_down()
+
+    assert len(suspects) > 1
+    assert [name for name in source.listing().names if name not in suspects] == counted
+    assert suspects[:1] == board.take(1).names  # type: ignore[union-attr]
+
+
+def test_a_compressed_array_goes_on_without_its_worker(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=pixels(50, 5, 5, 3))
+    board, source = board_of([path], 2)
+    board.drivers = 2
+    work = board.take(0)
+    board.give_back(work)  # type: ignore[arg-type]
+    board.put_down()
+    board.resign(0, ImgnormError("no process"))
+    left = []
+    while board._undealt:
+        left += board.take(1).names  # type: ignore[union-attr]
+
+    assert source.listing().names == left
+
+
+def test_compressed_arrays_have_a_worker_each_and_stored_ones_all(tmp_path):
+    for name in "ab":
+        np.savez_compressed(tmp_path / f"{name}.npz", x=pixels(50, 5, 5, 3))
+        np.save(tmp_path / f"{name}.npy", pixels(50, 5, 5, 3))
+    compressed, _ = board_of([tmp_path / "a.npz", tmp_path / "b.npz"], 2)
+    stored, _ = board_of([tmp_path / "a.npy", tmp_path / "b.npy"], 2)
+    takers: dict[str, set[int]] = {}
+    for board in (compressed, stored):
+        while board._undealt:
+            for worker in (0, 1):
+                work = board._next(worker)
+                if work:
+                    takers.setdefault(work.names[0].partition("/")[0], set()).add(worker)
+
+    assert {"a.npz": {0}, "b.npz": {1}, "a.npy": {0, 1}, "b.npy": {0, 1}} == takers
 
 
 def test_a_limit_is_spread_over_all_images(tmp_path):

@@ -97,6 +97,9 @@ class BlockSource(EncodedSource, Protocol):
     names_at_once: int
     """So many names make a piece of work."""
 
+    def for_one(self, shard: str) -> bool:
+        """Whether one worker should take all of a shard: it can only be read from its beginning on."""
+
     def suit(self, settings: ImageSettings) -> None:
         """
         Raises:

@@ -186,7 +186,7 @@ class ArrayFileSource:
         return array.file if array else name
 
     def shards(self, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
-        """Only what is compressed must be read from its beginning on, and so by one worker."""
+        """An array that is compressed by itself, all others together."""
         if not any(a.packed and a.packed.method == DEFLATE for a in self._arrays.values()):
             yield "", names
             return
@@ -198,6 +198,9 @@ class ArrayFileSource:
                 end += 1
             yield shard, names[start:end]
             start = end
+
+    def for_one(self, shard: str) -> bool:
+        return bool(shard)
 
     def _stream_of(self, name: str) -> str:
         key = self._key_of(name)
