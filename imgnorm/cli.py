@@ -227,6 +227,11 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
 )
 @click.option("--per-class", is_flag=True, help="Mean and std of each class folder, too.")
 @click.option(
+    "--keep-names",
+    is_flag=True,
+    help="Keep the names of the counted images in the stats file, one a line, so that `imgnorm merge` sees which of them two files share.",
+)
+@click.option(
     "--tolerance",
     type=float,
     callback=_estimated,
@@ -484,7 +489,7 @@ def merge(
 
     Refused: other settings (mode, resize, crop), decoders whose digits may differ, shards that are
     missing, and the same listing of names or the same set of counted names twice. Images that
-    listings of different names share are not seen: keep such sources apart yourself.
+    listings of different names share are seen if both files were measured with --keep-names.
     """
     from imgnorm.output import check_output
     from imgnorm.statsfile import merge_files, write_stats
@@ -573,7 +578,13 @@ def _refuse_idle_options(source: str, listed: bool, *, dataset: bool = False) ->
 
 
 def _refuse_idle_estimate(
-    *, tolerance: float | None, limit: object, shard: object, per_class: bool, **others: object
+    *,
+    tolerance: float | None,
+    limit: object,
+    shard: object,
+    per_class: bool,
+    keep_names: bool,
+    **others: object,
 ) -> None:
     if tolerance is None:
         for name in ("confidence", "seed"):
@@ -584,6 +595,10 @@ def _refuse_idle_estimate(
     elif shard is not None:
         raise click.UsageError(
             "--tolerance gives an estimate, and estimates do not merge; leave --shard out"
+        )
+    elif keep_names:
+        raise click.UsageError(
+            "--tolerance gives an estimate, and estimates do not merge; leave --keep-names out"
         )
     elif per_class:
         raise click.UsageError(

@@ -10,7 +10,7 @@ from imgnorm.errors import SourceError
 from imgnorm.estimate import Estimate
 from imgnorm.image import ImageSettings, Mode, channels_of, kind_of, mode_of
 from imgnorm.measured import ClassStats, Measurement, skipped_order
-from imgnorm.provenance import Provenance, names_digest
+from imgnorm.provenance import Provenance, lines_of, names_digest
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import (
     Listing,
@@ -35,6 +35,8 @@ def finished(
     per_class: bool,
     found: int,
     estimate: Estimate | None,
+    *,
+    keep_names: bool = False,
 ) -> Stats:
     """The stats of what was counted.
 
@@ -75,6 +77,7 @@ def finished(
             origin,
             names_sha256=_digest_of(kept, origin, everything=len(kept) == found),
             images=counted.images,
+            names=lines_of(map(name_bytes, kept)) if keep_names else None,
         ),
         classes=_classes(source, kept, tallies if per_class else {}, mode),
         skipped=tuple(

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from imgnorm.document import STATS_LIMITS, Document, parse, read_document
-from imgnorm.errors import ImgnormError, InvalidDocument, Problem
+from imgnorm.errors import ImgnormError, InvalidDocument, OutputError, Problem
 from imgnorm.estimatefile import (
     estimate_document,
     estimate_faults,
@@ -25,7 +25,7 @@ from imgnorm.image import STEPS, Mode, Step, channels_of, scale_of
 from imgnorm.measured import ClassStats, Measurement
 from imgnorm.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.output import write_whole
-from imgnorm.provenance import Provenance, Shards, combined
+from imgnorm.provenance import Provenance, Shards, combined, names_digest, names_in
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.stats import Stats, channel_names, merge
 from imgnorm.statsmodel import (
@@ -58,6 +58,11 @@ def write_stats(path: str | os.PathLike[str], stats: Stats, *, force: bool = Tru
     """
     data = text_of(stats).encode()
     file = os.fspath(path)
+    if len(data) > STATS_LIMITS.max_bytes:
+        raise OutputError(
+            f"{file}: would take {len(data):,} bytes, and a stats file has {STATS_LIMITS.max_bytes:,} at "
+            "most; leave the names out (--keep-names)"
+        )
     write_whole(file, data, force=force, check=lambda written: parse_stats(written, file))
 
 
@@ -117,6 +122,7 @@ def text_of(stats: Stats) -> str:
     """The whole stats file."""
     content = document_of(stats)
     histogram = content.pop("histogram", {})
+    names = content.pop("names", [])
     header = _FLOAT_HEADER if stats.of_floats else _HEADER
     if stats.estimate:
         header += f"# An estimate ({stats.estimate}), not exact.\n"
@@ -131,6 +137,9 @@ def text_of(stats: Stats) -> str:
     if histogram:  # up to 65,536 numbers a line, which PyYAML takes seconds to write
         text += "histogram:\n"
         text += "".join(f"  {name}: {counts}\n" for name, counts in histogram.items())
+    if names:  # a million lines, perhaps
+        text += "names:\n"
+        text += "".join("- |-\n  " + lines.replace("\n", "\n  ") + "\n" for lines in names)
     return text
 
 
@@ -163,6 +172,7 @@ def _measurement_document(
     histogram = measured.histogram
     sums = measured.sums
     quantiles = {name: list(values) for name, values in measured.quantiles().items()}
+    names = [source.names for source in measured.source.sources]
     return {
         "images": measured.images,
         "pixels": moments.count,
@@ -200,6 +210,7 @@ def _measurement_document(
             ),
         },
         **({"histogram": _histogram_document(histogram, channels)} if histogram else {}),
+        **({"names": names} if all(names) else {}),
     }
 
 
@@ -348,6 +359,7 @@ def _measured_stats(document: Document, model: MeasuredModel | FloatMeasuredMode
         if one.count is not None:
             problems += _length_problems(document, vectors, len(names), "classes", name)
     problems += _source_problems(document, model)
+    problems += _names_problems(document, model)
     for index, entry in enumerate(model.skipped):
         if entry.reason not in set(Reason):
             message = f"unknown reason {entry.reason!r}"
@@ -496,6 +508,26 @@ def _source_problems(
                 yield document.problem((*path, "shards", "counted", index), "derived", message)
 
 
+def _names_problems(
+    document: Document, model: MeasuredModel | FloatMeasuredModel
+) -> Iterator[Problem]:
+    source = model.source
+    digests = [
+        part.names_sha256
+        for part in (source.parts if isinstance(source, MergedModel) else [source])
+    ]
+    if model.names is None:
+        return
+    if len(model.names) != len(digests):
+        message = f"names of {len(model.names):,} sources, but there are {len(digests):,}"
+        yield document.problem(("names",), "derived", message)
+        return
+    for index, (lines, digest) in enumerate(zip(model.names, digests, strict=True)):
+        if names_digest(names_in(lines)) != digest:
+            message = f"not those of the source, whose digest is {digest[:8]}..."
+            yield document.problem(("names", index), "derived", message, _NOT_EDITED)
+
+
 def _rebuilt(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Stats:
     """The stats that follow from the integers, and nothing else of the file's numbers."""
     sums = model.exact.image_sums
@@ -543,12 +575,19 @@ def _pixels(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Histogram 
 
 def _provenance(model: MeasuredModel | FloatMeasuredModel) -> Provenance:
     source = model.source
+    many = len(source.parts) if isinstance(source, MergedModel) else 1
+    names: Sequence[str | None] = model.names or [None] * many
     if isinstance(source, MergedModel):
-        return combined([_one_source(part, part.images) for part in source.parts])
-    return combined([_one_source(source, model.images)])
+        return combined(
+            [
+                _one_source(part, part.images, its)
+                for part, its in zip(source.parts, names, strict=True)
+            ]
+        )
+    return combined([_one_source(source, model.images, names[0])])
 
 
-def _one_source(source: SourceModel, images: int) -> Provenance:
+def _one_source(source: SourceModel, images: int, names: str | None) -> Provenance:
     options = {"split": source.split, "key": source.key, "limit": source.limit}
     return Provenance(
         source.kind,
@@ -558,6 +597,7 @@ def _one_source(source: SourceModel, images: int) -> Provenance:
         images,
         {key: option for key, option in options.items() if option is not None},
         Shards(source.shards.of, tuple(sorted(source.shards.counted))) if source.shards else None,
+        names=names,
     )
 
 

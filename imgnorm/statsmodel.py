@@ -250,6 +250,7 @@ class CountedModel(_Model):
     ]
     skipped: list[SkippedModel]
     ignored: dict[str, _Natural]
+    names: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class MeasuredModel(CountedModel):

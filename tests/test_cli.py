@@ -100,6 +100,7 @@ DEFAULTS = {
         "--limit": "all",
         "--shard": "all",
         "--per-class": None,
+        "--keep-names": None,
         "--tolerance": "look at all, exactly",
         "--confidence": "0.99",
         "--seed": "0",
