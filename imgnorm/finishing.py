@@ -66,6 +66,9 @@ def finished(
     left_out = {*(s.name for s in whole.skipped), *too_deep}  # a name listed twice is counted once
     kept = [name for name in names if name not in left_out]
     counted = in_mode(whole.counted, mode)
+    as_floats = None
+    if origin.shards and whole.all_divided:  # all at once, the other shards would decide
+        as_floats = in_mode(whole.divided, mode_of(len(channels_of(mode)), "float"))
     measurement = Measurement(
         images=counted.images,
         pixels=counted.pixels,
@@ -79,7 +82,9 @@ def finished(
             images=counted.images,
             names=lines_of(map(name_bytes, kept)) if keep_names else None,
         ),
-        classes=_classes(source, kept, tallies if per_class else {}, mode),
+        classes=_classes(
+            source, kept, tallies if per_class else {}, mode, as_floats=as_floats is not None
+        ),
         skipped=tuple(
             sorted(
                 (replace(s, name=shown(s.name), member=member_of(source, s.name)) for s in skipped),
@@ -88,6 +93,7 @@ def finished(
         ),
         ignored=aside.ignored,
         estimate=estimate,
+        as_floats=as_floats,
     )
     return Stats.of(
         measurement,
@@ -147,13 +153,22 @@ def none_left(ref: str, done: str, skipped: Sequence[Skipped]) -> str:
 
 
 def _classes(
-    source: Source | StreamingSource, kept: Sequence[str], tallies: Mapping[str, Tally], mode: Mode
+    source: Source | StreamingSource,
+    kept: Sequence[str],
+    tallies: Mapping[str, Tally],
+    mode: Mode,
+    *,
+    as_floats: bool,
 ) -> dict[str, ClassStats]:
     images = Counter(map(source.class_of, kept))
     classes: dict[str, ClassStats] = {}
     for group, count in sorted((g, n) for g, n in images.items() if g is not None):
         moments = in_mode(tallies[group].counted, mode).pixels.moments() if tallies else None
-        name, one = shown(group), ClassStats(count, moments)
+        floats = None
+        if tallies and as_floats:
+            floating = mode_of(len(channels_of(mode)), "float")
+            floats = in_mode(tallies[group].divided, floating).pixels.moments()
+        name, one = shown(group), ClassStats(count, moments, floats)
         # Two names may look the same, where one holds a byte that is not UTF-8.
         classes[name] = classes[name] + one if name in classes else one
     return classes

@@ -235,6 +235,13 @@ class FloatExactModel(ExactModel):
     unit_bits: _UnitBits
 
 
+class AsFloatsModel(_Model):
+    min: _Floats
+    max: _Floats
+    exact: FloatExactModel
+    classes: dict[str, FloatClassModel]
+
+
 class CountedModel(_Model):
     """What there is of every measurement."""
 
@@ -266,6 +273,7 @@ class MeasuredModel(CountedModel):
     conventions: dict[str, ConventionModel]
     classes: dict[str, ClassModel]
     exact: ExactModel
+    as_floats: AsFloatsModel | None = None
     histogram: dict[str, list[_Natural]]
 
 
