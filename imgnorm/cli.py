@@ -172,6 +172,11 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
     help="Convert each image to this mode. auto: the mode that all share (L for gray, I;16 for 16-bit gray), else RGB, without alpha.",
 )
 @click.option(
+    "--strict-channels",
+    is_flag=True,
+    help="Skip images that have other channels than --mode (gray, alpha or CMYK among RGB) as channel-mismatch, instead of converting them; with --max-skipped 0, one of them fails the run.",
+)
+@click.option(
     "--resize",
     callback=_size,
     metavar="SIZE",
@@ -221,6 +226,11 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
     help="Measure every N-th of these names only, from the I-th on; `imgnorm merge` adds the N stats files up.  [default: all]",
 )
 @click.option("--per-class", is_flag=True, help="Mean and std of each class folder, too.")
+@click.option(
+    "--keep-names",
+    is_flag=True,
+    help="Keep the names of the counted images in the stats file, one a line, so that `imgnorm merge` sees which of them two files share.",
+)
 @click.option(
     "--tolerance",
     type=float,
@@ -341,6 +351,10 @@ def stats(
         assert source is not None
         options |= _config_options(source)
         source = options.pop("source")
+    if options["strict_channels"] and options["mode"] == "auto":
+        raise click.UsageError(
+            "--strict-channels needs a mode that says which channels are right: give --mode RGB, say"
+        )
     if verbose and not quiet and options["device"] != "cpu":
         _note(f"device   {find_device(options['device']).words}")
     started = monotonic()
@@ -471,7 +485,7 @@ def merge(
 
     Refused: other settings (mode, resize, crop), decoders whose digits may differ, shards that are
     missing, and the same listing of names or the same set of counted names twice. Images that
-    listings of different names share are not seen: keep such sources apart yourself.
+    listings of different names share are seen if both files were measured with --keep-names.
     """
     from imgnorm.output import check_output
     from imgnorm.statsfile import merge_files, write_stats
@@ -557,7 +571,13 @@ def _refuse_idle_options(source: str, listed: bool, *, dataset: bool = False) ->
 
 
 def _refuse_idle_estimate(
-    *, tolerance: float | None, limit: object, shard: object, per_class: bool, **others: object
+    *,
+    tolerance: float | None,
+    limit: object,
+    shard: object,
+    per_class: bool,
+    keep_names: bool,
+    **others: object,
 ) -> None:
     if tolerance is None:
         for name in ("confidence", "seed"):
@@ -568,6 +588,10 @@ def _refuse_idle_estimate(
     elif shard is not None:
         raise click.UsageError(
             "--tolerance gives an estimate, and estimates do not merge; leave --shard out"
+        )
+    elif keep_names:
+        raise click.UsageError(
+            "--tolerance gives an estimate, and estimates do not merge; leave --keep-names out"
         )
     elif per_class:
         raise click.UsageError(

@@ -196,7 +196,8 @@ def holds_its_pixels(dataset: Any) -> bool:
 def _give(pixels: npt.NDArray[np.uint8], settings: ImageSettings) -> bool:
     """Whether these pixels are what `settings` ask for."""
     mode = _mode_of(pixels)
-    same = settings.mode in ("auto", mode) or (settings.mode, mode) == ("RGB", "L")
+    shown_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
+    same = settings.mode in ("auto", mode) or shown_as_rgb
     return same and not settings.preprocess
 
 

@@ -28,7 +28,7 @@ from imgnorm.damage import (
     damaged,
 )
 from imgnorm.formats import format_of
-from imgnorm.image import Mode
+from imgnorm.image import Mode, channels_of
 from imgnorm.jpeg import JpegDecoder, Pixels
 from imgnorm.reasons import Reason, Unreadable
 
@@ -110,6 +110,22 @@ def decoded_picture(
     _target(picture, mode)
     _load(picture)
     return _decoded(picture, mode, picture.format or "PIL")
+
+
+def demand_channels(image: Decoded) -> None:
+    """
+    Raises:
+        Unreadable: the file has other channels than the mode that it was converted to.
+    """
+    # A palette is a way to store colors, and says nothing of how many channels there are.
+    there = {"P": 3, "PA": 4}.get(image.met) or Image.getmodebands(image.met)
+    wanted = len(channels_of(image.mode))
+    if there != wanted:
+        several = "s" if there > 1 else ""
+        raise Unreadable(
+            Reason.CHANNEL_MISMATCH,
+            f"{there} channel{several} ({image.met}), not the {wanted} of mode {image.mode}",
+        )
 
 
 def _decoded_by(

@@ -42,7 +42,11 @@ class Task:
         assert mode is not None
         if kind_of(mode) == "float":  # asked for by the name of as many channels
             mode = mode_of(len(channels_of(mode)), "8-bit")
-        return ImageSettings("auto" if self.stats.auto else mode, self.stats.preprocess)
+        return ImageSettings(
+            "auto" if self.stats.auto else mode,
+            self.stats.preprocess,
+            self.stats.strict_channels,
+        )
 
     def remedy(self, source: str | os.PathLike[str] | Source | None) -> str:
         """The command that makes the file true."""
@@ -64,6 +68,8 @@ class Task:
             options += ["--layout", self.layout] if self.layout else []
             if "split" in origin.options and origin.options["split"] != "train":
                 options += ["--split", str(origin.options["split"])]
+        if self.stats.strict_channels:
+            options.append("--strict-channels")
         if "limit" in origin.options:
             options += ["--limit", str(origin.options["limit"])]
         if any(one.moments for one in self.measured.classes.values()):

@@ -10,7 +10,7 @@ from imgnorm.errors import SourceError
 from imgnorm.estimate import Estimate
 from imgnorm.image import ImageSettings, Mode, channels_of, kind_of, mode_of
 from imgnorm.measured import ClassStats, Measurement, skipped_order
-from imgnorm.provenance import Provenance, names_digest
+from imgnorm.provenance import Provenance, lines_of, names_digest
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import (
     Listing,
@@ -35,6 +35,8 @@ def finished(
     per_class: bool,
     found: int,
     estimate: Estimate | None,
+    *,
+    keep_names: bool = False,
 ) -> Stats:
     """The stats of what was counted.
 
@@ -64,6 +66,9 @@ def finished(
     left_out = {*(s.name for s in whole.skipped), *too_deep}  # a name listed twice is counted once
     kept = [name for name in names if name not in left_out]
     counted = in_mode(whole.counted, mode)
+    as_floats = None
+    if origin.shards and whole.all_divided:  # all at once, the other shards would decide
+        as_floats = in_mode(whole.divided, mode_of(len(channels_of(mode)), "float"))
     measurement = Measurement(
         images=counted.images,
         pixels=counted.pixels,
@@ -75,8 +80,11 @@ def finished(
             origin,
             names_sha256=_digest_of(kept, origin, everything=len(kept) == found),
             images=counted.images,
+            names=lines_of(map(name_bytes, kept)) if keep_names else None,
         ),
-        classes=_classes(source, kept, tallies if per_class else {}, mode),
+        classes=_classes(
+            source, kept, tallies if per_class else {}, mode, as_floats=as_floats is not None
+        ),
         skipped=tuple(
             sorted(
                 (replace(s, name=shown(s.name), member=member_of(source, s.name)) for s in skipped),
@@ -85,8 +93,15 @@ def finished(
         ),
         ignored=aside.ignored,
         estimate=estimate,
+        as_floats=as_floats,
     )
-    return Stats.of(measurement, mode, settings.preprocess, auto=settings.mode == "auto")
+    return Stats.of(
+        measurement,
+        mode,
+        settings.preprocess,
+        auto=settings.mode == "auto",
+        strict_channels=settings.strict_channels,
+    )
 
 
 def _digest_of(kept: Sequence[str], origin: Provenance, *, everything: bool) -> str:
@@ -138,13 +153,22 @@ def none_left(ref: str, done: str, skipped: Sequence[Skipped]) -> str:
 
 
 def _classes(
-    source: Source | StreamingSource, kept: Sequence[str], tallies: Mapping[str, Tally], mode: Mode
+    source: Source | StreamingSource,
+    kept: Sequence[str],
+    tallies: Mapping[str, Tally],
+    mode: Mode,
+    *,
+    as_floats: bool,
 ) -> dict[str, ClassStats]:
     images = Counter(map(source.class_of, kept))
     classes: dict[str, ClassStats] = {}
     for group, count in sorted((g, n) for g, n in images.items() if g is not None):
         moments = in_mode(tallies[group].counted, mode).pixels.moments() if tallies else None
-        name, one = shown(group), ClassStats(count, moments)
+        floats = None
+        if tallies and as_floats:
+            floating = mode_of(len(channels_of(mode)), "float")
+            floats = in_mode(tallies[group].divided, floating).pixels.moments()
+        name, one = shown(group), ClassStats(count, moments, floats)
         # Two names may look the same, where one holds a byte that is not UTF-8.
         classes[name] = classes[name] + one if name in classes else one
     return classes

@@ -80,3 +80,4 @@ class ImageSettings:
 
     mode: Mode | Literal["auto"] = "auto"
     preprocess: tuple[Step, ...] = ()
+    strict_channels: bool = False  # skip images of other channels than the mode's; convert none

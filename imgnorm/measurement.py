@@ -56,6 +56,7 @@ DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
 _MEGAPIXEL = 1 << 20
 _BATCH = 8  # megapixels
 _NO_CLASS = ""
+_MAX_NAMES_BYTES = 60 << 20  # a stats file has 64 MiB at most
 
 
 class DeviceWarning(UserWarning):
@@ -83,9 +84,11 @@ def measure(
     resize: int | tuple[int, int] | None = None,
     center_crop: int | tuple[int, int] | None = None,
     preprocess: Sequence[Step] | None = None,
+    strict_channels: bool = False,
     limit: int | None = None,
     shard: tuple[int, int] | None = None,
     per_class: bool = False,
+    keep_names: bool = False,
     tolerance: float | None = None,
     confidence: float | None = None,
     seed: int | None = None,
@@ -120,11 +123,15 @@ def measure(
         resize: the shorter edge, or (height, width): torchvision's Resize on PIL images.
         center_crop: a square's edge, or (height, width), after `resize`: torchvision's CenterCrop.
         preprocess: these steps, in this order, instead of `resize` and `center_crop`.
+        strict_channels: skip images that have other channels than `mode` has (gray, alpha or CMYK
+            among RGB ones) as "channel-mismatch", instead of converting them. Not with mode "auto".
         limit: look at so many images only, spread evenly over the sorted names; of a DataLoader or
             another iterable, the first ones.
         shard: (i, n) measures every n-th of these names, from the i-th on, counted from 1. The stats
             of all n shards merge to those of all images.
         per_class: mean and std of each class folder, too.
+        keep_names: the stats hold the names of the counted images, so that `merge` sees which of them
+            two listings share.
         tolerance: do not look at all images, but at a random sample that is large enough: with the
             probability `confidence` (0.99), no mean and no std of the result is farther from the
             exact one than this. `stats.estimate` holds the error bars. Where all images had to be
@@ -156,11 +163,13 @@ def measure(
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
-    settings = ImageSettings(mode, steps)
+    if strict_channels and mode == "auto":
+        raise ValueError("strict_channels needs a mode that says which are right, not 'auto'")
+    settings = ImageSettings(mode, steps, strict_channels)
     on_device = _device_of(device, batch_size)
     plan = _plan(tolerance, confidence, seed)
-    if plan and (limit is not None or shard is not None or per_class):
-        raise ValueError("a tolerance goes without limit, shard and per_class")
+    if plan and (limit is not None or shard is not None or per_class or keep_names):
+        raise ValueError("a tolerance goes without limit, shard, per_class and keep_names")
     if decoder not in get_args(Decoder):
         raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
     opened = open_source(
@@ -181,13 +190,14 @@ def measure(
         device=device,
         shard=shard,
         per_class=per_class,
+        keep_names=keep_names,
         tolerance=plan,
         workers=workers,
     )
     if isinstance(opened, StreamingSource):
         stats = _of_stream(opened, settings, limits, limit, run)
     else:
-        stats = _of_names(opened, settings, limits, limit, shard, per_class, plan, run)
+        stats = _of_names(opened, settings, limits, limit, shard, per_class, keep_names, plan, run)
     if profile:
         profile.lap("merge")
         profile.finish(stats.images)
@@ -250,6 +260,7 @@ def _of_names(
     limit: int | None,
     shard: tuple[int, int] | None,
     per_class: bool,
+    keep_names: bool,
     plan: Plan | None,
     run: _Run,
 ) -> Stats:
@@ -260,6 +271,8 @@ def _of_names(
     names = _shard_of(opened, chosen, shard)
     if per_class:
         _demand_classes(opened, chosen)
+    if keep_names:
+        _demand_room(opened, names)
     groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
     if isinstance(opened, BlockSource):
         opened.suit(settings)
@@ -303,7 +316,18 @@ def _of_names(
     aside = _aside(listing, {rule: left for rule, left in ignored.items() if left}, shard)
     origin = _origin(opened, listed, limit if beyond else None, shard)
     found = len(listing.names)
-    return finished(opened, origin, aside, taken, tallies, settings, per_class, found, estimate)
+    return finished(
+        opened,
+        origin,
+        aside,
+        taken,
+        tallies,
+        settings,
+        per_class,
+        found,
+        estimate,
+        keep_names=keep_names,
+    )
 
 
 def _of_stream(
@@ -361,6 +385,7 @@ def refuse_idle(
 _WHY_IDLE = {
     "shard": "its images come one after the other and not by name; shard the dataset itself",
     "per_class": "its images come without the names of classes; measure the dataset itself",
+    "keep_names": "its images come without names; measure the dataset itself",
     "tolerance": "its images come in an order of their own, which is no random sample; measure the "
     "dataset itself",
     "workers": "the user's own Python reads it; give num_workers to its DataLoader, if it has one",
@@ -614,6 +639,15 @@ def _demand_classes(source: Source, names: Sequence[str]) -> None:
     if not any(map(source.class_of, names)):
         raise SourceError(
             f"{shown(source.ref)}: has no class folders; measure it without --per-class"
+        )
+
+
+def _demand_room(source: Source, names: Sequence[str]) -> None:
+    size = sum(map(len, names)) + len("  \n") * len(names)
+    if size > _MAX_NAMES_BYTES:
+        raise SourceError(
+            f"{shown(source.ref)}: the names of {len(names):,} images take {size:,} bytes, and a stats file "
+            f"has room for {_MAX_NAMES_BYTES:,}; measure in shards, or leave --keep-names out"
         )
 
 

@@ -65,6 +65,7 @@ def _measured_again(task: Task, parts: Sequence[Part]) -> Stats:
                 part.source,
                 mode=task.settings.mode,
                 preprocess=task.settings.preprocess,
+                strict_channels=task.settings.strict_channels,
                 limit=limit if isinstance(limit, int) else None,
                 shard=shard,
                 per_class=any(one.moments for one in task.measured.classes.values()),

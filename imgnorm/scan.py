@@ -198,7 +198,7 @@ class _Driver(threading.Thread):
                 finally:
                     self._board.put_down()
         except _CannotStart as error:
-            self._board.resign(error)
+            self._board.resign(self, error)
         except Exception as error:  # noqa: BLE001 - raised again in the thread that called scan
             self._board.fail(error)
 
@@ -207,7 +207,7 @@ class _Driver(threading.Thread):
             self.start()
         except RuntimeError as error:  # the system grants no further thread
             self._board.resign(
-                _CannotStart(f"a worker could not start ({error}); try fewer --workers")
+                self, _CannotStart(f"a worker could not start ({error}); try fewer --workers")
             )
 
     def stop(self) -> None:
@@ -246,7 +246,7 @@ class _Driver(threading.Thread):
         if self._profile and answer.spent:
             self._profile.add(self.name, answer.spent)
         if answer.done < len(work.names):
-            self._board.give_back(Work(work.group, work.names[answer.done :]))
+            self._board.give_back(work.of(work.names[answer.done :]))
         self._board.report(work.group, answer.tally, answer.done)
 
     def _hired(self) -> WorkerProcess | None:
@@ -299,9 +299,9 @@ class _Driver(threading.Thread):
             )
         if not work.alone:
             self._board.give_back(
-                Work(work.group, work.names[:index]),
+                work.of(work.names[:index]),
                 Work(work.group, [name], alone=True),
-                Work(work.group, work.names[index + 1 :]),
+                work.of(work.names[index + 1 :]),
             )
             return
         if timed_out:

@@ -12,8 +12,6 @@ from imgnorm.reasons import Skipped, Unreadable
 from imgnorm.tally import Tally
 
 if TYPE_CHECKING:
-    from mmap import mmap
-
     from PIL.Image import Image
 
     from imgnorm.image import ImageSettings
@@ -86,11 +84,10 @@ class Block:
 
     names: Sequence[str]
     mode: Mode
-    data: bytes | mmap
+    data: bytes
     dtype: str  # as NumPy writes it: "|u1", "<f4", ">u2"
     shape: tuple[int, int, int, int]
     strides: tuple[int, int, int, int]  # in bytes
-    offset: int = 0  # of the first image in `data`
 
 
 @runtime_checkable
@@ -99,6 +96,9 @@ class BlockSource(EncodedSource, Protocol):
 
     names_at_once: int
     """So many names make a piece of work."""
+
+    def for_one(self, shard: str) -> bool:
+        """Whether one worker should take all of a shard: it can only be read from its beginning on."""
 
     def suit(self, settings: ImageSettings) -> None:
         """
