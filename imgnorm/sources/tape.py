@@ -33,6 +33,9 @@ class FileTape:
         """Fewer bytes only at the end."""
         if offset >= self.size:  # it may be larger than any file
             return b""
+        start = offset - self._window_at
+        if 0 <= start <= len(self._window) - size:
+            return self._window[start : start + size]
         data = _read_at(self._handle, size, offset)
         while len(data) < min(size, self.size - offset):
             more = _read_at(self._handle, size - len(data), offset + len(data))
@@ -41,16 +44,18 @@ class FileTape:
             data += more
         return data
 
-    def block(self, offset: int) -> bytes:
-        """512 bytes, fewer only at the end; cheap where one block is not far from the last."""
+    def ahead(self, offset: int) -> bytes:
+        """At least 512 bytes, fewer only at the end, and more where this is not far from the last."""
         start = offset - self._window_at
-        if start < 0 or start + 512 > len(self._window):
-            near = 0 <= start <= len(self._window) + _NEAR
-            self._window = self.read(offset, _WINDOW if near else 512)
-            self._window_at = offset
-            self._breathe()
-            start = 0
-        return self._window[start : start + 512]
+        near = 0 <= start <= len(self._window) + _NEAR
+        window = self.read(offset, _WINDOW if near else 512)
+        self._window, self._window_at = window, offset
+        self._breathe()
+        return window
+
+    def block(self, offset: int) -> bytes:
+        """512 bytes, fewer only at the end."""
+        return self.read(offset, 512)
 
     def reaches(self, offset: int) -> bool:
         return offset <= self.size
@@ -85,6 +90,11 @@ class GzipTape:
                 held += len(more)
             self._buffer, self._at, start = b"".join(parts), offset, 0
         return self._buffer[start : start + size]
+
+    def ahead(self, offset: int) -> bytes:
+        """At least 512 bytes, fewer only at the end, and more where they are there already."""
+        self.read(offset, 512)
+        return self._buffer[max(0, offset - self._at) :]
 
     def block(self, offset: int) -> bytes:
         return self.read(offset, 512)
