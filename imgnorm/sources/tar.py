@@ -105,9 +105,11 @@ class TarReader:
                         self.apart = not everywhere
                     elif kind == b"L":  # K is a link's target, which concerns nobody
                         long_name = text.partition(b"\0")[0]
-                    position = data + _padded(size)
+                    position = data + size + -size % BLOCK
                     continue
-                name = folder + raw_name.partition(b"\0")[0]
+                name, _, _ = raw_name.partition(b"\0")
+                if folder:
+                    name = folder + name
                 if long_name is not None:
                     name, long_name = long_name, None
                 sparse = kind == b"S"
@@ -133,8 +135,8 @@ class TarReader:
                 continue
             if kind == b"S":
                 data = self._behind_sparse_headers(held[at : at + BLOCK], data)
-            self.began, began = began, data + (0 if role is _HOLLOW else _padded(size))
-            position = began
+            self.began = began
+            position = began = data if role is _HOLLOW else data + size + -size % BLOCK
             if role is _FILE and not sparse and position <= held_at + len(held):
                 if name[-1:] != b"/" or kind == b"7":
                     yield name, data, size, None
@@ -315,10 +317,6 @@ def _records(text: bytes) -> dict[bytes, bytes]:
             records[b"GNU.sparse."] = b""
         position = end
     return records
-
-
-def _padded(size: int) -> int:
-    return -(-size // BLOCK) * BLOCK
 
 
 def _cut_off() -> Unreadable:
