@@ -151,13 +151,13 @@ class ArchiveSource:
 
 
 class _Marks(NamedTuple):
-    """Some members of a tar whose members are in the order of their names, and where they begin."""
+    """Some members of an archive that holds them in the order of their names, and where they begin."""
 
     members: list[bytes]
     places: array[int]
 
     def around(self, member: bytes) -> tuple[int, int]:
-        """The part of the tar that a member is in, if it is there at all."""
+        """The part of the archive that a member is in, if it is there at all."""
         following = bisect_right(self.members, member)
         end = self.places[following] if following < len(self.places) else sys.maxsize
         return self.places[following - 1] if following else 0, end
@@ -200,6 +200,7 @@ class _Shard:
             self.reader: ZipReader | TarReader
             if self._kind == "zip":
                 self.reader = ZipReader(self.tape)
+                self._entries = self.reader.entries()
             else:
                 self._rewind()
         except BaseException:
@@ -238,8 +239,8 @@ class _Shard:
         if isinstance(self.tape, GzipTape):
             return self._on_stream(member)
         if self._places is None:
-            if isinstance(self.reader, TarReader) and member not in self._doubles:
-                found = self._on_the_way(self.reader, member)
+            if member not in self._doubles:
+                found = self._on_the_way(member)
                 if found is not None:
                     return found
             self._places = {
@@ -250,27 +251,25 @@ class _Shard:
         packed = self._places.get(member)
         return None if packed is None else (packed >> _SIZE_BITS, packed & (1 << _SIZE_BITS) - 1)
 
-    def _on_the_way(self, reader: TarReader, member: bytes) -> tuple[int, int] | None:
+    def _on_the_way(self, member: bytes) -> tuple[int, int] | None:
         """Most are asked for in their order; where one that is not may be, the marks tell."""
-        found = self._within(0, 0, reader, member)
+        found = self._within(0, 0, member)
         if found is not None:
             return found
         start, end = self._marks.around(member)
-        if start <= reader.began < end:
-            found = self._within(start, end, reader, member)
+        if start <= self.reader.began < end:
+            found = self._within(start, end, member)
         if found is None and self._marks.members:
-            self._entries = reader.entries(start)
-            found = self._within(start, end, reader, member)
+            self._entries = self.reader.entries(start)
+            found = self._within(start, end, member)
         return found
 
-    def _within(
-        self, start: int, end: int, reader: TarReader, member: bytes
-    ) -> tuple[int, int] | None:
+    def _within(self, start: int, end: int, member: bytes) -> tuple[int, int] | None:
         """Forward to a member, or to the first one that does not begin there."""
         for raw, place, size, fault in self._entries:
             if fault is None and (raw == member or _plain(raw) == member):
                 return place, size
-            if not start <= reader.began < end:
+            if not start <= self.reader.began < end:
                 break
         return None
 
@@ -314,7 +313,7 @@ class _Contents:
 
     def take(self, archive: _Shard) -> None:
         names, folders, reader = self._names, self._folders, archive.reader
-        marked = reader if isinstance(archive.tape, FileTape) else None
+        marking = isinstance(archive.tape, FileTape)
         for raw, _, size, fault in reader.entries():
             start = raw.rfind(b"/") + 1
             above, file = raw[:start], _text(raw[start:])
@@ -338,11 +337,11 @@ class _Contents:
             elif fault is not None:
                 self.skip(prefix + file, fault, size)
             else:
-                if isinstance(marked, TarReader) and not len(names) % _MARKED:
+                if marking and not len(names) % _MARKED:
                     self.marks.members.append(self._member(prefix + file))
-                    self.marks.places.append(marked.began)
+                    self.marks.places.append(reader.began)
                 names.append(prefix + file)
-        if isinstance(reader, TarReader) and not reader.apart:
+        if not reader.apart:
             self.marks = _no_marks()
         if archive.reader.fault is not None:
             self.skip(self._label, archive.reader.fault, archive.version[0])
@@ -520,7 +519,7 @@ def _kind_of(handle: int) -> str | None:
     if start.startswith((b"PK\3\4", b"PK\5\6")):
         return "zip"
     if start.startswith(b"\x1f\x8b\x08"):
-        return "tar.gz" if is_header(GzipTape(handle, _do_nothing).block(0)) else None
+        return "tar.gz" if is_header(GzipTape(handle, _do_nothing).read(0, BLOCK)) else None
     return "tar" if is_header(start) else None
 
 

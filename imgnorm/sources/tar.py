@@ -171,7 +171,7 @@ class TarReader:
 
     def _at_end(self, position: int) -> bool:
         """Whether a zero block is the end, as it should be or not."""
-        second = self._tape.block(position + BLOCK)
+        second = self._tape.read(position + BLOCK, BLOCK)
         if len(second) < BLOCK:
             self._blame(
                 Unreadable(
@@ -215,7 +215,7 @@ class TarReader:
     def _behind_sparse_headers(self, block: bytes, data: int) -> int:
         more = block[482:483]
         while more not in (b"", b"\0"):
-            more = self._tape.block(data)[504:505]
+            more = self._tape.read(data, BLOCK)[504:505]
             data += BLOCK
         return data
 
