@@ -100,11 +100,16 @@ class TorchvisionSource:
         return self._pixels is not None and _give(self._pixels, settings)
 
     def count(
-        self, names: Sequence[str], *, products: bool = False, device: Device | None = None
+        self,
+        names: Sequence[str],
+        *,
+        products: bool = False,
+        device: Device | None = None,
+        threads: int = 1,
     ) -> Tally:
         assert self._pixels is not None
         indices = [int(name) for name in names]
-        return _counted(self._pixels, indices, products=products, device=device)
+        return _counted(self._pixels, indices, products, device, threads)
 
     @cached_property
     def _dataset(self) -> Any:
@@ -176,11 +181,16 @@ class HeldSource(IndexedSource):
         return self._pixels is not None and _give(self._pixels, settings)
 
     def count(
-        self, names: Sequence[str], *, products: bool = False, device: Device | None = None
+        self,
+        names: Sequence[str],
+        *,
+        products: bool = False,
+        device: Device | None = None,
+        threads: int = 1,
     ) -> Tally:
         assert self._pixels is not None
         indices = [self.index_of(name) for name in names]
-        return _counted(self._pixels, indices, products=products, device=device)
+        return _counted(self._pixels, indices, products, device, threads)
 
     @cached_property
     def _pixels(self) -> npt.NDArray[np.uint8] | None:
@@ -204,14 +214,15 @@ def _give(pixels: npt.NDArray[np.uint8], settings: ImageSettings) -> bool:
 def _counted(
     pixels: npt.NDArray[np.uint8],
     indices: Sequence[int],
-    *,
     products: bool,
     device: Device | None,
+    threads: int,
 ) -> Tally:
     whole = len(indices) == len(pixels)
-    count = device.count_arrays if device else count_arrays
     images = pixels if whole else pixels[np.array(indices, dtype=np.intp)]
-    return count(images, _mode_of(pixels), products=products)
+    if device:
+        return device.count_arrays(images, _mode_of(pixels), products=products)
+    return count_arrays(images, _mode_of(pixels), products=products, threads=threads)
 
 
 def _mode_of(pixels: npt.NDArray[np.uint8]) -> Mode:

@@ -136,9 +136,7 @@ class ItemCounter:
         mode = mode_of(images.shape[3], "16-bit")
         counter = self._counter(mode)
         for image in images:  # of any size, so one by one
-            counter.add_array(image[np.newaxis])
-        counter.modes[mode] += len(images)
-        counter.formats["array"] += len(images)
+            counter.add_arrays(image[np.newaxis])
         if self._settings.mode == "auto" and mode == "I;16":
             self._names_16bit += names
 

@@ -139,8 +139,9 @@ def measure(
         seed: decides which images those are (0).
         max_pixels: an image with more is skipped before it is decoded.
         timeout_s: an image that takes longer, twice, is skipped.
-        workers: processes that decode; the cores that this process may use by default. A Dataset is
-            read in this process by default, and by a DataLoader's workers otherwise.
+        workers: processes that decode, or threads that count pixels in memory; the cores that this
+            process may use by default. A Dataset is read in this process by default, and by a
+            DataLoader's workers otherwise.
         decoder: "pillow" decodes all images, the reference; "auto" takes faster decoders where their
             pixels are the same to the last bit (ordinary JPEGs, with simplejpeg).
         device: "cpu"; "cuda" or "cuda:1" counts what the workers decode there, in integers; "auto" does
@@ -416,6 +417,7 @@ def counting(
     Raises:
         SourceError: it yields no images, or not such as the settings ask for.
     """
+    share = usable_cores() if workers is None else workers
     if isinstance(source, ArraySource) and source.holds_pixels(settings):
         held = source
 
@@ -423,7 +425,7 @@ def counting(
             groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
         ) -> dict[str, Tally]:
             tallies = {
-                group: held.count(part, products=products, device=device)
+                group: held.count(part, products=products, device=device, threads=share)
                 for group, part in groups.items()
             }
             if profile:
@@ -440,7 +442,7 @@ def counting(
             source,
             settings,
             limits,
-            workers=min(usable_cores() if workers is None else workers, max(1, images)),
+            workers=min(share, max(1, images)),
             decoder=decoder,
             device=device,
             products=products,

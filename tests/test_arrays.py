@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import imgnorm
-from imgnorm import count
+from imgnorm import count, planes
 from imgnorm.arraycount import count_blocks
 from imgnorm.board import Board, Work, piles
 from imgnorm.cli import run
@@ -173,7 +173,8 @@ def test_an_image_larger_than_a_block_is_counted_in_strips(monkeypatch, dtype, b
     images = pixels(2, 30, 40, 3, dtype=dtype)
     mode = mode_of(3, KINDS[np.dtype(dtype).str])  # type: ignore[arg-type]
     wanted = count.count_arrays(images, mode)
-    monkeypatch.setattr(count, "_BLOCK", block)
+    monkeypatch.setattr(planes, "_PIXELS", block)
+    monkeypatch.setattr(planes, "_LARGE", 0)
 
     assert wanted == count.count_arrays(images, mode)
 

@@ -464,7 +464,14 @@ class Made:
     def holds_pixels(self, settings: ImageSettings) -> bool:
         return True
 
-    def count(self, names: Sequence[str], *, products: bool = False, device: None = None) -> Tally:
+    def count(
+        self,
+        names: Sequence[str],
+        *,
+        products: bool = False,
+        device: None = None,
+        threads: int = 1,
+    ) -> Tally:
         self.counted += len(names)
         value = np.array([int(name) for name in names]) * 2654435761 >> 7 & 255
         return count_arrays(value.astype(np.uint8).reshape(-1, 1, 1, 1), "L", products=products)
@@ -480,7 +487,14 @@ def test_a_million_images_cost_no_more_than_fifty_thousand():
 class MadeOfFloats(Made):
     """Sums of floats have no products: what they are at most is not known."""
 
-    def count(self, names: Sequence[str], *, products: bool = False, device: None = None) -> Tally:
+    def count(
+        self,
+        names: Sequence[str],
+        *,
+        products: bool = False,
+        device: None = None,
+        threads: int = 1,
+    ) -> Tally:
         return super().count(names)
 
 

@@ -26,8 +26,8 @@ TIERS = {
         "statsfile statsmodel table tally tray typed validate wire worker"
     ),
     PIXEL: (
-        "arraycount count damage decode floatcount formats item_count items jpeg load preprocess "
-        "sources.iterables"
+        "arraycount count damage decode floatcount formats item_count items jpeg load planes "
+        "preprocess sources.iterables"
     ),
     TORCH: (
         "datasets gpu loaders nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "

@@ -118,7 +118,12 @@ class ArraySource(Source, Protocol):
         """Whether `count` gives what these settings ask for; if not, `read` does."""
 
     def count(
-        self, names: Sequence[str], *, products: bool = False, device: Device | None = None
+        self,
+        names: Sequence[str],
+        *,
+        products: bool = False,
+        device: Device | None = None,
+        threads: int = 1,
     ) -> Tally: ...
 
 
