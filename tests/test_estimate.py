@@ -257,9 +257,19 @@ def test_nothing_counted_is_not_enough():
         ({"tolerance": 0.1, "confidence": 99}, "less than 1; 99 % is 0.99"),
         ({"tolerance": 0.1, "confidence": math.nan}, "confidence is nan; expected more than 0"),
         ({"tolerance": 0.1, "seed": -1}, "seed is -1; expected 0 to 2**64 - 1"),
-        ({"tolerance": 0.1, "limit": 9}, "a tolerance goes without limit, shard and per_class"),
-        ({"tolerance": 0.1, "shard": (1, 2)}, "goes without limit, shard and per_class"),
-        ({"tolerance": 0.1, "per_class": True}, "goes without limit, shard and per_class"),
+        (
+            {"tolerance": 0.1, "limit": 9},
+            "a tolerance goes without limit, shard, per_class and keep",
+        ),
+        (
+            {"tolerance": 0.1, "shard": (1, 2)},
+            "goes without limit, shard, per_class and keep_names",
+        ),
+        ({"tolerance": 0.1, "keep_names": True}, "shard, per_class and keep_names"),
+        (
+            {"tolerance": 0.1, "per_class": True},
+            "goes without limit, shard, per_class and keep_names",
+        ),
         ({"confidence": 0.9, "seed": 3}, "confidence and seed: only with a tolerance"),
     ],
 )
@@ -718,6 +728,10 @@ def test_the_command_says_when_it_took_all_images(command):
         (
             ["--tolerance", "0.1", "--shard", "1/2"],
             "--tolerance gives an estimate, and estimates do not merge; leave --shard out",
+        ),
+        (
+            ["--tolerance", "0.1", "--keep-names"],
+            "--tolerance gives an estimate, and estimates do not merge; leave --keep-names out",
         ),
         (
             ["--tolerance", "0.1", "--per-class"],
