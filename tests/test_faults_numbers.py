@@ -52,9 +52,21 @@ def test_any_number_of_pixels_gives_the_true_mean_and_std(pixels: int, tmp_path:
     variance = Fraction(total_sq, count * 255**2) - Fraction(total, count * 255) ** 2
     library.write_stats(tmp_path / "stats.yaml", stats)
 
+    assert stats.measurement is not None
+    moments = stats.measurement.pixels.moments()
+    assert Moments(count, (total,) * 3, (total_sq,) * 3) == moments
     assert (float(Fraction(total, count * 255)),) * 3 == stats.mean
     assert abs(Fraction(stats.std[0]) ** 2 / variance - 1) <= 2 * ULP
     assert stats == library.read_stats(tmp_path / "stats.yaml")
+
+
+@pytest.mark.parametrize("pixels", WIDE)
+def test_one_pixel_that_differs_from_any_number_of_others_gives_the_true_std(pixels: int) -> None:
+    """Σx² and (Σx)² agree in all digits that a float has: only integers can tell them apart."""
+    stats = state(0, {254: pixels, 255: 1})
+    variance = Fraction(pixels, (pixels + 1) ** 2 * 255**2)
+
+    assert abs(Fraction(stats.std[0]) ** 2 / variance - 1) <= 2 * ULP
 
 
 @pytest.mark.parametrize("pixels", [2**31 + 1, 2**53 - 1, 2**64])
