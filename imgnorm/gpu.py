@@ -1,9 +1,10 @@
 """The same tally on a CUDA device: workers decode, the device counts, in integers only.
 
-A pixel's value, its image and its channel together are the place of one int64 counter, so one
-`scatter_add_` gives the histograms of all images of a batch, and their sums follow from them.
-Neither `torch.histc`, which counts in float32 and stops at 2**24, nor `torch.bincount`, which waits
-for the device to look for the largest value.
+There are two kernels. The plain one is torch's own operations: a pixel's value, its image and its
+channel together are the place of one int64 counter, so one `scatter_add_` gives the histograms of all
+images of a batch, and their sums follow from them. (Neither `torch.histc`, which counts in float32 and
+stops at 2**24, nor `torch.bincount`, which waits for the device to look for the largest value.) It
+moves 24 bytes for each value; `gpu_kernel` reads each once, and is taken where it gives the same.
 
 Every operation here is the same on CPU tensors, which is how it is tested without a device.
 """
@@ -13,9 +14,10 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -40,7 +42,29 @@ _MOST_IMAGES = 1 << 16
 _CPU = torch.device("cpu")
 
 
-# ── the kernel ──
+Counting = Callable[[Tensor, Sequence[int], int], tuple[Tensor, Tensor]]
+"""`counts_of`, or what gives the same."""
+
+
+# ── the plain kernel ──
+
+
+def counts_of(pixels: Tensor, sizes: Sequence[int], planes: int = 1) -> tuple[Tensor, Tensor]:
+    """The histogram of all images of a batch, and Σx and Σx² of each.
+
+    Args:
+        pixels: uint8, (all pixels, channels), one image after the other; more bytes may lie between
+            two pixels.
+        sizes: how many pixels each image has.
+        planes: where the channels of an image lie one behind the other, how many those are; each is
+            then an image of one channel, with a size of its own.
+
+    Returns:
+        int64, (channels * planes, 256) and (images, channels * planes, 2).
+    """
+    shape = len(sizes) // planes, planes * pixels.shape[1], _BINS
+    histograms = image_histograms(pixels, sizes).view(shape)
+    return histograms.sum(0), powers_of(histograms)
 
 
 def histograms_of(pixels: Tensor, rows: Tensor, number: int) -> Tensor:
@@ -103,6 +127,43 @@ def _added(counts: Tensor, pixels: Tensor, rows: Tensor) -> Tensor:
     return counts.scatter_add_(0, places, one.expand_as(places))
 
 
+# ── which kernel ──
+
+
+@cache
+def counting_on(device: torch.device) -> tuple[Counting, str]:
+    """The fastest kernel that is right on this device, and words about it for a person."""
+    if device.type != "cuda":
+        return counts_of, "torch"
+    try:
+        from imgnorm import gpu_kernel
+
+        _demand_the_same(gpu_kernel.counts_of, device)
+    except Exception as error:  # noqa: BLE001 - a compiler, which may raise anything: there is another way
+        why = _one_line(str(error)) or type(error).__name__
+        return counts_of, f"torch, since Triton's kernel does not work ({why})"
+    return gpu_kernel.counts_of, f"Triton {gpu_kernel.VERSION}"
+
+
+def _demand_the_same(counting: Counting, device: torch.device) -> None:
+    """Whether it counts as the plain kernel does: noise, equal pixels, images of one pixel and of many.
+
+    Raises:
+        ArithmeticError: it does not.
+    """
+    chance = torch.Generator().manual_seed(0)
+    sizes = [1, 5_000, 2_048, 255, 150_000, 3]
+    noise = torch.randint(0, 256, (sum(sizes), 4), dtype=torch.uint8, generator=chance)
+    noise[:7_000] = 255
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        there = noise.to(device)
+        for channels, planes in ((3, 1), (1, 1), (1, 3)):
+            batch = there[:, :channels] if channels > 1 else there[:, 0].contiguous()[:, None]
+            found, expected = counting(batch, sizes, planes), counts_of(batch, sizes, planes)
+            if not all(map(torch.equal, found, expected)):
+                raise ArithmeticError("its counts are not those of torch's own operations")
+
+
 # ── devices ──
 
 
@@ -118,7 +179,8 @@ def find(name: str) -> Found:
         if name != "auto":
             raise DeviceError(f"device {name}: {error}; use cpu or auto") from error
         return Found(None, f"cpu: {error}")
-    return Found(device, f"{device}: {torch.cuda.get_device_name(device)}")
+    _, kernel = counting_on(device)
+    return Found(device, f"{device}: {torch.cuda.get_device_name(device)}, counts with {kernel}")
 
 
 def _cuda(name: str) -> torch.device:
@@ -319,8 +381,8 @@ class DeviceCounter:
             flat = runs[0] if len(runs) == 1 else torch.cat(runs)
             sizes = [p.image.pixels for p in its]
             flat = flat.view(-1, its[0].image.depth)[:, : len(channels_of(mode))]
-            histograms = image_histograms(flat, sizes)
-            found[mode] = histograms.sum(0), powers_of(histograms)
+            counting, _ = counting_on(device)
+            found[mode] = counting(flat, sizes, 1)
         return found
 
     def _sent(self, pixels: Tensor, device: torch.device) -> Tensor:
@@ -384,6 +446,8 @@ class _Kind:
         self._histograms: dict[torch.device, Tensor] = {}
         self._unfetched: list[tuple[list[int], Tensor]] = []
         self._sums: ImageSums | None = None
+        self._pixels = 0
+        self._powers: npt.NDArray[Any] = np.zeros((len(channels_of(mode)), 2), object)
         self._products = Products.zero(len(channels_of(mode))) if products else None
 
     def add(self, images: Sequence[Packed], histogram: Tensor, powers: Tensor) -> None:
@@ -410,6 +474,8 @@ class _Kind:
         each = pixels[:, None], powers[:, :, 0], powers[:, :, 1]
         sums = sums_of_powers(*each, scale_of(self._mode))
         self._sums = sums if self._sums is None else self._sums + sums
+        self._pixels += int(pixels.sum())
+        self._powers += powers.sum(axis=0)
         if self._products is not None:
             self._products += products_of(*each)
 
@@ -418,6 +484,7 @@ class _Kind:
         histogram = Histogram.zero(len(channels_of(self._mode)), _BINS)
         for its in self._histograms.values():
             histogram += Histogram(tuple(tuple(c) for c in its.cpu().tolist()))
+        self._demand_that_it_adds_up(histogram)
         return Counted(
             self._sums.images,
             histogram,
@@ -426,3 +493,23 @@ class _Kind:
             dict(self._formats),
             self._products,
         )
+
+    def _demand_that_it_adds_up(self, histogram: Histogram) -> None:
+        """Of each channel, the histogram and the images' sums, which are counted apart, tell one story.
+
+        Raises:
+            DeviceError: they do not, so that neither can be trusted.
+        """
+        moments = histogram.moments()
+        found = [
+            (sum(counts), total, total_sq)
+            for counts, total, total_sq in zip(
+                histogram.counts, moments.total, moments.total_sq, strict=True
+            )
+        ]
+        expected = [(self._pixels, *powers) for powers in self._powers.tolist()]
+        if found != expected:
+            raise DeviceError(
+                f"the device counted wrong: its histograms hold {found}, but its images {expected} "
+                "(pixels, sum and sum of squares of each channel); use cpu, and have the device looked at"
+            )
