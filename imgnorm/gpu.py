@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ from imgnorm.image import Mode, channels_of, scale_of
 from imgnorm.moments import ImageSums
 from imgnorm.products import Products
 from imgnorm.tally import Counted, Tally
-from imgnorm.tray import Found, Packed
+from imgnorm.tray import Found, Packed, PackedFile
 
 _BINS = 256
 _PIECE = 1 << 21  # pixels
@@ -240,20 +240,45 @@ class Room:
         self.most = min(self.most or size, max(1, size // 2))
 
 
+class FileDecoder(Protocol):
+    """Decodes JPEG files on a device: `nvjpeg.NvJpeg`."""
+
+    @property
+    def words(self) -> str:
+        """Which decoder this is, for stats files."""
+
+    def pixels_of(self, files: Sequence[Tensor]) -> list[Tensor]:
+        """uint8, (C, H, W), of each file.
+
+        Raises:
+            RuntimeError: one of them cannot be decoded, or the device failed.
+        """
+
+
 class CudaDevice:
     """One device, and all that count on it.
 
     Args:
         batch: how many pixels one counter sends at once.
+        files: decodes JPEGs there; without it, the workers decode.
     """
 
-    def __init__(self, device: torch.device, batch: int) -> None:
+    def __init__(self, device: torch.device, batch: int, files: FileDecoder | None = None) -> None:
         self.batch = batch
         self._device = device
+        self._files = files
         self._room = Room()
+        self._counters: list[DeviceCounter] = []
+
+    @property
+    def decoded(self) -> int:
+        """How many files it has decoded."""
+        return sum(counter.decoded for counter in self._counters)
 
     def counter(self, *, products: bool = False) -> DeviceCounter:
-        return DeviceCounter(self._device, self._room, products=products)
+        counter = DeviceCounter(self._device, self._room, products=products, files=self._files)
+        self._counters.append(counter)
+        return counter
 
     def count_arrays(
         self, images: npt.NDArray[np.uint8], mode: Mode, *, products: bool = False
@@ -293,10 +318,20 @@ class DeviceCounter:
     the next one takes its place, and for the sums of every 65,536 images; and once at the end.
     """
 
-    def __init__(self, device: torch.device, room: Room, *, products: bool = False) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        room: Room,
+        *,
+        products: bool = False,
+        files: FileDecoder | None = None,
+    ) -> None:
+        self.decoded = 0  # files
         self._device = device
         self._room = room
         self._products = products
+        self._files = files
+        self._decoders: dict[str, dict[str, str]] = {}  # of each group, by format
         self._kinds: dict[tuple[str, Mode], _Kind] = {}
         self._unfetched = 0  # images whose sums are on the device
         self._stage: Tensor | None = None  # pinned: what the device copies from
@@ -305,23 +340,30 @@ class DeviceCounter:
             self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
             self._staged = torch.cuda.Event(blocking=True) if on_gpu else None  # type: ignore[no-untyped-call]
 
-    def count(self, group: str, tray: Any, images: Sequence[Packed]) -> None:
+    def count(self, group: str, tray: Any, images: Sequence[Packed | PackedFile]) -> list[int]:
         """Adds these images to a group; afterwards the tray may be filled anew.
 
         Args:
-            tray: a writable buffer that holds the pixels of the images, one behind the other.
+            tray: a writable buffer that holds the pixels of the images, or their files, one behind
+                the other.
+
+        Returns:
+            the `index` of each file that the device does not decode; it is not counted.
 
         Raises:
             DeviceError: the device failed.
         """
         if not images:
-            return
+            return []
         placed = _placed(images)
-        pixels = torch.frombuffer(tray, dtype=torch.uint8, count=placed[-1].end)
+        content = torch.frombuffer(tray, dtype=torch.uint8, count=placed[-1].end)
+        files = [p for p in placed if isinstance(p.image, PackedFile)]
         with _translated(self._device), self._on_stream():
-            self._count(group, pixels, placed)
+            self._count(group, content, [p for p in placed if isinstance(p.image, Packed)])
+            refused = self._count_files(group, content, files)
             if self._unfetched >= _MOST_IMAGES:
                 self._fetch()
+        return refused
 
     def taken(self) -> dict[str, Tally]:
         """All that was counted, by group; from now on it counts from zero.
@@ -333,8 +375,10 @@ class DeviceCounter:
         with _translated(self._device), self._on_stream():
             self._fetch()
             for (group, mode), kind in self._kinds.items():
-                tallies[group] = tallies.get(group, Tally()) + Tally({mode: kind.counted()})
+                counted = Tally({mode: kind.counted()}, decoders=self._decoders.get(group, {}))
+                tallies[group] = tallies.get(group, Tally()) + counted
         self._kinds.clear()
+        self._decoders.clear()
         return tallies
 
     def _on_stream(self) -> AbstractContextManager[Any]:
@@ -346,7 +390,7 @@ class DeviceCounter:
         self._unfetched = 0
 
     def _count(self, group: str, pixels: Tensor, placed: Sequence[_Placed]) -> None:
-        for part in _parts(placed, self._room.most):
+        for part in _parts(placed, self._room.most) if placed else ():
             try:
                 found = self._counted(pixels, part, self._device)
             except torch.OutOfMemoryError:
@@ -360,12 +404,70 @@ class DeviceCounter:
                     continue
                 self._room.on_cpu += 1
                 found = self._counted(pixels, part, _CPU)
-            for mode, (histogram, powers) in found.items():
-                images = [p.image for p in part if p.image.mode == mode]
-                if (group, mode) not in self._kinds:
-                    self._kinds[group, mode] = _Kind(mode, products=self._products)
-                self._kinds[group, mode].add(images, histogram, powers)
-            self._unfetched += len(part)
+            self._add(group, part, found)
+
+    def _add(
+        self, group: str, part: Sequence[_Placed], found: dict[Mode, tuple[Tensor, Tensor]]
+    ) -> None:
+        for mode, (histogram, powers) in found.items():
+            images = [p.image for p in part if p.image.mode == mode]
+            if (group, mode) not in self._kinds:
+                self._kinds[group, mode] = _Kind(mode, products=self._products)
+            self._kinds[group, mode].add(images, histogram, powers)
+        self._unfetched += len(part)
+
+    def _count_files(self, group: str, content: Tensor, files: Sequence[_Placed]) -> list[int]:
+        """The `index` of each that cannot be decoded there, alone and with all the memory there is."""
+        if not files:
+            return []
+        try:
+            pixels = self._decoded(content, files)
+            whole = [(p, image) for p, image in zip(files, pixels, strict=True) if _fits(p, image)]
+            found = self._counted_planes(whole)
+        except RuntimeError as error:
+            if _is_cuda_error(error) and not isinstance(error, torch.OutOfMemoryError):
+                raise
+            whole, found = [], None  # the error holds on to tensors: it goes before the next try
+        if found is None:
+            if self._stream:
+                torch.cuda.empty_cache()
+            if len(files) == 1:
+                return [_index(files[0])]
+            # One by one, not by halves: after each failure nvJPEG is set up anew, which takes longest.
+            return [index for one in files for index in self._count_files(group, content, [one])]
+        counted = [p for p, _ in whole]
+        if counted:
+            assert self._files is not None
+            self._add(group, counted, found)
+            self.decoded += len(counted)
+            self._decoders[group] = {"JPEG": self._files.words}
+        return [_index(p) for p in files if p not in counted]
+
+    def _decoded(self, content: Tensor, files: Sequence[_Placed]) -> list[Tensor]:
+        """Their pixels, in memory that nothing else uses.
+
+        It may be memory that was freed a moment ago, which kernels of this stream have still to read:
+        nvJPEG's hardware does not wait for a stream, so we do. (pytorch/vision#9606)
+        """
+        assert self._files is not None
+        if self._stream:
+            self._stream.synchronize()
+        return self._files.pixels_of([content[p.start : p.end] for p in files])
+
+    def _counted_planes(
+        self, images: Sequence[tuple[_Placed, Tensor]]
+    ) -> dict[Mode, tuple[Tensor, Tensor]]:
+        """As `_counted`, of images whose channels are planes; gray ones may be wanted as RGB."""
+        counting, _ = counting_on(self._device)
+        found = {}
+        for mode in {p.image.mode: None for p, _ in images}:
+            planes = len(channels_of(mode))
+            its = [(p, image) for p, image in images if p.image.mode == mode]
+            flat = [image.expand(planes, -1, -1).reshape(-1) for _, image in its]
+            sizes = [p.image.pixels for p, _ in its for _ in range(planes)]
+            whole = flat[0] if len(flat) == 1 else torch.cat(flat)
+            found[mode] = counting(whole[:, None], sizes, planes)
+        return found
 
     def _counted(
         self, pixels: Tensor, part: Sequence[_Placed], device: torch.device
@@ -405,10 +507,22 @@ class _Placed:
 
     start: int
     end: int
-    image: Packed
+    image: Packed | PackedFile
 
 
-def _placed(images: Sequence[Packed]) -> list[_Placed]:
+def _index(placed: _Placed) -> int:
+    assert isinstance(placed.image, PackedFile)
+    return placed.image.index
+
+
+def _fits(placed: _Placed, image: Tensor) -> bool:
+    """Whether a decoder found what the file's header says; it may have turned the image, as EXIF says."""
+    channels = 1 if placed.image.met == "L" else 3
+    alike = image.dtype == torch.uint8 and image.ndim == 3 and len(image) == channels
+    return alike and image[0].numel() == placed.image.pixels
+
+
+def _placed(images: Sequence[Packed | PackedFile]) -> list[_Placed]:
     each = [one for image in images for one in image.each()]
     ends = accumulate(image.bytes for image in each)
     return [_Placed(end - i.bytes, end, i) for end, i in zip(ends, each, strict=True)]
@@ -450,7 +564,7 @@ class _Kind:
         self._powers: npt.NDArray[Any] = np.zeros((len(channels_of(mode)), 2), object)
         self._products = Products.zero(len(channels_of(mode))) if products else None
 
-    def add(self, images: Sequence[Packed], histogram: Tensor, powers: Tensor) -> None:
+    def add(self, images: Sequence[Packed | PackedFile], histogram: Tensor, powers: Tensor) -> None:
         """
         Args:
             histogram: int64, (channels, 256), of all of them; it is kept, and added to.

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from imgnorm.errors import IncompatibleStats
-from imgnorm.image import CHANNELS, KINDS, Mode, Resize, Step, kind_of
+from imgnorm.image import CHANNELS, KINDS, NVJPEG, Mode, Resize, Step, kind_of
 from imgnorm.measured import ClassStats, Measurement, skipped_order
 from imgnorm.provenance import Provenance, combined, gaps, overlaps
 from imgnorm.reasons import Skipped
-from imgnorm.tally import Counted, common_mode, in_mode
+from imgnorm.tally import BETWEEN, Counted, common_mode, in_mode, joined_decoders
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,9 @@ class Merger:
         for rule, entries in measured.ignored.items():
             self._ignored[rule] = self._ignored.get(rule, 0) + entries
 
-    def result(self, *, allow_missing: bool, allow_overlap: bool) -> Merged:
+    def result(
+        self, *, allow_missing: bool, allow_overlap: bool, allow_decoders: bool = False
+    ) -> Merged:
         """
         Raises:
             IncompatibleStats: the parts do not belong together; with everything that is against it.
@@ -109,6 +111,8 @@ class Merger:
             raise ValueError("there is nothing to merge")
         source = combined(part.source for part in self._parts)
         faults = [*self._faults, *self._unlike()]
+        if not allow_decoders:
+            faults += _decoder_faults(self._parts)
         if not allow_overlap:
             faults += overlaps(self._parts)
         if not allow_missing:
@@ -129,7 +133,7 @@ class Merger:
             sums=counted.sums,
             modes=counted.modes,
             formats=counted.formats,
-            decoders=_decoders(self._parts),
+            decoders=dict(sorted(joined_decoders(part.decoders for part in self._parts).items())),
             source=source,
             classes=self._classes_in_mode(mode),
             skipped=tuple(sorted(self._skipped, key=skipped_order)),
@@ -157,7 +161,6 @@ class Merger:
                     f"{part.label}: measured {_through(part.preprocess)}, but {first.label} "
                     f"{_through(first.preprocess)}; measure both with the same --resize and --center-crop"
                 )
-        yield from _decoder_faults(self._parts)
         with_classes = [part for part in self._parts if part.per_class is not None]
         for part in with_classes[1:]:
             if part.per_class != with_classes[0].per_class:
@@ -213,18 +216,24 @@ def _mode_asked(part: _Part) -> str:
 
 
 _LOSSLESS = {"BMP", "GIF", "PNG", "PPM"}  # formats whose decoders agree in every digit
-_BETWEEN = "; "  # of several decoders of one format
 
 
 def _decoder_faults(parts: Sequence[_Part]) -> Iterator[str]:
-    """Decoders whose digits may differ: of lossy formats, and of what resized."""
+    """Decoders whose digits may differ: of lossy formats, and of what resized.
+
+    What a device does not decode, the CPU does: both may stand in a part, and need not in all of them.
+    """
     resized = any(isinstance(step, Resize) for part in parts for step in part.preprocess)
     first: dict[str, tuple[str, str]] = {}  # format, or Resize -> library, label
     for part in parts:
         for format_, decoders in sorted(part.decoders.items()):
-            for decoder in decoders.split(_BETWEEN):
+            several = decoders.split(BETWEEN)
+            with_device = any(decoder.startswith(NVJPEG) for decoder in several)
+            for decoder in several:
                 pillow, _, library = decoder.partition(", ")
-                relevant = {} if format_ in _LOSSLESS else {format_: library or pillow}
+                of_device = decoder.startswith(NVJPEG)
+                what = format_ if of_device or not with_device else f"{format_} beside {NVJPEG}"
+                relevant = {} if format_ in _LOSSLESS else {what: library or pillow}
                 if resized:
                     relevant["Resize"] = pillow
                 for what, by in relevant.items():
@@ -232,13 +241,6 @@ def _decoder_faults(parts: Sequence[_Part]) -> Iterator[str]:
                     if there != by:
                         yield (
                             f"{part.label}: {what} by {by}, but {label} by {there}, whose digits may "
-                            "differ; measure both with the same versions"
+                            "differ; measure both with the same versions, or add them up all the same "
+                            "with --allow-decoders"
                         )
-
-
-def _decoders(parts: Sequence[_Part]) -> dict[str, str]:
-    found: dict[str, set[str]] = {}
-    for part in parts:
-        for format_, decoders in part.decoders.items():
-            found.setdefault(format_, set()).update(decoders.split(_BETWEEN))
-    return {format_: _BETWEEN.join(sorted(found[format_])) for format_ in sorted(found)}

@@ -140,4 +140,4 @@ def test_all_of_this_holds_in_the_interpreter():
     )
 
     assert 0 == done.returncode, done.stdout
-    assert " 28 passed, 1 skipped" in done.stdout
+    assert "28 passed, 1 skipped" in done.stdout
