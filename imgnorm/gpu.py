@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -204,19 +204,19 @@ def _cuda(name: str) -> torch.device:
 
 
 @contextmanager
-def _translated(device: torch.device) -> Iterator[None]:
+def translated(device: torch.device) -> Iterator[None]:
     """A CUDA error becomes a sentence; what else is a RuntimeError is a bug and stays one."""
     try:
         yield
     except RuntimeError as error:
-        if not _is_cuda_error(error):
+        if not is_cuda_error(error):
             raise
         raise DeviceError(
             f"device {device}: {_one_line(str(error))}; try again, or use cpu"
         ) from error
 
 
-def _is_cuda_error(error: RuntimeError) -> bool:
+def is_cuda_error(error: RuntimeError) -> bool:
     kinds = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
     return isinstance(error, kinds) or re.search("CUDA|NVML", str(error)) is not None
 
@@ -329,13 +329,10 @@ class DeviceCounter:
         self.decoded = 0  # files
         self._device = device
         self._room = room
-        self._products = products
         self._files = files
-        self._decoders: dict[str, dict[str, str]] = {}  # of each group, by format
-        self._kinds: dict[tuple[str, Mode], _Kind] = {}
-        self._unfetched = 0  # images whose sums are on the device
+        self._counts = Counts(products=products)
         self._stage: Tensor | None = None  # pinned: what the device copies from
-        with _translated(device):
+        with translated(device):
             on_gpu = device.type == "cuda"
             self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
             self._staged = torch.cuda.Event(blocking=True) if on_gpu else None  # type: ignore[no-untyped-call]
@@ -358,12 +355,9 @@ class DeviceCounter:
         placed = _placed(images)
         content = torch.frombuffer(tray, dtype=torch.uint8, count=placed[-1].end)
         files = [p for p in placed if isinstance(p.image, PackedFile)]
-        with _translated(self._device), self._on_stream():
+        with translated(self._device), self._on_stream():
             self._count(group, content, [p for p in placed if isinstance(p.image, Packed)])
-            refused = self._count_files(group, content, files)
-            if self._unfetched >= _MOST_IMAGES:
-                self._fetch()
-        return refused
+            return self._count_files(group, content, files)
 
     def taken(self) -> dict[str, Tally]:
         """All that was counted, by group; from now on it counts from zero.
@@ -371,23 +365,11 @@ class DeviceCounter:
         Raises:
             DeviceError: the device failed.
         """
-        tallies: dict[str, Tally] = {}
-        with _translated(self._device), self._on_stream():
-            self._fetch()
-            for (group, mode), kind in self._kinds.items():
-                counted = Tally({mode: kind.counted()}, decoders=self._decoders.get(group, {}))
-                tallies[group] = tallies.get(group, Tally()) + counted
-        self._kinds.clear()
-        self._decoders.clear()
-        return tallies
+        with translated(self._device), self._on_stream():
+            return self._counts.taken()
 
     def _on_stream(self) -> AbstractContextManager[Any]:
         return torch.cuda.stream(self._stream) if self._stream else nullcontext()
-
-    def _fetch(self) -> None:
-        for kind in self._kinds.values():
-            kind.fetch()
-        self._unfetched = 0
 
     def _count(self, group: str, pixels: Tensor, placed: Sequence[_Placed]) -> None:
         for part in _parts(placed, self._room.most) if placed else ():
@@ -404,17 +386,7 @@ class DeviceCounter:
                     continue
                 self._room.on_cpu += 1
                 found = self._counted(pixels, part, _CPU)
-            self._add(group, part, found)
-
-    def _add(
-        self, group: str, part: Sequence[_Placed], found: dict[Mode, tuple[Tensor, Tensor]]
-    ) -> None:
-        for mode, (histogram, powers) in found.items():
-            images = [p.image for p in part if p.image.mode == mode]
-            if (group, mode) not in self._kinds:
-                self._kinds[group, mode] = _Kind(mode, products=self._products)
-            self._kinds[group, mode].add(images, histogram, powers)
-        self._unfetched += len(part)
+            self._counts.add(group, [p.image for p in part], found)
 
     def _count_files(self, group: str, content: Tensor, files: Sequence[_Placed]) -> list[int]:
         """The `index` of each that cannot be decoded there, alone and with all the memory there is."""
@@ -425,7 +397,7 @@ class DeviceCounter:
             whole = [(p, image) for p, image in zip(files, pixels, strict=True) if _fits(p, image)]
             found = self._counted_planes(whole)
         except RuntimeError as error:
-            if _is_cuda_error(error) and not isinstance(error, torch.OutOfMemoryError):
+            if is_cuda_error(error) and not isinstance(error, torch.OutOfMemoryError):
                 raise
             whole, found = [], None  # the error holds on to tensors: it goes before the next try
         if found is None:
@@ -438,9 +410,9 @@ class DeviceCounter:
         counted = [p for p, _ in whole]
         if counted:
             assert self._files is not None
-            self._add(group, counted, found)
+            self._counts.add(group, [p.image for p in counted], found)
+            self._counts.decoders[group] = {"JPEG": self._files.words}
             self.decoded += len(counted)
-            self._decoders[group] = {"JPEG": self._files.words}
         return [_index(p) for p in files if p not in counted]
 
     def _decoded(self, content: Tensor, files: Sequence[_Placed]) -> list[Tensor]:
@@ -547,6 +519,51 @@ def _runs(placed: Sequence[_Placed]) -> list[tuple[int, int]]:
         else:
             runs.append((one.start, one.end))
     return runs
+
+
+class Counts:
+    """What was counted, by group and mode; on the device, until it is taken."""
+
+    def __init__(self, *, products: bool) -> None:
+        self.decoders: dict[str, dict[str, str]] = {}  # of each group, by format
+        self._products = products
+        self._kinds: dict[tuple[str, Mode], _Kind] = {}
+        self._unfetched = 0  # images whose sums are on the device
+
+    def add(
+        self,
+        group: str,
+        images: Sequence[Packed | PackedFile],
+        found: Mapping[Mode, tuple[Tensor, Tensor]],
+    ) -> None:
+        """
+        Args:
+            found: what `counts_of` gives of the images of each mode.
+        """
+        for mode, (histogram, powers) in found.items():
+            if (group, mode) not in self._kinds:
+                self._kinds[group, mode] = _Kind(mode, products=self._products)
+            its = [image for image in images if image.mode == mode]
+            self._kinds[group, mode].add(its, histogram, powers)
+        self._unfetched += len(images)
+        if self._unfetched >= _MOST_IMAGES:
+            self._fetch()
+
+    def taken(self) -> dict[str, Tally]:
+        """All of it, by group, once the device is done; from now on it counts from zero."""
+        tallies: dict[str, Tally] = {}
+        self._fetch()
+        for (group, mode), kind in self._kinds.items():
+            counted = Tally({mode: kind.counted()}, decoders=self.decoders.get(group, {}))
+            tallies[group] = tallies.get(group, Tally()) + counted
+        self._kinds.clear()
+        self.decoders.clear()
+        return tallies
+
+    def _fetch(self) -> None:
+        for kind in self._kinds.values():
+            kind.fetch()
+        self._unfetched = 0
 
 
 class _Kind:

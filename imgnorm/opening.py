@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from imgnorm.config import Pipeline
+    from imgnorm.items import TensorCounter
 
 
 TORCHVISION = "torchvision:"
@@ -157,7 +158,7 @@ def open_object(
         raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
     if isinstance(key, str) and key.lstrip("-").isdecimal():  # from the command line
         key = int(key)
-    reading = Reading(key, layout)
+    reading = Reading(key, layout, counter_there=_counter_there)
     if "torch" in sys.modules:  # whoever has a Dataset has loaded torch
         from imgnorm.loaders import open_torch
 
@@ -165,6 +166,12 @@ def open_object(
         if of_torch is not None:
             return of_torch
     return open_iterable(source, reading, ref)
+
+
+def _counter_there(device: Any, products: bool) -> TensorCounter:
+    from imgnorm import gpu_tensors
+
+    return gpu_tensors.TensorCounter(device, products=products)
 
 
 def _demand_arrays(path: str, layout: str | None) -> None:

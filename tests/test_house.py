@@ -30,7 +30,7 @@ TIERS = {
         "sources.iterables"
     ),
     TORCH: (
-        "datasets gpu gpu_kernel loaders nvjpeg nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
+        "datasets gpu gpu_kernel gpu_tensors loaders nvjpeg nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
         "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
     ),
     EDGE: (

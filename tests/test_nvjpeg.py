@@ -311,9 +311,10 @@ def test_an_archive_is_decoded_on_the_device_too(folder, tmp_path, decoder, caps
 
 
 def test_an_estimate_is_decoded_on_the_device_too(tmp_path, decoder, capsys):
+    chance = np.random.default_rng(5)
     for index in range(600):
-        pixels = np.full((4, 4, 3), 100 + index % 7, np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{index:03}.jpg")
+        pixels = chance.integers(90, 160, (8, 8 + index % 3, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index:03}.jpg", quality=95)
     given = [tmp_path, "--tolerance", "0.02"]
     there = stats_file(tmp_path, *given, "--decoder", "nvjpeg")
 
