@@ -92,7 +92,7 @@ def image_histograms(pixels: Tensor, sizes: Sequence[int]) -> Tensor:
         sizes: how many pixels each image has.
     """
     device, number, channels = pixels.device, len(sizes), pixels.shape[1]
-    repeats = torch.tensor(sizes)
+    repeats = torch.tensor(sizes, device=_CPU)  # whatever torch.set_default_device says
     if pixels.is_cuda:  # a copy from ordinary memory would wait for the device
         repeats = repeats.pin_memory().to(device, non_blocking=True)
     first_rows = torch.arange(0, number * channels, channels, device=device)
@@ -153,7 +153,7 @@ def _demand_the_same(counting: Counting, device: torch.device) -> None:
     """
     chance = torch.Generator().manual_seed(0)
     sizes = [1, 5_000, 2_048, 255, 150_000, 3]
-    noise = torch.randint(0, 256, (sum(sizes), 4), dtype=torch.uint8, generator=chance)
+    noise = torch.randint(0, 256, (sum(sizes), 4), dtype=torch.uint8, device=_CPU, generator=chance)
     noise[:7_000] = 255
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         there = noise.to(device)
@@ -422,8 +422,9 @@ class DeviceCounter:
         nvJPEG's hardware does not wait for a stream, so we do. (pytorch/vision#9606)
         """
         assert self._files is not None
-        if self._stream:
-            self._stream.synchronize()
+        if self._staged:
+            self._staged.record()
+            self._staged.synchronize()  # asleep; a stream is waited for at full speed, by 16 threads
         return self._files.pixels_of([content[p.start : p.end] for p in files])
 
     def _counted_planes(
@@ -465,7 +466,7 @@ class DeviceCounter:
             return pixels
         self._staged.synchronize()  # the last ones may still be under way
         if self._stage is None or len(self._stage) < len(pixels):
-            self._stage = torch.empty(len(pixels), dtype=torch.uint8, pin_memory=True)
+            self._stage = torch.empty(len(pixels), dtype=torch.uint8, device=_CPU, pin_memory=True)
         stage = self._stage[: len(pixels)]
         stage.copy_(pixels)
         there = stage.to(device, non_blocking=True)

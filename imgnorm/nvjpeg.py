@@ -24,9 +24,9 @@ from imgnorm.image import NVJPEG
 OLDEST = (0, 17)
 """Before it, nvJPEG's hardware wrote into memory that kernels of the same stream were still reading
 (pytorch/vision#9606, meta-pytorch/torchcodec#1634)."""
-_AT_ONCE = 16
-"""TorchCodec keeps 32 decoders of a device; where more threads decode, it makes and destroys some each
-time, which takes longer than to decode."""
+_AT_ONCE = 4
+"""Threads that decode, each with a batch. TorchCodec waits for the device at full speed, and the cores are
+wanted for reading; of a device it keeps 32 decoders, and with more it makes some anew each time."""
 _ALIKE = 2.0  # levels: how far pixels may be from Pillow's on average, as torchvision's own tests have it
 
 
