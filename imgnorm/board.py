@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -25,6 +25,11 @@ class Work:
     names: Sequence[str]
     alone: bool = False  # a worker died or hung at this name before
     refused: bool = False  # by the device, which was to decode these files
+    pile: Pile | None = None  # to which it goes back, if that is for one worker
+
+    def of(self, names: Sequence[str]) -> Work:
+        """Some of its names."""
+        return replace(self, names=names)
 
 
 class Board:
@@ -85,8 +90,12 @@ class Board:
     def give_back(self, *works: Work) -> None:
         with self._changed:
             for work in works:
-                if work.names:
+                if work.names and not work.pile:
                     (self._suspects if work.alone else self._again).append(work)
+            for work in reversed(works):
+                if work.names and work.pile:
+                    work.pile.put_back(work)
+                    self._undealt += len(work.names)
             self._changed.notify_all()
 
     def report(self, group: str, tally: Tally, images: int) -> None:
@@ -96,11 +105,15 @@ class Board:
         self.outcomes.put(error)
         self.close()
 
-    def resign(self, error: ImgnormError) -> None:
+    def resign(self, worker: object, error: ImgnormError) -> None:
         """One driver less: too many open files, say. The others do its work, if there are any."""
         with self._changed:
             self.drivers -= 1
             last = not self.drivers
+            pile = self._pile_of.pop(worker, None)
+            if pile and pile.for_one and pile.left:
+                self._untouched.append(pile)
+            self._changed.notify_all()
         if last:
             self.fail(error)
 
@@ -116,22 +129,26 @@ class Board:
         with self._changed:
             self._changed.notify_all()
 
-    def _dealt(self, worker: object) -> Work:
+    def _dealt(self, worker: object) -> Work | None:
         """Pieces that shrink towards the end, so that the workers finish together.
 
-        A worker stays with its shard, then begins another one, and helps out when there is none.
+        A worker stays with its shard, then begins another one, and helps out when there is none;
+        None if nobody may be helped.
         """
         pile = self._pile_of.get(worker)
         if pile is None or not pile.left:
             if self._untouched:
                 pile = self._untouched.popleft()
-                self._touched.append(pile)
-            else:
+                if not pile.for_one:
+                    self._touched.append(pile)
+            elif self._touched:
                 pile = max(self._touched, key=lambda pile: pile.left)
+            else:
+                return None
             self._pile_of[worker] = pile
         work = pile.piece(min(pile.at_once, max(1, self._undealt // (self._workers * 8))))
         self._undealt -= len(work.names)
-        if not pile.left:
+        if not pile.left and not pile.for_one:
             self._touched.remove(pile)
         return work
 
@@ -139,13 +156,17 @@ class Board:
 class Pile:
     """The names of one shard that nobody has taken; of all images, in a source without shards."""
 
-    def __init__(self, parts: Sequence[tuple[str, Sequence[str]]], at_once: int) -> None:
+    def __init__(
+        self, parts: Sequence[tuple[str, Sequence[str]]], at_once: int, *, for_one: bool = False
+    ) -> None:
         """
         Args:
             parts: groups, and the names of each. None is empty.
             at_once: so many names make a piece.
+            for_one: one worker takes all pieces.
         """
         self.at_once = at_once
+        self.for_one = for_one
         self.left = sum(len(names) for _, names in parts)
         self._parts = deque(parts)
         self._start = 0  # in the first part
@@ -158,7 +179,15 @@ class Pile:
             self._parts.popleft()
             self._start = 0
         self.left -= len(piece)
-        return Work(group, piece)
+        return Work(group, piece, pile=self if self.for_one else None)
+
+    def put_back(self, work: Work) -> None:
+        if self._start:
+            group, names = self._parts.popleft()
+            self._parts.appendleft((group, names[self._start :]))
+            self._start = 0
+        self._parts.appendleft((work.group, work.names))
+        self.left += len(work.names)
 
 
 def piles(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[Pile]:
@@ -168,5 +197,9 @@ def piles(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[Pi
         for shard, part in source.shards(names) if isinstance(source, ShardedSource) else whole:
             if part:
                 parts.setdefault(shard, []).append((group, part))
-    at_once = source.names_at_once if isinstance(source, BlockSource) else _MAX_NAMES
-    return [Pile(its, at_once) for its in parts.values()]
+    if not isinstance(source, BlockSource):
+        return [Pile(its, _MAX_NAMES) for its in parts.values()]
+    return [
+        Pile(its, source.names_at_once, for_one=source.for_one(shard))
+        for shard, its in parts.items()
+    ]

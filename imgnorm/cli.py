@@ -16,7 +16,7 @@ import click
 
 import imgnorm
 from imgnorm import cli_bn, cli_checks, cli_numbers
-from imgnorm.cli_options import max_skipped, rejects
+from imgnorm.cli_options import given, max_skipped, rejects
 from imgnorm.errors import ImgnormError, OutputError, TooManySkipped, TransformError
 from imgnorm.terminal import images_bar
 from imgnorm.terminal import note as _note
@@ -174,6 +174,11 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
     help="Convert each image to this mode. auto: the mode that all share (L for gray, I;16 for 16-bit gray), else RGB, without alpha.",
 )
 @click.option(
+    "--strict-channels",
+    is_flag=True,
+    help="Skip images that have other channels than --mode (gray, alpha or CMYK among RGB) as channel-mismatch, instead of converting them; with --max-skipped 0, one of them fails the run.",
+)
+@click.option(
     "--resize",
     callback=_size,
     metavar="SIZE",
@@ -221,6 +226,11 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
     help="Measure every N-th of these names only, from the I-th on; `imgnorm merge` adds the N stats files up.  [default: all]",
 )
 @click.option("--per-class", is_flag=True, help="Mean and std of each class folder, too.")
+@click.option(
+    "--keep-names",
+    is_flag=True,
+    help="Keep the names of the counted images in the stats file, one a line, so that `imgnorm merge` sees which of them two files share.",
+)
 @click.option(
     "--tolerance",
     type=float,
@@ -295,8 +305,8 @@ def stats(
     verbose: bool,
     **options: Any,
 ) -> int:
-    """Measure SOURCE: a folder of images, an archive, a list (--list), torchvision:NAME, or a pipeline
-    config; or a Dataset of your own (--dataset).
+    """Measure SOURCE: a folder of images, an archive, .npy or .npz arrays, a list (--list),
+    torchvision:NAME, or a pipeline config; or a Dataset of your own (--dataset).
 
     An archive is a zip, tar or tar.gz, or many of them: 'shards/train-*.tar' and
     'train-{000000..000127}.tar', quoted. They are read in place; nothing is unpacked. A config (a file
@@ -343,12 +353,17 @@ def stats(
         assert source is not None
         options |= _config_options(source)
         source = options.pop("source")
+    if options["strict_channels"] and options["mode"] == "auto":
+        raise click.UsageError(
+            "--strict-channels needs a mode that says which channels are right: give --mode RGB, say"
+        )
     if verbose and not quiet and options["device"] != "cpu":
         _note(f"device   {find_device(options['device']).words}")
     started = monotonic()
     profile = Profile() if profiled else None
     noting = _noting(SourceWarning, DeviceWarning, ignored=SkippedImagesWarning, quiet=quiet)
-    with noting, images_bar(quiet=quiet) as on_progress:
+    bar = images_bar(quiet=quiet, tolerance=options["tolerance"])
+    with noting, bar as on_progress:
         options |= {"on_progress": on_progress, "profile": profile}
         if factory is None:
             measured = measure(source, **options)
@@ -359,7 +374,7 @@ def stats(
                 measured = measure(found, **options)
     seconds = monotonic() - started
     if profile:
-        _note(_shown_profile(profile, seconds))
+        _note(_shown_profile(profile, seconds, measured))
     if rejects is not None:
         try:
             write_rejects(rejects, measured.skipped, force=force)
@@ -401,15 +416,10 @@ def _config_options(path: str) -> dict[str, Any]:
     from imgnorm.config import read_pipeline
     from imgnorm.opening import source_of
 
-    context = click.get_current_context()
-    for name in _SET_BY_A_CONFIG:
-        if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
-            option = next(p for p in context.command.params if p.name == name).opts[0]
-            raise click.UsageError(
-                f"{option}: {path} says it; change it there, or leave {option} out"
-            )
+    for option in given(*_SET_BY_A_CONFIG):
+        raise click.UsageError(f"{option}: {path} says it; change it there, or leave {option} out")
     pipeline = read_pipeline(path)
-    download = context.params["download"]
+    download = click.get_current_context().params["download"]
     if download and pipeline.kind != "torchvision":
         raise click.UsageError("--download is for torchvision datasets; leave it out")
     return {
@@ -482,7 +492,7 @@ def merge(
 
     Refused: other settings (mode, resize, crop), decoders whose digits may differ, shards that are
     missing, and the same listing of names or the same set of counted names twice. Images that
-    listings of different names share are not seen: keep such sources apart yourself.
+    listings of different names share are seen if both files were measured with --keep-names.
     """
     from imgnorm.output import check_output
     from imgnorm.statsfile import merge_files, write_stats
@@ -552,26 +562,29 @@ def emit(
 
 def _refuse_idle_options(source: str, listed: bool, *, dataset: bool = False) -> None:
     """An option that would do nothing is a misunderstanding."""
-    context = click.get_current_context()
-    given = context.get_parameter_source
     if dataset and listed:
         raise click.UsageError("--list is for a text file of paths; leave it out")
     if source.startswith("torchvision:"):
         if listed:
             raise click.UsageError("--list is for a text file of paths; leave it out")
-        if given("decoder") is click.core.ParameterSource.COMMANDLINE:
+        if given("decoder"):
             raise click.UsageError(
                 "--decoder is for encoded files; a torchvision dataset opens its images itself, so leave "
                 "it out"
             )
         return
-    for name in ("root", "split", "download"):
-        if given(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} is for torchvision:NAME; leave it out")
+    for option in given("root", "split", "download"):
+        raise click.UsageError(f"{option} is for torchvision:NAME; leave it out")
 
 
 def _refuse_idle_estimate(
-    *, tolerance: float | None, limit: object, shard: object, per_class: bool, **others: object
+    *,
+    tolerance: float | None,
+    limit: object,
+    shard: object,
+    per_class: bool,
+    keep_names: bool,
+    **others: object,
 ) -> None:
     if tolerance is None:
         for name in ("confidence", "seed"):
@@ -582,6 +595,10 @@ def _refuse_idle_estimate(
     elif shard is not None:
         raise click.UsageError(
             "--tolerance gives an estimate, and estimates do not merge; leave --shard out"
+        )
+    elif keep_names:
+        raise click.UsageError(
+            "--tolerance gives an estimate, and estimates do not merge; leave --keep-names out"
         )
     elif per_class:
         raise click.UsageError(
@@ -626,14 +643,15 @@ def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:
         _print(table(measured, unicode=_draws_blocks(), verbose=verbose))
 
 
-def _shown_profile(profile: Profile, seconds: float) -> str:
+def _shown_profile(profile: Profile, seconds: float, measured: Stats) -> str:
     from imgnorm.table import aligned
 
     head = (
         f"profile  {profile.images:,} images in {seconds:.2f} s; main took {profile.main_share:.1%} of "
         "the CPU time; seconds by step:"
     )
-    by = [f"JPEG by {profile.jpeg}"] if profile.jpeg else []
+    has_jpegs = measured.measurement and "JPEG" in measured.measurement.formats
+    by = [f"JPEG by {profile.jpeg}"] if profile.jpeg and has_jpegs else []
     notes = [profile.note] if profile.note else []
     return "\n".join([head, *aligned(profile.rows()), *by, *notes])
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgnorm.cli_options import max_skipped, rejects
+from imgnorm.cli_options import given, max_skipped, rejects
 from imgnorm.errors import OutputError, TooManySkipped
 from imgnorm.terminal import note, progress_bar, show
 
@@ -237,11 +237,8 @@ def _images(
 
 def _refuse(options: Sequence[str], why: str) -> None:
     """An option that would do nothing is a misunderstanding."""
-    context = click.get_current_context()
-    for name in options:
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            option = next(p for p in context.command.params if p.name == name).opts[0]
-            raise click.UsageError(f"{option}: {why}")
+    for option in given(*options):
+        raise click.UsageError(f"{option}: {why}")
 
 
 def _report(done: Calibration, batches: Batches, verbose: bool) -> str:

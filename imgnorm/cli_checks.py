@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from imgnorm.cli_options import ignore, known_rule, select
+from imgnorm.cli_options import given, ignore, known_rule, select
 from imgnorm.terminal import images_bar, note, show
 
 _FORMATS = ["text", "json", "github", "sarif", "junit"]
@@ -189,9 +189,8 @@ def schema(kind: str) -> None:
 
 def _refuse_idle_options(source: str | None, sample: int | str) -> None:
     """An option that would do nothing is a misunderstanding."""
-    given = click.get_current_context().get_parameter_source
-    if sample == "all" and given("seed") is click.core.ParameterSource.COMMANDLINE:
+    if sample == "all" and given("seed"):
         raise click.UsageError("--seed decides which images a sample has; leave it out with all")
     elsewhere = source is not None and not source.startswith("torchvision:")
-    if elsewhere and given("root") is click.core.ParameterSource.COMMANDLINE:
+    if elsewhere and given("root"):
         raise click.UsageError("--root is for torchvision:NAME; leave it out")

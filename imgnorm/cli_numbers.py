@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 import click
 
 from imgnorm.cli_options import ignore, select
 from imgnorm.terminal import note, show
-
-if TYPE_CHECKING:
-    from imgnorm.lint import Linted
 
 
 @click.group(invoke_without_command=True)
@@ -156,22 +152,7 @@ def lint(
         for name, reason in result.unread:
             note(f"not read  {name}: {reason}")
     if not quiet:
-        note(_summary(result, verbose))
+        hint = " (-v says why)" if result.unread and not verbose else ""
+        note(result.summary() + hint)
     failing = ("error", "warning") if strict else ("error",)
     return int(any(problem.severity in failing for problem in result.problems))
-
-
-def _summary(result: Linted, verbose: bool) -> str:
-    counted = [
-        _count(sum(problem.severity == severity for problem in result.problems), noun)
-        for severity, noun in (("error", "error"), ("warning", "warning"), ("info", "note"))
-    ]
-    text = f"checked  {_count(result.files, 'file')}: {', '.join(counted)}"
-    if result.unread:
-        text += f"; {_count(len(result.unread), 'file')} not read"
-        text += "" if verbose else " (-v says why)"
-    return text
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import click
 
 from imgnorm.reasons import Allowance
+
+
+def given(*names: str) -> list[str]:
+    """Those of these options that stand on the command line, as they are written there."""
+    context = click.get_current_context()
+    written = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    source = click.core.ParameterSource.COMMANDLINE
+    return [written[name] for name in names if context.get_parameter_source(name) is source]
 
 
 def _allowance(ctx: click.Context, param: click.Parameter, value: str | None) -> Allowance | None:
@@ -32,10 +39,11 @@ rejects = click.option(
 
 def known_rule(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
     """The id of a rule that there is."""
+    from imgnorm.nearest import nearest
     from imgnorm.rules import RULES
 
     if name is not None and name not in RULES:
-        near = difflib.get_close_matches(name, RULES, n=1)
+        near = nearest(name, RULES)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(RULES)}"
         raise click.BadParameter(f"there is no rule {name!r}; {hint}", ctx, param)
     return name

@@ -11,7 +11,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgnorm.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, transforms_of
-from imgnorm.document import CONFIG_LIMITS, STATS_LIMITS, Document, Limits, read_document
+from imgnorm.document import (
+    CONFIG_LIMITS,
+    NOT_YAML,
+    STATS_LIMITS,
+    Document,
+    Limits,
+    events_in,
+    read_document,
+)
 from imgnorm.errors import InvalidDocument, Problem
 from imgnorm.image import CHANNELS, SCALE, STEPS, Mode, Step
 from imgnorm.presets import preset
@@ -128,7 +136,7 @@ def format_of(data: bytes) -> str:
     """What a YAML file's `format` says; "" where it has none, or is no YAML so far."""
     depth, key = 0, None
     try:
-        for event in yaml.parse(data, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        for event in events_in(data):
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth == 1 and not isinstance(event, yaml.MappingStartEvent):
@@ -142,7 +150,7 @@ def format_of(data: bytes) -> str:
                 key = event.value if key is None else None
             if depth > CONFIG_LIMITS.max_depth:
                 return ""
-    except (yaml.YAMLError, ValueError, OverflowError, IndexError):
+    except NOT_YAML:
         pass
     return ""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
@@ -23,6 +25,7 @@ from imgnorm.image import ImageSettings, Mode, channels_of, scale_of
 from imgnorm.jpeg import JpegDecoder
 from imgnorm.load import Loader
 from imgnorm.moments import UNIT_BITS, ImageSums
+from imgnorm.planes import Bytes, Integers, PlaneCounter, images_at_once, powers_of
 from imgnorm.products import Products
 from imgnorm.profile import Step, no_lap
 from imgnorm.reasons import Reason, Skipped, Unreadable
@@ -30,11 +33,8 @@ from imgnorm.sources import EncodedSource
 from imgnorm.tally import Counted, Tally
 from imgnorm.tray import Packed, PackedFile, Tray
 
-Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Bytes = npt.NDArray[np.uint8]
 
-_BLOCK = 1 << 20  # values of arrays that are counted at once
 JOB_SECONDS = 0.5
 _JOB_BYTES = 64 << 20
 """A piece of work ends early here, so that a few huge images neither starve nor delay the others."""
@@ -80,6 +80,8 @@ def count(
         if found is None or tray is None:
             return False
         frame, mode = found
+        if settings.strict_channels and frame.gray and mode != "L":
+            return False  # it will be skipped
         pixels, met = frame.width * frame.height, "L" if frame.gray else "RGB"
         return tray.put(PackedFile(done - 1, len(data), mode, pixels, met), lambda: data)
 
@@ -159,7 +161,12 @@ def _put(tray: Tray, image: Decoded) -> bool:
 
 
 def count_arrays(
-    images: npt.NDArray[Any], mode: Mode, *, format_: str = "array", products: bool = False
+    images: npt.NDArray[Any],
+    mode: Mode,
+    *,
+    format_: str = "array",
+    products: bool = False,
+    threads: int = 1,
 ) -> Tally:
     """The tally of images that are an array already.
 
@@ -167,15 +174,33 @@ def count_arrays(
         images: uint8, or uint16 in a 16-bit mode, (N, H, W, C) with the channels of `mode`, in any
             layout in memory. N may be 0.
         format_: what the stats file calls the images' format.
+        threads: count side by side, to the same tally.
     """
     if not len(images):
         return Tally()
-    counter = ModeCounter(mode, products=products)
-    per_block = max(1, _BLOCK // max(1, images[0].size))
-    for start in range(0, len(images), per_block):
-        counter.add_array(images[start : start + per_block])
-    counter.modes[mode] = counter.formats[format_] = len(images)
-    return Tally({mode: counter.counted()})
+    at_once = images_at_once(images.shape)
+    starts = range(0, len(images), at_once)
+    counters = [ModeCounter(mode, products=products) for _ in range(min(threads, len(starts)))]
+    idle: SimpleQueue[ModeCounter] = SimpleQueue()
+    for counter in counters:
+        idle.put(counter)
+
+    def add(start: int) -> None:
+        counter = idle.get()
+        try:
+            counter.add_arrays(images[start : start + at_once], format_)
+        finally:
+            idle.put(counter)
+
+    if len(counters) == 1:
+        for start in starts:
+            add(start)
+    else:
+        with ThreadPoolExecutor(len(counters)) as pool:
+            for _ in pool.map(add, starts):
+                pass
+    first, *others = (counter.counted() for counter in counters)
+    return Tally({mode: sum(others, first)})
 
 
 class ModeCounter:
@@ -193,6 +218,7 @@ class ModeCounter:
         self._sums = ImageSums.zero(self._channels)
         self._products = Products.zero(self._channels) if products else None
         self._histograms: list[Integers] = []  # of large images
+        self._planes: PlaneCounter | None = None  # of arrays
         self._together: Bytes | None = None  # the pixels of small images, one after the other
         self._starts: list[int] = []  # of each, in pixels
         self._filled = 0
@@ -223,33 +249,21 @@ class ModeCounter:
         self.modes[image.met] += 1
         self.formats[image.format] += 1
 
-    def add_array(self, images: npt.NDArray[Any]) -> None:
-        """Images as `count_arrays` takes them, but few, or a single one of any size."""
-        planes = images.transpose(3, 0, 1, 2)
-        total, total_sq = (np.zeros(planes.shape[:2], np.int64) for _ in range(2))
-        height = max(1, _BLOCK // max(1, planes[:, :, :1].size))  # rows that are looked at at once
-        for top in range(0, planes.shape[2], height):
-            strip = np.ascontiguousarray(planes[:, :, top : top + height])
-            strip = strip.reshape(*strip.shape[:2], -1)
-            for channel, values in enumerate(strip):
-                self._total[channel] += self._counts(values)
-            sums = _power_sums(strip) if self._bins == 256 else _wide_power_sums(strip)
-            total += sums[0]
-            total_sq += sums[1]
-        pixels = np.full((planes.shape[1], 1), planes.shape[2] * planes.shape[3], np.int64)
-        self._add_powers(pixels, total.T, total_sq.T)
-
-    def _counts(self, values: npt.NDArray[Any]) -> Integers | list[int]:
-        if self._bins > 256:
-            return np.bincount(values.ravel(), minlength=self._bins)
-        # Pillow counts bytes several times as fast as bincount, which first makes them int64.
-        size = (values.shape[1], values.shape[0])
-        return Image.frombuffer("L", size, values, "raw", "L", 0, 1).histogram()
+    def add_arrays(self, images: npt.NDArray[Any], format_: str = "array") -> None:
+        """Images as `count_arrays` takes them: at least one, and no more than `images_at_once`."""
+        if self._planes is None:
+            self._planes = PlaneCounter(self._channels, self._bins)
+        number, height, width, _ = images.shape
+        pixels = np.full((number, 1), height * width, np.int64)
+        self._add_powers(pixels, *self._planes.add(images))
+        self.modes[self.mode] += number
+        self.formats[format_] += number
 
     def counted(self) -> Counted:
         self._count_small()
         self._count_large()
-        histogram = Histogram(tuple(tuple(c) for c in self._total.tolist()))
+        total = self._total if self._planes is None else self._total + self._planes.histogram
+        histogram = Histogram(tuple(tuple(c) for c in total.tolist()))
         return Counted(
             self._sums.images,
             histogram,
@@ -300,7 +314,7 @@ class ModeCounter:
             shape = (len(self._histograms), self._channels, self._bins)
             histograms = np.concatenate(self._histograms).reshape(shape)
             self._total += histograms.sum(axis=0)
-            self._add_powers(*_powers_of(histograms))
+            self._add_powers(_pixels_of(histograms), *powers_of(histograms))
             self._histograms.clear()
 
     def _add_powers(self, pixels: Integers, total: Integers, total_sq: Integers) -> None:
@@ -320,49 +334,19 @@ def _added_up(
     return np.asarray(sums)
 
 
-_EXACT = 256
-"""Squares of so many bytes add up to less than 2**24, which float32 holds exactly."""
-
-
-def _power_sums(planes: npt.NDArray[np.uint8]) -> tuple[Integers, Integers]:
-    """Σx and Σx² of (channels, images, pixels), exactly, at the speed of float32."""
-    values = planes.astype(np.float32)
-    whole = values.shape[2] // _EXACT * _EXACT
-    parts = values[:, :, :whole].reshape(*values.shape[:2], -1, _EXACT)
-    rest = values[:, :, whole:]
-    total = np.einsum("cnpi->cnp", parts).sum(axis=2, dtype=np.float64)
-    total_sq = np.einsum("cnpi,cnpi->cnp", parts, parts).sum(axis=2, dtype=np.float64)
-    if rest.size:
-        total += np.einsum("cni->cn", rest)
-        total_sq += np.einsum("cni,cni->cn", rest, rest)
-    return total.astype(np.int64), total_sq.astype(np.int64)
-
-
-def _wide_power_sums(planes: npt.NDArray[np.uint16]) -> tuple[Integers, Integers]:
-    wide = planes.astype(np.int64)
-    return wide.sum(axis=2), np.einsum("cni,cni->cn", wide, wide)
-
-
 def sums_of(histograms: Integers) -> ImageSums:
     """`sums_of_powers` of images whose histograms are known.
 
     Args:
         histograms: int64, (images, channels, bins).
     """
-    return sums_of_powers(*_powers_of(histograms), histograms.shape[2] - 1)
+    return sums_of_powers(_pixels_of(histograms), *powers_of(histograms), histograms.shape[2] - 1)
 
 
-def _powers_of(histograms: Integers) -> tuple[Integers, Integers, Integers]:
-    """Each image's pixels, (images, 1), and its total and total_sq, (images, channels)."""
-    bins = histograms.shape[2]
-    values = np.arange(bins, dtype=np.int64)
-    pixels = histograms[:, :1, :].sum(axis=2)
-    weights = np.stack([values, values * values], axis=1)
-    if int(pixels.max()) * (bins - 1) ** 2 >= 1 << 63:  # one 16-bit image of 2.1 gigapixels
-        powers = histograms.astype(object) @ weights.astype(object)
-    else:
-        powers = histograms @ weights  # (images, channels, 2)
-    return pixels, powers[:, :, 0], powers[:, :, 1]
+def _pixels_of(histograms: Integers) -> Integers:
+    """(images, 1)."""
+    pixels: Integers = histograms[:, :1, :].sum(axis=2)
+    return pixels
 
 
 def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale: int) -> ImageSums:
@@ -420,17 +404,23 @@ def _spread(pixels: Integers, total: Integers, total_sq: Integers) -> Floats:
     return np.asarray(spread, dtype=np.float64)
 
 
+_STEP = 40
+"""So many binary digits of 2**13 numbers from 0 to 1 add up to an integer that float64 holds."""
+_TERMS = 1 << 13
+
+
 def _sum(values: Floats) -> tuple[int, ...]:
-    """The exact sum of each column, in units of 2**-UNIT_BITS."""
-    mantissas, exponents = np.frexp(values)
-    whole = (mantissas * (1 << 53)).astype(np.int64)
-    sums = [0] * values.shape[1]
-    # At most 1,024 mantissas of 53 bits fit into an int64.
-    for start in range(0, len(whole), 1024):
-        part, shifts = whole[start : start + 1024], exponents[start : start + 1024]
-        for shift in range(int(shifts.min()), int(shifts.max()) + 1):
-            masses = np.where(shifts == shift, part, 0).sum(axis=0).tolist()
-            for column, mass in enumerate(masses):
-                if mass:
-                    sums[column] += mass << (UNIT_BITS - 53 + shift)
+    """The exact sum of each column, in units of 2**-UNIT_BITS. All are from 0 to 1."""
+    columns = np.ascontiguousarray(values.T)
+    sums = [0] * len(columns)
+    for start in range(0, len(values), _TERMS):
+        rest = columns[:, start : start + _TERMS]
+        unit = UNIT_BITS
+        while rest.any():
+            unit -= _STEP
+            rest = rest * float(1 << _STEP)
+            whole = np.floor(rest)
+            rest -= whole
+            for column, digits in enumerate(whole.sum(axis=1).tolist()):
+                sums[column] += int(digits) << unit
     return tuple(sums)

@@ -113,10 +113,10 @@ def _is_lossless_webp(data: bytes) -> bool:
 
 
 def _ends_in_zeros_by_itself(picture: Image.Image, data: bytes) -> bool:
-    """Whether the last rows have one colour: the arithmetic coders of VP8 and AVIF write zeros then.
+    """Whether the last rows have one color: the arithmetic coders of VP8 and AVIF write zeros then.
 
     A tail that was never written decodes to a smear of what stands above it instead. (Lossless
-    WebP has no such coder: rows of one colour are not zeros there, and a missing tail may be one.)
+    WebP has no such coder: rows of one color are not zeros there, and a missing tail may be one.)
     """
     if _is_lossless_webp(data):
         return False
@@ -243,7 +243,7 @@ def _inflated_bytes(data: bytes, enough: int) -> int:
 
 
 def _check_jpeg2000(size: tuple[int, int], data: bytes) -> None:
-    """Data cut off right after the header come out of OpenJPEG as one flat colour."""
+    """Data cut off right after the header come out of OpenJPEG as one flat color."""
     start = data.find(b"\xff\x4f\xff\x51")  # SOC; no packet holds the two bytes of EOC
     if data.find(b"\xff\xd9", start) < 0:
         raise Unreadable(Reason.TRUNCATED, "the file ends before its last marker")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,6 +15,7 @@ from imgnorm.count import count_arrays
 from imgnorm.damage import RAISED_BY_PILLOW
 from imgnorm.errors import SourceError
 from imgnorm.image import ImageSettings, Mode
+from imgnorm.nearest import nearest
 from imgnorm.reasons import Reason, Unreadable
 from imgnorm.sources import Listing
 from imgnorm.sources.iterables import IndexedSource, class_names_of, labels_of
@@ -100,11 +100,16 @@ class TorchvisionSource:
         return self._pixels is not None and _give(self._pixels, settings)
 
     def count(
-        self, names: Sequence[str], *, products: bool = False, device: Device | None = None
+        self,
+        names: Sequence[str],
+        *,
+        products: bool = False,
+        device: Device | None = None,
+        threads: int = 1,
     ) -> Tally:
         assert self._pixels is not None
         indices = [int(name) for name in names]
-        return _counted(self._pixels, indices, products=products, device=device)
+        return _counted(self._pixels, indices, products, device, threads)
 
     @cached_property
     def _dataset(self) -> Any:
@@ -176,11 +181,16 @@ class HeldSource(IndexedSource):
         return self._pixels is not None and _give(self._pixels, settings)
 
     def count(
-        self, names: Sequence[str], *, products: bool = False, device: Device | None = None
+        self,
+        names: Sequence[str],
+        *,
+        products: bool = False,
+        device: Device | None = None,
+        threads: int = 1,
     ) -> Tally:
         assert self._pixels is not None
         indices = [self.index_of(name) for name in names]
-        return _counted(self._pixels, indices, products=products, device=device)
+        return _counted(self._pixels, indices, products, device, threads)
 
     @cached_property
     def _pixels(self) -> npt.NDArray[np.uint8] | None:
@@ -196,21 +206,23 @@ def holds_its_pixels(dataset: Any) -> bool:
 def _give(pixels: npt.NDArray[np.uint8], settings: ImageSettings) -> bool:
     """Whether these pixels are what `settings` ask for."""
     mode = _mode_of(pixels)
-    same = settings.mode in ("auto", mode) or (settings.mode, mode) == ("RGB", "L")
+    shown_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
+    same = settings.mode in ("auto", mode) or shown_as_rgb
     return same and not settings.preprocess
 
 
 def _counted(
     pixels: npt.NDArray[np.uint8],
     indices: Sequence[int],
-    *,
     products: bool,
     device: Device | None,
+    threads: int,
 ) -> Tally:
     whole = len(indices) == len(pixels)
-    count = device.count_arrays if device else count_arrays
     images = pixels if whole else pixels[np.array(indices, dtype=np.intp)]
-    return count(images, _mode_of(pixels), products=products)
+    if device:
+        return device.count_arrays(images, _mode_of(pixels), products=products)
+    return count_arrays(images, _mode_of(pixels), products=products, threads=threads)
 
 
 def _mode_of(pixels: npt.NDArray[np.uint8]) -> Mode:
@@ -260,9 +272,7 @@ def _is_train(name: str, split: str) -> bool:
 def _dataset_class(name: str) -> type[Any]:
     module = torchvision_module("datasets")
     if name not in module.__all__ or not isinstance(getattr(module, name), type):
-        near = difflib.get_close_matches(name, module.__all__, n=3, cutoff=0.5)
-        folded = {known.lower(): known for known in module.__all__}
-        near = [folded[name.lower()]] if name.lower() in folded else near
+        near = nearest(name, module.__all__, at_most=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "torchvision.datasets lists them"
         raise SourceError(f"torchvision:{name}: torchvision has no such dataset; {hint}")
     found: type[Any] = getattr(module, name)

@@ -28,7 +28,7 @@ from imgnorm.damage import (
     damaged,
 )
 from imgnorm.formats import format_of
-from imgnorm.image import Mode
+from imgnorm.image import Mode, channels_of
 from imgnorm.jpeg import Frame, JpegDecoder, Pixels, whole_frame
 from imgnorm.reasons import Reason, Unreadable
 
@@ -128,6 +128,22 @@ def decoded_picture(
     return _decoded(picture, mode, picture.format or "PIL")
 
 
+def demand_channels(image: Decoded) -> None:
+    """
+    Raises:
+        Unreadable: the file has other channels than the mode that it was converted to.
+    """
+    # A palette is a way to store colors, and says nothing of how many channels there are.
+    there = {"P": 3, "PA": 4}.get(image.met) or Image.getmodebands(image.met)
+    wanted = len(channels_of(image.mode))
+    if there != wanted:
+        several = "s" if there > 1 else ""
+        raise Unreadable(
+            Reason.CHANNEL_MISMATCH,
+            f"{there} channel{several} ({image.met}), not the {wanted} of mode {image.mode}",
+        )
+
+
 def _decoded_by(
     jpeg: JpegDecoder,
     data: bytes,
@@ -182,9 +198,7 @@ def _load(picture: Image.Image) -> None:
 
 def _decoded(picture: Image.Image, mode: Mode | Literal["auto"], format_: str) -> Decoded:
     _check_finite(picture)
-    target = _target(
-        picture, mode
-    )  # after loading, which may change the mode, as for some GIF files
+    target = _target(picture, mode)  # again: loading may change the mode, as of some GIF files
     return Decoded(_converted(picture, target), target, picture.mode, format_)
 
 

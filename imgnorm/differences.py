@@ -11,7 +11,7 @@ from imgnorm.document import Document, Path
 from imgnorm.errors import Problem, Severity
 from imgnorm.image import ImageSettings, Resize, channels_of, kind_of, mode_of
 from imgnorm.measured import Measurement
-from imgnorm.opening import TORCHVISION
+from imgnorm.opening import TORCHVISION, names_a_config
 from imgnorm.provenance import MERGED, Provenance
 from imgnorm.reasons import Skipped
 from imgnorm.scan import Progress
@@ -42,7 +42,11 @@ class Task:
         assert mode is not None
         if kind_of(mode) == "float":  # asked for by the name of as many channels
             mode = mode_of(len(channels_of(mode)), "8-bit")
-        return ImageSettings("auto" if self.stats.auto else mode, self.stats.preprocess)
+        return ImageSettings(
+            "auto" if self.stats.auto else mode,
+            self.stats.preprocess,
+            self.stats.strict_channels,
+        )
 
     def remedy(self, source: str | os.PathLike[str] | Source | None) -> str:
         """The command that makes the file true."""
@@ -57,13 +61,15 @@ class Task:
                     "measure it again with imgnorm.measure, and write it with imgnorm.write_stats"
                 )
             options = ["--key", str(origin.options["key"])] if "key" in origin.options else []
-        if not named.endswith((".yaml", ".yml")):
+        if not names_a_config(named):
             if not self.stats.auto:
                 options += ["--mode", str(self.settings.mode)]
             options += _step_options(self.stats)
             options += ["--layout", self.layout] if self.layout else []
             if "split" in origin.options and origin.options["split"] != "train":
                 options += ["--split", str(origin.options["split"])]
+        if self.stats.strict_channels:
+            options.append("--strict-channels")
         if "limit" in origin.options:
             options += ["--limit", str(origin.options["limit"])]
         if any(one.moments for one in self.measured.classes.values()):

@@ -43,6 +43,8 @@ MAX_DIGITS = 1300  # the sum of squares of any float64 has fewer; int() and str(
 MAX_TAG_DIRECTIVES = 100
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+NOT_YAML = (yaml.YAMLError, ValueError, OverflowError, IndexError)
+"""What `events_in` raises where there is a fault; the pure Python parser lets the latter three escape."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def read_head(path: str | os.PathLike[str], limits: Limits) -> bytes:
 @contextmanager
 def _opened(file: str) -> Iterator[IO[bytes]]:
     try:
-        with open(file, "rb", opener=_open_at_once) as stream:
+        with open(file, "rb", opener=open_at_once) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise SourceError(f"{file}: not a regular file; save it as one and name that")
             yield stream
@@ -201,11 +203,10 @@ def read_through(data: bytes, file: str, limits: Limits) -> Reading:
         if quick:
             return Reading(Document(file, quick.root, quick.places), ())
         try:
-            for event in yaml.parse(text, _Loader):
+            for event in events_in(text):
                 builder.take(event)
-        except (yaml.YAMLError, ValueError, OverflowError, IndexError) as error:
-            # The pure Python parser lets the latter three escape. Where control characters were
-            # blanked out, a syntax error is likely to be their consequence.
+        except NOT_YAML as error:
+            # Where control characters were blanked out, it is likely to be their consequence.
             if not damaged:
                 builder.report(*_syntax_fault(error, text, builder.last), "syntax")
             ended_in = builder.close()
@@ -251,9 +252,9 @@ def _with_lists_apart(text: str, file: str, limits: Limits) -> _Builder | None:
         return None
     builder = _Builder(file, limits, lists)
     try:
-        for event in yaml.parse("".join([*rest, text[end:]]), _Loader):
+        for event in events_in("".join([*rest, text[end:]])):
             builder.take(event)
-    except (_Stopped, yaml.YAMLError, ValueError, OverflowError, IndexError):
+    except (_Stopped, *NOT_YAML):
         return None
     return None if builder.problems or builder.aside else builder
 
@@ -271,12 +272,21 @@ def _are_whole_numbers(body: str) -> bool:
     return not misplaced and not _TOO_LONG.search(tight)
 
 
+def events_in(text: str | bytes) -> Iterator[Event]:
+    """PyYAML's events, by its C parser where there is one.
+
+    Raises:
+        NOT_YAML: one of these, when the fault in the syntax is met.
+    """
+    return yaml.parse(text, _Loader)
+
+
 def core_value(text: str) -> Any:
     """A plain scalar's value by YAML 1.2's core schema, for text from a document without fault."""
     return _Builder("", CONFIG_LIMITS)._resolved(text)
 
 
-def _open_at_once(file: str, flags: int) -> int:
+def open_at_once(file: str, flags: int) -> int:
     """Opens without waiting for the writer of a FIFO, and without taking over a terminal."""
     return os.open(file, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
@@ -441,7 +451,7 @@ class _Builder:
             return text
         if len(digits) > MAX_DIGITS:
             message = f"a number of {len(digits):,} digits"
-            self._at_node(message, f"at most {MAX_DIGITS} are read", "number-too-large")
+            self._at_node(message, f"at most {MAX_DIGITS:,} are read", "number-too-large")
             return 0
         return int(text if base == 10 else digits, base)
 

@@ -18,6 +18,7 @@ from imgnorm.presets import (
 )
 from imgnorm.rules.numbers import findings, wrong_field
 from imgnorm.stats import Stats
+from imgnorm.table import aligned
 
 _FIELDS: tuple[Field, Field] = ("mean", "std")
 
@@ -133,12 +134,9 @@ def listing() -> str:
     """All presets, a line each."""
     rows = [["preset", "mark", "mean", "std", "convention"]]
     rows += [[p.name, p.mark, _four(p.mean), _four(p.std), p.convention] for p in PRESETS.values()]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([*lines, "", *(f"{mark}: {meaning}" for mark, meaning in MARKS.items())])
+    return "\n".join(
+        [*aligned(rows), "", *(f"{mark}: {meaning}" for mark, meaning in MARKS.items())]
+    )
 
 
 def _digits(numbers: Numbers) -> str:
@@ -148,9 +146,6 @@ def _digits(numbers: Numbers) -> str:
 
 def _four(values: Sequence[float]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
-
-
-# ── against a measurement ──
 
 
 def _measured(
@@ -193,9 +188,6 @@ def _candidates(stats: Stats, field: Field) -> Iterator[tuple[str, str, tuple[fl
             yield name, meaning, value.std
         elif name == "image_weighted":  # the others have its mean
             yield name, meaning, value.mean
-
-
-# ── what rules say of it ──
 
 
 def _faults(

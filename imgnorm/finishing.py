@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from imgnorm.errors import SourceError
 from imgnorm.estimate import Estimate
-from imgnorm.image import (
-    ImageSettings,
-    Mode,
-    channels_of,
-    kind_of,
-    mode_of,
-)
+from imgnorm.image import ImageSettings, Mode, channels_of, kind_of, mode_of
 from imgnorm.measured import ClassStats, Measurement, skipped_order
-from imgnorm.provenance import Provenance, names_digest
+from imgnorm.provenance import Provenance, lines_of, names_digest
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import (
     Listing,
@@ -31,12 +24,6 @@ from imgnorm.sources import (
 from imgnorm.stats import Stats
 from imgnorm.tally import Tally, common_mode, in_mode
 
-if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    pass
-
 
 def finished(
     source: Source | StreamingSource,
@@ -48,7 +35,21 @@ def finished(
     per_class: bool,
     found: int,
     estimate: Estimate | None,
+    *,
+    keep_names: bool = False,
 ) -> Stats:
+    """The stats of what was counted.
+
+    Args:
+        origin: where it comes from, but for the images that were counted.
+        aside: what was found and not looked at.
+        names: that were looked at, sorted.
+        tallies: by class with `per_class`, else one.
+        found: how many names the whole listing has.
+
+    Raises:
+        SourceError: not one image was counted, or images that do not belong together.
+    """
     whole = sum(tallies.values(), Tally())
     if whole.has_other_floats:
         whole = whole.of_floats()
@@ -60,12 +61,14 @@ def finished(
         key=lambda s: name_bytes(s.name),
     )
     if mode is None:
-        raise SourceError(
-            _unlike(source, whole) if whole.counted else _all_skipped(source, skipped)
-        )
+        unlike = _unlike(source, whole) if whole.counted else None
+        raise SourceError(unlike or none_left(source.ref, "counted", skipped))
     left_out = {*(s.name for s in whole.skipped), *too_deep}  # a name listed twice is counted once
     kept = [name for name in names if name not in left_out]
     counted = in_mode(whole.counted, mode)
+    as_floats = None
+    if origin.shards and whole.all_divided:  # all at once, the other shards would decide
+        as_floats = in_mode(whole.divided, mode_of(len(channels_of(mode)), "float"))
     measurement = Measurement(
         images=counted.images,
         pixels=counted.pixels,
@@ -77,8 +80,11 @@ def finished(
             origin,
             names_sha256=_digest_of(kept, origin, everything=len(kept) == found),
             images=counted.images,
+            names=lines_of(map(name_bytes, kept)) if keep_names else None,
         ),
-        classes=_classes(source, kept, tallies if per_class else {}, mode),
+        classes=_classes(
+            source, kept, tallies if per_class else {}, mode, as_floats=as_floats is not None
+        ),
         skipped=tuple(
             sorted(
                 (replace(s, name=shown(s.name), member=member_of(source, s.name)) for s in skipped),
@@ -87,8 +93,15 @@ def finished(
         ),
         ignored=aside.ignored,
         estimate=estimate,
+        as_floats=as_floats,
     )
-    return Stats.of(measurement, mode, settings.preprocess, auto=settings.mode == "auto")
+    return Stats.of(
+        measurement,
+        mode,
+        settings.preprocess,
+        auto=settings.mode == "auto",
+        strict_channels=settings.strict_channels,
+    )
 
 
 def _digest_of(kept: Sequence[str], origin: Provenance, *, everything: bool) -> str:
@@ -123,25 +136,39 @@ def _too_deep(name: str) -> Skipped:
     ).skipped(name)
 
 
-def _all_skipped(source: Source | StreamingSource, skipped: Sequence[Skipped]) -> str:
+def none_left(ref: str, done: str, skipped: Sequence[Skipped]) -> str:
+    """The message where every image of a source was skipped.
+
+    Args:
+        done: what could be done with none of them: counted.
+    """
     examples = "".join(
         f"\n  {printable(shown(s.name))}: {s.reason} ({s.detail})" for s in skipped[:5]
     )
     more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
     return (
-        f"{shown(source.ref)}: not one of {len(skipped):,} images could be counted; "
+        f"{shown(ref)}: not one of {len(skipped):,} images could be {done}; "
         f"mend the files or the options:{examples}{more}"
     )
 
 
 def _classes(
-    source: Source | StreamingSource, kept: Sequence[str], tallies: Mapping[str, Tally], mode: Mode
+    source: Source | StreamingSource,
+    kept: Sequence[str],
+    tallies: Mapping[str, Tally],
+    mode: Mode,
+    *,
+    as_floats: bool,
 ) -> dict[str, ClassStats]:
     images = Counter(map(source.class_of, kept))
     classes: dict[str, ClassStats] = {}
     for group, count in sorted((g, n) for g, n in images.items() if g is not None):
         moments = in_mode(tallies[group].counted, mode).pixels.moments() if tallies else None
-        name, one = shown(group), ClassStats(count, moments)
+        floats = None
+        if tallies and as_floats:
+            floating = mode_of(len(channels_of(mode)), "float")
+            floats = in_mode(tallies[group].divided, floating).pixels.moments()
+        name, one = shown(group), ClassStats(count, moments, floats)
         # Two names may look the same, where one holds a byte that is not UTF-8.
         classes[name] = classes[name] + one if name in classes else one
     return classes

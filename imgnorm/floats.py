@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from imgnorm.moments import Moments
 
@@ -33,9 +33,8 @@ class FloatPixels:
 
     def replicated(self, channels: int) -> FloatPixels:
         """The same gray pixels, shown in `channels` equal channels."""
-        sums = self.sums
-        wide = replace(sums, total=sums.total * channels, total_sq=sums.total_sq * channels)
-        return FloatPixels(wide, self.least * channels, self.greatest * channels)
+        sums = self.sums.replicated(channels)
+        return FloatPixels(sums, self.least * channels, self.greatest * channels)
 
     def moments(self) -> Moments:
         return self.sums

@@ -46,9 +46,6 @@ Counting = Callable[[Tensor, Sequence[int], int], tuple[Tensor, Tensor]]
 """`counts_of`, or what gives the same."""
 
 
-# ── the plain kernel ──
-
-
 def counts_of(pixels: Tensor, sizes: Sequence[int], planes: int = 1) -> tuple[Tensor, Tensor]:
     """The histogram of all images of a batch, and Σx and Σx² of each.
 
@@ -127,9 +124,6 @@ def _added(counts: Tensor, pixels: Tensor, rows: Tensor) -> Tensor:
     return counts.scatter_add_(0, places, one.expand_as(places))
 
 
-# ── which kernel ──
-
-
 @cache
 def counting_on(device: torch.device) -> tuple[Counting, str]:
     """The fastest kernel that is right on this device, and words about it for a person."""
@@ -162,9 +156,6 @@ def _demand_the_same(counting: Counting, device: torch.device) -> None:
             found, expected = counting(batch, sizes, planes), counts_of(batch, sizes, planes)
             if not all(map(torch.equal, found, expected)):
                 raise ArithmeticError("its counts are not those of torch's own operations")
-
-
-# ── devices ──
 
 
 def find(name: str) -> Found:
@@ -224,9 +215,6 @@ def is_cuda_error(error: RuntimeError) -> bool:
 def _one_line(text: str) -> str:
     """The first line says it; the rest is advice for programmers."""
     return " ".join(text.strip().partition("\n")[0].split())[:300].rstrip(".")
-
-
-# ── counting ──
 
 
 @dataclass

@@ -41,14 +41,6 @@ def mode_of(channels: int, kind: Kind) -> Mode:
     return {3: "RGB", 4: "RGBA"}.get(channels, f"C{channels}") + _SUFFIXES[kind]
 
 
-def is_mode(text: str) -> bool:
-    """Whether there is such a mode."""
-    bands = text.partition(";")[0]
-    many = _MANY.fullmatch(bands)
-    channels = int(many[1]) if many else {"RGB": 3, "RGBA": 4}.get(bands, 1)
-    return any(text == mode_of(channels, kind) for kind in KINDS)
-
-
 def channels_of(mode: Mode) -> tuple[str, ...]:
     """The names of a mode's channels."""
     bands = mode.partition(";")[0]
@@ -91,3 +83,4 @@ class ImageSettings:
 
     mode: Mode | Literal["auto"] = "auto"
     preprocess: tuple[Step, ...] = ()
+    strict_channels: bool = False  # skip images of other channels than the mode's; convert none

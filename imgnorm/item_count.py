@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from imgnorm.count import ModeCounter, count_arrays
-from imgnorm.decode import decoded_picture
+from imgnorm.decode import decoded_picture, demand_channels
 from imgnorm.floatcount import FloatCounter
 from imgnorm.formats import decoder_of
 from imgnorm.image import ImageSettings, Kind, Mode, mode_of
@@ -89,6 +89,8 @@ class ItemCounter:
         settings = self._settings
         try:
             image = decoded_picture(picture, settings.mode, max_pixels=self._max_pixels)
+            if settings.strict_channels:
+                demand_channels(image)
             if settings.preprocess:
                 steps = settings.preprocess
                 image = replace(image, content=preprocessed(image.picture, steps, self._max_pixels))
@@ -125,7 +127,7 @@ class ItemCounter:
                     f"{width}x{height} is {width * height:,} pixels; the limit is {self._max_pixels:,}",
                 )
             ]
-        if not _fits(images, self._settings.mode):
+        if not _fits(images, self._settings):
             detail = (
                 f"{_kind(images)} of {channels} channel{'s' if channels > 1 else ''}, not mode "
                 f"{self._settings.mode}; convert it in the dataset, or measure it apart"
@@ -160,9 +162,7 @@ class ItemCounter:
         mode = mode_of(images.shape[3], "16-bit")
         counter = self._counter(mode)
         for image in images:  # of any size, so one by one
-            counter.add_array(image[np.newaxis])
-        counter.modes[mode] += len(images)
-        counter.formats["array"] += len(images)
+            counter.add_arrays(image[np.newaxis])
         if self._settings.mode == "auto" and mode == "I;16":
             self._names_16bit += names
 
@@ -196,14 +196,15 @@ class _Block:
         return self._pixels[: len(self._names)], self._names
 
 
-def _fits(images: Pixels, mode: str) -> bool:
-    """Whether arrays are counted where `mode` is asked for. They are converted to no other, save that
+def _fits(images: Pixels, settings: ImageSettings) -> bool:
+    """Whether arrays are counted where a mode is asked for. They are converted to no other, save that
     gray may be shown as RGB."""
+    mode = settings.mode
     if mode == "auto":
         return True
     kind: Kind = "16-bit" if images.dtype == np.uint16 else "8-bit"
     own = mode_of(images.shape[3], kind)
-    return own == mode or (own, mode) == ("L", "RGB")
+    return own == mode or ((own, mode) == ("L", "RGB") and not settings.strict_channels)
 
 
 def _kind(images: Pixels) -> str:

@@ -6,7 +6,7 @@ Tensors are known without importing torch: whoever yields one has loaded it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -89,15 +89,11 @@ def is_tensor(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-# ── where the image is ──
-
-
 def _leaves(item: object, reading: Reading) -> list[Any]:
     """The images of an item, before it is known how they lie."""
     if isinstance(item, list) and item and all(isinstance(one, Mapping) for one in item):
-        return [
-            leaf for one in item for leaf in _leaves(one, reading)
-        ]  # samples that none has joined
+        # Samples that no collate has joined.
+        return [leaf for one in item for leaf in _leaves(one, reading)]
     if reading.key is not None:
         return _images(_at(item, reading.key), reading)
     if isinstance(item, Mapping):
@@ -208,9 +204,6 @@ def _no_image(value: object) -> Unreadable:
     return Unreadable(Reason.NOT_AN_IMAGE, f"{what}, not an image{advice}")
 
 
-# ── how its pixels lie ──
-
-
 def _laid_out(value: Any, reading: Reading) -> Image.Image | Pixels:
     if isinstance(value, Image.Image):
         return value
@@ -279,8 +272,6 @@ def _puzzle(shape: tuple[int, ...], custom: str) -> str:
     return f"{what} of shape {shape}, not {custom} of 1, 3 or 4 channels; say {options}"
 
 
-# ── floats that were 8-bit ──
-
 _EIGHTHS = (
     np.arange(256, dtype=np.float32) / np.float32(255),  # ToTensor
     np.arange(256, dtype=np.float32) * np.float32(1 / 255),  # v2.ToDtype(scale=True)
@@ -302,11 +293,3 @@ def eight_bits(images: Pixels) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bo
         values = np.rint(np.clip(narrow, 0, 1) * np.float32(255)).astype(np.uint8)
     fits = (narrow == _EIGHTHS[0][values]) | (narrow == _EIGHTHS[1][values])
     return values, fits.all(axis=(1, 2, 3))
-
-
-def names_of(start: int, digits: int) -> Iterator[str]:
-    """The places in a stream, with zeros in front, so that their order as text is their order."""
-    place = start
-    while True:
-        yield f"{place:0{digits}d}"
-        place += 1

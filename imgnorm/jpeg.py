@@ -235,7 +235,7 @@ class JpegDecoder:
     def frame(self, data: bytes) -> Frame | None:
         """`ordinary_frame`, looked up where the last file began with the same bytes.
 
-        The images of one data set often come from one encoder, in one size: then all have one header.
+        The images of one dataset often come from one encoder, in one size: then all have one header.
         """
         if not (self._header and data.startswith(self._header)):
             self._frame, length = _frame_and_header(data)

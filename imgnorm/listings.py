@@ -13,7 +13,7 @@ from imgnorm.document import Path
 from imgnorm.errors import IncompatibleStats, SourceError
 from imgnorm.measured import Measurement
 from imgnorm.measurement import limited, refuse_idle
-from imgnorm.opening import TORCHVISION, open_named, open_source, source_of
+from imgnorm.opening import TORCHVISION, names_a_config, open_named, open_source, source_of
 from imgnorm.provenance import Provenance, names_digest
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.scan import Limits
@@ -33,6 +33,12 @@ class Part:
 
 
 def listed(task: Task, origin: Provenance, source: str | os.PathLike[str] | Source | None) -> Part:
+    """What a source of the file holds now.
+
+    Raises:
+        SourceError: it is not there, or cannot be read.
+        IncompatibleStats: it cannot be compared with the file.
+    """
     if source is not None and task.measured.source.parts:
         raise IncompatibleStats(
             f"{task.file}: was merged from {len(task.measured.source.parts):,} sources, for which one cannot "
@@ -67,7 +73,7 @@ def _opened(
             )
         return opened
     path = os.fspath(source)
-    if path.endswith((".yaml", ".yml")) and os.path.isfile(path):
+    if names_a_config(path):
         if task.layout is not None:
             raise SourceError(f"--layout: {path} says it; change it there, or leave --layout out")
         return source_of(read_pipeline(path))
@@ -99,6 +105,11 @@ def _named_by_the_file(task: Task, origin: Provenance, root: str, split: str) ->
 
 
 def compare_names(findings: Findings, measured: Measurement, part: Part, index: int | None) -> None:
+    """Find what became of the names of a part, and of what was skipped without being looked into.
+
+    Args:
+        index: the part's place in the file; None if the file has one source.
+    """
     path: Path = ("source",) if index is None else ("source", "parts", index)
     now, then = names_digest(map(name_bytes, part.listing.names)), part.origin.listing_sha256
     if now != then:

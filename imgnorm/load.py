@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgnorm.decode import Decoded, decode, decoded_picture
+from imgnorm.decode import Decoded, decode, decoded_picture, demand_channels
 from imgnorm.image import CHANNELS, ImageSettings
 from imgnorm.jpeg import JpegDecoder
 from imgnorm.preprocess import preprocessed
@@ -60,6 +60,8 @@ class Loader:
                 self.reserve(picture_bytes(found))
                 found = picture_of(found)
             image = decoded_picture(found, self.settings.mode, max_pixels=self.max_pixels)
+        if self.settings.strict_channels:
+            demand_channels(image)
         self.lap("decode")
         if self.settings.preprocess:
             steps = self.settings.preprocess
@@ -70,7 +72,7 @@ class Loader:
 
 def array_of(block: Block) -> npt.NDArray[Any]:
     """The block as (N, H, W, C)."""
-    return np.ndarray(block.shape, block.dtype, block.data, block.offset, block.strides)
+    return np.ndarray(block.shape, block.dtype, block.data, 0, block.strides)
 
 
 def picture_of(block: Block) -> Image.Image:

@@ -187,9 +187,7 @@ def _promise(loader: DataLoader[Any]) -> tuple[int | None, int, tuple[str, ...]]
     if not iterable and isinstance(loader.batch_sampler, BatchSampler):
         inner = loader.batch_sampler
         sampler, batch_size, drop_last = inner.sampler, inner.batch_size, inner.drop_last
-    elif (
-        not iterable and loader.batch_sampler is not None
-    ):  # somebody's own: only batches are known
+    elif not iterable and loader.batch_sampler is not None:  # somebody's own: it knows batches only
         return None, 0, ()
     if iterable and drop_last:
         note = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from imgnorm.estimate import Estimate
 from imgnorm.floats import FloatPixels
@@ -11,6 +11,7 @@ from imgnorm.histogram import QUANTILES, Histogram
 from imgnorm.moments import Convention, ImageSums, Moments
 from imgnorm.provenance import Provenance
 from imgnorm.reasons import Skipped
+from imgnorm.tally import Counted
 
 
 @dataclass(frozen=True)
@@ -19,18 +20,20 @@ class ClassStats:
 
     images: int
     moments: Moments | None = None  # with `per_class`
+    as_floats: Moments | None = None  # of what `Measurement.as_floats` holds
 
     def __add__(self, other: ClassStats) -> ClassStats:
         both = self.moments and other.moments and self.moments + other.moments
-        return ClassStats(self.images + other.images, both)
+        floats = self.as_floats and other.as_floats and self.as_floats + other.as_floats
+        return ClassStats(self.images + other.images, both, floats)
 
     def replicated(self, channels: int) -> ClassStats:
         """The same grayscale images as `convert("RGB")` shows them."""
-        if self.moments is None:
-            return self
-        gray = self.moments
-        wide = replace(gray, total=gray.total * channels, total_sq=gray.total_sq * channels)
-        return ClassStats(self.images, wide)
+        return ClassStats(
+            self.images,
+            self.moments and self.moments.replicated(channels),
+            self.as_floats and self.as_floats.replicated(channels),
+        )
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,16 @@ class Measurement:
     pixels: Histogram | FloatPixels
     sums: ImageSums
     modes: Mapping[str, int]  # as the files have them -> images
-    formats: Mapping[str, int]
+    formats: Mapping[str, int]  # JPEG, PNG, ... -> images
     decoders: Mapping[str, str]  # format -> library and version
     source: Provenance
     classes: Mapping[str, ClassStats] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)  # rule -> entries
     estimate: Estimate | None = None  # where these are only a sample of the images, its error bars
+    as_floats: Counted | None = None
+    """Of a shard whose images came as floats and were counted as 8 bits: what they are as floats, which they
+    become beside a shard with other floats."""
 
     @property
     def found(self) -> int:

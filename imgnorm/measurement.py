@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, get_args
 
 from imgnorm.cores import usable_cores
@@ -51,14 +52,12 @@ if TYPE_CHECKING:
     from imgnorm import gpu
     from imgnorm.tray import Device
 
-if TYPE_CHECKING:
-    pass
-
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
 DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
 _MEGAPIXEL = 1 << 20
 _BATCH = 8  # megapixels
 _NO_CLASS = ""
+_MAX_NAMES_BYTES = 60 << 20  # a stats file has 64 MiB at most
 
 
 class DeviceWarning(UserWarning):
@@ -86,9 +85,11 @@ def measure(
     resize: int | tuple[int, int] | None = None,
     center_crop: int | tuple[int, int] | None = None,
     preprocess: Sequence[Step] | None = None,
+    strict_channels: bool = False,
     limit: int | None = None,
     shard: tuple[int, int] | None = None,
     per_class: bool = False,
+    keep_names: bool = False,
     tolerance: float | None = None,
     confidence: float | None = None,
     seed: int | None = None,
@@ -123,11 +124,15 @@ def measure(
         resize: the shorter edge, or (height, width): torchvision's Resize on PIL images.
         center_crop: a square's edge, or (height, width), after `resize`: torchvision's CenterCrop.
         preprocess: these steps, in this order, instead of `resize` and `center_crop`.
+        strict_channels: skip images that have other channels than `mode` has (gray, alpha or CMYK
+            among RGB ones) as "channel-mismatch", instead of converting them. Not with mode "auto".
         limit: look at so many images only, spread evenly over the sorted names; of a DataLoader or
             another iterable, the first ones.
         shard: (i, n) measures every n-th of these names, from the i-th on, counted from 1. The stats
             of all n shards merge to those of all images.
         per_class: mean and std of each class folder, too.
+        keep_names: the stats hold the names of the counted images, so that `merge` sees which of them
+            two listings share.
         tolerance: do not look at all images, but at a random sample that is large enough: with the
             probability `confidence` (0.99), no mean and no std of the result is farther from the
             exact one than this. `stats.estimate` holds the error bars. Where all images had to be
@@ -135,8 +140,9 @@ def measure(
         seed: decides which images those are (0).
         max_pixels: an image with more is skipped before it is decoded.
         timeout_s: an image that takes longer, twice, is skipped.
-        workers: processes that decode; the cores that this process may use by default. A Dataset is
-            read in this process by default, and by a DataLoader's workers otherwise.
+        workers: processes that decode, or threads that count pixels in memory; the cores that this
+            process may use by default. A Dataset is read in this process by default, and by a
+            DataLoader's workers otherwise.
         decoder: "pillow" decodes all images, the reference; "auto" takes faster decoders where their
             pixels are the same to the last bit (ordinary JPEGs, with simplejpeg). "nvjpeg" decodes JPEGs
             on a CUDA device, to other digits: pixels differ by a level here and there. The stats say so,
@@ -162,13 +168,15 @@ def measure(
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
-    settings = ImageSettings(mode, steps)
+    if strict_channels and mode == "auto":
+        raise ValueError("strict_channels needs a mode that says which are right, not 'auto'")
+    settings = ImageSettings(mode, steps, strict_channels)
     if decoder not in get_args(Decoder):
         raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
     device = device or default_device(decoder)
     plan = _plan(tolerance, confidence, seed)
-    if plan and (limit is not None or shard is not None or per_class):
-        raise ValueError("a tolerance goes without limit, shard and per_class")
+    if plan and (limit is not None or shard is not None or per_class or keep_names):
+        raise ValueError("a tolerance goes without limit, shard, per_class and keep_names")
     if decoder == NVJPEG:
         _demand_whole_images(settings, device)
     on_device = _device_of(device, batch_size, decoder)
@@ -181,6 +189,7 @@ def measure(
     if limit is not None:
         _positive("limit", limit)
     run = _Run(workers, decoder, on_device, device == "auto", on_progress, profile)
+    run.lap("start")  # importing torch for a device takes seconds
     refuse_idle(
         opened,
         settings,
@@ -189,13 +198,14 @@ def measure(
         device=device,
         shard=shard,
         per_class=per_class,
+        keep_names=keep_names,
         tolerance=plan,
         workers=workers,
     )
     if isinstance(opened, StreamingSource):
         stats = _of_stream(opened, settings, limits, limit, run)
     else:
-        stats = _of_names(opened, settings, limits, limit, shard, per_class, plan, run)
+        stats = _of_names(opened, settings, limits, limit, shard, per_class, keep_names, plan, run)
     if profile:
         profile.lap("merge")
         profile.finish(stats.images)
@@ -212,13 +222,27 @@ def measure(
 
 
 def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -> Plan | None:
-    given = {"confidence": confidence, "seed": seed}
-    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    if tolerance is not None:
-        return Plan(tolerance, **options)
-    if options:
+    given = {"tolerance": tolerance, "confidence": confidence, "seed": seed}
+    options: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        abstract, kind, wanted = _KINDS[name]
+        if not isinstance(value, abstract) or isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}; expected {wanted}")
+        options[name] = kind(value)  # NumPy's numbers and fractions cannot be written to a file
+    if not options:
+        return None
+    if tolerance is None:
         raise ValueError(f"{' and '.join(options)}: only with a tolerance")
-    return None
+    return Plan(**options)
+
+
+_KINDS = {
+    "tolerance": (Real, float, "a number"),
+    "confidence": (Real, float, "a number"),
+    "seed": (Integral, int, "a whole number"),
+}
 
 
 @dataclass(frozen=True)
@@ -244,6 +268,7 @@ def _of_names(
     limit: int | None,
     shard: tuple[int, int] | None,
     per_class: bool,
+    keep_names: bool,
     plan: Plan | None,
     run: _Run,
 ) -> Stats:
@@ -254,6 +279,8 @@ def _of_names(
     names = _shard_of(opened, chosen, shard)
     if per_class:
         _demand_classes(opened, chosen)
+    if keep_names:
+        _demand_room(opened, names)
     groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
     if isinstance(opened, BlockSource):
         opened.suit(settings)
@@ -310,7 +337,18 @@ def _of_names(
     aside = _aside(listing, {rule: left for rule, left in ignored.items() if left}, shard)
     origin = _origin(opened, listed, limit if beyond else None, shard)
     found = len(listing.names)
-    return finished(opened, origin, aside, taken, tallies, settings, per_class, found, estimate)
+    return finished(
+        opened,
+        origin,
+        aside,
+        taken,
+        tallies,
+        settings,
+        per_class,
+        found,
+        estimate,
+        keep_names=keep_names,
+    )
 
 
 def _of_stream(
@@ -372,6 +410,7 @@ def refuse_idle(
 _WHY_IDLE = {
     "shard": "its images come one after the other and not by name; shard the dataset itself",
     "per_class": "its images come without the names of classes; measure the dataset itself",
+    "keep_names": "its images come without names; measure the dataset itself",
     "tolerance": "its images come in an order of their own, which is no random sample; measure the "
     "dataset itself",
     "workers": "the user's own Python reads it; give num_workers to its DataLoader, if it has one",
@@ -402,6 +441,7 @@ def counting(
     Raises:
         SourceError: it yields no images, or not such as the settings ask for.
     """
+    share = usable_cores() if workers is None else workers
     if isinstance(source, ArraySource) and source.holds_pixels(settings):
         held = source
 
@@ -409,7 +449,7 @@ def counting(
             groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
         ) -> dict[str, Tally]:
             tallies = {
-                group: held.count(part, products=products, device=device)
+                group: held.count(part, products=products, device=device, threads=share)
                 for group, part in groups.items()
             }
             if profile:
@@ -426,7 +466,7 @@ def counting(
             source,
             settings,
             limits,
-            workers=min(usable_cores() if workers is None else workers, max(1, images)),
+            workers=min(share, max(1, images)),
             decoder=decoder,
             device=device,
             products=products,
@@ -655,6 +695,15 @@ def _demand_classes(source: Source, names: Sequence[str]) -> None:
     if not any(map(source.class_of, names)):
         raise SourceError(
             f"{shown(source.ref)}: has no class folders; measure it without --per-class"
+        )
+
+
+def _demand_room(source: Source, names: Sequence[str]) -> None:
+    size = sum(map(len, names)) + len("  \n") * len(names)
+    if size > _MAX_NAMES_BYTES:
+        raise SourceError(
+            f"{shown(source.ref)}: the names of {len(names):,} images take {size:,} bytes, and a stats file "
+            f"has room for {_MAX_NAMES_BYTES:,}; measure in shards, or leave --keep-names out"
         )
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from imgnorm import cgroup
 
-_UNKNOWN = (
-    4 << 30
-)  # where the system does not tell: enough for the largest image allowed by default
+_UNKNOWN = 4 << 30
+"""Where the system does not tell: enough for the largest image allowed by default."""
 
 
 def available_memory() -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imgnorm.errors import IncompatibleStats
-from imgnorm.image import CHANNELS, KINDS, NVJPEG, Mode, Resize, Step, kind_of
+from imgnorm.image import KINDS, NVJPEG, Mode, Resize, Step, channels_of, kind_of, mode_of
 from imgnorm.measured import ClassStats, Measurement, skipped_order
 from imgnorm.provenance import Provenance, combined, gaps, overlaps
 from imgnorm.reasons import Skipped
-from imgnorm.tally import BETWEEN, Counted, common_mode, in_mode, joined_decoders
+from imgnorm.tally import BETWEEN, GRAY, Counted, common_mode, in_mode, joined_decoders
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,33 @@ class _Part:
     source: Provenance
     decoders: Mapping[str, str]
     per_class: bool | None  # None if there are no classes
+    strict_channels: bool
+    float_mode: Mode | None  # the mode of the same images as floats, if it is known what they are
+
+
+class _Sums:
+    """What parts counted, added up by mode; mutable."""
+
+    def __init__(self) -> None:
+        self._counted: dict[Mode, Counted] = {}
+        self._classes: dict[Mode, dict[str, ClassStats]] = {}
+
+    def add(self, mode: Mode, counted: Counted, classes: Mapping[str, ClassStats]) -> None:
+        there = self._counted.get(mode)
+        self._counted[mode] = there + counted if there else counted
+        its = self._classes.setdefault(mode, {})
+        for name, one in classes.items():
+            its[name] = its[name] + one if name in its else one
+
+    def counted_in(self, mode: Mode) -> Counted:
+        return in_mode(self._counted, mode)
+
+    def classes_in(self, mode: Mode) -> dict[str, ClassStats]:
+        classes = dict(self._classes.get(mode, {}))
+        for name, gray in self._classes.get(GRAY.get(mode, ""), {}).items():
+            one = gray.replicated(len(channels_of(mode)))
+            classes[name] = classes[name] + one if name in classes else one
+        return dict(sorted(classes.items()))
 
 
 @dataclass(frozen=True)
@@ -34,6 +61,7 @@ class Merged:
     mode: Mode
     preprocess: tuple[Step, ...]
     auto: bool
+    strict_channels: bool
 
 
 class Merger:
@@ -41,8 +69,8 @@ class Merger:
 
     def __init__(self) -> None:
         self._parts: list[_Part] = []
-        self._counted: dict[Mode, Counted] = {}
-        self._classes: dict[Mode, dict[str, ClassStats]] = {}
+        self._sums = _Sums()
+        self._as_floats = _Sums()  # the same, of those that are floats or came as such
         self._skipped: list[Skipped] = []
         self._ignored: dict[str, int] = {}
         self._faults: list[str] = []
@@ -56,6 +84,7 @@ class Merger:
         preprocess: tuple[Step, ...],
         *,
         auto: bool,
+        strict_channels: bool,
     ) -> None:
         """
         Args:
@@ -75,6 +104,10 @@ class Merger:
             )
             return
         self._only = None if self._parts else measured
+        floats = kind_of(mode) == "float"
+        float_mode = mode if floats else None
+        if measured.as_floats:
+            float_mode = mode_of(len(channels_of(mode)), "float")
         with_moments = {one.moments is not None for one in measured.classes.values()}
         self._parts.append(
             _Part(
@@ -85,16 +118,22 @@ class Merger:
                 measured.source,
                 measured.decoders,
                 all(with_moments) if with_moments else None,
+                strict_channels,
+                float_mode,
             )
         )
         counted = Counted(
             measured.images, measured.pixels, measured.sums, measured.modes, measured.formats
         )
-        there = self._counted.get(mode)
-        self._counted[mode] = there + counted if there else counted
-        classes = self._classes.setdefault(mode, {})
-        for name, one in measured.classes.items():
-            classes[name] = classes[name] + one if name in classes else one
+        self._sums.add(mode, counted, measured.classes)
+        if floats:
+            self._as_floats.add(mode, counted, measured.classes)
+        elif float_mode and measured.as_floats:
+            classes = {
+                name: ClassStats(one.images, one.as_floats)
+                for name, one in measured.classes.items()
+            }
+            self._as_floats.add(float_mode, measured.as_floats, classes)
         self._skipped += measured.skipped
         for rule, entries in measured.ignored.items():
             self._ignored[rule] = self._ignored.get(rule, 0) + entries
@@ -109,6 +148,7 @@ class Merger:
         """
         if not self._parts and not self._faults:
             raise ValueError("there is nothing to merge")
+        self._make_floats()
         source = combined(part.source for part in self._parts)
         faults = [*self._faults, *self._unlike()]
         if not allow_decoders:
@@ -123,10 +163,28 @@ class Merger:
         assert mode
         auto = all(part.auto for part in self._parts)
         measurement = self._only or self._measurement(mode, source)
-        return Merged(measurement, mode, self._parts[0].preprocess, auto)
+        first = self._parts[0]
+        return Merged(measurement, mode, first.preprocess, auto, first.strict_channels)
+
+    def _make_floats(self) -> None:
+        """Where some parts are floats, the others become what they came as, as they would have at once."""
+        floats = [
+            replace(part, mode=part.float_mode)
+            for part in self._parts
+            if part.float_mode is not None
+        ]
+        kinds = {kind_of(part.mode) for part in self._parts}
+        if kinds == {"8-bit", "float"} and len(floats) == len(self._parts):
+            self._parts, self._sums = floats, self._as_floats
 
     def _measurement(self, mode: Mode, source: Provenance) -> Measurement:
-        counted = in_mode(self._counted, mode)
+        counted = self._sums.counted_in(mode)
+        classes = self._sums.classes_in(mode)
+        as_floats = None
+        if source.sharded and kind_of(mode) == "8-bit" and all(p.float_mode for p in self._parts):
+            as_floats = self._as_floats.counted_in(mode_of(len(channels_of(mode)), "float"))
+        else:
+            classes = {name: replace(one, as_floats=None) for name, one in classes.items()}
         return Measurement(
             images=counted.images,
             pixels=counted.pixels,
@@ -135,18 +193,11 @@ class Merger:
             formats=counted.formats,
             decoders=dict(sorted(joined_decoders(part.decoders for part in self._parts).items())),
             source=source,
-            classes=self._classes_in_mode(mode),
+            classes=classes,
             skipped=tuple(sorted(self._skipped, key=skipped_order)),
             ignored=self._ignored,
+            as_floats=as_floats,
         )
-
-    def _classes_in_mode(self, mode: Mode) -> dict[str, ClassStats]:
-        classes = dict(self._classes.get(mode, {}))
-        if mode == "RGB":
-            for name, gray in self._classes.get("L", {}).items():
-                one = gray.replicated(len(CHANNELS[mode]))
-                classes[name] = classes[name] + one if name in classes else one
-        return dict(sorted(classes.items()))
 
     def _unlike(self) -> Iterator[str]:
         """Where the settings that decide digits differ."""
@@ -160,6 +211,13 @@ class Merger:
                 yield (
                     f"{part.label}: measured {_through(part.preprocess)}, but {first.label} "
                     f"{_through(first.preprocess)}; measure both with the same --resize and --center-crop"
+                )
+        for part in self._parts[1:]:
+            if part.strict_channels != first.strict_channels:
+                a, b = (part, first)[:: 1 if part.strict_channels else -1]
+                yield (
+                    f"{a.label}: skips images of other channels, but {b.label} converts them; measure "
+                    "both with --strict-channels, or neither"
                 )
         with_classes = [part for part in self._parts if part.per_class is not None]
         for part in with_classes[1:]:

@@ -83,6 +83,10 @@ class Moments:
             tuple(value << 2 * shift for value in self.total_sq),
         )
 
+    def replicated(self, channels: int) -> Moments:
+        """The sums of the same gray pixels, shown in `channels` equal channels."""
+        return Moments(self.count, self.total * channels, self.total_sq * channels, self.unit_bits)
+
     def mean(self, *, scale: int = 1) -> tuple[float, ...]:
         """The float64 nearest to Σx / (count · scale); `scale` is the raw value that means 1.0."""
         divisor = self.count * scale << self.unit_bits

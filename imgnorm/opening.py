@@ -7,11 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from imgnorm.errors import SourceError
-from imgnorm.sources import (
-    Source,
-    StreamingSource,
-    shown,
-)
+from imgnorm.sources import Source, StreamingSource, shown
 from imgnorm.sources.archive import ArchiveSource, is_archive, is_pattern, matching
 from imgnorm.sources.arrays import ArrayFileSource, array_in, is_array_file
 from imgnorm.sources.filelist import ListSource
@@ -19,12 +15,8 @@ from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.layout import LAYOUTS
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from imgnorm.config import Pipeline
     from imgnorm.items import TensorCounter
-
 
 TORCHVISION = "torchvision:"
 
@@ -97,7 +89,7 @@ def open_named(
         what = (
             "list; name a text file with one path a line"
             if listed
-            else "folder; name a folder of images, an archive, a list (with --list) or "
+            else "folder; name a folder of images, an archive, an array, a list (with --list) or "
             f"{TORCHVISION}NAME"
         )
         raise SourceError(f"{shown(path) or repr(path)}: no such {what}")

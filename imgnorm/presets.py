@@ -7,7 +7,6 @@ datasets here but MNIST: `verified` is MNIST alone, and `quoted` says what other
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Sequence
@@ -17,10 +16,11 @@ from functools import cache, lru_cache
 from typing import Literal
 
 from imgnorm.errors import SourceError
+from imgnorm.nearest import nearest
 
 Mark = Literal["verified", "quoted", "disputed", "wrong"]
 Field = Literal["mean", "std"]
-Convention = Literal[
+ConventionName = Literal[
     "pooled",
     "image_weighted",
     "mean_of_image_std",
@@ -33,9 +33,9 @@ MARKS: dict[Mark, str] = {
     "verified": "computed by a test of ours from the data, exactly, and equal",
     "quoted": "published, and consistent with what else is known; not measured by us",
     "disputed": "published, but sources contradict each other or do not say how",
-    "wrong": "published, and not what Normalize needs; listed so that it is recognised",
+    "wrong": "published, and not what Normalize needs; listed so that it is recognized",
 }
-CONVENTIONS: dict[Convention, str] = {
+CONVENTIONS: dict[ConventionName, str] = {
     "pooled": "over all pixels of all images, population",
     "image_weighted": "pooled, with the same weight for every image",
     "mean_of_image_std": "the average of per-image stds, correction 0",
@@ -116,7 +116,7 @@ class Preset:
     title: str  # for people: CIFAR-10, train
     mean: tuple[float, ...]  # RGB or gray, in [0, 1]
     std: tuple[float, ...]
-    convention: Convention
+    convention: ConventionName
     mark: Mark
     source: str  # who published it
     remark: str = ""  # of a wrong set: what is wrong with it
@@ -160,7 +160,7 @@ def shown_preset(name: str) -> Preset:
         names = [near]
     else:
         usable = [p.name for p in PRESETS.values() if p.mark != "wrong"]
-        names = difflib.get_close_matches(name.lower().replace("_", "-"), usable, n=3)
+        names = nearest(name, usable, at_most=3)
     if names:
         hint = f"did you mean {' or '.join(repr(n) for n in names)}?"
     else:
@@ -214,7 +214,7 @@ def _add(
     title: str,
     mean: str,
     std: str,
-    convention: Convention,
+    convention: ConventionName,
     source: str,
     *,
     dataset: str | None = None,
@@ -247,7 +247,7 @@ def _add_wrong(
     std: str,
     source: str,
     *,
-    convention: Convention = "unknown",
+    convention: ConventionName = "unknown",
     remark: str = "",
     dataset: str = "",
     title: str = "",
@@ -270,14 +270,14 @@ def _add_wrong(
     )
 
 
-_IMAGE_STD: dict[Convention, str] = {
+_IMAGE_STD: dict[ConventionName, str] = {
     "mean_of_image_std": "the average of per-image stds; the differences between images are missing",
     "mean_of_image_std_correction_1": (
         "the average of per-image stds from torch.std; the differences between images are missing"
     ),
 }
-_A0: Convention = "mean_of_image_std"
-_A1: Convention = "mean_of_image_std_correction_1"
+_A0: ConventionName = "mean_of_image_std"
+_A1: ConventionName = "mean_of_image_std_correction_1"
 
 # CIFAR-10 and CIFAR-100
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Protocol
 
@@ -37,7 +39,7 @@ class Shards:
 class Provenance:
     """Where a measurement comes from."""
 
-    kind: str  # folder, list, torchvision; MERGED, with `parts`
+    kind: str  # folder, list, archive, array, torchvision, dataset, iterable; MERGED, with `parts`
     ref: str | tuple[str, ...]  # what the user called it; several, sorted, after a merge
     names_sha256: str  # names_digest of the names of all counted images
     listing_sha256: str  # of all names, before `limit` and shard; "" of a merged source
@@ -47,6 +49,7 @@ class Provenance:
     )  # that chose images: split, limit
     shards: Shards | None = None  # None if all of the listing was measured
     parts: tuple[Provenance, ...] = ()  # of a merged source, sorted; none of them is merged itself
+    names: str | None = None  # of all counted images, if they were kept: `lines_of`
 
     @property
     def sources(self) -> tuple[Provenance, ...]:
@@ -92,6 +95,40 @@ def names_digest(names: Iterable[bytes]) -> str:
     return _hexadecimal(int.from_bytes(sha256(name).digest(), "big") for name in names)
 
 
+def lines_of(names: Iterable[bytes]) -> str:
+    """Names as text, sorted, one a line: UTF-8, in which \\xNN is a byte that a line cannot show."""
+    return "\n".join(sorted(map(_line_of, names)))
+
+
+def names_in(lines: str) -> Iterator[bytes]:
+    """The names that `lines_of` made lines of."""
+    for line in lines.split("\n"):
+        data = line.encode()
+        yield _ESCAPED.sub(_unescaped, data) if b"\\" in data else data
+
+
+_ESCAPED = re.compile(rb"\\(\\|x[0-9a-f]{2})")
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    return b"\\" if found[1] == b"\\" else bytes([int(found[1][1:], 16)])
+
+
+def _line_of(name: bytes) -> str:
+    text = name.decode("utf-8", "surrogateescape")
+    if text.isprintable() and "\\" not in text and text == text.strip(" "):
+        return text
+    first, last = len(text) - len(text.lstrip(" ")), len(text.rstrip(" "))
+    return "".join(
+        char * 2
+        if char == "\\"
+        else char
+        if char.isprintable() and first <= place < last
+        else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+        for place, char in enumerate(text)
+    )
+
+
 def _added_digests(digests: Iterable[str]) -> str:
     return _hexadecimal(int(digest, 16) for digest in digests)
 
@@ -125,6 +162,8 @@ def combined(sources: Iterable[Provenance]) -> Provenance:
     parts += map(_put_together, shards.values())
     if len(parts) == 1:
         return parts[0]
+    if any(part.names is None for part in parts):
+        parts = [replace(part, names=None) for part in parts]
     return Provenance(
         MERGED,
         _refs(parts),
@@ -149,7 +188,17 @@ def _put_together(parts: Sequence[Provenance]) -> Provenance:
         sum(part.images for part in parts),
         first.options,
         None if shards.whole else shards,
+        names=_names_together(parts),
     )
+
+
+def _names_together(parts: Sequence[Provenance]) -> str | None:
+    lines: list[str] = []
+    for part in parts:
+        if part.names is None:
+            return None
+        lines += part.names.split("\n")
+    return "\n".join(sorted(lines))
 
 
 def _refs(parts: Iterable[Provenance]) -> str | tuple[str, ...]:
@@ -182,11 +231,86 @@ def _names_of(part: Provenance, digest: str) -> object:
 
 
 def overlaps(parts: Sequence[Counting]) -> Iterator[str]:
-    """Images that two parts count, as far as digests tell.
+    """Images that two parts count, as far as digests tell, and names where they were kept.
 
-    Seen: the same listing, or the same set of names, twice. Not seen: listings that differ and still
-    share images, as a folder and a folder inside it do.
+    Seen by digests: the same listing, or the same set of names, twice. Not seen: listings that differ
+    and still share images, as a folder and a folder inside it do.
     """
+    told: set[tuple[int, int]] = set()
+    for fault, pair in _overlaps_by_digest(parts):
+        told.add(pair)
+        yield fault
+    for (one, other), names in sorted(_shared_names(parts).items()):
+        if (one, other) not in told:
+            some = ", ".join(map(repr, sorted(names)[:_NAMED]))
+            more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+            several = "s" if len(names) > 1 else ""
+            yield (
+                f"{parts[one].label}: counts {len(names):,} image{several} that {parts[other].label} "
+                f"counts, too: {some}{more}; leave one out, or count them twice with --allow-overlap"
+            )
+
+
+_NAMED = 3
+
+
+def _shared_names(parts: Sequence[Counting]) -> dict[tuple[int, int], list[str]]:
+    """The names of the images that two parts share, by the places of the later and the earlier one."""
+    sources = [
+        (place, source, _folder_of(source))
+        for place, part in enumerate(parts)
+        for source in part.source.sources
+        if source.names is not None
+    ]
+    folders = {folder for _, _, folder in sources if folder is not None}
+    nested = any(_lies_in(a, b) for a in folders for b in folders if a != b)
+    by_name: dict[object, dict[str, tuple[int, ...]]] = {}
+    by_path: dict[str, tuple[int, ...]] = {}
+    shared: dict[tuple[int, int], list[str]] = {}
+    for index, (place, source, folder) in enumerate(sources):
+        owners = by_name.setdefault(_names_of(source, ""), {})
+        alone = (index,)
+        for name in (source.names or "").split("\n"):
+            found = owners.setdefault(name, alone)
+            if found is not alone:
+                owners[name] = (*found, index)
+            others = [i for i in found if i != index and not _related(folder, sources[i][2])]
+            if nested and folder is not None:
+                path = posixpath.join(folder, name)
+                found = by_path.setdefault(path, alone)
+                if found is not alone:
+                    by_path[path] = (*found, index)
+                others += (i for i in found if i != index and _related(folder, sources[i][2]))
+            for other in {sources[i][0] for i in others} - {place}:
+                shared.setdefault((place, other), []).append(name)
+    return shared
+
+
+def _folder_of(source: Provenance) -> str | None:
+    """The folder that names start from, where the source tells."""
+    if source.kind not in ("folder", "list") or not isinstance(source.ref, str):
+        return None
+    return posixpath.normpath(
+        source.ref if source.kind == "folder" else posixpath.dirname(source.ref) or "."
+    )
+
+
+def _related(a: str | None, b: str | None) -> bool:
+    """Whether one folder lies in the other, so that equal names mean different images.
+
+    Of two that are one, names tell as much as paths do.
+    """
+    return a is not None and b is not None and a != b and (_lies_in(a, b) or _lies_in(b, a))
+
+
+def _lies_in(inner: str, outer: str) -> bool:
+    if outer == ".":
+        return not inner.startswith(("/", ".."))
+    return inner.startswith(outer.rstrip("/") + "/")
+
+
+def _overlaps_by_digest(parts: Sequence[Counting]) -> Iterator[tuple[str, tuple[int, int]]]:
+    places = {id(part): place for place, part in enumerate(parts)}
     listings: dict[object, tuple[Counting, Provenance]] = {}  # the first of each to be met
     shards: dict[object, tuple[Counting, Provenance]] = {}
     names: dict[object, tuple[Counting, Provenance]] = {}
@@ -203,16 +327,17 @@ def overlaps(parts: Sequence[Counting]) -> Iterator[str]:
                 same += (shards.setdefault((listing, i), here) for i in source.shards.counted)
             other = next((one for one in same if one[0] is not part), None)
             if other:
-                yield _overlap(part, source, *other)
+                yield _overlap(part, source, *other), (places[id(part)], places[id(other[0])])
             elif source.shards:
                 key = (source.kind, source.ref, source.shards.of, frozenset(source.options.items()))
                 before, its = sharded.setdefault(key, here)
                 if its.listing_sha256 != source.listing_sha256 and before is not part:
-                    yield (
+                    message = (
                         f"{part.label}: counts {_extent(source)}, but of other names than {before.label}, "
                         "so the source changed between them; measure all shards again, or count what "
                         "they share twice with --allow-overlap"
                     )
+                    yield message, (places[id(part)], places[id(before)])
 
 
 def _overlap(part: Counting, source: Provenance, other: Counting, its: Provenance) -> str:
@@ -229,6 +354,7 @@ def _extent(source: Provenance) -> str:
 
 
 def gaps(parts: Sequence[Counting], whole: Provenance) -> Iterator[str]:
+    """Shards that the whole lacks, each told at a part that has others of the same listing."""
     for source in whole.sharded:
         assert source.shards
         missing = source.shards.missing

@@ -20,6 +20,7 @@ from imgnorm.stats import Stats, merge
 
 
 def compare_all(findings: Findings, task: Task, parts: Sequence[Part]) -> None:
+    """Find every integer that measuring all images again gives otherwise."""
     try:
         now = _measured_again(task, parts)
     except SourceError as error:
@@ -64,6 +65,7 @@ def _measured_again(task: Task, parts: Sequence[Part]) -> Stats:
                 part.source,
                 mode=task.settings.mode,
                 preprocess=task.settings.preprocess,
+                strict_channels=task.settings.strict_channels,
                 limit=limit if isinstance(limit, int) else None,
                 shard=shard,
                 per_class=any(one.moments for one in task.measured.classes.values()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from typing import Any, Protocol
@@ -80,6 +81,18 @@ REPORTERS: dict[str, Reporter] = {
     "sarif": sarif,
     "junit": junit,
 }
+
+
+def summary(files: int, problems: Sequence[Problem]) -> str:
+    """One line: `checked  3 files: 1 error, 0 warnings, 0 notes`."""
+    nouns: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
+    counts = Counter(problem.severity for problem in problems)
+    found = ", ".join(counted(counts[severity], noun) for severity, noun in nouns.items())
+    return f"checked  {counted(files, 'file')}: {found}"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def page(rule: Rule) -> str:
@@ -167,9 +180,10 @@ def _junit_case(name: str, problems: Sequence[Problem]) -> list[str]:
     notes = [problem for problem in problems if problem.severity == "info"]
     lines = []
     if failing:
-        counted = "1 problem" if len(failing) == 1 else f"{len(failing)} problems"
         told = escape(_xml_text("\n".join(map(_lines, failing))))
-        lines.append(f'      <failure message="{counted}">{told}</failure>')
+        lines.append(
+            f'      <failure message="{counted(len(failing), "problem")}">{told}</failure>'
+        )
     if notes:
         told = escape(_xml_text("\n".join(map(_lines, notes))))
         lines.append(f"      <system-out>{told}</system-out>")

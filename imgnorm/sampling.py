@@ -1,9 +1,9 @@
 """Do images that were drawn at random come from the population that a stats file describes?
 
 Of that population the file holds exact sums over images: of their means, mean squares and stds, all
-within what the least and the greatest pixel allow. So the hypothesis is sharp (these numbers have exactly this average), and a bet decides:
-start with a capital of 1 and, image by image, stake a part of it on the number lying above (below)
-the average of the images not yet drawn. If the hypothesis is true, no strategy gains on average,
+within what the least and the greatest pixel allow. So the hypothesis is sharp (these numbers have
+exactly this average), and a bet decides: start with a capital of 1 and, image by image, stake a part
+of it on the number lying above (below) the average of the images not yet drawn. If the hypothesis is true, no strategy gains on average,
 whatever the distribution: skew, heavy tails and few images do no harm, and the chance that the
 capital ever reaches 1/p is at most p (Ville's inequality). Drawing without replacement is part of
 the bet, so it grows sharper as the sample nears the whole.
@@ -26,9 +26,8 @@ FALSE_ALARMS = 1 / 1000
 """The chance at most, over all numbers together, to find that unchanged data has moved."""
 
 _STAKE = 0.75  # of the capital, at most: a bet that fails never ruins
-_ROUNDING = (
-    50  # bits; far coarser than what rounding does to one image's numbers, far finer than a pixel
-)
+_ROUNDING = 50
+"""Bits: far coarser than what rounding does to one image's numbers, far finer than a pixel."""
 _ONE = 1 << UNIT_BITS
 
 
@@ -54,9 +53,7 @@ class _Population:
     total: int  # over all images
     images: int
     top: int
-    variance: (
-        float  # a guess, for numbers in [0, 1]: it decides how much is staked, not what is true
-    )
+    variance: float  # a guess, for numbers in [0, 1]: decides how much is staked, not what is true
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ class _Driver(threading.Thread):
                 finally:
                     self._board.put_down()
         except _CannotStart as error:
-            self._board.resign(error)
+            self._board.resign(self, error)
         except Exception as error:  # noqa: BLE001 - raised again in the thread that called scan
             self._board.fail(error)
 
@@ -207,7 +207,7 @@ class _Driver(threading.Thread):
             self.start()
         except RuntimeError as error:  # the system grants no further thread
             self._board.resign(
-                _CannotStart(f"a worker could not start ({error}); try fewer --workers")
+                self, _CannotStart(f"a worker could not start ({error}); try fewer --workers")
             )
 
     def stop(self) -> None:
@@ -249,9 +249,9 @@ class _Driver(threading.Thread):
             self._profile.add(self.name, answer.spent)
         if refused:
             again = [work.names[index] for index in refused]
-            self._board.give_back(replace(work, names=again, refused=True))
+            self._board.give_back(replace(work, names=again, refused=True, pile=None))
         if answer.done < len(work.names):
-            self._board.give_back(replace(work, names=work.names[answer.done :]))
+            self._board.give_back(work.of(work.names[answer.done :]))
         self._board.report(work.group, answer.tally, answer.done - len(refused))
 
     def _hired(self) -> WorkerProcess | None:
@@ -304,9 +304,9 @@ class _Driver(threading.Thread):
             )
         if not work.alone:
             self._board.give_back(
-                replace(work, names=work.names[:index]),
-                replace(work, names=[name], alone=True),
-                replace(work, names=work.names[index + 1 :]),
+                work.of(work.names[:index]),
+                replace(work, names=[name], alone=True, pile=None),
+                work.of(work.names[index + 1 :]),
             )
             return
         if timed_out:

@@ -19,13 +19,7 @@ from imgnorm.moments import ImageSums
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.sampling import Pixels, Shift, shifts
 from imgnorm.scan import Limits, Progress
-from imgnorm.sources import (
-    ShardedSource,
-    Source,
-    name_bytes,
-    printable,
-    shown,
-)
+from imgnorm.sources import Source, in_reading_order, name_bytes, printable, shown
 from imgnorm.tally import Counted, Tally, in_mode
 
 _BLOCK = {"I;16": 64}  # images whose histograms are in memory at a time, each by itself
@@ -65,6 +59,11 @@ def drawn_from(parts: Sequence[Part], sample: int, seed: int) -> list[_Key]:
 def compare_sample(
     findings: Findings, task: Task, parts: Sequence[Part], drawn: Sequence[_Key]
 ) -> None:
+    """Find what images that were drawn at random show of a change of all.
+
+    Args:
+        drawn: in their random order, on which the bound depends; see `sampling`.
+    """
     mode = task.stats.mode
     assert mode is not None
     tried = _mended_names(task, parts)
@@ -105,7 +104,7 @@ def compare_sample(
         _compare_with_counts(findings, task, whole)
         _compare_sizes(findings, task, seen)
     order = [seen[key].sums for key in drawn if key in seen]
-    _compare_averages(findings, task, order, parts)
+    _compare_averages(findings, task, order)
 
 
 def _welcome(task: Task) -> tuple[str, ...]:
@@ -140,7 +139,7 @@ def _tallies(
     done = 0
     for index, names in sorted(by_part.items()):
         source = parts[index].source
-        ordered = _in_reading_order(source, names)
+        ordered = in_reading_order(source, sorted(names, key=name_bytes))
         for start in range(0, len(ordered), block):
             some = ordered[start : start + block]
 
@@ -150,13 +149,6 @@ def _tallies(
             for name, tally in _each(task, source, some, on_progress):
                 yield (index, name), tally
             done += len(some)
-
-
-def _in_reading_order(source: Source, names: Iterable[str]) -> list[str]:
-    ordered = sorted(names, key=name_bytes)
-    if not isinstance(source, ShardedSource):
-        return ordered
-    return [name for _, part in source.shards(ordered) for name in part]
 
 
 def _each(
@@ -234,9 +226,7 @@ def _compare_sizes(findings: Findings, task: Task, seen: Mapping[_Key, _Seen]) -
         )
 
 
-def _compare_averages(
-    findings: Findings, task: Task, drawn: Sequence[ImageSums], parts: Sequence[Part]
-) -> None:
+def _compare_averages(findings: Findings, task: Task, drawn: Sequence[ImageSums]) -> None:
     if not drawn:
         return
     pixels, scale = task.measured.pixels, task.stats.scale

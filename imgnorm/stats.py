@@ -32,6 +32,7 @@ class Stats:
     preprocess: tuple[Step, ...] = ()  # between loading and ToTensor
     measurement: Measurement | None = None  # None in constants
     auto: bool = False  # `mode` is what mode "auto" found; with others it may become RGB
+    strict_channels: bool = False  # images of other channels than the mode's were skipped
 
     @classmethod
     def of(
@@ -41,6 +42,7 @@ class Stats:
         preprocess: tuple[Step, ...],
         *,
         auto: bool = False,
+        strict_channels: bool = False,
     ) -> Stats:
         moments = measurement.pixels.moments()
         scale = scale_of(mode)
@@ -53,6 +55,7 @@ class Stats:
             preprocess,
             measurement,
             auto,
+            strict_channels,
         )
 
     def __add__(self, other: Stats) -> Stats:
@@ -118,11 +121,24 @@ def merge(
     """
     merger = Merger()
     for label, part in _labelled(parts, labels):
-        merger.add(label, part.measurement, part.mode, part.preprocess, auto=part.auto)
+        merger.add(
+            label,
+            part.measurement,
+            part.mode,
+            part.preprocess,
+            auto=part.auto,
+            strict_channels=part.strict_channels,
+        )
     whole = merger.result(
         allow_missing=allow_missing, allow_overlap=allow_overlap, allow_decoders=allow_decoders
     )
-    return Stats.of(whole.measurement, whole.mode, whole.preprocess, auto=whole.auto)
+    return Stats.of(
+        whole.measurement,
+        whole.mode,
+        whole.preprocess,
+        auto=whole.auto,
+        strict_channels=whole.strict_channels,
+    )
 
 
 def _labelled(

@@ -6,13 +6,14 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import yaml
 
 from imgnorm.document import STATS_LIMITS, Document, parse, read_document
-from imgnorm.errors import ImgnormError, InvalidDocument, Problem
+from imgnorm.errors import ImgnormError, InvalidDocument, OutputError, Problem
 from imgnorm.estimatefile import (
     estimate_document,
     estimate_faults,
@@ -21,17 +22,19 @@ from imgnorm.estimatefile import (
 )
 from imgnorm.floats import FloatPixels
 from imgnorm.histogram import Histogram
-from imgnorm.image import STEPS, Mode, Step, channels_of, scale_of
+from imgnorm.image import STEPS, Mode, Step, channels_of, mode_of, scale_of
 from imgnorm.measured import ClassStats, Measurement
 from imgnorm.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.output import write_whole
-from imgnorm.provenance import Provenance, Shards, combined
+from imgnorm.provenance import Provenance, Shards, combined, names_digest, names_in
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.stats import Stats, channel_names, merge
 from imgnorm.statsmodel import (
     FORMAT,
+    AsFloatsModel,
     ClassModel,
     ConstantsModel,
+    ExactModel,
     FloatClassModel,
     FloatConstantsModel,
     FloatExactModel,
@@ -42,6 +45,7 @@ from imgnorm.statsmodel import (
     SizeModel,
     SourceModel,
 )
+from imgnorm.tally import Counted
 from imgnorm.typed import validated
 
 _HEADER = "# Written by imgnorm. mean and std are for ToTensor's [0, 1]: pooled over all pixels, population.\n"
@@ -58,6 +62,11 @@ def write_stats(path: str | os.PathLike[str], stats: Stats, *, force: bool = Tru
     """
     data = text_of(stats).encode()
     file = os.fspath(path)
+    if len(data) > STATS_LIMITS.max_bytes:
+        raise OutputError(
+            f"{file}: would take {len(data):,} bytes, and a stats file has {STATS_LIMITS.max_bytes:,} at "
+            "most; leave the names out (--keep-names)"
+        )
     write_whole(file, data, force=force, check=lambda written: parse_stats(written, file))
 
 
@@ -119,6 +128,7 @@ def text_of(stats: Stats) -> str:
     """The whole stats file."""
     content = document_of(stats)
     histogram = content.pop("histogram", {})
+    names = content.pop("names", [])
     header = _FLOAT_HEADER if stats.of_floats else _HEADER
     if stats.estimate:
         header += f"# An estimate ({stats.estimate}), not exact.\n"
@@ -133,6 +143,9 @@ def text_of(stats: Stats) -> str:
     if histogram:  # up to 65,536 numbers a line, which PyYAML takes seconds to write
         text += "histogram:\n"
         text += "".join(f"  {name}: {counts}\n" for name, counts in histogram.items())
+    if names:  # a million lines, perhaps
+        text += "names:\n"
+        text += "".join("- |-\n  " + lines.replace("\n", "\n  ") + "\n" for lines in names)
     return text
 
 
@@ -150,6 +163,7 @@ def document_of(stats: Stats) -> dict[str, Any]:
         content["image"] = {
             "mode": stats.mode,
             **({"auto": True} if stats.auto else {}),
+            **({"strict_channels": True} if stats.strict_channels else {}),
             "preprocess": [_step_document(step) for step in stats.preprocess],
         }
     if stats.measurement:
@@ -162,8 +176,8 @@ def _measurement_document(
 ) -> dict[str, Any]:
     moments = measured.pixels.moments()
     histogram = measured.histogram
-    sums = measured.sums
     quantiles = {name: list(values) for name, values in measured.quantiles().items()}
+    names = [source.names for source in measured.source.sources]
     return {
         "images": measured.images,
         "pixels": moments.count,
@@ -186,21 +200,45 @@ def _measurement_document(
         "ignored": dict(sorted(measured.ignored.items())),
         "exact": {
             **_moments_document(moments, floats=histogram is None),
-            "image_sums": {
-                "unit_bits": UNIT_BITS,
-                "mean": list(sums.mean),
-                "mean_sq": list(sums.mean_sq),
-                "std": list(sums.std),
-                "std_1": list(sums.std_1),
-                "one_pixel": sums.one_pixel,
-            },
+            "image_sums": _image_sums_document(measured.sums),
             **(
                 {"image_products": products_document(measured.estimate)}
                 if measured.estimate
                 else {}
             ),
         },
+        **({"as_floats": _as_floats_document(measured)} if measured.as_floats else {}),
         **({"histogram": _histogram_document(histogram, channels)} if histogram else {}),
+        **({"names": names} if all(names) else {}),
+    }
+
+
+def _as_floats_document(measured: Measurement) -> dict[str, Any]:
+    floats = measured.as_floats
+    assert floats
+    return {
+        "min": list(floats.pixels.minimum()),
+        "max": list(floats.pixels.maximum()),
+        "exact": {
+            **_moments_document(floats.pixels.moments(), floats=True),
+            "image_sums": _image_sums_document(floats.sums),
+        },
+        "classes": {
+            name: {"images": one.images, **_moments_document(one.as_floats, floats=True)}
+            for name, one in sorted(measured.classes.items())
+            if one.as_floats
+        },
+    }
+
+
+def _image_sums_document(sums: ImageSums) -> dict[str, Any]:
+    return {
+        "unit_bits": UNIT_BITS,
+        "mean": list(sums.mean),
+        "mean_sq": list(sums.mean_sq),
+        "std": list(sums.std),
+        "std_1": list(sums.std_1),
+        "one_pixel": sums.one_pixel,
     }
 
 
@@ -330,25 +368,20 @@ def _measured_stats(document: Document, model: MeasuredModel | FloatMeasuredMode
         )
     if isinstance(model, MeasuredModel):
         problems += _histogram_problems(document, model, mode)
+        if model.as_floats:
+            problems += _float_length_problems(document, model.as_floats, len(names), "as_floats")
     else:
-        vectors: dict[str, list[Any]] = {"min": model.min, "max": model.max}
-        problems += _length_problems(document, vectors, len(names))
-        vectors = {"total": model.exact.total, "total_sq": model.exact.total_sq}
-        problems += _length_problems(document, vectors, len(names), "exact")
+        problems += _float_length_problems(document, model, len(names))
         if model.scale != scale_of(mode):
             message = f"{model.scale}; in mode {mode} it is {scale_of(mode)}"
             problems.append(document.problem(("scale",), "unit", message))
-    sums = model.exact.image_sums
-    vectors = {"mean": sums.mean, "mean_sq": sums.mean_sq, "std": sums.std, "std_1": sums.std_1}
-    problems += _length_problems(document, vectors, len(names), "exact", "image_sums")
+    problems += _image_sums_length_problems(document, model.exact, len(names))
     if model.exact.image_products:
         vectors = dict(model.exact.image_products)
         problems += _length_problems(document, vectors, len(names), "exact", "image_products")
-    for name, one in model.classes.items():
-        vectors = {"total": one.total or [], "total_sq": one.total_sq or []}
-        if one.count is not None:
-            problems += _length_problems(document, vectors, len(names), "classes", name)
+    problems += _class_length_problems(document, model.classes, len(names))
     problems += _source_problems(document, model)
+    problems += _names_problems(document, model)
     for index, entry in enumerate(model.skipped):
         if entry.reason not in set(Reason):
             message = f"unknown reason {entry.reason!r}"
@@ -357,8 +390,16 @@ def _measured_stats(document: Document, model: MeasuredModel | FloatMeasuredMode
         problems += _impossible_images(document, model)
         if isinstance(model, MeasuredModel):
             problems += _impossible_counts(document, model, scale_of(mode))
+            if model.as_floats:
+                problems += _impossible_floats(document, model.as_floats, model.images, "as_floats")
+                if model.as_floats.exact.count != model.exact.count:
+                    message = (
+                        f"{model.as_floats.exact.count:,}, but exact.count is {model.exact.count:,}"
+                    )
+                    path = ("as_floats", "exact", "count")
+                    problems.append(_impossible(document, path, message))
         else:
-            problems += _impossible_floats(document, model)
+            problems += _impossible_floats(document, model, model.images)
     if not problems and isinstance(model, MeasuredModel):
         moments = _pixels(model, mode).moments()
         problems += [
@@ -370,6 +411,38 @@ def _measured_stats(document: Document, model: MeasuredModel | FloatMeasuredMode
     stats = _rebuilt(model, mode)
     _check_derived(document, stats)
     return stats
+
+
+def _float_length_problems(
+    document: Document, model: FloatMeasuredModel | AsFloatsModel, channels: int, *where: str
+) -> Iterator[Problem]:
+    vectors: dict[str, list[Any]] = {"min": model.min, "max": model.max}
+    yield from _length_problems(document, vectors, channels, *where)
+    vectors = {"total": model.exact.total, "total_sq": model.exact.total_sq}
+    yield from _length_problems(document, vectors, channels, *where, "exact")
+    if isinstance(model, AsFloatsModel):
+        yield from _image_sums_length_problems(document, model.exact, channels, *where)
+        yield from _class_length_problems(document, model.classes, channels, *where)
+
+
+def _image_sums_length_problems(
+    document: Document, exact: ExactModel, channels: int, *where: str
+) -> Iterator[Problem]:
+    sums = exact.image_sums
+    vectors = {"mean": sums.mean, "mean_sq": sums.mean_sq, "std": sums.std, "std_1": sums.std_1}
+    yield from _length_problems(document, vectors, channels, *where, "exact", "image_sums")
+
+
+def _class_length_problems(
+    document: Document,
+    classes: Mapping[str, ClassModel] | Mapping[str, FloatClassModel],
+    channels: int,
+    *where: str,
+) -> Iterator[Problem]:
+    for name, one in classes.items():
+        vectors = {"total": one.total or [], "total_sq": one.total_sq or []}
+        if one.count is not None:
+            yield from _length_problems(document, vectors, channels, *where, "classes", name)
 
 
 def _histogram_problems(document: Document, model: MeasuredModel, mode: Mode) -> Iterator[Problem]:
@@ -431,11 +504,13 @@ def _impossible_counts(document: Document, model: MeasuredModel, scale: int) -> 
                 yield _impossible(document, ("classes", name, "total_sq", index), message)
 
 
-def _impossible_floats(document: Document, model: FloatMeasuredModel) -> Iterator[Problem]:
+def _impossible_floats(
+    document: Document, model: FloatMeasuredModel | AsFloatsModel, images: int, *where: str
+) -> Iterator[Problem]:
     """Also whatever would give a mean or a std beyond the range of a float."""
     exact, sums = model.exact, model.exact.image_sums
     if not exact.count:
-        yield _impossible(document, ("exact", "count"), "counts no pixel")
+        yield _impossible(document, (*where, "exact", "count"), "counts no pixel")
         return
     for index, (least, greatest) in enumerate(zip(model.min, model.max, strict=True)):
         bounds = Fraction(least), Fraction(greatest)
@@ -444,7 +519,7 @@ def _impossible_floats(document: Document, model: FloatMeasuredModel) -> Iterato
                 f"{_short(exact.total[index])} and its squares are not sums of {exact.count:,} values "
                 f"from {least!r} to {greatest!r}"
             )
-            yield _impossible(document, ("exact", "total", index), message)
+            yield _impossible(document, (*where, "exact", "total", index), message)
         size = max(map(abs, bounds))
         ranges = {
             "mean": (bounds[0], bounds[1], sums.mean),
@@ -453,14 +528,14 @@ def _impossible_floats(document: Document, model: FloatMeasuredModel) -> Iterato
             "std_1": (Fraction(0), 2 * size, sums.std_1),
         }
         for key, (low, high, values) in ranges.items():
-            unit = model.images << UNIT_BITS
-            if not low * unit - model.images <= values[index] <= high * unit:
-                message = f"{_short(values[index])} is not the sum of {model.images:,} such numbers"
-                yield _impossible(document, ("exact", "image_sums", key, index), message)
+            unit = images << UNIT_BITS
+            if not low * unit - images <= values[index] <= high * unit:
+                message = f"{_short(values[index])} is not the sum of {images:,} such numbers"
+                yield _impossible(document, (*where, "exact", "image_sums", key, index), message)
         for name, one in model.classes.items():
             if one.count and one.total and one.total_sq and not _are_sums(one, index, *bounds):
                 message = f"not the sum of {one.count:,} values from {least!r} to {greatest!r}"
-                yield _impossible(document, ("classes", name, "total", index), message)
+                yield _impossible(document, (*where, "classes", name, "total", index), message)
 
 
 def _are_sums(
@@ -497,9 +572,28 @@ def _source_problems(
                 yield document.problem((*path, "shards", "counted", index), "derived", message)
 
 
+def _names_problems(
+    document: Document, model: MeasuredModel | FloatMeasuredModel
+) -> Iterator[Problem]:
+    source = model.source
+    digests = [
+        part.names_sha256
+        for part in (source.parts if isinstance(source, MergedModel) else [source])
+    ]
+    if model.names is None:
+        return
+    if len(model.names) != len(digests):
+        message = f"names of {len(model.names):,} sources, but there are {len(digests):,}"
+        yield document.problem(("names",), "derived", message)
+        return
+    for index, (lines, digest) in enumerate(zip(model.names, digests, strict=True)):
+        if names_digest(names_in(lines)) != digest:
+            message = f"not those of the source, whose digest is {digest[:8]}..."
+            yield document.problem(("names", index), "derived", message, _NOT_EDITED)
+
+
 def _rebuilt(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Stats:
     """The stats that follow from the integers, and nothing else of the file's numbers."""
-    sums = model.exact.image_sums
     pixels = _pixels(model, mode)
     estimate = None
     if isinstance(model, MeasuredModel):
@@ -507,43 +601,87 @@ def _rebuilt(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Stats:
     measurement = Measurement(
         images=model.images,
         pixels=pixels,
-        sums=ImageSums(
-            model.images,
-            tuple(sums.mean),
-            tuple(sums.mean_sq),
-            tuple(sums.std),
-            tuple(sums.std_1),
-            sums.one_pixel,
-        ),
+        sums=_image_sums(model.exact, model.images),
         modes=model.modes,
         formats=model.formats,
         decoders=model.decoders,
         source=_provenance(model),
-        classes={name: _class_stats(one) for name, one in model.classes.items()},
+        classes=_classes(model),
         skipped=tuple(Skipped(s.name, Reason(s.reason)) for s in model.skipped),
         ignored=model.ignored,
         estimate=estimate,
+        as_floats=_as_floats(model) if isinstance(model, MeasuredModel) else None,
     )
-    return Stats.of(measurement, mode, _steps(model.image), auto=bool(model.image.auto))
+    return Stats.of(
+        measurement,
+        mode,
+        _steps(model.image),
+        auto=bool(model.image.auto),
+        strict_channels=bool(model.image.strict_channels),
+    )
 
 
 def _pixels(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Histogram | FloatPixels:
     if isinstance(model, MeasuredModel):
         bins = scale_of(mode) + 1
         return Histogram(tuple(tuple(c) + (0,) * (bins - len(c)) for c in model.histogram.values()))
+    return _float_pixels(model)
+
+
+def _float_pixels(model: FloatMeasuredModel | AsFloatsModel) -> FloatPixels:
     exact = model.exact
     moments = Moments.in_units(exact.count, exact.total, exact.total_sq, exact.unit_bits)
     return FloatPixels(moments, tuple(model.min), tuple(model.max))
 
 
+def _image_sums(exact: ExactModel, images: int) -> ImageSums:
+    sums = exact.image_sums
+    return ImageSums(
+        images,
+        tuple(sums.mean),
+        tuple(sums.mean_sq),
+        tuple(sums.std),
+        tuple(sums.std_1),
+        sums.one_pixel,
+    )
+
+
+def _as_floats(model: MeasuredModel) -> Counted | None:
+    if model.as_floats is None:
+        return None
+    return Counted(
+        model.images,
+        _float_pixels(model.as_floats),
+        _image_sums(model.as_floats.exact, model.images),
+        {mode_of(len(channels_of(mode)), "float"): n for mode, n in model.modes.items()},
+        {"array": model.images},
+    )
+
+
+def _classes(model: MeasuredModel | FloatMeasuredModel) -> dict[str, ClassStats]:
+    classes = {name: _class_stats(one) for name, one in model.classes.items()}
+    if isinstance(model, MeasuredModel) and model.as_floats:
+        for name, one in model.as_floats.classes.items():
+            if name in classes:
+                classes[name] = replace(classes[name], as_floats=_class_stats(one).moments)
+    return classes
+
+
 def _provenance(model: MeasuredModel | FloatMeasuredModel) -> Provenance:
     source = model.source
+    many = len(source.parts) if isinstance(source, MergedModel) else 1
+    names: Sequence[str | None] = model.names or [None] * many
     if isinstance(source, MergedModel):
-        return combined([_one_source(part, part.images) for part in source.parts])
-    return combined([_one_source(source, model.images)])
+        return combined(
+            [
+                _one_source(part, part.images, its)
+                for part, its in zip(source.parts, names, strict=True)
+            ]
+        )
+    return combined([_one_source(source, model.images, names[0])])
 
 
-def _one_source(source: SourceModel, images: int) -> Provenance:
+def _one_source(source: SourceModel, images: int, names: str | None) -> Provenance:
     options = {"split": source.split, "key": source.key, "limit": source.limit}
     return Provenance(
         source.kind,
@@ -553,6 +691,7 @@ def _one_source(source: SourceModel, images: int) -> Provenance:
         images,
         {key: option for key, option in options.items() if option is not None},
         Shards(source.shards.of, tuple(sorted(source.shards.counted))) if source.shards else None,
+        names=names,
     )
 
 

@@ -96,6 +96,7 @@ class StepModel(_Model):
 class ImageModel(_Model):
     mode: Literal["L", "RGB", "RGBA", "I;16"] | _OfArrays
     auto: Literal[True] | None = None
+    strict_channels: Literal[True] | None = None
     preprocess: list[StepModel] = []
 
 
@@ -234,6 +235,13 @@ class FloatExactModel(ExactModel):
     unit_bits: _UnitBits
 
 
+class AsFloatsModel(_Model):
+    min: _Floats
+    max: _Floats
+    exact: FloatExactModel
+    classes: dict[str, FloatClassModel]
+
+
 class CountedModel(_Model):
     """What there is of every measurement."""
 
@@ -249,6 +257,7 @@ class CountedModel(_Model):
     ]
     skipped: list[SkippedModel]
     ignored: dict[str, _Natural]
+    names: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class MeasuredModel(CountedModel):
@@ -264,6 +273,7 @@ class MeasuredModel(CountedModel):
     conventions: dict[str, ConventionModel]
     classes: dict[str, ClassModel]
     exact: ExactModel
+    as_floats: AsFloatsModel | None = None
     histogram: dict[str, list[_Natural]]
 
 

@@ -38,6 +38,8 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
                 row.append(f"{extreme[index]:g}")
         rows.append(row + drawings[index : index + 1])
     lines = aligned(rows)
+    if stats.estimate:
+        lines.append(f"{' ' * (max(map(len, stats.channels)) + 2)}({stats.estimate})")
     if not measured:
         return "\n".join([*lines, "", "constants, written by hand"])
     lines.append("")
@@ -86,8 +88,8 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     if stats.preprocess:
         lines.append("through  " + ", ".join(map(repr, stats.preprocess)))
     if measured.estimate:
-        tolerance = f"--tolerance {measured.estimate.tolerance:g}"
-        lines.append(f"estimate ({measured.estimate}) {tolerance} --seed {measured.estimate.seed}")
+        estimate = measured.estimate
+        lines.append(f"estimate --tolerance {estimate.tolerance:g} --seed {estimate.seed}")
     lines.append(found_line(measured.images, measured.skipped, measured.ignored))
     lines += [f"partial  {part}" for part in measured.source.incomplete]
     return lines

@@ -71,9 +71,7 @@ class Tally:
     """What one piece of work counted, and what it could not."""
 
     counted: Mapping[Mode, Counted] = field(default_factory=dict)
-    names_16bit: tuple[
-        str, ...
-    ] = ()  # of 16-bit images met by mode "auto", which may yet skip them
+    names_16bit: tuple[str, ...] = ()  # met by mode "auto", which may yet skip these images
     skipped: tuple[Skipped, ...] = ()
     decoders: Mapping[str, str] = field(default_factory=dict)  # format -> library and version
     bytes_read: int = 0
@@ -104,6 +102,11 @@ class Tally:
         return eight_bits == divided and any(kind_of(mode) == "float" for mode in self.counted)
 
     @property
+    def all_divided(self) -> bool:
+        """Whether all images came as floats, and all of them were 8-bit before."""
+        return 0 < self.images == sum(counted.images for counted in self.divided.values())
+
+    @property
     def images(self) -> int:
         return sum(counted.images for counted in self.counted.values())
 
@@ -130,14 +133,14 @@ def _joined(a: Mapping[Mode, Counted], b: Mapping[Mode, Counted]) -> dict[Mode, 
     return counted
 
 
-_GRAY: dict[Mode, Mode] = {"RGB": "L", "RGB;F": "F"}
+GRAY: dict[Mode, Mode] = {"RGB": "L", "RGB;F": "F"}
 """Colored -> gray images that may be among them."""
 
 
 def in_mode(counted: Mapping[Mode, Counted], mode: Mode) -> Counted:
     """All that belongs to a whole of this mode: among RGB images, gray ones as `convert` shows them."""
     whole = counted.get(mode)
-    its_gray = counted.get(_GRAY.get(mode, ""))
+    its_gray = counted.get(GRAY.get(mode, ""))
     if its_gray is not None:
         gray = its_gray.replicated(len(channels_of(mode)))
         whole = whole + gray if whole else gray
@@ -150,7 +153,7 @@ def common_mode(modes: Collection[Mode]) -> Mode | None:
     None if they do not belong together.
     """
     met = set(modes)
-    for colored, gray in _GRAY.items():
+    for colored, gray in GRAY.items():
         if met == {colored, gray}:
             return colored
     return met.pop() if len(met) == 1 else None

@@ -48,8 +48,14 @@ def progress_bar(
         yield on_progress
 
 
-def images_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Any], None]]:
-    """The progress bar of a scan: images, and how fast their bytes come in."""
+def images_bar(
+    *, quiet: bool, tolerance: float | None = None
+) -> AbstractContextManager[Callable[[Any], None]]:
+    """The progress bar of a scan: images, and how fast their bytes come in.
+
+    Args:
+        tolerance: where the interval has to shrink to; the bar itself ends at the next look.
+    """
     started = monotonic()
 
     def rate(progress: Progress) -> str:
@@ -58,7 +64,7 @@ def images_bar(*, quiet: bool) -> AbstractContextManager[Callable[[Any], None]]:
             megabytes = progress.bytes_read / 1e6
             told.append(f"{megabytes / max(monotonic() - started, 1e-9):,.0f} MB/s")
         if progress.margin is not None:
-            told.append(f"± {progress.margin:.4f}")
+            told.append(f"± {progress.margin:.4f}, wanted {tolerance:g}")
         return ", ".join(told)
 
     return progress_bar("images", quiet=quiet, told=rate)

@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from imgnorm.augmentations import Api
+from imgnorm.calls import Call, Member, Name, pipeline_steps, steps_of, usable_std
 from imgnorm.config import read_normalized
-from imgnorm.emit import Call, Member, Name, pipeline_steps, steps_of, usable_std
 from imgnorm.errors import TransformError
 from imgnorm.stats import Stats
 from imgnorm.torchvision_pair import torchvision_module
@@ -58,7 +58,7 @@ def build(path: str | os.PathLike[str], *, eps: float | None = None) -> BuiltPip
 
 
 def to_transform(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> Compose:
-    """A Compose from PIL image to normalized float32 tensor, (C, H, W).
+    """A Compose from PIL image to normalized float32 tensor, (C, H, W); of float stats, from tensors.
 
     v1 is Compose([ToTensor(), Normalize(mean, std)]), v2 is Compose([ToImage(), ToDtype(float32,
     scale=True), Normalize(mean, std)]); what was measured through Resize or CenterCrop has the same
@@ -79,7 +79,12 @@ def to_transform(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> 
 
 
 def to_inverse(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> Any:
-    """The Normalize that takes normalized tensors back to [0, 1].
+    """The Normalize that takes normalized float tensors, (..., C, H, W), back to [0, 1].
+
+    Of float stats, which no transform scales, back to the unit of the data.
+
+    Args:
+        eps: as it was given to `to_transform`.
 
     Raises:
         TransformError: a constant channel without eps.

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from PIL import Image
 
+from imgnorm.calls import pipeline_steps
 from imgnorm.config import Pipeline
 from imgnorm.document import Document
-from imgnorm.emit import pipeline_steps
 from imgnorm.errors import Problem, TransformError
-from imgnorm.image import SCALE, Mode
+from imgnorm.image import CHANNELS, SCALE, Mode
 from imgnorm.stats import Stats
 from imgnorm.torchvision_pair import torchvision_module
 from imgnorm.transforms import called
@@ -82,8 +82,7 @@ def _run_problems(
 def _generated(mode: Mode) -> Image.Image:
     """Noise, so that every channel has more than one value."""
     high = SCALE[mode] + 1
-    channels = {"L": 1, "I;16": 1, "RGB": 3, "RGBA": 4}[mode]
-    values = torch.randint(0, high, (_SIZE[1], _SIZE[0], channels))
+    values = torch.randint(0, high, (_SIZE[1], _SIZE[0], len(CHANNELS[mode])))
     if mode == "I;16":
         return Image.frombytes("I;16", _SIZE, values.numpy().astype("<u2").tobytes())
     return Image.frombytes(mode, _SIZE, values.to(torch.uint8).numpy().tobytes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import math
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 
 from imgnorm.document import MAX_PROBLEMS, Document, Path, cut, quoted
 from imgnorm.errors import InvalidDocument, Problem
+from imgnorm.nearest import nearest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -220,9 +220,7 @@ def _unknown_key(
     key, parent = str(path[-1]), path[:-1]
     given = _at(parent, document.value)
     free = [name for name in _keys_at(model, detail["loc"][:-1]) if name not in given]
-    lowered = {name.lower().replace("-", "_"): name for name in free}
-    close = difflib.get_close_matches(key.lower().replace("-", "_"), lowered, n=1)
-    meant = lowered[close[0]] if close else None
+    meant = next(iter(nearest(key, free)), None)
     hint = f"did you mean '{meant}'?" if meant else None
     problem = document.problem(path, "unknown-key", "unknown key", hint, of_key=True)
     return problem, (*parent, meant) if meant else path
@@ -307,9 +305,8 @@ def _wrong(
 
 
 def _meant(value: object, choices: Sequence[str]) -> str | None:
-    lowered = {choice.lower(): choice for choice in choices}
-    close = difflib.get_close_matches(f"'{value}'".lower(), lowered, n=1, cutoff=0.7)
-    return f"did you mean {lowered[close[0]]}?" if isinstance(value, str) and close else None
+    near = nearest(f"'{value}'", choices, cutoff=0.7) if isinstance(value, str) else []
+    return f"did you mean {near[0]}?" if near else None
 
 
 def _choices(listed: str) -> list[str]:

@@ -22,6 +22,7 @@ from imgnorm.document import (
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.image import CHANNELS
 from imgnorm.presets import PRESETS
+from imgnorm.reports import counted, summary
 from imgnorm.rules import RULES, order, portability
 from imgnorm.rules.numbers import findings
 from imgnorm.rules.stats import UNUSABLE, Outcome, problem_of
@@ -48,11 +49,8 @@ class Validated:
 
     def summary(self) -> str:
         """One line: `checked  3 files: 1 error, 0 warnings, 0 notes; passed over 2 other YAML files`."""
-        nouns = {"error": "error", "warning": "warning", "info": "note"}
-        counted = ", ".join(_counted(self.count(key), noun) for key, noun in nouns.items())
-        others = f"; passed over {_counted(self.passed_over, 'other YAML file')}"
-        checked = f"checked  {_counted(len(self.files), 'file')}: {counted}"
-        return checked + (others if self.passed_over else "")
+        others = f"; passed over {counted(self.passed_over, 'other YAML file')}"
+        return summary(len(self.files), self.problems) + (others if self.passed_over else "")
 
 
 def validate(
@@ -94,10 +92,6 @@ def validate(
     return Validated(tuple(problems), tuple(checked), passed_over)
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
-
-
 def _files(paths: Sequence[str]) -> Iterator[tuple[str, bool]]:
     """Each file once, and whether the user named it."""
     seen: set[str] = set()
@@ -111,7 +105,10 @@ def _files(paths: Sequence[str]) -> Iterator[tuple[str, bool]]:
 
 def _below(folder: str) -> Iterator[str]:
     def refuse(error: OSError) -> None:
-        raise SourceError(f"{error.filename}: cannot be read ({error.strerror})") from error
+        reason = (error.strerror or "").lower()
+        raise SourceError(
+            f"{error.filename}: cannot be read ({reason}); check the path and its permissions"
+        ) from error
 
     for here, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -225,9 +222,7 @@ def _pipeline_problems(
         unusable, stats = normalization(document, pipeline, read, FOREIGN_STATS_LIMITS)
         problems += unusable
     elif trial:
-        _, stats = normalization(
-            document, pipeline
-        )  # what is wrong with its numbers was told above
+        _, stats = normalization(document, pipeline)  # what is wrong with it was told above
     if trial and stats and all(p.severity != "error" for p in problems):
         problems += trial(document, pipeline, stats)
     return problems

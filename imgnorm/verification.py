@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imgnorm.differences import Findings, Task
-from imgnorm.document import STATS_LIMITS, parse, read_bytes
+from imgnorm.document import STATS_LIMITS, read_document
 from imgnorm.errors import IncompatibleStats, Problem
 from imgnorm.listings import compare_names, listed
 from imgnorm.measured import Measurement
@@ -17,7 +17,7 @@ from imgnorm.scan import Limits, Progress
 from imgnorm.sources import Source, printable
 from imgnorm.spotcheck import compare_sample, drawn_from
 from imgnorm.stats import Stats
-from imgnorm.statsfile import parse_stats
+from imgnorm.statsfile import stats_in
 
 SAMPLE = 1000
 """Images that are measured again by default: seconds, and photos that became 5 % brighter are found."""
@@ -83,13 +83,13 @@ def verify(
     if sample != "all" and not sample > 0:
         raise ValueError(f"sample is {sample!r}; expected 'all' or a positive number")
     file = os.fspath(stats_file)
-    data = read_bytes(file, STATS_LIMITS)
-    stats = parse_stats(data, file)
+    document = read_document(file, STATS_LIMITS)
+    stats = stats_in(document)
     measured = _verifiable(stats, file)
     task = Task(
         file, stats, measured, os.fspath(root), layout, max_pixels, timeout_s, workers, on_progress
     )
-    findings = Findings(parse(data, file, STATS_LIMITS), task.remedy(source))
+    findings = Findings(document, task.remedy(source))
     parts = [listed(task, origin, source) for origin in measured.source.sources]
     for index, part in enumerate(parts):
         compare_names(findings, measured, part, index if measured.source.parts else None)
@@ -108,9 +108,9 @@ def _verifiable(stats: Stats, file: str) -> Measurement:
     if stats.measurement is None:
         raise IncompatibleStats(
             f"{file}: holds constants, which do not tell what images they are of; measure these with "
-            f"`imgnorm stats`, or compare with `imgnorm explain NUMBERS --stats FILE`"
+            "`imgnorm stats`, or compare with `imgnorm explain NUMBERS --stats FILE`"
         )
-    if getattr(stats, "estimate", None) is not None:
+    if stats.estimate is not None:
         raise IncompatibleStats(
             f"{file}: holds an estimate, from a sample of the images, which is true within its margins "
             "only; measure all images with `imgnorm stats`, and verify that"

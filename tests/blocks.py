@@ -1,4 +1,8 @@
-"""The code blocks of a Markdown page: run in their order, and compared with what the page shows."""
+"""The code blocks of a Markdown page: run in their order, and compared with what the page shows.
+
+A block of `console` is commands, each with what it prints. What a block of `python` prints stands in
+a block of `text` below it. A block of `yaml` is a file for the blocks behind it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +33,41 @@ def copy_checkout(copy: Path) -> Path:
     for file in ("pyproject.toml", "constraints.txt", "README.md"):
         shutil.copy(ROOT / file, copy)
     return copy
+
+
+def assert_page(page: Path, checkout: Path, *, run_elsewhere: Collection[str] = ()) -> None:
+    """Every block of a page does what the page shows, but for those that a test of their own runs."""
+    printed = ""
+    for language, block in blocks_of(page):
+        if block in run_elsewhere:
+            continue
+        if language == "text":
+            assert comparable(block) == comparable(printed)
+            printed = ""
+            continue
+        assert "" == printed, "what a block prints stands below it"
+        if language == "python":
+            printed = run_python(block, checkout)
+        elif language == "console":
+            assert_console(block, checkout)
+        elif language == "yaml":
+            keep_yaml(block, checkout)
+        else:
+            raise AssertionError(f"a block of language {language!r} that nothing runs")
+    assert "" == printed, "what a block prints stands below it"
+
+
+def keep_yaml(block: str, checkout: Path) -> None:
+    """A file under the name that the page's commands give it; a workflow is compared with the action."""
+    if "imgnorm-pipeline/1" in block:
+        (checkout / "pipeline.yaml").write_text(block, encoding="utf-8")
+    elif "imgnorm-stats/1" in block:
+        (checkout / "constants.yaml").write_text(block, encoding="utf-8")
+    else:
+        *_, step = yaml.safe_load(block)["jobs"]["validate"]["steps"]
+        action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+
+        assert set(step["with"]) <= set(action["inputs"])
 
 
 def run(command: str, checkout: Path) -> str:

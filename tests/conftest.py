@@ -11,7 +11,7 @@ _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real images that no licence lets us ship; see CONTRIBUTING.md."""
+    """Real images that no license lets us ship; see CONTRIBUTING.md."""
     if not _SHARED_DATA.is_dir():
         pytest.skip(f"no {_SHARED_DATA}")
     return _SHARED_DATA

@@ -254,6 +254,48 @@ def test_headers_of_every_age(tmp_path):
     assert {b"abc"} == set(images.values())
 
 
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("order", ["sorted", "shuffled"])
+def test_members_are_found_in_whatever_order_they_are_asked_for(tmp_path, format_, order):
+    """A worker looks for a member just behind the last one; it may be elsewhere, and others between."""
+    rng = random.Random(f"{format_} {order}")
+    images = {f"{n:03}.jpg": b"%d" % n * rng.choice([1, 99, 9_999]) for n in range(200)}
+    names = list(images)
+    if order == "shuffled":
+        rng.shuffle(names)
+    members: dict[str, bytes] = {}
+    for name in names:
+        members["./" * rng.randrange(2) + name] = images[name]
+        members[name[:3] + ".cls"] = b"3"
+    path = packed(tmp_path / f"a.{format_}", members)
+    source = ArchiveSource("", [str(path)])
+    listed = source.listing().names
+    worker = pickle.loads(pickle.dumps(source))
+
+    assert sorted(inside(path.name, images)) == listed
+    for asked in (listed, listed[::7], listed[::-1], rng.sample(listed, 99), listed[:1] * 3):
+        for name in asked:
+            assert images[name[-7:]] == worker.read(name)
+    for name in ("000.jp", "1000.jpg", "zzz.jpg"):
+        with pytest.raises(Unreadable, match="the archive no longer holds it"):
+            worker.read(f"{path.name}/{name}")
+
+
+@pytest.mark.parametrize("format_", ["tar", "tar.gz"])
+def test_attributes_of_all_members_hold_for_those_read_first_too(tmp_path, format_):
+    """Where a member depends on those in front of it, it is not looked for from the middle."""
+    common = member(b"g", b"9 size=3\n", b"g")
+    data = b"".join(header(b"%03d.jpg" % n) + b"%03d" % n + bytes(509) for n in range(200))
+    data = common + data + ZEROS
+    path = written(tmp_path / f"a.{format_}", gzip.compress(data) if format_ == "tar.gz" else data)
+    source = ArchiveSource("", [str(path)])
+    names = source.listing().names
+    worker = pickle.loads(pickle.dumps(source))
+
+    assert 200 == len(names)
+    assert [b"199", b"100"] == [worker.read(names[n]) for n in (199, 100)]
+
+
 # ── short counts that the standard library reports as success ──
 
 

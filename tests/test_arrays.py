@@ -6,6 +6,7 @@ import io
 import os
 import random
 import zipfile
+from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import imgnorm
-from imgnorm import count
+from imgnorm import count, planes
 from imgnorm.arraycount import count_blocks
+from imgnorm.board import Board, Work, piles
 from imgnorm.cli import run
 from imgnorm.errors import ImgnormError, IncompatibleStats, SourceError
 from imgnorm.floatcount import count_floats
 from imgnorm.image import ImageSettings, mode_of
+from imgnorm.load import array_of
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.sources import Block
+from imgnorm.sources import Block, arrayfile
 from imgnorm.sources.arrayfile import ArrayFile
 from imgnorm.sources.arrays import ArrayFileSource
 from imgnorm.sources.npy import header_of
@@ -170,7 +173,8 @@ def test_an_image_larger_than_a_block_is_counted_in_strips(monkeypatch, dtype, b
     images = pixels(2, 30, 40, 3, dtype=dtype)
     mode = mode_of(3, KINDS[np.dtype(dtype).str])  # type: ignore[arg-type]
     wanted = count.count_arrays(images, mode)
-    monkeypatch.setattr(count, "_BLOCK", block)
+    monkeypatch.setattr(planes, "_PIXELS", block)
+    monkeypatch.setattr(planes, "_LARGE", 0)
 
     assert wanted == count.count_arrays(images, mode)
 
@@ -267,6 +271,76 @@ def test_compressed_images_are_read_in_any_order(tmp_path):
 
 
 # Options
+
+
+def board_of(paths: list[Path], workers: int) -> tuple[Board, ArrayFileSource]:
+    source = ArrayFileSource("a", map(str, paths))
+    board = Board(workers)
+    board.add(piles(source, {"": source.listing().names}))
+    return board, source
+
+
+def test_one_worker_inflates_a_compressed_array(tmp_path):
+    """Another one would inflate it from its beginning, too, which takes longer than counting."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=pixels(5000, 5, 5, 3))
+    board, source = board_of([path], 2)
+    counted: list[str] = []
+    suspects: list[str] = []
+    for turn in count_from(0):
+        if not board._undealt:
+            break
+        work = board.take(0)
+        assert work is not None
+        assert board._next(1) is None  # it waits
+        names = work.names
+        if turn % 5 == 3 and len(names) > 3:  # it had no time for all of them
+            board.give_back(work.of(names[2:]))
+            names = names[:2]
+        elif turn % 5 == 4 and len(names) > 3:  # it died at the third
+            suspect = Work("", names[2:3], alone=True)
+            board.give_back(work.of(names[:2]), suspect, work.of(names[3:]))
+            suspects += suspect.names
+            names = []
+        counted += names
+        board.put_down()
+
+    assert len(suspects) > 1
+    assert [name for name in source.listing().names if name not in suspects] == counted
+    assert suspects[:1] == board.take(1).names  # type: ignore[union-attr]
+
+
+def test_a_compressed_array_goes_on_without_its_worker(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=pixels(50, 5, 5, 3))
+    board, source = board_of([path], 2)
+    board.drivers = 2
+    work = board.take(0)
+    board.give_back(work)  # type: ignore[arg-type]
+    board.put_down()
+    board.resign(0, ImgnormError("no process"))
+    left = []
+    while board._undealt:
+        left += board.take(1).names  # type: ignore[union-attr]
+
+    assert source.listing().names == left
+
+
+def test_compressed_arrays_have_a_worker_each_and_stored_ones_all(tmp_path):
+    for name in "ab":
+        np.savez_compressed(tmp_path / f"{name}.npz", x=pixels(50, 5, 5, 3))
+        np.save(tmp_path / f"{name}.npy", pixels(50, 5, 5, 3))
+    compressed, _ = board_of([tmp_path / "a.npz", tmp_path / "b.npz"], 2)
+    stored, _ = board_of([tmp_path / "a.npy", tmp_path / "b.npy"], 2)
+    takers: dict[str, set[int]] = {}
+    for board in (compressed, stored):
+        while board._undealt:
+            for worker in (0, 1):
+                work = board._next(worker)
+                if work:
+                    takers.setdefault(work.names[0].partition("/")[0], set()).add(worker)
+
+    assert {"a.npz": {0}, "b.npz": {1}, "a.npy": {0, 1}, "b.npy": {0, 1}} == takers
 
 
 def test_a_limit_is_spread_over_all_images(tmp_path):
@@ -497,6 +571,39 @@ def test_a_file_that_changes_while_it_is_read_is_not_counted(tmp_path, order):
 
     assert 5 == done
     assert Tally(skipped=tuple(Skipped(name, *fault) for name in names)) == tally
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_file_that_is_cut_while_it_is_read_is_named(tmp_path, order):
+    """Mapped into memory it would kill the worker, and be listed as that."""
+    images = pixels(50, 60, 90, 3)
+    path = saved(tmp_path / "a.npy", np.asarray(images, order=order))
+    source = ArrayFileSource(path, [path])
+    names = source.listing().names
+    first = next(iter(source.blocks(names[:2])))
+    os.truncate(path, 400_000)
+    (_, fault), *_ = source.blocks(names[40:])
+
+    assert (images[:2] == array_of(first)).all()
+    assert Reason.CHANGED_DURING_READ == fault.reason
+    assert "the file became shorter while it was measured" == fault.detail
+
+
+@pytest.mark.parametrize("dtype", ["u1", ">u2", "f4"])
+@pytest.mark.parametrize("window", [1, 100, 3000, 1 << 20])
+@pytest.mark.parametrize(("shape", "layout"), [((50, 7, 3, 3), "NHWC"), ((9, 8, 3), "HWC")])
+def test_images_in_fortran_order_are_gathered_whatever_is_read_at_once(
+    tmp_path, monkeypatch, dtype, window, shape, layout
+):
+    monkeypatch.setattr(arrayfile, "_WINDOW", window)
+    images = np.asfortranarray(pixels(*shape, dtype=dtype))
+    path = saved(tmp_path / "a.npy", images)
+    source = ArrayFileSource(path, [path], layout)
+    names = source.listing().names
+    blocks = [*source.blocks(names[:3]), *source.blocks(names[3:4]), *source.blocks(names[4:])]
+
+    expected = images if layout == "NHWC" else images[np.newaxis]
+    assert (expected == np.concatenate([array_of(block) for block in blocks])).all()
 
 
 def test_images_above_the_limit_of_pixels_are_skipped(tmp_path):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -20,8 +20,13 @@ from PIL import Image
 
 import imgnorm
 from imgnorm import cli, statsfile
+from imgnorm.config import Config
 from imgnorm.errors import OutputError
+from imgnorm.image import Decoder
+from imgnorm.measurement import MODES
 from imgnorm.reasons import Allowance
+from imgnorm.scan import Limits
+from imgnorm.sources.layout import LAYOUTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,6 +95,7 @@ DEFAULTS = {
         "--download": None,
         "--layout": "what the shape tells",
         "--mode": "auto",
+        "--strict-channels": None,
         "--resize": "native sizes",
         "--center-crop": "no crop",
         "--workers": "the cores this process may use",
@@ -99,6 +105,7 @@ DEFAULTS = {
         "--limit": "all",
         "--shard": "all",
         "--per-class": None,
+        "--keep-names": None,
         "--tolerance": "look at all, exactly",
         "--confidence": "0.99",
         "--seed": "0",
@@ -135,6 +142,23 @@ DEFAULTS = {
         "-h, --help": None,
     },
 }  # None: a flag, which is off; "": it says itself what is done without
+
+
+def test_options_say_what_measure_and_configs_say():
+    """They are written out in each, so that the help needs nothing of what measures."""
+    stats, verify = (
+        {option.name: option for option in cli.commands.commands[name].params}
+        for name in ("stats", "verify")
+    )
+    configs = Config.model_json_schema()["$defs"]
+
+    for options in (stats, verify):
+        assert Limits() == Limits(options["max_pixels"].default, options["timeout_s"].default)
+        assert list(LAYOUTS) == list(options["layout"].type.choices)
+    assert list(LAYOUTS) == configs["ArraySource"]["properties"]["layout"]["anyOf"][0]["enum"]
+    assert list(MODES) == list(stats["mode"].type.choices)
+    assert list(MODES) == configs["Image"]["properties"]["mode"]["enum"]
+    assert list(get_args(Decoder)) == list(stats["decoder"].type.choices)
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
@@ -585,8 +609,14 @@ def test_a_profile_is_printed_on_standard_error_even_if_quiet(command, whole):
     )
     steps = "start list read decode preprocess count merge wait cpu"
     assert steps.split() == columns.split()
-    assert ["main", "sum", "worker"] == sorted({row.split()[0] for row in rows[:-1]})
-    assert rows[-1].startswith("JPEG by ")
+    assert ["main", "sum", "worker"] == sorted({row.split()[0] for row in rows})
+
+
+def test_a_profile_tells_who_decoded_jpegs_if_there_are_any(command, whole):
+    Image.new("RGB", (4, 4)).save("d/a/4.jpg")
+
+    assert command("stats", "d", "--profile", "-q").err.splitlines()[-1].startswith("JPEG by ")
+    assert "JPEG" not in command("stats", "d/b", "--profile", "-q").err
 
 
 # Wrong usage
@@ -618,7 +648,7 @@ ALLOWANCE = "is neither a number of images nor a percentage; give 10, or 0.5%"
         (["d", "-o", "x", "--rejects", "x"], f"-o and --rejects name the same file; give each its own{SEE}"),
         (["d", "-o", "x", "--rejects", "./d/../x"], f"-o and --rejects name the same file; give each its own{SEE}"),
         (["torchvision:MNIST", "--decoder", "pillow"], f"--decoder is for encoded files; a torchvision dataset opens its images itself, so leave it out{SEE}"),
-        (["none"], "none: no such folder; name a folder of images, an archive, a list (with --list) or torchvision:NAME"),
+        (["none"], "none: no such folder; name a folder of images, an archive, an array, a list (with --list) or torchvision:NAME"),
         (["none", "--list"], "none: no such list; name a text file with one path a line"),
         (["d", "--list"], "d: cannot be read as a list (not a regular file); name a text file with one path a line"),
         (["old"], "old: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a line, add --list"),

@@ -16,12 +16,14 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from torchvision.datasets.folder import pil_loader
 
+from imgnorm import planes
 from imgnorm.count import count, count_arrays, sums_of
 from imgnorm.formats import decoder_of
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, CenterCrop, ImageSettings, Resize
 from imgnorm.jpeg import JpegDecoder
 from imgnorm.moments import UNIT_BITS, ImageSums, Moments
+from imgnorm.planes import PlaneCounter
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import Listing
 from imgnorm.tally import Counted, Tally
@@ -344,8 +346,8 @@ def test_any_array_gives_numpy_s_sums(images):
 
 
 def test_blocks_of_an_array_do_not_matter():
-    """1,048,576 values are counted at once: here 5 images, and the rest."""
-    images = np.random.default_rng(12).integers(0, 256, (13, 256, 256, 3), np.uint8)
+    """2,097,152 pixels are counted at once: here 32 images, and the rest."""
+    images = np.random.default_rng(12).integers(0, 256, (37, 256, 256, 3), np.uint8)
 
     alone = [count_arrays(images[i : i + 1], "RGB") for i in range(len(images))]
 
@@ -357,6 +359,28 @@ def test_an_array_of_any_layout_in_memory_counts_the_same():
     view = images.transpose(0, 2, 3, 1)
 
     assert count_arrays(np.ascontiguousarray(view), "RGB") == count_arrays(view, "RGB")
+
+
+@pytest.mark.parametrize("threads", [2, 3, 16])
+def test_any_number_of_threads_counts_an_array_alike(monkeypatch, threads):
+    monkeypatch.setattr(planes, "_PIXELS", 100)
+    images = np.random.default_rng(14).integers(0, 256, (99, 6, 4, 3), np.uint8)
+
+    assert count_arrays(images, "RGB", products=True) == (
+        count_arrays(images, "RGB", products=True, threads=threads)
+    )
+
+
+def test_what_goes_wrong_in_a_thread_is_raised(monkeypatch):
+    monkeypatch.setattr(planes, "_PIXELS", 100)
+    images = np.random.default_rng(15).integers(0, 256, (99, 6, 4, 3), np.uint8)
+
+    def add(self: PlaneCounter, images: np.ndarray) -> None:
+        raise MemoryError("in a thread")
+
+    monkeypatch.setattr(PlaneCounter, "add", add)
+    with pytest.raises(MemoryError, match="in a thread"):
+        count_arrays(images, "RGB", threads=2)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 4, 3), (0, 0, 0, 3)])

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from blocks import ROOT, assert_console, blocks_of, comparable, copy_checkout, run_python
+from blocks import ROOT, assert_page, blocks_of, copy_checkout
+
+from imgnorm.rules import RULES
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 RELIABILITY = ROOT / "docs" / "reliability.md"
@@ -18,22 +20,36 @@ RELIABILITY = ROOT / "docs" / "reliability.md"
 @pytest.mark.skipif(sys.platform == "win32", reason="the pages' shell is a POSIX one")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_does_what_it_shows(page, tmp_path):
-    checkout = copy_checkout(tmp_path)
-    printed = ""
-    for language, block in blocks_of(page):
-        if language == "python":
-            assert "" == printed, "what a block prints stands below it"
-            printed = run_python(block, checkout)
-        elif language == "text" and "torchvision:MNIST" in block:
-            assert "" == printed, "test_estimate.py runs it, where MNIST is"
-        elif language == "text":
-            assert comparable(block) == comparable(printed)
-            printed = ""
-        elif language == "console":
-            assert_console(block, checkout)
-        else:
-            pytest.fail(f"a block of language {language!r} that nothing runs")
-    assert "" == printed
+    of_mnist = {block for _, block in blocks_of(page) if "torchvision:MNIST" in block}
+
+    assert_page(page, copy_checkout(tmp_path), run_elsewhere=of_mnist)  # by test_estimate.py
+
+
+def links_of(page: Path) -> list[str]:
+    return re.findall(r"\]\((?!https?://)([^)\s]+)\)", page.read_text(encoding="utf-8"))
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page):
+    for link in links_of(page):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    linked = {(ROOT / link.partition("#")[0]).resolve() for link in links_of(ROOT / "README.md")}
+
+    assert set() == {page.resolve() for page in PAGES} - linked
 
 
 def test_the_tests_of_every_fault_are_there():
@@ -50,6 +66,13 @@ def test_the_tests_of_every_fault_are_there():
 
     assert len(named) > 40
     assert set() == set(named) - there
+
+
+def test_checks_lists_every_rule():
+    text = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (error|warning|info) \| (.*) \|$", text, re.MULTILINE)
+
+    assert [(rule.id, rule.severity, rule.summary) for rule in RULES.values()] == rows
 
 
 def comparison_in(text: str) -> dict[str, list[float | None]]:

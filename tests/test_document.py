@@ -312,8 +312,8 @@ FAULTS = [
     ),
     ("a: 1\n---\nb: 1\n", "2:1: a second document starts here\n    keep one document per file"),
     ("%YAML 1.1\n--- no\n", "1:1: %YAML 1.1: the file is read as YAML 1.2\n    remove this line"),
-    ("a: [1" + "0" * 1300 + "]", "1:5: a[0]: a number of 1,301 digits\n    at most 1300 are read"),
-    ("a: 0x" + "f" * 1301, "1:4: a: a number of 1,301 digits\n    at most 1300 are read"),
+    ("a: [1" + "0" * 1300 + "]", "1:5: a[0]: a number of 1,301 digits\n    at most 1,300 are read"),
+    ("a: 0x" + "f" * 1301, "1:4: a: a number of 1,301 digits\n    at most 1,300 are read"),
     (
         "a: -1e999",
         "1:4: a: -1e999 is beyond the range of a 64-bit float\n    write .inf if infinity is meant",

@@ -22,6 +22,7 @@ from PIL import Image
 
 import imgnorm as library
 from imgnorm.emit import emit_for
+from imgnorm.errors import SourceError
 from imgnorm.measured import ClassStats
 from imgnorm.moments import Moments
 
@@ -285,7 +286,7 @@ def _a_file(folder: Path) -> None:
         (_only_bad, ALL_BAD),
         (
             _missing,
-            "no such folder; name a folder of images, an archive, a list (with --list) or torchvision:NAME",
+            "no such folder; name a folder of images, an archive, an array, a list (with --list) or torchvision:NAME",
         ),
         (
             _a_file,
@@ -371,14 +372,23 @@ def test_constant_images_have_std_zero_and_no_transform(
     assert ["data", "stats.yaml"] == sorted(os.listdir(tmp_path))
 
 
+MIXED = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"]
+
+
+def mixed(folder: Path) -> list[Path]:
+    """An image of each mode of MIXED."""
+    paths = []
+    for index, mode in enumerate(MIXED):
+        picture = noise(index, (6, 5)).convert("RGB").convert("L" if mode == "LA" else mode)
+        paths.append(folder / f"{index}.{'tif' if mode == 'CMYK' else 'png'}")
+        picture.convert(mode).save(paths[-1])
+    return paths
+
+
 def test_a_mix_of_modes_is_counted_as_rgb_and_reported(tmp_path: Path) -> None:
     """1, 3 and 4 channels, palette and CMYK: each as torchvision's loader would show it."""
-    modes = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"]
     shown = []
-    for index, mode in enumerate(modes):
-        picture = noise(index, (6, 5)).convert("RGB").convert("L" if mode == "LA" else mode)
-        path = tmp_path / f"{index}.{'tif' if mode == 'CMYK' else 'png'}"
-        picture.convert(mode).save(path)
+    for path in mixed(tmp_path):
         with Image.open(path) as read:
             shown.append(np.asarray(read.convert("RGB")).reshape(-1, 3))
     ended = imgnorm("stats", tmp_path, "-q")
@@ -389,8 +399,89 @@ def test_a_mix_of_modes_is_counted_as_rgb_and_reported(tmp_path: Path) -> None:
     assert tuple(
         tuple(np.bincount(pixels[:, channel], minlength=256).tolist()) for channel in range(3)
     ) == (stats.measurement.histogram.counts)
-    assert dict.fromkeys(modes, 1) == dict(stats.measurement.modes)
+    assert dict.fromkeys(MIXED, 1) == dict(stats.measurement.modes)
     assert "images   7 (1 1, 1 CMYK, 1 L, 1 LA, 1 P, 1 RGB, 1 RGBA; 6 PNG, 1 TIFF)" in ended.stdout
+
+
+def test_images_of_other_channels_are_named_when_the_channels_are_strict(tmp_path: Path) -> None:
+    """Gray photos among RGB ones are fine for the one, and a mistake in the data of the other."""
+    folder, path = tmp_path / "data", tmp_path / "stats.yaml"
+    folder.mkdir()
+    pictures = mixed(folder)
+    shown = []
+    for index in (3, 4):  # P and RGB
+        with Image.open(pictures[index]) as read:
+            shown.append(np.asarray(read.convert("RGB")).reshape(-1, 3))
+    strict = ("stats", folder, "--mode", "RGB", "--strict-channels", "-q", "-o", path)
+    ended = imgnorm(*strict)
+    stats = library.read_stats(path)
+    failed = imgnorm(*strict, "--force", "--max-skipped", "0")
+    checked = imgnorm("verify", path, folder, "--sample", "all")
+
+    pixels = np.concatenate(shown)
+    assert stats.measurement is not None
+    assert stats.measurement.histogram is not None
+    assert tuple(
+        tuple(np.bincount(pixels[:, channel], minlength=256).tolist()) for channel in range(3)
+    ) == (stats.measurement.histogram.counts)
+    assert stats.strict_channels
+    assert 3 == ended.returncode
+    assert [
+        "skipped  0.png: channel-mismatch (1 channel (1), not the 3 of mode RGB)",
+        "skipped  1.png: channel-mismatch (1 channel (L), not the 3 of mode RGB)",
+        "skipped  2.png: channel-mismatch (2 channels (LA), not the 3 of mode RGB)",
+        "skipped  5.png: channel-mismatch (4 channels (RGBA), not the 3 of mode RGB)",
+        "skipped  6.tif: channel-mismatch (4 channels (CMYK), not the 3 of mode RGB)",
+    ] == ended.stdout.splitlines()[-5:]
+    assert 1 == failed.returncode
+    assert "5 images skipped, more than --max-skipped 0; no stats file was written" in failed.stderr
+    assert (0, f"verified {path}: true, by all of its images\n") == (
+        checked.returncode,
+        checked.stderr,
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "counted"), [("L", ["1", "L"]), ("RGB", ["P", "RGB"]), ("RGBA", ["CMYK", "RGBA"])]
+)
+@pytest.mark.filterwarnings("ignore::imgnorm.SkippedImagesWarning")
+def test_strict_channels_are_those_of_any_mode(
+    tmp_path: Path, mode: str, counted: list[str]
+) -> None:
+    opened = [Image.open(path) for path in mixed(tmp_path)]
+    in_files = library.measure(tmp_path, mode=mode, strict_channels=True)
+    in_python = library.measure(opened, mode=mode, strict_channels=True)
+
+    assert in_files.measurement is not None
+    assert in_python.measurement is not None
+    assert dict.fromkeys(counted, 1) == dict(in_files.measurement.modes)
+    assert dict.fromkeys(counted, 1) == dict(in_python.measurement.modes)
+
+
+@pytest.mark.filterwarnings("ignore::imgnorm.SkippedImagesWarning")
+def test_gray_arrays_are_not_shown_as_rgb_when_the_channels_are_strict(tmp_path: Path) -> None:
+    gray = np.zeros((2, 4, 4), np.uint8)
+    colored = np.ones((4, 4, 3), np.uint8)
+    np.save(tmp_path / "gray.npy", gray)
+    of_both = library.measure([gray[0], colored], mode="RGB", strict_channels=True)
+
+    assert (1, 3) == (of_both.images, of_both.measurement.pixels.channels)  # type: ignore[union-attr]
+    assert [("0", "channel-mismatch")] == [(s.name, s.reason.value) for s in of_both.skipped]
+    with pytest.raises(SourceError, match="of mode L, and arrays are not converted to RGB"):
+        library.measure(tmp_path / "gray.npy", mode="RGB", strict_channels=True, layout="NHW")
+
+
+def test_strict_channels_need_a_mode(tmp_path: Path) -> None:
+    mixed(tmp_path)
+    ended = imgnorm("stats", tmp_path, "--strict-channels")
+
+    assert (2, "") == (ended.returncode, ended.stdout)
+    assert (
+        "--strict-channels needs a mode that says which channels are right: give --mode RGB, say "
+        "(see `imgnorm stats --help`)\n" == ended.stderr
+    )
+    with pytest.raises(ValueError, match="strict_channels needs a mode that says which are right"):
+        library.measure(tmp_path, strict_channels=True)
 
 
 def test_the_mean_is_pooled_over_pixels_not_averaged_over_images(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "augmentations board cgroup config cores document emit errors estimate estimatefile "
+        "augmentations board calls cgroup config cores document emit errors estimate estimatefile "
         "explain factory finishing floats histogram image lint lint.data lint.pair lint.python measured "
-        "memory merging moments output presets process products profile provenance pulse reasons "
+        "memory merging moments nearest output presets process products profile provenance pulse reasons "
         "rejects reports rules rules.numbers rules.order rules.portability rules.reading "
         "rules.rule rules.stats rules.structure sampling scan sources sources.archive "
         "sources.arrayfile sources.arrays sources.filelist sources.files sources.folder "
@@ -26,8 +26,8 @@ TIERS = {
         "statsfile statsmodel table tally tray typed validate wire worker"
     ),
     PIXEL: (
-        "arraycount count damage decode floatcount formats item_count items jpeg load preprocess "
-        "sources.iterables"
+        "arraycount count damage decode floatcount formats item_count items jpeg load planes "
+        "preprocess sources.iterables"
     ),
     TORCH: (
         "datasets gpu gpu_kernel gpu_tensors loaders nvjpeg nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "

@@ -331,9 +331,6 @@ def test_another_upsampling_is_noticed_too(monkeypatch, unchecked):
     assert "not those of Pillow" in fault_of_the_fast_path()
 
 
-# ── files for decoders that do not tell of damage ──
-
-
 def file_of(width: int, height: int, *, gray: bool = False, **options: object) -> bytes:
     image = Image.fromarray(textured(height, width, width * height))
     return encoded(image.convert("L") if gray else image, "JPEG", **options)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -23,9 +22,7 @@ from imgnorm.lint.data import json_pairs, toml_pairs, yaml_pairs
 from imgnorm.lint.pair import named
 from imgnorm.lint.python import pairs_in
 from imgnorm.reports import REPORTERS
-from imgnorm.rules import numbers
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 CASES = Path(__file__).parent / "cases" / "lint"
 WRONG = "Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))"
 HAS_TOML = sys.version_info >= (3, 11)
@@ -362,12 +359,6 @@ def test_help_names_every_option():
 
     for option in ("--select", "--ignore", "--strict", "--format", "--quiet", "--verbose"):
         assert option in text
-
-
-def test_the_readme_lists_every_rule_about_numbers():
-    rows = re.findall(r"^\| `([a-z-]+)` \| (error|warning|info) \| (.*) \|$", README, re.MULTILINE)
-
-    assert [(rule.id, rule.severity, rule.summary) for rule in numbers.RULES] == rows
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

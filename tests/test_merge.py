@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import imgnorm
+from imgnorm import measurement
 from imgnorm.cli import run
 from imgnorm.errors import ImgnormError, IncompatibleStats, InvalidDocument, SourceError
 from imgnorm.histogram import Histogram
 from imgnorm.image import CHANNELS, SCALE, CenterCrop, Mode, Resize
 from imgnorm.measured import ClassStats, Measurement
 from imgnorm.moments import UNIT_BITS, ImageSums, Moments
-from imgnorm.provenance import Provenance, Shards, names_digest
+from imgnorm.provenance import Provenance, Shards, lines_of, names_digest, names_in
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.stats import Stats, merge
 from imgnorm.statsfile import merge_files, read_stats, text_of, write_stats
@@ -417,6 +418,16 @@ def test_classes_with_and_without_moments_are_refused():
     ) == refusal(b, a)
 
 
+def test_strict_and_converted_channels_are_refused():
+    message = (
+        "a.yaml: skips images of other channels, but b.yaml converts them; measure both with "
+        "--strict-channels, or neither"
+    )
+
+    assert message == refusal(state("a", strict_channels=True), state("b"))
+    assert (state("a", strict_channels=True) + state("b", strict_channels=True)).strict_channels
+
+
 def test_constants_are_refused():
     constants = Stats(("L",), (0.5,), (0.5,))
 
@@ -506,6 +517,174 @@ def test_the_same_names_are_found_though_one_run_skipped_some():
         "b.yaml: counts all 2 images of 'd', of which a.yaml counts all 1 images of 'd'; leave one "
         "out, or count them twice with --allow-overlap"
     ) == refusal(a, b)
+
+
+# Images that two different listings share, where the names were kept
+
+
+def with_names(name: str, names: Sequence[str], kind: str = "folder", ref: str = "") -> Stats:
+    stats = state(name, images=len(names), names=names)
+    source = replace(
+        stats.measurement.source,  # type: ignore[union-attr]
+        kind=kind,
+        ref=ref or name,
+        names=lines_of(n.encode() for n in names),
+    )
+    return replace(stats, measurement=replace(stats.measurement, source=source))  # type: ignore[type-var]
+
+
+def test_names_that_two_files_share_are_counted_and_named():
+    a = with_names("a", [f"{i}.png" for i in range(5)])
+    b = with_names("b", [f"{i}.png" for i in range(4, 8)])
+    c = with_names("c", [f"{i}.png" for i in range(9)])
+
+    assert (
+        "b.yaml: counts 1 image that a.yaml counts, too: '4.png'; leave one out, or count them twice "
+        "with --allow-overlap\n"
+        "c.yaml: counts 5 images that a.yaml counts, too: '0.png', '1.png', '2.png' and 2 more; leave one "
+        "out, or count them twice with --allow-overlap\n"
+        "c.yaml: counts 4 images that b.yaml counts, too: '4.png', '5.png', '6.png' and 1 more; leave one "
+        "out, or count them twice with --allow-overlap"
+    ) == refusal(a, b, c)
+    assert 18 == merge([a, b, c], allow_overlap=True).images
+
+
+def test_names_inside_merged_files_are_seen():
+    a, b, c = (with_names(n, names) for n, names in (("a", "xy"), ("b", "vw"), ("c", "uw")))
+
+    assert (
+        "b.yaml: counts 1 image that a.yaml counts, too: 'w'; leave one out, or count them twice with "
+        "--allow-overlap"
+    ) == refusal(a + b, c)
+
+
+def test_names_are_seen_only_where_both_files_kept_them():
+    a, b = with_names("a", ["x", "y"]), state("b", names=["y", "z"], images=2)
+
+    assert 4 == (a + b).images
+    assert [None, None] == [part.names for part in (a + b).measurement.source.parts]  # type: ignore[union-attr]
+
+
+def test_a_folder_inside_another_one_is_seen_by_its_paths():
+    """Names start from the folder that was named: the same image has two, and two images have one."""
+    outer = with_names("outer", ["val/1.png", "train/1.png", "1.png"], ref="data")
+    inner = with_names("inner", ["1.png", "2.png"], ref="data/train/")
+    listed = with_names("listed", ["2.png", "3.png"], "list", "data/train/names.txt")
+    beside = with_names("beside", ["1.png"], ref="data/training")
+
+    assert (
+        "b.yaml: counts 1 image that a.yaml counts, too: '1.png'; leave one out, or count them twice "
+        "with --allow-overlap"
+    ) == refusal(outer, inner)
+    assert (
+        "b.yaml: counts 1 image that a.yaml counts, too: '2.png'; leave one out, or count them twice "
+        "with --allow-overlap"
+    ) == refusal(inner, listed)
+    assert 5 == merge([outer, listed]).images
+    assert 2 == refusal(outer, inner, beside).count("counts 1 image that")
+
+
+def test_numbers_for_names_mean_an_image_of_their_own_dataset_only():
+    a = with_names("a", ["1", "2"], "dataset", "CIFAR10[9]")
+    b = with_names("b", ["2", "3"], "dataset", "SVHN[9]")
+
+    assert 4 == merge([a, b]).images
+    assert "b.yaml: counts 1 image that a.yaml counts, too: '2'" in refusal(
+        a, with_names("b", ["2", "3"], "dataset", "CIFAR10[9]")
+    )
+
+
+HOSTILE_NAMES = [
+    b"plain.png", b"new\nline", b"back\\slash \\x41", b" space at both ends ", b"\xff\xfe.png", "é🙂".encode(),
+    "\u2028\x85\ufeff".encode(), b"- [1, 2]: {a}", b"#", b"---", b"'\"", b"  ", b"\t",
+]  # fmt: skip
+
+
+def test_any_names_are_kept_written_and_read_back(tmp_path):
+    stats = state("d", images=len(HOSTILE_NAMES))
+    source = replace(
+        stats.measurement.source,  # type: ignore[union-attr]
+        names=lines_of(HOSTILE_NAMES),
+        names_sha256=names_digest(HOSTILE_NAMES),
+    )
+    stats = replace(stats, measurement=replace(stats.measurement, source=source))  # type: ignore[type-var]
+    both = stats + with_names("e", ["x", "y"])
+    for one in (stats, both):
+        write_stats(tmp_path / "stats.yaml", one)
+        back = read_stats(tmp_path / "stats.yaml")
+
+        assert text_of(one) == text_of(back)
+        assert one.measurement.source == back.measurement.source  # type: ignore[union-attr]
+    assert sorted(HOSTILE_NAMES) == sorted(names_in(source.names or ""))
+
+
+@given(st.lists(st.binary(min_size=1, max_size=9).filter(lambda b: b"\0" not in b), min_size=1))
+def test_lines_are_names_again(names):
+    lines = lines_of(names)
+
+    assert sorted(names) == sorted(names_in(lines))
+    assert len(names) == len(lines.split("\n"))
+
+
+def test_names_that_are_not_those_of_the_digest_are_refused(tmp_path):
+    path = tmp_path / "stats.yaml"
+    path.write_text(text_of(with_names("a", ["x", "y"])).replace("\n  y\n", "\n  z\n"))
+    with pytest.raises(InvalidDocument) as caught:
+        read_stats(path)
+
+    digest = with_names("a", ["x", "y"]).measurement.source.names_sha256  # type: ignore[union-attr]
+    assert f"names[0]: not those of the source, whose digest is {digest[:8]}..." in str(
+        caught.value
+    )
+    path.write_text(text_of(with_names("a", ["x", "y"])).replace("- |-", "- a\n- |-"))
+    with pytest.raises(InvalidDocument, match="names: names of 2 sources, but there are 1"):
+        read_stats(path)
+
+
+def test_names_are_kept_on_request_and_shards_merge_to_the_same_bytes(tmp_path, capsys):
+    paths = [str(tmp_path / f"{i}.yaml") for i in range(3)]
+    assert 0 == run(["stats", SHAPES, "--keep-names", "-q", "-o", paths[0]])
+    for i in (1, 2):
+        assert 0 == run(
+            ["stats", SHAPES, "--keep-names", "-q", "--shard", f"{i}/2", "-o", paths[i]]
+        )
+    merged = merge_files(paths[1:])
+    names = sorted(str(p.relative_to(SHAPES)) for p in Path(SHAPES).rglob("*.*"))
+
+    assert Path(paths[0]).read_text() == text_of(merged)
+    assert names == merged.measurement.source.names.split("\n")  # type: ignore[union-attr]
+    whole = imgnorm.measure(ROOT / "examples", keep_names=True, limit=5)
+    assert 29 == merge([merged, whole], allow_overlap=True).images
+    with pytest.raises(IncompatibleStats, match="counts 5 images that folder"):
+        merged + whole
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ([1], {}, "keep_names: its images come without names; measure the dataset itself"),
+        (
+            SHAPES,
+            {"tolerance": 0.1},
+            "a tolerance goes without limit, shard, per_class and keep_names",
+        ),
+    ],
+)
+def test_names_that_cannot_be_kept_are_refused(source, options, message):
+    with pytest.raises((SourceError, ValueError), match=message):
+        imgnorm.measure(source, keep_names=True, **options)
+
+
+def test_names_that_no_stats_file_can_hold_are_refused_before_the_scan(tmp_path, monkeypatch):
+    monkeypatch.setattr(measurement, "_MAX_NAMES_BYTES", 300)
+    with pytest.raises(SourceError) as caught:
+        imgnorm.measure(SHAPES, keep_names=True)
+
+    size = sum(len(str(p.relative_to(SHAPES))) + 3 for p in Path(SHAPES).rglob("*.*"))
+    assert (
+        f"images take {size} bytes, and a stats file has room for 300; measure in shards, or leave --keep-names "
+        "out" == str(caught.value).partition("24 ")[2]
+    )
 
 
 def test_datasets_whose_names_are_numbers_are_told_apart():

@@ -332,9 +332,6 @@ def test_real_photos_give_the_file_of_the_cpu(tmp_path, decoder, shared_data, ca
     assert without_decoders(here[1]) == without_decoders(there[1])
 
 
-# ── merging ──
-
-
 def test_merging_with_other_decoders_is_refused_unless_told(folder, tmp_path, decoder, capsys):
     parts = []
     for number, options in ((1, []), (2, ["--decoder", "nvjpeg"])):
@@ -367,9 +364,6 @@ def test_shards_of_one_device_merge_though_only_one_has_files_for_the_cpu(
     assert WORDS == decoders_in(imgnorm.read_stats(parts[-1]))["JPEG"]
     assert "; " in decoders_in(imgnorm.read_stats(parts[0]))["JPEG"]
     assert 0 == run(["merge", *parts, "-q"])
-
-
-# ── refusals ──
 
 
 @pytest.mark.parametrize(
@@ -468,9 +462,6 @@ def test_on_a_device_pixels_are_about_those_of_pillow():
     pytest.importorskip("torchcodec")
 
     assert nvjpeg.find(torch.device("cuda", 0)).words.startswith("nvjpeg by torchcodec ")
-
-
-# ── the road's parts ──
 
 
 def test_a_batch_is_decoded_at_once():

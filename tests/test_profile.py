@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import get_args
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgnorm import Profile, measure
+from imgnorm import Profile, measure, measurement
 from imgnorm.image import Resize
 from imgnorm.profile import Spent, Step, Stopwatch
 from imgnorm.statsfile import text_of
+from imgnorm.tray import Found
 
 SHAPES = Path(__file__).parents[1] / "examples" / "shapes"
 
@@ -33,6 +35,20 @@ class _Sum(Spent):
     def __add__(self, other: Spent) -> _Sum:
         self.add(other)
         return self
+
+
+def test_finding_a_device_is_no_listing(monkeypatch):
+    """It imports torch, which takes longer than listing many thousands of files."""
+
+    def found_slowly(name: str) -> Found:
+        time.sleep(0.3)
+        return Found(None, name)
+
+    monkeypatch.setattr(measurement, "find_device", found_slowly)
+    profile = Profile()
+    measure(SHAPES, workers=1, device="auto", profile=profile)
+
+    assert profile.processes["main"].seconds["start"] >= 0.3
 
 
 def test_steps_of_a_process_are_disjoint_and_make_up_its_time(tmp_path):

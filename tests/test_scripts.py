@@ -334,6 +334,21 @@ def test_imgnorm_runs_this_checkout_where_the_user_is(
     assert f"['stats', 'two words'] {here.resolve()} {main}\n" == done.stdout
 
 
+@pytest.mark.parametrize("option", ["--markdown", "--json"])
+def test_a_bench_that_could_not_be_written_down_does_not_start(tmp_path: Path, option: str) -> None:
+    """The races take minutes."""
+    path = str(tmp_path / "missing" / "results")
+    done = subprocess.run(
+        [sys.executable, "scripts/bench", "--here", "--only", "start", option, path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert f"argument {option}: {path!r} is no file in a folder that is there\n" in done.stderr
+
+
 def test_the_checks_pass() -> None:
     """Lint, formatting and types of the whole checkout."""
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import random
 import subprocess
@@ -82,6 +83,23 @@ def test_every_problem_of_a_case_is_about_a_rule_with_a_page():
 
     assert set() == told - set(RULES)
     assert all(page(RULES[rule]).startswith(f"{rule} (") for rule in told)
+
+
+def test_no_module_tells_of_a_rule_without_a_page():
+    """`--explain`, `--ignore` and SARIF reports know only those that have one."""
+    argument = {"problem": 1, "_at_node": 2, "report": 3, "Problem": 3}
+    told = {
+        node.args[argument[name]].value
+        for path in sorted((ROOT / "imgnorm").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and (name := getattr(node.func, "attr", getattr(node.func, "id", ""))) in argument
+        and len(node.args) > argument[name]
+        and isinstance(node.args[argument[name]], ast.Constant)
+    }
+
+    assert set() == told - set(RULES)
+    assert len(told) > 35
 
 
 def test_problems_are_in_the_order_of_lines():

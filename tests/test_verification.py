@@ -370,6 +370,13 @@ def test_a_pipeline_config_can_be_the_source(here):
     assert () == verify(sample=10).problems
 
 
+def test_a_config_that_is_not_there_is_told_as_a_file(here):
+    with pytest.raises(SourceError) as caught:
+        verify("configs/p.yaml")
+
+    assert "configs/p.yaml: no such file; check the path" == str(caught.value)
+
+
 def test_a_dataset_of_torchvision_is_verified(tmp_path, monkeypatch):
     pytest.importorskip("torchvision")
     from torchvision import datasets
@@ -448,7 +455,7 @@ def test_a_source_that_is_not_there_is_said_so(here):
         verify()
 
     assert (
-        "data: no such folder; name a folder of images, an archive, a list (with --list) or "
+        "data: no such folder; name a folder of images, an archive, an array, a list (with --list) or "
         "torchvision:NAME\n    stats.yaml was measured from it, in the folder that its path is seen from: "
         "go there, or name it as it is called here: `imgnorm verify FILE SOURCE`"
     ) == str(caught.value)

@@ -8,10 +8,12 @@ import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from imgnorm.document import open_at_once
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.lint.data import json_pairs, toml_pairs, yaml_pairs
 from imgnorm.lint.pair import Pair, problems_of
 from imgnorm.lint.python import pairs_in
+from imgnorm.reports import counted, summary
 
 MAX_BYTES = 1 << 20  # of one file; configs and source code are smaller
 
@@ -32,6 +34,11 @@ class Linted:
     problems: tuple[Problem, ...]  # in the order of the files, and of their lines
     files: int  # that were read
     unread: tuple[tuple[str, str], ...]  # name and reason: not Python 3, too large …
+
+    def summary(self) -> str:
+        """One line: `checked  3 files: 1 error, 0 warnings, 0 notes; 2 files not read`."""
+        left = f"; {counted(len(self.unread), 'file')} not read" if self.unread else ""
+        return summary(self.files, self.problems) + left
 
 
 def lint(
@@ -109,23 +116,15 @@ def _ignored(problem: Problem, lines: Sequence[str]) -> bool:
     )
 
 
-# ── files ──
-
-
 def _content(file: str) -> bytes:
     try:
-        with open(file, "rb", opener=_open_at_once) as stream:
+        with open(file, "rb", opener=open_at_once) as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise ValueError(f"cannot be read ({os.strerror(error.errno or 0).lower()})") from error
     if len(data) > MAX_BYTES:
         raise ValueError(f"larger than {MAX_BYTES:,} bytes")
     return data
-
-
-def _open_at_once(file: str, flags: int) -> int:
-    """Opens without waiting for the writer of a FIFO."""
-    return os.open(file, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _files(paths: Sequence[str]) -> Iterator[str]:

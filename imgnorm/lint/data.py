@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from imgnorm.document import CONFIG_LIMITS, Document, parse
+from imgnorm.document import CONFIG_LIMITS, Path, parse
 from imgnorm.errors import InvalidDocument
 from imgnorm.lint.pair import MAX_VALUES, Named, Pair, Place, Written, named, told_by, words_of
 from imgnorm.presets import dataset_key
 from imgnorm.rules.numbers import Order
 
-Path = tuple[str | int, ...]
 Placing = Callable[[Path], Place]
 
 MAX_DEPTH = 64
@@ -37,7 +36,7 @@ def yaml_pairs(data: bytes, file: str) -> list[Pair]:
         if _OURS.search(data):
             raise
         raise ValueError("not YAML of the subset that imgnorm reads") from error
-    return list(_pairs(document.value, _places_in(document)))
+    return list(_pairs(document.value, document.place))
 
 
 _OURS = re.compile(rb"^format:[ \t]*[\"']?imgnorm-", re.MULTILINE)
@@ -75,13 +74,6 @@ def _decoded(data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError("not UTF-8") from error
-
-
-def _places_in(document: Document) -> Placing:
-    return lambda path: document.place(path)
-
-
-# ── finding ──
 
 
 def _pairs(root: Any, place: Placing) -> Iterator[Pair]:
@@ -220,9 +212,6 @@ _TUPLE = re.compile(
 )
 
 
-# ── JSON, with places ──
-
-
 class _JsonReader:
     """JSON as the standard has it, and where each value stands: a loop, so that depth costs nothing."""
 
@@ -329,9 +318,6 @@ _JSON_WORDS = {
     "Infinity": math.inf,
     "-Infinity": -math.inf,
 }
-
-
-# ── TOML, whose reader gives no places ──
 
 
 class _TomlPlaces:

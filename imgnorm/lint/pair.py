@@ -28,9 +28,7 @@ class Written:
     values: tuple[float, ...]
     place: Place
     places: tuple[Place, ...]  # of each value
-    divisor: float = (
-        1.0  # 255 in `[x / 255 for x in (125.3, 123.0, 113.9)]`, 1/255 in `0.485 * 255`
-    )
+    divisor: float = 1.0  # 255 in `[x / 255 for x in (125.3, 113.9)]`, 1/255 in `0.485 * 255`
 
     @property
     def effective(self) -> tuple[float, ...]:
@@ -125,8 +123,6 @@ def _makes_sense(finding: Finding, pair: Pair, mean: Written, std: Written) -> b
         return pair.unit is not None
     return pair.pixels
 
-
-# ── what names tell ──
 
 _MEAN = {"mean", "means"}
 _STD = {"std", "stds", "stdev", "stddev", "stdv"}

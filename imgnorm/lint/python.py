@@ -71,8 +71,6 @@ class _Reader:
         elif isinstance(node, (ast.AugAssign, ast.For)) and isinstance(node.target, ast.Name):
             self._assigned.setdefault(node.target.id, []).extend((ast.Constant(None),) * 2)
 
-    # ── finding ──
-
     def pairs(self) -> Iterator[Pair]:
         waiting: list[tuple[ast.AST, _Context]] = [(self._tree, _Context())]
         while waiting:
@@ -252,8 +250,6 @@ class _Reader:
             mean, std = self._value(node.elts[0]), self._value(node.elts[1])
             if mean and std:
                 yield Pair(mean.written, std.written, dataset=context.dataset)
-
-    # ── reading numbers ──
 
     def _resolved(self, node: ast.expr | None) -> ast.expr | None:
         """What a name stands for, if it is set only once in this file."""

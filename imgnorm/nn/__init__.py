@@ -36,9 +36,7 @@ _HOMES = {
     "to_batchnorm": "input_norm",
 }
 
-__all__ = [  # noqa: PLE0604
-    *_HOMES
-]
+__all__ = [*_HOMES]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
 
 from imgnorm.decode import decode, decoded_picture
 from imgnorm.errors import SourceError
+from imgnorm.finishing import none_left
 from imgnorm.image import Mode
 from imgnorm.load import picture_of
 from imgnorm.nn.models import RAISED_BY_USER_CODE
@@ -29,11 +30,10 @@ from imgnorm.scan import Limits
 from imgnorm.sources import (
     Block,
     EncodedSource,
-    ShardedSource,
     Source,
+    in_reading_order,
     member_of,
     name_bytes,
-    printable,
     shown,
 )
 from imgnorm.stats import Stats
@@ -81,7 +81,7 @@ class Batches:
         if not listing.names and not listing.skipped:
             raise SourceError(f"{shown(source.ref)}: has no images; name a source that has some")
         self.ignored: Mapping[str, int] = listing.ignored
-        self._images = _Images(source, _in_reading_order(source, listing.names), transform, mode)
+        self._images = _Images(source, in_reading_order(source, listing.names), transform, mode)
         self._lost = {one.name: one for one in listing.skipped}
         self._batch_size = batch_size
         self._workers = workers
@@ -115,11 +115,7 @@ class Batches:
                         nothing = False
                         yield batch.images
                 break
-            except (
-                RuntimeError,
-                EOFError,
-                OSError,
-            ) as error:  # a process died, or so did its batch
+            except (RuntimeError, EOFError, OSError) as error:  # a process died, or its batch did
                 left = replace(images, names=images.names[done * self._batch_size :])
                 found = self._deadly(left)
                 if by_chance and not (found or done):  # again, and at once
@@ -155,20 +151,14 @@ class Batches:
     def _deadly(self, left: _Images) -> dict[str, Skipped]:
         """The images at which processes die, of those that they may have been reading."""
         ahead = (self._workers * _AHEAD + 1) * self._batch_size
-        return _deadly(replace(left, names=left.names[:ahead]))
+        return _tried_alone(replace(left, names=left.names[:ahead]))
 
     def _readable(self) -> _Images:
         names = [name for name in self._images.names if name not in self._lost]
         return replace(self._images, names=names)
 
     def _nothing_left(self) -> str:
-        skipped = self.skipped
-        examples = "".join(f"\n  {printable(s.name)}: {s.reason} ({s.detail})" for s in skipped[:5])
-        more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
-        return (
-            f"{shown(self._images.source.ref)}: not one of {len(skipped):,} images could be read; mend "
-            f"the files or the options:{examples}{more}"
-        )
+        return none_left(self._images.source.ref, "read", self.skipped)
 
 
 def mode_of(stats: Stats) -> Mode | None:
@@ -238,13 +228,6 @@ class _Images(Dataset[Any]):
             return decoded_picture(found, self.mode, max_pixels=Limits.max_pixels).picture
 
 
-def _in_reading_order(source: EncodedSource, names: Sequence[str]) -> Sequence[str]:
-    """Shard by shard, each as it lies in its file: a compressed one cannot be read backwards."""
-    if not isinstance(source, ShardedSource):
-        return names
-    return [name for _, held in source.shards(names) for name in held]
-
-
 def _stacked(items: list[tuple[str, Tensor] | Skipped | SourceError]) -> _Batch | SourceError:
     """One batch, or the first thing that is wrong with it as a whole."""
     tensors: list[Tensor] = []
@@ -289,7 +272,7 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _deadly(images: _Images) -> dict[str, Skipped]:
+def _tried_alone(images: _Images) -> dict[str, Skipped]:
     """The images that end a process which reads them, each tried once more alone."""
     found = {}
     following = range(len(images))

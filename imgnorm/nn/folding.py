@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
-from imgnorm.emit import usable_std
+from imgnorm.calls import usable_std
 from imgnorm.errors import FoldError
 from imgnorm.nn.models import RAISED_BY_USER_CODE, unwrapped
 from imgnorm.nn.population import (
@@ -159,9 +159,6 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
         _absorb(batchnorm, holder.get_submodule(convolution), holder.get_submodule(batchnorm))
         _replace(holder, batchnorm, nn.Identity().eval())
     return holder[0]
-
-
-# ── finding ──
 
 
 def _held_copy(model: nn.Module) -> nn.Sequential:
@@ -337,9 +334,6 @@ def _described(node: fx.Node, holder: nn.Module) -> str:
 def _shown(name: str) -> str:
     """A name inside the holder, as the user knows it."""
     return name.partition(".")[2] or "the model itself"
-
-
-# ── the arithmetic, in float64 ──
 
 
 def _fold_into_convolution(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from imgnorm.emit import usable_std
+from imgnorm.calls import usable_std
 from imgnorm.errors import TransformError
 from imgnorm.stats import Stats
 
@@ -27,7 +27,8 @@ class InputNorm(nn.Module):
     Args:
         mean: one number per channel, in [0, 1].
         std: likewise, above 0.
-        dtype: of the buffers, torch's default if None.
+        device: of the buffers, torch's default if None.
+        dtype: likewise.
 
     Raises:
         ValueError: mean and std are not finite, not of one length, or a std is not above 0.

@@ -307,9 +307,8 @@ def _bytes_of(content: Any) -> bytes:
 
 def _script(path: str) -> OpenedModel:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # torch.jit is deprecated: the user's format, not our choice
+        # torch.jit is deprecated: the user's format, not our choice.
+        warnings.simplefilter("ignore")
         try:
             module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
         except _RAISED_BY_LOADING as error:

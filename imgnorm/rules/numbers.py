@@ -130,8 +130,6 @@ def _range(unit: float) -> str:
     return f"0..{unit:g}"
 
 
-# ── structure of the two lists ──
-
 _LENGTH = Rule(
     "length",
     "error",
@@ -197,8 +195,6 @@ def _not_numbers(pair: _Pair) -> Iterator[Finding]:
                 yield pair.finding(_STD_NOT_POSITIVE, field, message, floor, index)
 
 
-# ── unit ──
-
 _UNIT = Rule(
     "unit",
     "error",
@@ -248,8 +244,6 @@ def _mean_range(pair: _Pair) -> Iterator[Finding]:
             message = f"{value!r} is not within {_range(pair.unit)}"
             yield pair.finding(_MEAN_RANGE, "mean", message, None, index)
 
-
-# ── against the table ──
 
 _SWAPPED = Rule(
     "swapped",

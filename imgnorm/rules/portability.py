@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from imgnorm.document import core_value
+from imgnorm.document import core_value, events_in
 from imgnorm.errors import Problem
 from imgnorm.rules.rule import Rule
 
@@ -48,8 +48,7 @@ def problems(data: bytes, file: str) -> Iterator[Problem]:
     """For a file that was parsed without a fault."""
     if not _IN_BYTES.search(data):
         return
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    for event in yaml.parse(data, loader):
+    for event in events_in(data):
         if not isinstance(event, yaml.ScalarEvent) or event.style or event.tag:
             continue
         text = event.value

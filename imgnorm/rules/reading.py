@@ -114,7 +114,7 @@ RULES = (
     Rule(
         "number-too-large",
         "error",
-        "numbers within a float64, and of at most 400 digits",
+        "numbers within a float64, and of at most 1,300 digits",
         "The number is beyond what a 64-bit float holds, or has so many digits that it cannot be meant.",
         "mean: [1e999]",
         "mean: [0.5]",
@@ -187,5 +187,14 @@ RULES = (
         "that does not follow from them was edited, or the file is damaged. Measure again.",
         "exact: {count: 4, total: [510], …}\nmean: [0.4]",
         "exact: {count: 4, total: [510], …}\nmean: [0.5]",
+    ),
+    Rule(
+        "impossible",
+        "error",
+        "numbers that some images can have",
+        "No images have these numbers: more of a class than there are in all, sums that no pixels add up "
+        "to. Nothing can be computed from them. Measure again.",
+        "images: 23\nmodes: {RGB: 24}",
+        "images: 24\nmodes: {RGB: 24}",
     ),
 )

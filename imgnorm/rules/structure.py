@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from imgnorm.augmentations import NORMALIZE, TENSOR_STEPS, Api, left_out, transf
 from imgnorm.document import Document, Path
 from imgnorm.errors import Problem, SourceError
 from imgnorm.image import STEPS
+from imgnorm.nearest import nearest
 from imgnorm.presets import preset
 from imgnorm.rules.rule import Rule
 from imgnorm.typed import shown
@@ -170,9 +170,8 @@ def _unknown(document: Document, path: Path, choices: Sequence[str], where: str)
 
 
 def _suggestion(word: str, choices: Sequence[str]) -> str | None:
-    lowered = {choice.lower().replace("_", ""): choice for choice in choices}
-    close = difflib.get_close_matches(word.lower().replace("_", ""), lowered, n=1)
-    return f"did you mean '{lowered[close[0]]}'?" if close else None
+    near = nearest(word, choices)
+    return f"did you mean '{near[0]}'?" if near else None
 
 
 def _told(value: object) -> str:
@@ -238,7 +237,8 @@ RULES = (
         "error",
         "transforms that torchvision has",
         "Each entry is a torchvision transform by its name, in the API that `api` chooses, and one that "
-        "takes plain values and makes an image of an image: no Compose, Lambda, FiveCrop or PILToTensor. Dotted names and code are never run.",
+        "takes plain values and makes an image of an image: no Compose, Lambda, FiveCrop or "
+        "PILToTensor. Dotted names and code are never run.",
         "augment:\n  - RandomHorizontallFlip: {}",
         "augment:\n  - RandomHorizontalFlip: {}",
     ),

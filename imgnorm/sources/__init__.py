@@ -12,8 +12,6 @@ from imgnorm.reasons import Skipped, Unreadable
 from imgnorm.tally import Tally
 
 if TYPE_CHECKING:
-    from mmap import mmap
-
     from PIL.Image import Image
 
     from imgnorm.image import ImageSettings
@@ -86,11 +84,10 @@ class Block:
 
     names: Sequence[str]
     mode: Mode
-    data: bytes | mmap
+    data: bytes
     dtype: str  # as NumPy writes it: "|u1", "<f4", ">u2"
     shape: tuple[int, int, int, int]
     strides: tuple[int, int, int, int]  # in bytes
-    offset: int = 0  # of the first image in `data`
 
 
 @runtime_checkable
@@ -99,6 +96,9 @@ class BlockSource(EncodedSource, Protocol):
 
     names_at_once: int
     """So many names make a piece of work."""
+
+    def for_one(self, shard: str) -> bool:
+        """Whether one worker should take all of a shard: it can only be read from its beginning on."""
 
     def suit(self, settings: ImageSettings) -> None:
         """
@@ -118,15 +118,13 @@ class ArraySource(Source, Protocol):
         """Whether `count` gives what these settings ask for; if not, `read` does."""
 
     def count(
-        self, names: Sequence[str], *, products: bool = False, device: Device | None = None
+        self,
+        names: Sequence[str],
+        *,
+        products: bool = False,
+        device: Device | None = None,
+        threads: int = 1,
     ) -> Tally: ...
-
-
-def member_of(source: object, name: str) -> str | None:
-    """The part of a name that lies inside an archive, if there is one."""
-    if not isinstance(source, ShardedSource):
-        return None
-    return shown(name[len(source.shard_of(name)) + 1 :]) or None
 
 
 @runtime_checkable
@@ -179,6 +177,20 @@ class StreamingSource(Protocol):
         limit: int | None,
         on_progress: Callable[[Progress], None],
     ) -> Drained: ...
+
+
+def in_reading_order(source: object, names: Sequence[str]) -> Sequence[str]:
+    """Shard by shard, each as it lies in its file: a compressed one cannot be read backwards."""
+    if not isinstance(source, ShardedSource):
+        return names
+    return [name for _, held in source.shards(names) for name in held]
+
+
+def member_of(source: object, name: str) -> str | None:
+    """The part of a name that lies inside an archive, if there is one."""
+    if not isinstance(source, ShardedSource):
+        return None
+    return shown(name[len(source.shard_of(name)) + 1 :]) or None
 
 
 def name_bytes(name: str) -> bytes:

@@ -6,11 +6,13 @@ import glob
 import os
 import re
 import sys
+from array import array
+from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from imgnorm.errors import SourceError
 from imgnorm.reasons import Reason, Skipped, Unreadable
@@ -18,7 +20,7 @@ from imgnorm.sources import Listing, name_bytes, printable, shown
 from imgnorm.sources.files import about_to_read, opened, unreadable
 from imgnorm.sources.rules import looks_like_an_image, rule_against
 from imgnorm.sources.tape import FileTape, GzipTape
-from imgnorm.sources.tar import BLOCK, TarReader, is_header
+from imgnorm.sources.tar import BLOCK, Entry, TarReader, is_header
 from imgnorm.sources.zip import ZipReader
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -26,8 +28,10 @@ _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)", re.ASCII)
 _MAX_PATHS = 1_000_000
 _OPEN_SHARDS = 2  # in one process: its own, and one that it helps with
 _SIZE_BITS = 32
+_MARKED = 64  # one of so many members
 
 Version = tuple[int, int, int]  # of a file: its size, when it was last changed, its inode
+Doubles = dict[bytes, int]  # member -> how many have this name, where it is more than one
 
 
 class ArchiveSource:
@@ -46,7 +50,8 @@ class ArchiveSource:
         self.ref = ref.replace(os.sep, "/")
         self._paths = labelled(paths)
         self._versions: dict[str, Version] = {}  # of each archive, when it was listed
-        self._doubles: dict[str, int] = {}  # name -> how many members have it
+        self._doubles: dict[str, Doubles] = {}  # of archives that have some
+        self._marks: dict[str, _Marks] = {}
         self._member_order: dict[str, list[str]] = {}  # where it is not the order of the names
         self._open: OrderedDict[str, _Shard] = OrderedDict()
         self._breathe: Callable[[], None] = _do_nothing
@@ -77,9 +82,12 @@ class ArchiveSource:
             names += found.sorted_names()
             skipped += found.skipped
             ignored += found.ignored
-            self._doubles |= found.doubles
+            if found.doubles:
+                self._doubles[shard] = found.doubles
             if found.member_order is not None:
                 self._member_order[shard] = found.member_order
+            elif found.marks.members:
+                self._marks[shard] = found.marks
         skipped.sort(key=lambda s: name_bytes(s.name))
         return Listing(names, tuple(skipped), dict(sorted(ignored.items())))
 
@@ -134,18 +142,41 @@ class ArchiveSource:
         raise Unreadable(Reason.CHANGED_DURING_READ, "the archive changed while it was measured")
 
     def _opened(self, shard: str) -> _Shard:
-        return _Shard(shard, self._paths[shard], self._doubles, self._breathe)
+        doubles, marks = self._doubles.get(shard, {}), self._marks.get(shard, _no_marks())
+        return _Shard(shard, self._paths[shard], doubles, marks, self._breathe)
 
     def _close(self, shard: str) -> None:
         if shard in self._open:
             self._open.pop(shard).close()
 
 
+class _Marks(NamedTuple):
+    """Some members of an archive that holds them in the order of their names, and where they begin."""
+
+    members: list[bytes]
+    places: array[int]
+
+    def around(self, member: bytes) -> tuple[int, int]:
+        """The part of the archive that a member is in, if it is there at all."""
+        following = bisect_right(self.members, member)
+        end = self.places[following] if following < len(self.places) else sys.maxsize
+        return self.places[following - 1] if following else 0, end
+
+
+def _no_marks() -> _Marks:
+    return _Marks([], array("Q"))
+
+
 class _Shard:
     """One archive, open."""
 
     def __init__(
-        self, label: str, path: str, doubles: dict[str, int], breathe: Callable[[], None]
+        self,
+        label: str,
+        path: str,
+        doubles: Doubles,
+        marks: _Marks,
+        breathe: Callable[[], None],
     ) -> None:
         """
         Raises:
@@ -154,6 +185,7 @@ class _Shard:
         """
         self._label = label
         self._doubles = doubles
+        self._marks = marks
         self._breathe = breathe
         self._handle, _ = opened(path)
         try:
@@ -162,12 +194,13 @@ class _Shard:
             if self._kind is None:
                 raise _no_archive(self._handle)
             self.tape: FileTape | GzipTape = FileTape(self._handle, breathe)
-            self._places: dict[str, int] | None = None  # by name; the size in the lower bits
-            self._stream: Iterator[tuple[str, int, int]] | None = None
-            self._passed: Counter[str] = Counter()
+            self._places: dict[bytes, int] | None = None  # by member; the size in the lower bits
+            self._entries: Iterator[Entry] = iter(())  # that were not passed yet
+            self._passed: Counter[bytes] = Counter()  # doubles
             self.reader: ZipReader | TarReader
             if self._kind == "zip":
                 self.reader = ZipReader(self.tape)
+                self._entries = self.reader.entries()
             else:
                 self._rewind()
         except BaseException:
@@ -186,38 +219,14 @@ class _Shard:
         Raises:
             Unreadable: there is no such member, or it is damaged.
         """
-        if isinstance(self.tape, GzipTape):
-            return self._streamed(name)
-        if self._places is None:
-            self._places = {
-                name: place << _SIZE_BITS | size
-                for name, place, size in self._members(self.reader.entries())
-            }
-        found = self._places.get(name)
+        member = _bytes(name[len(self._label) + 1 :])
+        found = self._found(member)
         if found is None:
-            raise _missing()
-        place, size = found >> _SIZE_BITS, found & (1 << _SIZE_BITS) - 1
+            raise Unreadable(Reason.VANISHED, "the archive no longer holds it")
+        place, size = found
         about_to_read(size)
         if isinstance(self.reader, ZipReader):
             return self.reader.content(place)
-        return self._whole(place, size)
-
-    def _streamed(self, name: str) -> bytes:
-        """Forward to the last member of this name; from the beginning again if it lies behind."""
-        wanted = self._doubles.get(name, 1)
-        if self._passed[name] >= wanted:
-            self._rewind()
-        if self._stream is None:
-            assert isinstance(self.reader, TarReader)
-            self._stream = self._members(self.reader.entries(passing=False))
-        for met, place, size in self._stream:
-            self._passed[met] += 1
-            if met == name and self._passed[met] == wanted:
-                about_to_read(size)
-                return self._whole(place, size)
-        raise _missing()
-
-    def _whole(self, place: int, size: int) -> bytes:
         data = self.tape.read(place, size)
         if len(data) < size:
             raise self.tape.fault or Unreadable(
@@ -225,21 +234,67 @@ class _Shard:
             )
         return data
 
+    def _found(self, member: bytes) -> tuple[int, int] | None:
+        """Its place and size."""
+        if isinstance(self.tape, GzipTape):
+            return self._on_stream(member)
+        if self._places is None:
+            if member not in self._doubles:
+                found = self._on_the_way(member)
+                if found is not None:
+                    return found
+            self._places = {
+                here: place << _SIZE_BITS | size
+                for raw, place, size, fault in self.reader.entries()
+                if fault is None and (here := _plain(raw)) is not None
+            }
+        packed = self._places.get(member)
+        return None if packed is None else (packed >> _SIZE_BITS, packed & (1 << _SIZE_BITS) - 1)
+
+    def _on_the_way(self, member: bytes) -> tuple[int, int] | None:
+        """Most are asked for in their order; where one that is not may be, the marks tell."""
+        found = self._within(0, 0, member)
+        if found is not None:
+            return found
+        start, end = self._marks.around(member)
+        if start <= self.reader.began < end:
+            found = self._within(start, end, member)
+        if found is None and self._marks.members:
+            self._entries = self.reader.entries(start)
+            found = self._within(start, end, member)
+        return found
+
+    def _within(self, start: int, end: int, member: bytes) -> tuple[int, int] | None:
+        """Forward to a member, or to the first one that does not begin there."""
+        for raw, place, size, fault in self._entries:
+            if fault is None and (raw == member or _plain(raw) == member):
+                return place, size
+            if not start <= self.reader.began < end:
+                break
+        return None
+
+    def _on_stream(self, member: bytes) -> tuple[int, int] | None:
+        """Forward to the last member of this name; from the beginning again if it lies behind."""
+        wanted = self._doubles.get(member, 0)
+        for _ in range(2):
+            if not wanted or self._passed[member] < wanted:
+                for raw, place, size, fault in self._entries:
+                    here = raw if raw == member else _plain(raw)
+                    if fault is not None or here is None:
+                        continue
+                    if here in self._doubles:
+                        self._passed[here] += 1
+                    if here == member and self._passed[here] >= wanted:
+                        return place, size
+            self._rewind()
+        return None
+
     def _rewind(self) -> None:
         if self._kind == "tar.gz":
             self.tape = GzipTape(self._handle, self._breathe)
         self.reader = TarReader(self.tape)
-        self._stream = None
+        self._entries = self.reader.entries(passing=self._kind == "tar")
         self._passed = Counter()
-
-    def _members(
-        self, entries: Iterable[tuple[bytes, int, int, Unreadable | None]]
-    ) -> Iterator[tuple[str, int, int]]:
-        """Those that can be read, by their full names."""
-        for raw, place, size, fault in entries:
-            member = _member_name(raw) if fault is None else None
-            if member is not None:
-                yield f"{self._label}/{member}", place, size
 
 
 class _Contents:
@@ -248,23 +303,31 @@ class _Contents:
     def __init__(self, label: str) -> None:
         self.skipped: list[Skipped] = []
         self.ignored: Counter[str] = Counter()
-        self.doubles: dict[str, int] = {}
+        self.doubles: Doubles = {}
+        self.marks = _no_marks()
         self.member_order: list[str] | None = None  # if it is not the order of the names
         self._label = label
         self._names: list[str] = []
+        self._folders: dict[bytes, tuple[str, str | None] | None] = {}
         self._rules: dict[str, str | None] = {"": None}  # by folder
 
     def take(self, archive: _Shard) -> None:
-        prefix = self._label + "/"
-        names, rules = self._names, self._rules
-        for raw, _, size, fault in archive.reader.entries():
-            member = _member_name(raw)
-            if member is None:
-                fault = Unreadable(Reason.ARCHIVE_ENTRY_UNSAFE, "not a place below the archive")
-                self.skip(prefix + _text(raw), fault, size)
-                continue
-            folder, _, file = member.rpartition("/")
-            rule = rules[folder] if folder in rules else self._rule_of(folder)
+        names, folders, reader = self._names, self._folders, archive.reader
+        marking = isinstance(archive.tape, FileTape)
+        for raw, _, size, fault in reader.entries():
+            start = raw.rfind(b"/") + 1
+            above, file = raw[:start], _text(raw[start:])
+            folder = folders[above] if above in folders else self._folder_of(above)
+            if folder is None or file[-1:] in _NO_FILE or "\\" in file or "\0" in file:
+                member = _plain(raw)
+                if member is None:
+                    fault = Unreadable(Reason.ARCHIVE_ENTRY_UNSAFE, "not a place below the archive")
+                    self.skip(f"{self._label}/{_text(raw)}", fault, size)
+                    continue
+                start = member.rfind(b"/") + 1
+                folder, file = self._folder_of(member[:start]), _text(member[start:])
+                assert folder is not None
+            prefix, rule = folder
             rule = rule or rule_against(file)
             if rule is None and not looks_like_an_image(file):
                 unsafe = fault is not None and fault.reason is Reason.ARCHIVE_ENTRY_UNSAFE
@@ -272,9 +335,14 @@ class _Contents:
             if rule is not None:
                 self.ignored[rule] += 1
             elif fault is not None:
-                self.skip(prefix + member, fault, size)
+                self.skip(prefix + file, fault, size)
             else:
-                names.append(prefix + member)
+                if marking and not len(names) % _MARKED:
+                    self.marks.members.append(self._member(prefix + file))
+                    self.marks.places.append(reader.began)
+                names.append(prefix + file)
+        if not reader.apart:
+            self.marks = _no_marks()
         if archive.reader.fault is not None:
             self.skip(self._label, archive.reader.fault, archive.version[0])
         if isinstance(archive.tape, GzipTape) and archive.tape.distrusted:
@@ -299,7 +367,7 @@ class _Contents:
             fault = Unreadable(Reason.DUPLICATE_NAME, "a later member of the same name is counted")
             for name in again:
                 self.skip(name, fault)
-            self.doubles = {name: count + 1 for name, count in Counter(again).items()}
+            self.doubles = {self._member(n): count + 1 for n, count in Counter(again).items()}
             self._names = list(dict.fromkeys(reversed(self._names)))[::-1]
             ordered = list(dict.fromkeys(ordered))
         if ordered != self._names:
@@ -308,6 +376,22 @@ class _Contents:
 
     def skip(self, name: str, fault: Unreadable, size: int | None = None) -> None:
         self.skipped.append(fault.skipped(name, size))
+
+    def _folder_of(self, above: bytes) -> tuple[str, str | None] | None:
+        """How the names in a folder begin, and the rule against it; None if it is elsewhere."""
+        place = _plain(above + b"file")
+        found = None
+        if place is not None:
+            folder = _text(place[: -len("/file")])
+            found = (
+                f"{self._label}/{folder}/" if folder else f"{self._label}/",
+                self._rule_of(folder),
+            )
+        self._folders[above] = found
+        return found
+
+    def _member(self, name: str) -> bytes:
+        return _bytes(name[len(self._label) + 1 :])
 
     def _rule_of(self, folder: str) -> str | None:
         above, _, last = folder.rpartition("/")
@@ -435,7 +519,7 @@ def _kind_of(handle: int) -> str | None:
     if start.startswith((b"PK\3\4", b"PK\5\6")):
         return "zip"
     if start.startswith(b"\x1f\x8b\x08"):
-        return "tar.gz" if is_header(GzipTape(handle, _do_nothing).block(0)) else None
+        return "tar.gz" if is_header(GzipTape(handle, _do_nothing).read(0, BLOCK)) else None
     return "tar" if is_header(start) else None
 
 
@@ -449,37 +533,36 @@ def _no_archive(handle: int) -> Unreadable:
 
 
 _SLASHES = (b"", b"/")
+_NO_FILE = ("", ".")  # nothing, or a folder
 _FILE_SYSTEM = sys.getfilesystemencoding()
 
 
-def _member_name(raw: bytes) -> str | None:
-    """Its place below the archive, plainly; None if it is elsewhere, or nowhere."""
+def _plain(raw: bytes) -> bytes | None:
+    """A member's place below the archive, plainly; None if it is elsewhere, or nowhere."""
     plain = (
         raw[:1] not in _SLASHES
         and raw[-1:] != b"."
         and raw[1:2] != b":"
         and not (b"./" in raw or b"//" in raw or b"\\" in raw or b"\0" in raw)
     )
-    if not plain:
-        steps = re.split(rb"[/\\]", raw)
-        if b"\0" in raw or not steps[0] or b".." in steps or re.match(rb"[A-Za-z]:[/\\]", raw):
-            return None
-        raw = b"/".join(step for step in raw.split(b"/") if step not in (b"", b"."))
-        if not raw:
-            return None
-    return _text(raw)
+    if plain:
+        return raw
+    steps = re.split(rb"[/\\]", raw)
+    if b"\0" in raw or not steps[0] or b".." in steps or re.match(rb"[A-Za-z]:[/\\]", raw):
+        return None
+    return b"/".join(step for step in raw.split(b"/") if step not in (b"", b".")) or None
 
 
 def _text(raw: bytes) -> str:
     return raw.decode(_FILE_SYSTEM, "surrogateescape")
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode(_FILE_SYSTEM, "surrogateescape")
+
+
 def _said(path: str) -> str:
     return printable(shown(path))
-
-
-def _missing() -> Unreadable:
-    return Unreadable(Reason.VANISHED, "the archive no longer holds it")
 
 
 def _do_nothing() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ from imgnorm.sources.tape import FileTape
 from imgnorm.sources.zip import DEFLATE, STORED, Packed, ZipReader
 
 _CHUNK = 1 << 18
+_WINDOW = 1 << 20
+_NEAR = 1 << 14  # to read so many bytes too many takes less time than another call
 
 
 class ArrayFile:
@@ -26,7 +27,6 @@ class ArrayFile:
     def __init__(self, path: str, breathe: Callable[[], None] = lambda: None) -> None:
         self._handle, _ = opened(path)
         self._breathe = breathe
-        self._map: mmap.mmap | None = None
         self._stream: _Inflating | None = None
         try:
             self.tape = FileTape(self._handle, breathe)
@@ -43,17 +43,11 @@ class ArrayFile:
         self.close()
 
     def close(self) -> None:
-        os.close(self._handle)  # a map stays until its last block is gone
+        os.close(self._handle)
 
     def version_now(self) -> tuple[int, int]:
         status = os.fstat(self._handle)
         return status.st_size, status.st_mtime_ns
-
-    def mapped(self) -> mmap.mmap:
-        """All of it. Only for arrays whose images lie scattered over the file."""
-        if self._map is None:
-            self._map = mmap.mmap(self._handle, 0, access=mmap.ACCESS_READ)
-        return self._map
 
     def members(self) -> Iterator[tuple[str, Packed | None, Unreadable | None]]:
         """The arrays in a zip, by their names without .npy."""
@@ -105,6 +99,20 @@ class ArrayFile:
             )
         return data
 
+    def strided(self, packed: Packed | None, offset: int, width: int, gap: int, rows: int) -> bytes:
+        """`width` bytes of every `gap`, `rows` times: images that lie scattered over an array.
+
+        Read and not mapped into memory, where a file that shrinks would kill the process.
+        """
+        at_once = max(1, _WINDOW // gap) if gap - width < _NEAR else 1
+        parts = []
+        for row in range(0, rows, at_once):
+            many = min(at_once, rows - row)
+            size = (many - 1) * gap + width
+            parts.append(_picked(self.bytes_of(packed, offset + row * gap, size), width, gap, many))
+            self._breathe()
+        return b"".join(parts)
+
     def check(self, packed: Packed, key: str) -> None:
         """
         Raises:
@@ -123,6 +131,17 @@ class ArrayFile:
             )
         if checksum != packed.checksum:
             raise Unreadable(Reason.ARCHIVE_CORRUPT, "its checksum is wrong")
+
+
+def _picked(data: bytes, width: int, gap: int, rows: int) -> bytes:
+    if width == gap:
+        return data
+    if rows <= width:
+        return b"".join(data[start : start + width] for start in range(0, rows * gap, gap))
+    picked = bytearray(rows * width)
+    for column in range(width):  # fewer than rows
+        picked[column::width] = data[column::gap]
+    return bytes(picked)
 
 
 class _Inflating:

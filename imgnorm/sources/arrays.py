@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +26,7 @@ from imgnorm.sources.zip import DEFLATE, STORED, Packed
 _MAX_CHANNELS = 9999
 _MAX_CHANNELS_16_BIT = 16  # a histogram of each has 65,536 counts
 _BLOCK_BYTES = 4 << 20
+_SCATTERED_BYTES = 16 << 20  # of images for which all of the file is passed over
 
 
 def is_array_file(path: str) -> bool:
@@ -81,10 +81,10 @@ class _Array:
         edges = dict(zip(self.layout, self.header.shape, strict=True))
         return edges["H"], edges["W"], edges.get("C", 1)
 
-    def strides(self) -> tuple[int, int, int, int]:
-        """(N, H, W, C), in bytes."""
+    def strides(self, images: int) -> tuple[int, int, int, int]:
+        """(N, H, W, C), in bytes, where so many of its images lie in memory as all do in the file."""
         axes = self.layout if self.header.fortran else self.layout[::-1]
-        edges = dict(zip(self.layout, self.header.shape, strict=True))
+        edges = {**dict(zip(self.layout, self.header.shape, strict=True)), "N": images}
         steps = {"N": 0, "C": 0}
         step = self.header.itemsize
         for axis in axes:
@@ -174,7 +174,8 @@ class ArrayFileSource:
                 f"{_said(self.ref)}: of mode {mode}, which PIL has no image for; leave --resize and "
                 "--center-crop out, or resize the arrays themselves"
             )
-        if settings.mode not in ("auto", mode) and (settings.mode, mode) != ("RGB", "L"):
+        shown_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
+        if settings.mode not in ("auto", mode) and not shown_as_rgb:
             raise SourceError(
                 f"{_said(self.ref)}: of mode {mode}, and arrays are not converted to "
                 f"{settings.mode}; leave --mode out"
@@ -185,7 +186,7 @@ class ArrayFileSource:
         return array.file if array else name
 
     def shards(self, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
-        """Only what is compressed must be read from its beginning on, and so by one worker."""
+        """An array that is compressed by itself, all others together."""
         if not any(a.packed and a.packed.method == DEFLATE for a in self._arrays.values()):
             yield "", names
             return
@@ -197,6 +198,9 @@ class ArrayFileSource:
                 end += 1
             yield shard, names[start:end]
             start = end
+
+    def for_one(self, shard: str) -> bool:
+        return bool(shard)
 
     def _stream_of(self, name: str) -> str:
         key = self._key_of(name)
@@ -217,7 +221,8 @@ class ArrayFileSource:
         while start < len(names):
             array = self._arrays[self._key_of(names[start])]
             first = self._index_of(names[start])
-            end = self._end_of_run(names, start, max(1, _BLOCK_BYTES // max(1, array.image_bytes)))
+            block_bytes = _SCATTERED_BYTES if array.header.fortran else _BLOCK_BYTES
+            end = self._end_of_run(names, start, max(1, block_bytes // max(1, array.image_bytes)))
             part = names[start:end]
             try:
                 yield self._block(array, part, first)
@@ -244,21 +249,25 @@ class ArrayFileSource:
 
     def _block(self, array: _Array, names: Sequence[str], first: int) -> Block:
         file = self._file(array)
-        strides = array.strides()
         shape = (len(names), *array.shape())
         dtype, start = array.header.dtype, array.header.start
-        if array.header.fortran:
-            offset = start + first * strides[0] + (array.packed.start if array.packed else 0)
-            data: bytes | mmap.mmap = file.mapped()
+        if array.header.fortran:  # the values of one pixel lie side by side, of all images
+            item = array.header.itemsize
+            data = file.strided(
+                array.packed,
+                start + first * item,
+                width=len(names) * item,
+                gap=array.images * item,
+                rows=array.image_bytes // item,
+            )
         else:
-            offset = 0
             data = file.bytes_of(
                 array.packed, start + first * array.image_bytes, len(names) * array.image_bytes
             )
         if file.version_now() != self._versions[array.file]:
             self._close(array.file)
             raise Unreadable(Reason.CHANGED_DURING_READ, "the file changed while it was measured")
-        return Block(names, array.mode, data, dtype, shape, strides, offset)
+        return Block(names, array.mode, data, dtype, shape, array.strides(len(names)))
 
     def _file(self, array: _Array) -> ArrayFile:
         file = self._open.get(array.file)

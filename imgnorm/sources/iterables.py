@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice
 from multiprocessing import active_children
 from typing import Any
 
@@ -19,7 +19,7 @@ from PIL import Image
 from imgnorm.errors import SourceError
 from imgnorm.image import ImageSettings
 from imgnorm.item_count import ItemCounter
-from imgnorm.items import Reading, images_in, images_of, is_pixels, names_of
+from imgnorm.items import Reading, images_in, images_of, is_pixels
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress
 from imgnorm.sources import Drained, Listing
@@ -205,7 +205,7 @@ class StreamSource:
         there = self.reading.counter_there
         counter = ItemCounter(settings, limits.max_pixels, counter_there=there)
         digits = len(str(max(0, self.promised - 1))) if self.promised else 1
-        names = names_of(0, digits)
+        names = _places(0, digits)
         came = items = 0
         with workers_end_at_once():
             iterator = self._next(lambda: iter(self.items), came)
@@ -274,7 +274,7 @@ class StreamSource:
         else:
             missing = [
                 Skipped(name, Reason.VANISHED, detail)
-                for name in islice(names_of(came, digits), lost)
+                for name in islice(_places(came, digits), lost)
             ]
             if self.dropped:
                 ignored = {"drop-last": self.dropped}
@@ -283,7 +283,7 @@ class StreamSource:
                     "them; measure with drop_last=False"
                 )
         listing = Listing(
-            list(islice(names_of(0, digits), came)),
+            list(islice(_places(0, digits), came)),
             tuple(missing),
             {rule: count for rule, count in ignored.items() if count},
         )
@@ -401,6 +401,11 @@ def _paths(dataset: Any, size: int) -> dict[str, int] | None:
             return None
         paths[name] = index
     return paths if len(paths) == size else None
+
+
+def _places(start: int, digits: int) -> Iterator[str]:
+    """The places in a stream, with zeros in front, so that their order as text is their order."""
+    return (f"{place:0{digits}d}" for place in count(start))
 
 
 def length(source: Any) -> int | None:

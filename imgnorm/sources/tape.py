@@ -27,10 +27,33 @@ class FileTape:
         self._handle = handle
         self._breathe = breathe
         self._window = b""
-        self._window_at = 0
+        self._window_at = -1 - _NEAR  # nothing is near yet
 
     def read(self, offset: int, size: int) -> bytes:
-        """Fewer bytes only at the end."""
+        """Fewer bytes only at the end. Small pieces are cheap where each is not far from the last."""
+        start = offset - self._window_at
+        if start < 0 or start + size > len(self._window):
+            if size > _NEAR:
+                return self._at(offset, size)
+            self._look(offset, size)
+            start = 0
+        return self._window[start : start + size]
+
+    def ahead(self, offset: int) -> bytes:
+        """At least 512 bytes, fewer only at the end, and more where this is not far from the last."""
+        start = offset - self._window_at
+        if not 0 <= start <= len(self._window) - 512:
+            self._look(offset, 512)
+            self._breathe()
+            start = 0
+        return self._window[start:]
+
+    def _look(self, offset: int, size: int) -> None:
+        near = 0 <= offset - self._window_at <= len(self._window) + _NEAR
+        self._window = self._at(offset, _WINDOW if near else size)
+        self._window_at = offset
+
+    def _at(self, offset: int, size: int) -> bytes:
         if offset >= self.size:  # it may be larger than any file
             return b""
         data = _read_at(self._handle, size, offset)
@@ -40,17 +63,6 @@ class FileTape:
                 break
             data += more
         return data
-
-    def block(self, offset: int) -> bytes:
-        """512 bytes, fewer only at the end; cheap where one block is not far from the last."""
-        start = offset - self._window_at
-        if start < 0 or start + 512 > len(self._window):
-            near = 0 <= start <= len(self._window) + _NEAR
-            self._window = self.read(offset, _WINDOW if near else 512)
-            self._window_at = offset
-            self._breathe()
-            start = 0
-        return self._window[start : start + 512]
 
     def reaches(self, offset: int) -> bool:
         return offset <= self.size
@@ -86,8 +98,10 @@ class GzipTape:
             self._buffer, self._at, start = b"".join(parts), offset, 0
         return self._buffer[start : start + size]
 
-    def block(self, offset: int) -> bytes:
-        return self.read(offset, 512)
+    def ahead(self, offset: int) -> bytes:
+        """At least 512 bytes, fewer only at the end, and more where they are there already."""
+        self.read(offset, 512)
+        return self._buffer[max(0, offset - self._at) :]
 
     def reaches(self, offset: int) -> bool:
         """Whether it is so long; passes over all that lies before."""

@@ -33,6 +33,13 @@ _UNSAFE = {
 }
 _NO_MEMBER = b"5DV"  # a directory, GNU's list of one, a volume's label
 
+_HEADER = struct.Struct("100s24x12s12x8s356s")  # name, size, checksum, and all from the kind on
+_MAX_KNOWN = 64  # a hostile archive has other ones without end
+_Rest = tuple[int, bytes, int, bytes]
+"""What a header says from its kind on: the sum of its bytes, with blanks for the checksum; the kind;
+one of the roles below; the beginning of the name. Most members of an archive share theirs."""
+_FILE, _EXTENDS, _HOLLOW, _OTHER = range(4)
+
 
 class TarReader:
     """The members of one tar, once, from its beginning to its end."""
@@ -40,10 +47,13 @@ class TarReader:
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
         self.fault: Unreadable | None = None  # the archive's first, once all entries were read
+        self.began = 0  # where the headers of the last entry do
+        self.apart = True  # what an entry is does not depend on those before it
 
-    def entries(self, *, passing: bool = True) -> Iterator[Entry]:
+    def entries(self, start: int = 0, *, passing: bool = True) -> Iterator[Entry]:
         """
         Args:
+            start: where the headers of an entry begin; they must be `apart`.
             passing: look whether a member's data are all there; otherwise they can be read from the
                 tape as long as the next entry is not asked for.
         """
@@ -51,41 +61,67 @@ class TarReader:
         everywhere: dict[bytes, bytes] = {}  # attributes of all members
         attributes: dict[bytes, bytes] = {}  # of the next one
         long_name: bytes | None = None
-        position = 0
+        known: dict[bytes, _Rest] = {}
+        position = began = held_at = start
+        held = b""
         while True:
-            block = tape.block(position)
-            if len(block) < BLOCK:
-                self._blame(_cut_off())
-                return
-            if block == _ZEROS:
-                if self._at_end(position):
+            at = position - held_at
+            if at + BLOCK > len(held):
+                held, held_at, at = tape.ahead(position), position, 0
+                if len(held) < BLOCK:
+                    self._blame(_cut_off())
                     return
-                position += BLOCK
-                continue
             try:
-                size = _whole_header(block)
-                kind = block[156:157]
+                raw_name, digits, checksum, rest = _HEADER.unpack_from(held, at)
+                said = known.get(rest)
+                if (
+                    said is not None
+                    and checksum == b"%06o\0 " % ((adler32(held[at : at + 148]) & 0xFFFF) + said[0])
+                    and digits[:11].isdigit()
+                    and digits[11] in b"\0 "
+                ):
+                    size = int(digits[:11], 8)
+                else:
+                    block = held[at : at + BLOCK]
+                    if block == _ZEROS:
+                        if self._at_end(position):
+                            return
+                        position = began = position + BLOCK
+                        continue
+                    size = _whole_header(block)
+                    if len(known) >= _MAX_KNOWN:
+                        known.clear()
+                    said = known[rest] = _rest_of(rest)
+                _, kind, role, folder = said
                 data = position + BLOCK
-                if kind in b"LKxXg":
-                    text = self._text(data, size)
-                    if kind == b"L":
-                        long_name = text.partition(b"\0")[0]
+                if role is _EXTENDS:
+                    text = held[at + BLOCK : at + BLOCK + size]
+                    if len(text) < size:
+                        text = self._text(data, size)
+                    if kind in b"xX":
+                        attributes = _records(text)
                     elif kind == b"g":
                         everywhere |= _records(text)
-                    elif kind != b"K":  # a link's target concerns nobody
-                        attributes = _records(text)
-                    position = data + _padded(size)
+                        self.apart = not everywhere
+                    elif kind == b"L":  # K is a link's target, which concerns nobody
+                        long_name = text.partition(b"\0")[0]
+                    position = data + size + -size % BLOCK
                     continue
-                attributes = {**everywhere, **attributes} if everywhere else attributes
-                name = _name(block) if long_name is None else long_name
+                name, _, _ = raw_name.partition(b"\0")
+                if folder:
+                    name = folder + name
+                if long_name is not None:
+                    name, long_name = long_name, None
                 sparse = kind == b"S"
-                if attributes:
+                if attributes or everywhere:
+                    attributes = {**everywhere, **attributes}
                     size = int(attributes.get(b"size", size))
                     name = attributes.get(b"path", name)
                     name = attributes.get(b"GNU.sparse.name", name)
                     sparse = sparse or any(key.startswith(b"GNU.sparse.") for key in attributes)
-                if size < 0:
-                    raise ValueError
+                    attributes = {}
+                    if size < 0:
+                        raise ValueError
             except _Cut:
                 self._blame(_cut_off())
                 return
@@ -94,18 +130,18 @@ class TarReader:
                 following = self._next_header(position + BLOCK)
                 if following is None:
                     return
-                position = following
+                position = began = following
                 attributes, long_name = {}, None
                 continue
-            if attributes:
-                attributes = {}
-            long_name = None
             if kind == b"S":
-                data = self._behind_sparse_headers(block, data)
-            position = data + (0 if kind in _UNSAFE or kind == b"5" else _padded(size))
-            if kind in _NO_MEMBER or (name[-1:] == b"/" and kind in b"0\0"):
-                continue
-            yield name, data, size, self._fault_of(kind, sparse, data, size, passing)
+                data = self._behind_sparse_headers(held[at : at + BLOCK], data)
+            self.began = began
+            position = began = data if role is _HOLLOW else data + size + -size % BLOCK
+            if role is _FILE and not sparse and position <= held_at + len(held):
+                if name[-1:] != b"/" or kind == b"7":
+                    yield name, data, size, None
+            elif kind not in _NO_MEMBER and (name[-1:] != b"/" or kind not in b"0\0"):
+                yield name, data, size, self._fault_of(kind, sparse, data, size, passing)
 
     def _fault_of(
         self, kind: bytes, sparse: bool, data: int, size: int, passing: bool
@@ -135,7 +171,7 @@ class TarReader:
 
     def _at_end(self, position: int) -> bool:
         """Whether a zero block is the end, as it should be or not."""
-        second = self._tape.block(position + BLOCK)
+        second = self._tape.read(position + BLOCK, BLOCK)
         if len(second) < BLOCK:
             self._blame(
                 Unreadable(
@@ -179,7 +215,7 @@ class TarReader:
     def _behind_sparse_headers(self, block: bytes, data: int) -> int:
         more = block[482:483]
         while more not in (b"", b"\0"):
-            more = self._tape.block(data)[504:505]
+            more = self._tape.read(data, BLOCK)[504:505]
             data += BLOCK
         return data
 
@@ -195,17 +231,30 @@ def _whole_header(block: bytes) -> int:
         ValueError: this is no header, or a damaged one.
     """
     stored = _number(block[148:156])
-    # Adler-32's lower half is 1 + the sum of the bytes, as long as it stays below 65,521.
-    total = (
-        (adler32(block[:256]) & 0xFFFF)
-        + (adler32(block[256:]) & 0xFFFF)
-        - (adler32(block[148:156]) & 0xFFFF)
-        - 1
-        + 8 * 0x20
-    )
-    if stored != total and stored != _signed_sum(block):
+    if stored != _sum(block[:148]) + _BLANKS + _sum(block[156:]) and stored != _signed_sum(block):
         raise ValueError
     return _number(block[124:136])
+
+
+_BLANKS = 8 * 0x20  # stand in for the checksum in its own sum
+
+
+def _sum(data: bytes) -> int:
+    """The sum of at most 512 bytes: the lower half of Adler-32 is one more, while that is below 65,521."""
+    return (adler32(data[:256]) & 0xFFFF) - 1 + (adler32(data[256:]) & 0xFFFF) - 1
+
+
+def _rest_of(rest: bytes) -> _Rest:
+    kind, magic, prefix = rest[:1], rest[101:107], rest[189:344]
+    folder = prefix.partition(b"\0")[0] + b"/" if prefix[0] and magic == b"ustar\0" else b""
+    role = _OTHER
+    if kind in b"0\x007":
+        role = _FILE
+    elif kind in b"LKxXg":
+        role = _EXTENDS
+    elif kind in _UNSAFE or kind == b"5":
+        role = _HOLLOW
+    return _sum(rest) + _BLANKS - 1, kind, role, folder
 
 
 def is_header(block: bytes) -> bool:
@@ -222,7 +271,7 @@ def is_header(block: bytes) -> bool:
 def _signed_sum(block: bytes) -> int:
     """As some tars of old add bytes up."""
     values: tuple[int, ...] = struct.unpack("148b8x356b", block)
-    return sum(values) + 8 * 0x20
+    return sum(values) + _BLANKS
 
 
 def _number(field: bytes) -> int:
@@ -243,13 +292,6 @@ def _number(field: bytes) -> int:
     return 0
 
 
-def _name(block: bytes) -> bytes:
-    name = block[:100].partition(b"\0")[0]
-    if block[345] and block[257:263] == b"ustar\0":
-        return block[345:500].partition(b"\0")[0] + b"/" + name
-    return name
-
-
 _USED = (b"path", b"size", b"GNU.sparse.name")  # a hostile archive has others without end
 
 
@@ -259,6 +301,8 @@ def _records(text: bytes) -> dict[bytes, bytes]:
     Raises:
         ValueError: it is not of that form.
     """
+    if text.startswith(b"%d mtime=" % len(text)) and text[-1] == 0x0A:
+        return {}  # all that Python's tarfile writes, in front of each member
     records: dict[bytes, bytes] = {}
     position = 0
     while position < len(text) and text[position]:
@@ -273,10 +317,6 @@ def _records(text: bytes) -> dict[bytes, bytes]:
             records[b"GNU.sparse."] = b""
         position = end
     return records
-
-
-def _padded(size: int) -> int:
-    return -(-size // BLOCK) * BLOCK
 
 
 def _cut_off() -> Unreadable:

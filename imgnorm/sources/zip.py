@@ -20,6 +20,7 @@ _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR_64 = struct.Struct("<4sLQL")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
+_SPAN = struct.Struct("<4s16xL4x3H8xL")  # of a central record: what its member takes up, and itself
 _LOCAL = struct.Struct("<4s5H3L2H")
 _MAX_COMMENT = 0xFFFF
 _MAX_DIRECTORY = 1 << 29
@@ -75,16 +76,26 @@ class ZipReader:
         self._shift = 0  # how many bytes lie in front of the archive
         self._count = 0
         self._directory_at = 0
+        self.began = 0  # where the record of the last entry does
+        self.apart = True  # what an entry is does not depend on those before it
         self._directory = self._found_directory()
         self._starts = array("Q")  # of all local headers, sorted
+        self._overlap: set[int] | None = None
+        self._last: tuple[int, _Record] | None = None  # entry
 
-    def entries(self) -> Iterator[Entry]:
-        overlapping = self._overlapping()
-        for place, record in self._records():
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        """
+        Args:
+            start: where the record of the first one begins.
+        """
+        if self._overlap is None:
+            self._overlap = self._overlapping()
+        for place, record in self._records(start):
             if record.name[-1:] != b"/":
                 fault = _fault_of(record)
-                if fault is None and record.start in overlapping:
+                if fault is None and record.start in self._overlap:
                     fault = _corrupt("it overlaps another member")
+                self.began, self._last = place, (place, record)
                 yield _utf8(record), place, record.size, fault
 
     def content(self, place: int) -> bytes:
@@ -108,7 +119,7 @@ class ZipReader:
         Raises:
             Unreadable: its local header is damaged, or not what the directory says.
         """
-        record = self._record(place)
+        record = self._last[1] if self._last and self._last[0] == place else self._record(place)
         header = self._tape.read(record.start, _LOCAL.size + len(record.name))
         if len(header) < _LOCAL.size or header[:4] != b"PK\3\4":
             raise _corrupt(f"no local header at byte {record.start:,}")
@@ -119,10 +130,13 @@ class ZipReader:
             raise Unreadable(Reason.ARCHIVE_ENCRYPTED, "its local header says that it is encrypted")
         if header[_LOCAL.size :] != record.name or name_size != len(record.name):
             raise _corrupt("its local header has another name")
-        told = [(checksum, record.checksum), (packed, record.packed), (size, record.size)]
         if method != record.method or (
             not flags & _SIZES_BEHIND
-            and any(local not in (central, 0xFFFFFFFF) for local, central in told)
+            and not (
+                checksum in (record.checksum, 0xFFFFFFFF)
+                and packed in (record.packed, 0xFFFFFFFF)
+                and size in (record.size, 0xFFFFFFFF)
+            )
         ):
             raise _corrupt("its local header contradicts the directory")
         start = record.start + _LOCAL.size + name_size + extra_size
@@ -179,8 +193,8 @@ class ZipReader:
         _, _, _, _, disk, first_disk, _, count, size, start = _END_64.unpack(record)
         return at, disk, first_disk, count, size, start
 
-    def _records(self) -> Iterator[tuple[int, _Record]]:
-        place = count = 0
+    def _records(self, start: int) -> Iterator[tuple[int, _Record]]:
+        place, count = start, 0
         while place < len(self._directory):
             try:
                 record = self._record(place)
@@ -190,7 +204,7 @@ class ZipReader:
             yield place, record
             place = record.end
             count += 1
-        if count != self._count:
+        if not start and count != self._count:
             self._blame(
                 _corrupt(f"its directory holds {count:,} members, its end says {self._count:,}")
             )
@@ -229,10 +243,10 @@ class ZipReader:
         """The starts of members that take bytes of another one, or of the directory."""
         starts, ends = array("Q"), array("Q")
         apart, reached = True, 0
-        for _, record in self._records():
-            apart = apart and record.start >= reached
-            reached = record.start + _LOCAL.size + len(record.name) + record.packed
-            starts.append(record.start)
+        for start, size in self._spans():
+            apart = apart and start >= reached
+            reached = start + size
+            starts.append(start)
             ends.append(min(reached, self._tape.size))
         order = range(len(starts)) if apart else sorted(range(len(starts)), key=starts.__getitem__)
         self._starts = array("Q", map(starts.__getitem__, order)) if not apart else starts
@@ -240,6 +254,28 @@ class ZipReader:
             return set()
         nexts = [*self._starts[1:], self._directory_at]
         return {starts[i] for i, following in zip(order, nexts, strict=True) if ends[i] > following}
+
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        """Where the members begin, and how many bytes they take at least."""
+        directory, shift, last = self._directory, self._shift, self._directory_at
+        place, end = 0, len(directory) - _SPAN.size
+        while place <= end:
+            signature, packed, name_size, extra_size, comment_size, start = _SPAN.unpack_from(
+                directory, place
+            )
+            following = place + _SPAN.size + name_size + extra_size + comment_size
+            if signature != b"PK\1\2" or following > len(directory):
+                return
+            if packed == 0xFFFFFFFF or start == 0xFFFFFFFF:
+                try:
+                    record = self._record(place)
+                except (ValueError, struct.error):
+                    return
+                packed, start = record.packed, record.start
+            else:
+                start = min(start + shift, last)
+            yield start, _LOCAL.size + name_size + packed
+            place = following
 
     def _blame(self, fault: Unreadable) -> None:
         self.fault = self.fault or fault
@@ -280,7 +316,9 @@ def _fault_of(record: _Record) -> Unreadable | None:
 
 
 def _utf8(record: _Record) -> bytes:
-    return record.name if record.flags & _UTF8 else record.name.decode("cp437").encode()
+    if record.flags & _UTF8 or record.name.isascii():
+        return record.name
+    return record.name.decode("cp437").encode()
 
 
 def _unpacked(data: bytes, method: int, size: int) -> bytes:
