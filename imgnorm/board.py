@@ -24,6 +24,7 @@ class Work:
     group: str
     names: Sequence[str]
     alone: bool = False  # a worker died or hung at this name before
+    refused: bool = False  # by the device, which was to decode these files
     pile: Pile | None = None  # to which it goes back, if that is for one worker
 
     def of(self, names: Sequence[str]) -> Work:

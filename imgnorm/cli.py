@@ -93,9 +93,11 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return int(number), int(of)
 
 
-def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def _device(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     from imgnorm.measurement import DEVICES
 
+    if value is None:
+        return None
     if not DEVICES.fullmatch(value):
         raise click.BadParameter(
             f"{value!r} is not a device; give cpu, cuda, auto, or a number as in cuda:1", ctx, param
@@ -197,9 +199,7 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
     "--device",
     callback=_device,
     metavar="DEVICE",
-    default="cpu",
-    show_default=True,
-    help="Where pixels of 8 bits are counted, to the same digits: cpu; cuda or cuda:N; auto: cuda, if there is one that works. Others are counted by the workers.",
+    help="Where pixels of 8 bits are counted, to the same digits: cpu; cuda or cuda:N; auto: cuda, if there is one that works. Others are counted by the workers.  [default: cpu; cuda with --decoder nvjpeg]",
 )
 @click.option(
     "--batch-size",
@@ -209,10 +209,10 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
 )
 @click.option(
     "--decoder",
-    type=click.Choice(["auto", "pillow"]),
+    type=click.Choice(["auto", "pillow", "nvjpeg"]),
     default="auto",
     show_default=True,
-    help="Who decodes. pillow: the reference, always. auto: faster ones, where every pixel is the same (ordinary JPEGs, by simplejpeg). Changes no digit.",
+    help="Who decodes. pillow: the reference, always. auto: faster ones, where every pixel is the same (ordinary JPEGs, by simplejpeg). Neither changes a digit. nvjpeg: a CUDA device decodes JPEGs, and digits do change: pixels differ by a level here and there; the stats file says so, and merges with none of the others. Needs torchcodec.",
 )
 @click.option(
     "--limit",
@@ -322,6 +322,7 @@ def stats(
         DeviceWarning,
         SkippedImagesWarning,
         SourceWarning,
+        default_device,
         find_device,
         measure,
     )
@@ -330,6 +331,7 @@ def stats(
     from imgnorm.profile import Profile
     from imgnorm.rejects import write_rejects
 
+    options["device"] = options["device"] or default_device(options["decoder"])
     if options["batch_size"] is not None and options["device"] == "cpu":
         raise click.UsageError("--batch-size is for --device cuda or auto; leave it out")
     written = [path for path in (output, rejects) if path is not None]
@@ -458,6 +460,11 @@ def show(stats_file: str, verbose: bool) -> None:
     "--allow-overlap",
     is_flag=True,
     help="Count images twice that two files count, or that have the same names and are not the same.",
+)
+@click.option(
+    "--allow-decoders",
+    is_flag=True,
+    help="Add up what other decoders or other versions decoded, whose pixels may differ by a level; the stats file names them all.",
 )
 @click.option(
     "--json",

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgnorm.decode import Decoded
+from imgnorm.decode import Decoded, frame_to_leave
 from imgnorm.formats import decoder_of
 from imgnorm.histogram import Histogram
 from imgnorm.image import ImageSettings, Mode, channels_of, scale_of
@@ -31,7 +31,7 @@ from imgnorm.profile import Step, no_lap
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import EncodedSource
 from imgnorm.tally import Counted, Tally
-from imgnorm.tray import Packed, Tray
+from imgnorm.tray import Packed, PackedFile, Tray
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,6 +55,7 @@ def count(
     reserve: Callable[[int], None] = lambda size: None,
     jpeg: JpegDecoder | None = None,
     tray: Tray | None = None,
+    leave_files: bool = False,
     lap: Callable[[Step], None] = no_lap,
 ) -> tuple[Tally, int]:
     """The tally of the first images of `names`, and how many those are.
@@ -66,24 +67,39 @@ def count(
         jpeg: decodes ordinary JPEGs instead of Pillow, to the same pixels.
         tray: takes the images that it has room for; those are left to a device, and not in the
             tally's counts.
+        leave_files: lay whole JPEG files on the tray, not their pixels, where a device may decode them.
         lap: called after each step, for a profile.
     """
     loader = Loader(source, settings, max_pixels, reserve, jpeg, lap)
     tallying = Tallying(products=products, tray=tray)
     deadline = monotonic() + JOB_SECONDS
     done = 0
+
+    def leave(data: bytes) -> bool:
+        found = frame_to_leave(data, settings.mode, max_pixels=max_pixels)
+        if found is None or tray is None:
+            return False
+        frame, mode = found
+        if settings.strict_channels and frame.gray and mode != "L":
+            return False  # it will be skipped
+        pixels, met = frame.width * frame.height, "L" if frame.gray else "RGB"
+        return tray.put(PackedFile(done - 1, len(data), mode, pixels, met), lambda: data)
+
+    if leave_files:
+        loader.leave = leave
     for done, name in enumerate(names, 1):
         starting(done - 1)
         try:
             image = loader.load(name)
-            tallying.add(image)
+            if image is not None:
+                tallying.add(image)
         except Unreadable as fault:
             tallying.skip(fault.skipped(name, loader.size))
         except MemoryError:
             detail = "not enough memory to decode it"
             tallying.skip(Skipped(name, Reason.OUT_OF_MEMORY, detail, loader.size))
         else:
-            if image.mode == "I;16" and settings.mode == "auto":
+            if image is not None and image.mode == "I;16" and settings.mode == "auto":
                 tallying.names_16bit.append(name)
         lap("count")
         if loader.bytes_read >= _JOB_BYTES or monotonic() >= deadline or (tray and tray.full):

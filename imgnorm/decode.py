@@ -29,7 +29,7 @@ from imgnorm.damage import (
 )
 from imgnorm.formats import format_of
 from imgnorm.image import Mode, channels_of
-from imgnorm.jpeg import JpegDecoder, Pixels
+from imgnorm.jpeg import Frame, JpegDecoder, Pixels, whole_frame
 from imgnorm.reasons import Reason, Unreadable
 
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -100,6 +100,22 @@ def decode(
         _load(picture)
         check_pixels(picture, data, format_)
         return _decoded(picture, mode, format_)
+
+
+def frame_to_leave(
+    data: bytes, mode: Mode | Literal["auto"], *, max_pixels: int
+) -> tuple[Frame, Mode] | None:
+    """Of a JPEG that may be left to a device, what it holds, and the mode that `decode` would give.
+
+    None where this process has to look at the pixels: to find damage, or a conversion of colors.
+    """
+    if not data.startswith(b"\xff\xd8\xff") or mode not in ("auto", "RGB"):
+        return None
+    frame = whole_frame(data)
+    if frame is None or frame.width * frame.height > max_pixels:
+        return None
+    check_header((frame.width, frame.height), data, "JPEG")
+    return frame, "L" if frame.gray and mode == "auto" else "RGB"
 
 
 def decoded_picture(

@@ -1,9 +1,10 @@
 """The same tally on a CUDA device: workers decode, the device counts, in integers only.
 
-A pixel's value, its image and its channel together are the place of one int64 counter, so one
-`scatter_add_` gives the histograms of all images of a batch, and their sums follow from them.
-Neither `torch.histc`, which counts in float32 and stops at 2**24, nor `torch.bincount`, which waits
-for the device to look for the largest value.
+There are two kernels. The plain one is torch's own operations: a pixel's value, its image and its
+channel together are the place of one int64 counter, so one `scatter_add_` gives the histograms of all
+images of a batch, and their sums follow from them. (Neither `torch.histc`, which counts in float32 and
+stops at 2**24, nor `torch.bincount`, which waits for the device to look for the largest value.) It
+moves 24 bytes for each value; `gpu_kernel` reads each once, and is taken where it gives the same.
 
 Every operation here is the same on CPU tensors, which is how it is tested without a device.
 """
@@ -13,11 +14,12 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +33,7 @@ from imgnorm.image import Mode, channels_of, scale_of
 from imgnorm.moments import ImageSums
 from imgnorm.products import Products
 from imgnorm.tally import Counted, Tally
-from imgnorm.tray import Found, Packed
+from imgnorm.tray import Found, Packed, PackedFile
 
 _BINS = 256
 _PIECE = 1 << 21  # pixels
@@ -40,7 +42,26 @@ _MOST_IMAGES = 1 << 16
 _CPU = torch.device("cpu")
 
 
-# ── the kernel ──
+Counting = Callable[[Tensor, Sequence[int], int], tuple[Tensor, Tensor]]
+"""`counts_of`, or what gives the same."""
+
+
+def counts_of(pixels: Tensor, sizes: Sequence[int], planes: int = 1) -> tuple[Tensor, Tensor]:
+    """The histogram of all images of a batch, and Σx and Σx² of each.
+
+    Args:
+        pixels: uint8, (all pixels, channels), one image after the other; more bytes may lie between
+            two pixels.
+        sizes: how many pixels each image has.
+        planes: where the channels of an image lie one behind the other, how many those are; each is
+            then an image of one channel, with a size of its own.
+
+    Returns:
+        int64, (channels * planes, 256) and (images, channels * planes, 2).
+    """
+    shape = len(sizes) // planes, planes * pixels.shape[1], _BINS
+    histograms = image_histograms(pixels, sizes).view(shape)
+    return histograms.sum(0), powers_of(histograms)
 
 
 def histograms_of(pixels: Tensor, rows: Tensor, number: int) -> Tensor:
@@ -68,7 +89,7 @@ def image_histograms(pixels: Tensor, sizes: Sequence[int]) -> Tensor:
         sizes: how many pixels each image has.
     """
     device, number, channels = pixels.device, len(sizes), pixels.shape[1]
-    repeats = torch.tensor(sizes)
+    repeats = torch.tensor(sizes, device=_CPU)  # whatever torch.set_default_device says
     if pixels.is_cuda:  # a copy from ordinary memory would wait for the device
         repeats = repeats.pin_memory().to(device, non_blocking=True)
     first_rows = torch.arange(0, number * channels, channels, device=device)
@@ -103,7 +124,38 @@ def _added(counts: Tensor, pixels: Tensor, rows: Tensor) -> Tensor:
     return counts.scatter_add_(0, places, one.expand_as(places))
 
 
-# ── devices ──
+@cache
+def counting_on(device: torch.device) -> tuple[Counting, str]:
+    """The fastest kernel that is right on this device, and words about it for a person."""
+    if device.type != "cuda":
+        return counts_of, "torch"
+    try:
+        from imgnorm import gpu_kernel
+
+        _demand_the_same(gpu_kernel.counts_of, device)
+    except Exception as error:  # noqa: BLE001 - a compiler, which may raise anything: there is another way
+        why = _one_line(str(error)) or type(error).__name__
+        return counts_of, f"torch, since Triton's kernel does not work ({why})"
+    return gpu_kernel.counts_of, f"Triton {gpu_kernel.VERSION}"
+
+
+def _demand_the_same(counting: Counting, device: torch.device) -> None:
+    """Whether it counts as the plain kernel does: noise, equal pixels, images of one pixel and of many.
+
+    Raises:
+        ArithmeticError: it does not.
+    """
+    chance = torch.Generator().manual_seed(0)
+    sizes = [1, 5_000, 2_048, 255, 150_000, 3]
+    noise = torch.randint(0, 256, (sum(sizes), 4), dtype=torch.uint8, device=_CPU, generator=chance)
+    noise[:7_000] = 255
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        there = noise.to(device)
+        for channels, planes in ((3, 1), (1, 1), (1, 3)):
+            batch = there[:, :channels] if channels > 1 else there[:, 0].contiguous()[:, None]
+            found, expected = counting(batch, sizes, planes), counts_of(batch, sizes, planes)
+            if not all(map(torch.equal, found, expected)):
+                raise ArithmeticError("its counts are not those of torch's own operations")
 
 
 def find(name: str) -> Found:
@@ -118,7 +170,8 @@ def find(name: str) -> Found:
         if name != "auto":
             raise DeviceError(f"device {name}: {error}; use cpu or auto") from error
         return Found(None, f"cpu: {error}")
-    return Found(device, f"{device}: {torch.cuda.get_device_name(device)}")
+    _, kernel = counting_on(device)
+    return Found(device, f"{device}: {torch.cuda.get_device_name(device)}, counts with {kernel}")
 
 
 def _cuda(name: str) -> torch.device:
@@ -142,19 +195,19 @@ def _cuda(name: str) -> torch.device:
 
 
 @contextmanager
-def _translated(device: torch.device) -> Iterator[None]:
+def translated(device: torch.device) -> Iterator[None]:
     """A CUDA error becomes a sentence; what else is a RuntimeError is a bug and stays one."""
     try:
         yield
     except RuntimeError as error:
-        if not _is_cuda_error(error):
+        if not is_cuda_error(error):
             raise
         raise DeviceError(
             f"device {device}: {_one_line(str(error))}; try again, or use cpu"
         ) from error
 
 
-def _is_cuda_error(error: RuntimeError) -> bool:
+def is_cuda_error(error: RuntimeError) -> bool:
     kinds = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
     return isinstance(error, kinds) or re.search("CUDA|NVML", str(error)) is not None
 
@@ -162,9 +215,6 @@ def _is_cuda_error(error: RuntimeError) -> bool:
 def _one_line(text: str) -> str:
     """The first line says it; the rest is advice for programmers."""
     return " ".join(text.strip().partition("\n")[0].split())[:300].rstrip(".")
-
-
-# ── counting ──
 
 
 @dataclass
@@ -178,20 +228,45 @@ class Room:
         self.most = min(self.most or size, max(1, size // 2))
 
 
+class FileDecoder(Protocol):
+    """Decodes JPEG files on a device: `nvjpeg.NvJpeg`."""
+
+    @property
+    def words(self) -> str:
+        """Which decoder this is, for stats files."""
+
+    def pixels_of(self, files: Sequence[Tensor]) -> list[Tensor]:
+        """uint8, (C, H, W), of each file.
+
+        Raises:
+            RuntimeError: one of them cannot be decoded, or the device failed.
+        """
+
+
 class CudaDevice:
     """One device, and all that count on it.
 
     Args:
         batch: how many pixels one counter sends at once.
+        files: decodes JPEGs there; without it, the workers decode.
     """
 
-    def __init__(self, device: torch.device, batch: int) -> None:
+    def __init__(self, device: torch.device, batch: int, files: FileDecoder | None = None) -> None:
         self.batch = batch
         self._device = device
+        self._files = files
         self._room = Room()
+        self._counters: list[DeviceCounter] = []
+
+    @property
+    def decoded(self) -> int:
+        """How many files it has decoded."""
+        return sum(counter.decoded for counter in self._counters)
 
     def counter(self, *, products: bool = False) -> DeviceCounter:
-        return DeviceCounter(self._device, self._room, products=products)
+        counter = DeviceCounter(self._device, self._room, products=products, files=self._files)
+        self._counters.append(counter)
+        return counter
 
     def count_arrays(
         self, images: npt.NDArray[np.uint8], mode: Mode, *, products: bool = False
@@ -231,35 +306,46 @@ class DeviceCounter:
     the next one takes its place, and for the sums of every 65,536 images; and once at the end.
     """
 
-    def __init__(self, device: torch.device, room: Room, *, products: bool = False) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        room: Room,
+        *,
+        products: bool = False,
+        files: FileDecoder | None = None,
+    ) -> None:
+        self.decoded = 0  # files
         self._device = device
         self._room = room
-        self._products = products
-        self._kinds: dict[tuple[str, Mode], _Kind] = {}
-        self._unfetched = 0  # images whose sums are on the device
+        self._files = files
+        self._counts = Counts(products=products)
         self._stage: Tensor | None = None  # pinned: what the device copies from
-        with _translated(device):
+        with translated(device):
             on_gpu = device.type == "cuda"
             self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
             self._staged = torch.cuda.Event(blocking=True) if on_gpu else None  # type: ignore[no-untyped-call]
 
-    def count(self, group: str, tray: Any, images: Sequence[Packed]) -> None:
+    def count(self, group: str, tray: Any, images: Sequence[Packed | PackedFile]) -> list[int]:
         """Adds these images to a group; afterwards the tray may be filled anew.
 
         Args:
-            tray: a writable buffer that holds the pixels of the images, one behind the other.
+            tray: a writable buffer that holds the pixels of the images, or their files, one behind
+                the other.
+
+        Returns:
+            the `index` of each file that the device does not decode; it is not counted.
 
         Raises:
             DeviceError: the device failed.
         """
         if not images:
-            return
+            return []
         placed = _placed(images)
-        pixels = torch.frombuffer(tray, dtype=torch.uint8, count=placed[-1].end)
-        with _translated(self._device), self._on_stream():
-            self._count(group, pixels, placed)
-            if self._unfetched >= _MOST_IMAGES:
-                self._fetch()
+        content = torch.frombuffer(tray, dtype=torch.uint8, count=placed[-1].end)
+        files = [p for p in placed if isinstance(p.image, PackedFile)]
+        with translated(self._device), self._on_stream():
+            self._count(group, content, [p for p in placed if isinstance(p.image, Packed)])
+            return self._count_files(group, content, files)
 
     def taken(self) -> dict[str, Tally]:
         """All that was counted, by group; from now on it counts from zero.
@@ -267,24 +353,14 @@ class DeviceCounter:
         Raises:
             DeviceError: the device failed.
         """
-        tallies: dict[str, Tally] = {}
-        with _translated(self._device), self._on_stream():
-            self._fetch()
-            for (group, mode), kind in self._kinds.items():
-                tallies[group] = tallies.get(group, Tally()) + Tally({mode: kind.counted()})
-        self._kinds.clear()
-        return tallies
+        with translated(self._device), self._on_stream():
+            return self._counts.taken()
 
     def _on_stream(self) -> AbstractContextManager[Any]:
         return torch.cuda.stream(self._stream) if self._stream else nullcontext()
 
-    def _fetch(self) -> None:
-        for kind in self._kinds.values():
-            kind.fetch()
-        self._unfetched = 0
-
     def _count(self, group: str, pixels: Tensor, placed: Sequence[_Placed]) -> None:
-        for part in _parts(placed, self._room.most):
+        for part in _parts(placed, self._room.most) if placed else ():
             try:
                 found = self._counted(pixels, part, self._device)
             except torch.OutOfMemoryError:
@@ -298,12 +374,61 @@ class DeviceCounter:
                     continue
                 self._room.on_cpu += 1
                 found = self._counted(pixels, part, _CPU)
-            for mode, (histogram, powers) in found.items():
-                images = [p.image for p in part if p.image.mode == mode]
-                if (group, mode) not in self._kinds:
-                    self._kinds[group, mode] = _Kind(mode, products=self._products)
-                self._kinds[group, mode].add(images, histogram, powers)
-            self._unfetched += len(part)
+            self._counts.add(group, [p.image for p in part], found)
+
+    def _count_files(self, group: str, content: Tensor, files: Sequence[_Placed]) -> list[int]:
+        """The `index` of each that cannot be decoded there, alone and with all the memory there is."""
+        if not files:
+            return []
+        try:
+            pixels = self._decoded(content, files)
+            whole = [(p, image) for p, image in zip(files, pixels, strict=True) if _fits(p, image)]
+            found = self._counted_planes(whole)
+        except RuntimeError as error:
+            if is_cuda_error(error) and not isinstance(error, torch.OutOfMemoryError):
+                raise
+            whole, found = [], None  # the error holds on to tensors: it goes before the next try
+        if found is None:
+            if self._stream:
+                torch.cuda.empty_cache()
+            if len(files) == 1:
+                return [_index(files[0])]
+            # One by one, not by halves: after each failure nvJPEG is set up anew, which takes longest.
+            return [index for one in files for index in self._count_files(group, content, [one])]
+        counted = [p for p, _ in whole]
+        if counted:
+            assert self._files is not None
+            self._counts.add(group, [p.image for p in counted], found)
+            self._counts.decoders[group] = {"JPEG": self._files.words}
+            self.decoded += len(counted)
+        return [_index(p) for p in files if p not in counted]
+
+    def _decoded(self, content: Tensor, files: Sequence[_Placed]) -> list[Tensor]:
+        """Their pixels, in memory that nothing else uses.
+
+        It may be memory that was freed a moment ago, which kernels of this stream have still to read:
+        nvJPEG's hardware does not wait for a stream, so we do. (pytorch/vision#9606)
+        """
+        assert self._files is not None
+        if self._staged:
+            self._staged.record()
+            self._staged.synchronize()  # asleep; a stream is waited for at full speed, by 16 threads
+        return self._files.pixels_of([content[p.start : p.end] for p in files])
+
+    def _counted_planes(
+        self, images: Sequence[tuple[_Placed, Tensor]]
+    ) -> dict[Mode, tuple[Tensor, Tensor]]:
+        """As `_counted`, of images whose channels are planes; gray ones may be wanted as RGB."""
+        counting, _ = counting_on(self._device)
+        found = {}
+        for mode in {p.image.mode: None for p, _ in images}:
+            planes = len(channels_of(mode))
+            its = [(p, image) for p, image in images if p.image.mode == mode]
+            flat = [image.expand(planes, -1, -1).reshape(-1) for _, image in its]
+            sizes = [p.image.pixels for p, _ in its for _ in range(planes)]
+            whole = flat[0] if len(flat) == 1 else torch.cat(flat)
+            found[mode] = counting(whole[:, None], sizes, planes)
+        return found
 
     def _counted(
         self, pixels: Tensor, part: Sequence[_Placed], device: torch.device
@@ -319,8 +444,8 @@ class DeviceCounter:
             flat = runs[0] if len(runs) == 1 else torch.cat(runs)
             sizes = [p.image.pixels for p in its]
             flat = flat.view(-1, its[0].image.depth)[:, : len(channels_of(mode))]
-            histograms = image_histograms(flat, sizes)
-            found[mode] = histograms.sum(0), powers_of(histograms)
+            counting, _ = counting_on(device)
+            found[mode] = counting(flat, sizes, 1)
         return found
 
     def _sent(self, pixels: Tensor, device: torch.device) -> Tensor:
@@ -329,7 +454,7 @@ class DeviceCounter:
             return pixels
         self._staged.synchronize()  # the last ones may still be under way
         if self._stage is None or len(self._stage) < len(pixels):
-            self._stage = torch.empty(len(pixels), dtype=torch.uint8, pin_memory=True)
+            self._stage = torch.empty(len(pixels), dtype=torch.uint8, device=_CPU, pin_memory=True)
         stage = self._stage[: len(pixels)]
         stage.copy_(pixels)
         there = stage.to(device, non_blocking=True)
@@ -343,10 +468,22 @@ class _Placed:
 
     start: int
     end: int
-    image: Packed
+    image: Packed | PackedFile
 
 
-def _placed(images: Sequence[Packed]) -> list[_Placed]:
+def _index(placed: _Placed) -> int:
+    assert isinstance(placed.image, PackedFile)
+    return placed.image.index
+
+
+def _fits(placed: _Placed, image: Tensor) -> bool:
+    """Whether a decoder found what the file's header says; it may have turned the image, as EXIF says."""
+    channels = 1 if placed.image.met == "L" else 3
+    alike = image.dtype == torch.uint8 and image.ndim == 3 and len(image) == channels
+    return alike and image[0].numel() == placed.image.pixels
+
+
+def _placed(images: Sequence[Packed | PackedFile]) -> list[_Placed]:
     each = [one for image in images for one in image.each()]
     ends = accumulate(image.bytes for image in each)
     return [_Placed(end - i.bytes, end, i) for end, i in zip(ends, each, strict=True)]
@@ -373,6 +510,51 @@ def _runs(placed: Sequence[_Placed]) -> list[tuple[int, int]]:
     return runs
 
 
+class Counts:
+    """What was counted, by group and mode; on the device, until it is taken."""
+
+    def __init__(self, *, products: bool) -> None:
+        self.decoders: dict[str, dict[str, str]] = {}  # of each group, by format
+        self._products = products
+        self._kinds: dict[tuple[str, Mode], _Kind] = {}
+        self._unfetched = 0  # images whose sums are on the device
+
+    def add(
+        self,
+        group: str,
+        images: Sequence[Packed | PackedFile],
+        found: Mapping[Mode, tuple[Tensor, Tensor]],
+    ) -> None:
+        """
+        Args:
+            found: what `counts_of` gives of the images of each mode.
+        """
+        for mode, (histogram, powers) in found.items():
+            if (group, mode) not in self._kinds:
+                self._kinds[group, mode] = _Kind(mode, products=self._products)
+            its = [image for image in images if image.mode == mode]
+            self._kinds[group, mode].add(its, histogram, powers)
+        self._unfetched += len(images)
+        if self._unfetched >= _MOST_IMAGES:
+            self._fetch()
+
+    def taken(self) -> dict[str, Tally]:
+        """All of it, by group, once the device is done; from now on it counts from zero."""
+        tallies: dict[str, Tally] = {}
+        self._fetch()
+        for (group, mode), kind in self._kinds.items():
+            counted = Tally({mode: kind.counted()}, decoders=self.decoders.get(group, {}))
+            tallies[group] = tallies.get(group, Tally()) + counted
+        self._kinds.clear()
+        self.decoders.clear()
+        return tallies
+
+    def _fetch(self) -> None:
+        for kind in self._kinds.values():
+            kind.fetch()
+        self._unfetched = 0
+
+
 class _Kind:
     """What was counted of one group in one mode."""
 
@@ -384,9 +566,11 @@ class _Kind:
         self._histograms: dict[torch.device, Tensor] = {}
         self._unfetched: list[tuple[list[int], Tensor]] = []
         self._sums: ImageSums | None = None
+        self._pixels = 0
+        self._powers: npt.NDArray[Any] = np.zeros((len(channels_of(mode)), 2), object)
         self._products = Products.zero(len(channels_of(mode))) if products else None
 
-    def add(self, images: Sequence[Packed], histogram: Tensor, powers: Tensor) -> None:
+    def add(self, images: Sequence[Packed | PackedFile], histogram: Tensor, powers: Tensor) -> None:
         """
         Args:
             histogram: int64, (channels, 256), of all of them; it is kept, and added to.
@@ -410,6 +594,8 @@ class _Kind:
         each = pixels[:, None], powers[:, :, 0], powers[:, :, 1]
         sums = sums_of_powers(*each, scale_of(self._mode))
         self._sums = sums if self._sums is None else self._sums + sums
+        self._pixels += int(pixels.sum())
+        self._powers += powers.sum(axis=0)
         if self._products is not None:
             self._products += products_of(*each)
 
@@ -418,6 +604,7 @@ class _Kind:
         histogram = Histogram.zero(len(channels_of(self._mode)), _BINS)
         for its in self._histograms.values():
             histogram += Histogram(tuple(tuple(c) for c in its.cpu().tolist()))
+        self._demand_that_it_adds_up(histogram)
         return Counted(
             self._sums.images,
             histogram,
@@ -426,3 +613,23 @@ class _Kind:
             dict(self._formats),
             self._products,
         )
+
+    def _demand_that_it_adds_up(self, histogram: Histogram) -> None:
+        """Of each channel, the histogram and the images' sums, which are counted apart, tell one story.
+
+        Raises:
+            DeviceError: they do not, so that neither can be trusted.
+        """
+        moments = histogram.moments()
+        found = [
+            (sum(counts), total, total_sq)
+            for counts, total, total_sq in zip(
+                histogram.counts, moments.total, moments.total_sq, strict=True
+            )
+        ]
+        expected = [(self._pixels, *powers) for powers in self._powers.tolist()]
+        if found != expected:
+            raise DeviceError(
+                f"the device counted wrong: its histograms hold {found}, but its images {expected} "
+                "(pixels, sum and sum of squares of each channel); use cpu, and have the device looked at"
+            )

@@ -11,8 +11,11 @@ Mode = str
 I;16 is 16-bit gray, F is float gray. Arrays have more: RGB;16 and RGBA;16, RGB;F and RGBA;F, and with
 any number of channels C2, C13;16, C13;F."""
 
-Decoder = Literal["auto", "pillow"]
-"""Who decodes: Pillow alone, or whoever is fastest among those with the same pixels."""
+Decoder = Literal["auto", "pillow", "nvjpeg"]
+"""Who decodes: Pillow alone, whoever is fastest among those with the same pixels, or a device, whose
+pixels are others."""
+NVJPEG = "nvjpeg"
+"""How the words begin by which a stats file names that device."""
 
 CHANNELS: dict[Mode, tuple[str, ...]] = {
     "L": ("L",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,7 +14,7 @@ from imgnorm.decode import decoded_picture, demand_channels
 from imgnorm.floatcount import FloatCounter
 from imgnorm.formats import decoder_of
 from imgnorm.image import ImageSettings, Kind, Mode, mode_of
-from imgnorm.items import Pixels, eight_bits
+from imgnorm.items import CounterThere, Pixels, TensorCounter, eight_bits, stays_there
 from imgnorm.preprocess import preprocessed
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.tally import DIVIDED, Tally
@@ -25,7 +26,20 @@ _BLOCK_VALUES = 1 << 18
 class ItemCounter:
     """Collects images, of whatever kind; mutable, and alive only during one piece of work."""
 
-    def __init__(self, settings: ImageSettings, max_pixels: int, *, products: bool = False) -> None:
+    def __init__(
+        self,
+        settings: ImageSettings,
+        max_pixels: int,
+        *,
+        products: bool = False,
+        counter_there: CounterThere | None = None,
+    ) -> None:
+        """
+        Args:
+            counter_there: counts tensors that lie on a device; without it, none may come.
+        """
+        self._counter_there = counter_there
+        self._there: dict[Any, TensorCounter] = {}  # by device
         self._settings = settings
         self._products = products
         self._max_pixels = max_pixels
@@ -47,6 +61,9 @@ class ItemCounter:
             for name in names:
                 self.skip(name, fault)
             return
+        if stays_there(images):
+            self._add_there(images)
+            return
         if images.dtype == np.uint16:
             self._add_16bit(images, names)
             return
@@ -61,8 +78,11 @@ class ItemCounter:
         counted = {mode: counter.counted() for mode, counter in self._pictures.items()}
         formats = {format_ for one in counted.values() for format_ in one.formats}
         decoders = {format_: decoder_of(format_) for format_ in formats - {"array"}}
-        return self._arrays + Tally(
-            counted, tuple(self._names_16bit), tuple(self._skipped), decoders
+        there = sum((counter.tally() for counter in self._there.values()), Tally())
+        return (
+            self._arrays
+            + there
+            + Tally(counted, tuple(self._names_16bit), tuple(self._skipped), decoders)
         )
 
     def _add_picture(self, picture: Image.Image, name: str) -> None:
@@ -80,6 +100,12 @@ class ItemCounter:
         self._counter(image.mode).add(image)
         if image.mode == "I;16" and settings.mode == "auto":
             self._names_16bit.append(name)
+
+    def _add_there(self, images: Any) -> None:
+        assert self._counter_there is not None
+        if images.device not in self._there:
+            self._there[images.device] = self._counter_there(images.device, self._products)
+        self._there[images.device].add(images, mode_of(images.shape[3], "8-bit"))
 
     def _faults_of(self, images: Pixels) -> list[Unreadable]:
         """Why none of these arrays can be counted: at most one reason."""
@@ -182,4 +208,4 @@ def _fits(images: Pixels, settings: ImageSettings) -> bool:
 
 
 def _kind(images: Pixels) -> str:
-    return str(images.dtype)
+    return str(images.dtype).removeprefix("torch.")

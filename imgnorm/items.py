@@ -6,25 +6,40 @@ Tensors are known without importing torch: whoever yields one has loaded it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from imgnorm.image import Mode
 from imgnorm.reasons import Reason, Unreadable
 from imgnorm.sources.layout import LAYOUTS
+from imgnorm.tally import Tally
 
 Pixels = npt.NDArray[Any]
-"""(N, H, W, C)."""
+"""(N, H, W, C); of uint8 tensors that lie on a device, such a tensor."""
 
 KEYS = ("image", "images", "img", "imgs", "pixel_values", "x", "input", "inputs")
 """Where a dict has its image, by custom."""
 
 _CHANNELS = (1, 3, 4)
 _PIXELS = ("uint8", "uint16", "float16", "float32", "float64")
+
+
+class TensorCounter(Protocol):
+    """Counts uint8 tensors on the device where they lie: `gpu_tensors.TensorCounter`."""
+
+    def add(self, images: Any, mode: Mode) -> None:
+        """Images (N, H, W, C), which may change afterwards."""
+
+    def tally(self) -> Tally: ...
+
+
+CounterThere = Callable[[Any, bool], TensorCounter]
+"""A torch device, and whether error bars are wanted -> what counts there."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,7 @@ class Reading:
     layout: str | None = None  # one of LAYOUTS, where the shape does not tell; N may be left out
     batches: bool = False  # items are batches that torch's own collate made
     single: bool = False  # an item is one image
+    counter_there: CounterThere | None = None  # for tensors on devices; they are fetched without it
 
 
 def images_in(item: object, reading: Reading) -> list[Image.Image | Pixels]:
@@ -61,6 +77,11 @@ def images_of(found: Image.Image | Pixels) -> int:
 def is_pixels(value: object) -> bool:
     """Whether a value is an array or a tensor, of whatever shape."""
     return isinstance(value, np.ndarray) or is_tensor(value)
+
+
+def stays_there(value: object) -> bool:
+    """Whether a value is a tensor of bytes on a CUDA device, where it can be counted."""
+    return is_tensor(value) and value.is_cuda and _dtype(value) == "uint8"  # type: ignore[attr-defined]
 
 
 def is_tensor(value: object) -> bool:
@@ -209,7 +230,7 @@ def _array(tensor: Any) -> Pixels:
         raise Unreadable(Reason.UNSUPPORTED_MODE, "a sparse or quantized tensor; make it dense")
     if _dtype(tensor) == "bfloat16":  # NumPy has no such type; every value is a float32, too
         tensor = tensor.float()
-    array: Pixels = tensor.cpu().numpy()
+    array: Pixels = tensor if stays_there(tensor) else tensor.cpu().numpy()
     return array
 
 
@@ -237,7 +258,9 @@ def _with_channels_last(array: Pixels, custom: str, reading: Reading) -> Pixels:
 def _moved(array: Pixels, core: str) -> Pixels:
     if core == "HW":
         return array[..., np.newaxis]
-    return array.transpose(0, 2, 3, 1) if core == "CHW" else array
+    if core != "CHW":
+        return array
+    return array.permute(0, 2, 3, 1) if is_tensor(array) else array.transpose(0, 2, 3, 1)  # type: ignore[attr-defined]
 
 
 def _puzzle(shape: tuple[int, ...], custom: str) -> str:

@@ -8,6 +8,7 @@ unusual, damaged or warned about is left to Pillow, whose word counts.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from functools import cache
@@ -138,6 +139,85 @@ def _is_plain_exif(exif: bytes) -> bool:
     except RAISED_BY_PILLOW:
         return False
     return all(value is None or isinstance(value, Real) for value in (unit, resolution))
+
+
+def whole_frame(data: bytes) -> Frame | None:
+    """The frame of an ordinary JPEG that holds all that it promises, as far as its markers tell.
+
+    For decoders that do not tell of damage: each scan has the restart markers that its size asks for,
+    in their order, all channels have a scan, and the file ends with its end marker. Nor may the colors
+    be anything but YCbCr, which decoders find out in ways of their own. None where that is not sure.
+    """
+    frame = ordinary_frame(data)
+    if frame is None:
+        return None
+    layers: dict[int, tuple[int, int]] = {}  # id -> samplings
+    scanned: set[int] = set()
+    interval, position = 0, 2
+    try:
+        while data[position + 1] != _EOI:
+            lead, marker, length = _SEGMENT.unpack_from(data, position)
+            start, position = position + 4, position + 2 + length
+            if lead != 0xFF or (scanned and marker not in _BETWEEN_SCANS):
+                return None
+            if marker in _SOF:
+                for place in range(start + 6, position, 3):
+                    layers[data[place]] = data[place + 1] >> 4, data[place + 1] & 15
+            elif marker == _APP14 and data.startswith(b"Adobe", start) and not frame.gray:
+                if data[start + 11] != 1:
+                    return None
+            elif marker == _DRI:
+                interval = int.from_bytes(data[start : start + 2], "big")
+            elif marker == _SOS:
+                these = list(data[start + 1 : start + 1 + 2 * data[start] : 2])
+                scanned.update(these)
+                restarts = _restarts(frame, [layers[one] for one in these], layers, interval)
+                end = _end_of_scan(data, position, restarts)
+                if end is None:
+                    return None
+                position = end
+        ends_there = data[position] == 0xFF and position + 2 == len(data)
+    except (struct.error, LookupError):
+        return None
+    whole = ends_there and scanned == set(layers) and bytes(layers) != b"RGB"
+    return frame if whole else None
+
+
+_EOI, _DRI, _APP14 = 0xD9, 0xDD, 0xEE
+_BETWEEN_SCANS = {0xC4, _DRI, 0xFE, _SOS}  # DHT, COM
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+
+
+def _restarts(
+    frame: Frame,
+    these: list[tuple[int, int]],
+    layers: dict[int, tuple[int, int]],
+    interval: int,
+) -> int:
+    """How many restart markers a scan of these layers has."""
+    if not interval:
+        return 0
+    units = (
+        1  # a scan of one layer is made of its own blocks; one of several, of what covers them all
+    )
+    for axis, edge in enumerate((frame.width, frame.height)):
+        most = max(samplings[axis] for samplings in layers.values())
+        if len(these) > 1:
+            units *= -(-edge // (8 * most))
+        else:
+            units *= -(-edge * these[0][axis] // (8 * most))
+    return -(-units // interval) - 1
+
+
+def _end_of_scan(data: bytes, start: int, restarts: int) -> int | None:
+    """Where the marker behind a scan stands; None if it is not as whole as that."""
+    for met, found in enumerate(_MARKER.finditer(data, start)):
+        marker = data[found.start() + 1]
+        if not 0xD0 <= marker <= 0xD7:
+            return found.start() if met == restarts else None
+        if marker != 0xD0 + met % 8:
+            return None
+    return None
 
 
 class JpegDecoder:

@@ -29,11 +29,12 @@ class Loader:
     reserve: Callable[[int], None] = lambda size: None  # before memory is taken; may wait or raise
     jpeg: JpegDecoder | None = None
     lap: Callable[[Step], None] = no_lap  # a step is done
+    leave: Callable[[bytes], bool] = lambda data: False  # a file to somebody else, if it is for him
     bytes_read: int = 0
     size: int | None = None  # of the last image's file
 
-    def load(self, name: str) -> Decoded:
-        """The image's pixels, valid until the next call.
+    def load(self, name: str) -> Decoded | None:
+        """The image's pixels, valid until the next call; None of a file that is left to somebody else.
 
         Raises:
             Unreadable: it cannot be counted, with the reason.
@@ -45,6 +46,8 @@ class Loader:
         if isinstance(found, bytes):
             self.size = len(found)
             self.bytes_read += self.size
+            if self.leave(found):
+                return None
             image = decode(
                 found,
                 self.settings.mode,

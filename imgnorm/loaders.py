@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch.utils.data import (
@@ -166,7 +167,7 @@ def _of_loader(loader: DataLoader[Any], reading: Reading, ref: str | None) -> St
     batches = loader.batch_sampler is not None
     joined = batches and loader.collate_fn is default_collate
     promised, dropped, notes = _promise(loader)
-    reading = Reading(reading.key, reading.layout, batches=joined)
+    reading = replace(reading, batches=joined, single=False)
     return LoaderSource(
         "dataset",
         ref or _called(loader.dataset),

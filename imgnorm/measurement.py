@@ -18,6 +18,7 @@ from imgnorm.errors import DeviceError, MissingDependency, SourceError
 from imgnorm.estimate import Estimate, Plan, Sample, random_order, until_within
 from imgnorm.finishing import finished, mode_of_whole
 from imgnorm.image import (
+    NVJPEG,
     CenterCrop,
     Decoder,
     ImageSettings,
@@ -60,7 +61,7 @@ _MAX_NAMES_BYTES = 60 << 20  # a stats file has 64 MiB at most
 
 
 class DeviceWarning(UserWarning):
-    """The device could not do all that it was asked to; the CPU did it, and the digits are the same."""
+    """The device could not do all that it was asked to; the CPU did it."""
 
 
 class SkippedImagesWarning(UserWarning):
@@ -96,7 +97,7 @@ def measure(
     timeout_s: float = Limits.timeout_s,
     workers: int | None = None,
     decoder: Decoder = "auto",
-    device: str = "cpu",
+    device: str | None = None,
     batch_size: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     profile: Profile | None = None,
@@ -104,7 +105,7 @@ def measure(
     """Exact per-channel statistics of a dataset, in one pass.
 
     The digits depend on the images, `mode`, `resize` and `center_crop` alone; `workers`, `decoder`,
-    `device` and `batch_size` decide only the seconds.
+    `device` and `batch_size` decide only the seconds, but for the decoder "nvjpeg".
 
     Args:
         source: a folder; a zip, tar or tar.gz, or a pattern of such archives ("shards/train-*.tar",
@@ -143,8 +144,10 @@ def measure(
             process may use by default. A Dataset is read in this process by default, and by a
             DataLoader's workers otherwise.
         decoder: "pillow" decodes all images, the reference; "auto" takes faster decoders where their
-            pixels are the same to the last bit (ordinary JPEGs, with simplejpeg).
-        device: "cpu"; "cuda" or "cuda:1" counts what the workers decode there, in integers; "auto" does
+            pixels are the same to the last bit (ordinary JPEGs, with simplejpeg). "nvjpeg" decodes JPEGs
+            on a CUDA device, to other digits: pixels differ by a level here and there. The stats say so,
+            and do not merge with others.
+        device: "cpu", the default, save with "nvjpeg"; "cuda" or "cuda:1" counts what the workers decode there, in integers; "auto" does
             if it can. 16-bit and float images are counted by the workers in any case.
         batch_size: megapixels (2**20) that one worker sends to the device at once, 8 by default;
             images have all sizes. One that is larger may be counted by its worker.
@@ -154,11 +157,12 @@ def measure(
     Raises:
         SourceError: there is nothing to measure, or not a single image could be counted.
         DeviceError: there is no such device, or it failed.
-        MissingDependency: torch or torchvision is wanted and cannot be imported.
+        MissingDependency: torch, torchvision or torchcodec is wanted and cannot be imported.
 
     Warns:
         SkippedImagesWarning: some images were skipped; `stats.skipped` names them.
-        DeviceWarning: the device ran out of memory, or it failed and `device` is "auto".
+        DeviceWarning: the device ran out of memory, it failed and `device` is "auto", or "nvjpeg" did not
+            take all JPEGs.
         SourceWarning: a loader left images out, say.
     """
     if mode not in MODES:
@@ -167,12 +171,15 @@ def measure(
     if strict_channels and mode == "auto":
         raise ValueError("strict_channels needs a mode that says which are right, not 'auto'")
     settings = ImageSettings(mode, steps, strict_channels)
-    on_device = _device_of(device, batch_size)
+    if decoder not in get_args(Decoder):
+        raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
+    device = device or default_device(decoder)
     plan = _plan(tolerance, confidence, seed)
     if plan and (limit is not None or shard is not None or per_class or keep_names):
         raise ValueError("a tolerance goes without limit, shard, per_class and keep_names")
-    if decoder not in get_args(Decoder):
-        raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
+    if decoder == NVJPEG:
+        _demand_whole_images(settings, device)
+    on_device = _device_of(device, batch_size, decoder)
     opened = open_source(
         source, listed=listed, root=root, split=split, download=download, key=key, layout=layout
     )
@@ -313,6 +320,19 @@ def _of_names(
         taken, tallies, estimate = counted(None)
     if run.device and (shortage := run.device.shortage()):
         warnings.warn(shortage, DeviceWarning, stacklevel=3)
+    if run.device and run.decoder == NVJPEG:
+        jpegs = sum(
+            counted.formats.get("JPEG", 0)
+            for tally in tallies.values()
+            for counted in tally.counted.values()
+        )
+        if left := jpegs - run.device.decoded:
+            warnings.warn(
+                f"{left:,} of {jpegs:,} JPEGs were decoded on the CPU: they are none that nvJPEG takes, or "
+                "their markers do not tell that they are whole",
+                DeviceWarning,
+                stacklevel=3,
+            )
     ignored = {"limit": beyond, "tolerance": len(names) - len(taken)}
     aside = _aside(listing, {rule: left for rule, left in ignored.items() if left}, shard)
     origin = _origin(opened, listed, limit if beyond else None, shard)
@@ -370,6 +390,10 @@ def refuse_idle(
         SourceError: some are given.
     """
     if not isinstance(opened, (CountingSource, StreamingSource)):
+        if decoder == NVJPEG and (isinstance(opened, BlockSource) or opened.kind == "torchvision"):
+            raise SourceError(
+                f"{shown(opened.ref)}: holds no JPEG files; leave out decoder {NVJPEG}"
+            )
         return
     held = isinstance(opened, ArraySource) and opened.holds_pixels(settings)
     given = {
@@ -550,6 +574,10 @@ class _Sampling:
         self._margin = margin
 
 
+def default_device(decoder: Decoder) -> str:
+    return "cuda" if decoder == NVJPEG else "cpu"
+
+
 def find_device(name: str) -> Found:
     """What stands behind "cuda", "cuda:1" or "auto", which may be the CPU.
 
@@ -567,7 +595,29 @@ def find_device(name: str) -> Found:
     return gpu.find(name)
 
 
-def _device_of(name: str, batch_size: int | None) -> gpu.CudaDevice | None:
+def _demand_whole_images(settings: ImageSettings, device: str) -> None:
+    """
+    Raises:
+        SourceError: a device that decodes cannot do what is asked for.
+    """
+    faults = []
+    if settings.preprocess:
+        faults.append(
+            "resizes and crops nothing: leave out resize and center_crop, or have the workers decode"
+        )
+    if settings.mode not in ("auto", "RGB"):
+        faults.append(f"converts nothing to mode {settings.mode}: use auto or RGB")
+    if device in ("cpu", "auto"):
+        faults.append(
+            f"gives digits of its own, so it takes no other device than cuda: not {device}"
+        )
+    if faults:
+        raise SourceError(f"decoder {NVJPEG} " + "; and ".join(faults))
+
+
+def _device_of(
+    name: str, batch_size: int | None, decoder: Decoder = "auto"
+) -> gpu.CudaDevice | None:
     """None: the workers count."""
     if not DEVICES.fullmatch(name):
         raise ValueError(f"device is {name!r}; expected cpu, cuda, cuda:N or auto")
@@ -581,7 +631,11 @@ def _device_of(name: str, batch_size: int | None) -> gpu.CudaDevice | None:
     from imgnorm.gpu import CudaDevice
 
     megapixels = _BATCH if batch_size is None else _positive("batch_size", batch_size)
-    return CudaDevice(found.device, megapixels * _MEGAPIXEL)
+    if decoder != NVJPEG:
+        return CudaDevice(found.device, megapixels * _MEGAPIXEL)
+    from imgnorm import nvjpeg
+
+    return CudaDevice(found.device, megapixels * _MEGAPIXEL, nvjpeg.find(found.device))
 
 
 def _positive(what: str, value: float) -> int:

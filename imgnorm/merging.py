@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from imgnorm.errors import IncompatibleStats
-from imgnorm.image import KINDS, Mode, Resize, Step, channels_of, kind_of, mode_of
+from imgnorm.image import KINDS, NVJPEG, Mode, Resize, Step, channels_of, kind_of, mode_of
 from imgnorm.measured import ClassStats, Measurement, skipped_order
 from imgnorm.provenance import Provenance, combined, gaps, overlaps
 from imgnorm.reasons import Skipped
-from imgnorm.tally import GRAY, Counted, common_mode, in_mode
+from imgnorm.tally import BETWEEN, GRAY, Counted, common_mode, in_mode, joined_decoders
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,9 @@ class Merger:
         for rule, entries in measured.ignored.items():
             self._ignored[rule] = self._ignored.get(rule, 0) + entries
 
-    def result(self, *, allow_missing: bool, allow_overlap: bool) -> Merged:
+    def result(
+        self, *, allow_missing: bool, allow_overlap: bool, allow_decoders: bool = False
+    ) -> Merged:
         """
         Raises:
             IncompatibleStats: the parts do not belong together; with everything that is against it.
@@ -149,6 +151,8 @@ class Merger:
         self._make_floats()
         source = combined(part.source for part in self._parts)
         faults = [*self._faults, *self._unlike()]
+        if not allow_decoders:
+            faults += _decoder_faults(self._parts)
         if not allow_overlap:
             faults += overlaps(self._parts)
         if not allow_missing:
@@ -187,7 +191,7 @@ class Merger:
             sums=counted.sums,
             modes=counted.modes,
             formats=counted.formats,
-            decoders=_decoders(self._parts),
+            decoders=dict(sorted(joined_decoders(part.decoders for part in self._parts).items())),
             source=source,
             classes=classes,
             skipped=tuple(sorted(self._skipped, key=skipped_order)),
@@ -215,7 +219,6 @@ class Merger:
                     f"{a.label}: skips images of other channels, but {b.label} converts them; measure "
                     "both with --strict-channels, or neither"
                 )
-        yield from _decoder_faults(self._parts)
         with_classes = [part for part in self._parts if part.per_class is not None]
         for part in with_classes[1:]:
             if part.per_class != with_classes[0].per_class:
@@ -271,18 +274,24 @@ def _mode_asked(part: _Part) -> str:
 
 
 _LOSSLESS = {"BMP", "GIF", "PNG", "PPM"}  # formats whose decoders agree in every digit
-_BETWEEN = "; "  # of several decoders of one format
 
 
 def _decoder_faults(parts: Sequence[_Part]) -> Iterator[str]:
-    """Decoders whose digits may differ: of lossy formats, and of what resized."""
+    """Decoders whose digits may differ: of lossy formats, and of what resized.
+
+    What a device does not decode, the CPU does: both may stand in a part, and need not in all of them.
+    """
     resized = any(isinstance(step, Resize) for part in parts for step in part.preprocess)
     first: dict[str, tuple[str, str]] = {}  # format, or Resize -> library, label
     for part in parts:
         for format_, decoders in sorted(part.decoders.items()):
-            for decoder in decoders.split(_BETWEEN):
+            several = decoders.split(BETWEEN)
+            with_device = any(decoder.startswith(NVJPEG) for decoder in several)
+            for decoder in several:
                 pillow, _, library = decoder.partition(", ")
-                relevant = {} if format_ in _LOSSLESS else {format_: library or pillow}
+                of_device = decoder.startswith(NVJPEG)
+                what = format_ if of_device or not with_device else f"{format_} beside {NVJPEG}"
+                relevant = {} if format_ in _LOSSLESS else {what: library or pillow}
                 if resized:
                     relevant["Resize"] = pillow
                 for what, by in relevant.items():
@@ -290,13 +299,6 @@ def _decoder_faults(parts: Sequence[_Part]) -> Iterator[str]:
                     if there != by:
                         yield (
                             f"{part.label}: {what} by {by}, but {label} by {there}, whose digits may "
-                            "differ; measure both with the same versions"
+                            "differ; measure both with the same versions, or add them up all the same "
+                            "with --allow-decoders"
                         )
-
-
-def _decoders(parts: Sequence[_Part]) -> dict[str, str]:
-    found: dict[str, set[str]] = {}
-    for part in parts:
-        for format_, decoders in part.decoders.items():
-            found.setdefault(format_, set()).update(decoders.split(_BETWEEN))
-    return {format_: _BETWEEN.join(sorted(found[format_])) for format_ in sorted(found)}

@@ -16,6 +16,7 @@ from imgnorm.sources.layout import LAYOUTS
 
 if TYPE_CHECKING:
     from imgnorm.config import Pipeline
+    from imgnorm.items import TensorCounter
 
 TORCHVISION = "torchvision:"
 
@@ -149,7 +150,7 @@ def open_object(
         raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
     if isinstance(key, str) and key.lstrip("-").isdecimal():  # from the command line
         key = int(key)
-    reading = Reading(key, layout)
+    reading = Reading(key, layout, counter_there=_counter_there)
     if "torch" in sys.modules:  # whoever has a Dataset has loaded torch
         from imgnorm.loaders import open_torch
 
@@ -157,6 +158,12 @@ def open_object(
         if of_torch is not None:
             return of_torch
     return open_iterable(source, reading, ref)
+
+
+def _counter_there(device: Any, products: bool) -> TensorCounter:
+    from imgnorm import gpu_tensors
+
+    return gpu_tensors.TensorCounter(device, products=products)
 
 
 def _demand_arrays(path: str, layout: str | None) -> None:

@@ -76,13 +76,16 @@ class WorkerProcess:
         self._started_at = None
         return answer
 
-    def do(self, names: Sequence[str]) -> Done | Bug:
+    def do(self, names: Sequence[str], *, decode: bool = True) -> Done | Bug:
         """
+        Args:
+            decode: what the device may decode, too.
+
         Raises:
             EOFError: the worker died, at the name of `index()`.
         """
         self._jobs += 1
-        self._send(Job(self._jobs, names))
+        self._send(Job(self._jobs, names, decode))
         try:
             while True:
                 self._moved = (self._pulse.sign_of_life(), monotonic())

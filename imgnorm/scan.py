@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from queue import Empty
 from time import monotonic
@@ -235,19 +235,24 @@ class _Driver(threading.Thread):
             self._board.give_back(work)
             return
         try:
-            answer = worker.do(work.names)
+            on_device = self._setup.decoder == "nvjpeg" and not work.refused
+            answer = worker.do(work.names, decode=not on_device)
         except EOFError:
             self._after_death(work, worker)
             return
         if isinstance(answer, Bug):
             raise RuntimeError(f"a worker process failed:\n{answer.traceback}")
+        refused: Sequence[int] = ()
         if self._counter:
-            self._counter.count(work.group, worker.tray, answer.images)
+            refused = self._counter.count(work.group, worker.tray, answer.images)
         if self._profile and answer.spent:
             self._profile.add(self.name, answer.spent)
+        if refused:
+            again = [work.names[index] for index in refused]
+            self._board.give_back(replace(work, names=again, refused=True, pile=None))
         if answer.done < len(work.names):
             self._board.give_back(work.of(work.names[answer.done :]))
-        self._board.report(work.group, answer.tally, answer.done)
+        self._board.report(work.group, answer.tally, answer.done - len(refused))
 
     def _hired(self) -> WorkerProcess | None:
         """The worker; None when it died before it was ready, or all is over."""
@@ -300,7 +305,7 @@ class _Driver(threading.Thread):
         if not work.alone:
             self._board.give_back(
                 work.of(work.names[:index]),
-                Work(work.group, [name], alone=True),
+                replace(work, names=[name], alone=True, pile=None),
                 work.of(work.names[index + 1 :]),
             )
             return

@@ -103,6 +103,7 @@ def merge(
     labels: Iterable[str] | None = None,
     allow_missing: bool = False,
     allow_overlap: bool = False,
+    allow_decoders: bool = False,
 ) -> Stats:
     """One measurement of all that the parts counted, exactly; their order changes nothing.
 
@@ -112,6 +113,7 @@ def merge(
         labels: what messages call each part, in their order; by default, its source.
         allow_missing: shards may be missing; the result tells which it has.
         allow_overlap: images may be counted more than once.
+        allow_decoders: other decoders may have decoded them, whose pixels differ; the result names all.
 
     Raises:
         IncompatibleStats: the parts do not belong together; with everything that is against it.
@@ -127,7 +129,9 @@ def merge(
             auto=part.auto,
             strict_channels=part.strict_channels,
         )
-    whole = merger.result(allow_missing=allow_missing, allow_overlap=allow_overlap)
+    whole = merger.result(
+        allow_missing=allow_missing, allow_overlap=allow_overlap, allow_decoders=allow_decoders
+    )
     return Stats.of(
         whole.measurement,
         whole.mode,

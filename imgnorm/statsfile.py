@@ -90,6 +90,7 @@ def merge_files(
     *,
     allow_missing: bool = False,
     allow_overlap: bool = False,
+    allow_decoders: bool = False,
 ) -> Stats:
     """The stats files as one; `merge`, of one file after the other, so that memory does not grow.
 
@@ -102,6 +103,7 @@ def merge_files(
         labels=labels,
         allow_missing=allow_missing,
         allow_overlap=allow_overlap,
+        allow_decoders=allow_decoders,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from imgnorm.floats import FloatPixels
@@ -84,7 +84,7 @@ class Tally:
             _joined(self.counted, other.counted),
             self.names_16bit + other.names_16bit,
             self.skipped + other.skipped,
-            {**self.decoders, **other.decoders},
+            joined_decoders([self.decoders, other.decoders]),
             self.bytes_read + other.bytes_read,
             _joined(self.divided, other.divided),
         )
@@ -109,6 +109,21 @@ class Tally:
     @property
     def images(self) -> int:
         return sum(counted.images for counted in self.counted.values())
+
+
+BETWEEN = "; "  # of several decoders of one format
+
+
+def joined_decoders(parts: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """By format, all that decoded it: several where a device left some files to the CPU, say."""
+    found: dict[str, str] = {}
+    for part in parts:
+        for format_, decoders in part.items():
+            there = found.setdefault(format_, decoders)
+            if there != decoders:
+                both = {*there.split(BETWEEN), *decoders.split(BETWEEN)}
+                found[format_] = BETWEEN.join(sorted(both))
+    return found
 
 
 def _joined(a: Mapping[Mode, Counted], b: Mapping[Mode, Counted]) -> dict[Mode, Counted]:

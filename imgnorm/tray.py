@@ -1,7 +1,8 @@
 """Tray: the pixels that a worker has decoded, in memory that it shares with its parent.
 
 Only where a device counts: a worker then puts its images here, one behind the other, and says which
-they are; on the CPU it counts them itself, and pixels never leave it.
+they are; on the CPU it counts them itself, and pixels never leave it. Where the device decodes, too,
+they are files, as they were read.
 """
 
 from __future__ import annotations
@@ -35,11 +36,36 @@ class Packed:
         return [self] if self.images == 1 else [replace(self, images=1)] * self.images
 
 
+@dataclass(frozen=True)
+class PackedFile:
+    """A JPEG file on a tray, whose pixels the device is to find."""
+
+    index: int  # of its name in the piece of work
+    bytes: int
+    mode: Mode
+    pixels: int
+    met: str
+    format: str = "JPEG"
+    images: int = 1
+
+    @property
+    def depth(self) -> int:
+        """Bytes of a pixel, once it is decoded."""
+        return 1 if self.met == "L" else 3
+
+    def each(self) -> Sequence[PackedFile]:
+        return [self]
+
+
 class TrayCounter(Protocol):
     """Counts trays on a device, for one thread at a time."""
 
-    def count(self, group: str, tray: Any, images: Sequence[Packed]) -> None:
-        """Adds the images that lie on a tray; afterwards it may be filled anew."""
+    def count(self, group: str, tray: Any, images: Sequence[Packed | PackedFile]) -> Sequence[int]:
+        """Adds the images that lie on a tray; afterwards it may be filled anew.
+
+        Returns:
+            the `index` of each file that the device does not decode.
+        """
 
     def taken(self) -> Mapping[str, Tally]:
         """All that was counted, by group; from now on it counts from zero."""
@@ -96,26 +122,28 @@ class Tray:
     def __init__(self, memory: mmap.mmap, size: TraySize) -> None:
         self._memory = memory
         self._size = size
-        self._used = 0
-        self._images: list[Packed] = []
+        self._used = self._decoded = 0
+        self._images: list[Packed | PackedFile] = []
 
-    def put(self, image: Packed, pixels: Callable[[], bytes | memoryview]) -> bool:
+    def put(self, image: Packed | PackedFile, content: Callable[[], bytes | memoryview]) -> bool:
         """Whether there was room; what there is no room for, the worker counts itself."""
         end = self._used + image.bytes
         if end > self._size.bytes:
             return False
-        self._memory[self._used : end] = pixels()
+        self._memory[self._used : end] = content()
         self._used = end
+        self._decoded += image.images * image.pixels * image.depth
         self._images.append(image)
         return True
 
     @property
     def full(self) -> bool:
-        return self._used >= self._size.full
+        """Of bytes, or of what files will become: the device has memory for so much, too."""
+        return max(self._used, self._decoded) >= self._size.full
 
-    def cleared(self) -> tuple[Packed, ...]:
+    def cleared(self) -> tuple[Packed | PackedFile, ...]:
         """What lies on it; from now on it counts as empty."""
-        images, self._images, self._used = tuple(self._images), [], 0
+        images, self._images, self._used, self._decoded = tuple(self._images), [], 0, 0
         return images
 
 

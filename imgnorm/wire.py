@@ -12,7 +12,7 @@ from imgnorm.image import Decoder, ImageSettings
 from imgnorm.profile import Spent
 from imgnorm.sources import EncodedSource, OpenedSource
 from imgnorm.tally import Tally
-from imgnorm.tray import Packed, TraySize
+from imgnorm.tray import Packed, PackedFile, TraySize
 
 _LENGTH = struct.Struct("<Q")
 
@@ -41,6 +41,7 @@ class Job:
 
     number: int
     names: Sequence[str]
+    decode: bool = True  # else leave to the device what it may decode
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Done:
 
     tally: Tally
     done: int
-    images: tuple[Packed, ...]  # of those names, on the tray: counted by nobody yet
+    images: tuple[Packed | PackedFile, ...]  # of those names, on the tray: counted by nobody yet
     spent: Spent | None  # since the last answer, if that is asked for
 
 

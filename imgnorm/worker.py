@@ -91,12 +91,13 @@ def _serve(pulse_handle: int | str) -> None:
         lap("wait")
         number = job.number
         try:
-            tally, done = work(
+            counting = work if job.decode else partial(work, leave_files=True)
+            tally, done = counting(
                 job.names,
                 setup.settings,
                 max_pixels=setup.max_pixels,
                 products=setup.products,
-                starting=lambda index, number=number: pulse.beat(number, index),  # type: ignore[misc]
+                starting=lambda index, number=number: pulse.beat(number, index),
                 reserve=reserve,
                 tray=tray,
                 lap=lap,

@@ -127,6 +127,7 @@ DEFAULTS = {
         "--force": None,
         "--allow-missing": None,
         "--allow-overlap": None,
+        "--allow-decoders": None,
         "--json": None,
         "-q, --quiet": None,
         "-v, --verbose": None,

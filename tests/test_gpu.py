@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,77 @@ def test_powers_do_not_wrap_at_32_bits():
     histogram[255] = 1 << 40
 
     assert [255 << 40, 255 * 255 << 40] == gpu.powers_of(histogram).tolist()
+
+
+# ── which kernel ──
+
+
+def wrong_by_one(pixels: torch.Tensor, sizes: Sequence[int], planes: int = 1) -> Any:
+    histogram, powers = gpu.counts_of(pixels, sizes, planes)
+    histogram[0, 7] += 1
+    return histogram, powers
+
+
+def test_a_kernel_that_counts_otherwise_is_not_used():
+    gpu._demand_the_same(gpu.counts_of, CPU)
+    with pytest.raises(
+        ArithmeticError, match=r"^its counts are not those of torch's own operations$"
+    ):
+        gpu._demand_the_same(wrong_by_one, CPU)
+
+
+@pytest.fixture
+def fake_device() -> Iterator[Any]:
+    """What passes for a CUDA device until its kernel is chosen."""
+    gpu.counting_on.cache_clear()
+    yield torch.device("cuda", 0)
+    gpu.counting_on.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (RuntimeError("Failed to find C compiler.\nPlease specify"), "Failed to find C compiler"),
+        (ImportError("No module named 'triton'"), "No module named 'triton'"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_a_kernel_that_does_not_work_is_replaced_by_the_plain_one(
+    fake_device, monkeypatch, error, why
+):
+    def demand(counting: Any, device: Any) -> None:
+        raise error
+
+    pytest.importorskip("triton")
+    monkeypatch.setattr(gpu, "_demand_the_same", demand)
+
+    assert (
+        gpu.counts_of,
+        f"torch, since Triton's kernel does not work ({why})",
+    ) == gpu.counting_on(fake_device)
+
+
+def test_a_kernel_that_works_is_used_and_named(fake_device, monkeypatch):
+    pytest.importorskip("triton")
+    from imgnorm import gpu_kernel
+
+    monkeypatch.setattr(gpu, "_demand_the_same", lambda counting, device: None)
+
+    assert (gpu_kernel.counts_of, f"Triton {gpu_kernel.VERSION}") == gpu.counting_on(fake_device)
+
+
+def test_a_kernel_that_counts_wrong_is_found_out(monkeypatch):
+    """Histogram and sums are counted apart; where they disagree, neither is trusted."""
+    images = [("L", np.full((5, 1), 7, np.uint8))]
+    monkeypatch.setattr(gpu, "counting_on", lambda device: (wrong_by_one, "wrong"))
+    with pytest.raises(DeviceError) as caught:
+        counted(images)
+
+    assert (
+        "the device counted wrong: its histograms hold [(6, 42, 294)], but its images [(5, 35, 245)] "
+        "(pixels, sum and sum of squares of each channel); use cpu, and have the device looked at"
+        == str(caught.value)
+    )
 
 
 # ── trays ──

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from imgnorm import gpu
+from imgnorm.errors import MissingDependency
 from imgnorm.tray import Found
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +71,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     monkeypatch.setattr(gpu, "find", find)
     monkeypatch.setattr(module, "limited", limited)
+    monkeypatch.setattr(module.nvjpeg, "find", lambda device: module.PillowDecoder())
     monkeypatch.setattr(sys, "argv", ["gpu_check"])
     return module
 
@@ -96,7 +98,24 @@ def test_every_check_passes_where_the_device_is_the_cpu(script, monkeypatch, tmp
     monkeypatch.setattr(script, "CHECKS", quick)
 
     assert 0 == script.checked("cuda", CPU, tmp_path)
-    assert 6 == capsys.readouterr().out.count("| passed |")
+    assert 10 == capsys.readouterr().out.count("| passed |")
+
+
+def test_without_torchcodec_its_checks_are_told_apart_from_failures(
+    script, monkeypatch, tmp_path, capsys
+):
+    def find(device: torch.device) -> None:
+        raise MissingDependency("needs torchcodec")
+
+    monkeypatch.setattr(script.nvjpeg, "find", find)
+    monkeypatch.setattr(script, "CHECKS", [script.check_nvjpeg])
+    monkeypatch.setattr(script, "MEASUREMENTS", [script.measure_decoding, script.measure_blocks])
+
+    assert 0 == script.main()
+    out = capsys.readouterr().out
+    assert "the same | not run: needs torchcodec |" in out
+    assert "| measure_decoding | not run: needs torchcodec | - |" in out
+    assert "| measure_blocks | not run: counts with torch | - |" in out
 
 
 def test_a_wrong_count_fails_its_checks_and_exits_1(script, monkeypatch, capsys):
@@ -108,36 +127,68 @@ def test_a_wrong_count_fails_its_checks_and_exits_1(script, monkeypatch, capsys)
 
     monkeypatch.setattr(gpu, "_added", wrong)
     monkeypatch.setattr(script, "CHECKS", [script.check_kernel, script.check_streams])
+    monkeypatch.setattr(script, "MEASUREMENTS", [])
 
     assert 1 == script.main()
     out = capsys.readouterr().out
     assert 2 == out.count("| FAILED |")
-    assert "| measured |" not in out
     assert out.endswith("2 failed\n")
 
 
+def test_a_measurement_that_fails_does_not_lose_the_others(script, monkeypatch, capsys):
+    def failing(*arguments: object) -> Iterator[object]:
+        yield script.Row("one", "1 s")
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def working(*arguments: object) -> Iterator[object]:
+        yield script.Row("two", "2 s", "at most 3 s")
+
+    monkeypatch.setattr(script, "CHECKS", [])
+    monkeypatch.setattr(script, "MEASUREMENTS", [failing, working])
+
+    assert 1 == script.main()
+    out = capsys.readouterr().out
+    assert "| one | 1 s | - |\n| failing | FAILED | - |\n| two | 2 s | at most 3 s |\n" in out
+    assert out.endswith("1 failed\n")
+
+
 def test_every_measurement_prints_its_rows(script, monkeypatch, tmp_path, capsys):
-    few = {"kernel": 30_000, "tray": 4_000, "photos": 4, "tiny images": 60}
+    few = {"kernel": 30_000, "tray": 4_000, "photos": 4, "tiny images": 60, "decoded": 20}
     monkeypatch.setattr(script, "SIZES", few)
     monkeypatch.setattr(script, "EDGES", {"photos": 64, "tiny images": 16})
     monkeypatch.setattr(script, "ROUNDS", 1)
-    monkeypatch.setattr(script, "command", lambda images, device: 1.0)
-    script.measured("cuda", CPU, tmp_path)
+    monkeypatch.setattr(script, "command", lambda images, options: 1.0)
+    monkeypatch.setattr(script, "DIFFERENT", 3)
+
+    assert 0 == script.measured("cuda", CPU, tmp_path)
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
 
-    assert 12 == len(rows)
+    assert 38 == len(rows)
     assert all(3 == row.count(" | ") + 1 for row in rows)
     assert sum("at most 1 times the CPU" in row for row in rows) == 2
-    assert sum("at least 60% of copying" in row for row in rows) == 1
+    assert sum("at most 0.2 times the CPU" in row for row in rows) == 2
+    assert sum("at least 100 Gpixel/s" in row for row in rows) == 1
+
+
+def test_a_rehearsal_takes_the_cpu_and_does_little(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu_check", "--device", "cpu"])
+    monkeypatch.setattr(
+        script, "checked", lambda name, device, folder: int((name, device) != ("cuda", CPU))
+    )
+    monkeypatch.setattr(script, "measured", lambda name, device, folder: 0)
+
+    assert 0 == script.main()
+    assert capsys.readouterr().out.startswith("a rehearsal: the CPU in the place of a device")
+    assert script.SIZES["photos"] == 40
 
 
 def test_the_command_that_is_timed_measures_the_folder(script, tmp_path):
     images = script.folder_of(tmp_path / "images", 50, 8)
 
     assert 50 == len(list(images.iterdir()))
-    assert script.command(images, "cpu") > 0
+    assert script.command(images, {"device": "cpu"}) > 0
     with pytest.raises(subprocess.CalledProcessError):
-        script.command(tmp_path / "nothing", "cpu")
+        script.command(tmp_path / "nothing", {"device": "cpu"})
 
 
 def test_whole_measurements_are_checked_without_pydantic_and_the_like(tmp_path):

@@ -30,7 +30,7 @@ TIERS = {
         "preprocess sources.iterables"
     ),
     TORCH: (
-        "datasets gpu loaders nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
+        "datasets gpu gpu_kernel gpu_tensors loaders nvjpeg nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
         "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
     ),
     EDGE: (
@@ -42,7 +42,7 @@ TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules
 THIRD_PARTY = {
     PLAIN: {"yaml", "pydantic"},
     PIXEL: {"numpy", "PIL", "simplejpeg"},
-    TORCH: {"torch", "torchvision"},
+    TORCH: {"torch", "torchvision", "torchcodec", "triton"},
     EDGE: {"click", "tqdm"},
 }
 # A worker loads the pixel tier when it starts to count: the only steps up, made at run time.

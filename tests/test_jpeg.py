@@ -19,6 +19,7 @@ from imgnorm.jpeg import (
     JpegDecoder,
     fault_of_the_fast_path,
     ordinary_frame,
+    whole_frame,
 )
 from imgnorm.reasons import Unreadable
 
@@ -328,3 +329,76 @@ def test_another_upsampling_is_noticed_too(monkeypatch, unchecked):
     monkeypatch.setattr(jpeg_module, "_simplejpeg", lambda: Other)
 
     assert "not those of Pillow" in fault_of_the_fast_path()
+
+
+def file_of(width: int, height: int, *, gray: bool = False, **options: object) -> bytes:
+    image = Image.fromarray(textured(height, width, width * height))
+    return encoded(image.convert("L") if gray else image, "JPEG", **options)
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 3, 7])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (16, 16), (17, 33), (64, 48), (67, 5)], ids=str)
+def test_whole_files_are_known_as_whole_and_those_that_lack_their_end_are_not(
+    size, progressive, restarts
+):
+    for sampling, gray in [(0, False), (1, False), (2, False), (0, True)]:
+        options = {"progressive": progressive, "restart_marker_blocks": restarts}
+        data = file_of(*size, gray=gray, subsampling=sampling, **options)
+
+        assert Frame(*size, gray) == ordinary_frame(data) == whole_frame(data)
+        for wrong in (data[:-1], data[:-2], data + b"\0", data + data, data[:-2] + b"\xff\xff"):
+            assert whole_frame(wrong) is None
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}], ids=str
+)
+def test_no_file_that_is_cut_is_known_as_whole(options):
+    """Wherever it ends, and whatever the rest was filled with."""
+    data = file_of(40, 30, **options)
+    for end in range(2, len(data)):
+        for rest in (b"", bytes(len(data) - end), b"\xff" * (len(data) - end)):
+            if data[:end] + rest != data:
+                assert whole_frame(data[:end] + rest) is None, (end, rest[:1])
+
+
+def test_a_scan_that_lost_a_part_between_its_restart_markers_is_not_whole():
+    data = file_of(64, 48, restart_marker_blocks=1)
+    first, second, ninth = (
+        data.index(b"\xff\xd0"),
+        data.index(b"\xff\xd1"),
+        data.index(b"\xff\xd0", data.index(b"\xff\xd7")),
+    )
+    for wrong in (
+        data[:first] + data[second:],  # one of them
+        data[:first] + data[ninth:],  # eight of them, so that their numbers go on
+        data[:first] + b"\xff\xd9",
+        data[: first + 1] + b"\xd5" + data[first + 2 :],
+        data[: second + 2] + data[second:],
+    ):
+        assert whole_frame(data) is not None
+        assert ordinary_frame(wrong) is not None
+        assert whole_frame(wrong) is None
+
+
+def test_a_file_without_a_scan_of_every_channel_is_not_whole():
+    data = file_of(40, 30, subsampling=0, progressive=True)
+    scan = data.index(b"\xff\xda")
+    luma_only = data[scan + 4 : scan + 5] + b"\1\0"  # of three channels, the first scan names three
+    assert luma_only[0] == 3
+    header = struct.pack(">BBHBBBBBB", 0xFF, 0xDA, 8, 1, data[scan + 5], 0, 0, 0, 1)
+    after = scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
+
+    assert whole_frame(data[:scan] + header + data[after : after + 60] + b"\xff\xd9") is None
+
+
+@pytest.mark.parametrize(("transform", "whole"), [(0, False), (1, True), (2, False)])
+def test_colors_that_are_not_ycbcr_for_sure_are_not_left_to_others(transform, whole):
+    """libjpeg and nvJPEG find out in ways of their own what the three channels are."""
+    adobe = struct.pack(">BBH5sHHHB", 0xFF, 0xEE, 14, b"Adobe", 100, 0, 0, transform)
+    colored, gray = (file_of(20, 10, gray=gray) for gray in (False, True))
+
+    assert whole == (whole_frame(colored[:2] + adobe + colored[2:]) is not None)
+    assert whole_frame(gray[:2] + adobe + gray[2:]) is not None
+    assert whole_frame(file_of(20, 10, keep_rgb=True)) is None

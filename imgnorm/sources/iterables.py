@@ -107,7 +107,8 @@ class IndexedSource:
     def count_items(
         self, names: Sequence[str], settings: ImageSettings, limits: Limits, products: bool
     ) -> Tally:
-        counter = ItemCounter(settings, limits.max_pixels, products=products)
+        there = self.reading.counter_there
+        counter = ItemCounter(settings, limits.max_pixels, products=products, counter_there=there)
         for name in names:
             try:
                 (images,) = images_in(self._item(name), self.reading)
@@ -201,7 +202,8 @@ class StreamSource:
         Raises:
             SourceError: nothing came, the first item is no image, or the iteration itself failed.
         """
-        counter = ItemCounter(settings, limits.max_pixels)
+        there = self.reading.counter_there
+        counter = ItemCounter(settings, limits.max_pixels, counter_there=there)
         digits = len(str(max(0, self.promised - 1))) if self.promised else 1
         names = _places(0, digits)
         came = items = 0
