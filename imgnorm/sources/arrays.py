@@ -217,7 +217,9 @@ class ArrayFileSource:
         while start < len(names):
             array = self._arrays[self._key_of(names[start])]
             first = self._index_of(names[start])
-            end = self._end_of_run(names, start, max(1, _BLOCK_BYTES // max(1, array.image_bytes)))
+            left = len(names) - start
+            blocks = math.ceil(left / max(1, _BLOCK_BYTES // max(1, array.image_bytes)))
+            end = self._end_of_run(names, start, math.ceil(left / blocks))  # of about one size
             part = names[start:end]
             try:
                 yield self._block(array, part, first)
