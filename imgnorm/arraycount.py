@@ -8,10 +8,11 @@ from time import monotonic
 import numpy as np
 import numpy.typing as npt
 
-from imgnorm.count import JOB_SECONDS, count_arrays
+from imgnorm.count import JOB_SECONDS, ModeCounter
 from imgnorm.floatcount import count_floats
 from imgnorm.image import ImageSettings, Mode, kind_of
 from imgnorm.load import array_of
+from imgnorm.planes import PlaneCounter
 from imgnorm.profile import Step, no_lap
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import Block, BlockSource
@@ -33,16 +34,29 @@ def count_blocks(
     reserve: Callable[[int], None] = lambda size: None,
     tray: Tray | None = None,
     lap: Callable[[Step], None] = no_lap,
+    planes: PlaneCounter | None = None,
 ) -> tuple[Tally, int]:
-    """The tally of the first images of `names`, and how many those are; as `count.count`."""
+    """The tally of the first images of `names`, and how many those are; as `count.count`.
+
+    Args:
+        planes: has memory from an earlier call.
+    """
     tally = Tally()
+    planes = planes or PlaneCounter()
+    counters: dict[Mode, ModeCounter] = {}
+
+    def counter_of(mode: Mode) -> ModeCounter:
+        if mode not in counters:
+            counters[mode] = ModeCounter(mode, products=products, planes=planes)
+        return counters[mode]
+
     done = 0
     deadline = monotonic() + JOB_SECONDS
     starting(0)
     for block in source.blocks(names):
         lap("read")
         if isinstance(block, Block):
-            tally += _tally_of(block, max_pixels, products, reserve, tray)
+            tally += _tally_of(block, max_pixels, counter_of, reserve, tray)
             done += len(block.names)
         else:
             unreadable, fault = block
@@ -52,16 +66,20 @@ def count_blocks(
         if done == len(names) or monotonic() >= deadline or (tray and tray.full):
             break
         starting(done)
+    counted = {mode: counter.counted() for mode, counter in counters.items()}
+    tally += Tally({mode: one for mode, one in counted.items() if one.images})
+    lap("count")
     return tally, done
 
 
 def _tally_of(
     block: Block,
     max_pixels: int,
-    products: bool,
+    counter_of: Callable[[Mode], ModeCounter],
     reserve: Callable[[int], None],
     tray: Tray | None,
 ) -> Tally:
+    """Of a block of 8 or 16 bits, what its counter does not tell."""
     _, height, width, _ = block.shape
     try:
         if height * width > max_pixels:
@@ -78,7 +96,8 @@ def _tally_of(
             return read + count_floats(images, block.names, format_=_FORMAT)
         if kind == "8-bit" and tray is not None and _put(tray, images, block.mode):
             return read
-        return read + count_arrays(images, block.mode, format_=_FORMAT, products=products)
+        counter_of(block.mode).add_arrays(images, _FORMAT)
+        return read
     except Unreadable as fault:
         return Tally(skipped=tuple(fault.skipped(name) for name in block.names))
     except MemoryError:

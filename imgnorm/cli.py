@@ -193,7 +193,7 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Processes that decode.  [default: the cores this process may use]",
+    help="Processes that decode, or threads that count pixels in memory.  [default: the cores this process may use]",
 )
 @click.option(
     "--device",

@@ -204,9 +204,15 @@ def count_arrays(
 
 
 class ModeCounter:
-    """Collects the images of one mode."""
+    """Collects the images of one mode.
 
-    def __init__(self, mode: Mode, *, products: bool = False) -> None:
+    Args:
+        planes: has memory for arrays already.
+    """
+
+    def __init__(
+        self, mode: Mode, *, products: bool = False, planes: PlaneCounter | None = None
+    ) -> None:
         self.mode = mode
         self.modes: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
@@ -218,7 +224,7 @@ class ModeCounter:
         self._sums = ImageSums.zero(self._channels)
         self._products = Products.zero(self._channels) if products else None
         self._histograms: list[Integers] = []  # of large images
-        self._planes: PlaneCounter | None = None  # of arrays
+        self._planes = planes or PlaneCounter()  # of arrays
         self._together: Bytes | None = None  # the pixels of small images, one after the other
         self._starts: list[int] = []  # of each, in pixels
         self._filled = 0
@@ -250,20 +256,23 @@ class ModeCounter:
         self.formats[image.format] += 1
 
     def add_arrays(self, images: npt.NDArray[Any], format_: str = "array") -> None:
-        """Images as `count_arrays` takes them: at least one, and no more than `images_at_once`."""
-        if self._planes is None:
-            self._planes = PlaneCounter(self._channels, self._bins)
+        """At least one image, as `count_arrays` takes them: all of them, or none if there is not
+        enough memory."""
         number, height, width, _ = images.shape
+        at_once = images_at_once(images.shape)
+        parts = (images[start : start + at_once] for start in range(0, number, at_once))
+        histograms, *powers = zip(*map(self._planes.count, parts), strict=True)
+        histogram = sum(histograms[1:], histograms[0])
         pixels = np.full((number, 1), height * width, np.int64)
-        self._add_powers(pixels, *self._planes.add(images))
+        self._add_powers(pixels, *map(np.concatenate, powers))
+        self._total += histogram
         self.modes[self.mode] += number
         self.formats[format_] += number
 
     def counted(self) -> Counted:
         self._count_small()
         self._count_large()
-        total = self._total if self._planes is None else self._total + self._planes.histogram
-        histogram = Histogram(tuple(tuple(c) for c in total.tolist()))
+        histogram = Histogram(tuple(tuple(c) for c in self._total.tolist()))
         return Counted(
             self._sums.images,
             histogram,

@@ -7,6 +7,7 @@ block: taking new memory for each would cost more time than the arithmetic. Hist
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,12 @@ _LARGE = 1 << 17
 of so many numbers of at most 2**7 is one that float32 holds exactly."""
 _SQUARES = {np.dtype(np.float32): 1 << 10, np.dtype(np.float64): _LARGE}
 """How many squares add up exactly: of 7 bits in a float of 24 digits, of 16 bits in one of 53."""
+_MANY = 1 << 17  # bytes
 _MIDDLE = 128
 
 
 def images_at_once(shape: tuple[int, ...]) -> int:
-    """How many images of an array (N, H, W, C) `PlaneCounter.add` takes best; at least one."""
+    """How many images of an array (N, H, W, C) `PlaneCounter.count` takes best; at least one."""
     _, height, width, channels = shape
     return max(1, _pixels_at_once(channels) // max(1, height * width))
 
@@ -44,33 +46,36 @@ def _pixels_at_once(channels: int) -> int:
 class PlaneCounter:
     """Counts one block of images after the other. Its memory is reused: one for each thread."""
 
-    def __init__(self, channels: int, bins: int) -> None:
-        self.histogram = np.zeros((channels, bins), np.int64)
-        self._values: npt.NDArray[Any] = np.empty(0, np.uint8 if bins == 256 else np.uint16)
-        self._words = np.empty((4, _WORDS), np.uint64)
-        self._centered = np.empty(_FLOATS, np.uint8)
-        self._floats: Floats = np.empty(_FLOATS, np.float32 if bins == 256 else np.float64)
+    def __init__(self) -> None:
+        self._memory: dict[str, Bytes] = {}  # by what it is for
 
-    def add(self, images: npt.NDArray[Any]) -> tuple[Integers, Integers]:
-        """Each image's Σx and Σx², (N, C).
+    def count(self, images: npt.NDArray[Any]) -> tuple[Integers, Integers, Integers]:
+        """The histogram of all, (C, bins), and each image's Σx and Σx², (N, C).
 
         Args:
-            images: (N, H, W, C) in any layout in memory; at least one, of any size, and no more
-                than `images_at_once`.
+            images: uint8 or uint16, (N, H, W, C) in any layout in memory; at least one, of any
+                size, and no more than `images_at_once`.
         """
         number, height, width, channels = images.shape
         if height * width < _LARGE:
             planes = self._planes(images)
-            self.histogram += self._histogram(planes)
             total, total_sq = self._powers(planes.reshape(channels * number, -1))
-            return total.reshape(channels, number).T, total_sq.reshape(channels, number).T
+            total, total_sq = (sums.reshape(channels, number).T for sums in (total, total_sq))
+            return self._histogram(planes), total, total_sq
         rows = max(1, _pixels_at_once(channels) // width)
-        each = np.zeros((number, *self.histogram.shape), np.int64)
+        each = np.zeros((number, channels, 1 << 8 * images.itemsize), np.int64)
         for histogram, image in zip(each, images, strict=True):
             for top in range(0, height, rows):
                 histogram += self._histogram(self._planes(image[np.newaxis, top : top + rows]))
-            self.histogram += histogram
-        return powers_of(each)
+        return each.sum(axis=0), *powers_of(each)
+
+    def _room(self, use: str, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+        """Memory with anything in it."""
+        size = prod(shape) * np.dtype(dtype).itemsize
+        if use not in self._memory or self._memory[use].size < size:
+            self._memory[use] = np.empty(size, np.uint8)
+        room: npt.NDArray[Any] = self._memory[use][:size].view(dtype)
+        return room.reshape(shape)
 
     def _planes(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """(C, N, pixels); the pixels of each image in any order, but in the same in all channels."""
@@ -79,14 +84,12 @@ class PlaneCounter:
         whole = images.flags.c_contiguous
         if whole and channels == 1:
             return images.reshape(shape)
-        if self._values.size < images.size:
-            self._values = np.empty(images.size, self._values.dtype)
-        values = self._values[: images.size]
+        planes = self._room("planes", shape, images.dtype.newbyteorder("="))
         if whole and channels == 3 and images.itemsize == 1 and not height * width % 8:
-            self._take_apart(images.reshape(-1), values.reshape(3, -1))
+            self._take_apart(images.reshape(-1), planes.reshape(3, -1))
         else:
-            np.copyto(values.reshape(channels, number, height, width), images.transpose(3, 0, 1, 2))
-        return values.reshape(shape)
+            np.copyto(planes.reshape(channels, number, height, width), images.transpose(3, 0, 1, 2))
+        return planes
 
     def _take_apart(self, interleaved: Bytes, planes: Bytes) -> None:
         """R, G and B apart, 8 pixels at a time, twice as fast as byte by byte.
@@ -98,7 +101,7 @@ class PlaneCounter:
         targets = planes.view(np.uint64)
         for start in range(0, len(groups), _WORDS):
             part = groups[start : start + _WORDS]
-            first, second, third, some = self._words[:, : len(part)]
+            first, second, third, some = self._room("words", (4, len(part)), np.uint64)
             for column, word in enumerate((first, second, third)):
                 np.copyto(word, part[:, column])
             for target, places in zip(targets, _PLACES, strict=True):
@@ -118,9 +121,10 @@ class PlaneCounter:
         at_once = _FLOATS // pixels
         for start in range(0, number, at_once):
             part: npt.NDArray[Any] = rows[start : start + at_once]
-            floats = self._floats[: part.size].reshape(part.shape)
-            if part.dtype == np.uint8:
-                centered = self._centered[: part.size].reshape(part.shape)
+            wide = part.itemsize > 1
+            floats = self._room("floats", part.shape, np.float64 if wide else np.float32)
+            if not wide:
+                centered = self._room("centered", part.shape, np.uint8)
                 np.bitwise_xor(part, _MIDDLE, out=centered)
                 part = centered.view(np.int8)
             np.copyto(floats, part)
@@ -141,14 +145,19 @@ _PLACES: npt.NDArray[np.uint64] = (
 
 
 def _bytes_counted(values: Bytes) -> Integers:
-    """As the bands of a picture: four times 256 counters, so that equal neighbors, which photographs
-    are full of, do not wait for one another's sum; and several times as fast as NumPy's bincount."""
-    pixels = values.size // 4
-    counts = np.bincount(values[4 * pixels :], minlength=256)
-    if pixels:
-        picture = Image.frombuffer("RGBX", (pixels, 1), values, "raw", "RGBX", 0, 1)
-        counts = counts + np.array(picture.histogram(), np.int64).reshape(4, 256).sum(axis=0)
-    return counts.astype(np.int64, copy=False)
+    """By Pillow, several times as fast as by NumPy's bincount.
+
+    Many are counted as the bands of a picture: four times 256 counters, so that equal neighbors, which
+    photographs are full of, do not wait for one another's sum.
+    """
+    mode, bands = ("RGBX", 4) if values.size >= _MANY else ("L", 1)
+    pixels = values.size // bands
+    picture = Image.frombuffer(mode, (pixels, 1), values, "raw", mode, 0, 1)
+    counts = np.zeros(256, np.int64)
+    for band in np.array(picture.histogram(), np.int64).reshape(bands, 256):
+        counts += band
+    counts += np.bincount(values[bands * pixels :], minlength=256)
+    return counts
 
 
 def _words_counted(values: npt.NDArray[np.uint16]) -> Integers:

@@ -49,6 +49,7 @@ def _serve(pulse_handle: int | str) -> None:
     from imgnorm.count import count
     from imgnorm.decode import own_process
     from imgnorm.jpeg import JpegDecoder, fast_path_version, fault_of_the_fast_path
+    from imgnorm.planes import PlaneCounter
 
     fault = "told to" if setup.decoder == "pillow" else fault_of_the_fast_path()
     own_process(setup.max_pixels)  # only now: the check above decodes an image of its own
@@ -85,7 +86,7 @@ def _serve(pulse_handle: int | str) -> None:
 
     source, work = setup.source, partial(count, setup.source, jpeg=jpeg)
     if isinstance(source, BlockSource) and not setup.settings.preprocess:
-        work = partial(count_blocks, source)
+        work = partial(count_blocks, source, planes=PlaneCounter())
     while True:
         job: Job = messages.get()
         lap("wait")

@@ -46,7 +46,7 @@ THIRD_PARTY = {
     EDGE: {"click", "tqdm"},
 }
 # A worker loads the pixel tier when it starts to count: the only steps up, made at run time.
-STEPS_UP = {("worker", step) for step in ("arraycount", "count", "decode", "jpeg")}
+STEPS_UP = {("worker", step) for step in ("arraycount", "count", "decode", "jpeg", "planes")}
 
 
 def modules() -> dict[str, Path]:

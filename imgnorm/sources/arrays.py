@@ -222,7 +222,9 @@ class ArrayFileSource:
             array = self._arrays[self._key_of(names[start])]
             first = self._index_of(names[start])
             block_bytes = _SCATTERED_BYTES if array.header.fortran else _BLOCK_BYTES
-            end = self._end_of_run(names, start, max(1, block_bytes // max(1, array.image_bytes)))
+            left = len(names) - start
+            blocks = math.ceil(left / max(1, block_bytes // max(1, array.image_bytes)))
+            end = self._end_of_run(names, start, math.ceil(left / blocks))  # of about one size
             part = names[start:end]
             try:
                 yield self._block(array, part, first)
