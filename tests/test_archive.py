@@ -817,6 +817,20 @@ def test_an_archive_that_changes_after_listing_is_not_counted(tmp_path):
             reader.read(second)
 
 
+def test_a_second_listing_forgets_the_first(tmp_path):
+    """Names of the first one's order would be missed: a scan would wait for them for ever."""
+    path = packed(tmp_path / "a.tar", {"2.png": picture(2), "1.png": picture(1)})
+    source = ArchiveSource("", [str(path)])
+    source.listing()
+
+    packed(path, {f"{n}.png": picture(n) for n in range(9)})
+    names = source.listing().names
+
+    assert 9 == len(names)
+    assert [("a.tar", names)] == [(shard, list(part)) for shard, part in source.shards(names)]
+    assert picture(8) == source.read("a.tar/8.png")
+
+
 # ── many at once ──
 
 
