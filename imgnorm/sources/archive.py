@@ -66,6 +66,8 @@ class ArchiveSource:
         }
 
     def listing(self) -> Listing:
+        for told in (self._versions, self._doubles, self._marks, self._member_order):
+            told.clear()  # by an earlier listing, of what may be other archives by now
         names: list[str] = []
         skipped: list[Skipped] = []
         ignored: Counter[str] = Counter()
