@@ -17,7 +17,7 @@ import click
 import imgnorm
 from imgnorm import cli_bn, cli_checks, cli_numbers
 from imgnorm.cli_options import given, max_skipped, rejects
-from imgnorm.errors import ImgnormError, OutputError, TooManySkipped, TransformError
+from imgnorm.errors import ImgnormError, OutputError, SourceError, TooManySkipped, TransformError
 from imgnorm.terminal import images_bar
 from imgnorm.terminal import note as _note
 from imgnorm.terminal import show as _print
@@ -130,7 +130,9 @@ def commands() -> None:
 _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "center_crop")
 
 
-@commands.command(no_args_is_help=True, epilog=_EXIT_CODES)
+@commands.command(
+    no_args_is_help=True, epilog=_EXIT_CODES, context_settings={"allow_extra_args": True}
+)
 @click.argument("source", required=False)
 @click.option(
     "--dataset",
@@ -317,7 +319,7 @@ def stats(
     exact: no option about speed changes a digit. With --tolerance they are an estimate, from as few
     images as it allows, and the file says so.
     """
-    from imgnorm.factory import made_by
+    from imgnorm.factory import exits_refused, made_by
     from imgnorm.measurement import (
         DeviceWarning,
         SkippedImagesWarning,
@@ -338,6 +340,11 @@ def stats(
     if len(set(map(os.path.realpath, written))) < len(written):
         raise click.UsageError("-o and --rejects name the same file; give each its own")
     _refuse_idle_estimate(**options)
+    if extra := click.get_current_context().args:  # a pattern that the shell has replaced, mostly
+        raise click.UsageError(
+            f"there are {1 + len(extra):,} sources, and {extra[0]!r} is the second; name one, or quote a pattern, "
+            "as in 'shards/*.tar'"
+        )
     if (source is None) == (factory is None):
         raise click.UsageError("give SOURCE or --dataset, one of them")
     if factory is None and key is not None:
@@ -368,9 +375,16 @@ def stats(
         if factory is None:
             measured = measure(source, **options)
         else:
-            with redirect_stdout(sys.stderr):  # what the user's code prints is no result
-                layout = options.pop("layout")
-                found = open_object(made_by(factory), key=key, layout=layout, ref=factory)
+            # What the user's code prints is no result.
+            with redirect_stdout(sys.stderr), exits_refused(factory):
+                made, layout = made_by(factory), options.pop("layout")
+                try:
+                    found = open_object(made, key=key, layout=layout, ref=factory)
+                except TypeError as error:
+                    raise SourceError(
+                        f"--dataset {factory}: gave something of type {type(made).__name__}; return a Dataset, "
+                        "a DataLoader or another iterable of images"
+                    ) from error
                 measured = measure(found, **options)
     seconds = monotonic() - started
     if profile:
