@@ -16,10 +16,11 @@ from itertools import zip_longest
 from queue import Empty
 from time import monotonic
 
-from imgnorm import process
+from imgnorm import nursery, process
 from imgnorm.board import Board, Work, piles
 from imgnorm.errors import ImgnormError
 from imgnorm.image import Decoder, ImageSettings
+from imgnorm.nursery import Nursery
 from imgnorm.process import WorkerProcess
 from imgnorm.profile import Profile, Spent, Step, no_lap
 from imgnorm.reasons import Reason, Skipped
@@ -132,8 +133,9 @@ def _crew(
 ) -> Iterator[Board]:
     """Workers at work; leaving the context ends them, finished or not."""
     board = Board(workers)
+    nurse = nursery.opened()
     drivers = [
-        _Driver(f"worker {number}", board, setup, timeout_s, profile, counter)
+        _Driver(f"worker {number}", board, setup, timeout_s, profile, counter, nurse)
         for number, counter in zip_longest(range(1, workers + 1), counters)
     ]
     board.drivers = len(drivers)
@@ -145,12 +147,16 @@ def _crew(
         yield board
     finally:
         board.close()
+        if nurse:
+            nurse.give_up()
         for driver in drivers:
             driver.stop()
         for driver in drivers:
             if driver.is_alive():  # a signal may have come before all were started
                 driver.join()
             driver.clear_up()
+        if nurse:
+            nurse.close()
 
 
 def _watch(board: Board, drivers: Sequence[_Driver]) -> None:
@@ -178,8 +184,10 @@ class _Driver(threading.Thread):
         timeout_s: float,
         profile: Profile | None,
         counter: TrayCounter | None,
+        nursery: Nursery | None,
     ) -> None:
         super().__init__(name=name, daemon=True)
+        self._nursery = nursery
         self._counter = counter
         self._profile = profile
         self._board = board
@@ -255,13 +263,13 @@ class _Driver(threading.Thread):
             with self._lock:
                 if self._board.closed.is_set():
                     return None
+                started = monotonic()
                 try:
-                    self._worker = WorkerProcess(self._setup, self._board.memory)
+                    self._worker = WorkerProcess(self._setup, self._board.memory, self._nursery)
                 except OSError as error:
                     raise _CannotStart(
                         f"a worker process could not start ({error.strerror}); try fewer --workers"
                     ) from error
-            started = monotonic()
             try:
                 ready = self._worker.wait_until_ready()
                 self._failed_starts = 0
@@ -269,6 +277,8 @@ class _Driver(threading.Thread):
                     self._profile.jpeg = ready.jpeg
                     seconds = Counter[Step]({"start": monotonic() - started})
                     self._profile.add(self.name, Spent(seconds))
+                    if ready.nursery_s is not None:
+                        self._profile.processes["nursery"] = Spent(cpu_s=ready.nursery_s)
             except EOFError:
                 timed_out = self._worker.timed_out
                 words, code = self._dismissed()
@@ -280,7 +290,8 @@ class _Driver(threading.Thread):
                         f"a worker process was not ready after {process.START_S:g} s; try fewer "
                         "--workers, and see whether the storage answers"
                     ) from None
-                if code >= 0 or self._failed_starts == _MAX_FAILED_STARTS:  # a signal may be chance
+                died = code is None or code < 0  # which may be chance
+                if not died or self._failed_starts == _MAX_FAILED_STARTS:
                     raise ImgnormError(
                         f"a worker process could not start ({words or _how_it_ended(code)})"
                     ) from None
@@ -314,13 +325,15 @@ class _Driver(threading.Thread):
             )
         self._board.report(work.group, Tally(skipped=(fault,)), 1)
 
-    def _dismissed(self) -> tuple[str, int]:
-        """The dead worker's last words and its exit code."""
+    def _dismissed(self) -> tuple[str, int | None]:
+        """The dead worker's last words and its exit code, if that is known."""
         with self._lock:
             worker, self._worker = self._worker, None
         assert worker is not None
         return worker.bury()
 
 
-def _how_it_ended(code: int) -> str:
+def _how_it_ended(code: int | None) -> str:
+    if code is None:
+        return "exit code unknown"
     return f"signal {-code}" if code < 0 else f"exit code {code}"
