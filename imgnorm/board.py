@@ -14,7 +14,7 @@ from imgnorm.memory import Budgets, available_memory
 from imgnorm.sources import BlockSource, EncodedSource, ShardedSource
 from imgnorm.tally import Tally
 
-_MAX_NAMES = 256  # of one job
+_MAX_NAMES = 1024  # of one job
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Board:
             else:
                 pile = max(self._touched, key=lambda pile: pile.left)
             self._pile_of[worker] = pile
-        work = pile.piece(min(pile.at_once, max(1, self._undealt // (self._workers * 8))))
+        work = pile.piece(min(pile.at_once, max(1, self._undealt // (self._workers * 3))))
         self._undealt -= len(work.names)
         if not pile.left:
             self._touched.remove(pile)
