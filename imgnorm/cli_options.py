@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import click
@@ -35,6 +34,8 @@ def known_rule(ctx: click.Context, param: click.Parameter, name: str | None) -> 
     from imgnorm.rules import RULES
 
     if name is not None and name not in RULES:
+        import difflib
+
         near = difflib.get_close_matches(name, RULES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(RULES)}"
         raise click.BadParameter(f"there is no rule {name!r}; {hint}", ctx, param)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imgnorm.errors import SourceError
-from imgnorm.estimate import Estimate
 from imgnorm.image import (
     ImageSettings,
     Mode,
@@ -32,10 +31,7 @@ from imgnorm.stats import Stats
 from imgnorm.tally import Tally, common_mode, in_mode
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    pass
+    from imgnorm.estimate import Estimate
 
 
 def finished(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import warnings
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from imgnorm.cores import usable_cores
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
-from imgnorm.estimate import Estimate, Plan, Sample, random_order, until_within
 from imgnorm.finishing import finished, mode_of_whole
 from imgnorm.image import (
     CenterCrop,
@@ -48,10 +46,8 @@ from imgnorm.tray import Found
 
 if TYPE_CHECKING:
     from imgnorm import gpu
+    from imgnorm.estimate import Estimate, Plan, Sample
     from imgnorm.tray import Device
-
-if TYPE_CHECKING:
-    pass
 
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
 DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
@@ -208,6 +204,8 @@ def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -
     given = {"confidence": confidence, "seed": seed}
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if tolerance is not None:
+        from imgnorm.estimate import Plan
+
         return Plan(tolerance, **options)
     if options:
         raise ValueError(f"{' and '.join(options)}: only with a tolerance")
@@ -273,6 +271,8 @@ def _of_names(
             run.lap("list")
             if not plan:
                 return names, count(groups, run.on_progress), None
+            from imgnorm.estimate import until_within
+
             sample = _Sampling(names, settings, plan, count, run.on_progress)
             estimate = until_within(plan, len(names), sample.look, sample.note_margin)
             return sample.names, sample.tallies, estimate
@@ -465,6 +465,8 @@ class _Sampling:
         count: Scan,
         on_progress: Callable[[Progress], None],
     ) -> None:
+        from imgnorm.estimate import random_order
+
         self._all = names
         self._order = random_order(len(names), plan.seed)
         self._settings = settings
@@ -504,6 +506,8 @@ class _Sampling:
                 f"a tolerance is for pixels in [0, 1]; these images are of mode {mode}, whose values "
                 "may be anything: measure them all, without --tolerance"
             )
+        from imgnorm.estimate import Sample
+
         return Sample(counted.images, counted.pixels.moments(), counted.products, scale_of(mode))
 
     def note_margin(self, margin: float) -> None:
@@ -569,6 +573,8 @@ def _size(what: str, size: int | tuple[int, int]) -> int | tuple[int, int]:
 
 
 def _nothing_found(source: Source, listing: Listing) -> str:
+    import glob
+
     if isinstance(source, FolderSource) and glob.glob(glob.escape(source.path) + "/*.npy"):
         return (
             f"{shown(source.ref)}: no image files in it, but arrays; if each is one of the images, or many "
