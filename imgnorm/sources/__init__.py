@@ -181,9 +181,8 @@ class StreamingSource(Protocol):
     ) -> Drained: ...
 
 
-def name_bytes(name: str) -> bytes:
-    """What the file system stores for a name, whatever this process's locale."""
-    return os.fsencode(name)
+name_bytes: Callable[[str], bytes] = os.fsencode
+"""What the file system stores for a name, whatever this process's locale."""
 
 
 def shown(name: str) -> str:
