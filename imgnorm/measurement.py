@@ -25,7 +25,7 @@ from imgnorm.image import (
 from imgnorm.opening import open_source
 from imgnorm.profile import Profile, no_lap
 from imgnorm.profile import Step as ProfileStep
-from imgnorm.provenance import Provenance, Shards, names_digest
+from imgnorm.provenance import Provenance, Shards, digest_of, names_digest
 from imgnorm.scan import Limits, Progress, Scan, scanning
 from imgnorm.sources import (
     ArraySource,
@@ -251,6 +251,7 @@ def _of_names(
     run.lap("list")
 
     listed = ""
+    all_of_them = names is listing.names and not plan
 
     def counted(device: Device | None) -> tuple[Sequence[str], dict[str, Tally], Estimate | None]:
         """The names that were looked at, what was counted of them, and how sure it is."""
@@ -266,9 +267,9 @@ def _of_names(
             products=bool(plan),
             profile=run.profile,
         ) as count:
-            # Here, where worker processes are just starting: it hashes all names.
-            listed = listed or _digest(listing)
-            run.lap("list")
+            if not all_of_them:  # or each worker hashes the names that it looks at
+                listed = listed or _digest(listing)
+                run.lap("list")
             if not plan:
                 return names, count(groups, run.on_progress), None
             from imgnorm.estimate import until_within
@@ -286,6 +287,9 @@ def _of_names(
         taken, tallies, estimate = counted(None)
     if run.device and (shortage := run.device.shortage()):
         warnings.warn(shortage, DeviceWarning, stacklevel=3)
+    if not listed:
+        hashed = sum(tally.names for tally in tallies.values())
+        listed = digest_of(hashed) if hashed else _digest(listing)
     ignored = {"limit": beyond, "tolerance": len(names) - len(taken)}
     aside = _aside(listing, {rule: left for rule, left in ignored.items() if left}, shard)
     origin = _origin(opened, listed, limit if beyond else None, shard)

@@ -23,8 +23,9 @@ from imgnorm.image import Decoder, ImageSettings
 from imgnorm.nursery import Nursery
 from imgnorm.process import WorkerProcess
 from imgnorm.profile import Profile, Spent, Step, no_lap
+from imgnorm.provenance import names_sum
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.sources import EncodedSource, printable, shown
+from imgnorm.sources import EncodedSource, name_bytes, printable, shown
 from imgnorm.tally import Tally
 from imgnorm.tray import Device, TrayCounter, TraySize
 from imgnorm.wire import Bug, Setup
@@ -323,7 +324,8 @@ class _Driver(threading.Thread):
                 Reason.WORKER_DIED,
                 f"the process that decoded it ended, twice: {_how_it_ended(code)}",
             )
-        self._board.report(work.group, Tally(skipped=(fault,)), 1)
+        lost = Tally(skipped=(fault,), names=names_sum([name_bytes(name)]))
+        self._board.report(work.group, lost, 1)
 
     def _dismissed(self) -> tuple[str, int | None]:
         """The dead worker's last words and its exit code, if that is known."""
