@@ -79,7 +79,6 @@ def main() -> None:
             )
             code = 70
         _drop_output()
-    gc.freeze()  # nor is it worth looking for now
     sys.exit(code)
 
 
