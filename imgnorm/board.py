@@ -14,7 +14,7 @@ from imgnorm.memory import Budgets, available_memory
 from imgnorm.sources import BlockSource, EncodedSource, ShardedSource
 from imgnorm.tally import Tally
 
-_MAX_NAMES = 256  # of one job
+_MAX_NAMES = 1024  # of one job
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Board:
             else:
                 return None
             self._pile_of[worker] = pile
-        work = pile.piece(min(pile.at_once, max(1, self._undealt // (self._workers * 8))))
+        work = pile.piece(min(pile.at_once, max(1, self._undealt // (self._workers * 3))))
         self._undealt -= len(work.names)
         if not pile.left and not pile.for_one:
             self._touched.remove(pile)

@@ -5,12 +5,12 @@ Both versions are read, and every level: the tightest limit counts, wherever it 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 
-_MEMBERSHIP = Path("/proc/self/cgroup")
-_MOUNTS = Path("/sys/fs/cgroup")
+_MEMBERSHIP = "/proc/self/cgroup"
+_MOUNTS = "/sys/fs/cgroup"
 
 
 def memory_left() -> int | None:
@@ -23,19 +23,19 @@ def cpus() -> Fraction | None:
     return min((quota for level in _levels("cpu") for quota in _quota_of(level)), default=None)
 
 
-def _levels(controller: str) -> Iterator[Path]:
+def _levels(controller: str) -> Iterator[str]:
     """The folders of the groups that this process is in, from its own up to the outermost."""
     try:
-        lines = _MEMBERSHIP.read_text().splitlines()
+        lines = _text_of(_MEMBERSHIP).splitlines()
     except OSError:
         return
     for line in lines:
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if not controllers:  # version 2, alone or beside version 1
-            mounts = [_MOUNTS, _MOUNTS / "unified"]
+            mounts = [_MOUNTS, os.path.join(_MOUNTS, "unified")]
         elif controller in controllers.split(","):
-            mounts = [_MOUNTS / controllers, _MOUNTS / controller]
+            mounts = [os.path.join(_MOUNTS, folder) for folder in (controllers, controller)]
         else:
             continue
         steps = [step for step in group.split("/") if step]
@@ -43,44 +43,49 @@ def _levels(controller: str) -> Iterator[Path]:
             steps = []
         for mount in mounts:
             for depth in range(len(steps), -1, -1):
-                yield mount.joinpath(*steps[:depth])
+                yield os.path.join(mount, *steps[:depth])
 
 
-def _left_in(level: Path) -> Iterator[int]:
+def _left_in(level: str) -> Iterator[int]:
     for limit_file, used_file, prefix in (
         ("memory.max", "memory.current", ""),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
     ):
-        limit = _number_in(level / limit_file)
-        used = _number_in(level / used_file)
+        limit = _number_in(os.path.join(level, limit_file))
+        used = _number_in(os.path.join(level, used_file))
         if limit is not None and used is not None:
             yield max(0, limit - max(0, used - _file_cache(level, prefix)))
 
 
-def _file_cache(level: Path, prefix: str) -> int:
+def _file_cache(level: str, prefix: str) -> int:
     """Files that were read stay in memory until somebody needs it: they are counted, but not taken."""
     try:
-        lines = (level / "memory.stat").read_text().splitlines()
+        lines = _text_of(os.path.join(level, "memory.stat")).splitlines()
         pages = dict(line.split() for line in lines)
         return sum(int(pages[f"{prefix}{kind}_file"]) for kind in ("inactive", "active"))
     except (OSError, ValueError, KeyError):
         return 0
 
 
-def _quota_of(level: Path) -> Iterator[Fraction]:
+def _quota_of(level: str) -> Iterator[Fraction]:
     try:
-        quota, period = (level / "cpu.max").read_text().split()
+        quota, period = _text_of(os.path.join(level, "cpu.max")).split()
         yield Fraction(int(quota), int(period))
     except (OSError, ValueError, ZeroDivisionError):  # "max" is no number
         pass
-    micros = _number_in(level / "cpu.cfs_quota_us")  # -1: no limit
-    period_us = _number_in(level / "cpu.cfs_period_us")
+    micros = _number_in(os.path.join(level, "cpu.cfs_quota_us"))  # -1: no limit
+    period_us = _number_in(os.path.join(level, "cpu.cfs_period_us"))
     if micros is not None and period_us and micros > 0:
         yield Fraction(micros, period_us)
 
 
-def _number_in(file: Path) -> int | None:
+def _number_in(path: str) -> int | None:
     try:
-        return int(file.read_text())
+        return int(_text_of(path))
     except (OSError, ValueError):  # "max" is no number
         return None
+
+
+def _text_of(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -319,7 +318,6 @@ def stats(
     exact: no option about speed changes a digit. With --tolerance they are an estimate, from as few
     images as it allows, and the file says so.
     """
-    from imgnorm.factory import exits_refused, made_by
     from imgnorm.measurement import (
         DeviceWarning,
         SkippedImagesWarning,
@@ -375,6 +373,8 @@ def stats(
         if factory is None:
             measured = measure(source, **options)
         else:
+            from imgnorm.factory import exits_refused, made_by
+
             # What the user's code prints is no result.
             with redirect_stdout(sys.stderr), exits_refused(factory):
                 made, layout = made_by(factory), options.pop("layout")
@@ -648,6 +648,8 @@ def _module_of(path: str, output: str | None, api: Any, eps: float | None) -> st
 
 def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:
     if as_json:
+        import json
+
         from imgnorm.statsfile import document_of
 
         _print(json.dumps(document_of(measured)))

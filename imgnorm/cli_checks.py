@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -184,6 +183,8 @@ def schema(kind: str) -> None:
     from imgnorm import config, statsmodel
 
     content = config.schema() if kind == "pipeline" else statsmodel.schema()
+    import json
+
     show(json.dumps(content, indent=2))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from imgnorm.errors import SourceError
-from imgnorm.estimate import Estimate
 from imgnorm.image import ImageSettings, Mode, channels_of, kind_of, mode_of
 from imgnorm.measured import ClassStats, Measurement, skipped_order
 from imgnorm.provenance import Provenance, lines_of, names_digest
@@ -23,6 +23,9 @@ from imgnorm.sources import (
 )
 from imgnorm.stats import Stats
 from imgnorm.tally import Tally, common_mode, in_mode
+
+if TYPE_CHECKING:
+    from imgnorm.estimate import Estimate
 
 
 def finished(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from imgnorm.estimate import Estimate
 from imgnorm.floats import FloatPixels
 from imgnorm.histogram import QUANTILES, Histogram
 from imgnorm.moments import Convention, ImageSums, Moments
 from imgnorm.provenance import Provenance
 from imgnorm.reasons import Skipped
 from imgnorm.tally import Counted
+
+if TYPE_CHECKING:
+    from imgnorm.estimate import Estimate
 
 
 @dataclass(frozen=True)

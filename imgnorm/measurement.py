@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import warnings
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from imgnorm.cores import usable_cores
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
-from imgnorm.estimate import Estimate, Plan, Sample, random_order, until_within
 from imgnorm.finishing import finished, mode_of_whole
 from imgnorm.image import (
     NVJPEG,
@@ -29,7 +27,7 @@ from imgnorm.image import (
 from imgnorm.opening import open_source
 from imgnorm.profile import Profile, no_lap
 from imgnorm.profile import Step as ProfileStep
-from imgnorm.provenance import Provenance, Shards, names_digest
+from imgnorm.provenance import Provenance, Shards, digest_of, names_digest
 from imgnorm.scan import Limits, Progress, Scan, scanning
 from imgnorm.sources import (
     ArraySource,
@@ -50,6 +48,7 @@ from imgnorm.tray import Found
 
 if TYPE_CHECKING:
     from imgnorm import gpu
+    from imgnorm.estimate import Estimate, Plan, Sample
     from imgnorm.tray import Device
 
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
@@ -235,6 +234,8 @@ def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -
         return None
     if tolerance is None:
         raise ValueError(f"{' and '.join(options)}: only with a tolerance")
+    from imgnorm.estimate import Plan
+
     return Plan(**options)
 
 
@@ -287,6 +288,7 @@ def _of_names(
     run.lap("list")
 
     listed = ""
+    all_of_them = names is listing.names and not plan
 
     def counted(device: Device | None) -> tuple[Sequence[str], dict[str, Tally], Estimate | None]:
         """The names that were looked at, what was counted of them, and how sure it is."""
@@ -302,11 +304,13 @@ def _of_names(
             products=bool(plan),
             profile=run.profile,
         ) as count:
-            # Here, where worker processes are just starting: it hashes all names.
-            listed = listed or _digest(listing)
-            run.lap("list")
+            if not all_of_them:  # or each worker hashes the names that it looks at
+                listed = listed or _digest(listing)
+                run.lap("list")
             if not plan:
                 return names, count(groups, run.on_progress), None
+            from imgnorm.estimate import until_within
+
             sample = _Sampling(names, settings, plan, count, run.on_progress)
             estimate = until_within(plan, len(names), sample.look, sample.note_margin)
             return sample.names, sample.tallies, estimate
@@ -333,6 +337,9 @@ def _of_names(
                 DeviceWarning,
                 stacklevel=3,
             )
+    if not listed:
+        hashed = sum(tally.names for tally in tallies.values())
+        listed = digest_of(hashed) if hashed else _digest(listing)
     ignored = {"limit": beyond, "tolerance": len(names) - len(taken)}
     aside = _aside(listing, {rule: left for rule, left in ignored.items() if left}, shard)
     origin = _origin(opened, listed, limit if beyond else None, shard)
@@ -529,6 +536,8 @@ class _Sampling:
         count: Scan,
         on_progress: Callable[[Progress], None],
     ) -> None:
+        from imgnorm.estimate import random_order
+
         self._all = names
         self._order = random_order(len(names), plan.seed)
         self._settings = settings
@@ -568,6 +577,8 @@ class _Sampling:
                 f"a tolerance is for pixels in [0, 1]; these images are of mode {mode}, whose values "
                 "may be anything: measure them all, without --tolerance"
             )
+        from imgnorm.estimate import Sample
+
         return Sample(counted.images, counted.pixels.moments(), counted.products, scale_of(mode))
 
     def note_margin(self, margin: float) -> None:
@@ -663,6 +674,8 @@ def _size(what: str, size: int | tuple[int, int]) -> int | tuple[int, int]:
 
 
 def _nothing_found(source: Source, listing: Listing) -> str:
+    import glob
+
     if isinstance(source, FolderSource):
         within = f"{glob.escape(source.path)}/*"
         if glob.glob(f"{within}.npy"):

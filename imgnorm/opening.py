@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from imgnorm.errors import SourceError
 from imgnorm.sources import Source, StreamingSource, shown
-from imgnorm.sources.archive import ArchiveSource, is_archive, is_pattern, matching
-from imgnorm.sources.arrays import ArrayFileSource, array_in, is_array_file
-from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.layout import LAYOUTS
 
@@ -78,6 +75,18 @@ def open_named(
         return TorchvisionSource(
             path.removeprefix(TORCHVISION), os.fspath(root), split, download=download
         )
+    if not listed and os.path.isdir(path):
+        _demand_arrays(path, layout)
+        return FolderSource(path)
+    return _open_file(path, listed, layout)
+
+
+def _open_file(path: str, listed: bool, layout: str | None) -> Source:
+    """What is no folder; most of what is imported here is slow to load."""
+    from imgnorm.sources.archive import ArchiveSource, is_archive, is_pattern, matching
+    from imgnorm.sources.arrays import ArrayFileSource, array_in, is_array_file
+    from imgnorm.sources.filelist import ListSource
+
     file, member = (path, None) if listed else array_in(path)
     if not path or "\0" in path or not os.path.lexists(file):
         if is_pattern(file) and "\0" not in path and not listed:
@@ -98,14 +107,12 @@ def open_named(
     _demand_arrays(path, layout)
     if listed:
         return ListSource(path)
-    if not os.path.isdir(path):
-        if is_archive(path):
-            return ArchiveSource(path, [path])
-        raise SourceError(
-            f"{shown(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
-            "line, add --list"
-        )
-    return FolderSource(path)
+    if is_archive(path):
+        return ArchiveSource(path, [path])
+    raise SourceError(
+        f"{shown(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
+        "line, add --list"
+    )
 
 
 def source_of(pipeline: Pipeline, *, download: bool = False) -> Source:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -124,7 +123,7 @@ def _temporary(target: str) -> str:
 
     Known before the file exists: a signal that ends us right after its creation leaves none behind.
     """
-    return os.path.join(os.path.dirname(target), f".imgnorm-{secrets.token_hex(8)}.tmp")
+    return os.path.join(os.path.dirname(target), f".imgnorm-{os.urandom(8).hex()}.tmp")
 
 
 def _created(temporary: str) -> int:

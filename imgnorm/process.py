@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from imgnorm.memory import Budgets, Share
+from imgnorm.nursery import Forked, Nursery, python
 from imgnorm.pulse import Pulse, page
 from imgnorm.tray import tray_memory
 from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, send
@@ -29,11 +30,10 @@ _KILLED = -9
 class WorkerProcess:
     """One process, from its start to its funeral."""
 
-    def __init__(self, setup: Setup, memory: Budgets) -> None:
+    def __init__(self, setup: Setup, memory: Budgets, nursery: Nursery | None) -> None:
         self.timed_out = False
         self.stuck = False  # killed, and still there
         self._killed_at: float | None = None
-        self._started_at: float | None = monotonic()  # until it is ready
         self._memory = Share(memory)
         self._jobs = 0
         self._busy = False
@@ -47,17 +47,15 @@ class WorkerProcess:
                 inherited = (handle,)
             self._pulse = Pulse(handle)
             self.tray = tray_memory(handle, setup.tray) if setup.tray else None
-            program = (
-                f"import sys; sys.path[:] = {_import_path()!a}\n"
-                f"from imgnorm.worker import serve; serve({handle!r})"
-            )
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", program],
+            forked = nursery.fork(handle) if nursery and isinstance(handle, int) else None
+            self._process: Forked | subprocess.Popen[bytes] = forked or subprocess.Popen(
+                python(f"from imgnorm.worker import serve; serve({handle!r})"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 pass_fds=inherited,
             )
+        self._started_at: float | None = monotonic()  # until it is ready
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -127,10 +125,16 @@ class WorkerProcess:
             self._killed_at = monotonic()
         self._process.kill()
 
-    def bury(self) -> tuple[str, int]:
-        """Its last words, and its exit code. One that cannot be ended is left to the system."""
+    def bury(self) -> tuple[str, int | None]:
+        """Its last words, and its exit code, if that is known.
+
+        One that cannot be ended is left to the system.
+        """
+        code: int | None
         try:
             code = self._process.wait(None if self._killed_at is None else self._time_to_die())
+        except ChildProcessError:
+            code = None
         except subprocess.TimeoutExpired:
             self.stuck = True
             for stream in (self._from, self._errors):
@@ -169,9 +173,3 @@ class WorkerProcess:
             send(self._to, message)
         except OSError as error:  # a dead worker's input is closed
             raise EOFError from error
-
-
-def _import_path() -> list[str]:
-    """`sys.path`, without what is no text there: Python itself passes over that."""
-    entries: list[object] = list(sys.path)
-    return [entry for entry in entries if isinstance(entry, str)]

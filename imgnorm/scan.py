@@ -16,14 +16,16 @@ from itertools import zip_longest
 from queue import Empty
 from time import monotonic
 
-from imgnorm import process
+from imgnorm import nursery, process
 from imgnorm.board import Board, Work, piles
 from imgnorm.errors import ImgnormError
 from imgnorm.image import Decoder, ImageSettings
+from imgnorm.nursery import Nursery
 from imgnorm.process import WorkerProcess
 from imgnorm.profile import Profile, Spent, Step, no_lap
+from imgnorm.provenance import names_sum
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.sources import EncodedSource, printable, shown
+from imgnorm.sources import EncodedSource, name_bytes, printable, shown
 from imgnorm.tally import Tally
 from imgnorm.tray import Device, TrayCounter, TraySize
 from imgnorm.wire import Bug, Setup
@@ -132,8 +134,9 @@ def _crew(
 ) -> Iterator[Board]:
     """Workers at work; leaving the context ends them, finished or not."""
     board = Board(workers)
+    nurse = nursery.opened()
     drivers = [
-        _Driver(f"worker {number}", board, setup, timeout_s, profile, counter)
+        _Driver(f"worker {number}", board, setup, timeout_s, profile, counter, nurse)
         for number, counter in zip_longest(range(1, workers + 1), counters)
     ]
     board.drivers = len(drivers)
@@ -145,12 +148,16 @@ def _crew(
         yield board
     finally:
         board.close()
+        if nurse:
+            nurse.give_up()
         for driver in drivers:
             driver.stop()
         for driver in drivers:
             if driver.is_alive():  # a signal may have come before all were started
                 driver.join()
             driver.clear_up()
+        if nurse:
+            nurse.close()
 
 
 def _watch(board: Board, drivers: Sequence[_Driver]) -> None:
@@ -178,8 +185,10 @@ class _Driver(threading.Thread):
         timeout_s: float,
         profile: Profile | None,
         counter: TrayCounter | None,
+        nursery: Nursery | None,
     ) -> None:
         super().__init__(name=name, daemon=True)
+        self._nursery = nursery
         self._counter = counter
         self._profile = profile
         self._board = board
@@ -252,7 +261,7 @@ class _Driver(threading.Thread):
             self._board.give_back(replace(work, names=again, refused=True, pile=None))
         if answer.done < len(work.names):
             self._board.give_back(work.of(work.names[answer.done :]))
-        self._board.report(work.group, answer.tally, answer.done - len(refused))
+        self._report(work, answer.tally, answer.done - len(refused))
 
     def _hired(self) -> WorkerProcess | None:
         """The worker; None when it died before it was ready, or all is over."""
@@ -260,13 +269,13 @@ class _Driver(threading.Thread):
             with self._lock:
                 if self._board.closed.is_set():
                     return None
+                started = monotonic()
                 try:
-                    self._worker = WorkerProcess(self._setup, self._board.memory)
+                    self._worker = WorkerProcess(self._setup, self._board.memory, self._nursery)
                 except OSError as error:
                     raise _CannotStart(
                         f"a worker process could not start ({error.strerror}); try fewer --workers"
                     ) from error
-            started = monotonic()
             try:
                 ready = self._worker.wait_until_ready()
                 self._failed_starts = 0
@@ -274,6 +283,8 @@ class _Driver(threading.Thread):
                     self._profile.jpeg = ready.jpeg
                     seconds = Counter[Step]({"start": monotonic() - started})
                     self._profile.add(self.name, Spent(seconds))
+                    if ready.nursery_s is not None:
+                        self._profile.processes["nursery"] = Spent(cpu_s=ready.nursery_s)
             except EOFError:
                 timed_out = self._worker.timed_out
                 words, code = self._dismissed()
@@ -285,7 +296,8 @@ class _Driver(threading.Thread):
                         f"a worker process was not ready after {process.START_S:g} s; try fewer "
                         "--workers, and see whether the storage answers"
                     ) from None
-                if code >= 0 or self._failed_starts == _MAX_FAILED_STARTS:  # a signal may be chance
+                died = code is None or code < 0  # which may be chance
+                if not died or self._failed_starts == _MAX_FAILED_STARTS:
                     raise ImgnormError(
                         f"a worker process could not start ({words or _how_it_ended(code)})"
                     ) from None
@@ -317,15 +329,23 @@ class _Driver(threading.Thread):
                 Reason.WORKER_DIED,
                 f"the process that decoded it ended, twice: {_how_it_ended(code)}",
             )
-        self._board.report(work.group, Tally(skipped=(fault,)), 1)
+        lost = Tally(skipped=(fault,), names=names_sum([name_bytes(name)]))
+        self._report(work, lost, 1)
 
-    def _dismissed(self) -> tuple[str, int]:
-        """The dead worker's last words and its exit code."""
+    def _report(self, work: Work, tally: Tally, images: int) -> None:
+        if work.refused:  # their names were hashed when the device was to decode them
+            tally = replace(tally, names=0)
+        self._board.report(work.group, tally, images)
+
+    def _dismissed(self) -> tuple[str, int | None]:
+        """The dead worker's last words and its exit code, if that is known."""
         with self._lock:
             worker, self._worker = self._worker, None
         assert worker is not None
         return worker.bury()
 
 
-def _how_it_ended(code: int) -> str:
+def _how_it_ended(code: int | None) -> str:
+    if code is None:
+        return "exit code unknown"
     return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from imgnorm.estimate import Estimate
 from imgnorm.image import Mode, Step, channels_of, scale_of
 from imgnorm.measured import Measurement
-from imgnorm.merging import Merger
 from imgnorm.reasons import Skipped
+
+if TYPE_CHECKING:
+    from imgnorm.estimate import Estimate
 
 NORMALIZED = (
     "the values look normalized already (some are below 0, and every mean is near it); if they are, leave "
@@ -119,6 +121,8 @@ def merge(
         IncompatibleStats: the parts do not belong together; with everything that is against it.
         ValueError: there are no parts.
     """
+    from imgnorm.merging import Merger  # nothing that a scan needs
+
     merger = Merger()
     for label, part in _labelled(parts, labels):
         merger.add(

@@ -75,6 +75,7 @@ class Tally:
     skipped: tuple[Skipped, ...] = ()
     decoders: Mapping[str, str] = field(default_factory=dict)  # format -> library and version
     bytes_read: int = 0
+    names: int = 0  # provenance.names_sum of all it looked at; 0 where no worker has made it
     divided: Mapping[Mode, Counted] = field(default_factory=dict)
     """The images of format DIVIDED once more, as the floats that they came as: among other floats, they
     are floats."""
@@ -86,6 +87,7 @@ class Tally:
             self.skipped + other.skipped,
             joined_decoders([self.decoders, other.decoders]),
             self.bytes_read + other.bytes_read,
+            self.names + other.names,
             _joined(self.divided, other.divided),
         )
 

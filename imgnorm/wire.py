@@ -49,6 +49,7 @@ class Ready:
     """The worker has imported what it needs."""
 
     jpeg: str  # who decodes ordinary JPEGs, and why Pillow if it does
+    nursery_s: float | None  # the CPU time of the nursery that imported it, if there is one
 
 
 @dataclass(frozen=True)

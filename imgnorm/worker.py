@@ -1,7 +1,7 @@
 """The process that counts: takes pieces of work from its standard input, answers with tallies.
 
-It is started as a plain Python, not through multiprocessing, so that the user's own program is
-neither forked nor imported again.
+It comes from a nursery or is started as a plain Python, and not through multiprocessing, so that the
+user's own program is neither forked nor imported again.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import queue
 import signal
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import IO, Any, Literal
 
 from imgnorm.profile import Stopwatch, no_lap
+from imgnorm.provenance import names_sum
 from imgnorm.pulse import Pulse
 from imgnorm.reasons import Reason, Unreadable
-from imgnorm.sources import BlockSource, ShardedSource
+from imgnorm.sources import BlockSource, ShardedSource, name_bytes
 from imgnorm.sources.files import ask_before_reading
 from imgnorm.tray import Tray, tray_memory
 from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, send
@@ -29,16 +31,29 @@ FREE_BYTES = 64 << 20
 """Files and images that take less memory than this are read and decoded without asking."""
 
 
-def serve(pulse_handle: int | str) -> None:
-    """Work until the parent closes our standard input, or is gone."""
+def load() -> None:
+    """Import and try out ahead of time what workers need, whatever they will be asked for."""
+    os.environ.update(_ONE_THREAD)
+    from imgnorm import arraycount, count, decode  # noqa: F401
+    from imgnorm.jpeg import fault_of_the_fast_path
+
+    fault_of_the_fast_path()
+
+
+def serve(pulse_handle: int | str, nursery_s: float | None = None) -> None:
+    """Work until the parent closes our standard input, or is gone.
+
+    Args:
+        nursery_s: the CPU time of the nursery that has imported everything already.
+    """
     try:
-        _serve(pulse_handle)
+        _serve(pulse_handle, nursery_s)
     except BaseException:  # noqa: BLE001 - the outermost edge of this process
         _print_traceback()
     os._exit(1)  # an ordinary exit would wait for the thread that reads standard input
 
 
-def _serve(pulse_handle: int | str) -> None:
+def _serve(pulse_handle: int | str, nursery_s: float | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent decides
     answers = os.fdopen(os.dup(1), "wb")
     pulse = Pulse(pulse_handle)
@@ -60,7 +75,7 @@ def _serve(pulse_handle: int | str) -> None:
     threading.Thread(target=_listen, args=(sys.stdin.buffer, messages), daemon=True).start()
     if isinstance(setup.source, ShardedSource):
         setup.source.keep_alive(pulse.breathe)
-    send(answers, Ready(f"Pillow: {fault}" if fault else fast_path_version()))
+    send(answers, Ready(f"Pillow: {fault}" if fault else fast_path_version(), nursery_s))
     _silence()
     watch = Stopwatch()
     lap = watch.lap if setup.profiled else no_lap
@@ -103,6 +118,8 @@ def _serve(pulse_handle: int | str) -> None:
                 tray=tray,
                 lap=lap,
             )
+            tally = replace(tally, names=names_sum(map(name_bytes, job.names[:done])))
+            lap("list")
             images = tray.cleared() if tray else ()
             spent = watch.taken() if setup.profiled else None
             answer: Done | Bug = Done(tally, done, images, spent)

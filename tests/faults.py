@@ -140,17 +140,21 @@ class Running:
                     found.append(int(entry.name))
         return found
 
-    def workers(self) -> list[int]:
+    def children(self) -> list[int]:
+        """The workers, and the nursery that they come from."""
         return [pid for pid in self.processes() if pid != self.pid]
+
+    def nurseries(self) -> list[int]:
+        """Those children that take orders from a socket."""
+        return [pid for pid in self.children() if _stream(pid, 0).startswith("socket:")]
 
     def workers_at_work(self) -> list[int]:
         """Those that have started up: from then on their standard error goes nowhere."""
-        found = []
-        for pid in self.workers():
-            with suppress(OSError):
-                if os.readlink(f"/proc/{pid}/fd/2") == os.devnull:
-                    found.append(pid)
-        return found
+        return [
+            pid
+            for pid in self.children()
+            if _stream(pid, 2) == os.devnull and _stream(pid, 0).startswith("pipe:")
+        ]
 
     def wait_until_listening(self) -> None:
         """Until its own handler of SIGTERM is in place: Python's start-up is not ours."""
@@ -169,6 +173,14 @@ class Running:
     def end(self, timeout: float = 30) -> subprocess.CompletedProcess[str]:
         out, err = self._process.communicate(timeout=timeout)
         return subprocess.CompletedProcess([], self._process.returncode, out, err)
+
+
+def _stream(pid: int, number: int) -> str:
+    """What stands behind the standard stream of a process."""
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{number}")
+    except OSError:
+        return ""
 
 
 def kill(pid: int, number: int) -> None:

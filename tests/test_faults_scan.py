@@ -44,7 +44,7 @@ from faults import (
 )
 
 import imgnorm as library
-from imgnorm import process, scan
+from imgnorm import nursery, process, scan
 from imgnorm.stats import Stats
 
 pytestmark = needs_posix
@@ -204,7 +204,8 @@ def test_one_worker_that_never_gets_ready_is_done_without(
 def _immortal(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL does nothing to a process that waits in the kernel for storage that is gone."""
     monkeypatch.setattr(process, "_DEATH_S", 0.2)
-    monkeypatch.setattr(subprocess.Popen, "kill", lambda self: None)
+    for kind in (subprocess.Popen, nursery.Forked):
+        monkeypatch.setattr(kind, "kill", lambda self: None)
 
 
 @pytest.mark.usefixtures("_immortal")
@@ -308,7 +309,7 @@ def test_a_worker_that_is_stopped_is_replaced_after_the_timeout(tmp_path: Path) 
     folder = slow_folder(tmp_path / "data", 60)
     with Running("stats", folder, "--workers", "2", "--timeout", "1.5", "--json") as run:
         until(lambda: len(run.workers_at_work()) == 2)
-        for worker in run.workers():
+        for worker in run.children():
             kill(worker, signal.SIGSTOP)
         ended = run.end(timeout=30)
 
@@ -561,7 +562,7 @@ def test_a_signal_while_workers_start_is_no_bug(tmp_path: Path, folder: Path) ->
     """Some of their threads are not yet running then, and cannot be waited for."""
     for pause in (0, 0.005, 0.02, 0.05):
         with Running("stats", folder, "--workers", "40") as run:
-            until(lambda run=run: bool(run.workers()))  # type: ignore[misc]
+            until(lambda run=run: bool(run.children()))  # type: ignore[misc]
             time.sleep(pause)
             run.send(signal.SIGTERM)
             ended = run.end()

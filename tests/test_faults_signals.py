@@ -174,7 +174,7 @@ entry.main()
 def test_a_lost_terminal_does_not_end_a_run_under_nohup(small: Path, tmp_path: Path) -> None:
     ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
     with Running("stats", small, "-o", tmp_path / "stats.yaml", before=ignoring) as run:
-        until(lambda: bool(run.workers()))
+        until(lambda: bool(run.children()))
         run.send(signal.SIGHUP, group=True)
 
         assert 0 == run.end().returncode

@@ -18,7 +18,7 @@ TIERS = {
     PLAIN: (
         "augmentations board calls cgroup config cores document emit errors estimate estimatefile "
         "explain factory finishing floats histogram image lint lint.data lint.pair lint.python measured "
-        "memory merging moments nearest output presets process products profile provenance pulse reasons "
+        "memory merging moments nearest nursery output presets process products profile provenance pulse reasons "
         "rejects reports rules rules.numbers rules.order rules.portability rules.reading "
         "rules.rule rules.stats rules.structure sampling scan sources sources.archive "
         "sources.arrayfile sources.arrays sources.filelist sources.files sources.folder "

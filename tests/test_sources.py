@@ -307,7 +307,7 @@ def test_an_entry_whose_type_cannot_be_told_is_named(tmp_path, monkeypatch):
     def ask(follow_symlinks: bool = True) -> bool:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    odd = SimpleNamespace(name="odd.jpg", is_symlink=lambda: False, is_dir=ask)
+    odd = SimpleNamespace(name="odd.jpg", is_symlink=lambda: False, is_dir=ask, is_file=ask)
     monkeypatch.setattr(os, "scandir", lambda path: nullcontext([odd]))
 
     expected = Skipped("odd.jpg", Reason.READ_ERROR, os.strerror(errno.EIO))

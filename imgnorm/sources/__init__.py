@@ -193,9 +193,8 @@ def member_of(source: object, name: str) -> str | None:
     return shown(name[len(source.shard_of(name)) + 1 :]) or None
 
 
-def name_bytes(name: str) -> bytes:
-    """What the file system stores for a name, whatever this process's locale."""
-    return os.fsencode(name)
+name_bytes: Callable[[str], bytes] = os.fsencode
+"""What the file system stores for a name, whatever this process's locale."""
 
 
 def shown(name: str) -> str:

@@ -7,6 +7,7 @@ import os
 import stat
 from collections import Counter, deque
 from dataclasses import dataclass
+from operator import attrgetter
 
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import Listing, name_bytes
@@ -64,7 +65,7 @@ class _Walk:
             if self._visited_before(folder, (status.st_dev, status.st_ino)):
                 return
             with os.scandir(path) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
+                found = sorted(entries, key=attrgetter("name"))
         except OSError as error:
             self._skip(f"{folder or '.'}/", unreadable(error))
             return
@@ -89,16 +90,17 @@ class _Walk:
 
     def _take(self, entry: os.DirEntry[str], name: str) -> None:
         rule = rule_against(entry.name)
-        if rule is not None:
+        image = looks_like_an_image(name)
+        if rule is None and image and entry.is_file(follow_symlinks=False):  # as most of them are
+            self.names.append(name)
+        elif rule is not None:
             self.ignored[rule] += 1
         elif entry.is_symlink():
             self._take_link(entry, name)
         elif entry.is_dir(follow_symlinks=False):
             self.folders.append(name)
-        elif not looks_like_an_image(name):
+        elif not image:
             self.ignored["suffix"] += 1
-        elif entry.is_file(follow_symlinks=False):
-            self.names.append(name)
         else:
             self._skip(name, Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file"))
 

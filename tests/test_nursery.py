@@ -1,0 +1,322 @@
+"""nursery.py: workers are forked from one process, and nothing is lost where that cannot be, or dies."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults import Running, Suicidal, compiled, folder_of, kill, needs_linux, slow_folder, until
+
+import imgnorm as library
+from imgnorm import nursery
+from imgnorm.nursery import Forked, Nursery
+from imgnorm.statsfile import text_of
+
+pytestmark = needs_linux
+
+VICTIM = "a/00004.png"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_workers() -> Iterator[None]:
+    """Those that this process starts find their modules compiled, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        patch.setenv("PYTHONPYCACHEPREFIX", compiled())
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder_of(tmp_path_factory.mktemp("nursery") / "data", 40)
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few seconds of work for two workers."""
+    return slow_folder(tmp_path_factory.mktemp("slow") / "data", 80)
+
+
+@pytest.fixture
+def opened() -> Iterator[Nursery]:
+    one = nursery.opened()
+    assert one is not None
+    yield one
+    one.close()
+
+
+def forked(one: Nursery) -> Forked:
+    """A worker that waits for its setup."""
+    pulse = os.memfd_create("pulse")
+    os.truncate(pulse, 1 << 16)
+    try:
+        worker = one.fork(pulse)
+    finally:
+        os.close(pulse)
+    assert worker is not None
+    return worker
+
+
+def ended(worker: Forked) -> int:
+    code = worker.wait(10)
+    for stream in (worker.stdin, worker.stdout, worker.stderr):
+        stream.close()
+    return code
+
+
+def status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def streams(worker: Forked) -> list[str]:
+    """Its open pipes and sockets; its output counts twice when it is put aside."""
+    targets = []
+    for handle in Path(f"/proc/{worker._pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it has just been closed
+            targets.append(os.readlink(handle))
+    return [target for target in targets if target.startswith(("pipe:", "socket:"))]
+
+
+def measured(source: Any, **options: Any) -> library.Stats:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", library.SkippedImagesWarning)
+        return library.measure(source, **options)
+
+
+# ── workers ──
+
+
+def test_all_workers_are_forked_from_one_process_that_has_one_thread(slow: Path) -> None:
+    """Else a fork would not be safe."""
+    with Running("stats", slow, "--workers", "4") as run:
+        until(lambda: len(run.workers_at_work()) == 4)
+        (nurse,) = run.nurseries()
+
+        assert "1" == status(nurse)["Threads"]
+        assert str(run.pid) == status(nurse)["PPid"]
+        assert {str(nurse)} == {status(pid)["PPid"] for pid in run.workers_at_work()}
+
+
+def test_how_a_worker_ended_is_told(opened: Nursery) -> None:
+    by_signal, by_itself = forked(opened), forked(opened)
+    by_signal.kill()
+    by_itself.stdin.close()
+
+    assert -signal.SIGKILL == ended(by_signal)
+    assert 1 == ended(by_itself)  # it had not been told what to do
+
+
+def test_a_worker_that_has_ended_keeps_its_number_until_it_is_buried(opened: Nursery) -> None:
+    """Else a signal could meet a process of somebody else."""
+    worker = forked(opened)
+    worker.kill()
+    until(lambda: status(worker._pid)["State"].startswith("Z"))
+    worker.kill()
+
+    assert -signal.SIGKILL == ended(worker)
+    assert not Path(f"/proc/{worker._pid}").exists()
+
+
+def test_waiting_for_a_worker_that_goes_on_ends(opened: Nursery) -> None:
+    worker = forked(opened)
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.wait(0.05)
+    worker.kill()
+
+    assert -signal.SIGKILL == ended(worker)
+
+
+def test_a_worker_has_the_open_files_of_nobody_else(opened: Nursery) -> None:
+    """It would notice too late that its parent is gone, and its parent that a sibling is."""
+    one, other = forked(opened), forked(opened)
+    # Once its output is put aside, it waits to be told what to do.
+    until(lambda: all(len(streams(worker)) == 4 for worker in (one, other)))
+
+    assert not set(streams(one)) & set(streams(other))
+    for worker in (one, other):
+        worker.kill()
+        ended(worker)
+
+
+def test_too_few_open_files_are_an_error_of_the_system(opened: Nursery) -> None:
+    """What the nursery may not open is left out of what it is sent."""
+    resource.prlimit(opened._process.pid, resource.RLIMIT_NOFILE, (5, 5))
+    with pytest.raises(OSError, match="Too many open files"):
+        forked(opened)
+
+
+# ── without a nursery ──
+
+
+def without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nursery, "_SAFE", False)
+
+
+def dying(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nursery, "python", lambda program: [sys.executable, "-c", ""])
+
+
+def refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(nursery, "Nursery", refuse)
+
+
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing on storage that does not answer."""
+    monkeypatch.setattr(nursery, "_IMPORT_S", 0.2)
+    program = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(nursery, "python", lambda _: program)
+
+
+@pytest.mark.parametrize("spoil", [without, dying, refused, silent])
+def test_workers_are_started_without_a_nursery_to_the_same_result(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, spoil: Any
+) -> None:
+    source = Suicidal(str(folder), VICTIM, signal.SIGSEGV)
+    expected = measured(source, workers=2)
+    spoil(monkeypatch)
+    stats = measured(source, workers=2)
+
+    assert text_of(expected) == text_of(stats)
+    assert [(VICTIM, "the process that decoded it ended, twice: signal 11")] == [
+        (s.name, s.detail) for s in stats.skipped
+    ]
+
+
+def test_a_nursery_in_which_a_thread_runs_forks_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a debugger or a tracer is in every Python: what it has locked would stay locked."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\n"
+    )
+    expected = library.measure(folder, workers=2)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    profile = library.Profile()
+    stats = library.measure(folder, workers=2, profile=profile)
+
+    assert text_of(expected) == text_of(stats)
+    assert "nursery" not in profile.processes
+
+
+# ── a nursery that dies ──
+
+
+def test_a_nursery_that_is_killed_costs_nothing(slow: Path, tmp_path: Path) -> None:
+    path = tmp_path / "stats.yaml"
+    with Running("stats", slow, "--workers", "2", "-o", path) as run:
+        until(lambda: len(run.workers_at_work()) == 2)
+        kill(run.nurseries()[0], signal.SIGKILL)
+        done = run.end(timeout=60)
+
+        until(lambda: not run.processes(), timeout=2)
+    assert 0 == done.returncode
+    assert 80 == library.read_stats(path).images
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_workers_that_die_after_their_nursery_are_replaced(
+    slow: Path, tmp_path: Path, number: int
+) -> None:
+    path = tmp_path / "stats.yaml"
+    with Running("stats", slow, "--workers", "2", "-o", path) as run:
+        until(lambda: len(run.workers_at_work()) == 2)
+        (nurse,) = run.nurseries()
+        workers = run.workers_at_work()
+        kill(nurse, number)
+        for pid in workers:
+            kill(pid, signal.SIGKILL)
+        done = run.end(timeout=60)
+
+        until(lambda: not run.processes(), timeout=2)
+    assert 0 == done.returncode
+    assert 80 == library.read_stats(path).images
+
+
+def test_how_a_worker_ended_is_unknown_without_its_nursery(opened: Nursery) -> None:
+    worker = forked(opened)
+    opened._process.kill()
+    worker.stdin.close()
+    with pytest.raises(ChildProcessError):
+        worker.wait()
+    worker.kill()
+    for stream in (worker.stdout, worker.stderr):
+        stream.close()
+    assert opened.fork(0) is None
+
+
+# ── one that is opened early ──
+
+
+def test_a_nursery_is_there_before_it_is_asked_for() -> None:
+    with nursery.opened_early():
+        (early,) = nursery._early
+        found = nursery.opened()
+
+        assert early is found
+    found.close()
+
+
+def test_one_that_finds_other_modules_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker would not find the user's own source."""
+    with nursery.opened_early():
+        (early,) = nursery._early
+        monkeypatch.syspath_prepend("/somewhere/else")
+        found = nursery.opened()
+
+        assert found is not None
+        assert found.path == nursery.import_path() != early.path
+        assert early._process.returncode is not None
+    found.close()
+
+
+def test_one_that_nobody_asks_for_ends() -> None:
+    with nursery.opened_early():
+        (early,) = nursery._early
+
+    assert early._process.returncode is not None
+    assert [] == nursery._early
+
+
+@pytest.mark.parametrize("arguments", [["stats", "nowhere"], ["stats", "--nonsense"]])
+def test_a_command_that_fails_leaves_no_nursery(arguments: list[str]) -> None:
+    with Running(*arguments) as run:
+        assert 2 == run.end().returncode
+        assert [] == run.processes()
+
+
+def test_a_nursery_ends_with_its_parent() -> None:
+    program = (
+        "import os, sys, time\n"
+        "from imgnorm.nursery import opened\n"
+        "print(opened()._process.pid, flush=True)\n"
+        "time.sleep(0.3)\n"
+        "os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    pid = int(done.stdout)
+    started = time.monotonic()
+
+    until(lambda: not _lives(pid), timeout=5)
+    assert time.monotonic() - started < 5
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return status(pid)["State"][0] not in "ZX"
+    except OSError:
+        return False
