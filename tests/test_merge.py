@@ -400,7 +400,7 @@ def test_what_resized_must_be_the_same():
     )
     assert (
         "b.yaml: Resize by Pillow 11.0, but a.yaml by Pillow 10.0, whose digits may differ; measure "
-        "both with the same versions"
+        "both with the same versions, or add them up all the same with --allow-decoders"
     ) == refusal(a, b)
 
 
