@@ -128,7 +128,9 @@ def commands() -> None:
 _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "center_crop")
 
 
-@commands.command(no_args_is_help=True, epilog=_EXIT_CODES)
+@commands.command(
+    no_args_is_help=True, epilog=_EXIT_CODES, context_settings={"allow_extra_args": True}
+)
 @click.argument("source", required=False)
 @click.option(
     "--dataset",
@@ -336,6 +338,11 @@ def stats(
     if len(set(map(os.path.realpath, written))) < len(written):
         raise click.UsageError("-o and --rejects name the same file; give each its own")
     _refuse_idle_estimate(**options)
+    if extra := click.get_current_context().args:  # a pattern that the shell has replaced, mostly
+        raise click.UsageError(
+            f"there are {1 + len(extra):,} sources, and {extra[0]!r} is the second; name one, or quote a pattern, "
+            "as in 'shards/*.tar'"
+        )
     if (source is None) == (factory is None):
         raise click.UsageError("give SOURCE or --dataset, one of them")
     if factory is None and key is not None:

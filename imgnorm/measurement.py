@@ -609,11 +609,19 @@ def _size(what: str, size: int | tuple[int, int]) -> int | tuple[int, int]:
 
 
 def _nothing_found(source: Source, listing: Listing) -> str:
-    if isinstance(source, FolderSource) and glob.glob(glob.escape(source.path) + "/*.npy"):
-        return (
-            f"{shown(source.ref)}: no image files in it, but arrays; if each is one of the images, or many "
-            f"of them, name them as '{shown(source.ref)}/*.npy'"
-        )
+    if isinstance(source, FolderSource):
+        within = f"{glob.escape(source.path)}/*"
+        if glob.glob(f"{within}.npy"):
+            return (
+                f"{shown(source.ref)}: no image files in it, but arrays; if each is one of the images, or many "
+                f"of them, name them as '{shown(source.ref)}/*.npy'"
+            )
+        for suffix in (".tar", ".tar.gz", ".tgz", ".zip"):
+            if glob.glob(within + suffix):
+                return (
+                    f"{shown(source.ref)}: no image files in it, but archives; name them as "
+                    f"'{shown(source.ref)}/*{suffix}'"
+                )
     passed_over = ", ".join(f"{count:,} {rule}" for rule, count in listing.ignored.items())
     return (
         f"{shown(source.ref)}: no images in it"

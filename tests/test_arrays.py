@@ -230,6 +230,17 @@ def test_a_folder_of_arrays_says_how_to_name_them(tmp_path):
     ) == str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz", ".zip"])
+def test_a_folder_of_archives_says_how_to_name_them(tmp_path, suffix):
+    (tmp_path / f"train-000{suffix}").touch()
+    with pytest.raises(SourceError) as caught:
+        measured(tmp_path)
+
+    assert (
+        f"{tmp_path}: no image files in it, but archives; name them as '{tmp_path}/*{suffix}'"
+    ) == str(caught.value)
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_the_images_of_an_npz_are_counted_and_its_labels_are_not(tmp_path, save):
     images = pixels(300, 8, 9, 3)

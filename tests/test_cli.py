@@ -643,7 +643,7 @@ ALLOWANCE = "is neither a number of images nor a percentage; give 10, or 0.5%"
         (["d", "--max-pixels", "0"], f"Invalid value for '--max-pixels': 0 is not in the range x>=1.{SEE}"),
         (["d", "--timeout", "0"], f"Invalid value for '--timeout': 0.0 is not in the range 0<x<=86400.{SEE}"),
         (["d", "--mode", "rgb"], f"Invalid value for '--mode': 'rgb' is not one of 'auto', 'L', 'RGB', 'RGBA', 'I;16'.{SEE}"),
-        (["d", "d"], f"Got unexpected extra argument (d){SEE}"),
+        (["d", "d"], f"there are 2 sources, and 'd' is the second; name one, or quote a pattern, as in 'shards/*.tar'{SEE}"),
         (["d", "-o", "x", "--rejects", "x"], f"-o and --rejects name the same file; give each its own{SEE}"),
         (["d", "-o", "x", "--rejects", "./d/../x"], f"-o and --rejects name the same file; give each its own{SEE}"),
         (["torchvision:MNIST", "--decoder", "pillow"], f"--decoder is for encoded files; a torchvision dataset opens its images itself, so leave it out{SEE}"),
