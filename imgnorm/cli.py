@@ -17,7 +17,7 @@ import click
 import imgnorm
 from imgnorm import cli_bn, cli_checks, cli_numbers
 from imgnorm.cli_options import given, max_skipped, rejects
-from imgnorm.errors import ImgnormError, OutputError, TooManySkipped, TransformError
+from imgnorm.errors import ImgnormError, OutputError, SourceError, TooManySkipped, TransformError
 from imgnorm.terminal import images_bar
 from imgnorm.terminal import note as _note
 from imgnorm.terminal import show as _print
@@ -319,7 +319,7 @@ def stats(
     exact: no option about speed changes a digit. With --tolerance they are an estimate, from as few
     images as it allows, and the file says so.
     """
-    from imgnorm.factory import made_by
+    from imgnorm.factory import exits_refused, made_by
     from imgnorm.measurement import (
         DeviceWarning,
         SkippedImagesWarning,
@@ -373,9 +373,16 @@ def stats(
         if factory is None:
             measured = measure(source, **options)
         else:
-            with redirect_stdout(sys.stderr):  # what the user's code prints is no result
-                layout = options.pop("layout")
-                found = open_object(made_by(factory), key=key, layout=layout, ref=factory)
+            # What the user's code prints is no result.
+            with redirect_stdout(sys.stderr), exits_refused(factory):
+                made, layout = made_by(factory), options.pop("layout")
+                try:
+                    found = open_object(made, key=key, layout=layout, ref=factory)
+                except TypeError as error:
+                    raise SourceError(
+                        f"--dataset {factory}: gave something of type {type(made).__name__}; return a Dataset, "
+                        "a DataLoader or another iterable of images"
+                    ) from error
                 measured = measure(found, **options)
     seconds = monotonic() - started
     if profile:

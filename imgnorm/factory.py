@@ -6,7 +6,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -43,6 +44,19 @@ def made_by(name: str) -> Any:
     return found
 
 
+@contextmanager
+def exits_refused(name: str) -> Iterator[None]:
+    """While the user's code hands out images: its `sys.exit(0)` would be our success, with nothing written.
+
+    Raises:
+        SourceError: it called `sys.exit`.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise _failure(name, "reading it", error) from error
+
+
 def _yields_images(found: Any) -> bool:
     return any(hasattr(type(found), method) for method in ("__getitem__", "__iter__"))
 
@@ -73,11 +87,15 @@ def _run(name: str, doing: str, step: Callable[[], Any]) -> Any:
     except SourceError:
         raise
     except (Exception, SystemExit) as error:  # a user's code may raise anything
-        text = " ".join(str(error).split())[:300]
-        raise SourceError(
-            f"--dataset {name}: {doing} raised {type(error).__name__}{f': {text}' if text else ''}"
-            f"{_place(error)}"
-        ) from error
+        raise _failure(name, doing, error) from error
+
+
+def _failure(name: str, doing: str, error: BaseException) -> SourceError:
+    text = " ".join(str(error).split())[:300]
+    return SourceError(
+        f"--dataset {name}: {doing} raised {type(error).__name__}{f': {text}' if text else ''}"
+        f"{_place(error)}"
+    )
 
 
 def _place(error: BaseException) -> str:

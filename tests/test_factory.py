@@ -75,6 +75,27 @@ def leaves():
     sys.exit(3)
 
 number = 7
+
+class Leaves(Images):
+    def __getitem__(self, index):
+        sys.exit(0)
+
+def frames_and_leaves():
+    yield PIXELS[0]
+    sys.exit(0)
+
+def class_itself():
+    return Images
+
+def seven():
+    return 7
+
+def text():
+    return b"images"
+
+class Uncounted(Images):
+    def __len__(self):
+        raise OSError("the disk is gone")
 """
 
 
@@ -126,7 +147,7 @@ def test_what_a_loader_drops_is_noted(project):
 
     assert 0 == ended.returncode
     assert (
-        "note     project.data:loader: drop_last=True left 1 images out, and these numbers lack them; measure "
+        "note     project.data:loader: drop_last=True left 1 image out, which these numbers lack; measure "
         "with drop_last=False\n" in ended.stderr
     )
     assert "found    4 = 3 counted + 0 skipped + 1 ignored (1 drop-last)" in ended.stdout
@@ -196,6 +217,34 @@ def test_a_broken_item_is_skipped_by_name_and_told_by_the_exit_code(project):
         (
             "project.data:leaves",
             "--dataset project.data:leaves: calling it raised SystemExit: 3 ({project}/project/data.py:57)",
+        ),
+        (
+            "project.data:Leaves",
+            "--dataset project.data:Leaves: reading it raised SystemExit: 0 ({project}/project/data.py:63)",
+        ),
+        (
+            "project.data:frames_and_leaves",
+            (
+                "--dataset project.data:frames_and_leaves: reading it raised SystemExit: 0 "
+                "({project}/project/data.py:67)"
+            ),
+        ),
+        *(
+            (
+                f"project.data:{factory}",
+                (
+                    f"--dataset project.data:{factory}: gave something of type {kind}; return a Dataset, a "
+                    "DataLoader or another iterable of images"
+                ),
+            )
+            for factory, kind in (("class_itself", "type"), ("seven", "int"), ("text", "bytes"))
+        ),
+        (
+            "project.data:Uncounted",
+            (
+                "Uncounted: does not tell how many images it has (OSError: the disk is gone); give it a __len__, "
+                "or measure it as an iterable"
+            ),
         ),
         (
             "project.data:arrays",

@@ -252,7 +252,7 @@ def test_what_drop_last_drops_is_counted_and_told():
         stats.measurement.found,
     )
     assert (
-        "Images[100]: drop_last=True left 2 images out, and these numbers lack them; measure with "
+        "Images[100]: drop_last=True left 2 images out, which these numbers lack; measure with "
         "drop_last=False" == str(caught[0].message)
     )
 

@@ -127,10 +127,13 @@ class IndexedSource:
     def _size(self) -> int:
         try:
             return len(self.dataset)
-        except (NotImplementedError, TypeError) as error:
+        except Exception as error:  # a user's code may raise anything
+            why = (
+                "" if isinstance(error, (NotImplementedError, TypeError)) else f" ({clause(error)})"
+            )
             raise SourceError(
-                f"{called(self.dataset)}: does not tell how many images it has; give it a __len__, or measure "
-                "it as an iterable"
+                f"{called(self.dataset)}: does not tell how many images it has{why}; give it a __len__, "
+                "or measure it as an iterable"
             ) from error
 
     @cached_property
@@ -276,9 +279,10 @@ class StreamSource:
             ]
             if self.dropped:
                 ignored = {"drop-last": self.dropped}
+                images = "1 image" if self.dropped == 1 else f"{self.dropped:,} images"
                 notes.append(
-                    f"{self.ref}: drop_last=True left {self.dropped:,} images out, and these numbers lack "
-                    "them; measure with drop_last=False"
+                    f"{self.ref}: drop_last=True left {images} out, which these numbers lack; "
+                    "measure with drop_last=False"
                 )
         listing = Listing(
             list(islice(_places(0, digits), came)),
@@ -409,7 +413,7 @@ def _places(start: int, digits: int) -> Iterator[str]:
 def length(source: Any) -> int | None:
     try:
         return len(source)
-    except (TypeError, NotImplementedError):
+    except Exception:  # noqa: BLE001 - none, or the user's code failed, which may raise anything
         return None
 
 
