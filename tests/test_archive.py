@@ -369,6 +369,22 @@ def test_a_zeroed_header_is_named_and_the_members_behind_it_are_found(tmp_path):
     assert [("a.tar", "archive-corrupt")] == skipped
 
 
+@pytest.mark.parametrize(
+    "extension",
+    [member(b"././@LongLink", b"x" * 120 + b".png", b"L"), member(b"x", b"9 size=3\n", b"x")],
+)
+def test_a_long_name_or_attributes_of_no_member_are_named(tmp_path, extension):
+    """The member that they belong to was zeroed, and what is behind it up to the end, too."""
+    path = written(tmp_path / "a.tar", blocks(THREE) + extension + ZEROS)
+
+    images, skipped, _ = seen(path)
+
+    assert inside("a.tar", THREE) == images
+    assert [("a.tar", "archive-corrupt")] == skipped
+    start = len(blocks(THREE) + extension)
+    assert {"a.tar": f"a zero block in place of a header at byte {start:,}"} == details(path)
+
+
 def test_every_flipped_byte_of_a_header_is_noticed_or_harmless(tmp_path):
     data = blocks(THREE) + ZEROS
     second = len(blocks({"cat/0.png": THREE["cat/0.png"]}))

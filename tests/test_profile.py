@@ -99,5 +99,7 @@ def test_a_stopwatch_gives_each_step_what_passed_since_the_last():
 
 
 def test_a_decoder_that_is_not_known_is_refused():
-    with pytest.raises(ValueError, match=r"^decoder is 'dali'; expected one of auto, pillow, nvjpeg$"):
+    with pytest.raises(
+        ValueError, match=r"^decoder is 'dali'; expected one of auto, pillow, nvjpeg$"
+    ):
         measure(SHAPES, decoder="dali")

@@ -84,6 +84,11 @@ class TarReader:
                 else:
                     block = held[at : at + BLOCK]
                     if block == _ZEROS:
+                        if attributes or long_name is not None:  # of a member that should be here
+                            self._blame(
+                                _corrupt(f"a zero block in place of a header at byte {position:,}")
+                            )
+                            attributes, long_name = {}, None
                         if self._at_end(position):
                             return
                         position = began = position + BLOCK
