@@ -397,9 +397,14 @@ def refuse_idle(
         SourceError: some are given.
     """
     if not isinstance(opened, (CountingSource, StreamingSource)):
-        if decoder == NVJPEG and (isinstance(opened, BlockSource) or opened.kind == "torchvision"):
+        encoded = not isinstance(opened, BlockSource) and opened.kind != "torchvision"
+        if decoder == NVJPEG and not encoded:
             raise SourceError(
                 f"{shown(opened.ref)}: holds no JPEG files; leave out decoder {NVJPEG}"
+            )
+        if decoder != "auto" and isinstance(opened, BlockSource):
+            raise SourceError(
+                f"{shown(opened.ref)}: holds pixels, which nothing decodes; leave out decoder {decoder}"
             )
         return
     held = isinstance(opened, ArraySource) and opened.holds_pixels(settings)

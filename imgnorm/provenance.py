@@ -240,10 +240,10 @@ def _names_of(part: Provenance, digest: str) -> object:
 
 
 def overlaps(parts: Sequence[Counting]) -> Iterator[str]:
-    """Images that two parts count, as far as digests tell, and names where they were kept.
+    """Images that two parts count.
 
-    Seen by digests: the same listing, or the same set of names, twice. Not seen: listings that differ
-    and still share images, as a folder and a folder inside it do.
+    Digests tell of the same listing, and of the same set of names, twice. Of listings that differ and
+    still share images, as a folder and a folder inside it do, names tell, where both parts keep them.
     """
     told: set[tuple[int, int]] = set()
     for fault, pair in _overlaps_by_digest(parts):
@@ -350,14 +350,24 @@ def _overlaps_by_digest(parts: Sequence[Counting]) -> Iterator[tuple[str, tuple[
 
 
 def _overlap(part: Counting, source: Provenance, other: Counting, its: Provenance) -> str:
+    same = _extent(source) == _extent(its)
+    if same and part.label == other.label:
+        return (
+            f"{part.label}: is given twice; leave one out, or count it twice with --allow-overlap"
+        )
+    theirs = "the same" if same else _extent(its)
     return (
-        f"{part.label}: counts {_extent(source)}, of which {other.label} counts {_extent(its)}; leave "
+        f"{part.label}: counts {_extent(source)}, of which {other.label} counts {theirs}; leave "
         "one out, or count them twice with --allow-overlap"
     )
 
 
 def _extent(source: Provenance) -> str:
-    which = str(source.shards) if source.shards else f"all {source.images:,} images"
+    which = (
+        str(source.shards)
+        if source.shards
+        else f"all {source.images:,} image{'s' * (source.images != 1)}"
+    )
     limit = f" within --limit {source.options['limit']}" if "limit" in source.options else ""
     return f"{which}{limit} of {source.called!r}"
 

@@ -119,12 +119,15 @@ def merge(
 
     Raises:
         IncompatibleStats: the parts do not belong together; with everything that is against it.
+        TypeError: a part is no Stats.
         ValueError: there are no parts.
     """
     from imgnorm.merging import Merger  # nothing that a scan needs
 
     merger = Merger()
     for label, part in _labelled(parts, labels):
+        if not isinstance(part, Stats):
+            raise TypeError(f"expected Stats, not {part!r}; read files with imgnorm.read_stats")
         merger.add(
             label,
             part.measurement,

@@ -672,3 +672,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 
     assert 40 == sum(sizes)
     assert max(sizes) * 500 * 500 * 3 <= 4 << 20
+
+
+def test_a_decoder_for_pixels_is_refused(tmp_path):
+    path = saved(tmp_path / "a.npy", pixels(2, 8, 8, 3))
+
+    with pytest.raises(
+        SourceError, match=r"holds pixels, which nothing decodes; leave out decoder pillow$"
+    ):
+        measured(path, decoder="pillow")

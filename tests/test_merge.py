@@ -455,8 +455,8 @@ def test_missing_shards_are_refused_and_noted_when_allowed():
 def test_a_shard_twice_is_refused_and_noted_when_allowed():
     first, second = shards(2)
     message = (
-        "c.yaml: counts shard 1 of 2 of 'd', of which a.yaml counts shard 1 of 2 of 'd'; leave one "
-        "out, or count them twice with --allow-overlap"
+        "c.yaml: counts shard 1 of 2 of 'd', of which a.yaml counts the same; leave one out, or "
+        "count them twice with --allow-overlap"
     )
 
     assert message == refusal(first, second, first)
@@ -465,6 +465,24 @@ def test_a_shard_twice_is_refused_and_noted_when_allowed():
     merged = merge([first, second, first], allow_overlap=True).measurement
     assert merged is not None
     assert (Shards(2, (1, 1, 2)), 3) == (merged.source.shards, merged.images)
+
+
+def test_a_file_that_is_given_twice_is_told_so(tmp_path):
+    file = tmp_path / "a.yaml"
+    write_stats(file, state("a"))
+
+    with pytest.raises(IncompatibleStats) as refused:
+        merge_files([file, file])
+    assert f"{file}: is given twice; leave one out, or count it twice with --allow-overlap" == str(
+        refused.value
+    )
+
+
+def test_what_is_no_stats_is_refused():
+    with pytest.raises(
+        TypeError, match=r"^expected Stats, not 'a\.yaml'; read files with imgnorm\.read_stats$"
+    ):
+        merge(["a.yaml"])  # type: ignore[list-item]
 
 
 def test_a_shard_of_what_is_counted_whole_is_refused():
@@ -502,7 +520,7 @@ def test_the_same_names_twice_are_refused_even_inside_a_merged_file():
     copy = state("copy", names=["a-0"])
 
     assert (
-        "b.yaml: counts all 1 images of 'copy', of which a.yaml counts all 1 images of 'a'; leave one "
+        "b.yaml: counts all 1 image of 'copy', of which a.yaml counts all 1 image of 'a'; leave one "
         "out, or count them twice with --allow-overlap"
     ) == refusal(a + b, copy)
     assert 3 == merge([a + b, copy], allow_overlap=True).images
@@ -514,7 +532,7 @@ def test_the_same_names_are_found_though_one_run_skipped_some():
     b = state("d", listing=listing, names=listing, images=2)
 
     assert (
-        "b.yaml: counts all 2 images of 'd', of which a.yaml counts all 1 images of 'd'; leave one "
+        "b.yaml: counts all 2 images of 'd', of which a.yaml counts all 1 image of 'd'; leave one "
         "out, or count them twice with --allow-overlap"
     ) == refusal(a, b)
 
