@@ -29,7 +29,7 @@ from imgnorm.planes import Bytes, Integers, PlaneCounter, images_at_once, powers
 from imgnorm.products import Products
 from imgnorm.profile import Step, no_lap
 from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.sources import EncodedSource
+from imgnorm.sources import Readable
 from imgnorm.tally import Counted, Tally
 from imgnorm.tray import Packed, PackedFile, Tray
 
@@ -45,7 +45,7 @@ _TOGETHER = 1 << 18  # pixels of small images that are counted at once
 
 
 def count(
-    source: EncodedSource,
+    source: Readable,
     names: Sequence[str],
     settings: ImageSettings,
     *,

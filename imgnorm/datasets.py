@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -111,6 +112,9 @@ class TorchvisionSource:
         indices = [int(name) for name in names]
         return _counted(self._pixels, indices, products, device, threads)
 
+    def pictures(self) -> Pictures | None:
+        return None if self._pixels is None else Pictures(self._pixels, int)
+
     @cached_property
     def _dataset(self) -> Any:
         kind = _dataset_class(self.ref)
@@ -192,9 +196,24 @@ class HeldSource(IndexedSource):
         indices = [self.index_of(name) for name in names]
         return _counted(self._pixels, indices, products, device, threads)
 
+    def pictures(self) -> Pictures | None:
+        return None if self._pixels is None else Pictures(self._pixels, self.index_of)
+
     @cached_property
     def _pixels(self) -> npt.NDArray[np.uint8] | None:
         return _held_pixels(self.dataset)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The images of an array as the PIL images that the dataset makes of them."""
+
+    pixels: npt.NDArray[np.uint8]  # (N, H, W, C)
+    index_of: Callable[[str], int]
+
+    def read(self, name: str) -> Image.Image:
+        image = self.pixels[self.index_of(name)]
+        return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
 def holds_its_pixels(dataset: Any) -> bool:

@@ -16,14 +16,14 @@ from imgnorm.jpeg import JpegDecoder
 from imgnorm.preprocess import preprocessed
 from imgnorm.profile import Step, no_lap
 from imgnorm.reasons import Reason, Unreadable
-from imgnorm.sources import Block, EncodedSource
+from imgnorm.sources import Block, Readable
 
 
 @dataclass
 class Loader:
     """Loads the images of one source, one after the other; mutable, one for each thread."""
 
-    source: EncodedSource
+    source: Readable
     settings: ImageSettings
     max_pixels: int
     reserve: Callable[[int], None] = lambda size: None  # before memory is taken; may wait or raise

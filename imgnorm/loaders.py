@@ -49,7 +49,8 @@ def open_torch(
             "dataset", ref or _called(source), source, reading, promised_items=length(source)
         )
     if isinstance(source, Dataset):
-        kind = HeldSource if holds_its_pixels(source) else IndexedSource
+        first = reading.key in (None, 0)  # of (image, label)
+        kind = HeldSource if first and holds_its_pixels(source) else IndexedSource
         return kind(source, reading, ref or _called(source))
     return None
 

@@ -35,6 +35,7 @@ from imgnorm.sources import (
     CountingSource,
     EncodedSource,
     Listing,
+    OpenedSource,
     Source,
     StreamingSource,
     name_bytes,
@@ -139,7 +140,7 @@ def measure(
         seed: decides which images those are (0).
         max_pixels: an image with more is skipped before it is decoded.
         timeout_s: an image that takes longer, twice, is skipped.
-        workers: processes that decode, or threads that count pixels in memory; the cores that this
+        workers: processes that decode, or threads that see to pixels in memory; the cores that this
             process may use by default. A Dataset is read in this process by default, and by a
             DataLoader's workers otherwise.
         decoder: "pillow" decodes all images, the reference; "auto" takes faster decoders where their
@@ -273,6 +274,9 @@ def _of_names(
     plan: Plan | None,
     run: _Run,
 ) -> Stats:
+    if isinstance(opened, OpenedSource):
+        opened.open()
+        run.lap("start")
     listing = opened.listing()
     if not listing.names and not listing.skipped:
         raise SourceError(_nothing_found(opened, listing))
@@ -470,6 +474,12 @@ def counting(
             return tallies
 
         yield count_held
+    elif device is None and isinstance(source, ArraySource) and (pictures := source.pictures()):
+        from imgnorm.pictures import counting_in_threads
+
+        yield counting_in_threads(
+            pictures, settings, limits, threads=share, products=products, profile=profile
+        )
     elif isinstance(source, CountingSource):
         source.check(settings)
         yield _counting_here(source, settings, limits, workers, products, profile)

@@ -6,6 +6,7 @@ import hashlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,11 @@ from imgnorm.datasets import TorchvisionSource
 from imgnorm.errors import MissingDependency, SourceError
 from imgnorm.formats import decoder_of
 from imgnorm.image import CenterCrop, ImageSettings, Resize
+from imgnorm.measurement import counting
 from imgnorm.moments import Moments
+from imgnorm.profile import Profile
 from imgnorm.reasons import Unreadable
+from imgnorm.scan import Limits
 from imgnorm.tally import Tally
 
 
@@ -295,8 +299,9 @@ def test_images_that_are_converted_and_resized_go_through_pillow(source_of):
     assert {"PIL": 12} == dict(counted.formats)
 
 
-def test_cifar10_itself_is_counted_from_its_files(tmp_path, monkeypatch):
-    """torchvision's own class, on small files in its own layout."""
+@pytest.fixture
+def cifar10_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Small files in the layout of torchvision's own class: 20 images to train, of which 10 to test."""
     images = pixels(20, 32, 32, 3)
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
@@ -314,9 +319,14 @@ def test_cifar10_itself_is_counted_from_its_files(tmp_path, monkeypatch):
     monkeypatch.setattr(kind, "test_list", [["two", sums[1]]])
     described = {"filename": "meta", "key": "label_names", "md5": hashlib.md5(meta).hexdigest()}
     monkeypatch.setattr(kind, "meta", described)
+    return tmp_path
 
-    stats = imgnorm.measure("torchvision:CIFAR10", root=tmp_path, per_class=True)
-    tested = imgnorm.measure("torchvision:CIFAR10", root=tmp_path, split="test")
+
+def test_cifar10_itself_is_counted_from_its_files(cifar10_root):
+    images = pixels(20, 32, 32, 3)
+
+    stats = imgnorm.measure("torchvision:CIFAR10", root=cifar10_root, per_class=True)
+    tested = imgnorm.measure("torchvision:CIFAR10", root=cifar10_root, split="test")
 
     assert power_sums(images) == moments_of(stats)
     assert power_sums(images[10:]) == moments_of(tested)
@@ -338,6 +348,149 @@ def test_fakedata_is_counted_in_worker_processes():
         dict(stats.measurement.decoders),
         dict(stats.measurement.source.options),
     )
+
+
+# Pixels in memory that are not what was asked for
+
+
+@pytest.fixture
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker would import torch and load the dataset anew."""
+
+    def scanning(*args: object, **options: object) -> None:
+        pytest.fail("a worker process was about to start")
+
+    monkeypatch.setattr("imgnorm.measurement.scanning", scanning)
+
+
+def seen_through(dataset: Any, *steps: Any) -> np.ndarray:
+    """What torchvision's own transforms make of a dataset, (N, H, W, C)."""
+    through = torchvision.transforms.Compose(steps)
+    images = np.stack([np.asarray(through(image)) for image, _ in dataset])
+    return images.reshape(*images.shape[:3], -1)
+
+
+THROUGH = {
+    "resized": ({"resize": 20}, (torchvision.transforms.Resize(20),)),
+    "enlarged, unevenly": ({"resize": (40, 33)}, (torchvision.transforms.Resize((40, 33)),)),
+    "padded": ({"center_crop": 41}, (torchvision.transforms.CenterCrop(41),)),
+    "resized and cropped": (
+        {"resize": 24, "center_crop": (17, 22)},
+        (torchvision.transforms.Resize(24), torchvision.transforms.CenterCrop((17, 22))),
+    ),
+    "in gray": ({"mode": "L"}, (lambda image: image.convert("L"),)),
+    "in color": (
+        {"mode": "RGB", "resize": 20},
+        (lambda image: image.convert("RGB"), torchvision.transforms.Resize(20)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "steps"), THROUGH.values(), ids=THROUGH)
+def test_mnist_is_seen_through_torchvisions_own_transforms(options, steps, mnist_root, no_worker):
+    stats = imgnorm.measure("torchvision:MNIST", root=mnist_root, split="test", **options)
+
+    dataset = torchvision.datasets.MNIST(mnist_root, train=False)
+    assert power_sums(seen_through(dataset, *steps)) == moments_of(stats)
+    assert (10000, {"L": 10000}) == (stats.images, dict(stats.measurement.modes))
+
+
+@pytest.mark.parametrize(("options", "steps"), THROUGH.values(), ids=THROUGH)
+def test_cifar10_is_seen_through_torchvisions_own_transforms(
+    options, steps, cifar10_root, no_worker
+):
+    dataset = torchvision.datasets.CIFAR10(cifar10_root)
+    named = imgnorm.measure("torchvision:CIFAR10", root=cifar10_root, **options)
+    given = imgnorm.measure(dataset, **options)
+
+    assert power_sums(seen_through(dataset, *steps)) == moments_of(named) == moments_of(given)
+    assert named.measurement.sums == given.measurement.sums
+
+
+@pytest.mark.parametrize("kind", HELD)
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ImageSettings("auto", (Resize(3), CenterCrop(4))),
+        ImageSettings("L"),
+        ImageSettings("RGBA"),
+        ImageSettings("RGB", strict_channels=True),
+        ImageSettings("I;16"),  # of none: all are skipped
+    ],
+    ids=str,
+)
+def test_threads_count_what_a_worker_would(kind, workers, settings, source_of, no_worker):
+    """A worker has the dataset itself make the images."""
+    source = source_of(kind)
+    names = source.listing().names
+    groups = {"first": names[:5], "rest": names[5:]}
+    limits = Limits()
+    expected = read_one_by_one(source_of(kind), settings)
+
+    with counting(source, settings, limits, images=12, workers=workers) as count_all:
+        tallies = count_all(groups, lambda progress: None)
+
+    assert [5, 7] == [t.images + len(t.skipped) for t in tallies.values()]
+    counted = sum(tallies.values(), Tally())
+    if source.holds_pixels(settings):  # gray arrays are not copied to be counted as RGB
+        assert 12 == counted.images
+    else:
+        assert expected == counted
+
+
+def test_a_sample_a_shard_and_classes_are_of_the_preprocessed_images(cifar10_root, no_worker):
+    shown = torchvision.datasets.CIFAR10(cifar10_root)
+    small = seen_through(shown, torchvision.transforms.Resize(8))
+    options = {"root": cifar10_root, "resize": 8}
+
+    classes = imgnorm.measure("torchvision:CIFAR10", per_class=True, **options).measurement.classes
+    second = imgnorm.measure("torchvision:CIFAR10", shard=(2, 3), **options)
+    few = imgnorm.measure("torchvision:CIFAR10", limit=4, **options)
+
+    assert {"cat": power_sums(small[::2]), "dog": power_sums(small[1::2])} == {
+        name: of_class.moments for name, of_class in classes.items()
+    }
+    assert power_sums(small[1::3]) == moments_of(second)
+    assert power_sums(small[::5]) == moments_of(few)
+
+
+@pytest.mark.parametrize(
+    ("options", "detail"),
+    [
+        ({"max_pixels": 1000, "resize": 8}, "32x32 is 1,024 pixels; the limit is 1,000"),
+        ({"max_pixels": 1100, "resize": 40}, "resizing 32x32 to 40x40 makes 1,600 pixels"),
+    ],
+)
+def test_too_large_images_are_named_one_by_one(options, detail, cifar10_root, no_worker):
+    with pytest.raises(SourceError) as caught:
+        imgnorm.measure("torchvision:CIFAR10", root=cifar10_root, **options)
+
+    assert f"00: too-large ({detail}" in str(caught.value)
+
+
+def test_opening_the_dataset_is_part_of_the_start(monkeypatch, source_of):
+    """Importing torch takes seconds, and is no listing."""
+    source = source_of(LikeCifar10)
+    monkeypatch.setattr(source, "open", lambda: sleep(0.3))
+    profile = Profile()
+
+    imgnorm.measure(source, resize=3, profile=profile)
+
+    seconds = profile.processes["main"].seconds
+    assert seconds["start"] >= 0.3 > seconds["list"]
+
+
+@pytest.mark.parametrize("options", [{}, {"resize": 8}], ids=["as it is", "resized"])
+def test_the_label_of_a_dataset_in_memory_is_no_image(options, cifar10_root):
+    """Its pixels were counted in the place of what `key` names."""
+    dataset = torchvision.datasets.CIFAR10(cifar10_root)
+
+    assert (
+        imgnorm.measure(dataset, **options).mean == imgnorm.measure(dataset, key=0, **options).mean
+    )
+    with pytest.raises(SourceError, match="the first item is an int, not an image"):
+        imgnorm.measure(dataset, key=1, **options)
 
 
 # Names and classes

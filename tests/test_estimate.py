@@ -474,6 +474,9 @@ class Made:
     def holds_pixels(self, settings: ImageSettings) -> bool:
         return True
 
+    def pictures(self) -> None:
+        return None
+
     def count(
         self,
         names: Sequence[str],

@@ -26,7 +26,7 @@ TIERS = {
         "statsfile statsmodel table tally tray typed validate wire worker"
     ),
     PIXEL: (
-        "arraycount count damage decode floatcount formats item_count items jpeg load planes "
+        "arraycount count damage decode floatcount formats item_count items jpeg load pictures planes "
         "preprocess sources.iterables"
     ),
     TORCH: (

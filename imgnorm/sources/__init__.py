@@ -45,9 +45,8 @@ class Source(Protocol):
         """The class that ImageFolder or the dataset puts this image in."""
 
 
-@runtime_checkable
-class EncodedSource(Source, Protocol):
-    """Images that must be decoded: worker processes read them one by one."""
+class Readable(Protocol):
+    """What hands out images one by one."""
 
     def read(self, name: str) -> bytes | Image | Block:
         """One image's encoded bytes, the image that a foreign loader made of them, or its pixels.
@@ -55,6 +54,11 @@ class EncodedSource(Source, Protocol):
         Raises:
             Unreadable: it cannot be read, with the reason.
         """
+
+
+@runtime_checkable
+class EncodedSource(Source, Readable, Protocol):
+    """Images that must be decoded: worker processes read them one by one."""
 
 
 @runtime_checkable
@@ -115,7 +119,12 @@ class ArraySource(Source, Protocol):
     """Images that are pixels in memory already: counted in this process, without a copy."""
 
     def holds_pixels(self, settings: ImageSettings) -> bool:
-        """Whether `count` gives what these settings ask for; if not, `read` does."""
+        """Whether `count` gives what these settings ask for."""
+
+    def pictures(self) -> Readable | None:
+        """The images that such pixels are, for threads of this process to convert and preprocess; None
+        if there are no pixels in memory after all.
+        """
 
     def count(
         self,

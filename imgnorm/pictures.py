@@ -1,0 +1,69 @@
+"""Images in memory -> Tally, by threads of this process: a worker would have to load them all anew."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from imgnorm.count import count
+from imgnorm.image import ImageSettings
+from imgnorm.profile import Profile
+from imgnorm.scan import Limits, Progress, Scan
+from imgnorm.sources import Readable
+from imgnorm.tally import Tally
+
+_PER_JOB = 256  # images: so many tiny ones are worth a count of their own
+
+
+def counting_in_threads(
+    pictures: Readable,
+    settings: ImageSettings,
+    limits: Limits,
+    *,
+    threads: int,
+    products: bool,
+    profile: Profile | None,
+) -> Scan:
+    """A function that counts groups of names, as `scan.scanning` gives it.
+
+    Pillow lets other threads run while it resizes, crops or counts an image.
+    """
+
+    def scan(
+        groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
+    ) -> dict[str, Tally]:
+        jobs = [
+            (group, names[start : start + _PER_JOB])
+            for group, names in groups.items()
+            for start in range(0, len(names), _PER_JOB)
+        ]
+        stopped = threading.Event()
+
+        def tally_of(names: Sequence[str]) -> Tally:
+            tally = Tally()
+            while names and not stopped.is_set():
+                some, done = count(
+                    pictures, names, settings, max_pixels=limits.max_pixels, products=products
+                )
+                tally += some
+                names = names[done:]
+            return tally
+
+        tallies = {group: Tally() for group in groups}
+        total, done = sum(map(len, groups.values())), 0
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                counted = pool.map(tally_of, (names for _, names in jobs))
+                for (group, names), tally in zip(jobs, counted, strict=True):
+                    tallies[group] += tally
+                    done += len(names)
+                    on_progress(Progress(done, total, 0))
+            finally:
+                stopped.set()  # after an interrupt, a thread should not finish its piece of work
+        if profile:
+            profile.lap("count")
+            profile.note = "pixels in memory: `count` converts and preprocesses them, too"
+        return tallies
+
+    return scan
