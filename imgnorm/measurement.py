@@ -274,8 +274,8 @@ def _of_names(
     plan: Plan | None,
     run: _Run,
 ) -> Stats:
-    if isinstance(opened, OpenedSource):
-        opened.open()
+    if isinstance(opened, ArraySource) and isinstance(opened, OpenedSource):
+        opened.open()  # listing it would do so, too, and look slow
         run.lap("start")
     listing = opened.listing()
     if not listing.names and not listing.skipped:
