@@ -35,10 +35,26 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise _Stopped
 
 
+def _stop_later(unraisable: sys.UnraisableHookArgs) -> None:
+    """A signal that came in a destructor or a weak reference's callback, where Python drops what is
+    raised: it comes again, a little later."""
+    global _received
+    if not isinstance(unraisable.exc_value, _Stopped):
+        sys.__unraisablehook__(unraisable)
+        return
+    from threading import Timer
+
+    number, _received = _received, 0
+    again = Timer(0.01, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+
+
 def main() -> None:
     """Run the command line; the exit codes are those of `imgnorm --help`."""
     global _done
     gc.set_threshold(50_000)  # what is imported is no garbage: looking through it takes 10 ms
+    sys.unraisablehook = _stop_later
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup

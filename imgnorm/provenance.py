@@ -350,12 +350,7 @@ def _overlaps_by_digest(parts: Sequence[Counting]) -> Iterator[tuple[str, tuple[
 
 
 def _overlap(part: Counting, source: Provenance, other: Counting, its: Provenance) -> str:
-    same = _extent(source) == _extent(its)
-    if same and part.label == other.label:
-        return (
-            f"{part.label}: is given twice; leave one out, or count it twice with --allow-overlap"
-        )
-    theirs = "the same" if same else _extent(its)
+    theirs = "the same" if _extent(its) == _extent(source) else _extent(its)
     return (
         f"{part.label}: counts {_extent(source)}, of which {other.label} counts {theirs}; leave "
         "one out, or count them twice with --allow-overlap"

@@ -425,9 +425,9 @@ def test_the_device_counts_all_images_of_8_bits_that_have_room(
     counting = gpu.DeviceCounter.count
     images: list[Packed] = []
 
-    def count(self: Any, group: str, tray: Any, some: Sequence[Packed]) -> None:
+    def count(self: Any, group: str, tray: Any, some: Sequence[Packed]) -> Any:
         images.extend(some)
-        counting(self, group, tray, some)
+        return counting(self, group, tray, some)
 
     monkeypatch.setattr(gpu.DeviceCounter, "count", count)
     with warnings.catch_warnings():
@@ -520,9 +520,9 @@ def test_the_device_counts_the_blocks_of_an_array_that_have_room(
     counting = gpu.DeviceCounter.count
     images: list[Packed] = []
 
-    def count(self: Any, group: str, tray: Any, some: Sequence[Packed]) -> None:
+    def count(self: Any, group: str, tray: Any, some: Sequence[Packed]) -> Any:
         images.extend(some)
-        counting(self, group, tray, some)
+        return counting(self, group, tray, some)
 
     monkeypatch.setattr(gpu.DeviceCounter, "count", count)
     array = tmp_path / "images.npy"

@@ -467,17 +467,6 @@ def test_a_shard_twice_is_refused_and_noted_when_allowed():
     assert (Shards(2, (1, 1, 2)), 3) == (merged.source.shards, merged.images)
 
 
-def test_a_file_that_is_given_twice_is_told_so(tmp_path):
-    file = tmp_path / "a.yaml"
-    write_stats(file, state("a"))
-
-    with pytest.raises(IncompatibleStats) as refused:
-        merge_files([file, file])
-    assert f"{file}: is given twice; leave one out, or count it twice with --allow-overlap" == str(
-        refused.value
-    )
-
-
 def test_what_is_no_stats_is_refused():
     with pytest.raises(
         TypeError, match=r"^expected Stats, not 'a\.yaml'; read files with imgnorm\.read_stats$"

@@ -54,4 +54,4 @@ def test_an_interrupt_stops_all_threads():
     with pytest.raises(KeyboardInterrupt):
         counting(pictures, 2)({"all": NAMES}, interrupted)
 
-    assert 256 <= len(pictures.read_names) <= 3 * 256
+    assert 256 <= len(pictures.read_names) < len(NAMES)
