@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from imgnorm.config import read_pipeline
+from imgnorm.counting import refuse_idle
 from imgnorm.differences import Findings, Task, faults_of, some_of
 from imgnorm.document import Path
 from imgnorm.errors import IncompatibleStats, SourceError
 from imgnorm.measured import Measurement
-from imgnorm.measurement import limited, refuse_idle
+from imgnorm.measurement import limited
 from imgnorm.opening import TORCHVISION, names_a_config, open_named, open_source, source_of
 from imgnorm.provenance import Provenance, names_digest
 from imgnorm.reasons import Reason, Skipped

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import isfinite
 
+from imgnorm.counting import counting
 from imgnorm.differences import Findings, Task, compare_decoders, faults_of, some_of
 from imgnorm.document import Path
 from imgnorm.floats import FloatPixels
 from imgnorm.histogram import Histogram
 from imgnorm.image import CenterCrop, Resize
 from imgnorm.listings import Part
-from imgnorm.measurement import counting
 from imgnorm.moments import ImageSums
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.sampling import Pixels, Shift, shifts

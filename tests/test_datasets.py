@@ -17,11 +17,11 @@ from PIL import Image
 
 import imgnorm
 from imgnorm.count import count
+from imgnorm.counting import counting
 from imgnorm.datasets import TorchvisionSource
 from imgnorm.errors import MissingDependency, SourceError
 from imgnorm.formats import decoder_of
 from imgnorm.image import CenterCrop, ImageSettings, Resize
-from imgnorm.measurement import counting
 from imgnorm.moments import Moments
 from imgnorm.profile import Profile
 from imgnorm.reasons import Unreadable
@@ -360,7 +360,7 @@ def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     def scanning(*args: object, **options: object) -> None:
         pytest.fail("a worker process was about to start")
 
-    monkeypatch.setattr("imgnorm.measurement.scanning", scanning)
+    monkeypatch.setattr("imgnorm.counting.scanning", scanning)
 
 
 def seen_through(dataset: Any, *steps: Any) -> np.ndarray:

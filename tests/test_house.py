@@ -34,7 +34,7 @@ TIERS = {
         "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
     ),
     EDGE: (
-        "__init__ __main__ cli cli_bn cli_checks cli_numbers cli_options differences listings "
+        "__init__ __main__ cli cli_bn cli_checks cli_numbers cli_options counting differences listings "
         "measurement opening recount spotcheck terminal verification"
     ),
 }
