@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+from imgnorm.choosing import limited, listing_digest
 from imgnorm.config import read_pipeline
 from imgnorm.counting import refuse_idle
 from imgnorm.differences import Findings, Task, faults_of, some_of
 from imgnorm.document import Path
 from imgnorm.errors import IncompatibleStats, SourceError
 from imgnorm.measured import Measurement
-from imgnorm.measurement import limited
 from imgnorm.opening import TORCHVISION, names_a_config, open_named, open_source, source_of
-from imgnorm.provenance import Provenance, names_digest
+from imgnorm.provenance import Provenance
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.scan import Limits
 from imgnorm.sources import Listing, Source, StreamingSource, name_bytes, printable, shown
@@ -112,7 +112,7 @@ def compare_names(findings: Findings, measured: Measurement, part: Part, index: 
         index: the part's place in the file; None if the file has one source.
     """
     path: Path = ("source",) if index is None else ("source", "parts", index)
-    now, then = names_digest(map(name_bytes, part.listing.names)), part.origin.listing_sha256
+    now, then = listing_digest(part.listing), part.origin.listing_sha256
     if now != then:
         message = f"listing changed: {_counts_of(part)}"
         named = _named_change(part.listing.names, measured.skipped, int(now, 16) - int(then, 16))

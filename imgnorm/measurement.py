@@ -5,12 +5,24 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, get_args
 
+from imgnorm.choosing import (
+    NO_CLASS,
+    aside_of,
+    by_class,
+    demand_classes,
+    demand_room,
+    limited,
+    listing_digest,
+    nothing_found,
+    origin_of,
+    shard_of,
+)
 from imgnorm.counting import MADE_HERE, counting, refuse_idle
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
 from imgnorm.finishing import finished, mode_of_whole
@@ -26,21 +38,17 @@ from imgnorm.image import (
 from imgnorm.opening import open_source
 from imgnorm.profile import Profile, no_lap
 from imgnorm.profile import Step as ProfileStep
-from imgnorm.provenance import Provenance, Shards, digest_of, names_digest
+from imgnorm.provenance import digest_of
 from imgnorm.scan import Limits, Progress, Scan
 from imgnorm.sources import (
     ArraySource,
     BlockSource,
     CountingSource,
-    Listing,
     OpenedSource,
     Source,
     StreamingSource,
-    name_bytes,
     shown,
 )
-from imgnorm.sources.files import IMG_EXTENSIONS
-from imgnorm.sources.folder import FolderSource
 from imgnorm.stats import NORMALIZED, Stats
 from imgnorm.tally import Tally, in_mode
 from imgnorm.tray import Found
@@ -54,8 +62,6 @@ MODES = ("auto", "L", "RGB", "RGBA", "I;16")
 DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
 _MEGAPIXEL = 1 << 20
 _BATCH = 8  # megapixels
-_NO_CLASS = ""
-_MAX_NAMES_BYTES = 60 << 20  # a stats file has 64 MiB at most
 
 
 class DeviceWarning(UserWarning):
@@ -277,14 +283,14 @@ def _of_names(
         run.lap("start")
     listing = opened.listing()
     if not listing.names and not listing.skipped:
-        raise SourceError(_nothing_found(opened, listing))
+        raise SourceError(nothing_found(opened, listing))
     chosen, beyond = limited(listing.names, limit)
-    names = _shard_of(opened, chosen, shard)
+    names = shard_of(opened, chosen, shard)
     if per_class:
-        _demand_classes(opened, chosen)
+        demand_classes(opened, chosen)
     if keep_names:
-        _demand_room(opened, names)
-    groups = _by_class(opened, names) if per_class else {_NO_CLASS: names}
+        demand_room(opened, names)
+    groups = by_class(opened, names) if per_class else {NO_CLASS: names}
     if isinstance(opened, BlockSource):
         opened.suit(settings)
     run.lap("list")
@@ -307,7 +313,7 @@ def _of_names(
             profile=run.profile,
         ) as count:
             if not all_of_them:  # or each worker hashes the names that it looks at
-                listed = listed or _digest(listing)
+                listed = listed or listing_digest(listing)
                 run.lap("list")
             if not plan:
                 return names, count(groups, run.on_progress), None
@@ -341,10 +347,10 @@ def _of_names(
             )
     if not listed:
         hashed = sum(tally.names for tally in tallies.values())
-        listed = digest_of(hashed) if hashed else _digest(listing)
+        listed = digest_of(hashed) if hashed else listing_digest(listing)
     ignored = {"limit": beyond, "tolerance": len(names) - len(taken)}
-    aside = _aside(listing, {rule: left for rule, left in ignored.items() if left}, shard)
-    origin = _origin(opened, listed, limit if beyond else None, shard)
+    aside = aside_of(listing, {rule: left for rule, left in ignored.items() if left}, shard)
+    origin = origin_of(opened, listed, limit if beyond else None, shard)
     found = len(listing.names)
     return finished(
         opened,
@@ -374,9 +380,9 @@ def _of_stream(
     for note in drained.notes:
         warnings.warn(note, SourceWarning, stacklevel=3)
     listing = drained.listing
-    aside = _aside(listing, {}, None)
-    origin = _origin(opened, _digest(listing), limit if drained.limited else None, None)
-    tallies = {_NO_CLASS: drained.tally}
+    aside = aside_of(listing, {}, None)
+    origin = origin_of(opened, listing_digest(listing), limit if drained.limited else None, None)
+    tallies = {NO_CLASS: drained.tally}
     found = len(listing.names)
     return finished(opened, origin, aside, listing.names, tallies, settings, False, found, None)
 
@@ -409,7 +415,7 @@ class _Sampling:
 
     @property
     def tallies(self) -> dict[str, Tally]:
-        return {_NO_CLASS: self._whole}
+        return {NO_CLASS: self._whole}
 
     def look(self, size: int) -> Sample | None:
         """What was counted of the first `size` images; None if there is none of them."""
@@ -422,7 +428,7 @@ class _Sampling:
             done, more = before + progress.done, read + progress.bytes_read
             self._on_progress(Progress(done, size, more, self._margin))
 
-        self._whole += self._count({_NO_CLASS: stage}, on_progress)[_NO_CLASS]
+        self._whole += self._count({NO_CLASS: stage}, on_progress)[NO_CLASS]
         whole = self._whole.of_floats() if self._whole.has_other_floats else self._whole
         mode = mode_of_whole(whole, self._settings)
         if mode is None:
@@ -527,109 +533,3 @@ def _size(what: str, size: int | tuple[int, int]) -> int | tuple[int, int]:
     if len(edges) not in (1, 2) or any(edge < 1 for edge in edges):
         raise ValueError(f"{what} is {size!r}; expected a positive edge, or (height, width)")
     return edges[0] if len(edges) == 1 else (edges[0], edges[1])
-
-
-def _nothing_found(source: Source, listing: Listing) -> str:
-    import glob
-
-    if isinstance(source, FolderSource):
-        within = f"{glob.escape(source.path)}/*"
-        if glob.glob(f"{within}.npy"):
-            return (
-                f"{shown(source.ref)}: no image files in it, but arrays; if each is one of the images, or many "
-                f"of them, name them as '{shown(source.ref)}/*.npy'"
-            )
-        for suffix in (".tar", ".tar.gz", ".tgz", ".zip"):
-            if glob.glob(within + suffix):
-                return (
-                    f"{shown(source.ref)}: no image files in it, but archives; name them as "
-                    f"'{shown(source.ref)}/*{suffix}'"
-                )
-    passed_over = ", ".join(f"{count:,} {rule}" for rule, count in listing.ignored.items())
-    return (
-        f"{shown(source.ref)}: no images in it"
-        + (f" (passed over: {passed_over})" if passed_over else "")
-        + f"; looked for {' '.join(IMG_EXTENSIONS)}; for other names, write them to a file and use --list"
-    )
-
-
-def limited(names: Sequence[str], limit: int | None) -> tuple[Sequence[str], int]:
-    """At most `limit` names, evenly spread so that every class folder is met, and how many are left."""
-    if limit is None or limit >= len(names):
-        return names, 0
-    chosen = [names[i * len(names) // limit] for i in range(limit)]
-    return chosen, len(names) - limit
-
-
-def _by_class(source: Source, names: Sequence[str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(source.class_of(name) or _NO_CLASS, []).append(name)
-    return groups
-
-
-def _demand_classes(source: Source, names: Sequence[str]) -> None:
-    if not any(map(source.class_of, names)):
-        raise SourceError(
-            f"{shown(source.ref)}: has no class folders; measure it without --per-class"
-        )
-
-
-def _demand_room(source: Source, names: Sequence[str]) -> None:
-    size = sum(map(len, names)) + len("  \n") * len(names)
-    if size > _MAX_NAMES_BYTES:
-        raise SourceError(
-            f"{shown(source.ref)}: the names of {len(names):,} images take {size:,} bytes, and a stats file "
-            f"has room for {_MAX_NAMES_BYTES:,}; measure in shards, or leave --keep-names out"
-        )
-
-
-def _shard_of(source: Source, names: Sequence[str], shard: tuple[int, int] | None) -> Sequence[str]:
-    """Every n-th name, so that each shard meets every class and all shards take about as long."""
-    if shard is None:
-        return names
-    number, of = shard
-    if not 1 <= number <= of:
-        raise ValueError(f"shard is {shard!r}; expected (i, n) with i from 1 to n")
-    if of > len(names):
-        raise SourceError(
-            f"{shown(source.ref)}: {len(names):,} images cannot be shared among {of:,} shards; make at "
-            f"most {len(names):,}"
-        )
-    return names[number - 1 :: of]
-
-
-def _aside(listing: Listing, left_out: Mapping[str, int], shard: tuple[int, int] | None) -> Listing:
-    """What was found and not looked at. Every shard sees it, the first one tells: shards add up."""
-    if shard and shard[0] > 1:
-        return Listing([])
-    return Listing([], listing.skipped, {**listing.ignored, **left_out})
-
-
-def _origin(
-    source: Source | StreamingSource,
-    listed: str,
-    limit: int | None,
-    shard: tuple[int, int] | None,
-) -> Provenance:
-    """The provenance, as far as it is known before anything is counted.
-
-    Args:
-        listed: the digest of all names.
-    """
-    options: dict[str, str | int] = dict(getattr(source, "options", {}))
-    if limit is not None:
-        options["limit"] = limit
-    return Provenance(
-        source.kind,
-        shown(source.ref),
-        names_sha256="",
-        listing_sha256=listed,
-        images=0,
-        options=options,
-        shards=Shards(shard[1], (shard[0],)) if shard and shard[1] > 1 else None,
-    )
-
-
-def _digest(listing: Listing) -> str:
-    return names_digest(map(name_bytes, listing.names))

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "imgnorm"
 PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
-        "augmentations board calls cgroup config cores document emit errors estimate estimatefile "
+        "augmentations board calls cgroup choosing config cores document emit errors estimate estimatefile "
         "explain factory finishing floats histogram image lint lint.data lint.pair lint.python measured "
         "memory merging moments nearest nursery output presets process products profile provenance pulse reasons "
         "rejects reports rules rules.numbers rules.order rules.portability rules.reading "

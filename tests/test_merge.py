@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import imgnorm
-from imgnorm import measurement
+from imgnorm import choosing
 from imgnorm.cli import run
 from imgnorm.errors import ImgnormError, IncompatibleStats, InvalidDocument, SourceError
 from imgnorm.histogram import Histogram
@@ -683,7 +683,7 @@ def test_names_that_cannot_be_kept_are_refused(source, options, message):
 
 
 def test_names_that_no_stats_file_can_hold_are_refused_before_the_scan(tmp_path, monkeypatch):
-    monkeypatch.setattr(measurement, "_MAX_NAMES_BYTES", 300)
+    monkeypatch.setattr(choosing, "_MAX_NAMES_BYTES", 300)
     with pytest.raises(SourceError) as caught:
         imgnorm.measure(SHAPES, keep_names=True)
 
