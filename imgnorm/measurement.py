@@ -11,18 +11,7 @@ from itertools import islice
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, get_args
 
-from imgnorm.choosing import (
-    NO_CLASS,
-    aside_of,
-    by_class,
-    demand_classes,
-    demand_room,
-    limited,
-    listing_digest,
-    nothing_found,
-    origin_of,
-    shard_of,
-)
+from imgnorm.choosing import NO_CLASS, aside_of, choice_of, listing_digest, origin_of
 from imgnorm.counting import MADE_HERE, counting, refuse_idle
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
 from imgnorm.finishing import finished, mode_of_whole
@@ -282,15 +271,10 @@ def _of_names(
         opened.open()  # listing it would do so, too, and look slow
         run.lap("start")
     listing = opened.listing()
-    if not listing.names and not listing.skipped:
-        raise SourceError(nothing_found(opened, listing))
-    chosen, beyond = limited(listing.names, limit)
-    names = shard_of(opened, chosen, shard)
-    if per_class:
-        demand_classes(opened, chosen)
-    if keep_names:
-        demand_room(opened, names)
-    groups = by_class(opened, names) if per_class else {NO_CLASS: names}
+    choice = choice_of(
+        opened, listing, limit=limit, shard=shard, per_class=per_class, keep_names=keep_names
+    )
+    names = choice.names
     if isinstance(opened, BlockSource):
         opened.suit(settings)
     run.lap("list")
@@ -316,7 +300,7 @@ def _of_names(
                 listed = listed or listing_digest(listing)
                 run.lap("list")
             if not plan:
-                return names, count(groups, run.on_progress), None
+                return names, count(choice.groups, run.on_progress), None
             from imgnorm.estimate import until_within
 
             sample = _Sampling(names, settings, plan, count, run.on_progress)
@@ -348,9 +332,9 @@ def _of_names(
     if not listed:
         hashed = sum(tally.names for tally in tallies.values())
         listed = digest_of(hashed) if hashed else listing_digest(listing)
-    ignored = {"limit": beyond, "tolerance": len(names) - len(taken)}
+    ignored = {"limit": choice.beyond, "tolerance": len(names) - len(taken)}
     aside = aside_of(listing, {rule: left for rule, left in ignored.items() if left}, shard)
-    origin = origin_of(opened, listed, limit if beyond else None, shard)
+    origin = origin_of(opened, listed, limit if choice.beyond else None, shard)
     found = len(listing.names)
     return finished(
         opened,
