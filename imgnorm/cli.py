@@ -650,7 +650,7 @@ def _print_result(measured: Stats, as_json: bool, verbose: bool) -> None:
     if as_json:
         import json
 
-        from imgnorm.statsfile import document_of
+        from imgnorm.statstext import document_of
 
         _print(json.dumps(document_of(measured)))
     else:

@@ -32,7 +32,8 @@ from imgnorm.sources.arrayfile import ArrayFile
 from imgnorm.sources.arrays import ArrayFileSource
 from imgnorm.sources.npy import header_of
 from imgnorm.stats import Stats, merge
-from imgnorm.statsfile import parse_stats, text_of
+from imgnorm.statsfile import parse_stats
+from imgnorm.statstext import text_of
 from imgnorm.tally import Tally
 
 Array = npt.NDArray[Any]

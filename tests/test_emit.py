@@ -26,7 +26,8 @@ from imgnorm.measured import Measurement
 from imgnorm.moments import ImageSums
 from imgnorm.provenance import Provenance
 from imgnorm.stats import Stats
-from imgnorm.statsfile import parse_stats, text_of, write_stats
+from imgnorm.statsfile import parse_stats, write_stats
+from imgnorm.statstext import text_of
 
 ROOT = Path(__file__).parents[1]
 SHAPES = ROOT / "examples" / "shapes"

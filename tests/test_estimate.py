@@ -24,7 +24,7 @@ from blocks import ROOT, blocks_of
 from PIL import Image
 
 import imgnorm
-from imgnorm import cli, statsfile
+from imgnorm import cli, statsfile, statstext
 from imgnorm.count import count_arrays
 from imgnorm.emit import emit
 from imgnorm.errors import IncompatibleStats, InvalidDocument, SourceError
@@ -305,7 +305,7 @@ def test_what_no_stats_file_could_hold_is_refused_before_anything_is_measured(
 def test_numbers_of_other_kinds_are_those_numbers(plain, options):
     expected = measure(plain, tolerance=0.1, confidence=0.9, seed=3)
 
-    assert statsfile.text_of(expected) == statsfile.text_of(measure(plain, **options))
+    assert statstext.text_of(expected) == statstext.text_of(measure(plain, **options))
 
 
 # ── how often it holds ──
@@ -385,7 +385,7 @@ def test_an_estimate_is_that_of_its_images(plain, estimated, tmp_path):
 def test_the_way_it_runs_never_changes_a_digit(plain, estimated, workers):
     again = measure(plain, tolerance=0.06, workers=workers)
 
-    assert statsfile.text_of(estimated) == statsfile.text_of(again)
+    assert statstext.text_of(estimated) == statstext.text_of(again)
 
 
 def test_another_seed_takes_other_images(plain, estimated):
@@ -410,7 +410,7 @@ def test_a_tolerance_out_of_reach_gives_the_exact_file(plain):
     out_of_reach = measure(plain, tolerance=1e-6)
 
     assert out_of_reach.estimate is None
-    assert statsfile.text_of(measure(plain)) == statsfile.text_of(out_of_reach)
+    assert statstext.text_of(measure(plain)) == statstext.text_of(out_of_reach)
 
 
 def test_gray_images_become_rgb_when_a_later_look_meets_color(plain, tmp_path):
@@ -437,7 +437,7 @@ def test_broken_images_of_the_sample_are_skipped(plain, tmp_path):
     assert {"empty-file"} == {one.reason.value for one in stats.skipped}
     assert stats.estimate.images == stats.images + len(stats.skipped)
     assert MIN_IMAGES <= stats.images < stats.estimate.images < IMAGES == stats.measurement.found
-    assert statsfile.parse_stats(statsfile.text_of(stats).encode(), "s.yaml").estimate
+    assert statsfile.parse_stats(statstext.text_of(stats).encode(), "s.yaml").estimate
 
 
 def test_it_goes_with_resize_and_crop(plain):
@@ -547,21 +547,21 @@ def test_progress_tells_the_margin(plain):
 
 
 def test_a_file_is_read_back_whole(estimated):
-    text = statsfile.text_of(estimated)
+    text = statstext.text_of(estimated)
 
     assert estimated == statsfile.parse_stats(text.encode(), "s.yaml")
     assert f"# An estimate (99 %, {estimated.images} of 600 images), not exact.\n" in text
 
 
 def test_a_measurement_of_all_says_nothing_of_estimates(plain):
-    content = statsfile.document_of(measure(plain))
+    content = statstext.document_of(measure(plain))
 
     assert "estimate" not in content
     assert "image_products" not in content["exact"]
 
 
 def edited(stats: Stats, edit: Callable[[dict], object]) -> list[str]:
-    content = statsfile.document_of(stats)
+    content = statstext.document_of(stats)
     edit(content)
     with pytest.raises(InvalidDocument) as caught:
         statsfile.parse_stats(json.dumps(content).encode(), "s.yaml")
@@ -681,7 +681,7 @@ def test_the_command_writes_shows_and_refuses_to_merge(command, plain, estimated
     measured = command("stats", plain, "--tolerance", "0.06", "-o", path)
 
     assert (0, table(estimated) + "\n") == measured[:2]
-    assert statsfile.text_of(estimated) == path.read_text(encoding="utf-8")
+    assert statstext.text_of(estimated) == path.read_text(encoding="utf-8")
     assert (0, table(estimated) + "\n", "") == command("show", path)
     refusal = (
         f"{path}: an estimate (99 %, {estimated.images} of 600 images); only exact measurements "

@@ -17,7 +17,7 @@ from imgnorm.measured import ClassStats, Measurement
 from imgnorm.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.provenance import Provenance, names_digest
 from imgnorm.stats import Stats
-from imgnorm.statsfile import text_of
+from imgnorm.statstext import text_of
 
 WIDE = [2**31 - 1, 2**31 + 1, 2**53 - 1, 2**53 + 1, 2**63 + 1, 2**64]
 ULP = Fraction(1, 2**52)

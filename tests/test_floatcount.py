@@ -28,7 +28,8 @@ from imgnorm.nn import InputNorm
 from imgnorm.provenance import Provenance, names_digest
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.stats import Stats, merge
-from imgnorm.statsfile import parse_stats, text_of
+from imgnorm.statsfile import parse_stats
+from imgnorm.statstext import text_of
 from imgnorm.table import table
 from imgnorm.tally import Counted, Tally
 from imgnorm.validate import validate

@@ -29,7 +29,8 @@ from imgnorm.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.provenance import Provenance, Shards, lines_of, names_digest, names_in
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.stats import Stats, merge
-from imgnorm.statsfile import merge_files, read_stats, text_of, write_stats
+from imgnorm.statsfile import merge_files, read_stats, write_stats
+from imgnorm.statstext import text_of
 
 ROOT = Path(__file__).parents[1]
 SHAPES = str(ROOT / "examples" / "shapes")

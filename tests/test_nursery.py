@@ -20,7 +20,7 @@ from faults import Running, Suicidal, compiled, folder_of, kill, needs_linux, sl
 import imgnorm as library
 from imgnorm import nursery
 from imgnorm.nursery import Forked, Nursery
-from imgnorm.statsfile import text_of
+from imgnorm.statstext import text_of
 
 pytestmark = needs_linux
 

@@ -14,7 +14,7 @@ from PIL import Image
 from imgnorm import Profile, measure, measurement
 from imgnorm.image import Resize
 from imgnorm.profile import Spent, Step, Stopwatch
-from imgnorm.statsfile import text_of
+from imgnorm.statstext import text_of
 from imgnorm.tray import Found
 
 SHAPES = Path(__file__).parents[1] / "examples" / "shapes"

@@ -27,7 +27,8 @@ from imgnorm.moments import UNIT_BITS, ImageSums
 from imgnorm.provenance import Provenance
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.stats import Stats
-from imgnorm.statsfile import parse_stats, read_stats, text_of, write_stats
+from imgnorm.statsfile import parse_stats, read_stats, write_stats
+from imgnorm.statstext import document_of, text_of
 
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe_load in C, 10 times as fast
 SHAPES = Path(__file__).parents[1] / "examples" / "shapes"
@@ -204,7 +205,7 @@ def test_no_histogram_and_no_name_is_lost_or_taken_for_something_else(
     read = yaml.load(text, FastLoader)
 
     assert stats == parse_stats(text.encode(), "f.yaml")
-    assert statsfile.document_of(stats) == read
+    assert document_of(stats) == read
     assert list(stats.mean + stats.std) == read["mean"] + read["std"]
     assert {float} == {type(number) for number in read["mean"] + read["std"]}
     assert text.splitlines() == text.removesuffix("\n").split("\n")
