@@ -23,7 +23,7 @@ TIERS = {
         "rules.rule rules.stats rules.structure sampling scan sources sources.archive "
         "sources.arrayfile sources.arrays sources.filelist sources.files sources.folder "
         "sources.layout sources.npy sources.rules sources.tape sources.tar sources.zip stats "
-        "statsfile statsmodel statstext table tally tray typed validate wire worker"
+        "statsfaults statsfile statsmodel statstext table tally tray typed validate wire worker"
     ),
     PIXEL: (
         "arraycount count damage decode floatcount formats item_count items jpeg load pictures planes "
