@@ -83,9 +83,10 @@ def open_named(
 
 def _open_file(path: str, listed: bool, layout: str | None) -> Source:
     """What is no folder; most of what is imported here is slow to load."""
-    from imgnorm.sources.archive import ArchiveSource, is_archive, is_pattern, matching
+    from imgnorm.sources.archive import ArchiveSource, is_archive
     from imgnorm.sources.arrays import ArrayFileSource, array_in, is_array_file
     from imgnorm.sources.filelist import ListSource
+    from imgnorm.sources.patterns import is_pattern, matching
 
     file, member = (path, None) if listed else array_in(path)
     if not path or "\0" in path or not os.path.lexists(file):

@@ -29,9 +29,10 @@ from imgnorm.measurement import SkippedImagesWarning, measure
 from imgnorm.provenance import names_digest
 from imgnorm.reasons import Unreadable
 from imgnorm.sources import tape
-from imgnorm.sources.archive import ArchiveSource, matching
+from imgnorm.sources.archive import ArchiveSource
 from imgnorm.sources.files import MAX_FILE_BYTES
 from imgnorm.sources.folder import FolderSource
+from imgnorm.sources.patterns import matching
 from imgnorm.stats import Stats
 from imgnorm.statsfile import write_stats
 

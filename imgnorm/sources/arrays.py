@@ -15,11 +15,11 @@ from imgnorm.errors import SourceError
 from imgnorm.image import CHANNELS, ImageSettings, Mode, mode_of
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import Block, Listing, name_bytes, printable, shown
-from imgnorm.sources.archive import labelled
 from imgnorm.sources.arrayfile import ArrayFile
 from imgnorm.sources.files import opened, unreadable
 from imgnorm.sources.layout import UnclearLayout, layout_of
 from imgnorm.sources.npy import MAGIC, Header, header_of
+from imgnorm.sources.patterns import labelled
 from imgnorm.sources.tape import FileTape
 from imgnorm.sources.zip import DEFLATE, STORED, Packed
 
