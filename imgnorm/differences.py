@@ -15,7 +15,7 @@ from imgnorm.opening import TORCHVISION, names_a_config
 from imgnorm.provenance import MERGED, Provenance
 from imgnorm.reasons import Skipped
 from imgnorm.scan import Progress
-from imgnorm.sources import Source, printable, shown
+from imgnorm.sources import Source, said
 from imgnorm.stats import Stats
 
 _NAMED = 5  # names that a message gives before it says how many more there are
@@ -128,7 +128,7 @@ def compare_decoders(findings: Findings, then: Mapping[str, str], now: Mapping[s
 
 
 def faults_of(skipped: Sequence[Skipped]) -> str:
-    return some_of([f"{printable(shown(s.name))} ({s.reason})" for s in skipped])
+    return some_of([f"{said(s.name)} ({s.reason})" for s in skipped])
 
 
 def some_of(texts: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from imgnorm.sources import (
     StreamingSource,
     member_of,
     name_bytes,
-    printable,
+    said,
     shown,
 )
 from imgnorm.stats import Stats
@@ -145,9 +145,7 @@ def none_left(ref: str, done: str, skipped: Sequence[Skipped]) -> str:
     Args:
         done: what could be done with none of them: counted.
     """
-    examples = "".join(
-        f"\n  {printable(shown(s.name))}: {s.reason} ({s.detail})" for s in skipped[:5]
-    )
+    examples = "".join(f"\n  {said(s.name)}: {s.reason} ({s.detail})" for s in skipped[:5])
     more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
     return (
         f"{shown(ref)}: not one of {len(skipped):,} images could be {done}; "

@@ -18,7 +18,7 @@ from imgnorm.opening import TORCHVISION, names_a_config, open_named, open_source
 from imgnorm.provenance import Provenance
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.scan import Limits
-from imgnorm.sources import Listing, Source, StreamingSource, name_bytes, printable, shown
+from imgnorm.sources import Listing, Source, StreamingSource, name_bytes, printable, said, shown
 
 _PAIRS = 200_000  # names among which two are looked for whose digests make up a difference
 
@@ -150,10 +150,10 @@ def _named_change(names: Sequence[str], skipped: Sequence[Skipped], difference: 
     for name in names:
         value = number(name)
         if value == difference:
-            return [f"{printable(shown(name))!r} is new"]
+            return [f"{said(name)!r} is new"]
         other = seen.get((difference - value) % (1 << 256))
         if other is not None:
-            pair = [repr(printable(shown(n))) for n in (other, name)]
+            pair = [repr(said(n)) for n in (other, name)]
             return [f"{' and '.join(pair)} are new"]
         if few:
             seen[value] = name

@@ -25,7 +25,7 @@ from imgnorm.process import WorkerProcess
 from imgnorm.profile import Profile, Spent, Step, no_lap
 from imgnorm.provenance import names_sum
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.sources import EncodedSource, name_bytes, printable, shown
+from imgnorm.sources import EncodedSource, name_bytes, said
 from imgnorm.tally import Tally
 from imgnorm.tray import Device, TrayCounter, TraySize
 from imgnorm.wire import Bug, Setup
@@ -311,7 +311,7 @@ class _Driver(threading.Thread):
         name = work.names[index]
         if worker.stuck and self._board.count_stuck() > _MAX_STUCK:
             raise ImgnormError(
-                f"{printable(shown(name))}: reading it hangs, as did {_MAX_STUCK} others, and the "
+                f"{said(name)}: reading it hangs, as did {_MAX_STUCK} others, and the "
                 "processes that do so cannot be ended; see whether the storage still answers"
             )
         if not work.alone:

@@ -19,7 +19,7 @@ from imgnorm.moments import ImageSums
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.sampling import Pixels, Shift, shifts
 from imgnorm.scan import Limits, Progress
-from imgnorm.sources import Source, in_reading_order, name_bytes, printable, shown
+from imgnorm.sources import Source, in_reading_order, name_bytes, said, shown
 from imgnorm.tally import Counted, Tally, in_mode
 
 _BLOCK = {"I;16": 64}  # images whose histograms are in memory at a time, each by itself
@@ -74,7 +74,7 @@ def compare_sample(
     unlike: list[str] = []
     decoders: dict[str, str] = {}
     for key, tally in _tallies(task, parts, [*drawn, *tried]):
-        name = printable(shown(key[1]))
+        name = said(key[1])
         faults = [*tally.skipped]
         if key in tried:
             mended += [name] if tally.images and not faults else []

@@ -216,3 +216,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def said(name: str) -> str:
+    """A name as a message says it."""
+    return printable(shown(name))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from imgnorm.errors import SourceError
 from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.sources import Listing, name_bytes, printable, shown
+from imgnorm.sources import Listing, name_bytes, said
 from imgnorm.sources.files import about_to_read, opened, unreadable
 from imgnorm.sources.patterns import labelled
 from imgnorm.sources.rules import looks_like_an_image, rule_against
@@ -410,11 +410,11 @@ def is_archive(path: str) -> bool:
     except Unreadable:
         return False
     except OSError as error:
-        raise SourceError(f"{_said(path)}: cannot be read ({unreadable(error).detail})") from error
+        raise SourceError(f"{said(path)}: cannot be read ({unreadable(error).detail})") from error
     try:
         return _kind_of(handle) is not None
     except OSError as error:
-        raise SourceError(f"{_said(path)}: cannot be read ({unreadable(error).detail})") from error
+        raise SourceError(f"{said(path)}: cannot be read ({unreadable(error).detail})") from error
     finally:
         os.close(handle)
 
@@ -464,10 +464,6 @@ def _text(raw: bytes) -> str:
 
 def _bytes(text: str) -> bytes:
     return text.encode(_FILE_SYSTEM, "surrogateescape")
-
-
-def _said(path: str) -> str:
-    return printable(shown(path))
 
 
 def _do_nothing() -> None:

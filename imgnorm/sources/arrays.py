@@ -14,7 +14,7 @@ from typing import Any
 from imgnorm.errors import SourceError
 from imgnorm.image import CHANNELS, ImageSettings, Mode, mode_of
 from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.sources import Block, Listing, name_bytes, printable, shown
+from imgnorm.sources import Block, Listing, name_bytes, said
 from imgnorm.sources.arrayfile import ArrayFile
 from imgnorm.sources.files import opened, unreadable
 from imgnorm.sources.layout import UnclearLayout, layout_of
@@ -44,7 +44,7 @@ def is_array_file(path: str) -> bool:
     except Unreadable:
         return False
     except OSError as error:
-        raise SourceError(f"{_said(path)}: cannot be read ({unreadable(error).detail})") from error
+        raise SourceError(f"{said(path)}: cannot be read ({unreadable(error).detail})") from error
     length = int.from_bytes(start[26:28], "little")
     is_zip = start[:4] == b"PK\3\4" and start[30 : 30 + length].endswith(b".npy")
     return is_zip or start.startswith(MAGIC)
@@ -145,7 +145,7 @@ class ArrayFileSource:
             except OSError as error:
                 skipped.append(unreadable(error).skipped(label))
             except UnclearLayout as error:
-                unclear.append(f"{_said(label)}: {error}")
+                unclear.append(f"{said(label)}: {error}")
             else:
                 for key, array in found:
                     self._arrays[key] = array
@@ -156,7 +156,7 @@ class ArrayFileSource:
         if len(modes) > 1 and not unclear:
             (first, a), (second, b), *_ = modes.items()
             unclear.append(
-                f"{_said(b)}: of mode {second}, but {_said(a)} is of mode {first}; measure them apart"
+                f"{said(b)}: of mode {second}, but {said(a)} is of mode {first}; measure them apart"
             )
         if unclear:
             more = f"\nand {len(unclear) - 5:,} more" if len(unclear) > 5 else ""
@@ -171,13 +171,13 @@ class ArrayFileSource:
         mode = next((array.mode for array in self._arrays.values()), "RGB")
         if settings.preprocess and mode not in CHANNELS:
             raise SourceError(
-                f"{_said(self.ref)}: of mode {mode}, which PIL has no image for; leave --resize and "
+                f"{said(self.ref)}: of mode {mode}, which PIL has no image for; leave --resize and "
                 "--center-crop out, or resize the arrays themselves"
             )
         shown_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
         if settings.mode not in ("auto", mode) and not shown_as_rgb:
             raise SourceError(
-                f"{_said(self.ref)}: of mode {mode}, and arrays are not converted to "
+                f"{said(self.ref)}: of mode {mode}, and arrays are not converted to "
                 f"{settings.mode}; leave --mode out"
             )
 
@@ -331,7 +331,7 @@ class ArrayFileSource:
         if len(found) > 1:
             first = next(iter(found))
             raise UnclearLayout(
-                f"holds the images {' and '.join(found)}; name one of them, as {_said(label)}/{first}"
+                f"holds the images {' and '.join(found)}; name one of them, as {said(label)}/{first}"
             )
         if not found:
             if faults:
@@ -390,10 +390,6 @@ def _refusal_of(header: Header) -> Unreadable:
     except Unreadable as refusal:
         return refusal
     raise AssertionError("its values are pixels")
-
-
-def _said(path: str) -> str:
-    return printable(shown(path))
 
 
 def _do_nothing() -> None:

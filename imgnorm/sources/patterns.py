@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from imgnorm.errors import SourceError
-from imgnorm.sources import name_bytes, printable, shown
+from imgnorm.sources import name_bytes, said
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)", re.ASCII)
@@ -36,14 +36,14 @@ def matching(pattern: str) -> list[str]:
         met = sorted(glob.glob(text), key=name_bytes)
         if not met:
             raise SourceError(
-                f"{_said(text)}: no such folder, and no file that this pattern matches; check the "
+                f"{said(text)}: no such folder, and no file that this pattern matches; check the "
                 "folders in it, and quote it, so that the shell leaves it alone"
             )
         paths += met
     if missing:
         raise SourceError(
-            f"{_said(missing[0])}: no such archive ({len(missing):,} of the {len(expanded):,} that "
-            f"{_said(pattern)} names are missing); get it, or name those that there are"
+            f"{said(missing[0])}: no such archive ({len(missing):,} of the {len(expanded):,} that "
+            f"{said(pattern)} names are missing); get it, or name those that there are"
         )
     return paths
 
@@ -81,7 +81,7 @@ def _expanded(pattern: str) -> list[str]:
             words = _alternatives(braces[1])
             if words:
                 if len(texts) + len(words) + len(done) > _MAX_PATHS:
-                    raise SourceError(f"{_said(pattern)}: names more than {_MAX_PATHS:,} archives")
+                    raise SourceError(f"{said(pattern)}: names more than {_MAX_PATHS:,} archives")
                 before, after = text[: braces.start()], text[braces.end() :]
                 texts += [before + word + after for word in reversed(words)]
                 break
@@ -108,7 +108,3 @@ def _folders_above(label: str) -> Iterator[str]:
     while end >= 0:
         yield label[:end]
         end = label.find("/", end + 1)
-
-
-def _said(path: str) -> str:
-    return printable(shown(path))
