@@ -200,13 +200,13 @@ _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "cent
     "--device",
     callback=_device,
     metavar="DEVICE",
-    help="Where pixels of 8 bits are counted, to the same digits: cpu; cuda or cuda:N; auto: cuda, if there is one that works. Others are counted by the workers.  [default: cpu; cuda with --decoder nvjpeg]",
+    help="Where pixels of 8 bits are counted, to the same digits: cpu; cuda or cuda:N; auto: cuda, if there is one that works. Others are counted on the CPU.  [default: cpu; cuda with --decoder nvjpeg]",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1, max=1024),
     metavar="MEGAPIXELS",
-    help="What each worker sends to the device at once; larger images may be counted by the worker.  [default: 8]",
+    help="What is sent to the device at once; larger images may be counted by their worker.  [default: 8]",
 )
 @click.option(
     "--decoder",

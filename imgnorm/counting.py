@@ -69,15 +69,21 @@ def counting(
             return tallies
 
         yield count_held
-    elif device is None and isinstance(source, ArraySource) and (pictures := source.pictures()):
+    elif isinstance(source, ArraySource) and (pictures := source.pictures()):
         from imgnorm.pictures import counting_in_threads
 
         yield counting_in_threads(
-            pictures, settings, limits, threads=share, products=products, profile=profile
+            pictures,
+            settings,
+            limits,
+            threads=share,
+            device=device,
+            products=products,
+            profile=profile,
         )
     elif isinstance(source, CountingSource):
         source.check(settings)
-        yield _counting_here(source, settings, limits, workers, products, profile)
+        yield _counting_here(source, settings, limits, workers, device, products, profile)
     elif isinstance(source, EncodedSource):
         with scanning(
             source,
@@ -125,11 +131,13 @@ def refuse_idle(
             )
         return
     held = isinstance(opened, ArraySource) and opened.holds_pixels(settings)
+    in_memory = isinstance(opened, ArraySource) and opened.pictures() is not None
+    by_workers = isinstance(opened, CountingSource) and by_name.get("workers") is not None
     given = {
         **(by_name if isinstance(opened, StreamingSource) else {}),
         "timeout_s": limits.timeout_s != Limits.timeout_s and not held,
         "decoder": decoder != "auto",
-        "device": device != "cpu" and not held,
+        "device": device not in ("cpu", "auto") and by_workers and not in_memory,
     }
     faults = [f"{name}: {_WHY_IDLE[name]}" for name, value in given.items() if value]
     if faults:
@@ -145,7 +153,8 @@ _WHY_IDLE = {
     "workers": "the user's own Python reads it; give num_workers to its DataLoader, if it has one",
     "timeout_s": "it is read in this process, where nothing can be ended",
     "decoder": "the user's own Python decodes its images",
-    "device": "the user's own Python makes its images, and they are counted where it runs",
+    "device": "with workers, the processes that make the images count them; or leave out workers, and "
+    "measure a DataLoader of the dataset",
 }
 
 
@@ -154,6 +163,7 @@ def _counting_here(
     settings: ImageSettings,
     limits: Limits,
     workers: int | None,
+    device: Device | None,
     products: bool,
     profile: Profile | None,
 ) -> Scan:
@@ -163,7 +173,9 @@ def _counting_here(
         groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
     ) -> dict[str, Tally]:
         if workers is None:
-            tallies = source.tallies(groups, settings, limits, on_progress, products=products)
+            tallies = source.tallies(
+                groups, settings, limits, on_progress, products=products, device=device
+            )
         else:
             from imgnorm.loaders import tallies_in_workers
             from imgnorm.sources.iterables import IndexedSource

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -32,6 +32,7 @@ from imgnorm.histogram import Histogram
 from imgnorm.image import Mode, channels_of, scale_of
 from imgnorm.moments import ImageSums
 from imgnorm.products import Products
+from imgnorm.sender import Sender
 from imgnorm.tally import Counted, Tally
 from imgnorm.tray import Found, Packed, PackedFile
 
@@ -222,6 +223,7 @@ class Room:
     """How much goes to the device at once; shared by all that count there."""
 
     most: int | None = None  # bytes of pixels; None: a whole tray
+    used: bool = False  # by anybody
     on_cpu: int = 0  # images that the device had no memory for, alone
 
     def ran_out(self, size: int) -> None:
@@ -259,6 +261,15 @@ class CudaDevice:
         self._counters: list[DeviceCounter] = []
 
     @property
+    def used(self) -> bool:
+        """Whether a device has counted any image."""
+        return self._room.used
+
+    def note_use(self) -> None:
+        """Tensors that lie on a device are counted there, whichever was asked for."""
+        self._room.used = True
+
+    @property
     def decoded(self) -> int:
         """How many files it has decoded."""
         return sum(counter.decoded for counter in self._counters)
@@ -276,16 +287,9 @@ class CudaDevice:
         Args:
             images: (N, H, W, C) with the channels of `mode`. N may be 0.
         """
-        counter = self.counter(products=products)
-        pixels = images.shape[1] * images.shape[2]
-        per_block = max(1, self.batch // max(1, pixels))
-        for start in range(0, len(images), per_block):
-            block = np.ascontiguousarray(images[start : start + per_block])
-            if not block.flags.writeable:  # torch would warn, though it only reads
-                block = block.copy()
-            packed = Packed(mode, pixels, images.shape[3], mode, "array", images=len(block))
-            counter.count("", block, [packed])
-        return counter.taken().get("", Tally())
+        sender = Sender(self, products=products)
+        sender.add("", images, mode)
+        return sender.taken().get("", Tally())
 
     def shortage(self) -> str | None:
         """What a person should know of the device's memory: said once, after all is counted."""
@@ -374,7 +378,9 @@ class DeviceCounter:
                     continue
                 self._room.on_cpu += 1
                 found = self._counted(pixels, part, _CPU)
-            self._counts.add(group, [p.image for p in part], found)
+            else:
+                self._room.used = True
+            self._counts.add(group, found)
 
     def _count_files(self, group: str, content: Tensor, files: Sequence[_Placed]) -> list[int]:
         """The `index` of each that cannot be decoded there, alone and with all the memory there is."""
@@ -398,7 +404,8 @@ class DeviceCounter:
         counted = [p for p, _ in whole]
         if counted:
             assert self._files is not None
-            self._counts.add(group, [p.image for p in counted], found)
+            self._counts.add(group, found)
+            self._room.used = True
             self._counts.decoders[group] = {"JPEG": self._files.words}
             self.decoded += len(counted)
         return [_index(p) for p in files if p not in counted]
@@ -415,43 +422,51 @@ class DeviceCounter:
             self._staged.synchronize()  # asleep; a stream is waited for at full speed, by 16 threads
         return self._files.pixels_of([content[p.start : p.end] for p in files])
 
-    def _counted_planes(
-        self, images: Sequence[tuple[_Placed, Tensor]]
-    ) -> dict[Mode, tuple[Tensor, Tensor]]:
+    def _counted_planes(self, images: Sequence[tuple[_Placed, Tensor]]) -> list[_Batch]:
         """As `_counted`, of images whose channels are planes; gray ones may be wanted as RGB."""
         counting, _ = counting_on(self._device)
-        found = {}
+        found: list[_Batch] = []
         for mode in {p.image.mode: None for p, _ in images}:
             planes = len(channels_of(mode))
             its = [(p, image) for p, image in images if p.image.mode == mode]
             flat = [image.expand(planes, -1, -1).reshape(-1) for _, image in its]
             sizes = [p.image.pixels for p, _ in its for _ in range(planes)]
             whole = flat[0] if len(flat) == 1 else torch.cat(flat)
-            found[mode] = counting(whole[:, None], sizes, planes)
+            found.append(([p.image for p, _ in its], *counting(whole[:, None], sizes, planes)))
         return found
 
     def _counted(
         self, pixels: Tensor, part: Sequence[_Placed], device: torch.device
-    ) -> dict[Mode, tuple[Tensor, Tensor]]:
-        """Per mode, the histogram of all images, and Σx and Σx² of each. Nothing is added yet, so
-        that a device without memory leaves no half of a batch behind."""
+    ) -> list[_Batch]:
+        """Nothing is added yet, so that a device without memory leaves no half of a batch behind."""
         first = part[0].start
         there = self._sent(pixels[first : part[-1].end], device)
-        found = {}
-        for mode in {p.image.mode: None for p in part}:
-            its = [p for p in part if p.image.mode == mode]
+        counting, _ = counting_on(device)
+        found: list[_Batch] = []
+        for kind in {(p.image.mode, p.image.planes): None for p in part}:
+            its = [p for p in part if (p.image.mode, p.image.planes) == kind]
             runs = [there[start - first : end - first] for start, end in _runs(its)]
             flat = runs[0] if len(runs) == 1 else torch.cat(runs)
             sizes = [p.image.pixels for p in its]
-            flat = flat.view(-1, its[0].image.depth)[:, : len(channels_of(mode))]
-            counting, _ = counting_on(device)
-            found[mode] = counting(flat, sizes, 1)
+            mode, in_planes = kind
+            channels = len(channels_of(mode))
+            if in_planes:
+                each = [size for size in sizes for _ in range(channels)]
+                counts = counting(flat[:, None], each, channels)
+            else:
+                counts = counting(flat.view(-1, its[0].image.depth)[:, :channels], sizes, 1)
+            found.append(([p.image for p in its], *counts))
         return found
 
     def _sent(self, pixels: Tensor, device: torch.device) -> Tensor:
         """The pixels on the device, or under way to it; their place here is free at once."""
         if self._staged is None or device.type == "cpu":
             return pixels
+        if pixels.is_pinned():  # a loader's, say: whoever made them may write there again
+            there = pixels.to(device, non_blocking=True)
+            self._staged.record()
+            self._staged.synchronize()
+            return there
         self._staged.synchronize()  # the last ones may still be under way
         if self._stage is None or len(self._stage) < len(pixels):
             self._stage = torch.empty(len(pixels), dtype=torch.uint8, device=_CPU, pin_memory=True)
@@ -510,6 +525,10 @@ def _runs(placed: Sequence[_Placed]) -> list[tuple[int, int]]:
     return runs
 
 
+_Batch = tuple[Sequence[Packed | PackedFile], Tensor, Tensor]
+"""Images of one mode, and what `counts_of` gives of them."""
+
+
 class Counts:
     """What was counted, by group and mode; on the device, until it is taken."""
 
@@ -519,22 +538,13 @@ class Counts:
         self._kinds: dict[tuple[str, Mode], _Kind] = {}
         self._unfetched = 0  # images whose sums are on the device
 
-    def add(
-        self,
-        group: str,
-        images: Sequence[Packed | PackedFile],
-        found: Mapping[Mode, tuple[Tensor, Tensor]],
-    ) -> None:
-        """
-        Args:
-            found: what `counts_of` gives of the images of each mode.
-        """
-        for mode, (histogram, powers) in found.items():
+    def add(self, group: str, found: Sequence[_Batch]) -> None:
+        for images, histogram, powers in found:
+            mode = images[0].mode
             if (group, mode) not in self._kinds:
                 self._kinds[group, mode] = _Kind(mode, products=self._products)
-            its = [image for image in images if image.mode == mode]
-            self._kinds[group, mode].add(its, histogram, powers)
-        self._unfetched += len(images)
+            self._kinds[group, mode].add(images, histogram, powers)
+            self._unfetched += len(images)
         if self._unfetched >= _MOST_IMAGES:
             self._fetch()
 

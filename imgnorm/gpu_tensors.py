@@ -97,7 +97,7 @@ class TensorCounter:
             found = _counts_of(images.cpu())
         number, height, width, channels = images.shape
         packed = [Packed(mode, height * width, channels, mode, "array")] * number
-        self._counts.add("", packed, {mode: found})
+        self._counts.add("", [(packed, *found)])
 
 
 def _counts_of(images: Tensor) -> tuple[Tensor, Tensor]:

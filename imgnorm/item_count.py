@@ -17,6 +17,7 @@ from imgnorm.image import ImageSettings, Kind, Mode, mode_of
 from imgnorm.items import CounterThere, Pixels, TensorCounter, eight_bits, stays_there
 from imgnorm.preprocess import preprocessed
 from imgnorm.reasons import Reason, Skipped, Unreadable
+from imgnorm.sender import Sender
 from imgnorm.tally import DIVIDED, Tally
 
 _BLOCK_VALUES = 1 << 18
@@ -33,12 +34,18 @@ class ItemCounter:
         *,
         products: bool = False,
         counter_there: CounterThere | None = None,
+        sender: Sender | None = None,
+        group: str = "",
     ) -> None:
         """
         Args:
             counter_there: counts tensors that lie on a device; without it, none may come.
+            sender: has a device count what are arrays of bytes, which are then in no tally of ours.
+            group: of those.
         """
         self._counter_there = counter_there
+        self._sender = sender
+        self._group = group
         self._there: dict[Any, TensorCounter] = {}  # by device
         self._settings = settings
         self._products = products
@@ -63,6 +70,9 @@ class ItemCounter:
             return
         if stays_there(images):
             self._add_there(images)
+            return
+        if self._sender and images.dtype == np.uint8:
+            self._sender.add(self._group, images, mode_of(images.shape[3], "8-bit"))
             return
         if images.dtype == np.uint16:
             self._add_16bit(images, names)
@@ -103,6 +113,8 @@ class ItemCounter:
 
     def _add_there(self, images: Any) -> None:
         assert self._counter_there is not None
+        if self._sender:
+            self._sender.device.note_use()
         if images.device not in self._there:
             self._there[images.device] = self._counter_there(images.device, self._products)
         self._there[images.device].add(images, mode_of(images.shape[3], "8-bit"))

@@ -32,6 +32,7 @@ from imgnorm.sources.iterables import (
     workers_end_at_once,
 )
 from imgnorm.tally import Tally
+from imgnorm.tray import Device
 
 
 def open_torch(
@@ -127,9 +128,10 @@ class LoaderSource(StreamSource):
         limits: Limits,
         limit: int | None,
         on_progress: Callable[[Progress], None],
+        device: Device | None = None,
     ) -> Drained:
         try:
-            return super().drained(settings, limits, limit, on_progress)
+            return super().drained(settings, limits, limit, on_progress, device)
         except RuntimeError as error:  # torch raises it wherever we are when a worker dies
             if not _is_of_loader(error):
                 raise

@@ -140,10 +140,12 @@ def measure(
             pixels are the same to the last bit (ordinary JPEGs, with simplejpeg). "nvjpeg" decodes JPEGs
             on a CUDA device, to other digits: pixels differ by a level here and there. The stats say so,
             and do not merge with others.
-        device: "cpu", the default, save with "nvjpeg"; "cuda" or "cuda:1" counts what the workers decode there, in integers; "auto" does
-            if it can. 16-bit and float images are counted by the workers in any case.
-        batch_size: megapixels (2**20) that one worker sends to the device at once, 8 by default;
-            images have all sizes. One that is larger may be counted by its worker.
+        device: "cpu", the default, save with "nvjpeg"; "cuda" or "cuda:1" counts there, in integers, what
+            the workers decode, and what a dataset or an iterable gives as uint8 tensors or arrays; "auto"
+            does if it can. What else there is (16 bits, floats, PIL images of an iterable) is counted on
+            the CPU. Tensors that lie on a device are counted there in any case.
+        batch_size: megapixels (2**20) that are sent to the device at once, 8 by default; images have all
+            sizes. One that is larger may be counted by its worker.
         on_progress: called a few times a second from this thread.
         profile: an empty Profile, to be filled: where the time went, by step and process.
 
@@ -154,8 +156,8 @@ def measure(
 
     Warns:
         SkippedImagesWarning: some images were skipped; `stats.skipped` names them.
-        DeviceWarning: the device ran out of memory, it failed and `device` is "auto", or "nvjpeg" did not
-            take all JPEGs.
+        DeviceWarning: the device ran out of memory, it failed and `device` is "auto", it was asked for and
+            counted no image, or "nvjpeg" did not take all JPEGs.
         SourceWarning: a loader left images out, say.
     """
     if mode not in MODES:
@@ -314,8 +316,7 @@ def _of_names(
             raise
         warnings.warn(f"{error}; all is counted anew on the CPU", DeviceWarning, stacklevel=3)
         taken, tallies, estimate = counted(None)
-    if run.device and (shortage := run.device.shortage()):
-        warnings.warn(shortage, DeviceWarning, stacklevel=3)
+    _tell_of(run)
     if run.device and run.decoder == NVJPEG:
         jpegs = sum(
             counted.formats.get("JPEG", 0)
@@ -350,6 +351,19 @@ def _of_names(
     )
 
 
+def _tell_of(run: _Run) -> None:
+    """What the device could not do."""
+    if run.device and (shortage := run.device.shortage()):
+        warnings.warn(shortage, DeviceWarning, stacklevel=4)
+    elif run.device and not run.device.used and not run.may_fall_back:
+        warnings.warn(
+            "the device counted none of these images: it takes pixels of 8 bits, from files or as "
+            "arrays and tensors, that have room in a batch; the CPU counted them all",
+            DeviceWarning,
+            stacklevel=4,
+        )
+
+
 def _of_stream(
     opened: StreamingSource,
     settings: ImageSettings,
@@ -357,7 +371,8 @@ def _of_stream(
     limit: int | None,
     run: _Run,
 ) -> Stats:
-    drained = opened.drained(settings, limits, limit, run.on_progress)
+    drained = opened.drained(settings, limits, limit, run.on_progress, run.device)
+    _tell_of(run)
     run.lap("count")
     if run.profile:
         run.profile.note = MADE_HERE

@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 from imgnorm.count import count
 from imgnorm.image import ImageSettings
 from imgnorm.profile import Profile
 from imgnorm.scan import Limits, Progress, Scan
+from imgnorm.sender import Sender
 from imgnorm.sources import Readable
 from imgnorm.tally import Tally
+from imgnorm.tray import Device
 
 _PER_JOB = 256  # images: so many tiny ones are worth a count of their own
 
@@ -22,12 +25,16 @@ def counting_in_threads(
     limits: Limits,
     *,
     threads: int,
+    device: Device | None = None,
     products: bool,
     profile: Profile | None,
 ) -> Scan:
     """A function that counts groups of names, as `scan.scanning` gives it.
 
     Pillow lets other threads run while it resizes, crops or counts an image.
+
+    Args:
+        device: counts what the threads have converted and preprocessed.
     """
 
     def scan(
@@ -39,28 +46,46 @@ def counting_in_threads(
             for start in range(0, len(names), _PER_JOB)
         ]
         stopped = threading.Event()
+        senders = [Sender(device, products=products) for _ in range(threads)] if device else []
+        idle: SimpleQueue[Sender] = SimpleQueue()
+        for sender in senders:
+            idle.put(sender)
 
-        def tally_of(names: Sequence[str]) -> Tally:
+        def tally_of(job: tuple[str, Sequence[str]]) -> Tally:
+            group, names = job
+            sender = idle.get() if device else None
             tally = Tally()
             while names and not stopped.is_set():
                 some, done = count(
-                    pictures, names, settings, max_pixels=limits.max_pixels, products=products
+                    pictures,
+                    names,
+                    settings,
+                    max_pixels=limits.max_pixels,
+                    products=products,
+                    tray=sender.tray if sender else None,
                 )
                 tally += some
                 names = names[done:]
+                if sender:
+                    sender.send(group)
+            if sender:
+                idle.put(sender)
             return tally
 
         tallies = {group: Tally() for group in groups}
         total, done = sum(map(len, groups.values())), 0
         with ThreadPoolExecutor(threads) as pool:
             try:
-                counted = pool.map(tally_of, (names for _, names in jobs))
+                counted = pool.map(tally_of, jobs)
                 for (group, names), tally in zip(jobs, counted, strict=True):
                     tallies[group] += tally
                     done += len(names)
                     on_progress(Progress(done, total, 0))
             finally:
                 stopped.set()  # after an interrupt, a thread should not finish its piece of work
+        for sender in senders:
+            for group, tally in sender.taken().items():
+                tallies[group] += tally
         if profile:
             profile.lap("count")
             profile.note = "pixels in memory: `count` converts and preprocesses them, too"

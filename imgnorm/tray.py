@@ -27,6 +27,7 @@ class Packed:
     met: str  # Pillow's mode of the file itself
     format: str
     images: int = 1
+    planes: bool = False  # of each image: its channels lie one behind the other
 
     @property
     def bytes(self) -> int:
@@ -47,6 +48,7 @@ class PackedFile:
     met: str
     format: str = "JPEG"
     images: int = 1
+    planes: bool = True
 
     @property
     def depth(self) -> int:
@@ -73,6 +75,13 @@ class TrayCounter(Protocol):
 
 class Device(Protocol):
     """What counts in the place of the workers."""
+
+    @property
+    def used(self) -> bool:
+        """Whether a device has counted any image."""
+
+    def note_use(self) -> None:
+        """Say that one has: images that lie on a device are counted there, whichever was asked for."""
 
     @property
     def batch(self) -> int:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from faults import Leaving, Sleepy, Starved, Suicidal, needs_posix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 import imgnorm
 from imgnorm import gpu
@@ -527,7 +528,8 @@ def test_the_device_counts_the_blocks_of_an_array_that_have_room(
     monkeypatch.setattr(gpu.DeviceCounter, "count", count)
     array = tmp_path / "images.npy"
     np.save(array, np.zeros((50, 9, 20, 3), np.uint8))
-    imgnorm.measure(array, device="cuda", workers=1)
+    with nullcontext() if expected else pytest.warns(imgnorm.DeviceWarning, match="counted none"):
+        imgnorm.measure(array, device="cuda", workers=1)
 
     assert expected == sum(packed.images for packed in images)
 
@@ -593,21 +595,256 @@ def test_a_dataset_that_holds_its_pixels_gives_the_same_stats(device, shared_dat
     assert imgnorm.measure(dataset) == imgnorm.measure(dataset, device=device)
 
 
+# ── what a user's own Python makes ──
+
+
+def ragged(images: int = 60) -> list[Pixels]:
+    chance = random.Random(3)
+    sizes = [(chance.randint(1, 40), chance.randint(1, 40)) for _ in range(images)]
+    return [bytes_of((*size, 3), index) for index, size in enumerate(sizes)]
+
+
+def bytes_of(shape: tuple[int, ...], seed: int = 1) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def overwritten() -> Iterator[Pixels]:
+    """One buffer for all images, as some readers have."""
+    buffer = np.empty((9, 7, 3), np.uint8)
+    for index in range(50):
+        buffer[:] = bytes_of(buffer.shape, index)
+        yield buffer
+
+
+def read_only() -> Iterator[Pixels]:
+    for index in range(30):
+        image = bytes_of((9, 7, 3), index)
+        image.flags.writeable = False
+        yield image
+
+
+class Classes(TensorDataset):
+    """Images of two classes, by turns."""
+
+    classes = ("a", "b")
+
+    def __init__(self) -> None:
+        self.targets = [index % 2 for index in range(70)]
+        super().__init__(torch.from_numpy(bytes_of((70, 3, 8, 9))), torch.tensor(self.targets))
+
+
+def planar() -> TensorDataset:
+    return TensorDataset(torch.from_numpy(bytes_of((70, 3, 8, 9))), torch.arange(70))
+
+
+OWN: dict[str, tuple[Any, dict[str, Any]]] = {
+    "arrays of all sizes": (ragged, {}),
+    "planar tensors": (planar, {}),
+    "a Dataset's classes": (Classes, {"per_class": True}),
+    "a Dataset's shard": (planar, {"shard": (2, 3)}),
+    "a Dataset's estimate": (planar, {"tolerance": 0.1}),
+    "batches": (lambda: DataLoader(planar(), batch_size=16), {}),
+    "some images of batches": (lambda: DataLoader(planar(), batch_size=16), {"limit": 37}),
+    "batches from workers": (lambda: DataLoader(planar(), batch_size=16, num_workers=2), {}),
+    "one tensor": (lambda: torch.from_numpy(bytes_of((9, 3, 20, 30))), {}),
+    "gray": (lambda: bytes_of((40, 12, 13, 1)), {"mode": "RGB"}),
+    "13 channels": (lambda: bytes_of((40, 12, 13, 13)), {"layout": "NHWC"}),
+    "planes of 13 channels": (lambda: bytes_of((40, 13, 12, 13)), {"layout": "NCHW"}),
+    "gray and RGB in both layouts": (
+        lambda: [*ragged(9), *torch.from_numpy(bytes_of((9, 3, 5, 6))), *bytes_of((9, 5, 6, 1))],
+        {},
+    ),
+    "one buffer": (overwritten, {}),
+    "read-only arrays": (read_only, {}),
+    "mirrored arrays": (lambda: [image[:, ::-1] for image in ragged()], {}),
+    "none": (lambda: [bytes_of((5, 6, 3)), bytes_of((0, 5, 6, 3))], {}),
+}
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each tray brought to a device: else the CPU would be compared with itself."""
+    numbers: list[int] = []
+    count = gpu.DeviceCounter.count
+
+    def counting(self: Any, group: str, tray: Any, images: Sequence[Packed]) -> Any:
+        numbers.append(sum(image.images for image in images))
+        return count(self, group, tray, images)
+
+    monkeypatch.setattr(gpu.DeviceCounter, "count", counting)
+    return numbers
+
+
+def file_of(stats: Any, folder: Path) -> bytes:
+    imgnorm.write_stats(folder / "stats.yaml", stats, force=True)
+    return (folder / "stats.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("large", [1, 1 << 10, 1 << 20])
+@pytest.mark.parametrize("what", OWN)
+def test_what_python_makes_gives_the_same_file(
+    tmp_path, device, sent, monkeypatch, what, large, recwarn
+):
+    """Large arrays are sent from where they lie, small ones by a tray."""
+    monkeypatch.setattr("imgnorm.sender._LARGE", large)
+    make, options = OWN[what]
+    here = imgnorm.measure(make(), **options)
+    assert [] == sent
+    there = imgnorm.measure(make(), device=device, **options)
+
+    assert here == there
+    assert file_of(here, tmp_path) == file_of(there, tmp_path)
+    assert here.images == sum(sent)
+    assert [] == list(recwarn)
+
+
+@pytest.mark.parametrize("batch", [1, 50, 1000])
+def test_batches_of_any_size_hold_what_python_makes(device, sent, monkeypatch, batch):
+    monkeypatch.setattr("imgnorm.measurement._MEGAPIXEL", batch)
+    batches = [bytes_of((number, 3, 8, 9), number) for number in (1, 40, 2)]
+    tensors = [torch.from_numpy(batch) for batch in batches]
+
+    assert imgnorm.measure(tensors) == imgnorm.measure(tensors, device=device, batch_size=1)
+    assert len(sent) >= 43 * 72 // max(batch, 72) // 4
+
+
+def test_what_python_makes_is_counted_as_numpy_counts(device):
+    images = bytes_of((40, 3, 17, 19))
+    wide = images.astype(np.int64)
+    found = imgnorm.measure(torch.from_numpy(images), device=device).measurement.pixels.moments()
+
+    assert tuple(wide.sum((0, 2, 3))) == found.total
+    assert tuple((wide * wide).sum((0, 2, 3))) == found.total_sq
+
+
 @pytest.mark.parametrize(
-    ("source", "name"),
+    "others",
     [
-        ([np.zeros((4, 5, 3), np.uint8)], "list[1]"),
-        (TensorDataset(torch.zeros(2, 3, 4, 5)), "TensorDataset[2]"),
+        [Image.fromarray(bytes_of((8, 9, 3)))],
+        [bytes_of((8, 9)).astype(np.uint16) * 99],
+        [torch.from_numpy(bytes_of((3, 8, 9))) / 255],
+        [torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(1))],
     ],
+    ids=["PIL", "16 bits", "divided", "floats"],
 )
-def test_a_device_for_what_python_makes_is_refused(cpu_as_device, source, name):
+def test_what_the_device_does_not_count_is_counted_on_the_cpu_and_told(device, others):
+    with pytest.warns(imgnorm.DeviceWarning, match="counted none") as told:
+        there = imgnorm.measure(others, device=device)
+
+    assert imgnorm.measure(others) == there
+    assert 1 == len(told)
+    assert (
+        "the device counted none of these images: it takes pixels of 8 bits, from files or as arrays "
+        "and tensors, that have room in a batch; the CPU counted them all" == str(told[0].message)
+    )
+
+
+def test_what_a_device_under_auto_does_not_count_goes_without_saying(device, recwarn):
+    pictures = [Image.fromarray(bytes_of((8, 9, 3)))]
+
+    assert imgnorm.measure(pictures) == imgnorm.measure(pictures, device="auto")
+    assert [] == list(recwarn)
+
+
+def test_images_of_8_bits_among_others_are_counted_there(device, sent):
+    mixed_ = [Image.fromarray(bytes_of((8, 9, 3))), *ragged(20)]
+
+    assert imgnorm.measure(mixed_) == imgnorm.measure(mixed_, device=device)
+    assert 20 == sum(sent)
+
+
+def test_a_factory_gives_the_same_file(tmp_path, device, sent, monkeypatch, capsys):
+    (tmp_path / "own_images.py").write_text(
+        "import torch\n"
+        "def images():\n"
+        "    chance = torch.Generator().manual_seed(1)\n"
+        "    return [torch.randint(0, 256, (3, 8, 9), dtype=torch.uint8, generator=chance) for _ in range(30)]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    given = ["--dataset", "own_images:images"]
+    there = stats_file(tmp_path, *given, "--device", device)
+
+    assert stats_file(tmp_path, *given) == there
+    assert 30 == sum(sent)
+
+
+def test_workers_count_what_they_make(cpu_as_device):
     with pytest.raises(SourceError) as caught:
-        imgnorm.measure(source, device="cuda")
+        imgnorm.measure(planar(), device="cuda", workers=2)
 
     assert (
-        f"{name}: leave out device: the user's own Python makes its images, and they are counted where it "
-        "runs" == str(caught.value)
+        "TensorDataset[70]: leave out device: with workers, the processes that make the images count "
+        "them; or leave out workers, and measure a DataLoader of the dataset" == str(caught.value)
     )
+    assert imgnorm.measure(planar()) == imgnorm.measure(planar(), device="auto", workers=2)
+
+
+def test_a_device_without_memory_for_what_python_makes_changes_no_digit(cpu_as_device, monkeypatch):
+    kernel = Failing(OUT_OF_MEMORY, lambda self, pixels, sizes: len(sizes) > 9)
+    monkeypatch.setattr(gpu, "image_histograms", kernel)
+    with pytest.warns(imgnorm.DeviceWarning, match="ran out of memory: batches were halved"):
+        there = imgnorm.measure(planar(), device="cuda")
+
+    assert imgnorm.measure(planar()) == there
+
+
+def test_a_device_that_fails_under_auto_is_replaced_where_images_can_be_had_again(
+    cpu_as_device, monkeypatch
+):
+    kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: True)
+    monkeypatch.setattr(gpu, "image_histograms", kernel)
+    with pytest.warns(imgnorm.DeviceWarning, match="all is counted anew on the CPU"):
+        there = imgnorm.measure(planar(), device="auto")
+
+    assert imgnorm.measure(planar()) == there
+    with pytest.raises(DeviceError, match="illegal memory access"):
+        imgnorm.measure(overwritten(), device="auto")
+
+
+def test_pinned_memory_is_sent_as_it_is_and_free_at_once(monkeypatch):
+    """The next batch may be written there: the device is waited for. "meta" stands for a device."""
+    counter = gpu.DeviceCounter(CPU, gpu.Room())
+    done: list[str] = []
+
+    class Event:
+        def record(self) -> None:
+            done.append("record")
+
+        def synchronize(self) -> None:
+            done.append("wait")
+
+    pixels = torch.zeros(100, dtype=torch.uint8)
+    sending = torch.Tensor.to
+
+    def to(self: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        done.append(f"send {options}")
+        return sending(self, *arguments, **options)
+
+    monkeypatch.setattr(counter, "_staged", Event())
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: self is pixels)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    there = counter._sent(pixels, torch.device("meta"))
+
+    assert torch.device("meta") == there.device
+    assert ["send {'non_blocking': True}", "record", "wait"] == done
+    assert counter._stage is None
+
+
+@pytest.mark.parametrize(
+    "options", [["--resize", "12"], ["--resize", "9x14", "--per-class"], ["--mode", "RGBA"]]
+)
+def test_a_dataset_in_memory_is_preprocessed_by_threads(
+    tmp_path, device, sent, options, shared_data, monkeypatch, capsys
+):
+    """A worker process would load torch, and the dataset, again."""
+    given = ["torchvision:MNIST", "--root", shared_data / "mnist", "--split", "test"]
+    given += ["--limit", "600", "--workers", "3", *options]
+    here = stats_file(tmp_path, *given)
+    assert [] == sent
+    monkeypatch.setattr("imgnorm.counting.scanning", None)
+
+    assert here == stats_file(tmp_path, *given, "--device", device)
+    assert 600 == sum(sent)
 
 
 @needs_posix

@@ -27,7 +27,7 @@ TIERS = {
     ),
     PIXEL: (
         "arraycount count damage decode floatcount formats item_count items jpeg load pictures planes "
-        "preprocess sources.iterables"
+        "preprocess sender sources.iterables"
     ),
     TORCH: (
         "datasets gpu gpu_kernel gpu_tensors loaders nvjpeg nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "

@@ -154,6 +154,7 @@ class CountingSource(Source, Protocol):
         on_progress: Callable[[Progress], None],
         *,
         products: bool = False,
+        device: Device | None = None,
     ) -> dict[str, Tally]: ...
 
 
@@ -185,6 +186,7 @@ class StreamingSource(Protocol):
         limits: Limits,
         limit: int | None,
         on_progress: Callable[[Progress], None],
+        device: Device | None = None,
     ) -> Drained: ...
 
 

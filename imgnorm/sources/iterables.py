@@ -22,8 +22,10 @@ from imgnorm.item_count import ItemCounter
 from imgnorm.items import Reading, images_in, images_of, is_pixels
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress
+from imgnorm.sender import Sender
 from imgnorm.sources import Drained, Listing
 from imgnorm.tally import Tally
+from imgnorm.tray import Device
 
 _END = object()
 _NOT_A_SOURCE = "neither a path nor a Dataset, a DataLoader or another iterable of images"
@@ -91,11 +93,23 @@ class IndexedSource:
         on_progress: Callable[[Progress], None],
         *,
         products: bool = False,
+        device: Device | None = None,
     ) -> dict[str, Tally]:
-        """The tally of each group of names."""
+        """The tally of each group of names.
+
+        Raises:
+            DeviceError: the device failed.
+        """
         jobs = self.jobs(groups)
-        counted = (self.count_items(names, settings, limits, products) for _, names in jobs)
-        return added(jobs, counted, groups, on_progress)
+        sender = Sender(device, products=products) if device else None
+        counted = (
+            self.count_items(names, settings, limits, products, sender, group)
+            for group, names in jobs
+        )
+        tallies = added(jobs, counted, groups, on_progress)
+        for group, tally in sender.taken().items() if sender else ():
+            tallies[group] += tally
+        return tallies
 
     def jobs(self, groups: Mapping[str, Sequence[str]]) -> list[Job]:
         return [
@@ -105,10 +119,27 @@ class IndexedSource:
         ]
 
     def count_items(
-        self, names: Sequence[str], settings: ImageSettings, limits: Limits, products: bool
+        self,
+        names: Sequence[str],
+        settings: ImageSettings,
+        limits: Limits,
+        products: bool,
+        sender: Sender | None = None,
+        group: str = "",
     ) -> Tally:
-        there = self.reading.counter_there
-        counter = ItemCounter(settings, limits.max_pixels, products=products, counter_there=there)
+        """
+        Args:
+            sender: has a device count what it can, which is then not in the tally.
+            group: of that.
+        """
+        counter = ItemCounter(
+            settings,
+            limits.max_pixels,
+            products=products,
+            counter_there=self.reading.counter_there,
+            sender=sender,
+            group=group,
+        )
         for name in names:
             try:
                 (images,) = images_in(self._item(name), self.reading)
@@ -199,14 +230,17 @@ class StreamSource:
         limits: Limits,
         limit: int | None,
         on_progress: Callable[[Progress], None],
+        device: Device | None = None,
     ) -> Drained:
         """All images, or the first `limit`.
 
         Raises:
             SourceError: nothing came, the first item is no image, or the iteration itself failed.
+            DeviceError: the device failed.
         """
         there = self.reading.counter_there
-        counter = ItemCounter(settings, limits.max_pixels, counter_there=there)
+        sender = Sender(device) if device else None
+        counter = ItemCounter(settings, limits.max_pixels, counter_there=there, sender=sender)
         digits = len(str(max(0, self.promised - 1))) if self.promised else 1
         names = _places(0, digits)
         came = items = 0
@@ -235,7 +269,10 @@ class StreamSource:
                 on_progress(Progress(came, self._total(limit), 0))
                 if limit is not None and came >= limit:
                     break
-        return self._told(counter, came, items, digits, limit)
+        tally = counter.tally()
+        if sender:
+            tally += sender.taken().get("", Tally())
+        return self._told(tally, came, items, digits, limit)
 
     def _next(self, step: Callable[[], Any], came: int) -> Any:
         try:
@@ -249,9 +286,7 @@ class StreamSource:
         known = [number for number in (limit, self.promised) if number is not None]
         return min(known) if known else None
 
-    def _told(
-        self, counter: ItemCounter, came: int, items: int, digits: int, limit: int | None
-    ) -> Drained:
+    def _told(self, tally: Tally, came: int, items: int, digits: int, limit: int | None) -> Drained:
         """What is to be said of what came, and of what did not."""
         if not came:
             once = (
@@ -291,7 +326,7 @@ class StreamSource:
             tuple(missing),
             {rule: count for rule, count in ignored.items() if count},
         )
-        return Drained(listing, counter.tally(), not whole, tuple(notes))
+        return Drained(listing, tally, not whole, tuple(notes))
 
 
 def _check(item: object, reading: Reading, settings: ImageSettings, ref: str) -> None:
