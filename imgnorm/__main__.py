@@ -98,13 +98,14 @@ def main() -> None:
     sys.exit(code)
 
 
+_IN_MEMORY = "CIFAR10 CIFAR100 EMNIST FashionMNIST KMNIST MNIST QMNIST SEMEION STL10 SVHN USPS"
+"""torchvision's sets whose pixels this process holds and counts itself."""
+
+
 def _is_to_measure(arguments: list[str]) -> bool:
     """Whether it looks as if workers will be wanted; they take longest to start."""
-    return (
-        arguments[:1] == ["stats"]
-        and len(arguments) > 1
-        and not {"--dataset", "--help", "-h"} & set(arguments)
-    )
+    without = {"--dataset", "--help", "-h", *(f"torchvision:{one}" for one in _IN_MEMORY.split())}
+    return arguments[:1] == ["stats"] and len(arguments) > 1 and not without & set(arguments)
 
 
 def _output_failed(error: OSError) -> bool:

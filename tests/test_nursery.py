@@ -18,7 +18,7 @@ import pytest
 from faults import Running, Suicidal, compiled, folder_of, kill, needs_linux, slow_folder, until
 
 import imgnorm as library
-from imgnorm import nursery
+from imgnorm import __main__, nursery
 from imgnorm.nursery import Forked, Nursery
 from imgnorm.statstext import text_of
 
@@ -320,3 +320,25 @@ def _lives(pid: int) -> bool:
         return status(pid)["State"][0] not in "ZX"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["stats", "data"], True),
+        (["stats", "torchvision:Imagenette", "--root", "data"], True),
+        (["stats", "torchvision:MNIST", "--root", "data", "--resize", "32"], False),
+        (["stats", "--dataset", "own:images"], False),
+        (["stats", "--help"], False),
+        (["stats"], False),
+        (["validate", "config.yaml"], False),
+    ],
+)
+def test_a_nursery_is_opened_early_only_where_workers_are_to_be_expected(arguments, wanted):
+    assert wanted is __main__._is_to_measure(arguments)
+
+
+def test_the_sets_that_want_no_workers_are_torchvisions():
+    datasets = pytest.importorskip("torchvision.datasets")
+
+    assert set(__main__._IN_MEMORY.split()) <= set(datasets.__all__)
