@@ -358,7 +358,9 @@ class DeviceCounter:
             DeviceError: the device failed.
         """
         with translated(self._device), self._on_stream():
-            return self._counts.taken()
+            tallies = self._counts.taken()
+        self._stage = None  # counters are kept, and torch keeps such memory for the next one
+        return tallies
 
     def _on_stream(self) -> AbstractContextManager[Any]:
         return torch.cuda.stream(self._stream) if self._stream else nullcontext()
