@@ -128,8 +128,9 @@ class Estimate:
 
 
 def percent(confidence: float) -> str:
-    """ "99.9 %", without the digits that a float adds."""
-    return f"{float(f'{confidence * 100:.12g}'):.12g} %"
+    """ "99.9 %", without the digits that a float adds; "100 %" of nothing less than 1."""
+    text = f"{confidence * 100:.12g}"
+    return f"{text if text != '100' else repr(confidence * 100)} %"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from imgnorm.presets import PRESETS
 from imgnorm.reports import counted, summary
 from imgnorm.rules import RULES, order, portability
 from imgnorm.rules.numbers import findings
-from imgnorm.rules.stats import UNUSABLE, Outcome, problem_of
+from imgnorm.rules.stats import UNUSABLE, Outcome, estimate_note, problem_of
 from imgnorm.stats import Stats
 from imgnorm.statsfile import stats_in
 from imgnorm.statsmodel import FORMAT as STATS_FORMAT
@@ -200,6 +200,8 @@ def _stats_problems(reading: Reading, read: dict[str, Outcome]) -> list[Problem]
         read[path] = InvalidDocument([*reading.problems, *faults.problems])
         return list(faults.problems)
     read[path] = InvalidDocument(reading.problems) if reading.problems else stats
+    if stats.estimate:
+        return [estimate_note(document, stats, ("estimate",))]
     if stats.measurement:  # what follows from integers needs no opinion
         return []
     found = findings(stats.mean, stats.std, channels=len(stats.channels))
@@ -221,6 +223,9 @@ def _pipeline_problems(
     if pipeline.stats_path is not None:
         unusable, stats = normalization(document, pipeline, read, FOREIGN_STATS_LIMITS)
         problems += unusable
+        if stats and stats.estimate:
+            path = ("normalize", "stats")
+            problems.append(estimate_note(document, stats, path, pipeline.stats_path))
     elif trial:
         _, stats = normalization(document, pipeline)  # what is wrong with it was told above
     if trial and stats and all(p.severity != "error" for p in problems):

@@ -50,6 +50,22 @@ def reference_problems(
         yield from _mismatches(document, pipeline, outcome)
 
 
+def estimate_note(document: Document, stats: Stats, path: Path, named: str = "") -> Problem:
+    """That numbers are no more than an estimate: they may be meant so.
+
+    Args:
+        stats: an estimate.
+        path: where the document has it, or the name of its file, `named`.
+    """
+    assert stats.estimate
+    message = (
+        f"{f'{named} is an estimate: ' if named else ''}mean and std are within "
+        f"{stats.estimate.tolerance:g} of the exact ones only ({stats.estimate})"
+    )
+    hint = "for exact ones, measure all images, without --tolerance"
+    return replace(document.problem(path, "estimate", message, hint, of_key=not named), severity="info")
+
+
 def constant_problems(
     document: Document,
     mean: tuple[float, ...],
@@ -153,5 +169,15 @@ RULES = (
         "The stats file is about images of another mode than the config's, with other channels.",
         "image: {mode: RGB}\nnormalize: {stats: measured-in-L.yaml}",
         "image: {mode: L}\nnormalize: {stats: measured-in-L.yaml}",
+    ),
+    Rule(
+        "estimate",
+        "info",
+        "exact numbers, not an estimate",
+        "The stats file was measured with --tolerance, on a random sample of the images. Its numbers are "
+        "within the tolerance of the exact ones, at its confidence. Nothing is wrong with that if it is "
+        "what you want; such a file cannot be merged or verified.",
+        "normalize: {stats: measured-with-tolerance.yaml}",
+        "normalize: {stats: measured-without.yaml}",
     ),
 )
