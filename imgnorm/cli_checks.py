@@ -56,10 +56,7 @@ def validate(
     `# imgnorm: ignore[rule]` on its line silences one. Exit 1 if there is an error.
     """
     if explain is not None:
-        from imgnorm.reports import page
-        from imgnorm.rules import RULES
-
-        show(page(RULES[explain]))
+        _show_page(explain)
         return 0
     if not paths:
         raise click.UsageError("name a file or a folder to check")
@@ -76,6 +73,21 @@ def validate(
     if not quiet:
         note(found.summary())
     return 1 if found.count("error") or (strict and found.count("warning")) else 0
+
+
+def _show_page(rule: str) -> None:
+    from imgnorm.reports import page
+    from imgnorm.rules import PAGES
+
+    show(page(PAGES[rule]))
+
+
+def _explained(ctx: click.Context, param: click.Parameter, name: str | None) -> None:
+    """Before a file is asked for."""
+    rule = known_rule(ctx, param, name)
+    if rule is not None:
+        _show_page(rule)
+        ctx.exit()
 
 
 def _sample(ctx: click.Context, param: click.Parameter, value: str) -> int | str:
@@ -146,6 +158,14 @@ Exit codes:
     default="text",
     show_default=True,
     help="For people, for programs, or as annotations of a pull request on GitHub.",
+)
+@click.option(
+    "--explain",
+    is_eager=True,
+    expose_value=False,
+    callback=_explained,
+    metavar="RULE",
+    help="Print what a finding is about, and stop.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary on standard error.")
 def verify(stats_file: str, source: str | None, report: str, quiet: bool, **options: Any) -> int:

@@ -40,11 +40,12 @@ rejects = click.option(
 def known_rule(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
     """The id of a rule that there is."""
     from imgnorm.nearest import nearest
-    from imgnorm.rules import RULES
+    from imgnorm.rules import PAGES, RULES
 
-    if name is not None and name not in RULES:
-        near = nearest(name, RULES)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(RULES)}"
+    rules = PAGES if param.name == "explain" else RULES
+    if name is not None and name not in rules:
+        near = nearest(name, rules)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(rules)}"
         raise click.BadParameter(f"there is no rule {name!r}; {hint}", ctx, param)
     return name
 

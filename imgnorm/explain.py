@@ -163,7 +163,8 @@ def _measured(
             first, *others = equal
             also = f" (also {', '.join(others)})" if others else ""
             what = f"{' '.join(given)} is the {field} of {stats_name}"
-            yield f"{what}: {first}{also}\n  {equal[first]}"
+            within = f"\n  an estimate ({stats.estimate})" if stats.estimate else ""
+            yield f"{what}: {first}{also}\n  {equal[first]}{within}"
     if means and means.same(Numbers(stats.mean, 0)):
         yield f"mean {_four(means.values)} is the mean of {stats_name}"
     if not told and len(numbers.values) == len(stats.std) and all(stats.std):

@@ -20,6 +20,7 @@ from imgnorm.reasons import Reason, Skipped
 from imgnorm.stats import Stats, channel_names, merge
 from imgnorm.statsfaults import constants_problems, derived_problems, measured_problems
 from imgnorm.statsmodel import (
+    FORMAT,
     AsFloatsModel,
     ClassModel,
     ConstantsModel,
@@ -114,6 +115,7 @@ def stats_in(document: Document) -> Stats:
         InvalidDocument: it is not a stats file, or its numbers do not follow from its integers.
     """
     value = document.value
+    _refuse_a_config(document)
     of_floats = isinstance(value, dict) and value.get("scale") == 1
     if isinstance(value, dict) and ("exact" in value or "histogram" in value):
         if of_floats:
@@ -122,6 +124,25 @@ def stats_in(document: Document) -> Stats:
     if of_floats:
         return _constants(document, validated(document, FloatConstantsModel))
     return _constants(document, validated(document, ConstantsModel))
+
+
+def _refuse_a_config(document: Document) -> None:
+    """
+    Raises:
+        InvalidDocument: it is a pipeline config, whose every key would be a fault.
+    """
+    value = document.value
+    said = value.get("format") if isinstance(value, dict) else None
+    if not isinstance(said, str) or not said.startswith("imgnorm-pipeline/"):
+        return
+    normalize = value.get("normalize")
+    named = normalize.get("stats") if isinstance(normalize, dict) else None
+    message = f"expected {FORMAT!r}; got {said!r}, a pipeline config"
+    hint = f"measure it with `imgnorm stats {document.file} -o stats.yaml`, and give that file"
+    if isinstance(named, str):
+        path = os.path.normpath(os.path.join(os.path.dirname(document.file), named))
+        hint = f"give the stats file that it names, {path}"
+    raise InvalidDocument([document.problem(("format",), "wrong-value", message, hint)])
 
 
 def _constants(document: Document, model: ConstantsModel | FloatConstantsModel) -> Stats:

@@ -89,7 +89,10 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
         lines.append("through  " + ", ".join(map(repr, stats.preprocess)))
     if measured.estimate:
         estimate = measured.estimate
-        lines.append(f"estimate --tolerance {estimate.tolerance:g} --seed {estimate.seed}")
+        lines.append(
+            f"estimate --tolerance {estimate.tolerance!r} --confidence {estimate.confidence!r} "
+            f"--seed {estimate.seed}"
+        )
     lines.append(found_line(measured.images, measured.skipped, measured.ignored))
     lines += [f"partial  {part}" for part in measured.source.incomplete]
     return lines

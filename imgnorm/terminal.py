@@ -64,7 +64,7 @@ def images_bar(
             megabytes = progress.bytes_read / 1e6
             told.append(f"{megabytes / max(monotonic() - started, 1e-9):,.0f} MB/s")
         if progress.margin is not None:
-            told.append(f"± {progress.margin:.4f}, wanted {tolerance:g}")
+            told.append(f"± {progress.margin:.3g}, wanted {tolerance:g}")
         return ", ".join(told)
 
     return progress_bar("images", quiet=quiet, told=rate)

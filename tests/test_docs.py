@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from blocks import ROOT, assert_page, blocks_of, copy_checkout
 
-from imgnorm.rules import RULES
+from imgnorm import rules
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 RELIABILITY = ROOT / "docs" / "reliability.md"
@@ -72,7 +72,7 @@ def test_checks_lists_every_rule():
     text = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z0-9-]+)` \| (error|warning|info) \| (.*) \|$", text, re.MULTILINE)
 
-    assert [(rule.id, rule.severity, rule.summary) for rule in RULES.values()] == rows
+    assert [(rule.id, rule.severity, rule.summary) for rule in rules.PAGES.values()] == rows
 
 
 def comparison_in(text: str) -> dict[str, list[float | None]]:

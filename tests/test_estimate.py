@@ -35,6 +35,7 @@ from imgnorm.estimate import (
     Sample,
     _t_quantile,
     margins_of,
+    percent,
     random_order,
     until_within,
 )
@@ -672,7 +673,7 @@ def test_the_table_shows_error_bars(estimated):
     ):
         assert f"{with_margin(mean, its, '±')}  {with_margin(std, stds, '±')}" in shown
     assert f"   (99 %, {estimated.images} of 600 images)" == shown.splitlines()[4]
-    assert "\nestimate --tolerance 0.06 --seed 0\n" in shown
+    assert "\nestimate --tolerance 0.06 --confidence 0.99 --seed 0\n" in shown
     assert " +/- 0.0" in table(estimated, unicode=False)
 
 
@@ -683,6 +684,10 @@ def test_the_command_writes_shows_and_refuses_to_merge(command, plain, estimated
     assert (0, table(estimated) + "\n") == measured[:2]
     assert statstext.text_of(estimated) == path.read_text(encoding="utf-8")
     assert (0, table(estimated) + "\n", "") == command("show", path)
+    std = [f"{value:.6f}" for value in estimated.std]
+    assert (
+        f"\n  an estimate ({estimated.estimate})\n" in command("explain", *std, "--stats", path)[1]
+    )
     refusal = (
         f"{path}: an estimate (99 %, {estimated.images} of 600 images); only exact measurements "
         "merge, so measure it again without --tolerance\n"
@@ -762,6 +767,21 @@ def test_the_bar_shows_the_interval_shrink(monkeypatch):
         on_progress(Progress(250, 313, 20, 0.0123))
 
     assert "± 0.0123, wanted 0.004" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("confidence", "text"),
+    [
+        (0.99, "99 %"),
+        (0.999, "99.9 %"),
+        (0.1 + 0.2, "30 %"),
+        (1e-7, "1e-05 %"),
+        (0.999999999999, "99.9999999999 %"),
+        (0.9999999999999999, "99.99999999999999 %"),
+    ],
+)
+def test_a_confidence_below_1_is_never_100_percent(confidence, text):
+    assert text == percent(confidence)
 
 
 def test_margins_know_their_widest():

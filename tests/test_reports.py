@@ -11,7 +11,7 @@ import pytest
 
 from imgnorm.errors import Problem
 from imgnorm.reports import REPORTERS, page
-from imgnorm.rules import RULES
+from imgnorm.rules import PAGES
 from imgnorm.validate import validate
 
 ROOT = Path(__file__).parents[1]
@@ -91,11 +91,11 @@ def test_without_problems_there_is_a_report_all_the_same(kind):
         json.loads(report)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", PAGES)
 def test_every_rule_has_a_page(rule):
-    told = page(RULES[rule])
+    told = page(PAGES[rule])
 
-    assert told.startswith(f"{rule} ({RULES[rule].severity}): ")
+    assert told.startswith(f"{rule} ({PAGES[rule].severity}): ")
     assert "\n\nwrong:\n    " in told
     assert "\n\nright:\n    " in told
 

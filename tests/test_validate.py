@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from imgnorm.errors import SourceError
 from imgnorm.reports import page, text
-from imgnorm.rules import RULES
+from imgnorm.rules import PAGES, RULES
 from imgnorm.validate import Validated, validate
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +88,7 @@ def test_every_problem_of_a_case_is_about_a_rule_with_a_page():
 
 def test_no_module_tells_of_a_rule_without_a_page():
     """`--explain`, `--ignore` and SARIF reports know only those that have one."""
-    argument = {"problem": 1, "_at_node": 2, "report": 3, "Problem": 3}
+    argument = {"problem": 1, "_at_node": 2, "report": 3, "Problem": 3, "add": 1}
     told = {
         node.args[argument[name]].value
         for path in sorted((ROOT / "imgnorm").rglob("*.py"))
@@ -98,8 +99,9 @@ def test_no_module_tells_of_a_rule_without_a_page():
         and isinstance(node.args[argument[name]], ast.Constant)
     }
 
-    assert set() == told - set(RULES)
-    assert len(told) > 35
+    assert set() == told - set(PAGES)
+    assert set(PAGES) - set(RULES) - {"modes", "formats"} <= told  # these two by their keys
+    assert len(told) > 45
 
 
 def test_problems_are_in_the_order_of_lines():
@@ -229,12 +231,13 @@ def test_explain_prints_the_page_of_a_rule():
 
 
 def test_a_single_check_takes_less_than_the_promised_time():
-    """0.4 s for the whole command; the best of five, since this machine may be busy."""
+    """0.4 s of CPU time for the whole command: others may take the processor, but not count for it."""
     taken = []
     for _ in range(5):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = command("valid/everything-v1.yaml")
-        taken.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert 0 == done.returncode, done.stderr
 
     assert min(taken) < 0.4 * SLACK
@@ -250,9 +253,9 @@ def test_a_thousand_configs_take_less_than_two_seconds(tmp_path):
 
     taken = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.process_time()
         found = validate([str(tmp_path)])
-        taken.append(time.perf_counter() - started)
+        taken.append(time.process_time() - started)
 
     assert (1000, ()) == (len(found.files), found.problems)
     assert min(taken) < 2 * SLACK
@@ -383,9 +386,9 @@ def test_hostile_files_take_little_time(tmp_path, name, data, kind):
     path = tmp_path / f"{name}.yaml"
     path.write_bytes((f"format: {kind}\n".encode() if kind else b"") + data)
 
-    started = time.perf_counter()
+    started = time.process_time()
     found = validate([str(path)])
-    taken = time.perf_counter() - started
+    taken = time.process_time() - started
 
     assert set() == kinds_of(found)
     assert found.count("error") > 0

@@ -17,7 +17,7 @@ from PIL import Image
 import imgnorm
 from imgnorm import spotcheck
 from imgnorm.cli import run
-from imgnorm.errors import IncompatibleStats, SourceError
+from imgnorm.errors import IncompatibleStats, InvalidDocument, SourceError
 
 ROOT = Path(__file__).parents[1]
 SHAPES = ROOT / "examples" / "shapes"
@@ -63,6 +63,32 @@ def verify(*arguments: object, **options) -> imgnorm.Verification:
 
 def told(found: imgnorm.Verification) -> list[str]:
     return [f"{p.rule}: {p.message}" for p in found.problems]
+
+
+def test_a_config_is_answered_with_what_to_give_instead(here):
+    """All its keys would be unknown ones, which helps nobody."""
+    lines = ["format: imgnorm-pipeline/1", "source: {kind: folder, path: data}", "normalize: {}"]
+    (here / "p.yaml").write_text("\n".join(lines))
+    got = "p.yaml:1:9: format: expected 'imgnorm-stats/1'; got 'imgnorm-pipeline/1', a pipeline config"
+
+    with pytest.raises(InvalidDocument) as caught:
+        imgnorm.verify("p.yaml")
+    hint = "measure it with `imgnorm stats p.yaml -o stats.yaml`, and give that file"
+    assert f"{got}\n    {hint}" == str(caught.value)
+
+    (here / "p.yaml").write_text("\n".join([*lines[:2], "normalize: {stats: stats.yaml}"]))
+    with pytest.raises(InvalidDocument) as caught:
+        imgnorm.verify("p.yaml")
+    assert f"{got}\n    give the stats file that it names, stats.yaml" == str(caught.value)
+
+
+def test_every_finding_has_a_page(here, capsys):
+    assert 0 == run(["verify", "--explain", "moved"])
+    assert capsys.readouterr().out.startswith(
+        "moved (error): the averages of the images' numbers\n"
+    )
+    assert 2 == run(["verify", "--explain", "move"])
+    assert "there is no rule 'move'; did you mean 'moved'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("sample", [1, 30, 80, 1000, "all"])

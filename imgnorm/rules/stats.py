@@ -63,7 +63,9 @@ def estimate_note(document: Document, stats: Stats, path: Path, named: str = "")
         f"{stats.estimate.tolerance:g} of the exact ones only ({stats.estimate})"
     )
     hint = "for exact ones, measure all images, without --tolerance"
-    return replace(document.problem(path, "estimate", message, hint, of_key=not named), severity="info")
+    return replace(
+        document.problem(path, "estimate", message, hint, of_key=not named), severity="info"
+    )
 
 
 def constant_problems(
