@@ -669,7 +669,22 @@ def _shown_profile(profile: Profile, seconds: float, measured: Stats) -> str:
     has_jpegs = measured.measurement and "JPEG" in measured.measurement.formats
     by = [f"JPEG by {profile.jpeg}"] if profile.jpeg and has_jpegs else []
     notes = [profile.note] if profile.note else []
-    return "\n".join([head, *aligned(profile.rows()), *by, *notes])
+    return "\n".join([head, *aligned(profile.rows()), _made_with(), *by, *notes])
+
+
+def _made_with() -> str:
+    """What a report about speed has to tell, and nothing of who sends it."""
+    import platform
+    from importlib.metadata import version
+
+    from imgnorm.cores import usable_cores
+
+    cores = usable_cores()
+    packages = ", ".join(f"{name} {version(name)}" for name in ("NumPy", "Pillow"))
+    return (
+        f"imgnorm {imgnorm.__version__}, Python {platform.python_version()}, {packages}, "
+        f"{platform.system()} {platform.machine()}, {cores} core{'s' * (cores != 1)}"
+    )
 
 
 @contextmanager

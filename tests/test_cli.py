@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 import numpy as np
+import PIL
 import pytest
 import yaml
 from PIL import Image
@@ -602,7 +604,10 @@ def test_a_profile_is_printed_on_standard_error_even_if_quiet(command, whole):
     plain, profiled = command("stats", "d", "-q"), command("stats", "d", "-q", "--profile")
 
     assert plain.out == profiled.out
-    head, columns, *rows = profiled.err.splitlines()
+    head, columns, *rows, made_with = profiled.err.splitlines()
+    versions = f"imgnorm {imgnorm.__version__}, Python {platform.python_version()}, NumPy {np.__version__}, "
+    assert made_with.startswith(f"{versions}Pillow {PIL.__version__}, {platform.system()} ")
+    assert re.fullmatch(r".*, \d+ cores?", made_with)
     assert re.fullmatch(
         r"profile  3 images in \d+\.\d\d s; main took \d+\.\d% of the CPU time; seconds by step:",
         head,
