@@ -146,7 +146,8 @@ class Board:
             else:
                 return None
             self._pile_of[worker] = pile
-        work = pile.piece(min(pile.at_once, max(1, self._undealt // (self._workers * 3))))
+        share = self._undealt // (self._workers * 3)
+        work = pile.piece(min(pile.at_once, max(pile.at_least, share)))
         self._undealt -= len(work.names)
         if not pile.left and not pile.for_one:
             self._touched.remove(pile)
@@ -157,15 +158,22 @@ class Pile:
     """The names of one shard that nobody has taken; of all images, in a source without shards."""
 
     def __init__(
-        self, parts: Sequence[tuple[str, Sequence[str]]], at_once: int, *, for_one: bool = False
+        self,
+        parts: Sequence[tuple[str, Sequence[str]]],
+        at_once: int,
+        at_least: int = 1,
+        *,
+        for_one: bool = False,
     ) -> None:
         """
         Args:
             parts: groups, and the names of each. None is empty.
-            at_once: so many names make a piece.
+            at_once: so many names make a piece, at most.
+            at_least: so many do, even towards the end.
             for_one: one worker takes all pieces.
         """
         self.at_once = at_once
+        self.at_least = at_least
         self.for_one = for_one
         self.left = sum(len(names) for _, names in parts)
         self._parts = deque(parts)
@@ -200,6 +208,6 @@ def piles(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[Pi
     if not isinstance(source, BlockSource):
         return [Pile(its, _MAX_NAMES) for its in parts.values()]
     return [
-        Pile(its, source.names_at_once, for_one=source.for_one(shard))
+        Pile(its, source.names_at_once, source.names_at_least, for_one=source.for_one(shard))
         for shard, its in parts.items()
     ]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from imgnorm.errors import SourceError
 from imgnorm.provenance import Provenance, Shards, names_digest
-from imgnorm.sources import Listing, Source, StreamingSource, name_bytes, shown
+from imgnorm.sources import Listing, Source, StreamingSource, shown
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
+from imgnorm.sources.numbered import encoded
 
 NO_CLASS = ""
 _MAX_NAMES_BYTES = 60 << 20  # a stats file has 64 MiB at most
@@ -91,7 +92,7 @@ def origin_of(
 
 
 def listing_digest(listing: Listing) -> str:
-    return names_digest(map(name_bytes, listing.names))
+    return names_digest(encoded(listing.names))
 
 
 def _shard_of(source: Source, names: Sequence[str], shard: tuple[int, int] | None) -> Sequence[str]:

@@ -13,6 +13,7 @@ from imgnorm.measured import ClassStats, Measurement, skipped_order
 from imgnorm.provenance import Provenance, lines_of, names_digest
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import (
+    BlockSource,
     Listing,
     Source,
     StreamingSource,
@@ -21,6 +22,7 @@ from imgnorm.sources import (
     said,
     shown,
 )
+from imgnorm.sources.numbered import encoded
 from imgnorm.stats import Stats
 from imgnorm.tally import Tally, common_mode, in_mode
 
@@ -67,7 +69,7 @@ def finished(
         unlike = _unlike(source, whole) if whole.counted else None
         raise SourceError(unlike or none_left(source.ref, "counted", skipped))
     left_out = {*(s.name for s in whole.skipped), *too_deep}  # a name listed twice is counted once
-    kept = [name for name in names if name not in left_out]
+    kept = [name for name in names if name not in left_out] if left_out else names
     counted = in_mode(whole.counted, mode)
     as_floats = None
     if origin.shards and whole.all_divided:  # all at once, the other shards would decide
@@ -83,7 +85,7 @@ def finished(
             origin,
             names_sha256=_digest_of(kept, origin, everything=len(kept) == found),
             images=counted.images,
-            names=lines_of(map(name_bytes, kept)) if keep_names else None,
+            names=lines_of(encoded(kept)) if keep_names else None,
         ),
         classes=_classes(
             source, kept, tallies if per_class else {}, mode, as_floats=as_floats is not None
@@ -108,7 +110,7 @@ def finished(
 
 
 def _digest_of(kept: Sequence[str], origin: Provenance, *, everything: bool) -> str:
-    return origin.listing_sha256 if everything else names_digest(map(name_bytes, kept))
+    return origin.listing_sha256 if everything else names_digest(encoded(kept))
 
 
 def mode_of_whole(whole: Tally, settings: ImageSettings) -> Mode | None:
@@ -161,6 +163,8 @@ def _classes(
     *,
     as_floats: bool,
 ) -> dict[str, ClassStats]:
+    if isinstance(source, BlockSource):  # arrays have no class folders
+        return {}
     images = Counter(map(source.class_of, kept))
     classes: dict[str, ClassStats] = {}
     for group, count in sorted((g, n) for g, n in images.items() if g is not None):

@@ -19,8 +19,9 @@ from imgnorm.profile import Stopwatch, no_lap
 from imgnorm.provenance import names_sum
 from imgnorm.pulse import Pulse
 from imgnorm.reasons import Reason, Unreadable
-from imgnorm.sources import BlockSource, ShardedSource, name_bytes
+from imgnorm.sources import BlockSource, ShardedSource
 from imgnorm.sources.files import ask_before_reading
+from imgnorm.sources.numbered import encoded
 from imgnorm.tray import Tray, tray_memory
 from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, send
 
@@ -118,7 +119,7 @@ def _serve(pulse_handle: int | str, nursery_s: float | None) -> None:
                 tray=tray,
                 lap=lap,
             )
-            tally = replace(tally, names=names_sum(map(name_bytes, job.names[:done])))
+            tally = replace(tally, names=names_sum(encoded(job.names[:done])))
             lap("list")
             images = tray.cleared() if tray else ()
             spent = watch.taken() if setup.profiled else None

@@ -27,7 +27,7 @@ from imgnorm.floatcount import count_floats
 from imgnorm.image import ImageSettings, mode_of
 from imgnorm.load import array_of
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.sources import Block, arrayfile
+from imgnorm.sources import Block, arrayfile, arrays
 from imgnorm.sources.arrayfile import ArrayFile
 from imgnorm.sources.arrays import ArrayFileSource
 from imgnorm.sources.npy import header_of
@@ -264,7 +264,7 @@ def test_one_of_several_arrays_is_named_behind_the_file(tmp_path):
     with pytest.raises(SourceError) as caught:
         measured(path)
     assert (
-        "a.npz: holds the images x_train and x_test; name one of them, as a.npz/x_train"
+        f"{path}: holds the images x_train and x_test; name one of them, as {path}/x_train"
         == str(caught.value)
     )  # fmt: skip
 
@@ -288,7 +288,9 @@ def test_compressed_images_are_read_in_any_order(tmp_path):
 def board_of(paths: list[Path], workers: int) -> tuple[Board, ArrayFileSource]:
     source = ArrayFileSource("a", map(str, paths))
     board = Board(workers)
-    board.add(piles(source, {"": source.listing().names}))
+    names = source.listing().names
+    source.names_at_least = 1  # many pieces of few images
+    board.add(piles(source, {"": names}))
     return board, source
 
 
@@ -355,6 +357,57 @@ def test_compressed_arrays_have_a_worker_each_and_stored_ones_all(tmp_path):
     assert {"a.npz": {0}, "b.npz": {1}, "a.npy": {0, 1}, "b.npy": {0, 1}} == takers
 
 
+def saved_as(folder: Path, how: str, images: Array) -> str:
+    if how == "npz":
+        np.savez(folder / "a.npz", x=images)
+    elif how == "compressed":
+        np.savez_compressed(folder / "a.npz", x=images)
+    else:
+        np.save(folder / "a.npy", np.asarray(images, order=how))  # type: ignore[call-overload]
+    return str(next(folder.iterdir()))
+
+
+SAVED = ["C", "F", "npz", "compressed"]
+
+
+@pytest.mark.parametrize("how", SAVED)
+@pytest.mark.parametrize(
+    ("options", "places"),
+    [
+        ({"limit": 77}, [i * 100 // 77 for i in range(77)]),
+        ({"shard": (2, 3)}, range(1, 100, 3)),
+        ({"limit": 77, "shard": (1, 2)}, [i * 100 // 77 for i in range(0, 77, 2)]),
+    ],
+)
+def test_scattered_images_are_counted(tmp_path, how, options, places):
+    images = pixels(100, 8, 9, 3)
+
+    assert_counts(measured(saved_as(tmp_path, how, images), **options), images[list(places)])
+
+
+@pytest.mark.parametrize("how", SAVED)
+@pytest.mark.parametrize("block_bytes", [1, 2000, 1 << 20])
+@pytest.mark.parametrize("places", [range(100), range(1, 100, 3), [0, 1, 2, 50, 51, 7, 99, 98]])
+def test_scattered_images_are_gathered_into_blocks(tmp_path, monkeypatch, how, block_bytes, places):
+    monkeypatch.setattr(arrays, "_BLOCK_BYTES", block_bytes)
+    images = pixels(100, 8, 9, 3)
+    path = saved_as(tmp_path, how, images)
+    source = ArrayFileSource(path, [path])
+    names = source.listing().names
+    numbered = names[places.start :: places.step] if isinstance(places, range) else []
+    for some in (numbered, [names[place] for place in places]):
+        left = list(zip(some, places, strict=False))
+        for block in source.blocks(some):
+            assert isinstance(block, Block)
+            (its_names, its_places), left = (
+                zip(*left[: len(block.names)], strict=True),
+                left[len(block.names) :],
+            )
+            assert list(its_names) == list(block.names)
+            assert (images[list(its_places)] == array_of(block)).all()
+        assert not left
+
+
 def test_a_limit_is_spread_over_all_images(tmp_path):
     images = pixels(100, 8, 9, 3)
 
@@ -415,7 +468,7 @@ def test_arrays_that_do_not_belong_together_are_refused(tmp_path):
         measured(f"{tmp_path}/*.npy")
 
     assert (
-        "b.npy: of mode RGB;F, but a.npy is of mode RGB; measure them apart"
+        f"{tmp_path}/b.npy: of mode RGB;F, but {tmp_path}/a.npy is of mode RGB; measure them apart"
         == str(caught.value)
     )  # fmt: skip
 

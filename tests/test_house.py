@@ -22,7 +22,7 @@ TIERS = {
         "rejects reports rules rules.numbers rules.order rules.portability rules.reading "
         "rules.rule rules.stats rules.structure rules.truth sampling scan sources sources.archive "
         "sources.arrayfile sources.arrays sources.filelist sources.files sources.folder "
-        "sources.layout sources.npy sources.patterns sources.rules sources.tape sources.tar sources.zip stats "
+        "sources.layout sources.npy sources.numbered sources.patterns sources.rules sources.tape sources.tar sources.zip stats "
         "statsfaults statsfile statsmodel statstext table tally tray typed validate wire worker"
     ),
     PIXEL: (

@@ -88,7 +88,7 @@ class Block:
 
     names: Sequence[str]
     mode: Mode
-    data: bytes
+    data: bytes | memoryview  # until the next block of the same call of `blocks` is read
     dtype: str  # as NumPy writes it: "|u1", "<f4", ">u2"
     shape: tuple[int, int, int, int]
     strides: tuple[int, int, int, int]  # in bytes
@@ -99,7 +99,10 @@ class BlockSource(EncodedSource, Protocol):
     """Images that are pixels already, many of one shape side by side: read and counted in blocks."""
 
     names_at_once: int
-    """So many names make a piece of work."""
+    """So many names make a piece of work, at most."""
+
+    names_at_least: int
+    """Of fewer, a piece takes less time than to hand it out."""
 
     def for_one(self, shard: str) -> bool:
         """Whether one worker should take all of a shard: it can only be read from its beginning on."""

@@ -94,10 +94,21 @@ class ArrayFile:
                 self._stream = _Inflating(self.tape, packed, self._breathe)
             data = self._stream.read(offset, size)
         if len(data) < size and not short:
-            raise Unreadable(
-                Reason.CHANGED_DURING_READ, "the file became shorter while it was measured"
-            )
+            raise _shorter()
         return data
+
+    def fill(self, packed: Packed | None, offset: int, room: memoryview) -> None:
+        """All of `room` with what `bytes_of` returns: without memory of its own, where that can be.
+
+        Raises:
+            Unreadable: as `bytes_of`.
+        """
+        if packed is None or packed.method == STORED:
+            start = packed.start if packed else 0
+            if self.tape.fill(start + offset, room) < len(room):
+                raise _shorter()
+        else:
+            room[:] = self.bytes_of(packed, offset, len(room))
 
     def strided(self, packed: Packed | None, offset: int, width: int, gap: int, rows: int) -> bytes:
         """`width` bytes of every `gap`, `rows` times: images that lie scattered over an array.
@@ -131,6 +142,10 @@ class ArrayFile:
             )
         if checksum != packed.checksum:
             raise Unreadable(Reason.ARCHIVE_CORRUPT, "its checksum is wrong")
+
+
+def _shorter() -> Unreadable:
+    return Unreadable(Reason.CHANGED_DURING_READ, "the file became shorter while it was measured")
 
 
 def _picked(data: bytes, width: int, gap: int, rows: int) -> bytes:

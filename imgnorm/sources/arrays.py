@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from operator import lt
+from itertools import groupby
 from typing import Any
 
 from imgnorm.errors import SourceError
@@ -19,6 +19,7 @@ from imgnorm.sources.arrayfile import ArrayFile
 from imgnorm.sources.files import opened, unreadable
 from imgnorm.sources.layout import UnclearLayout, layout_of
 from imgnorm.sources.npy import MAGIC, Header, header_of
+from imgnorm.sources.numbered import NumberedNames, Run
 from imgnorm.sources.patterns import labelled
 from imgnorm.sources.tape import FileTape
 from imgnorm.sources.zip import DEFLATE, STORED, Packed
@@ -26,6 +27,9 @@ from imgnorm.sources.zip import DEFLATE, STORED, Packed
 _MAX_CHANNELS = 9999
 _MAX_CHANNELS_16_BIT = 16  # a histogram of each has 65,536 counts
 _BLOCK_BYTES = 4 << 20
+_PIECE_BYTES = 64 << 20  # of work: few tallies to add up, and yet soon done
+_LEAST_BYTES = 1 << 20  # counted sooner than handed out
+_MOST_NAMES = 1 << 16  # of one piece of work
 _SCATTERED_BYTES = 16 << 20  # of images for which all of the file is passed over
 
 
@@ -81,6 +85,25 @@ class _Array:
         edges = dict(zip(self.layout, self.header.shape, strict=True))
         return edges["H"], edges["W"], edges.get("C", 1)
 
+    def run(self, key: str) -> Run:
+        """All of its images."""
+        digits = len(str(self.images - 1)) if self.layout[0] == "N" else 0
+        return Run(key, range(self.images), digits)
+
+    def blocks(self, runs: Iterable[Run]) -> Iterator[NumberedNames]:
+        """Its images in parts that are read at once, of about one size."""
+        runs = list(runs)
+        if self.header.fortran:  # only images side by side
+            each = [[replace(runs[0], numbers=numbers)] for numbers in _stretches(runs)]
+            block_bytes = _SCATTERED_BYTES
+        else:
+            each, block_bytes = [runs], _BLOCK_BYTES
+        for names in map(NumberedNames, each):
+            blocks = math.ceil(len(names) / max(1, block_bytes // self.image_bytes))
+            size = math.ceil(len(names) / blocks)
+            for start in range(0, len(names), size):
+                yield names[start : start + size]
+
     def strides(self, images: int) -> tuple[int, int, int, int]:
         """(N, H, W, C), in bytes, where so many of its images lie in memory as all do in the file."""
         axes = self.layout if self.header.fortran else self.layout[::-1]
@@ -104,7 +127,7 @@ class ArrayFileSource:
     """
 
     kind = "array"
-    names_at_once = 4096
+    names_at_once = names_at_least = 1  # until the arrays are known
 
     def __init__(
         self,
@@ -131,7 +154,7 @@ class ArrayFileSource:
             SourceError: a shape does not tell its layout, or there are arrays that do not belong
                 together.
         """
-        names: list[str] = []
+        runs: list[Run] = []
         skipped: list[Skipped] = []
         ignored: Counter[str] = Counter()
         unclear: list[str] = []
@@ -145,23 +168,29 @@ class ArrayFileSource:
             except OSError as error:
                 skipped.append(unreadable(error).skipped(label))
             except UnclearLayout as error:
-                unclear.append(f"{said(label)}: {error}")
+                unclear.append(f"{said(path)}: {error}")
             else:
                 for key, array in found:
                     self._arrays[key] = array
-                    names += _names(key, array)
+                    runs.append(array.run(key))
         modes: dict[Mode, str] = {}
         for key, array in self._arrays.items():
             modes.setdefault(array.mode, key)
         if len(modes) > 1 and not unclear:
             (first, a), (second, b), *_ = modes.items()
             unclear.append(
-                f"{said(b)}: of mode {second}, but {said(a)} is of mode {first}; measure them apart"
+                f"{self._path_of(b)}: of mode {second}, but {self._path_of(a)} is of mode {first}; "
+                "measure them apart"
             )
         if unclear:
             more = f"\nand {len(unclear) - 5:,} more" if len(unclear) > 5 else ""
             raise SourceError("\n".join(unclear[:5]) + more)
         skipped.sort(key=lambda s: name_bytes(s.name))
+        names = NumberedNames(runs)
+        if names:
+            size = sum(array.header.size for array in self._arrays.values()) // len(names)
+            self.names_at_once = min(_MOST_NAMES, max(1, _PIECE_BYTES // size))
+            self.names_at_least = min(_MOST_NAMES, max(1, _LEAST_BYTES // size))
         return Listing(names, tuple(skipped), dict(sorted(ignored.items())))
 
     def class_of(self, name: str) -> str | None:
@@ -190,20 +219,14 @@ class ArrayFileSource:
         if not any(a.packed and a.packed.method == DEFLATE for a in self._arrays.values()):
             yield "", names
             return
-        start = 0
-        while start < len(names):
-            shard = self._stream_of(names[start])
-            end = start + 1
-            while end < len(names) and self._stream_of(names[end]) == shard:
-                end += 1
-            yield shard, names[start:end]
-            start = end
+        by_stream = groupby(self._numbered(names).runs, lambda run: self._stream_of(run.key))
+        for stream, runs in by_stream:
+            yield stream, NumberedNames(runs)
 
     def for_one(self, shard: str) -> bool:
         return bool(shard)
 
-    def _stream_of(self, name: str) -> str:
-        key = self._key_of(name)
+    def _stream_of(self, key: str) -> str:
         packed = self._arrays[key].packed
         return key if packed and packed.method == DEFLATE else ""
 
@@ -217,55 +240,48 @@ class ArrayFileSource:
         return block
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block | tuple[Sequence[str], Unreadable]]:
-        start = 0
-        while start < len(names):
-            array = self._arrays[self._key_of(names[start])]
-            first = self._index_of(names[start])
-            block_bytes = _SCATTERED_BYTES if array.header.fortran else _BLOCK_BYTES
-            left = len(names) - start
-            blocks = math.ceil(left / max(1, block_bytes // max(1, array.image_bytes)))
-            end = self._end_of_run(names, start, math.ceil(left / blocks))  # of about one size
-            part = names[start:end]
-            try:
-                yield self._block(array, part, first)
-            except Unreadable as fault:
-                yield part, fault
-            except OSError as error:
-                self._close(array.file)
-                yield part, unreadable(error)
-            start = end
+        room = bytearray()
+        for key, runs in groupby(self._numbered(names).runs, lambda run: run.key):
+            array = self._arrays[key]
+            for part in array.blocks(runs):
+                if (
+                    not array.header.fortran and len(room) < len(part) * array.image_bytes
+                ):  # new memory takes longer than the file
+                    room = bytearray(len(part) * array.image_bytes)
+                try:
+                    yield self._block(array, part, room)
+                except Unreadable as fault:
+                    yield part, fault
+                except OSError as error:
+                    self._close(array.file)
+                    yield part, unreadable(error)
 
-    def _end_of_run(self, names: Sequence[str], start: int, at_most: int) -> int:
-        """Where images end that lie one behind the other in one array, `at_most` of them."""
-        key, first = self._key_of(names[start]), self._index_of(names[start])
-
-        def follows(position: int) -> bool:
-            name = names[position]
-            return self._index_of(name) - first == position - start and self._key_of(name) == key
-
-        end = min(start + at_most, len(names))
-        run = names[start:end]
-        if follows(end - 1) and all(map(lt, run, run[1:])):  # then those between them do, too
-            return end
-        return next(position for position in range(start + 1, end) if not follows(position))
-
-    def _block(self, array: _Array, names: Sequence[str], first: int) -> Block:
+    def _block(self, array: _Array, names: NumberedNames, room: bytearray) -> Block:
+        """
+        Args:
+            room: for the block's bytes, at least.
+        """
         file = self._file(array)
         shape = (len(names), *array.shape())
         dtype, start = array.header.dtype, array.header.start
+        data: bytes | memoryview
         if array.header.fortran:  # the values of one pixel lie side by side, of all images
             item = array.header.itemsize
             data = file.strided(
                 array.packed,
-                start + first * item,
+                start + names.runs[0].numbers[0] * item,
                 width=len(names) * item,
                 gap=array.images * item,
                 rows=array.image_bytes // item,
             )
         else:
-            data = file.bytes_of(
-                array.packed, start + first * array.image_bytes, len(names) * array.image_bytes
-            )
+            size = array.image_bytes
+            data = memoryview(room)[: len(names) * size]
+            at = 0
+            for numbers in _stretches(names.runs):
+                end = at + len(numbers) * size
+                file.fill(array.packed, start + numbers[0] * size, data[at:end])
+                at = end
         if file.version_now() != self._versions[array.file]:
             self._close(array.file)
             raise Unreadable(Reason.CHANGED_DURING_READ, "the file changed while it was measured")
@@ -286,8 +302,20 @@ class ArrayFileSource:
     def _key_of(self, name: str) -> str:
         return name if name in self._arrays else name.rpartition("/")[0]
 
-    def _index_of(self, name: str) -> int:
-        return 0 if name in self._arrays else int(name.rpartition("/")[2])
+    def _path_of(self, key: str) -> str:
+        """What the user called an array."""
+        label = self._arrays[key].file
+        return said(self._paths[label] + key[len(label) :])
+
+    def _numbered(self, names: Sequence[str]) -> NumberedNames:
+        if isinstance(names, NumberedNames):
+            return names
+        runs = []
+        for name in names:
+            key = self._key_of(name)
+            number = 0 if key == name else int(name[len(key) + 1 :])
+            runs.append(replace(self._arrays[key].run(key), numbers=range(number, number + 1)))
+        return NumberedNames(runs)
 
     def _arrays_in(
         self, label: str, file: ArrayFile, ignored: Counter[str]
@@ -331,7 +359,8 @@ class ArrayFileSource:
         if len(found) > 1:
             first = next(iter(found))
             raise UnclearLayout(
-                f"holds the images {' and '.join(found)}; name one of them, as {said(label)}/{first}"
+                f"holds the images {' and '.join(found)}; name one of them, as "
+                f"{said(self._paths[label])}/{first}"
             )
         if not found:
             if faults:
@@ -360,11 +389,20 @@ class ArrayFileSource:
         return _Array(key, header, layout, mode_of(channels, kind), packed)
 
 
-def _names(key: str, array: _Array) -> Iterable[str]:
-    if array.layout[0] != "N":
-        return [key]
-    digits = len(str(array.images - 1))
-    return (f"{key}/{index:0{digits}d}" for index in range(array.images))
+def _stretches(runs: Iterable[Run]) -> Iterator[range]:
+    """Images that lie one behind the other in an array, as many as do."""
+    stretch = range(0)
+    for run in runs:
+        alone = run.numbers.step > 1
+        for part in (range(n, n + 1) for n in run.numbers) if alone else [run.numbers]:
+            if stretch and part.start == stretch.stop:
+                stretch = range(stretch.start, part.stop)
+                continue
+            if stretch:
+                yield stretch
+            stretch = part
+    if stretch:
+        yield stretch
 
 
 def _demand_size(header: Header, there: int) -> None:

@@ -39,6 +39,17 @@ class FileTape:
             start = 0
         return self._window[start : start + size]
 
+    def fill(self, offset: int, room: memoryview) -> int:
+        """Read into `room`; how many bytes, fewer only at the end."""
+        if not hasattr(os, "preadv"):
+            data = self._at(offset, len(room))
+            room[: len(data)] = data
+            return len(data)
+        done = 0
+        while done < len(room) and (more := os.preadv(self._handle, [room[done:]], offset + done)):
+            done += more
+        return done
+
     def ahead(self, offset: int) -> bytes:
         """At least 512 bytes, fewer only at the end, and more where this is not far from the last."""
         start = offset - self._window_at

@@ -1,0 +1,72 @@
+"""Names as runs of numbers: the same sequence as the list of them, only smaller."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgnorm.sources import name_bytes
+from imgnorm.sources.numbered import NumberedNames, Run, encoded
+
+RUNS = [
+    Run("a.npy", range(12), 2),
+    Run("100%d/b.npz/x", range(5), 1),
+    Run("one.npy", range(1), 0),
+    Run(os.fsdecode(b"\xff\xc3\xa9.npy"), range(3, 2000, 7), 4),
+]
+NAMES = [
+    *(f"a.npy/{i:02}" for i in range(12)),
+    *(f"100%d/b.npz/x/{i}" for i in range(5)),
+    "one.npy",
+    *(os.fsdecode(b"\xff\xc3\xa9.npy") + f"/{i:04}" for i in range(3, 2000, 7)),
+]
+PLACES = st.none() | st.integers(-len(NAMES) - 3, len(NAMES) + 3)
+STEPS = st.none() | st.integers(-9, 400).filter(bool)
+
+
+def test_they_are_the_names():
+    names = NumberedNames(RUNS)
+
+    assert NAMES == list(names)
+    assert len(NAMES) == len(names)
+    assert NAMES == names
+    assert NAMES[:-1] != names
+    assert [] == NumberedNames([])
+
+
+def test_their_bytes_are_those_of_the_text():
+    wanted = list(map(name_bytes, NAMES))
+
+    assert wanted == list(encoded(NumberedNames(RUNS)))
+    assert wanted == list(encoded(NAMES))
+
+
+@given(start=PLACES, stop=PLACES, step=STEPS, then=st.tuples(PLACES, PLACES, STEPS))
+def test_any_part_of_any_part_is_that_of_the_list(start, stop, step, then):
+    names = NumberedNames(RUNS)[start:stop:step]
+
+    assert NAMES[start:stop:step] == list(names)
+    assert NAMES[start:stop:step][slice(*then)] == list(names[slice(*then)])
+    assert NAMES[start:stop:step] == list(pickle.loads(pickle.dumps(names)))
+
+
+@given(st.integers(-len(NAMES), len(NAMES) - 1))
+def test_each_is_found_by_its_place(place):
+    assert NAMES[place] == NumberedNames(RUNS)[place]
+
+
+@pytest.mark.parametrize("place", [len(NAMES), -len(NAMES) - 1])
+def test_there_is_none_beyond_the_ends(place):
+    with pytest.raises(IndexError):
+        NumberedNames(RUNS)[place]
+
+
+def test_a_million_names_take_no_more_room_than_ten():
+    """A piece of work is sent to a worker in a message."""
+    few, many = (NumberedNames([Run("a.npy", range(n), 7)])[::3] for n in (10, 1_000_000))
+
+    assert len(pickle.dumps(many)) <= len(pickle.dumps(few)) + 16
