@@ -100,6 +100,9 @@ class _Array:
             each, block_bytes = [runs], _BLOCK_BYTES
         for names in map(NumberedNames, each):
             blocks = math.ceil(len(names) / max(1, block_bytes // self.image_bytes))
+            if blocks == 1:
+                yield names
+                continue
             size = math.ceil(len(names) / blocks)
             for start in range(0, len(names), size):
                 yield names[start : start + size]
@@ -240,14 +243,14 @@ class ArrayFileSource:
         return block
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block | tuple[Sequence[str], Unreadable]]:
-        room = bytearray()
+        room = (
+            bytearray()
+        )  # for one block after the other: to take new memory takes longer than to read
         for key, runs in groupby(self._numbered(names).runs, lambda run: run.key):
             array = self._arrays[key]
             for part in array.blocks(runs):
-                if (
-                    not array.header.fortran and len(room) < len(part) * array.image_bytes
-                ):  # new memory takes longer than the file
-                    room = bytearray(len(part) * array.image_bytes)
+                if not room and not array.header.fortran:
+                    room = bytearray(_BLOCK_BYTES)
                 try:
                     yield self._block(array, part, room)
                 except Unreadable as fault:
@@ -259,7 +262,7 @@ class ArrayFileSource:
     def _block(self, array: _Array, names: NumberedNames, room: bytearray) -> Block:
         """
         Args:
-            room: for the block's bytes, at least.
+            room: for the block's bytes, if it is not one image that is larger.
         """
         file = self._file(array)
         shape = (len(names), *array.shape())
@@ -274,6 +277,9 @@ class ArrayFileSource:
                 gap=array.images * item,
                 rows=array.image_bytes // item,
             )
+        elif array.image_bytes > len(room):
+            offset = start + names.runs[0].numbers[0] * array.image_bytes
+            data = file.bytes_of(array.packed, offset, array.image_bytes)
         else:
             size = array.image_bytes
             data = memoryview(room)[: len(names) * size]
