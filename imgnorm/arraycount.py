@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgnorm.count import JOB_SECONDS, ModeCounter
+from imgnorm.damage import check_size
 from imgnorm.floatcount import count_floats
 from imgnorm.image import ImageSettings, Mode, kind_of
 from imgnorm.load import array_of
@@ -82,12 +83,7 @@ def _tally_of(
     """Of a block of 8 or 16 bits, what its counter does not tell."""
     _, height, width, _ = block.shape
     try:
-        if height * width > max_pixels:
-            raise Unreadable(
-                Reason.TOO_LARGE,
-                f"{width}x{height} is {height * width:,} pixels; the limit is {max_pixels:,}"
-                " (--max-pixels)",
-            )
+        check_size((width, height), max_pixels)
         images = array_of(block)
         reserve(images.nbytes if len(images) > 1 else _WIDENED * images.size)
         read = Tally(bytes_read=images.nbytes)

@@ -40,6 +40,23 @@ _END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b"\0;"}
 """What stands at the end of a whole file of these formats."""
 
 
+def check_size(size: tuple[int, int], max_pixels: int) -> None:
+    """
+    Raises:
+        Unreadable: an image of this width and height has no pixels, or more than are allowed.
+    """
+    width, height = size
+    if not width or not height:
+        raise Unreadable(Reason.ZERO_AREA, f"{width}x{height}")
+    if width * height > max_pixels:
+        above = above_limit(width * height, max_pixels)
+        raise Unreadable(Reason.TOO_LARGE, f"{width}x{height} is {above}")
+
+
+def above_limit(pixels: int, max_pixels: int) -> str:
+    return f"{pixels:,} pixels; the limit is {max_pixels:,} (--max-pixels)"
+
+
 def check_bytes(data: bytes, format_: str) -> None:
     """Before the file is opened.
 

@@ -21,9 +21,11 @@ from PIL import Image, UnidentifiedImageError
 from imgnorm.damage import (
     COMPRESSED,
     RAISED_BY_PILLOW,
+    above_limit,
     check_bytes,
     check_header,
     check_pixels,
+    check_size,
     clause,
     damaged,
 )
@@ -94,7 +96,7 @@ def decode(
         if image:
             return image
     with _opened(data, format_, max_pixels) as picture:
-        _check_size(picture.size, max_pixels)
+        check_size(picture.size, max_pixels)
         check_header(picture.size, data, format_)
         reserve(_memory_needed(picture.size, picture.mode, _target(picture, mode), format_))
         _load(picture)
@@ -122,7 +124,7 @@ def decoded_picture(
     picture: Image.Image, mode: Mode | Literal["auto"], *, max_pixels: int
 ) -> Decoded:
     """The same for an image that somebody else has opened, under the same policy of modes."""
-    _check_size(picture.size, max_pixels)
+    check_size(picture.size, max_pixels)
     _target(picture, mode)
     _load(picture)
     return _decoded(picture, mode, picture.format or "PIL")
@@ -202,22 +204,10 @@ def _decoded(picture: Image.Image, mode: Mode | Literal["auto"], format_: str) -
     return Decoded(_converted(picture, target), target, picture.mode, format_)
 
 
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if not width or not height:
-        raise Unreadable(Reason.ZERO_AREA, f"{width}x{height}")
-    if width * height > max_pixels:
-        raise Unreadable(
-            Reason.TOO_LARGE,
-            f"{width}x{height} is {width * height:,} pixels; the limit is {max_pixels:,}"
-            " (--max-pixels)",
-        )
-
-
 def _too_large(error: Exception, max_pixels: int) -> str:
     """Pillow's words name twice the limit, and no option."""
     pixels = re.search(r"\d+", str(error))
-    return f"{int(pixels[0]) if pixels else 0:,} pixels; the limit is {max_pixels:,} (--max-pixels)"
+    return above_limit(int(pixels[0]) if pixels else 0, max_pixels)
 
 
 def _target(picture: Image.Image, mode: Mode | Literal["auto"]) -> Mode:

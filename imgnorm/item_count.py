@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from imgnorm.count import ModeCounter, count_arrays
+from imgnorm.damage import check_size
 from imgnorm.decode import decoded_picture, demand_channels
 from imgnorm.floatcount import FloatCounter
 from imgnorm.formats import decoder_of
@@ -130,15 +131,10 @@ class ItemCounter:
                     "PIL images are",
                 )
             ]
-        if not height * width:
-            return [Unreadable(Reason.ZERO_AREA, f"{width}x{height}")]
-        if height * width > self._max_pixels:
-            return [
-                Unreadable(
-                    Reason.TOO_LARGE,
-                    f"{width}x{height} is {width * height:,} pixels; the limit is {self._max_pixels:,}",
-                )
-            ]
+        try:
+            check_size((width, height), self._max_pixels)
+        except Unreadable as fault:
+            return [fault]
         if not _fits(images, self._settings):
             detail = (
                 f"{_kind(images)} of {channels} channel{'s' if channels > 1 else ''}, not mode "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from PIL import Image
 
+from imgnorm.damage import above_limit
 from imgnorm.image import Resize, Step
 from imgnorm.reasons import Reason, Unreadable
 
@@ -59,7 +60,7 @@ def _check_size(
         raise Unreadable(
             Reason.TOO_LARGE,
             f"{doing} {picture.width}x{picture.height} to {width}x{height} makes "
-            f"{width * height:,} pixels; the limit is {max_pixels:,}",
+            + above_limit(width * height, max_pixels),
         )
 
 

@@ -143,14 +143,14 @@ def test_a_long_image_that_a_resize_would_blow_up_is_refused():
     """100,000 x 1 pixels to a shorter edge of 256 would be 6.5 billion."""
     expected = (
         "too-large: resizing 100000x1 to 25600000x256 makes 6,553,600,000 pixels; "
-        "the limit is 178,956,970"
+        "the limit is 178,956,970 (--max-pixels)"
     )
     assert expected == too_large(Image.new("L", (100_000, 1)), Resize(256), 178_956_970)
 
 
 def test_a_crop_that_pads_beyond_the_limit_is_refused():
     """Pillow's own guard would end the worker with DecompressionBombError."""
-    expected = "too-large: cropping 5x4 to 60x50 makes 3,000 pixels; the limit is 2,999"
+    expected = "too-large: cropping 5x4 to 60x50 makes 3,000 pixels; the limit is 2,999 (--max-pixels)"
     assert expected == too_large(Image.new("L", (5, 4)), CenterCrop((50, 60)), 2999)
 
 
