@@ -461,6 +461,15 @@ def test_what_cannot_be_is_refused_with_what_to_do(
     assert f"a.npy: {message}" == str(caught.value)
 
 
+def test_a_file_of_another_folder_is_named_as_the_user_did(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dir").mkdir()
+    saved(tmp_path / "dir" / "a.npy", pixels(5, 6))
+
+    assert 2 == run(["stats", "dir/a.npy"])
+    assert capsys.readouterr().err.startswith("dir/a.npy: shape (5, 6) may be one gray image, or ")
+
+
 def test_arrays_that_do_not_belong_together_are_refused(tmp_path):
     saved(tmp_path / "a.npy", pixels(5, 8, 9, 3))
     saved(tmp_path / "b.npy", pixels(5, 8, 9, 3, dtype="f4"))

@@ -307,7 +307,8 @@ def test_arrays_of_another_mode_than_asked_for_are_skipped():
 def test_an_image_above_the_limit_of_pixels_is_skipped():
     stats = imgnorm.measure([IMAGES[0], np.zeros((10, 10, 3), np.uint8)], max_pixels=50)
 
-    assert [("1", Reason.TOO_LARGE)] == [(s.name, s.reason) for s in stats.skipped]
+    told = "10x10 is 100 pixels; the limit is 50 (--max-pixels)"
+    assert [("1", Reason.TOO_LARGE, told)] == [(s.name, s.reason, s.detail) for s in stats.skipped]
 
 
 class Sized:

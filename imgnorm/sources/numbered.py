@@ -78,11 +78,13 @@ class NumberedNames(Sequence[str]):
             run, end = self.runs[at], self._ends[at]
             start = end - len(run)
             count = len(range(places.start, min(end, places.stop), places.step))
-            if count:
+            if count == len(run):
+                runs.append(run)
+            elif count:
                 last = places[count - 1]
                 numbers = run.numbers[places.start - start : last - start + 1 : places.step]
                 runs.append(replace(run, numbers=numbers))
-                places = places[count:]
+            places = places[count:]
             at += 1
         return NumberedNames(runs)
 
