@@ -150,7 +150,9 @@ def test_a_long_image_that_a_resize_would_blow_up_is_refused():
 
 def test_a_crop_that_pads_beyond_the_limit_is_refused():
     """Pillow's own guard would end the worker with DecompressionBombError."""
-    expected = "too-large: cropping 5x4 to 60x50 makes 3,000 pixels; the limit is 2,999 (--max-pixels)"
+    expected = (
+        "too-large: cropping 5x4 to 60x50 makes 3,000 pixels; the limit is 2,999 (--max-pixels)"
+    )
     assert expected == too_large(Image.new("L", (5, 4)), CenterCrop((50, 60)), 2999)
 
 
