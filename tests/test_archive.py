@@ -386,15 +386,41 @@ def test_a_long_name_or_attributes_of_no_member_are_named(tmp_path, extension):
     assert {"a.tar": f"a zero block in place of a header at byte {start:,}"} == details(path)
 
 
-def test_every_flipped_byte_of_a_header_is_noticed_or_harmless(tmp_path):
-    data = blocks(THREE) + ZEROS
-    second = len(blocks({"cat/0.png": THREE["cat/0.png"]}))
-    for place in range(second, second + 512):
-        flipped = bytearray(data)
-        flipped[place] ^= 0x55
-        images, skipped, _ = seen(written(tmp_path / "a.tar", bytes(flipped)))
+def with_attributes(members: Mapping[str, bytes]) -> bytes:
+    """A tar without its end, as Python's tarfile packs files that have fractions of a second."""
+    parts = []
+    for name, data in members.items():
+        info = tarfile.TarInfo(name)
+        info.size, info.mtime = len(data), 1.5
+        parts.append(info.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % 512))
+    return b"".join(parts)
 
-        assert ("a.tar", "archive-corrupt") in skipped or inside("a.tar", THREE) == images
+
+@pytest.mark.parametrize("packing", [blocks, with_attributes])
+def test_every_flipped_byte_of_a_header_is_noticed_or_harmless(tmp_path, packing):
+    """Headers that repeat the one before included."""
+    data = packing(THREE) + ZEROS
+    second = len(packing({"cat/0.png": THREE["cat/0.png"]}))
+    headers = data.index(b"cat/1.png", second) + 512 - second
+    assert headers == (512 if packing is blocks else 3 * 512)
+    for place in range(second, second + headers):
+        for flip in (0x01, 0x55):
+            flipped = bytearray(data)
+            flipped[place] ^= flip
+            images, skipped, _ = seen(written(tmp_path / "a.tar", bytes(flipped)))
+
+            assert ("a.tar", "archive-corrupt") in skipped or inside("a.tar", THREE) == images
+
+
+@pytest.mark.parametrize("text", [b"0 path=x\n", b"x path=x\n", b" path=x\n", b"9 path=xx"])
+def test_attributes_without_their_length_are_named_at_once(tmp_path, text):
+    """Without a limit, they would be read again and again."""
+    path = written(tmp_path / "a.tar", member(b"x", text, b"x") + blocks(THREE) + ZEROS)
+
+    images, skipped, _ = seen(path)
+
+    assert inside("a.tar", THREE) == images
+    assert [("a.tar", "archive-corrupt")] == skipped
 
 
 def test_a_gzip_stream_cut_anywhere_is_named(tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from zlib import adler32
 
 from imgnorm.reasons import Reason, Unreadable
@@ -33,12 +34,14 @@ _UNSAFE = {
 }
 _NO_MEMBER = b"5DV"  # a directory, GNU's list of one, a volume's label
 
-_HEADER = struct.Struct("100s24x12s12x8s356s")  # name, size, checksum, and all from the kind on
+_HEADER = struct.Struct("100s24x12s12x8s")  # name, size, checksum
+_KIND_AT = 156
 _MAX_KNOWN = 64  # a hostile archive has other ones without end
 _Rest = tuple[int, bytes, int, bytes]
 """What a header says from its kind on: the sum of its bytes, with blanks for the checksum; the kind;
 one of the roles below; the beginning of the name. Most members of an archive share theirs."""
 _FILE, _EXTENDS, _HOLLOW, _OTHER = range(4)
+_UNKNOWN: _Rest = (0, b"", _OTHER, b"")
 
 
 class TarReader:
@@ -62,54 +65,76 @@ class TarReader:
         attributes: dict[bytes, bytes] = {}  # of the next one
         long_name: bytes | None = None
         known: dict[bytes, _Rest] = {}
-        position = began = held_at = start
+        rest, said = b"", _UNKNOWN  # of the last header
+        repeated: tuple[bytes, ...] = ()  # the last header that told of a member to come
+        repeated_size, repeated_said = 0, _UNKNOWN
+        position = began = held_at = held_end = start
         held = b""
         while True:
-            at = position - held_at
-            if at + BLOCK > len(held):
-                held, held_at, at = tape.ahead(position), position, 0
+            if position + BLOCK > held_end:
+                held, held_at = tape.ahead(position), position
+                held_end = held_at + len(held)
                 if len(held) < BLOCK:
                     self._blame(_cut_off())
                     return
+            at = position - held_at
             try:
-                raw_name, digits, checksum, rest = _HEADER.unpack_from(held, at)
-                said = known.get(rest)
-                if (
-                    said is not None
-                    and checksum == b"%06o\0 " % ((adler32(held[at : at + 148]) & 0xFFFF) + said[0])
-                    and digits[:11].isdigit()
-                    and digits[11] in b"\0 "
-                ):
-                    size = int(digits[:11], 8)
+                if held.startswith(repeated, at):  # as Python's tarfile writes it for each member
+                    size, (_, kind, role, folder) = repeated_size, repeated_said
                 else:
-                    block = held[at : at + BLOCK]
-                    if block == _ZEROS:
-                        if attributes or long_name is not None:  # of a member that should be here
-                            self._blame(
-                                _corrupt(f"a zero block in place of a header at byte {position:,}")
-                            )
-                            attributes, long_name = {}, None
-                        if self._at_end(position):
-                            return
-                        position = began = position + BLOCK
-                        continue
-                    size = _whole_header(block)
-                    if len(known) >= _MAX_KNOWN:
-                        known.clear()
-                    said = known[rest] = _rest_of(rest)
-                _, kind, role, folder = said
+                    raw_name, digits, checksum = _HEADER.unpack_from(held, at)
+                    if not held.startswith(rest, at + _KIND_AT):
+                        rest = held[at + _KIND_AT : at + BLOCK]
+                        said = known.get(rest, _UNKNOWN)
+                    plain_size = None
+                    if said is not _UNKNOWN and checksum == _checksum(
+                        (adler32(held[at : at + 148]) & 0xFFFF) + said[0]
+                    ):
+                        plain_size = _plain_number(digits)
+                    if plain_size is not None:
+                        size = plain_size
+                    else:
+                        block = held[at : at + BLOCK]
+                        if block == _ZEROS:
+                            if attributes or long_name is not None:  # of a member to come
+                                self._blame(
+                                    _corrupt(
+                                        f"a zero block in place of a header at byte {position:,}"
+                                    )
+                                )
+                                attributes, long_name = {}, None
+                            if self._at_end(position):
+                                return
+                            position = began = position + BLOCK
+                            continue
+                        size, rest = _whole_header(block), block[_KIND_AT:]
+                        if len(known) >= _MAX_KNOWN:
+                            known.clear()
+                        said = known[rest] = _rest_of(rest)
+                    _, kind, role, folder = said
+                    if role is _EXTENDS:
+                        repeated = (held[at : at + BLOCK],)
+                        repeated_size, repeated_said = size, said
                 data = position + BLOCK
                 if role is _EXTENDS:
-                    text = held[at + BLOCK : at + BLOCK + size]
-                    if len(text) < size:
-                        text = self._text(data, size)
-                    if kind in b"xX":
-                        attributes = _records(text)
-                    elif kind == b"g":
-                        everywhere |= _records(text)
-                        self.apart = not everywhere
-                    elif kind == b"L":  # K is a link's target, which concerns nobody
-                        long_name = text.partition(b"\0")[0]
+                    text_at, text_end = at + BLOCK, at + BLOCK + size
+                    if (
+                        kind == b"x"
+                        and held.startswith(_mtime_alone(size), text_at)
+                        and held[text_end - 1 : text_end] == b"\n"
+                    ):
+                        attributes = {}  # all that Python's tarfile writes there
+                    else:
+                        text = held[text_at:text_end]
+                        if len(text) < size:
+                            text = self._text(data, size)
+                        if kind in b"xX":
+                            attributes = _records(text)
+                        elif kind == b"g":
+                            everywhere |= _records(text)
+                            self.apart = not everywhere
+                        elif kind == b"L":  # K is a link's target, which concerns nobody
+                            long_name = text.partition(b"\0")[0]
                     position = data + size + -size % BLOCK
                     continue
                 name, _, _ = raw_name.partition(b"\0")
@@ -142,7 +167,7 @@ class TarReader:
                 data = self._behind_sparse_headers(held[at : at + BLOCK], data)
             self.began = began
             position = began = data if role is _HOLLOW else data + size + -size % BLOCK
-            if role is _FILE and not sparse and position <= held_at + len(held):
+            if role is _FILE and not sparse and position <= held_end:
                 if name[-1:] != b"/" or kind == b"7":
                     yield name, data, size, None
             elif kind not in _NO_MEMBER and (name[-1:] != b"/" or kind not in b"0\0"):
@@ -241,6 +266,28 @@ def _whole_header(block: bytes) -> int:
     return _number(block[124:136])
 
 
+@lru_cache(1 << 12)
+def _checksum(total: int) -> bytes:
+    """As nearly all tars have it."""
+    return b"%06o\0 " % total
+
+
+@lru_cache(1 << 12)
+def _plain_number(field: bytes) -> int | None:
+    """Eleven octal digits, as nearly all tars have them; None of another form.
+
+    Raises:
+        ValueError: these digits are not octal.
+    """
+    return int(field[:11], 8) if field[:11].isdigit() and field[11] in b"\0 " else None
+
+
+@lru_cache(1 << 6)
+def _mtime_alone(size: int) -> bytes:
+    """How an extended header of this size begins that holds nothing else."""
+    return b"%d mtime=" % size
+
+
 _BLANKS = 8 * 0x20  # stand in for the checksum in its own sum
 
 
@@ -306,15 +353,13 @@ def _records(text: bytes) -> dict[bytes, bytes]:
     Raises:
         ValueError: it is not of that form.
     """
-    if text.startswith(b"%d mtime=" % len(text)) and text[-1] == 0x0A:
-        return {}  # all that Python's tarfile writes, in front of each member
     records: dict[bytes, bytes] = {}
     position = 0
     while position < len(text) and text[position]:
         length, space, _ = text[position : position + 12].partition(b" ")
         end = position + (int(length) if length.isdigit() else 0)
         key, equals, value = text[position + len(length) + 1 : end - 1].partition(b"=")
-        if not space or not equals or end > len(text) or text[end - 1] != 0x0A:
+        if end <= position or not space or not equals or end > len(text) or text[end - 1] != 0x0A:
             raise ValueError
         if key in _USED:
             records[key] = value
