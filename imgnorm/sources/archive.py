@@ -10,7 +10,8 @@ from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import groupby, pairwise
+from itertools import islice, pairwise
+from operator import eq
 from typing import Any, NamedTuple
 
 from imgnorm.errors import SourceError
@@ -101,8 +102,13 @@ class ArchiveSource:
         return name[:end] if end >= 0 else name  # a shard's own name, where it is listed as damaged
 
     def shards(self, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
-        for shard, run in groupby(names, key=self.shard_of):
-            part = list(run)
+        start = 0
+        while start < len(names):
+            shard = self.shard_of(names[start])
+            above, end = shard + "/", start + 1
+            while end < len(names) and names[end].startswith(above):
+                end += 1
+            part, start = names[start:end], end
             order = self._member_order.get(shard)
             if order is None or len(part) == 1:
                 yield shard, part
@@ -360,9 +366,10 @@ class _Contents:
 
     def sorted_names(self) -> list[str]:
         """Each once. Of members that share a name it is the last one, which unpacking leaves."""
-        ordered = sorted(self._names, key=name_bytes)
-        again = [name for name, next_ in pairwise(ordered) if name == next_]
-        if again:
+        plain = all(map(str.isascii, self._names))  # which is the order of the bytes already
+        ordered = sorted(self._names, key=None if plain else name_bytes)
+        if any(map(eq, ordered, islice(ordered, 1, None))):
+            again = [name for name, next_ in pairwise(ordered) if name == next_]
             fault = Unreadable(Reason.DUPLICATE_NAME, "a later member of the same name is counted")
             for name in again:
                 self.skip(name, fault)
