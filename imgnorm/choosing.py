@@ -149,9 +149,14 @@ def _nothing_found(source: Source, listing: Listing) -> str:
                     f"{shown(source.ref)}: no image files in it, but archives; name them as "
                     f"'{shown(source.ref)}/*{suffix}'"
                 )
+    for_others = "for other names, write them to a file and use --list"
+    if source.kind == "archive":
+        for_others = (
+            "name an archive that holds such files, or rename those in it and pack them anew"
+        )
     passed_over = ", ".join(f"{count:,} {rule}" for rule, count in listing.ignored.items())
     return (
         f"{shown(source.ref)}: no images in it"
         + (f" (passed over: {passed_over})" if passed_over else "")
-        + f"; looked for {' '.join(IMG_EXTENSIONS)}; for other names, write them to a file and use --list"
+        + f"; looked for {' '.join(IMG_EXTENSIONS)}; {for_others}"
     )

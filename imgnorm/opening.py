@@ -103,6 +103,10 @@ def _open_file(path: str, listed: bool, layout: str | None) -> Source:
             f"{TORCHVISION}NAME"
         )
         raise SourceError(f"{shown(path) or repr(path)}: no such {what}")
+    if not listed and os.path.islink(file) and not os.path.exists(file):
+        raise SourceError(
+            f"{shown(path)}: a link to a file that is not there; get that file, or mend the link"
+        )
     if not listed and not os.path.isdir(file) and is_array_file(file):
         return ArrayFileSource(path, [file], layout, member)
     _demand_arrays(path, layout)
@@ -110,6 +114,10 @@ def _open_file(path: str, listed: bool, layout: str | None) -> Source:
         return ListSource(path)
     if is_archive(path):
         return ArchiveSource(path, [path])
+    if os.path.isfile(path) and not os.path.getsize(path):
+        raise SourceError(
+            f"{shown(path)}: an empty file, of no bytes at all; get it again, or make it anew"
+        )
     raise SourceError(
         f"{shown(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
         "line, add --list"

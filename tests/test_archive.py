@@ -899,12 +899,30 @@ def test_patterns_without_archives(tmp_path):
         "folders in it, and quote it, so that the shell leaves it alone",
         "t-{0..3}.tar": "{0}/t-0.tar: no such archive (3 of the 4 that {0}/t-{{0..3}}.tar names are "
         "missing); get it, or name those that there are",
-        "t-{0..99999999}.tar": "{{0..99999999}}: names more than 1,000,000 archives",
+        "t-{0..99999999}.tar": "{{0..99999999}}: names more than 1,000,000 archives; name fewer at once, "
+        "and merge their stats",
+        "t-{a..z}{1..99999}.tar": "{0}/t-{{a..z}}{{1..99999}}.tar: names more than 1,000,000 archives; name "
+        "fewer at once, and merge their stats",
+        "t-{0..}.tar": "{0}/t-{{0..}}.tar: {{0..}} is no range; write it like {{000..127}}, {{a..k}} or "
+        "{{a,b,c}}",
+        "t-{a..2}.tar": "{0}/t-{{a..2}}.tar: {{a..2}} is no range; write it like {{000..127}}, {{a..k}} or "
+        "{{a,b,c}}",
     }.items():
         with pytest.raises(SourceError) as caught:
             measure(f"{tmp_path}/{pattern}")
 
         assert message.format(tmp_path) == str(caught.value)
+
+
+def test_ranges_of_letters_are_those_of_the_shell(tmp_path):
+    for letter in "abcXY":
+        packed(tmp_path / f"t-{letter}.tar", {"1.png": picture(1)})
+
+    def files(pattern):
+        return [Path(path).name for path in matching(f"{tmp_path}/{pattern}")]
+
+    assert ["t-a.tar", "t-b.tar", "t-c.tar"] == files("t-{a..c}.tar")
+    assert ["t-Y.tar", "t-X.tar"] == files("t-{Y..X}.tar")
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
@@ -923,6 +941,48 @@ def test_what_is_no_archive_is_said_so(tmp_path):
 
     assert (
         f"{path}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a line, add --list"
+    ) == str(caught.value)
+
+
+def test_a_link_to_nothing_among_the_shards_is_named(tmp_path):
+    packed(tmp_path / "a.tar", THREE)
+    (tmp_path / "b.tar").symlink_to("gone.tar")
+
+    images, skipped, _ = seen(*map(Path, matching(f"{tmp_path}/*.tar")))
+
+    assert inside("a.tar", THREE) == images
+    assert [("b.tar", "dangling-link")] == skipped
+    assert {"b.tar": "a link to nothing"} == details(tmp_path / "b.tar")
+
+
+def test_what_cannot_be_measured_alone_is_said_with_what_to_do(tmp_path):
+    (tmp_path / "link.tar").symlink_to("gone.tar")
+    (tmp_path / "empty.tar").touch()
+    packed(tmp_path / "texts.tar", {"a.txt": b"text"})
+    for file, message in {
+        "link.tar": "a link to a file that is not there; get that file, or mend the link",
+        "empty.tar": "an empty file, of no bytes at all; get it again, or make it anew",
+        "texts.tar": "no images in it (passed over: 1 suffix); looked for .jpg .jpeg .png .ppm .bmp .pgm .tif "
+        ".tiff .webp; name an archive that holds such files, or rename those in it and pack them anew",
+    }.items():
+        with pytest.raises(SourceError) as caught:
+            measure(tmp_path / file)
+
+        assert f"{tmp_path / file}: {message}" == str(caught.value)
+
+
+def test_a_file_that_may_not_be_read_is_said_with_what_to_do(tmp_path, monkeypatch):
+    path = packed(tmp_path / "a.tar", THREE)
+
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(SourceError) as caught:
+        measure(path)
+
+    assert (
+        f"{path}: cannot be read (Permission denied); see that you may read it, and that its storage answers"
     ) == str(caught.value)
 
 

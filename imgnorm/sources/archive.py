@@ -14,10 +14,9 @@ from itertools import islice, pairwise
 from operator import eq
 from typing import Any, NamedTuple
 
-from imgnorm.errors import SourceError
 from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.sources import Listing, name_bytes, said
-from imgnorm.sources.files import about_to_read, opened, unreadable
+from imgnorm.sources import Listing, name_bytes
+from imgnorm.sources.files import about_to_read, opened, refused, unreadable
 from imgnorm.sources.patterns import labelled
 from imgnorm.sources.rules import looks_like_an_image, rule_against
 from imgnorm.sources.tape import FileTape, GzipTape
@@ -417,11 +416,11 @@ def is_archive(path: str) -> bool:
     except Unreadable:
         return False
     except OSError as error:
-        raise SourceError(f"{said(path)}: cannot be read ({unreadable(error).detail})") from error
+        raise refused(path, error) from error
     try:
         return _kind_of(handle) is not None
     except OSError as error:
-        raise SourceError(f"{said(path)}: cannot be read ({unreadable(error).detail})") from error
+        raise refused(path, error) from error
     finally:
         os.close(handle)
 

@@ -16,7 +16,7 @@ from imgnorm.image import CHANNELS, ImageSettings, Mode, mode_of
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import Block, Listing, name_bytes, said
 from imgnorm.sources.arrayfile import ArrayFile
-from imgnorm.sources.files import opened, unreadable
+from imgnorm.sources.files import opened, refused, unreadable
 from imgnorm.sources.layout import UnclearLayout, layout_of
 from imgnorm.sources.npy import MAGIC, Header, header_of
 from imgnorm.sources.numbered import NumberedNames, Run
@@ -48,7 +48,7 @@ def is_array_file(path: str) -> bool:
     except Unreadable:
         return False
     except OSError as error:
-        raise SourceError(f"{said(path)}: cannot be read ({unreadable(error).detail})") from error
+        raise refused(path, error) from error
     length = int.from_bytes(start[26:28], "little")
     is_zip = start[:4] == b"PK\3\4" and start[30 : 30 + length].endswith(b".npy")
     return is_zip or start.startswith(MAGIC)

@@ -7,7 +7,9 @@ import os
 import stat
 from collections.abc import Callable
 
+from imgnorm.errors import SourceError
 from imgnorm.reasons import Reason, Unreadable
+from imgnorm.sources import said
 
 MAX_FILE_BYTES = 2 << 30
 """Far above any image within the pixel limit; a larger file is not read into memory."""
@@ -75,11 +77,19 @@ def unreadable(error: OSError) -> Unreadable:
     return Unreadable(reason, os.strerror(error.errno) if error.errno else str(error))
 
 
+def refused(path: str, error: OSError) -> SourceError:
+    """That a file which the user named cannot be read."""
+    return SourceError(
+        f"{said(path)}: cannot be read ({unreadable(error).detail}); see that you may read it, and "
+        "that its storage answers"
+    )
+
+
 def opened(path: str) -> tuple[int, os.stat_result]:
     """A handle of a regular file, which the caller closes, and its status; waits for nothing.
 
     Raises:
-        Unreadable: it is no regular file.
+        Unreadable: it is no regular file, or a link to nothing.
         OSError: it cannot be opened.
     """
     try:
@@ -87,6 +97,10 @@ def opened(path: str) -> tuple[int, os.stat_result]:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file")
         handle = os.open(path, os.O_RDONLY | _NONBLOCK | _BINARY)
+    except FileNotFoundError as error:
+        if os.path.islink(path):
+            raise Unreadable(Reason.DANGLING_LINK, "a link to nothing") from error
+        raise
     except ValueError as error:  # a NUL in the name
         raise Unreadable(Reason.UNREADABLE, str(error)) from error
     status = os.fstat(handle)

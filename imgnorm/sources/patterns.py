@@ -13,11 +13,16 @@ from imgnorm.sources import name_bytes, said
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)", re.ASCII)
+_LETTERS = re.compile(r"[a-z]\.\.[a-z]|[A-Z]\.\.[A-Z]")
 _MAX_PATHS = 1_000_000
+_FEWER = "name fewer at once, and merge their stats"
 
 
 def is_pattern(text: str) -> bool:
-    return glob.has_magic(text) or any(_alternatives(found[1]) for found in _BRACES.finditer(text))
+    """Whether it is meant as one, be it one that `matching` refuses."""
+    return glob.has_magic(text) or any(
+        ".." in found[1] or _alternatives(found[1]) for found in _BRACES.finditer(text)
+    )
 
 
 def matching(pattern: str) -> list[str]:
@@ -41,6 +46,12 @@ def matching(pattern: str) -> list[str]:
             )
         paths += met
     if missing:
+        for braces in _BRACES.finditer(missing[0]):
+            if ".." in braces[1]:
+                raise SourceError(
+                    f"{said(pattern)}: {said(braces[0])} is no range; write it like {{000..127}}, "
+                    "{a..k} or {a,b,c}"
+                )
         raise SourceError(
             f"{said(missing[0])}: no such archive ({len(missing):,} of the {len(expanded):,} that "
             f"{said(pattern)} names are missing); get it, or name those that there are"
@@ -81,7 +92,9 @@ def _expanded(pattern: str) -> list[str]:
             words = _alternatives(braces[1])
             if words:
                 if len(texts) + len(words) + len(done) > _MAX_PATHS:
-                    raise SourceError(f"{said(pattern)}: names more than {_MAX_PATHS:,} archives")
+                    raise SourceError(
+                        f"{said(pattern)}: names more than {_MAX_PATHS:,} archives; {_FEWER}"
+                    )
                 before, after = text[: braces.start()], text[braces.end() :]
                 texts += [before + word + after for word in reversed(words)]
                 break
@@ -91,16 +104,22 @@ def _expanded(pattern: str) -> list[str]:
 
 
 def _alternatives(text: str) -> list[str]:
+    if _LETTERS.fullmatch(text):
+        return list(map(chr, _from_to(ord(text[0]), ord(text[-1]))))
     limits = _RANGE.fullmatch(text)
     if limits is None:
         return text.split(",") if "," in text else []
     first, last = int(limits[1]), int(limits[2])
     if abs(last - first) >= _MAX_PATHS:
-        raise SourceError(f"{{{text}}}: names more than {_MAX_PATHS:,} archives")
+        raise SourceError(f"{{{text}}}: names more than {_MAX_PATHS:,} archives; {_FEWER}")
     padded = any(len(end) > 1 and end.lstrip("-")[0] == "0" for end in limits.groups())
     width = max(map(len, limits.groups())) if padded else 0
+    return [f"{number:0{width}d}" for number in _from_to(first, last)]
+
+
+def _from_to(first: int, last: int) -> range:
     step = 1 if last >= first else -1
-    return [f"{number:0{width}d}" for number in range(first, last + step, step)]
+    return range(first, last + step, step)
 
 
 def _folders_above(label: str) -> Iterator[str]:
