@@ -11,7 +11,7 @@ from typing import Any
 
 from imgnorm.errors import ImgnormError
 from imgnorm.memory import Budgets, available_memory
-from imgnorm.sources import BlockSource, EncodedSource, ShardedSource
+from imgnorm.sources import BlockSource, EncodedSource, ShardedSource, StreamedSource
 from imgnorm.tally import Tally
 
 _MAX_NAMES = 1024  # of one job
@@ -141,10 +141,11 @@ class Board:
                 pile = self._untouched.popleft()
                 if not pile.for_one:
                     self._touched.append(pile)
-            elif self._touched:
-                pile = max(self._touched, key=lambda pile: pile.left)
             else:
-                return None
+                worth_it = [pile for pile in self._touched if self._is_worth_help(pile)]
+                if not worth_it:
+                    return None
+                pile = max(worth_it, key=lambda pile: pile.left)
             self._pile_of[worker] = pile
         share = self._undealt // (self._workers * 3)
         work = pile.piece(min(pile.at_once, max(pile.at_least, share)))
@@ -152,6 +153,11 @@ class Board:
         if not pile.left and not pile.for_one:
             self._touched.remove(pile)
         return work
+
+    def _is_worth_help(self, pile: Pile) -> bool:
+        """Not near the end of a stream: whoever has it is there before a helper has passed over the rest."""
+        near_end = 3 * pile.left < pile.size
+        return not (pile.is_stream and near_end and pile in self._pile_of.values())
 
 
 class Pile:
@@ -164,6 +170,7 @@ class Pile:
         at_least: int = 1,
         *,
         for_one: bool = False,
+        is_stream: bool = False,
     ) -> None:
         """
         Args:
@@ -171,11 +178,13 @@ class Pile:
             at_once: so many names make a piece, at most.
             at_least: so many do, even towards the end.
             for_one: one worker takes all pieces.
+            is_stream: each worker that takes some must pass over all that lies before them.
         """
         self.at_once = at_once
         self.at_least = at_least
         self.for_one = for_one
-        self.left = sum(len(names) for _, names in parts)
+        self.is_stream = is_stream
+        self.size = self.left = sum(len(names) for _, names in parts)
         self._parts = deque(parts)
         self._start = 0  # in the first part
 
@@ -206,7 +215,8 @@ def piles(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[Pi
             if part:
                 parts.setdefault(shard, []).append((group, part))
     if not isinstance(source, BlockSource):
-        return [Pile(its, _MAX_NAMES) for its in parts.values()]
+        is_stream = source.is_stream if isinstance(source, StreamedSource) else lambda shard: False
+        return [Pile(its, _MAX_NAMES, is_stream=is_stream(shard)) for shard, its in parts.items()]
     return [
         Pile(its, source.names_at_once, source.names_at_least, for_one=source.for_one(shard))
         for shard, its in parts.items()

@@ -24,7 +24,7 @@ from PIL import Image
 
 from imgnorm.board import Board, piles
 from imgnorm.decode import decode
-from imgnorm.errors import SourceError
+from imgnorm.errors import ImgnormError, SourceError
 from imgnorm.measurement import SkippedImagesWarning, measure
 from imgnorm.provenance import names_digest
 from imgnorm.reasons import Unreadable
@@ -1052,6 +1052,47 @@ def test_a_worker_stays_with_its_shard_then_begins_another_then_helps(tmp_path):
     order = list(dict.fromkeys(fast))
     assert ["s0.tar", "s2.tar", "s1.tar"] == order
     assert sorted(fast, key=order.index) == fast  # it never came back to one that it had left
+
+
+def test_nobody_helps_at_the_end_of_a_stream(tmp_path):
+    """He would have to inflate all of it, and come too late."""
+    for shard in range(2):
+        packed(tmp_path / f"s{shard}.tar.gz", {f"{n:04}.png": b"x" for n in range(64)})
+    source = ArchiveSource("", map(str, tmp_path.iterdir()))
+
+    board = Board(2)
+    board.add(piles(source, {"": source.listing().names}))
+
+    def take(worker, shard, wanted):
+        count = 0
+        while count < wanted:
+            names = board.take(worker).names
+            assert {shard} == set(map(source.shard_of, names))
+            count += len(names)
+
+    early, _ = dealt(source, 2, [0, 1] + [0] * 1000)
+    take(0, "s0.tar.gz", 1)
+    take(1, "s1.tar.gz", 43)
+    take(0, "s0.tar.gz", 43)
+
+    assert ["s0.tar.gz", "s1.tar.gz"] == list(dict.fromkeys(early))  # it was still at its beginning
+    assert board._next(0) is None
+    take(1, "s1.tar.gz", 1)
+
+
+def test_the_end_of_a_stream_that_nobody_has_any_more_is_taken(tmp_path):
+    path = packed(tmp_path / "a.tar.gz", {f"{n:04}.png": b"x" for n in range(64)})
+    source = ArchiveSource("", [str(path)])
+    board = Board(1)
+    board.drivers = 2
+    board.add(piles(source, {"": source.listing().names}))
+    count = 0
+    while count < 60:
+        count += len(board.take(0).names)
+        board.put_down()
+    board.resign(0, ImgnormError("no process"))
+
+    assert board.take(1) is not None
 
 
 def test_one_shard_alone_is_shared_by_all_workers(tmp_path):

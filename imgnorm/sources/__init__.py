@@ -82,6 +82,13 @@ class ShardedSource(EncodedSource, Protocol):
         """Have `breathe` called while `read` is slow for no fault of its image: seeking, say."""
 
 
+@runtime_checkable
+class StreamedSource(ShardedSource, Protocol):
+    """Shards of which some can only be read from their beginning on."""
+
+    def is_stream(self, shard: str) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Block:
     """Images of one shape, as they lie in memory: what NumPy needs to see them as (N, H, W, C)."""

@@ -49,6 +49,7 @@ class ArchiveSource:
         self._versions: dict[str, Version] = {}  # of each archive, when it was listed
         self._doubles: dict[str, Doubles] = {}  # of archives that have some
         self._marks: dict[str, _Marks] = {}
+        self._streams: set[str] = set()  # compressed as a whole
         self._member_order: dict[str, list[str]] = {}  # where it is not the order of the names
         self._open: OrderedDict[str, _Shard] = OrderedDict()
         self._breathe: Callable[[], None] = _do_nothing
@@ -63,7 +64,13 @@ class ArchiveSource:
         }
 
     def listing(self) -> Listing:
-        for told in (self._versions, self._doubles, self._marks, self._member_order):
+        for told in (
+            self._versions,
+            self._doubles,
+            self._marks,
+            self._streams,
+            self._member_order,
+        ):
             told.clear()  # by an earlier listing, of what may be other archives by now
         names: list[str] = []
         skipped: list[Skipped] = []
@@ -73,6 +80,8 @@ class ArchiveSource:
             try:
                 with closing(self._opened(shard)) as archive:
                     self._versions[shard] = archive.version
+                    if isinstance(archive.tape, GzipTape):
+                        self._streams.add(shard)
                     found.take(archive)
             except Unreadable as fault:
                 found.skip(shard, fault)
@@ -114,6 +123,9 @@ class ArchiveSource:
             else:
                 wanted = set(part)
                 yield shard, [name for name in order if name in wanted]
+
+    def is_stream(self, shard: str) -> bool:
+        return shard in self._streams
 
     def keep_alive(self, breathe: Callable[[], None]) -> None:
         self._breathe = breathe
