@@ -52,7 +52,7 @@ def _stop_later(unraisable: sys.UnraisableHookArgs) -> None:
 
 def main() -> None:
     """Run the command line; the exit codes are those of `imgnorm --help`."""
-    global _done
+    global _done, _received
     gc.set_threshold(50_000)  # what is imported is no garbage: looking through it takes 10 ms
     sys.unraisablehook = _stop_later
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -83,7 +83,11 @@ def main() -> None:
             _drop_output()
             _complain(f"standard output: cannot be written ({error.strerror}); send it elsewhere")
             code = 2
-    except (_Stopped, Exception):  # noqa: BLE001 - the outermost edge: a bug still gets its exit code
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the outermost edge: a bug still gets its exit code
+        if isinstance(error, KeyboardInterrupt):  # raised by a user's own code: as good as Ctrl-C
+            _received = _received or signal.SIGINT
         if _received:  # or what Python made of _Stopped: a RuntimeError, if it came in __set_name__
             code = 128 + _received
             _complain(f"stopped by {signal.Signals(_received).name}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from imgnorm.errors import SourceError
-from imgnorm.provenance import Provenance, Shards, names_digest
+from imgnorm.provenance import Provenance, Shards, lines_of, names_digest
 from imgnorm.sources import Listing, Source, StreamingSource, shown
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
@@ -125,11 +125,12 @@ def _demand_classes(source: Source, names: Sequence[str]) -> None:
 
 
 def _demand_room(source: Source, names: Sequence[str]) -> None:
-    size = sum(map(len, names)) + len("  \n") * len(names)
+    size = len(lines_of(encoded(names)).encode()) + len("  ") * len(names) + 1
     if size > _MAX_NAMES_BYTES:
         raise SourceError(
             f"{shown(source.ref)}: the names of {len(names):,} images take {size:,} bytes, and a stats file "
-            f"has room for {_MAX_NAMES_BYTES:,}; measure in shards, or leave --keep-names out"
+            f"has room for {_MAX_NAMES_BYTES:,}; measure in shards and merge them with "
+            "--drop-names, or leave --keep-names out"
         )
 
 

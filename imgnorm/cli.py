@@ -50,6 +50,8 @@ def run(arguments: Sequence[str]) -> int:
         if sys.stdout is output:
             raise
         raise BrokenPipeError from None  # click had wrapped the output, to exit with 1
+    except click.Abort as error:  # what click makes of a KeyboardInterrupt, which is the user's own
+        raise error.__cause__ or error from None
     except click.exceptions.NoArgsIsHelpError as error:
         _note(error.format_message())
         return 2
@@ -479,6 +481,11 @@ def show(stats_file: str, verbose: bool) -> None:
     "--allow-decoders",
     is_flag=True,
     help="Add up what other decoders or other versions decoded, whose pixels may differ by a level; the stats file names them all.",
+)
+@click.option(
+    "--drop-names",
+    is_flag=True,
+    help="Leave the names out that `stats --keep-names` kept: they are compared, and not written.",
 )
 @click.option(
     "--json",

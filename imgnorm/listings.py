@@ -15,7 +15,7 @@ from imgnorm.document import Path
 from imgnorm.errors import IncompatibleStats, SourceError
 from imgnorm.measured import Measurement
 from imgnorm.opening import TORCHVISION, names_a_config, open_named, open_source, source_of
-from imgnorm.provenance import Provenance
+from imgnorm.provenance import Provenance, names_in
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.scan import Limits
 from imgnorm.sources import Listing, Source, StreamingSource, name_bytes, printable, said, shown
@@ -115,7 +115,10 @@ def compare_names(findings: Findings, measured: Measurement, part: Part, index: 
     now, then = listing_digest(part.listing), part.origin.listing_sha256
     if now != then:
         message = f"listing changed: {_counts_of(part)}"
-        named = _named_change(part.listing.names, measured.skipped, int(now, 16) - int(then, 16))
+        difference = int(now, 16) - int(then, 16)
+        named = _kept_change(part) or _named_change(
+            part.listing.names, measured.skipped, difference
+        )
         if index is None:
             named += _class_changes(measured, part)
         message += "".join(f"; {one}" for one in named)
@@ -133,6 +136,23 @@ def _counts_of(part: Part) -> str:
     if now == then:
         return f"{now:,} names as then, and not the same ones"
     return f"{now:,} names now, {then:,} then"
+
+
+def _kept_change(part: Part) -> list[str]:
+    """Which names came and went since, if the file keeps them."""
+    origin = part.origin
+    if origin.names is None:
+        return []
+    kept = set(names_in(origin.names))
+    gone = kept - {name_bytes(name) for name in part.listing.names}
+    # Of a shard or a limit, a name may be among the others now that was always there.
+    all_kept = not origin.shards and "limit" not in origin.options
+    fresh = [name for name in part.counted if name_bytes(name) not in kept] if all_kept else []
+    return [
+        f"{what}: {some_of([repr(said(name)) for name in names])}"
+        for what, names in (("new", fresh), ("gone", sorted(map(os.fsdecode, gone))))
+        if names
+    ]
 
 
 def _named_change(names: Sequence[str], skipped: Sequence[Skipped], difference: int) -> list[str]:

@@ -154,7 +154,7 @@ class Merger:
         if not allow_decoders:
             faults += _decoder_faults(self._parts)
         if not allow_overlap:
-            faults += overlaps(self._parts)
+            faults += dict.fromkeys(overlaps(self._parts))  # of two sources in one file, say
         if not allow_missing:
             faults += gaps(self._parts, source)
         if faults:

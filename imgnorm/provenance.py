@@ -55,6 +55,11 @@ class Provenance:
         return self.parts or (self,)
 
     @property
+    def without_names(self) -> Provenance:
+        """The same, and no names that were kept."""
+        return replace(self, names=None, parts=tuple(part.without_names for part in self.parts))
+
+    @property
     def called(self) -> str:
         """The `ref` as a person reads it."""
         return self.ref if isinstance(self.ref, str) else ", ".join(self.ref)
@@ -350,6 +355,8 @@ def _overlaps_by_digest(parts: Sequence[Counting]) -> Iterator[tuple[str, tuple[
 
 
 def _overlap(part: Counting, source: Provenance, other: Counting, its: Provenance) -> str:
+    if part.label == other.label:
+        return f"{part.label}: is given twice; give it once, or count its images twice with --allow-overlap"
     theirs = "the same" if _extent(its) == _extent(source) else _extent(its)
     return (
         f"{part.label}: counts {_extent(source)}, of which {other.label} counts {theirs}; leave "

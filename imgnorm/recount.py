@@ -49,14 +49,15 @@ def _measured_again(task: Task, parts: Sequence[Part]) -> Stats:
             else [None]
         )
     ]
-    total = sum(len(part.counted) for part in parts)
+    total = task.measured.images + len(task.measured.skipped)
     done = 0
     stats: list[Stats] = []
     for part, shard in jobs:
         limit = part.origin.options.get("limit")
 
         def on_progress(progress: Progress, done: int = done) -> None:
-            task.on_progress(replace(progress, done=done + progress.done, total=total))
+            ahead = max(total, done + (progress.total or 0))
+            task.on_progress(replace(progress, done=done + progress.done, total=ahead))
 
         with warnings.catch_warnings():
             for of_ours in (SkippedImagesWarning, SourceWarning):
@@ -74,7 +75,7 @@ def _measured_again(task: Task, parts: Sequence[Part]) -> Stats:
                 workers=task.workers,
                 on_progress=on_progress,
             )
-        done += one.images
+        done += one.images + len(one.skipped)
         stats.append(one)
     return merge(stats, allow_missing=True, allow_overlap=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imgnorm.image import Mode, Step, channels_of, scale_of
@@ -80,7 +80,10 @@ class Stats:
         """Whether the float pixels that were measured have been through a Normalize."""
         if self.measurement is None or not self.of_floats:
             return False
-        below = min(self.measurement.pixels.minimum()) < 0
+        lowest = min(self.measurement.pixels.minimum())
+        highest = max(self.measurement.pixels.maximum())
+        # No Normalize gives more: it divides [0, 1] by 1/255 at least, or is of 0..255 less a mean.
+        below = -255 <= lowest < 0 and highest <= 255
         return below and all(abs(mean) < std for mean, std in zip(self.mean, self.std, strict=True))
 
     @property
@@ -106,6 +109,7 @@ def merge(
     allow_missing: bool = False,
     allow_overlap: bool = False,
     allow_decoders: bool = False,
+    drop_names: bool = False,
 ) -> Stats:
     """One measurement of all that the parts counted, exactly; their order changes nothing.
 
@@ -116,6 +120,7 @@ def merge(
         allow_missing: shards may be missing; the result tells which it has.
         allow_overlap: images may be counted more than once.
         allow_decoders: other decoders may have decoded them, whose pixels differ; the result names all.
+        drop_names: names that were kept are looked at for overlaps, and not kept in the result.
 
     Raises:
         IncompatibleStats: the parts do not belong together; with everything that is against it.
@@ -139,8 +144,11 @@ def merge(
     whole = merger.result(
         allow_missing=allow_missing, allow_overlap=allow_overlap, allow_decoders=allow_decoders
     )
+    measured = whole.measurement
+    if drop_names:
+        measured = replace(measured, source=measured.source.without_names)
     return Stats.of(
-        whole.measurement,
+        measured,
         whole.mode,
         whole.preprocess,
         auto=whole.auto,

@@ -52,7 +52,7 @@ def write_stats(path: str | os.PathLike[str], stats: Stats, *, force: bool = Tru
     if len(data) > STATS_LIMITS.max_bytes:
         raise OutputError(
             f"{file}: would take {len(data):,} bytes, and a stats file has {STATS_LIMITS.max_bytes:,} at "
-            "most; leave the names out (--keep-names)"
+            "most; leave the names out: stats without --keep-names, merge with --drop-names"
         )
     write_whole(file, data, force=force, check=lambda written: parse_stats(written, file))
 
@@ -78,6 +78,7 @@ def merge_files(
     allow_missing: bool = False,
     allow_overlap: bool = False,
     allow_decoders: bool = False,
+    drop_names: bool = False,
 ) -> Stats:
     """The stats files as one; `merge`, of one file after the other, so that memory does not grow.
 
@@ -91,6 +92,7 @@ def merge_files(
         allow_missing=allow_missing,
         allow_overlap=allow_overlap,
         allow_decoders=allow_decoders,
+        drop_names=drop_names,
     )
 
 

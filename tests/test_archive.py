@@ -27,7 +27,7 @@ from imgnorm.decode import decode
 from imgnorm.errors import ImgnormError, SourceError
 from imgnorm.measurement import SkippedImagesWarning, measure
 from imgnorm.provenance import names_digest
-from imgnorm.reasons import Unreadable
+from imgnorm.reasons import Reason, Unreadable
 from imgnorm.sources import tape
 from imgnorm.sources.archive import ArchiveSource
 from imgnorm.sources.files import MAX_FILE_BYTES
@@ -799,6 +799,28 @@ def test_no_damage_makes_a_count_short_in_silence(tmp_path, format_):
         assert time.monotonic() - started < 5
         told = listing.skipped or listing.ignored or len(counted) < len(listing.names)
         assert told or inside(f"b.{format_}", images).keys() == counted, seed
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged_name"),
+    [("cat/0.png", "cat/0.pno"), ("cat/0.png", "cat/..png"), ("cat/0.png", ".at/0.png")],
+)
+def test_a_name_that_is_damaged_in_the_directory_hides_no_image(tmp_path, name, damaged_name):
+    """A rule would pass over it; the name that lies beside the image is whole."""
+    files = {name: picture(0), "cat/1.png": picture(1), "cat/2.txt": b"a note"}
+    data = packed(tmp_path / "a.zip", files).read_bytes()
+    at = data.rindex(name.encode())
+    path = written(tmp_path / "b.zip", data[:at] + damaged_name.encode() + data[at + len(name) :])
+
+    listing = ArchiveSource("", [str(path)]).listing()
+
+    assert ["cat/1.png"] == [one.partition("/")[2] for one in listing.names]
+    (skipped,) = listing.skipped
+    assert (Reason.ARCHIVE_CORRUPT, "its local header has another name") == (
+        skipped.reason,
+        skipped.detail,
+    )
+    assert {"suffix": 1} == listing.ignored
 
 
 @pytest.mark.parametrize("format_", FORMATS)

@@ -96,6 +96,13 @@ def text():
 class Uncounted(Images):
     def __len__(self):
         raise OSError("the disk is gone")
+
+def interrupted():
+    raise KeyboardInterrupt
+
+def interrupted_later():
+    yield PIXELS[0]
+    raise KeyboardInterrupt
 """
 
 
@@ -140,6 +147,16 @@ def test_what_a_factory_makes_is_measured(project, factory, options, images, tot
     assert images == document["images"]
     assert total is None or total == document["exact"]["total"]
     assert f"project.data:{factory}" == document["source"]["ref"]
+
+
+@pytest.mark.parametrize("factory", ["interrupted", "interrupted_later"])
+def test_an_interrupt_of_the_users_own_is_as_good_as_ctrl_c(project, factory):
+    """Whoever sets Python's own handler of Ctrl-C again gets one."""
+    ended = imgnorm(project, "--dataset", f"project.data:{factory}", "-q", "-o", "s.yaml")
+
+    assert (130, "stopped by SIGINT") == (ended.returncode, ended.stderr.splitlines()[-1])
+    assert "Traceback" not in ended.stderr
+    assert not (project / "s.yaml").exists()
 
 
 def test_what_a_loader_drops_is_noted(project):

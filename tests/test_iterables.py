@@ -705,6 +705,16 @@ def test_values_that_look_normalized_are_told():
     assert f"note     {note}" in table(stats).splitlines()
 
 
+@pytest.mark.parametrize(("low", "high"), [(-1e308, 1e308), (-256.0, 200.0), (0.0, 1.0)])
+def test_values_that_no_normalize_gives_look_like_none(low, high):
+    images = [np.full((2, 2, 3), value, np.float64) for value in (low, high)]
+
+    assert not imgnorm.measure(images).looks_normalized
+    assert imgnorm.measure([np.sign(image) * 255 for image in images] * 2).looks_normalized == (
+        low < 0
+    )
+
+
 @pytest.mark.parametrize(
     ("images", "options", "counts"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -463,6 +464,11 @@ def test_a_shard_twice_is_refused_and_noted_when_allowed():
     assert message == refusal(first, second, first)
     with pytest.raises(IncompatibleStats):
         first + first
+    with pytest.raises(
+        IncompatibleStats,
+        match=r"^a\.yaml: is given twice; give it once, or count its images twice with --allow-overlap$",
+    ):
+        merge([first, second, first], labels=["a.yaml", "b.yaml", "a.yaml"])
     merged = merge([first, second, first], allow_overlap=True).measurement
     assert merged is not None
     assert (Shards(2, (1, 1, 2)), 3) == (merged.source.shards, merged.images)
@@ -661,6 +667,11 @@ def test_names_are_kept_on_request_and_shards_merge_to_the_same_bytes(tmp_path, 
 
     assert Path(paths[0]).read_text() == text_of(merged)
     assert names == merged.measurement.source.names.split("\n")  # type: ignore[union-attr]
+    assert 0 == run(["stats", SHAPES, "-q", "-o", str(tmp_path / "nameless.yaml")])
+    for parts, of in ((paths[1:], "shards"), (paths[:1], "one")):
+        output = str(tmp_path / f"{of}.yaml")
+        assert 0 == run(["merge", *parts, "--drop-names", "-q", "-o", output])
+        assert Path(output).read_text() == (tmp_path / "nameless.yaml").read_text()
     whole = imgnorm.measure(ROOT / "examples", keep_names=True, limit=5)
     assert 29 == merge([merged, whole], allow_overlap=True).images
     with pytest.raises(IncompatibleStats, match="counts 5 images that folder"):
@@ -690,9 +701,19 @@ def test_names_that_no_stats_file_can_hold_are_refused_before_the_scan(tmp_path,
 
     size = sum(len(str(p.relative_to(SHAPES))) + 3 for p in Path(SHAPES).rglob("*.*"))
     assert (
-        f"images take {size} bytes, and a stats file has room for 300; measure in shards, or leave --keep-names "
-        "out" == str(caught.value).partition("24 ")[2]
+        f"images take {size} bytes, and a stats file has room for 300; measure in shards and merge them with "
+        "--drop-names, or leave --keep-names out" == str(caught.value).partition("24 ")[2]
     )
+
+
+def test_names_are_counted_in_the_bytes_that_a_stats_file_takes(tmp_path, monkeypatch):
+    """Six bytes of UTF-8 take six, and one that is no character four, as \\xNN."""
+    for name in (b"\xe6\x97\xa5\xe6\x9c\xac.png", b"\xff.png"):
+        shutil.copy(SHAPES / "circle" / "png.png", os.path.join(os.fsencode(tmp_path), name))
+    monkeypatch.setattr(choosing, "_MAX_NAMES_BYTES", 23)
+
+    with pytest.raises(SourceError, match="the names of 2 images take 24 bytes"):
+        imgnorm.measure(tmp_path, keep_names=True)
 
 
 def test_datasets_whose_names_are_numbers_are_told_apart():

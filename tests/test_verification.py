@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -319,6 +320,48 @@ def test_another_decoder_is_a_warning_and_proves_nothing(here):
     (problem,) = found.problems
     assert ("decoders", "warning") == (problem.rule, problem.severity)
     assert problem.message.startswith("decoders.PNG: zlib 0.1 then, ")
+
+
+def test_names_that_were_kept_tell_which_came_and_which_went(here):
+    measure(here, "--keep-names")
+    for index in (0, 2, 4, 6):
+        os.remove(f"data/a/{index:03d}.png")
+    for name in ("x", "y", "z"):
+        shutil.copy("data/b/001.png", f"data/b/{name}\n.png")
+
+    (message,) = [text for text in told(verify(sample=5)) if text.startswith("names: ")]
+    assert (
+        "names: source.listing_sha256: listing changed: 79 names now, 80 then; new: 'b/x\\\\n.png', "
+        "'b/y\\\\n.png', 'b/z\\\\n.png'; gone: 'a/000.png', 'a/002.png', 'a/004.png' and 1 more; "
+        "classes: a 36 now, 40 then, b 43 now, 40 then"
+    ) == message
+
+
+def test_names_of_a_shard_tell_only_which_went(here):
+    measure(here, "--keep-names", "--shard", "1/2")
+    os.remove("data/a/000.png")
+
+    (message,) = [text for text in told(verify(sample=5)) if text.startswith("names: ")]
+    assert "; gone: 'a/000.png'" in message
+    assert "new" not in message
+
+
+def test_the_progress_of_measuring_all_again_counts_what_is_skipped(here):
+    for group in "ab":
+        Path(f"data/{group}/cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for shard in (1, 2):
+        measure(here, "--shard", f"{shard}/2")
+        shutil.move("stats.yaml", f"{shard}.yaml")
+    shutil.copytree("data", "more")
+    run(["stats", "more", "-o", "3.yaml", "-q", "--workers", "1"])
+    parts = ["1.yaml", "2.yaml", "3.yaml", "--allow-overlap"]
+    assert 0 == run(["merge", *parts, "-o", "stats.yaml", "-q"])
+    seen = []
+
+    imgnorm.verify("stats.yaml", sample="all", workers=1, on_progress=seen.append)
+
+    assert (164, 164) == (seen[-1].done, seen[-1].total)
+    assert all(one.done <= one.total for one in seen)
 
 
 @pytest.mark.parametrize("sample", [10, "all"])

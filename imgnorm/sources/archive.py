@@ -348,7 +348,10 @@ class _Contents:
             if rule is None and not looks_like_an_image(file):
                 unsafe = fault is not None and fault.reason is Reason.ARCHIVE_ENTRY_UNSAFE
                 rule = None if unsafe else "suffix"  # images may lie behind a link
-            if rule is not None:
+            if rule is not None and _hides_an_image(reader):
+                fault = Unreadable(Reason.ARCHIVE_CORRUPT, "its local header has another name")
+                self.skip(prefix + file, fault, size)
+            elif rule is not None:
                 self.ignored[rule] += 1
             elif fault is not None:
                 self.skip(prefix + file, fault, size)
@@ -458,6 +461,15 @@ def _no_archive(handle: int) -> Unreadable:
 _SLASHES = (b"", b"/")
 _NO_FILE = ("", ".")  # nothing, or a folder
 _FILE_SYSTEM = sys.getfilesystemencoding()
+
+
+def _hides_an_image(reader: TarReader | ZipReader) -> bool:
+    """Whether a zip's entry that a rule passes over is an image by the name that lies beside it: a
+    damaged directory."""
+    if not isinstance(reader, ZipReader):
+        return False
+    name = _text(reader.name_inside())
+    return looks_like_an_image(name) and not any(map(rule_against, name.split("/")))
 
 
 def _plain(raw: bytes) -> bytes | None:

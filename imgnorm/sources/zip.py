@@ -98,6 +98,13 @@ class ZipReader:
                 self.began, self._last = place, (place, record)
                 yield _utf8(record), place, record.size, fault
 
+    def name_inside(self) -> bytes:
+        """What the local header of the entry that was read last calls it; b"" if it is none."""
+        assert self._last is not None
+        record = self._last[1]
+        header = self._tape.read(record.start, _LOCAL.size + len(record.name))
+        return header[_LOCAL.size :] if header[:4] == b"PK\3\4" else b""
+
     def content(self, place: int) -> bytes:
         """
         Raises:
