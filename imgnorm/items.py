@@ -113,7 +113,7 @@ def _of_a_sequence(item: tuple[Any, ...] | list[Any], reading: Reading) -> list[
         raise Unreadable(
             Reason.UNSUPPORTED_FORMAT,
             f"a {type(item).__name__} of {len(item)} that are all images, which may be a batch or views of "
-            "one; choose with `key=0`, or yield them one by one",
+            "one; choose with `key=0` (--key 0), or yield them one by one",
         )
     if _looks_like_an_image(first) or _are_images(first):
         return _images(first, reading)
@@ -153,8 +153,9 @@ def _shape(value: Any) -> object:
 
 def _at(item: Any, key: str | int) -> Any:
     if isinstance(item, Mapping):
-        if key in item:
-            return item[key]
+        for one in (key, str(key)):  # digits are a number, and may be a dict's key
+            if one in item:
+                return item[one]
         raise Unreadable(
             Reason.NOT_AN_IMAGE, f"a dict without the key {key!r}; it has {_listed(item)}"
         )
@@ -181,7 +182,7 @@ def _by_custom(item: Mapping[Any, Any]) -> Any:
         )
     raise Unreadable(
         Reason.UNSUPPORTED_FORMAT,
-        f"a dict with several images ({_listed(candidates)}); choose one with `key=`",
+        f"a dict with several images ({_listed(candidates)}); choose one with `key=` (--key)",
     )
 
 
@@ -200,7 +201,7 @@ def _no_image(value: object) -> Unreadable:
     if isinstance(value, (str, bytes)):
         advice = "; open it with Pillow in the dataset"
     elif isinstance(value, (int, float, complex)):
-        advice = "; if it is the label, name the image with `key=`"
+        advice = "; if it is the label, name the image with `key=` (--key)"
     return Unreadable(Reason.NOT_AN_IMAGE, f"{what}, not an image{advice}")
 
 
@@ -208,15 +209,30 @@ def _laid_out(value: Any, reading: Reading) -> Image.Image | Pixels:
     if isinstance(value, Image.Image):
         return value
     tensor = is_tensor(value)
-    array = _array(value) if tensor else value
+    _demand_values(value)
     dtype = _dtype(value)
     if dtype not in _PIXELS and dtype != "bfloat16":
         raise Unreadable(
             Reason.UNSUPPORTED_MODE,
             f"{dtype} of shape {tuple(value.shape)}; pixels are uint8, uint16 or float: convert them in the "
-            "dataset, or, if these are labels, name the image with `key=`",
+            "dataset, or, if these are labels, name the image with `key=` (--key)",
         )
+    array = _array(value) if tensor else value
     return _with_channels_last(array, "CHW" if tensor else "HWC", reading)
+
+
+def _demand_values(value: Any) -> None:
+    """That each place of an array or tensor holds a value that can be read."""
+    fault = None
+    if isinstance(value, np.ndarray):
+        if np.ma.is_masked(value):
+            fault = "an array with masked values; fill them"
+    elif value.is_nested or str(value.layout) != "torch.strided":
+        fault = "a nested or sparse tensor; make it dense"
+    elif value.is_meta:
+        fault = "a tensor on the meta device, without values"
+    if fault:
+        raise Unreadable(Reason.UNSUPPORTED_MODE, fault)
 
 
 def _dtype(value: Any) -> str:
@@ -225,9 +241,7 @@ def _dtype(value: Any) -> str:
 
 
 def _array(tensor: Any) -> Pixels:
-    tensor = tensor.detach()
-    if tensor.is_sparse or tensor.is_quantized:
-        raise Unreadable(Reason.UNSUPPORTED_MODE, "a sparse or quantized tensor; make it dense")
+    tensor = tensor.detach().resolve_neg()
     if _dtype(tensor) == "bfloat16":  # NumPy has no such type; every value is a float32, too
         tensor = tensor.float()
     array: Pixels = tensor if stays_there(tensor) else tensor.cpu().numpy()
@@ -266,10 +280,10 @@ def _moved(array: Pixels, core: str) -> Pixels:
 def _puzzle(shape: tuple[int, ...], custom: str) -> str:
     what = "a tensor" if custom == "CHW" else "an array"
     if len(shape) not in (3, 4):
-        return f"{what} of shape {shape}, no image; if these are labels, name the image with `key=`"
+        return f"{what} of shape {shape}, no image; if these are labels, name the image with `key=` (--key)"
     candidates = (layout for layout in LAYOUTS if len(layout) == len(shape))
-    options = " or ".join(f'layout="{layout}"' for layout in candidates)
-    return f"{what} of shape {shape}, not {custom} of 1, 3 or 4 channels; say {options}"
+    options = " or ".join(f'"{layout}"' for layout in candidates)
+    return f"{what} of shape {shape}, not {custom} of 1, 3 or 4 channels; say layout={options} (--layout)"
 
 
 _EIGHTHS = (

@@ -152,8 +152,10 @@ def explained(error: Exception) -> str:
     if "DataLoader timed out" in text:
         return "a worker of the DataLoader gave nothing within its `timeout`; raise it, or find out why"
     if text.startswith("Caught ") and "Original Traceback" in text:
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        text = lines[-1][:200]
+        lines = [line for line in text.splitlines() if line.strip()]
+        frames = [place for place, line in enumerate(lines) if line.startswith("  ")]
+        said = lines[frames[-1] + 1 :] if frames else []
+        text = " ".join(" ".join(said or lines[-1:]).split())[:200]
     else:
         text = clause(error)
     if "found <class 'PIL" in text:
@@ -170,6 +172,7 @@ def _of_loader(loader: DataLoader[Any], reading: Reading, ref: str | None) -> St
     batches = loader.batch_sampler is not None
     joined = batches and loader.collate_fn is default_collate
     promised, dropped, notes = _promise(loader)
+    own = batches and not isinstance(loader.batch_sampler, BatchSampler)  # it knows batches only
     reading = replace(reading, batches=joined, single=False)
     return LoaderSource(
         "dataset",
@@ -177,6 +180,7 @@ def _of_loader(loader: DataLoader[Any], reading: Reading, ref: str | None) -> St
         loader,
         reading,
         promised=promised,
+        promised_items=length(loader) if own else None,
         dropped=dropped,
         notes=notes,
         explain=explained,
@@ -190,7 +194,7 @@ def _promise(loader: DataLoader[Any]) -> tuple[int | None, int, tuple[str, ...]]
     if not iterable and isinstance(loader.batch_sampler, BatchSampler):
         inner = loader.batch_sampler
         sampler, batch_size, drop_last = inner.sampler, inner.batch_size, inner.drop_last
-    elif not iterable and loader.batch_sampler is not None:  # somebody's own: it knows batches only
+    elif not iterable and loader.batch_sampler is not None:  # somebody's own
         return None, 0, ()
     if iterable and drop_last:
         note = (

@@ -267,7 +267,7 @@ def test_a_broken_item_is_skipped_by_name_and_told_by_the_exit_code(project):
             "project.data:arrays",
             (
                 "project.data:arrays: the first item is an array of shape (2, 28, 28), not HWC of 1, 3 or 4 "
-                'channels; say layout="NHW" or layout="HWC" or layout="CHW"'
+                'channels; say layout="NHW" or "HWC" or "CHW" (--layout)'
             ),
         ),
     ],

@@ -88,15 +88,19 @@ def test_a_batch_of_many_sizes_has_all_its_images(item):
     ("item", "reading", "expected"),
     [
         (None, {}, "None, not an image"),
-        (7, {}, "an int, not an image; if it is the label, name the image with `key=`"),
-        ((7, TENSOR), {}, "an int, not an image; if it is the label, name the image with `key=`"),
+        (7, {}, "an int, not an image; if it is the label, name the image with `key=` (--key)"),
+        (
+            (7, TENSOR),
+            {},
+            "an int, not an image; if it is the label, name the image with `key=` (--key)",
+        ),
         ("a.png", {}, "a str, not an image; open it with Pillow in the dataset"),
         ((), {}, "an empty tuple"),
         ({"label": 1}, {}, "a dict in which no value is an image; it has 'label'"),
         (
             {"left": TENSOR, "right": TENSOR},
             {},
-            "a dict with several images ('left', 'right'); choose one with `key=`",
+            "a dict with several images ('left', 'right'); choose one with `key=` (--key)",
         ),
         ({"a": TENSOR}, {"key": "image"}, "a dict without the key 'image'; it has 'a'"),
         ((TENSOR, 1), {"key": 2}, "a tuple of 2; it has no place 2"),
@@ -105,7 +109,7 @@ def test_a_batch_of_many_sizes_has_all_its_images(item):
             [TENSOR, TENSOR],
             {},
             (
-                "a list of 2 that are all images, which may be a batch or views of one; choose with `key=0`, or "
+                "a list of 2 that are all images, which may be a batch or views of one; choose with `key=0` (--key 0), or "
                 "yield them one by one"
             ),
         ),
@@ -113,7 +117,7 @@ def test_a_batch_of_many_sizes_has_all_its_images(item):
             [(TENSOR,), (TENSOR,)],
             {},
             (
-                "a list of 2 that are all images, which may be a batch or views of one; choose with `key=0`, or "
+                "a list of 2 that are all images, which may be a batch or views of one; choose with `key=0` (--key 0), or "
                 "yield them one by one"
             ),
         ),
@@ -135,7 +139,7 @@ def test_a_batch_of_many_sizes_has_all_its_images(item):
             {},
             (
                 "int64 of shape (64,); pixels are uint8, uint16 or float: convert them in the dataset, or, if these "
-                "are labels, name the image with `key=`"
+                "are labels, name the image with `key=` (--key)"
             ),
         ),
         (
@@ -143,7 +147,7 @@ def test_a_batch_of_many_sizes_has_all_its_images(item):
             {},
             (
                 "bool of shape (4, 5); pixels are uint8, uint16 or float: convert them in the dataset, or, if these "
-                "are labels, name the image with `key=`"
+                "are labels, name the image with `key=` (--key)"
             ),
         ),
     ],
@@ -190,26 +194,26 @@ def test_pixels_lie_as_torch_has_them_unless_told(shape, tensor, reading, expect
             torch.zeros(28, 28, 28),
             (
                 'a tensor of shape (28, 28, 28), not CHW of 1, 3 or 4 channels; say layout="NHW" or '
-                'layout="HWC" or layout="CHW"'
+                '"HWC" or "CHW" (--layout)'
             ),
         ),
         (
             np.zeros((3, 28, 28)),
             (
                 'an array of shape (3, 28, 28), not HWC of 1, 3 or 4 channels; say layout="NHW" or '
-                'layout="HWC" or layout="CHW"'
+                '"HWC" or "CHW" (--layout)'
             ),
         ),
         (
             torch.zeros(8, 28, 28, 3),
             (
                 'a tensor of shape (8, 28, 28, 3), not CHW of 1, 3 or 4 channels; say layout="NHWC" or '
-                'layout="NCHW"'
+                '"NCHW" (--layout)'
             ),
         ),
         (
             torch.zeros(2, 3, 8, 28, 28),
-            "a tensor of shape (2, 3, 8, 28, 28), no image; if these are labels, name the image with `key=`",
+            "a tensor of shape (2, 3, 8, 28, 28), no image; if these are labels, name the image with `key=` (--key)",
         ),
     ],
 )
@@ -219,6 +223,43 @@ def test_a_shape_that_does_not_tell_is_refused_with_the_candidates(item, expecte
 
 def test_a_layout_that_does_not_fit_is_refused():
     assert "shape (4, 5) is not NCHW" == refusal(torch.zeros(4, 5), layout="NCHW")
+
+
+NOT_DENSE = "a nested or sparse tensor; make it dense"
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (torch.zeros(4, 4).to_sparse(), NOT_DENSE),
+        (torch.nested.nested_tensor([torch.zeros(3, 4, 4)], layout=torch.jagged), NOT_DENSE),
+        (torch.empty(3, 4, 4, device="meta"), "a tensor on the meta device, without values"),
+        (np.ma.masked_less(np.eye(4), 1), "an array with masked values; fill them"),
+        (
+            torch.zeros(3, 4, 4).to(torch.float8_e4m3fn),
+            (
+                "float8_e4m3fn of shape (3, 4, 4); pixels are uint8, uint16 or float: convert them in the "
+                "dataset, or, if these are labels, name the image with `key=` (--key)"
+            ),
+        ),
+    ],
+)
+def test_what_holds_no_plain_values_is_refused(item, expected):
+    assert expected == refusal(item)
+
+
+def test_a_view_that_negates_and_an_array_without_a_mask_are_what_they_show():
+    image = torch.arange(48.0).reshape(3, 4, 4)
+    negated = torch.view_as_complex(torch.stack([image, image], -1)).conj().imag
+
+    assert (-image).flatten().tolist() == only(negated)[0].transpose(2, 0, 1).ravel().tolist()
+    assert np.array_equal(np.eye(4), only(np.ma.array(np.eye(4), mask=False))[0, ..., 0])
+
+
+def test_a_key_of_digits_is_a_place_or_a_dicts_key():
+    assert np.array_equal(
+        only({"0": PICTURE, "1": TENSOR}, key=1), only({0: PICTURE, 1: TENSOR}, key=1)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

@@ -333,6 +333,24 @@ def test_an_iterable_that_ends_early_lists_what_did_not_come():
     assert 23 == stats.measurement.found
 
 
+class Limitless:
+    def __getitem__(self, index):
+        return IMAGES[0]
+
+    def __len__(self):
+        return 1 << 40
+
+
+def test_a_length_that_no_list_of_names_can_have_is_refused():
+    with pytest.raises(SourceError) as caught:
+        imgnorm.measure(Limitless(), limit=3)
+
+    assert (
+        "Limitless[1099511627776]: more than 200,000,000 images are measured as an iterable only: give a "
+        "generator, or a Subset of it"
+    ) == str(caught.value)
+
+
 class Raises:
     def __iter__(self):
         yield from IMAGES[:7]
@@ -380,14 +398,14 @@ def exhausted():
         (
             [(7, IMAGES[0])],
             {},
-            "list[1]: the first item is an int, not an image; if it is the label, name the image with `key=`",
+            "list[1]: the first item is an int, not an image; if it is the label, name the image with `key=` (--key)",
         ),
         (
             Indexed([np.zeros((28, 28), np.int64)]),
             {},
             (
                 "Indexed[1]: the first item is int64 of shape (28, 28); pixels are uint8, uint16 or float: convert "
-                "them in the dataset, or, if these are labels, name the image with `key=`"
+                "them in the dataset, or, if these are labels, name the image with `key=` (--key)"
             ),
         ),
         (
@@ -710,9 +728,13 @@ def test_values_that_no_normalize_gives_look_like_none(low, high):
     images = [np.full((2, 2, 3), value, np.float64) for value in (low, high)]
 
     assert not imgnorm.measure(images).looks_normalized
-    assert imgnorm.measure([np.sign(image) * 255 for image in images] * 2).looks_normalized == (
-        low < 0
-    )
+
+
+def test_gray_values_less_their_mean_look_normalized():
+    with pytest.warns(imgnorm.SourceWarning):
+        stats = imgnorm.measure([np.full((2, 2, 3), value) for value in (-127.5, 127.5)])
+
+    assert stats.looks_normalized
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,36 @@ def test_a_loader_that_raises_is_told_in_a_sentence(workers):
     )
 
 
+class Verbose(Images):
+    def __getitem__(self, index):
+        raise ValueError("no image\nof this name")
+
+
+def test_all_lines_of_what_a_worker_raises_are_told():
+    with pytest.raises(
+        SourceError, match="failed after 0 images: ValueError: no image of this name; "
+    ):
+        imgnorm.measure(DataLoader(Verbose(), batch_size=10, num_workers=1))
+
+
+class Optimist:
+    """A batch sampler whose length is an estimate."""
+
+    def __iter__(self):
+        return iter([[0, 1], [2]])
+
+    def __len__(self):
+        return 4
+
+
+def test_batches_that_a_sampler_promised_and_that_did_not_come_are_listed():
+    with pytest.warns(imgnorm.SkippedImagesWarning):
+        stats = imgnorm.measure(DataLoader(Images(), batch_sampler=Optimist()))
+
+    assert 3 == stats.images
+    assert ["len() says 4, and 2 came"] * 2 == [one.detail for one in stats.skipped]
+
+
 DIED = (
     r"a worker of the DataLoader died( of Killed)?; if it was short of memory, use fewer workers or smaller "
     r"batches, else look into the dataset with num_workers=0"
@@ -386,14 +416,14 @@ class Sleepy(Images):
             DataLoader(TensorDataset(torch.arange(50)), batch_size=4),
             (
                 "TensorDataset[50]: the first item is int64 of shape (4,); pixels are uint8, uint16 or float: "
-                "convert them in the dataset, or, if these are labels, name the image with `key=`"
+                "convert them in the dataset, or, if these are labels, name the image with `key=` (--key)"
             ),
         ),
         (
             DataLoader(TensorDataset(BYTES.permute(0, 2, 3, 1)), batch_size=4),
             (
                 "TensorDataset[100]: the first item is a tensor of shape (4, 6, 5, 3), not CHW of 1, 3 or 4 "
-                'channels; say layout="NHWC" or layout="NCHW"'
+                'channels; say layout="NHWC" or "NCHW" (--layout)'
             ),
         ),
     ],

@@ -709,7 +709,7 @@ def test_names_that_no_stats_file_can_hold_are_refused_before_the_scan(tmp_path,
 def test_names_are_counted_in_the_bytes_that_a_stats_file_takes(tmp_path, monkeypatch):
     """Six bytes of UTF-8 take six, and one that is no character four, as \\xNN."""
     for name in (b"\xe6\x97\xa5\xe6\x9c\xac.png", b"\xff.png"):
-        shutil.copy(SHAPES / "circle" / "png.png", os.path.join(os.fsencode(tmp_path), name))
+        shutil.copy(Path(SHAPES, "circle", "png.png"), os.path.join(os.fsencode(tmp_path), name))
     monkeypatch.setattr(choosing, "_MAX_NAMES_BYTES", 23)
 
     with pytest.raises(SourceError, match="the names of 2 images take 24 bytes"):

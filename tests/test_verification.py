@@ -332,7 +332,7 @@ def test_names_that_were_kept_tell_which_came_and_which_went(here):
     (message,) = [text for text in told(verify(sample=5)) if text.startswith("names: ")]
     assert (
         "names: source.listing_sha256: listing changed: 79 names now, 80 then; new: 'b/x\\\\n.png', "
-        "'b/y\\\\n.png', 'b/z\\\\n.png'; gone: 'a/000.png', 'a/002.png', 'a/004.png' and 1 more; "
+        "'b/y\\\\n.png', 'b/z\\\\n.png'; gone: 'a/000.png', 'a/002.png', 'a/004.png', 'a/006.png'; "
         "classes: a 36 now, 40 then, b 43 now, 40 then"
     ) == message
 

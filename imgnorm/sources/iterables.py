@@ -29,6 +29,7 @@ from imgnorm.tray import Device
 
 _END = object()
 _NOT_A_SOURCE = "neither a path nor a Dataset, a DataLoader or another iterable of images"
+_MOST = 200_000_000  # images of a Dataset, whose names take 200 bytes each
 _PER_JOB = 64  # images of one job: few enough to tell of progress and to stop
 
 Job = tuple[str, Sequence[str]]
@@ -158,7 +159,7 @@ class IndexedSource:
     @cached_property
     def _size(self) -> int:
         try:
-            return len(self.dataset)
+            size = len(self.dataset)
         except Exception as error:  # a user's code may raise anything
             why = (
                 "" if isinstance(error, (NotImplementedError, TypeError)) else f" ({clause(error)})"
@@ -167,6 +168,12 @@ class IndexedSource:
                 f"{called(self.dataset)}: does not tell how many images it has{why}; give it a __len__, "
                 "or measure it as an iterable"
             ) from error
+        if size > _MOST:  # each has a name here; a `__len__` for endless epochs, probably
+            raise SourceError(
+                f"{called(self.dataset)}: more than {_MOST:,} images are measured as an iterable only: give a "
+                "generator, or a Subset of it"
+            )
+        return size
 
     @cached_property
     def _indices(self) -> dict[str, int]:
