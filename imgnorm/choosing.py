@@ -150,14 +150,13 @@ def _nothing_found(source: Source, listing: Listing) -> str:
                     f"{shown(source.ref)}: no image files in it, but archives; name them as "
                     f"'{shown(source.ref)}/*{suffix}'"
                 )
-    for_others = "for other names, write them to a file and use --list"
-    if source.kind == "archive":
-        for_others = (
-            "name an archive that holds such files, or rename those in it and pack them anew"
-        )
     passed_over = ", ".join(f"{count:,} {rule}" for rule, count in listing.ignored.items())
+    advice = {
+        "folder": "for other names, write them to a file and use --list",
+        "archive": "name an archive that holds such files, or rename those in it and pack them anew",
+    }.get(source.kind)
     return (
         f"{shown(source.ref)}: no images in it"
         + (f" (passed over: {passed_over})" if passed_over else "")
-        + f"; looked for {' '.join(IMG_EXTENSIONS)}; {for_others}"
+        + (f"; looked for {' '.join(IMG_EXTENSIONS)}; {advice}" if advice else "")
     )

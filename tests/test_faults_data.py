@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -278,9 +279,23 @@ def _a_file(folder: Path) -> None:
     noise(1).save(folder, "PNG")
 
 
+def _no_bytes(file: Path) -> None:
+    file.touch()
+
+
+def _empty_archive(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("notes.txt", "")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (_no_bytes, "is empty (0 bytes); get it again, or name another source"),
+        (
+            _empty_archive,
+            f"no images in it (passed over: 1 suffix); {LOOKED_FOR.partition(';')[0]}",
+        ),
         (_empty, f"no images in it; {LOOKED_FOR}"),
         (_only_ignored, f"no images in it (passed over: 1 hidden, 1 suffix); {LOOKED_FOR}"),
         (_only_bad, ALL_BAD),
