@@ -10,12 +10,14 @@ from imgnorm.errors import SourceError
 from imgnorm.sources import Source, StreamingSource, shown
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.layout import LAYOUTS
+from imgnorm.sources.rules import looks_like_an_image
 
 if TYPE_CHECKING:
     from imgnorm.config import Pipeline
     from imgnorm.items import TensorCounter
 
 TORCHVISION = "torchvision:"
+_INSTEAD_OF_IMAGES = "name the folder of the images, or a text file with their paths and --list"
 
 
 def open_source(
@@ -92,6 +94,8 @@ def _open_file(path: str, listed: bool, layout: str | None) -> Source:
     if not path or "\0" in path or not os.path.lexists(file):
         if is_pattern(file) and "\0" not in path and not listed:
             paths = matching(file)
+            if all(map(looks_like_an_image, paths)):
+                raise SourceError(f"{shown(path)}: {len(paths):,} image files; {_INSTEAD_OF_IMAGES}")
             if any(map(is_array_file, paths[:1])):
                 return ArrayFileSource(path, paths, layout, member)
             _demand_arrays(path, layout)
@@ -114,6 +118,8 @@ def _open_file(path: str, listed: bool, layout: str | None) -> Source:
         return ListSource(path)
     if is_archive(path):
         return ArchiveSource(path, [path])
+    if looks_like_an_image(path):
+        raise SourceError(f"{shown(path)}: an image file; {_INSTEAD_OF_IMAGES}")
     if os.path.isfile(path) and not os.path.getsize(path):
         raise SourceError(
             f"{shown(path)}: an empty file, of no bytes at all; get it again, or make it anew"
