@@ -20,13 +20,14 @@ from imgnorm.document import (
     events_in,
     read_document,
 )
-from imgnorm.errors import InvalidDocument, Problem
+from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.image import CHANNELS, SCALE, STEPS, Mode, Step
 from imgnorm.presets import preset
 from imgnorm.rules import order, structure
 from imgnorm.rules import stats as stats_rules
 from imgnorm.stats import Stats, channel_names
 from imgnorm.statsfile import stats_in
+from imgnorm.statsmodel import FORMAT as STATS_FORMAT
 from imgnorm.typed import validated
 
 FORMAT = "imgnorm-pipeline/1"
@@ -61,10 +62,16 @@ def read_pipeline(path: str | os.PathLike[str]) -> Pipeline:
     """Read a config.
 
     Raises:
-        SourceError: there is no such file, or it cannot be read.
+        SourceError: there is no such file, it cannot be read, or it is a stats file.
         InvalidDocument: it has faults; all of them are in it.
     """
-    return pipeline_in(read_document(path, CONFIG_LIMITS))
+    document = read_document(path, CONFIG_LIMITS)
+    if isinstance(document.value, dict) and document.value.get("format") == STATS_FORMAT:
+        raise SourceError(
+            f"{document.file}: is a stats file, and no config or data; name what is to be measured (`imgnorm "
+            "show` prints the file, `imgnorm verify` measures its data again)"
+        )
+    return pipeline_in(document)
 
 
 def read_normalized(path: str | os.PathLike[str]) -> tuple[Pipeline, Stats]:

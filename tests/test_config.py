@@ -367,6 +367,18 @@ def test_build_tells_what_torchvision_refuses(tmp_path):
     ) == str(caught.value)
 
 
+def test_a_stats_file_in_the_place_of_a_config_is_told_as_such(tmp_path, capsys):
+    """Not by the keys that a config has not."""
+    file = str(tmp_path / "s.yaml")
+    Path(file).write_text("format: imgnorm-stats/1\nmean: [0.5]\nstd: [0.2]\n")
+
+    assert 2 == run(["stats", file])
+    assert capsys.readouterr().err == (
+        f"{file}: is a stats file, and no config or data; name what is to be measured (`imgnorm show` prints "
+        "the file, `imgnorm verify` measures its data again)\n"
+    )
+
+
 def test_stats_of_a_config_refuse_options_that_the_config_has(tmp_path):
     path = written(tmp_path)
     done = subprocess.run(
