@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch.utils.data import (
@@ -20,6 +20,7 @@ from imgnorm.datasets import HeldSource, holds_its_pixels
 from imgnorm.errors import SourceError
 from imgnorm.image import ImageSettings
 from imgnorm.items import Reading
+from imgnorm.reasons import Reason, Unreadable
 from imgnorm.scan import Limits, Progress
 from imgnorm.sources import Drained
 from imgnorm.sources.iterables import (
@@ -68,40 +69,72 @@ def tallies_in_workers(
 ) -> dict[str, Tally]:
     """`source.tallies` by the worker processes of a DataLoader, which hand over tallies, not pixels.
 
+    An image at which a worker dies is tried once more, alone; then it is skipped.
+
     Raises:
-        SourceError: a worker died, or cannot be started.
+        SourceError: workers die from the start, or cannot be started.
     """
     jobs = source.jobs(groups)
-    loader: DataLoader[Any] = DataLoader(
-        _Jobs(source, [names for _, names in jobs], settings, limits, products),
-        batch_size=None,
-        num_workers=min(workers, len(jobs)),
-        collate_fn=_as_it_is,
-        worker_init_fn=_leave_signals_to_the_parent,
-    )
+    work = _Jobs(source, [names for _, names in jobs], settings, limits, products)
     try:
         with workers_end_at_once():
-            return added(jobs, loader, groups, on_progress)
+            return added(jobs, _surviving(work, workers), groups, on_progress)
     except Exception as error:  # whatever a user's object raises when it is sent to a worker
         if not _is_of_loader(error):
             raise
         raise SourceError(f"{source.ref}: {explained(error)}") from error
 
 
+def _surviving(work: _Jobs, workers: int) -> Iterator[Tally]:
+    """The tally of each job, in their order; where a worker dies, that of the first that is missing is
+    made name by name, each in a process of its own."""
+    done = 0
+    while done < len(work):
+        try:
+            for tally in _loader(replace(work, jobs=work.jobs[done:]), workers):
+                yield tally
+                done += 1
+        except Exception as error:
+            if not _died(error):
+                raise
+            tally = _name_by_name(work, work.jobs[done])
+            if not done and len(tally.skipped) == len(work.jobs[0]):  # they always do
+                raise
+            yield tally
+            done += 1
+
+
+def _name_by_name(work: _Jobs, names: Sequence[str]) -> Tally:
+    whole = Tally()
+    for name in names:
+        try:
+            (tally,) = _loader(replace(work, jobs=[[name]]), 1)
+        except Exception as error:
+            if not _died(error):
+                raise
+            fault = Unreadable(Reason.WORKER_DIED, f"the worker that read it ended{_how(error)}")
+            tally = Tally(skipped=(fault.skipped(name),))
+        whole += tally
+    return whole
+
+
+def _loader(work: _Jobs, workers: int) -> DataLoader[Any]:
+    return DataLoader(
+        work,
+        batch_size=None,
+        num_workers=min(workers, len(work)),
+        collate_fn=_as_it_is,
+        worker_init_fn=_leave_signals_to_the_parent,
+    )
+
+
+@dataclass(frozen=True)
 class _Jobs(Dataset[Tally]):
-    def __init__(
-        self,
-        source: IndexedSource,
-        jobs: Sequence[Sequence[str]],
-        settings: ImageSettings,
-        limits: Limits,
-        products: bool,
-    ) -> None:
-        self.products = products
-        self.source = source
-        self.jobs = jobs
-        self.settings = settings
-        self.limits = limits
+    source: IndexedSource
+    jobs: Sequence[Sequence[str]]
+    settings: ImageSettings
+    limits: Limits
+    products: bool
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -141,12 +174,9 @@ class LoaderSource(StreamSource):
 def explained(error: Exception) -> str:
     """What torch's DataLoader means, on one line."""
     text = str(error)
-    # Tensors travel over a socket, which breaks off if the worker died while it sent them.
-    broke_off = isinstance(error, (ConnectionError, EOFError))
-    if broke_off or ("DataLoader worker" in text and "pid" in text):
-        how = text.partition("by signal: ")[2].split(".")[0]
+    if _died(error):
         return (
-            f"a worker of the DataLoader died{f' of {how}' if how else ''}; if it was short of memory, use "
+            f"a worker of the DataLoader died{_how(error)}; if it was short of memory, use "
             "fewer workers or smaller batches, else look into the dataset with num_workers=0"
         )
     if "DataLoader timed out" in text:
@@ -166,6 +196,18 @@ def explained(error: Exception) -> str:
             "batch_size=1"
         )
     return f"{text}; measure the dataset itself, which skips and lists such images"
+
+
+def _died(error: Exception) -> bool:
+    """Whether torch says that a worker of a DataLoader did."""
+    # Tensors travel over a socket, which breaks off if the worker died while it sent them.
+    broke_off = isinstance(error, (ConnectionError, EOFError))
+    return broke_off or ("DataLoader worker" in str(error) and "pid" in str(error))
+
+
+def _how(error: Exception) -> str:
+    signal_ = str(error).partition("by signal: ")[2].split(".")[0]
+    return f" of {signal_}" if signal_ else ""
 
 
 def _of_loader(loader: DataLoader[Any], reading: Reading, ref: str | None) -> StreamSource:

@@ -21,6 +21,7 @@ from torch.utils.data import (
     Subset,
     TensorDataset,
     default_collate,
+    get_worker_info,
 )
 from torchvision.transforms import v2
 
@@ -374,8 +375,30 @@ DIED = (
 def test_a_worker_that_dies_is_told_in_a_sentence():
     with pytest.raises(SourceError, match=rf"^Dying\[100\]: (failed after \d+ images: )?{DIED}$"):
         imgnorm.measure(DataLoader(Dying(), batch_size=10, num_workers=2))
-    with pytest.raises(SourceError, match=rf"^Dying\[100\]: {DIED}$"):
-        imgnorm.measure(Dying(), workers=2)
+
+
+class Doomed(Images):
+    def __getitem__(self, index):
+        if get_worker_info():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # torch's, at SIGCHLD
+def test_an_image_at_which_a_worker_dies_costs_itself():
+    with pytest.warns(imgnorm.SkippedImagesWarning):
+        stats = imgnorm.measure(Dying(), workers=2)
+
+    assert MANY - 1 == stats.images
+    ((name, reason),) = [(one.name, one.reason) for one in stats.skipped]
+    assert ("41", Reason.WORKER_DIED) == (name, reason)
+    kept = [index for index in range(MANY) if index != 41]
+    assert power_sums(BYTES[kept]) == moments_of(stats)
+    with pytest.raises(SourceError, match=rf"^Doomed\[100\]: {DIED}$"):
+        imgnorm.measure(Doomed(), workers=2)
 
 
 class Sleepy(Images):
