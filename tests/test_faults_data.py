@@ -291,7 +291,7 @@ def _empty_archive(file: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_no_bytes, "is empty (0 bytes); get it again, or name another source"),
+        (_no_bytes, "an empty file, of no bytes at all; get it again, or make it anew"),
         (
             _empty_archive,
             f"no images in it (passed over: 1 suffix); {LOOKED_FOR.partition(';')[0]}",
