@@ -294,7 +294,8 @@ def _empty_archive(file: Path) -> None:
         (_no_bytes, "an empty file, of no bytes at all; get it again, or make it anew"),
         (
             _empty_archive,
-            f"no images in it (passed over: 1 suffix); {LOOKED_FOR.partition(';')[0]}",
+            f"no images in it (passed over: 1 suffix); {LOOKED_FOR.partition(';')[0]}; name an archive "
+            "that holds such files, or rename those in it and pack them anew",
         ),
         (_empty, f"no images in it; {LOOKED_FOR}"),
         (_only_ignored, f"no images in it (passed over: 1 hidden, 1 suffix); {LOOKED_FOR}"),
