@@ -356,7 +356,10 @@ def _overlaps_by_digest(parts: Sequence[Counting]) -> Iterator[tuple[str, tuple[
 
 def _overlap(part: Counting, source: Provenance, other: Counting, its: Provenance) -> str:
     if part.label == other.label:
-        return f"{part.label}: is given twice; give it once, or count its images twice with --allow-overlap"
+        return (
+            f"{part.label}: is given twice, and counts {_extent(source)}; leave one out, or count them twice "
+            "with --allow-overlap"
+        )
     theirs = "the same" if _extent(its) == _extent(source) else _extent(its)
     return (
         f"{part.label}: counts {_extent(source)}, of which {other.label} counts {theirs}; leave "

@@ -279,6 +279,9 @@ def _a_file(folder: Path) -> None:
     noise(1).save(folder, "PNG")
 
 
+PACK_ANEW = "name an archive that holds such files, or rename those in it and pack them anew"
+
+
 def _no_bytes(file: Path) -> None:
     file.touch()
 
@@ -294,8 +297,7 @@ def _empty_archive(file: Path) -> None:
         (_no_bytes, "an empty file, of no bytes at all; get it again, or make it anew"),
         (
             _empty_archive,
-            f"no images in it (passed over: 1 suffix); {LOOKED_FOR.partition(';')[0]}; name an archive "
-            "that holds such files, or rename those in it and pack them anew",
+            f"no images in it (passed over: 1 suffix); {LOOKED_FOR.partition(';')[0]}; {PACK_ANEW}",
         ),
         (_empty, f"no images in it; {LOOKED_FOR}"),
         (_only_ignored, f"no images in it (passed over: 1 hidden, 1 suffix); {LOOKED_FOR}"),

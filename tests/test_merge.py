@@ -466,7 +466,7 @@ def test_a_shard_twice_is_refused_and_noted_when_allowed():
         first + first
     with pytest.raises(
         IncompatibleStats,
-        match=r"^a\.yaml: is given twice; give it once, or count its images twice with --allow-overlap$",
+        match=r"^a\.yaml: is given twice, and counts shard 1 of 2 of 'd'; leave one out, ",
     ):
         merge([first, second, first], labels=["a.yaml", "b.yaml", "a.yaml"])
     merged = merge([first, second, first], allow_overlap=True).measurement
