@@ -375,11 +375,12 @@ def stats(
         if factory is None:
             measured = measure(source, **options)
         else:
-            from imgnorm.factory import exits_refused, made_by
+            from imgnorm.factory import UserCode
 
+            code = UserCode(factory, SourceError, "--dataset")
             # What the user's code prints is no result.
-            with redirect_stdout(sys.stderr), exits_refused(factory):
-                made, layout = made_by(factory), options.pop("layout")
+            with redirect_stdout(sys.stderr), code.exits_refused():
+                made, layout = code.dataset(), options.pop("layout")
                 try:
                     found = open_object(made, key=key, layout=layout, ref=factory)
                 except TypeError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgnorm.cli_options import given, max_skipped, rejects
-from imgnorm.errors import OutputError, TooManySkipped
+from imgnorm.errors import ModelError, OutputError, TooManySkipped
 from imgnorm.terminal import note, progress_bar, show
 
 if TYPE_CHECKING:
@@ -204,8 +204,8 @@ def _images(
 ) -> tuple[Source, Callable[[Any], Any], Mode | None]:
     """The source that `data` names, how its images become tensors, and in which mode they come."""
     from imgnorm.config import read_normalized
+    from imgnorm.factory import UserCode
     from imgnorm.nn.batches import mode_of
-    from imgnorm.nn.models import imported
     from imgnorm.opening import names_a_config, open_named
     from imgnorm.statsfile import read_stats
     from imgnorm.transforms import build, to_transform
@@ -228,7 +228,7 @@ def _images(
         _refuse(["root", "split"], "is for torchvision:NAME; leave it out")
     source = open_named(data, **where)
     if transform is not None:
-        return source, imported(transform), None
+        return source, UserCode(transform, ModelError, "--transform").function(), None
     assert stats_file is not None
     stats = read_stats(stats_file)
     api: Any = "v1" if stats.scale == 255 else "v2"  # v1 has no 16-bit

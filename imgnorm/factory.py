@@ -1,4 +1,4 @@
-""" "package.module:factory" -> what the user's own code makes. It runs that code: never from a config."""
+""" "package.module:name" -> what the user's own code has there. It runs that code: never from a config."""
 
 from __future__ import annotations
 
@@ -8,94 +8,133 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from imgnorm.errors import SourceError
+from imgnorm.errors import ImgnormError
+
+_DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 
 
-def made_by(name: str) -> Any:
-    """What `factory()` of `package.module` gives, or the thing of that name if it is none to call.
+@dataclass(frozen=True)
+class UserCode:
+    """Something in the user's own code."""
 
-    The module is looked for as by `python -m`: in the current folder first.
+    name: str  # package.module:name; the name may have dots, too
+    fault: type[ImgnormError]  # what is raised where it fails
+    option: str = ""  # that it was given with, as a message begins
 
-    Raises:
-        SourceError: there is no such module or factory, or the user's code failed.
-    """
-    module_name, _, attributes = name.partition(":")
-    dotted = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
-    if not re.fullmatch(f"{dotted}:{dotted}", name):
-        raise SourceError(
-            f"--dataset {name}: expected package.module:factory, as in project.data:train_set"
-        )
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    module = _run(name, "importing it", lambda: _imported(name, module_name))
-    found: Any = module
-    for attribute in attributes.split("."):
-        found = _attribute(name, found, attribute)
-    if isinstance(found, type) or not _yields_images(found):
+    @property
+    def is_well_formed(self) -> bool:
+        return re.fullmatch(f"{_DOTTED}:{_DOTTED}", self.name) is not None
+
+    def imported(self) -> Any:
+        """The thing of that name. The module is looked for as by `python -m`: in the current folder first.
+
+        The folder stays in front of Python's path, since code may import when it is called.
+
+        Raises:
+            fault: there is no such module or name, or importing it failed.
+        """
+        if not self.is_well_formed:
+            raise self._told("expected package.module:name, as in project.data:train_set")
+        here = os.getcwd()
+        if sys.path[:1] != [here]:
+            sys.path.insert(0, here)
+        module, _, attributes = self.name.partition(":")
+        found = self._run("importing", lambda: self._module(module))
+        for attribute in attributes.split("."):
+            found = self._attribute(found, attribute)
+        return found
+
+    def function(self) -> Callable[..., Any]:
+        """The thing of that name, which can be called.
+
+        Raises:
+            fault: there is none, or it cannot.
+        """
+        return self._function(self.imported())
+
+    def made(self) -> Any:
+        """What the factory of that name gives.
+
+        Raises:
+            fault: there is none, or it failed.
+        """
+        return self._run("calling", self.function())
+
+    def dataset(self) -> Any:
+        """What the factory of that name gives, or the thing of that name if it is none to call.
+
+        Raises:
+            fault: there is none, or it failed.
+        """
+        found = self.imported()
+        if isinstance(found, type) or not _yields_images(found):
+            found = self._run("calling", self._function(found))
+        if found is None:
+            raise self._told("gave None; return the Dataset")
+        return found
+
+    @contextmanager
+    def exits_refused(self) -> Iterator[None]:
+        """While it hands out images: its `sys.exit(0)` would be our success, with nothing written.
+
+        Raises:
+            fault: it called `sys.exit`.
+        """
+        try:
+            yield
+        except SystemExit as error:
+            raise self._failure("reading", error) from error
+
+    def _module(self, module: str) -> Any:
+        try:
+            return import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+                raise self._told(
+                    f"there is no module {error.name}, neither in this folder nor installed"
+                ) from error
+            raise
+
+    def _attribute(self, owner: Any, attribute: str) -> Any:
+        try:
+            return getattr(owner, attribute)
+        except AttributeError as error:
+            raise self._told(f"{getattr(owner, '__name__', owner)} has no {attribute}") from error
+
+    def _function(self, found: Any) -> Callable[..., Any]:
         if not callable(found):
-            raise SourceError(f"--dataset {name}: is of type {type(found).__name__}, not a factory")
-        found = _run(name, "calling it", found)
-    if found is None:
-        raise SourceError(f"--dataset {name}: gave None; return the Dataset")
-    return found
+            raise self._told(
+                f"is of type {type(found).__name__}; name something that can be called"
+            )
+        function: Callable[..., Any] = found
+        return function
 
+    def _run(self, doing: str, step: Callable[[], Any]) -> Any:
+        try:
+            return step()
+        except self.fault:
+            raise
+        except (Exception, SystemExit) as error:  # a user's code may raise anything
+            raise self._failure(doing, error) from error
 
-@contextmanager
-def exits_refused(name: str) -> Iterator[None]:
-    """While the user's code hands out images: its `sys.exit(0)` would be our success, with nothing written.
+    def _failure(self, doing: str, error: BaseException) -> ImgnormError:
+        text = " ".join(str(error).split())[:300]
+        what = f"{doing} it raised {type(error).__name__}{f': {text}' if text else ''}"
+        place = _place(error)
+        if doing == "calling" and isinstance(error, TypeError) and not place:
+            return self._told(f"{what}; name a factory that takes no arguments")
+        return self._told(f"{what}{place}")
 
-    Raises:
-        SourceError: it called `sys.exit`.
-    """
-    try:
-        yield
-    except SystemExit as error:
-        raise _failure(name, "reading it", error) from error
+    def _told(self, what: str) -> ImgnormError:
+        return self.fault(f"{f'{self.option} {self.name}'.strip()}: {what}")
 
 
 def _yields_images(found: Any) -> bool:
     return any(hasattr(type(found), method) for method in ("__getitem__", "__iter__"))
-
-
-def _imported(name: str, module: str) -> Any:
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
-            raise SourceError(
-                f"--dataset {name}: there is no module {error.name}, neither in this folder nor installed"
-            ) from error
-        raise
-
-
-def _attribute(name: str, owner: Any, attribute: str) -> Any:
-    try:
-        return getattr(owner, attribute)
-    except AttributeError as error:
-        raise SourceError(
-            f"--dataset {name}: {getattr(owner, '__name__', owner)} has no {attribute}"
-        ) from error
-
-
-def _run(name: str, doing: str, step: Callable[[], Any]) -> Any:
-    try:
-        return step()
-    except SourceError:
-        raise
-    except (Exception, SystemExit) as error:  # a user's code may raise anything
-        raise _failure(name, doing, error) from error
-
-
-def _failure(name: str, doing: str, error: BaseException) -> SourceError:
-    text = " ".join(str(error).split())[:300]
-    return SourceError(
-        f"--dataset {name}: {doing} raised {type(error).__name__}{f': {text}' if text else ''}"
-        f"{_place(error)}"
-    )
 
 
 def _place(error: BaseException) -> str:

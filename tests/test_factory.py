@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from imgnorm.errors import SourceError
-from imgnorm.factory import made_by
+from imgnorm.factory import UserCode
 
 ROOT = Path(__file__).parents[1]
 CODE = """
@@ -92,6 +92,9 @@ def seven():
 
 def text():
     return b"images"
+
+def resized(size):
+    return Images()
 
 class Uncounted(Images):
     def __len__(self):
@@ -185,8 +188,8 @@ def test_a_broken_item_is_skipped_by_name_and_told_by_the_exit_code(project):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("data", "--dataset data: expected package.module:factory, as in project.data:train_set"),
-        ("a b:c", "--dataset a b:c: expected package.module:factory, as in project.data:train_set"),
+        ("data", "--dataset data: expected package.module:name, as in project.data:train_set"),
+        ("a b:c", "--dataset a b:c: expected package.module:name, as in project.data:train_set"),
         (
             "projekt.data:images",
             "--dataset projekt.data:images: there is no module projekt, neither in this folder nor installed",
@@ -218,7 +221,7 @@ def test_a_broken_item_is_skipped_by_name_and_told_by_the_exit_code(project):
         ),
         (
             "project.data:number",
-            "--dataset project.data:number: is of type int, not a factory",
+            "--dataset project.data:number: is of type int; name something that can be called",
         ),
         (
             "project.data:nothing",
@@ -244,6 +247,13 @@ def test_a_broken_item_is_skipped_by_name_and_told_by_the_exit_code(project):
             (
                 "--dataset project.data:frames_and_leaves: reading it raised SystemExit: 0 "
                 "({project}/project/data.py:67)"
+            ),
+        ),
+        (
+            "project.data:resized",
+            (
+                "--dataset project.data:resized: calling it raised TypeError: resized() missing 1 required "
+                "positional argument: 'size'; name a factory that takes no arguments"
             ),
         ),
         *(
@@ -357,11 +367,15 @@ def test_a_signal_ends_the_users_workers_too(project, name, code, send):
         os.killpg(process.pid, 0)
 
 
+def code(name: str) -> UserCode:
+    return UserCode(name, SourceError, "--dataset")
+
+
 def test_a_factory_in_this_process_gives_the_very_object(monkeypatch, tmp_path):
     (tmp_path / "own_data.py").write_text("images = [1]\n\ndef make():\n    return images\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
-    assert made_by("own_data:images") is made_by("own_data:make")
+    assert code("own_data:images").dataset() is code("own_data:make").dataset()
     with pytest.raises(SourceError, match=r"has no other$"):
-        made_by("own_data:other")
+        code("own_data:other").dataset()

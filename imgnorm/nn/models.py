@@ -5,18 +5,17 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from imgnorm.errors import ModelError
+from imgnorm.factory import UserCode
 from imgnorm.torchvision_pair import torchvision_module
 
 TORCHVISION = "torchvision:"
@@ -192,8 +191,8 @@ def _made(spec: str, num_classes: int | None) -> nn.Module:
             warnings.simplefilter("ignore")  # how the weights begin does not matter here
             made: nn.Module = models.get_model(name, weights=None, **arguments)
         return made
-    module, colon, factory = spec.partition(":")
-    if not colon or not module or not factory:
+    code = UserCode(spec, ModelError)
+    if not code.is_well_formed:
         raise ModelError(
             f"{spec}: no such file, and not a model; give {TORCHVISION}NAME, package.module:factory, or a "
             "TorchScript or torch.export file"
@@ -202,42 +201,12 @@ def _made(spec: str, num_classes: int | None) -> nn.Module:
         raise ModelError(
             f"{spec}: --num-classes is for torchvision's models; let the factory set it"
         )
-    make = imported(spec)
-    try:
-        model = make()
-    except (*RAISED_BY_USER_CODE, SystemExit) as error:
-        raise ModelError(
-            f"{spec}: fails ({_told(error)}); name a factory that takes no arguments"
-        ) from error
+    model = code.made()
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"{spec}: gives a {type(model).__name__}; name a factory that gives a torch.nn.Module"
         )
     return model
-
-
-def imported(spec: str) -> Callable[..., Any]:
-    """The callable "package.module:name", looked for in the current folder first. Runs its code.
-
-    The folder stays in front of Python's path, since code may import when it is called.
-
-    Raises:
-        ModelError: it cannot be imported, or is not callable.
-    """
-    module, _, name = spec.partition(":")
-    if sys.path[:1] != [os.getcwd()]:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(import_module(module), name)
-    except (*RAISED_BY_USER_CODE, SystemExit) as error:
-        raise ModelError(
-            f"{spec}: cannot be imported ({_told(error)}); give package.module:name as Python would "
-            "import it here"
-        ) from error
-    if not callable(found):
-        raise ModelError(f"{spec}: is a {type(found).__name__}; name something that can be called")
-    result: Callable[..., Any] = found
-    return result
 
 
 def _load(model: nn.Module, checkpoint: Checkpoint, spec: str) -> None:
