@@ -23,9 +23,10 @@ from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.image import CHANNELS
 from imgnorm.presets import PRESETS
 from imgnorm.reports import counted, summary
-from imgnorm.rules import RULES, order, portability
+from imgnorm.rules import order, portability
 from imgnorm.rules.numbers import findings
 from imgnorm.rules.stats import UNUSABLE, Outcome, estimate_note, problem_of
+from imgnorm.silencing import MARK, chosen, not_silenced
 from imgnorm.stats import Stats
 from imgnorm.statsfile import stats_in
 from imgnorm.statsmodel import FORMAT as STATS_FORMAT
@@ -33,7 +34,6 @@ from imgnorm.typed import shown
 
 Trial = Callable[[Document, Pipeline, Stats], Iterable[Problem]]
 _OURS = re.compile(rb"imgnorm-(?:pipeline|stats)/")
-_IGNORE = re.compile(r"(?:^|\s)#\s*imgnorm:\s*ignore\b(\[[^\]\n]*\])?")
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,8 @@ def validate(
             continue
         checked.append(file)
         found = _checked(file, data, kind, read, trial)
-        found = sorted(_not_ignored(found, data, file), key=lambda p: (p.line, p.column))
-        problems += (
-            p for p in found if (select is None or p.rule in select) and p.rule not in ignore
-        )
+        lines = data.decode(errors="replace").splitlines() if MARK in data else ()
+        problems += chosen(not_silenced(found, lines, file), select, ignore)
     return Validated(tuple(problems), tuple(checked), passed_over)
 
 
@@ -273,26 +271,3 @@ def _unknown_format(document: Document) -> Problem:
         return document.problem(("format",), "unknown-format", message, hint)
     message = "has no format, so it is neither a pipeline config nor a stats file"
     return document.problem((), "unknown-format", message, hint)
-
-
-def _not_ignored(problems: Iterable[Problem], data: bytes, file: str) -> Iterator[Problem]:
-    """Without those that a comment on their line ignores; and what is wrong with the comments."""
-    if b"imgnorm:" not in data:
-        yield from problems
-        return
-    ignored: dict[int, set[str]] = {}
-    for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
-        comment = _IGNORE.search(line)
-        if not comment:
-            continue
-        rules = {rule.strip() for rule in (comment[1] or "")[1:-1].split(",")} - {""}
-        ignored[number] = rules
-        column = line.index("#", comment.start()) + 1
-        if not rules:
-            hint = "write `# imgnorm: ignore[rule]`"
-            yield Problem(file, number, column, "unknown-ignore", "names no rule", hint, "warning")
-        for rule in sorted(rules - set(RULES)):
-            hint = "`imgnorm validate --explain RULE` knows the rules"
-            message = f"there is no rule {shown(rule)}"
-            yield Problem(file, number, column, "unknown-ignore", message, hint, "warning")
-    yield from (p for p in problems if p.rule not in ignored.get(p.line, ()))

@@ -20,7 +20,7 @@ TIERS = {
         "explain factory finishing floats histogram image lint lint.data lint.pair lint.python measured "
         "memory merging moments nearest nursery output presets process products profile provenance pulse reasons "
         "rejects reports rules rules.numbers rules.order rules.portability rules.reading "
-        "rules.rule rules.stats rules.structure rules.truth sampling scan sources sources.archive "
+        "rules.rule rules.stats rules.structure rules.truth sampling scan silencing sources sources.archive "
         "sources.arrayfile sources.arrays sources.filelist sources.files sources.folder "
         "sources.layout sources.npy sources.numbered sources.patterns sources.rules sources.tape sources.tar sources.zip stats "
         "statsfaults statsfile statsmodel statstext table tally tray typed validate wire worker"

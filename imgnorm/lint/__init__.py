@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from imgnorm.document import open_at_once
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.lint.data import json_pairs, toml_pairs, yaml_pairs
 from imgnorm.lint.pair import Pair, problems_of
-from imgnorm.lint.python import pairs_in
+from imgnorm.lint.python import comments_in, pairs_in
 from imgnorm.reports import counted, summary
+from imgnorm.silencing import MARK, chosen, not_silenced
 
 MAX_BYTES = 1 << 20  # of one file; configs and source code are smaller
 
@@ -61,21 +61,11 @@ def lint(
     read = 0
     for file in _files(paths):
         try:
-            problems += _wanted(_lint_file(file), select, ignore)
+            problems += chosen(_lint_file(file), select, ignore)
             read += 1
         except ValueError as error:
             unread.append((file, str(error)))
     return Linted(tuple(problems), read, tuple(unread))
-
-
-def _wanted(
-    problems: Sequence[Problem], select: Collection[str] | None, ignore: Collection[str]
-) -> list[Problem]:
-    return [
-        problem
-        for problem in problems
-        if (select is None or problem.rule in select) and problem.rule not in ignore
-    ]
 
 
 def _lint_file(file: str) -> list[Problem]:
@@ -99,21 +89,14 @@ def _lint_file(file: str) -> list[Problem]:
         for problem in problems_of(pair, file)
     }
     ordered = [found[key] for key in sorted(found)]
-    lines = _LINE_BREAK.split(data.decode(errors="replace"))
-    return [problem for problem in ordered if not _ignored(problem, lines)]
+    return not_silenced(ordered, _commented(data, file) if MARK in data else (), file)
 
 
-_LINE_BREAK = re.compile(r"\r\n|\r|\n")
-_IGNORE = re.compile(r"#\s*imgnorm:\s*ignore\[([^\]\n]*)\]")
-
-
-def _ignored(problem: Problem, lines: Sequence[str]) -> bool:
-    """Whether `# imgnorm: ignore[rule]` stands on the problem's line."""
-    line = lines[problem.line - 1] if problem.line <= len(lines) else ""
-    return any(
-        problem.rule in (rule.strip() for rule in found[1].split(","))
-        for found in _IGNORE.finditer(line)
-    )
+def _commented(data: bytes, file: str) -> list[str]:
+    """The lines in which comments count: of Python, nothing but these."""
+    if file.lower().endswith(".py"):
+        return comments_in(data)
+    return data.decode(errors="replace").splitlines()
 
 
 def _content(file: str) -> bytes:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -31,6 +34,24 @@ def pairs_in(data: bytes) -> list[Pair]:
     return list(_Reader(tree, text).pairs())
 
 
+def comments_in(data: bytes) -> list[str]:
+    """The lines of Python source with nothing but their comments, each at its column."""
+    import tokenize  # slow to import, and rarely needed
+
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+    lines = _LINE_BREAK.split(data.decode(encoding, errors="replace"))
+    comments = [""] * len(lines)
+    with suppress(tokenize.TokenError, SyntaxError):  # what comes before it is known all the same
+        for token in tokenize.generate_tokens(iter([f"{line}\n" for line in lines]).__next__):
+            if token.type == tokenize.COMMENT:
+                line, column = token.start
+                comments[line - 1] = " " * column + token.string
+    return comments
+
+
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
+
+
 @dataclass(frozen=True)
 class _Context:
     """What surrounds a node."""
@@ -50,7 +71,7 @@ class _Value:
 class _Reader:
     def __init__(self, tree: ast.Module, text: str) -> None:
         self._tree = tree
-        self._lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        self._lines = _LINE_BREAK.split(text)
         self._modules: dict[str, str] = {}  # what an imported name stands for
         self._assigned: dict[str, list[ast.expr]] = {}
         for node in ast.walk(tree):
