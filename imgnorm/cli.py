@@ -109,9 +109,9 @@ def _device(ctx: click.Context, param: click.Parameter, value: str | None) -> st
 def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """An option of an estimate, if it can be had."""
     if value is not None:
-        from imgnorm.estimate import FAULTS
+        from imgnorm.estimate import PLAN_FAULTS
 
-        if fault := FAULTS[str(param.name)](value):
+        if fault := PLAN_FAULTS[str(param.name)](value):
             raise click.BadParameter(fault, ctx, param)
     return value
 

@@ -205,7 +205,6 @@ def _images(
     """The source that `data` names, how its images become tensors, and in which mode they come."""
     from imgnorm.config import read_normalized
     from imgnorm.factory import UserCode
-    from imgnorm.nn.batches import mode_of
     from imgnorm.opening import names_a_config, open_named
     from imgnorm.statsfile import read_stats
     from imgnorm.transforms import build, to_transform
@@ -218,7 +217,7 @@ def _images(
         pipeline, stats = read_normalized(data)
         named: dict[str, Any] = {**pipeline.source, "listed": pipeline.listed}
         source = open_named(**named)
-        mode = pipeline.mode if pipeline.mode != "auto" else mode_of(stats)
+        mode = pipeline.mode if pipeline.mode != "auto" else stats.image_mode
         return source, build(data, eps=eps).eval, mode
     if (stats_file is None) == (transform is None):
         raise click.UsageError("give one of --stats and --transform: how images become tensors")
@@ -232,7 +231,7 @@ def _images(
     assert stats_file is not None
     stats = read_stats(stats_file)
     api: Any = "v1" if stats.scale == 255 else "v2"  # v1 has no 16-bit
-    return source, to_transform(stats, api=api, eps=eps), mode_of(stats)
+    return source, to_transform(stats, api=api, eps=eps), stats.image_mode
 
 
 def _refuse(options: Sequence[str], why: str) -> None:

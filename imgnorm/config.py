@@ -21,11 +21,11 @@ from imgnorm.document import (
     read_document,
 )
 from imgnorm.errors import InvalidDocument, Problem, SourceError
-from imgnorm.image import CHANNELS, SCALE, STEPS, Mode, Step
+from imgnorm.image import CHANNELS, SCALE, STEPS, Mode, Step, channel_names
 from imgnorm.presets import preset
 from imgnorm.rules import order, structure
 from imgnorm.rules import stats as stats_rules
-from imgnorm.stats import Stats, channel_names
+from imgnorm.stats import Stats
 from imgnorm.statsfile import stats_in
 from imgnorm.statsmodel import FORMAT as STATS_FORMAT
 from imgnorm.typed import validated

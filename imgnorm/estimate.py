@@ -64,7 +64,7 @@ class Plan:
     seed: int = 0  # of the order in which images are taken
 
     def __post_init__(self) -> None:
-        for name, fault_of in FAULTS.items():
+        for name, fault_of in PLAN_FAULTS.items():
             if fault := fault_of(getattr(self, name)):
                 raise ValueError(fault)
 
@@ -90,7 +90,7 @@ def _seed_fault(seed: int) -> str | None:
     return None if 0 <= seed < 1 << 64 else f"seed is {seed}; expected 0 to 2**64 - 1"
 
 
-FAULTS: dict[str, Callable[[Any], str | None]] = {
+PLAN_FAULTS: dict[str, Callable[[Any], str | None]] = {
     "tolerance": _tolerance_fault,
     "confidence": _confidence_fault,
     "seed": _seed_fault,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from imgnorm.errors import SourceError
 from imgnorm.image import ImageSettings, Mode, channels_of, kind_of, mode_of
-from imgnorm.measured import ClassStats, Measurement, skipped_order
+from imgnorm.measured import ClassStats, Measurement
 from imgnorm.provenance import Provenance, lines_of, names_digest
-from imgnorm.reasons import Reason, Skipped, Unreadable
+from imgnorm.reasons import Reason, Skipped, Unreadable, skipped_order
 from imgnorm.sources import (
     BlockSource,
     Listing,

@@ -31,6 +31,7 @@ Kind = Literal["8-bit", "16-bit", "float"]
 KINDS: tuple[Kind, ...] = ("8-bit", "16-bit", "float")
 _SUFFIXES: dict[Kind, str] = {"8-bit": "", "16-bit": ";16", "float": ";F"}
 _SCALES: dict[Kind, int] = {"8-bit": 255, "16-bit": 65535, "float": 1}
+_BANDS: dict[int, Mode] = {1: "L", 3: "RGB", 4: "RGBA"}
 _MANY = re.compile(r"C([1-9]\d{0,3})")
 
 
@@ -38,14 +39,19 @@ def mode_of(channels: int, kind: Kind) -> Mode:
     """The mode of arrays with so many channels and values of this kind."""
     if channels == 1:
         return {"8-bit": "L", "16-bit": "I;16", "float": "F"}[kind]
-    return {3: "RGB", 4: "RGBA"}.get(channels, f"C{channels}") + _SUFFIXES[kind]
+    return _BANDS.get(channels, f"C{channels}") + _SUFFIXES[kind]
 
 
 def channels_of(mode: Mode) -> tuple[str, ...]:
     """The names of a mode's channels."""
     bands = mode.partition(";")[0]
     many = _MANY.fullmatch(bands)
-    return tuple(f"c{i}" for i in range(int(many[1]))) if many else tuple(bands)
+    return channel_names(int(many[1])) if many else tuple(bands)
+
+
+def channel_names(count: int) -> tuple[str, ...]:
+    """The names of so many channels, of which nothing else is known."""
+    return tuple(_BANDS.get(count, ())) or tuple(f"c{i}" for i in range(count))
 
 
 def kind_of(mode: Mode) -> Kind:

@@ -75,8 +75,3 @@ class Measurement:
         if self.histogram is None:
             return {}
         return {name: self.histogram.quantile(q) for name, q in QUANTILES.items()}
-
-
-def skipped_order(skipped: Skipped) -> tuple[str, str]:
-    """How a stats file sorts them, whatever was measured together and whatever merged."""
-    return skipped.name, skipped.reason.value

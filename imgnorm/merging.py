@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from imgnorm.errors import IncompatibleStats
 from imgnorm.image import KINDS, NVJPEG, Mode, Resize, Step, channels_of, kind_of, mode_of
-from imgnorm.measured import ClassStats, Measurement, skipped_order
+from imgnorm.measured import ClassStats, Measurement
 from imgnorm.provenance import Provenance, combined, gaps, overlaps
-from imgnorm.reasons import Skipped
+from imgnorm.reasons import Skipped, skipped_order
 from imgnorm.tally import BETWEEN, GRAY, Counted, common_mode, in_mode, joined_decoders
 
 

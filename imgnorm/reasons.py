@@ -57,6 +57,11 @@ class Skipped:
     member: str | None = None  # the part of the name that lies inside an archive
 
 
+def skipped_order(skipped: Skipped) -> tuple[str, str]:
+    """How a stats file sorts them, whatever was measured together and whatever merged."""
+    return skipped.name, skipped.reason.value
+
+
 @dataclass(frozen=True)
 class Allowance:
     """How many skipped images are fine: a number, or a part of all images."""

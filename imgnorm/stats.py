@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from imgnorm.image import Mode, Step, channels_of, scale_of
+from imgnorm.image import CHANNELS, SCALE, Mode, Step, channels_of, scale_of
 from imgnorm.measured import Measurement
 from imgnorm.reasons import Skipped
 
@@ -69,6 +69,16 @@ class Stats:
         if not isinstance(other, Stats):
             return NotImplemented
         return merge([self, other], allow_missing=True)
+
+    @property
+    def image_mode(self) -> Mode | None:
+        """The images' mode, or what image files with these channels and this scale have; None if none has."""
+        like = (
+            mode
+            for mode, channels in CHANNELS.items()
+            if len(channels) == len(self.mean) and SCALE[mode] == self.scale
+        )
+        return self.mode or next(like, None)
 
     @property
     def of_floats(self) -> bool:
@@ -162,9 +172,3 @@ def _labelled(
     if labels is None:
         return ((None, part) for part in parts)
     return zip(labels, parts, strict=True)
-
-
-def channel_names(count: int) -> tuple[str, ...]:
-    """The names that constants without `channels` get."""
-    by_count: dict[int, Sequence[str]] = {1: "L", 3: "RGB", 4: "RGBA"}
-    return tuple(by_count.get(count, [f"c{i}" for i in range(count)]))

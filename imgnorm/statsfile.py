@@ -11,13 +11,13 @@ from imgnorm.errors import ImgnormError, InvalidDocument, OutputError
 from imgnorm.estimatefile import estimate_in
 from imgnorm.floats import FloatPixels
 from imgnorm.histogram import Histogram
-from imgnorm.image import STEPS, Mode, Step, channels_of, mode_of, scale_of
+from imgnorm.image import STEPS, Mode, Step, channel_names, channels_of, mode_of, scale_of
 from imgnorm.measured import ClassStats, Measurement
 from imgnorm.moments import ImageSums, Moments
 from imgnorm.output import write_whole
 from imgnorm.provenance import Provenance, Shards, combined
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.stats import Stats, channel_names, merge
+from imgnorm.stats import Stats, merge
 from imgnorm.statsfaults import constants_problems, derived_problems, measured_problems
 from imgnorm.statsmodel import (
     FORMAT,

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from imgnorm.estimate import FAULTS
+from imgnorm.estimate import PLAN_FAULTS
 from imgnorm.provenance import MERGED
 from imgnorm.typed import Fault, shown
 
@@ -58,7 +58,7 @@ _Floats = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(mi
 _OfArrays = Annotated[
     str, Field(pattern=r"^(F|(RGB|RGBA);(16|F)|C(2|[5-9]|[1-9][0-9]{1,3})(;16|;F)?)$")
 ]
-_Counts = Annotated[list[int], Field(min_length=1)]
+_Integers = Annotated[list[int], Field(min_length=1)]
 _Natural = Annotated[int, Field(ge=0)]
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -132,7 +132,7 @@ class FloatConventionModel(_Model):
 
 class ShardsModel(_Model):
     of: Annotated[int, Field(gt=1)]
-    counted: _Counts
+    counted: _Integers
 
 
 class SourceModel(_Model):
@@ -165,8 +165,8 @@ class ClassModel(_Model):
     mean: _Numbers | None = None
     std: _Numbers | None = None
     count: _Natural | None = None
-    total: _Counts | None = None
-    total_sq: _Counts | None = None
+    total: _Integers | None = None
+    total_sq: _Integers | None = None
 
 
 class FloatClassModel(_Model):
@@ -175,8 +175,8 @@ class FloatClassModel(_Model):
     std: _Floats | None = None
     unit_bits: _UnitBits = 0
     count: _Natural | None = None
-    total: _Counts | None = None
-    total_sq: _Counts | None = None
+    total: _Integers | None = None
+    total_sq: _Integers | None = None
 
 
 class SkippedModel(_Model):
@@ -186,36 +186,36 @@ class SkippedModel(_Model):
 
 class ImageSumsModel(_Model):
     unit_bits: Literal[160]
-    mean: _Counts
-    mean_sq: _Counts
-    std: _Counts
-    std_1: _Counts
+    mean: _Integers
+    mean_sq: _Integers
+    std: _Integers
+    std_1: _Integers
     one_pixel: _Natural
 
 
-_Naturals = Annotated[list[_Natural], Field(min_length=1)]
+_Counts = Annotated[list[_Natural], Field(min_length=1)]
 
 
 class ProductsModel(_Model):
-    count_count: _Naturals
-    count_total: _Naturals
-    count_total_sq: _Naturals
-    total_total: _Naturals
-    total_total_sq: _Naturals
-    total_sq_total_sq: _Naturals
+    count_count: _Counts
+    count_total: _Counts
+    count_total_sq: _Counts
+    total_total: _Counts
+    total_total_sq: _Counts
+    total_sq_total_sq: _Counts
 
 
 class ExactModel(_Model):
     count: _Natural
-    total: _Counts
-    total_sq: _Counts
+    total: _Integers
+    total_sq: _Integers
     image_sums: ImageSumsModel
     image_products: ProductsModel | None = None
 
 
 def _faultless(name: str) -> AfterValidator:
     def checked(value: Any) -> Any:
-        if message := FAULTS[name](value):
+        if message := PLAN_FAULTS[name](value):
             raise ValueError(message)
         return value
 
@@ -267,8 +267,8 @@ class MeasuredModel(CountedModel):
     std: _Numbers
     estimate: EstimateModel | None = None
     scale: Literal[255, 65535]
-    min: _Counts
-    max: _Counts
+    min: _Integers
+    max: _Integers
     quantiles: dict[str, list[int]]
     conventions: dict[str, ConventionModel]
     classes: dict[str, ClassModel]

@@ -44,7 +44,7 @@ def trial_problems(document: Document, pipeline: Pipeline, stats: Stats) -> Iter
             said = str(error).removeprefix(f"{step.name}: ") if path else str(error)
             yield document.problem(path, "build", said, of_key=bool(path))
     if not refused:
-        yield from _run_problems(document, built, stats.mode or _mode_of(stats))
+        yield from _run_problems(document, built, stats.image_mode or "RGB")
 
 
 def _places(train: list[Any], pipeline: Pipeline) -> list[tuple[str | int, ...]]:
@@ -86,8 +86,3 @@ def _generated(mode: Mode) -> Image.Image:
     if mode == "I;16":
         return Image.frombytes("I;16", _SIZE, values.numpy().astype("<u2").tobytes())
     return Image.frombytes(mode, _SIZE, values.to(torch.uint8).numpy().tobytes())
-
-
-def _mode_of(stats: Stats) -> Mode:
-    by_count: dict[int, Mode] = {1: "L", 4: "RGBA"}
-    return "I;16" if stats.scale != 255 else by_count.get(len(stats.channels), "RGB")

@@ -36,9 +36,7 @@ from imgnorm.sources import (
     name_bytes,
     shown,
 )
-from imgnorm.stats import Stats
 
-_MODES: dict[int, Mode] = {1: "L", 3: "RGB", 4: "RGBA"}
 _AHEAD = 2
 """Batches that each process reads ahead."""
 _STOPPING = {signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])}
@@ -159,11 +157,6 @@ class Batches:
 
     def _nothing_left(self) -> str:
         return none_left(self._images.source.ref, "read", self.skipped)
-
-
-def mode_of(stats: Stats) -> Mode | None:
-    """The mode of the images that stats are of; None if that cannot be told."""
-    return stats.mode or _MODES.get(len(stats.mean))
 
 
 @dataclass(frozen=True)
