@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import accumulate, count
 from math import ceil
 from operator import mul
@@ -57,6 +58,11 @@ class Histogram:
         return Histogram(self.counts * channels)
 
     def moments(self) -> Moments:
+        return self._moments
+
+    @cached_property
+    def _moments(self) -> Moments:
+        # Once: whoever reads or writes stats asks several times, and 65,536 bins take a while.
         return Moments(
             count=sum(self.counts[0]),
             total=tuple(sum(map(mul, count(), c)) for c in self.counts),

@@ -7,14 +7,13 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, get_args
 
 from imgnorm.choosing import NO_CLASS, aside_of, choice_of, listing_digest, origin_of
 from imgnorm.counting import MADE_HERE, counting, refuse_idle
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
-from imgnorm.finishing import finished, mode_of_whole
+from imgnorm.finishing import finished
 from imgnorm.image import (
     NVJPEG,
     CenterCrop,
@@ -22,13 +21,12 @@ from imgnorm.image import (
     ImageSettings,
     Resize,
     Step,
-    scale_of,
 )
 from imgnorm.opening import open_source
 from imgnorm.profile import Profile, no_lap
 from imgnorm.profile import Step as ProfileStep
 from imgnorm.provenance import digest_of
-from imgnorm.scan import Limits, Progress, Scan
+from imgnorm.scan import Limits, Progress
 from imgnorm.sources import (
     ArraySource,
     BlockSource,
@@ -39,12 +37,12 @@ from imgnorm.sources import (
     shown,
 )
 from imgnorm.stats import NORMALIZED, Stats
-from imgnorm.tally import Tally, in_mode
+from imgnorm.tally import Tally
 from imgnorm.tray import Found
 
 if TYPE_CHECKING:
     from imgnorm import gpu
-    from imgnorm.estimate import Estimate, Plan, Sample
+    from imgnorm.estimate import Estimate, Plan
     from imgnorm.tray import Device
 
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
@@ -303,11 +301,10 @@ def _of_names(
                 run.lap("list")
             if not plan:
                 return names, count(choice.groups, run.on_progress), None
-            from imgnorm.estimate import until_within
+            from imgnorm.estimating import estimated
 
-            sample = _Sampling(names, settings, plan, count, run.on_progress)
-            estimate = until_within(plan, len(names), sample.look, sample.note_margin)
-            return sample.names, sample.tallies, estimate
+            sample = estimated(names, settings, plan, count, run.on_progress)
+            return sample.names, {NO_CLASS: sample.tally}, sample.estimate
 
     try:
         taken, tallies, estimate = counted(run.device)
@@ -384,66 +381,6 @@ def _of_stream(
     tallies = {NO_CLASS: drained.tally}
     found = len(listing.names)
     return finished(opened, origin, aside, listing.names, tallies, settings, False, found, None)
-
-
-class _Sampling:
-    """The images that an estimate has taken so far, in random order, and what was counted of them."""
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        settings: ImageSettings,
-        plan: Plan,
-        count: Scan,
-        on_progress: Callable[[Progress], None],
-    ) -> None:
-        from imgnorm.estimate import random_order
-
-        self._all = names
-        self._order = random_order(len(names), plan.seed)
-        self._settings = settings
-        self._count = count
-        self._on_progress = on_progress
-        self._taken: list[int] = []
-        self._whole = Tally()
-        self._margin: float | None = None
-
-    @property
-    def names(self) -> list[str]:
-        return [self._all[index] for index in sorted(self._taken)]
-
-    @property
-    def tallies(self) -> dict[str, Tally]:
-        return {NO_CLASS: self._whole}
-
-    def look(self, size: int) -> Sample | None:
-        """What was counted of the first `size` images; None if there is none of them."""
-        before = len(self._taken)
-        self._taken += islice(self._order, size - before)
-        stage = [self._all[index] for index in sorted(self._taken[before:])]
-        read = self._whole.bytes_read
-
-        def on_progress(progress: Progress) -> None:
-            done, more = before + progress.done, read + progress.bytes_read
-            self._on_progress(Progress(done, size, more, self._margin))
-
-        self._whole += self._count({NO_CLASS: stage}, on_progress)[NO_CLASS]
-        whole = self._whole.of_floats() if self._whole.has_other_floats else self._whole
-        mode = mode_of_whole(whole, self._settings)
-        if mode is None:
-            return None
-        counted = in_mode(whole.counted, mode)
-        if not counted.products:
-            raise SourceError(
-                f"a tolerance is for pixels in [0, 1]; these images are of mode {mode}, whose values "
-                "may be anything: measure them all, without --tolerance"
-            )
-        from imgnorm.estimate import Sample
-
-        return Sample(counted.images, counted.pixels.moments(), counted.products, scale_of(mode))
-
-    def note_margin(self, margin: float) -> None:
-        self._margin = margin
 
 
 def default_device(decoder: Decoder) -> str:

@@ -17,7 +17,7 @@ PLAIN, PIXEL, TORCH, EDGE = range(4)
 TIERS = {
     PLAIN: (
         "augmentations board calls cgroup choosing config cores document emit errors estimate estimatefile "
-        "explain factory finishing floats histogram image lint lint.data lint.pair lint.python measured "
+        "estimating explain factory finishing floats histogram image lint lint.data lint.pair lint.python measured "
         "memory merging moments nearest nursery output presets process products profile provenance pulse reasons "
         "rejects reports rules rules.numbers rules.order rules.portability rules.reading "
         "rules.rule rules.stats rules.structure rules.truth sampling scan silencing sources sources.archive "
