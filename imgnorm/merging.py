@@ -159,7 +159,7 @@ class Merger:
             faults += gaps(self._parts, source)
         if faults:
             raise IncompatibleStats("\n".join(faults))
-        mode = _mode_of(self._parts)
+        mode = _mode_of_all(self._parts)
         assert mode
         auto = all(part.auto for part in self._parts)
         measurement = self._only or self._measurement(mode, source)
@@ -203,7 +203,7 @@ class Merger:
         """Where the settings that decide digits differ."""
         if not self._parts:
             return
-        if _mode_of(self._parts) is None:
+        if _mode_of_all(self._parts) is None:
             yield from _mode_faults(self._parts)
         first = self._parts[0]
         for part in self._parts[1:]:
@@ -238,7 +238,7 @@ def _through(steps: Sequence[Step]) -> str:
     return f"through {', '.join(map(repr, steps))}" if steps else "at native sizes"
 
 
-def _mode_of(parts: Sequence[_Part]) -> Mode | None:
+def _mode_of_all(parts: Sequence[_Part]) -> Mode | None:
     """The mode that measuring all at once would give; None if there is none.
 
     Gray images become RGB among RGB ones only where mode "auto" found that all of a part are gray:
@@ -262,7 +262,7 @@ def _mode_faults(parts: Sequence[_Part]) -> Iterator[str]:
     colored = (part for part in others if part.mode == "RGB")
     reference = next(colored, others[0])
     for part in others:
-        if _mode_of([reference, part]) is None:
+        if _mode_of_all([reference, part]) is None:
             yield (
                 f"{part.label}: measured in mode {_mode_asked(part)}, but {reference.label} in "
                 f"{_mode_asked(reference)}; measure both with the same --mode"

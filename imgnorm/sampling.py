@@ -57,7 +57,7 @@ class _Population:
 
 
 @dataclass(frozen=True)
-class Pixels:
+class PixelRange:
     """What the file tells of one channel: the least and the greatest value of all pixels."""
 
     least: Fraction  # in the unit of mean and std
@@ -66,7 +66,7 @@ class Pixels:
 
 def shifts(
     population: ImageSums,
-    pixels: Sequence[Pixels],
+    pixels: Sequence[PixelRange],
     drawn: Sequence[ImageSums],
     *,
     false_alarms: float = FALSE_ALARMS,
@@ -97,7 +97,7 @@ class _Channel:
     """One channel of population and sample, as integers in units of 2**-UNIT_BITS."""
 
     def __init__(
-        self, population: ImageSums, channel: int, pixels: Pixels, drawn: Sequence[ImageSums]
+        self, population: ImageSums, channel: int, pixels: PixelRange, drawn: Sequence[ImageSums]
     ) -> None:
         self._channel = channel
         self._images = population.images

@@ -17,7 +17,7 @@ from imgnorm.image import CenterCrop, Resize
 from imgnorm.listings import Part
 from imgnorm.moments import ImageSums
 from imgnorm.reasons import Reason, Skipped
-from imgnorm.sampling import Pixels, Shift, shifts
+from imgnorm.sampling import PixelRange, Shift, shifts
 from imgnorm.scan import Limits, Progress
 from imgnorm.sources import Source, in_reading_order, name_bytes, said, shown
 from imgnorm.tally import Counted, Tally, in_mode
@@ -231,7 +231,7 @@ def _compare_averages(findings: Findings, task: Task, drawn: Sequence[ImageSums]
         return
     pixels, scale = task.measured.pixels, task.stats.scale
     bounds = [
-        Pixels(Fraction(least) / scale, Fraction(greatest) / scale)
+        PixelRange(Fraction(least) / scale, Fraction(greatest) / scale)
         for least, greatest in zip(pixels.minimum(), pixels.maximum(), strict=True)
     ]
     found = shifts(task.measured.sums, bounds, drawn[: task.measured.images])

@@ -11,7 +11,7 @@ import pytest
 
 from imgnorm import sampling
 from imgnorm.moments import UNIT_BITS, ImageSums
-from imgnorm.sampling import Pixels, Shift
+from imgnorm.sampling import PixelRange, Shift
 
 IMAGES = 5_000
 
@@ -21,7 +21,7 @@ def in_units(value: float) -> int:
 
 
 def shifts(population: ImageSums, drawn: list[ImageSums], **options: float) -> list[Shift]:
-    return sampling.shifts(population, [Pixels(Fraction(0), Fraction(1))], drawn, **options)
+    return sampling.shifts(population, [PixelRange(Fraction(0), Fraction(1))], drawn, **options)
 
 
 def images_of(means: np.ndarray, stds: np.ndarray) -> list[ImageSums]:

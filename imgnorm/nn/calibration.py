@@ -20,7 +20,7 @@ from imgnorm.nn.inspection import batchnorm_names
 from imgnorm.nn.models import RAISED_BY_USER_CODE, unwrapped
 from imgnorm.nn.pooled import Pooled, pooled_of
 
-Mode = Literal["one-pass", "sequential"]
+CalibrationMode = Literal["one-pass", "sequential"]
 _AT_ONCE = 8
 """Images that sequential mode runs at once, whatever their batches.
 
@@ -50,7 +50,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Progress:
+class CalibrationProgress:
     """Where a calibration is."""
 
     done: int  # batches, over all passes
@@ -62,8 +62,8 @@ def calibrate(
     model: nn.Module,
     batches: Iterable[Any],
     *,
-    mode: Mode = "one-pass",
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    mode: CalibrationMode = "one-pass",
+    on_progress: Callable[[CalibrationProgress], None] = lambda progress: None,
 ) -> Calibration:
     """Set every BatchNorm's running_mean and running_var to the population statistics of its input.
 
@@ -128,7 +128,7 @@ class _Run:
         model: nn.Module,
         layers: Mapping[str, nn.Module],
         batches: Iterable[Any],
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[CalibrationProgress], None],
     ) -> None:
         self.model = model
         self.layers = layers
@@ -185,7 +185,7 @@ class _Run:
         for number, batch in enumerate(self.batches):
             yield _images_of(batch, number)
             self.done += 1
-            self.on_progress(Progress(self.done, total, layer))
+            self.on_progress(CalibrationProgress(self.done, total, layer))
 
     def _pass(self, watch: _Watch, batches: Iterable[Tensor]) -> None:
         self.images = 0
