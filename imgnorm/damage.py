@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from imgnorm.reasons import Reason, Unreadable
+from imgnorm.wording import clause
 
 RAISED_BY_PILLOW = (
     OSError,
@@ -99,11 +100,6 @@ def check_pixels(picture: Image.Image, data: bytes, format_: str) -> None:
 def damaged(error: Exception) -> Unreadable:
     reason = Reason.TRUNCATED if "truncated" in str(error).lower() else Reason.CORRUPT
     return Unreadable(reason, clause(error))
-
-
-def clause(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text[:200] or type(error).__name__
 
 
 def _has_zero_tail(data: bytes) -> bool:

@@ -26,13 +26,13 @@ from imgnorm.damage import (
     check_header,
     check_pixels,
     check_size,
-    clause,
     damaged,
 )
 from imgnorm.formats import format_of
 from imgnorm.image import Mode, channels_of
 from imgnorm.jpeg import Frame, JpegDecoder, Pixels, whole_frame
 from imgnorm.reasons import Reason, Unreadable
+from imgnorm.wording import clause
 
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 """Pillow's guard; the second one where the user has made errors of warnings."""

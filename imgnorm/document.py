@@ -35,6 +35,7 @@ from yaml.events import (
 )
 
 from imgnorm.errors import InvalidDocument, Problem, SourceError
+from imgnorm.wording import cut, quoted
 
 Path = tuple[str | int, ...]
 
@@ -697,12 +698,3 @@ def _led_by(path: Sequence[str | int], message: str) -> str:
 
 
 _NAME = re.compile(r"[\w?*<-]{1,60}")
-
-
-def cut(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def quoted(text: str) -> str:
-    """In quotes, short, and harmless to a terminal."""
-    return ascii(cut(text)) if not cut(text).isprintable() else repr(cut(text))

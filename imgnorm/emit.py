@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from imgnorm.augmentations import Api
 from imgnorm.calls import Call, Member, Name, pipeline_steps, steps_of, usable_std
 from imgnorm.stats import Stats
+from imgnorm.wording import cut, printable
 
 if TYPE_CHECKING:
     from imgnorm.config import Pipeline
 
+_LONGEST = 1000  # characters of a comment
 _WIDTH = 88  # ruff's default
 
 
@@ -82,7 +84,7 @@ def _module_text(
         [
             '"""Normalization of one dataset. Written by imgnorm; do not edit."""',
             "",
-            *(f"# {_one_line(line)}" for line in header),
+            *(f"# {printable(line)}" for line in header),
             "",
             *(["import torch"] if api == "v2" else []),
             "from torchvision import transforms"
@@ -134,8 +136,10 @@ def _header(stats: Stats) -> list[str]:
     if measured:
         options = "".join(f", {key} {value}" for key, value in measured.source.options.items())
         pixels = measured.pixels.moments().count
-        lines.append(_cut(f"Measured: {measured.source.kind} {measured.source.called!r}{options}:"))
-        lines += [_cut(f"Incomplete: {part}.") for part in measured.source.incomplete]
+        lines.append(
+            cut(f"Measured: {measured.source.kind} {measured.source.called!r}{options}:", _LONGEST)
+        )
+        lines += [cut(f"Incomplete: {part}.", _LONGEST) for part in measured.source.incomplete]
         lines.append(
             f"{measured.images:,} images, {pixels:,} pixels, mode {stats.mode}, "
             f"{len(measured.skipped):,} skipped."
@@ -174,17 +178,6 @@ def _command(path: str, module_path: str, eps: float | None, options: str) -> li
     options += f" --eps {eps!r}" if eps is not None else ""
     command = f"imgnorm emit {_shell_word(path)} -o {_shell_word(module_path)}{options} --force"
     return ["Regenerate it in this folder:", f"  {command}"]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 1000 else text[:997] + "..."
-
-
-def _one_line(text: str) -> str:
-    """Printable characters only: none of a name can end the comment."""
-    return "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in text
-    )
 
 
 def _shell_word(path: str) -> str:

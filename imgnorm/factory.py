@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from imgnorm.errors import ImgnormError
+from imgnorm.wording import told
 
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 
@@ -122,8 +123,7 @@ class UserCode:
             raise self._failure(doing, error) from error
 
     def _failure(self, doing: str, error: BaseException) -> ImgnormError:
-        text = " ".join(str(error).split())[:300]
-        what = f"{doing} it raised {type(error).__name__}{f': {text}' if text else ''}"
+        what = f"{doing} it raised {told(error)}"
         place = _place(error)
         if doing == "calling" and isinstance(error, TypeError) and not place:
             return self._told(f"{what}; name a factory that takes no arguments")

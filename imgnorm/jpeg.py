@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgnorm.damage import RAISED_BY_PILLOW
+from imgnorm.wording import clause
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 1) gray, or (height, width, 4) with R, G, B, X
 
@@ -275,7 +276,7 @@ def fault_of_the_fast_path() -> str:
     try:
         simplejpeg = _simplejpeg()
     except (ImportError, ValueError) as error:  # ValueError: built for another NumPy
-        return f"simplejpeg cannot be imported ({' '.join(str(error).split())})"
+        return f"simplejpeg cannot be imported ({clause(error)})"
     for data in _samples(simplejpeg):
         with Image.open(BytesIO(data), formats=("JPEG",)) as picture:
             expected = np.asarray(picture.convert("RGB"))

@@ -18,7 +18,8 @@ from imgnorm.opening import TORCHVISION, names_a_config, open_named, open_source
 from imgnorm.provenance import Provenance, names_in
 from imgnorm.reasons import Reason, Skipped
 from imgnorm.scan import Limits
-from imgnorm.sources import Listing, Source, StreamingSource, name_bytes, printable, said, shown
+from imgnorm.sources import Listing, Source, StreamingSource, name_bytes, said, shown
+from imgnorm.wording import printable
 
 _PAIRS = 200_000  # names among which two are looked for whose digests make up a difference
 

@@ -39,6 +39,7 @@ from imgnorm.sources import (
 from imgnorm.stats import NORMALIZED, Stats
 from imgnorm.tally import Tally
 from imgnorm.tray import Found
+from imgnorm.wording import clause
 
 if TYPE_CHECKING:
     from imgnorm import gpu
@@ -397,7 +398,7 @@ def find_device(name: str) -> Found:
     try:
         from imgnorm import gpu
     except (ImportError, OSError) as error:
-        why = f"torch cannot be imported ({' '.join(str(error).split())})"
+        why = f"torch cannot be imported ({clause(error)})"
         if name == "auto":
             return Found(None, f"cpu: {why}")
         raise MissingDependency(f"{why}; install it anew, or use the device cpu") from error

@@ -17,6 +17,7 @@ from typing import Literal
 
 from imgnorm.errors import SourceError
 from imgnorm.nearest import nearest
+from imgnorm.wording import cut, printable
 
 Mark = Literal["verified", "quoted", "disputed", "wrong"]
 Field = Literal["mean", "std"]
@@ -165,7 +166,7 @@ def shown_preset(name: str) -> Preset:
         hint = f"did you mean {' or '.join(repr(n) for n in names)}?"
     else:
         hint = "`imgnorm presets` lists them"
-    raise SourceError(f"no preset '{_short(name)}'; {hint}")
+    raise SourceError(f"no preset '{cut(printable(name))}'; {hint}")
 
 
 @lru_cache(maxsize=256)
@@ -198,11 +199,6 @@ def dataset_key(text: str) -> str | None:
 
 def _distance(a: Sequence[float], b: Sequence[float]) -> float:
     return max(abs(x - y) for x, y in zip(a, b, strict=False))
-
-
-def _short(text: str) -> str:
-    text = text if text.isprintable() else ascii(text)[1:-1]
-    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 PRESETS: dict[str, Preset] = {}

@@ -15,8 +15,8 @@ from imgnorm.measurement import SkippedImagesWarning, SourceWarning, measure
 from imgnorm.moments import UNIT_BITS, ImageSums
 from imgnorm.reasons import Skipped
 from imgnorm.scan import Progress
-from imgnorm.sources import printable
 from imgnorm.stats import Stats, merge
+from imgnorm.wording import cut, printable
 
 
 def compare_all(findings: Findings, task: Task, parts: Sequence[Part]) -> None:
@@ -35,7 +35,9 @@ def compare_all(findings: Findings, task: Task, parts: Sequence[Part]) -> None:
         return
     for path, before, after in _facts(task.stats, now):
         if before != after:
-            findings.add(path, "differs", f"{_short(before)} then, {_short(after)} now")
+            findings.add(
+                path, "differs", f"{cut(str(before), 100)} then, {cut(str(after), 100)} now"
+            )
     _compare_skipped(findings, then.skipped, measured.skipped)
 
 
@@ -161,8 +163,3 @@ def _compare_skipped(findings: Findings, then: Sequence[Skipped], now: Sequence[
     if mended:
         names = [f"{printable(s.name)} ({s.reason})" for s in mended]
         findings.add(("skipped",), "skipped", f"skipped then, and not now: {some_of(names)}")
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 100 else text[:97] + "..."

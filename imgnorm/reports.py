@@ -14,6 +14,7 @@ import imgnorm
 from imgnorm.errors import Problem, Severity
 from imgnorm.rules import RULES
 from imgnorm.rules.rule import Rule
+from imgnorm.wording import printable
 
 
 class Reporter(Protocol):
@@ -109,13 +110,9 @@ def page(rule: Rule) -> str:
 
 def _lines(problem: Problem) -> str:
     severity = "" if problem.severity == "error" else f" ({problem.severity})"
-    place = f"{_visible(problem.file)}:{problem.line}:{problem.column}"
+    place = f"{printable(problem.file)}:{problem.line}:{problem.column}"
     line = f"{place}: {problem.rule}{severity}: {problem.message}"
     return f"{line}\n    {problem.hint}" if problem.hint else line
-
-
-def _visible(name: str) -> str:
-    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 _COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "notice"}
@@ -175,7 +172,7 @@ def _uri(file: str) -> str:
 
 
 def _junit_case(name: str, problems: Sequence[Problem]) -> list[str]:
-    case = f'    <testcase classname="imgnorm.validate" name="{escape(_visible(name))}"'
+    case = f'    <testcase classname="imgnorm.validate" name="{escape(printable(name))}"'
     failing = [problem for problem in problems if problem.severity != "info"]
     notes = [problem for problem in problems if problem.severity == "info"]
     lines = []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from imgnorm.document import quoted
 from imgnorm.errors import Problem
 from imgnorm.rules import RULES
+from imgnorm.wording import quoted
 
 MARK = b"imgnorm:"
 """Without it, a file has no such comment."""

@@ -26,6 +26,7 @@ from imgnorm.statsmodel import (
     MeasuredModel,
     MergedModel,
 )
+from imgnorm.wording import cut
 
 _ABSENT = object()
 _NOT_EDITED = "measure again; these numbers are not edited by hand"
@@ -104,14 +105,12 @@ def derived_problems(document: Document, derived: dict[str, Any]) -> list[Proble
         derived: the document that these give.
     """
     return [
-        document.problem(
-            path, "derived", f"{_short(there)} does not follow from the integers below"
-        )
+        document.problem(path, "derived", f"{_said(there)} does not follow from the integers below")
         if wanted is _ABSENT
         else document.problem(
             path,
             "derived",
-            f"{_short(there)} does not follow from the file's integers, which give {_short(wanted)}",
+            f"{_said(there)} does not follow from the file's integers, which give {_said(wanted)}",
             _NOT_EDITED,
         )
         for path, there, wanted in _differences(document.value, derived, ())
@@ -248,7 +247,7 @@ def _impossible_counts(document: Document, model: MeasuredModel, scale: int) -> 
     for key, values in _image_sums(model.exact).items():
         for index, value in enumerate(values):
             if not 0 <= value <= model.images << UNIT_BITS:
-                message = f"{_short(value)} is not the sum of {model.images:,} numbers in [0, 1]"
+                message = f"{_said(value)} is not the sum of {model.images:,} numbers in [0, 1]"
                 yield _impossible(document, ("exact", "image_sums", key, index), message)
     for name, one in model.classes.items():
         if not one.count or one.total is None or one.total_sq is None:
@@ -256,8 +255,8 @@ def _impossible_counts(document: Document, model: MeasuredModel, scale: int) -> 
         for index, (total, total_sq) in enumerate(zip(one.total, one.total_sq, strict=True)):
             if not total * total <= one.count * total_sq <= one.count * scale * total:
                 message = (
-                    f"{_short(total_sq)} is not the sum of the squares of {one.count:,} "
-                    f"pixel values that add up to {_short(total)}"
+                    f"{_said(total_sq)} is not the sum of the squares of {one.count:,} "
+                    f"pixel values that add up to {_said(total)}"
                 )
                 yield _impossible(document, ("classes", name, "total_sq", index), message)
 
@@ -274,7 +273,7 @@ def _impossible_floats(
         bounds = Fraction(least), Fraction(greatest)
         if not _are_sums(exact, index, *bounds):
             message = (
-                f"{_short(exact.total[index])} and its squares are not sums of {exact.count:,} values "
+                f"{_said(exact.total[index])} and its squares are not sums of {exact.count:,} values "
                 f"from {least!r} to {greatest!r}"
             )
             yield _impossible(document, (*where, "exact", "total", index), message)
@@ -288,7 +287,7 @@ def _impossible_floats(
         for key, (low, high, values) in ranges.items():
             unit = images << UNIT_BITS
             if not low * unit - images <= values[index] <= high * unit:
-                message = f"{_short(values[index])} is not the sum of {images:,} such numbers"
+                message = f"{_said(values[index])} is not the sum of {images:,} such numbers"
                 yield _impossible(document, (*where, "exact", "image_sums", key, index), message)
         for name, one in model.classes.items():
             if one.count and one.total and one.total_sq and not _are_sums(one, index, *bounds):
@@ -328,6 +327,5 @@ def _differences(
         yield path, there, wanted
 
 
-def _short(value: Any) -> str:
-    text = "nothing" if value is _ABSENT else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _said(value: Any) -> str:
+    return "nothing" if value is _ABSENT else cut(repr(value))

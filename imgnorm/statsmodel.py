@@ -19,7 +19,7 @@ from pydantic import (
 
 from imgnorm.estimate import PLAN_FAULTS
 from imgnorm.provenance import MERGED
-from imgnorm.typed import Fault, shown
+from imgnorm.typed import Fault, spelled
 
 FORMAT = "imgnorm-stats/1"
 
@@ -34,7 +34,7 @@ def _known_format(text: str) -> str:
 
 def _in_unit(value: float) -> float:
     if not math.isfinite(value):
-        raise Fault(f"{shown(value)} is not in [0, 1]", rule="not-finite")
+        raise Fault(f"{spelled(value)} is not in [0, 1]", rule="not-finite")
     if not 0 <= value <= 255:
         raise ValueError(f"{value!r} is not in [0, 1]")
     return value  # above 1, the list as a whole tells why

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from imgnorm.histogram import Histogram
 from imgnorm.measured import Measurement
 from imgnorm.reasons import Skipped
-from imgnorm.sources import printable
 from imgnorm.stats import NORMALIZED, Stats
 from imgnorm.tally import DIVIDED
+from imgnorm.wording import printable
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _BLOCKS_ASCII = " .:-=+*#@"

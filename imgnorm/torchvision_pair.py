@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from imgnorm.errors import MissingDependency
+from imgnorm.wording import clause
 
 
 def torchvision_module(name: str) -> Any:
@@ -19,6 +20,6 @@ def torchvision_module(name: str) -> Any:
         return import_module(f"torchvision.{name}")
     except (ImportError, RuntimeError, OSError) as error:
         raise MissingDependency(
-            f"torchvision cannot be imported ({' '.join(str(error).split())}); torch and torchvision "
+            f"torchvision cannot be imported ({clause(error)}); torch and torchvision "
             "must be a pair: install both anew with `pip install --force-reinstall torch torchvision`"
         ) from error

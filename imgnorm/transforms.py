@@ -16,6 +16,7 @@ from imgnorm.config import read_normalized
 from imgnorm.errors import TransformError
 from imgnorm.stats import Stats
 from imgnorm.torchvision_pair import torchvision_module
+from imgnorm.wording import clause
 
 if TYPE_CHECKING:
     from torchvision.transforms import Compose  # type: ignore[import-untyped]
@@ -106,8 +107,9 @@ def called(module: Any, step: Call, names: dict[str, list[float]]) -> Any:
     try:
         return getattr(module, step.name)(**arguments)
     except (TypeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise TransformError(f"{step.name}: torchvision refuses its arguments: {said}") from error
+        raise TransformError(
+            f"{step.name}: torchvision refuses its arguments: {clause(error)}"
+        ) from error
 
 
 def _value(module: Any, value: Any, names: dict[str, list[float]]) -> Any:

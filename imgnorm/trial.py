@@ -16,6 +16,7 @@ from imgnorm.image import CHANNELS, SCALE, Mode
 from imgnorm.stats import Stats
 from imgnorm.torchvision_pair import torchvision_module
 from imgnorm.transforms import called
+from imgnorm.wording import clause
 
 _SIZE = (640, 480)
 _RUNS = 8  # with other seeds: much is done every other time only
@@ -73,9 +74,9 @@ def _run_problems(
                 try:
                     image = transform(image)
                 except Exception as error:  # noqa: BLE001 - whatever torchvision raises is told
-                    said = " ".join(str(error).split()) or type(error).__name__
-                    message = f"fails on a generated {mode} image of {_SIZE[0]}x{_SIZE[1]}: {said}"
-                    yield document.problem(path, "build", message[:500], of_key=bool(path))
+                    image_of = f"a generated {mode} image of {_SIZE[0]}x{_SIZE[1]}"
+                    message = f"fails on {image_of}: {clause(error)}"
+                    yield document.problem(path, "build", message, of_key=bool(path))
                     return
 
 

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from imgnorm.document import MAX_PROBLEMS, Document, Path, cut, quoted
+from imgnorm.document import MAX_PROBLEMS, Document, Path
 from imgnorm.errors import InvalidDocument, Problem
 from imgnorm.nearest import nearest
+from imgnorm.wording import cut, quoted
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -296,7 +297,7 @@ def _wrong(
             continue
         value: Any = path[-1] if here.of_key and path else _at(path, document.value)
         sized = " item" in what and isinstance(value, list)
-        got = str(len(value)) if sized else shown(value)
+        got = str(len(value)) if sized else spelled(value)
         if isinstance(value, str) and not any(choice.startswith("'") for choice in choices):
             got += " (text)"
         rule = "wrong-type" if here.kinds and not here.choices else "wrong-value"
@@ -314,7 +315,7 @@ def _choices(listed: str) -> list[str]:
     return re.findall(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b(?!or\b)[^\s,'"]+""", listed)
 
 
-def shown(value: object) -> str:
+def spelled(value: object) -> str:
     """A value of a document as a message shows it: short, harmless, as YAML spells it."""
     if isinstance(value, str):
         return quoted(value)

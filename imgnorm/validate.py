@@ -30,7 +30,7 @@ from imgnorm.silencing import MARK, chosen, not_silenced
 from imgnorm.stats import Stats
 from imgnorm.statsfile import stats_in
 from imgnorm.statsmodel import FORMAT as STATS_FORMAT
-from imgnorm.typed import shown
+from imgnorm.typed import spelled
 
 Trial = Callable[[Document, Pipeline, Stats], Iterable[Problem]]
 _OURS = re.compile(rb"imgnorm-(?:pipeline|stats)/")
@@ -267,7 +267,7 @@ def _unknown_format(document: Document) -> Problem:
     value = document.value
     hint = f"write `format: {PIPELINE_FORMAT}` or `format: {STATS_FORMAT}`"
     if isinstance(value, dict) and "format" in value:
-        message = f"{shown(value['format'])} is neither a pipeline config nor a stats file"
+        message = f"{spelled(value['format'])} is neither a pipeline config nor a stats file"
         return document.problem(("format",), "unknown-format", message, hint)
     message = "has no format, so it is neither a pipeline config nor a stats file"
     return document.problem((), "unknown-format", message, hint)

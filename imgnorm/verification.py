@@ -14,10 +14,11 @@ from imgnorm.listings import compare_names, listed
 from imgnorm.measured import Measurement
 from imgnorm.recount import compare_all
 from imgnorm.scan import Limits, Progress
-from imgnorm.sources import Source, printable
+from imgnorm.sources import Source
 from imgnorm.spotcheck import compare_sample, drawn_from
 from imgnorm.stats import Stats
 from imgnorm.statsfile import stats_in
+from imgnorm.wording import printable
 
 SAMPLE = 1000
 """Images that are measured again by default: seconds, and photos that became 5 % brighter are found."""

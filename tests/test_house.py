@@ -23,7 +23,7 @@ TIERS = {
         "rules.rule rules.stats rules.structure rules.truth sampling scan silencing sources sources.archive "
         "sources.arrayfile sources.arrays sources.filelist sources.files sources.folder "
         "sources.layout sources.npy sources.numbered sources.patterns sources.rules sources.tape sources.tar sources.zip stats "
-        "statsfaults statsfile statsmodel statstext table tally tray typed validate wire worker"
+        "statsfaults statsfile statsmodel statstext table tally tray typed validate wire wording worker"
     ),
     PIXEL: (
         "arraycount count damage decode floatcount formats item_count items jpeg load pictures planes "

@@ -456,7 +456,7 @@ CHANGES: list[tuple[tuple[str | int, ...], object, list[tuple[Any, str]]]] = [
     (
         ("classes", "dog", "total", 0),
         10**300,
-        [(("classes", "dog", "total_sq", 0), f"classes.dog.total_sq[0]: 260100 is not the sum of the squares of 4 pixel values that add up to 1{'0' * 56}...")],
+        [(("classes", "dog", "total_sq", 0), f"classes.dog.total_sq[0]: 260100 is not the sum of the squares of 4 pixel values that add up to 1{'0' * 58}…")],
     ),
     (("exact", "count"), 9, [(None, "exact.count: 9 does not follow from the file's integers, which give 8")]),
     (("exact", "total", 0), 1021, [(None, "exact.total[0]: 1021 does not follow from the file's integers, which give 1020")]),

@@ -36,6 +36,7 @@ from imgnorm.sources import (
     name_bytes,
     shown,
 )
+from imgnorm.wording import clause, told
 
 _AHEAD = 2
 """Batches that each process reads ahead."""
@@ -117,10 +118,9 @@ class Batches:
                 left = replace(images, names=images.names[done * self._batch_size :])
                 found = self._deadly(left)
                 if by_chance and not (found or done):  # again, and at once
-                    reason = " ".join(str(error).split())[:200]
                     raise SourceError(
                         f"{shown(left.source.ref)}: processes that decode die, at no image in particular "
-                        f"({reason}); try fewer --workers, or 0"
+                        f"({clause(error)}); try fewer --workers, or 0"
                     ) from error
                 images, by_chance = replace(left, fatal={**left.fatal, **found}), not found
         if nothing:
@@ -193,9 +193,8 @@ class _Images(Dataset[Any]):
         try:
             tensor = self.transform(picture)
         except RAISED_BY_USER_CODE as error:
-            reason = " ".join(str(error).split())[:300]
             return SourceError(
-                f"{shown(name)}: the transform fails ({type(error).__name__}: {reason}); give one that "
+                f"{shown(name)}: the transform fails ({told(error)}); give one that "
                 f"takes {picture.mode} images"
             )
         if not isinstance(tensor, Tensor):

@@ -19,6 +19,7 @@ from imgnorm.errors import ModelError
 from imgnorm.nn.inspection import batchnorm_names
 from imgnorm.nn.models import RAISED_BY_USER_CODE, unwrapped
 from imgnorm.nn.pooled import Pooled, pooled_of
+from imgnorm.wording import told
 
 CalibrationMode = Literal["one-pass", "sequential"]
 _AT_ONCE = 8
@@ -214,10 +215,9 @@ class _Run:
             if watch.fault is not None:
                 raise watch.fault from None
             where = _layer_in(error, self.model)
-            reason = " ".join(str(error).split())[:300]
             raise ModelError(
                 f"{where}: fails on {watch.images}, {tuple(images.shape)} {images.dtype} "
-                f"({type(error).__name__}: {reason}); {self._remedy(error)}"
+                f"({told(error)}); {self._remedy(error)}"
             ) from error
 
     def _remedy(self, error: Exception) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from imgnorm.errors import ModelError
 from imgnorm.factory import UserCode
 from imgnorm.torchvision_pair import torchvision_module
+from imgnorm.wording import headline, told
 
 TORCHVISION = "torchvision:"
 RAISED_BY_USER_CODE = (
@@ -123,9 +124,8 @@ def placed(model: nn.Module, device: str) -> None:
     try:
         model.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"--device {device}: cannot be used ({reason}); name another one"
+            f"--device {device}: cannot be used ({headline(error)}); name another one"
         ) from error
 
 
@@ -264,10 +264,6 @@ def _keys(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> dict[str, str
     return keys
 
 
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
 def _bytes_of(content: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -312,4 +308,4 @@ def _exported(path: str) -> OpenedModel:
 
 
 def _unreadable(path: str, error: Exception) -> ModelError:
-    return ModelError(f"{path}: cannot be read ({_told(error)}); name a file that torch wrote")
+    return ModelError(f"{path}: cannot be read ({told(error)}); name a file that torch wrote")

@@ -11,6 +11,7 @@ import yaml
 from imgnorm.document import core_value, events_in
 from imgnorm.errors import Problem
 from imgnorm.rules.rule import Rule
+from imgnorm.wording import cut
 
 OTHER_READERS = Rule(
     "other-readers",
@@ -60,8 +61,8 @@ def problems(data: bytes, file: str) -> Iterator[Problem]:
         mark = event.start_mark
         assert mark is not None
         there = theirs if isinstance(theirs, str) else str(theirs).lower()
-        message = f"{text[:60]} is {_word(ours)}; readers of YAML 1.1 see {there}"
-        hint = f'write "{text[:60]}"' if isinstance(ours, str) else f"write {_plain(ours)}"
+        message = f"{cut(text)} is {_word(ours)}; readers of YAML 1.1 see {there}"
+        hint = f'write "{cut(text)}"' if isinstance(ours, str) else f"write {_plain(ours)}"
         yield Problem(file, mark.line + 1, mark.column + 1, OTHER_READERS.id, message, hint, "info")
 
 

@@ -12,7 +12,8 @@ from imgnorm.image import STEPS
 from imgnorm.nearest import nearest
 from imgnorm.presets import preset
 from imgnorm.rules.rule import Rule
-from imgnorm.typed import shown
+from imgnorm.typed import spelled
+from imgnorm.wording import cut
 
 
 def problems(document: Document) -> Iterator[Problem]:
@@ -132,22 +133,22 @@ def _name_problems(
 ) -> Iterator[Problem] | Any:  # a generator that returns the transform's name, or None
     """What keeps an entry from being `Name: {arguments}`; returns the name if nothing does."""
     if isinstance(entry, str):
-        message = f"expected a mapping; got {shown(entry)} (text)"
-        yield document.problem(path, "wrong-type", message, f"write {entry[:60]}: {{}}")
+        message = f"expected a mapping; got {spelled(entry)} (text)"
+        yield document.problem(path, "wrong-type", message, f"write {cut(entry)}: {{}}")
         return None
     if not isinstance(entry, dict) or not entry:
-        got = "nothing" if entry == {} else shown(entry)
+        got = "nothing" if entry == {} else spelled(entry)
         yield document.problem(path, "wrong-type", f"expected a transform; got {got}")
         return None
     if len(entry) > 1:
-        message = f"expected one transform; got {len(entry)} keys: {', '.join(entry)[:80]}"
+        message = f"expected one transform; got {len(entry)} keys: {cut(', '.join(entry), 80)}"
         hint = "start each with its own '-', and indent its arguments further"
         yield document.problem(path, "wrong-type", message, hint)
         return None
     name, arguments = next(iter(entry.items()))
     if not isinstance(arguments, dict):
-        message = f"expected a mapping of arguments; got {shown(arguments)}"
-        how = f"write {name[:60]}: {{}}" if arguments is None else None
+        message = f"expected a mapping of arguments; got {spelled(arguments)}"
+        how = f"write {cut(name)}: {{}}" if arguments is None else None
         yield document.problem((*path, name), "wrong-type", message, how)
         return None
     return name
@@ -176,8 +177,8 @@ def _suggestion(word: str, choices: Sequence[str]) -> str | None:
 
 def _told(value: object) -> str:
     if not isinstance(value, list):
-        return shown(value)
-    told = ", ".join(map(shown, value[:8]))
+        return spelled(value)
+    told = ", ".join(map(spelled, value[:8]))
     return f"[{told}{', …' if len(value) > 8 else ''}]"
 
 

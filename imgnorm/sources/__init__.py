@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from imgnorm.image import Mode
 from imgnorm.reasons import Skipped, Unreadable
 from imgnorm.tally import Tally
+from imgnorm.wording import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -221,13 +222,6 @@ name_bytes: Callable[[str], bytes] = os.fsencode
 def shown(name: str) -> str:
     """A name as text that can be printed and stored anywhere; undecodable bytes become \\xNN."""
     return name_bytes(name).decode("utf-8", "backslashreplace")
-
-
-def printable(text: str) -> str:
-    """The same on one line of a terminal, without commands to it: the rest becomes \\n, \\x1b, \\u2028."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def said(name: str) -> str:

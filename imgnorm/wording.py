@@ -1,0 +1,42 @@
+"""How messages say values and exceptions: short, on one line, and harmless to a terminal."""
+
+from __future__ import annotations
+
+_OF_AN_ERROR = 300
+
+
+def cut(text: str, at_most: int = 60) -> str:
+    """So many characters at most; an ellipsis stands for the rest."""
+    return text if len(text) <= at_most else f"{text[: at_most - 1]}…"
+
+
+def quoted(text: str) -> str:
+    """In quotes, and short."""
+    return ascii(cut(text)) if not cut(text).isprintable() else repr(cut(text))
+
+
+def printable(text: str) -> str:
+    """On one line, without commands to a terminal: what is none of it becomes \\n, \\x1b, \\u2028."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def clause(error: BaseException) -> str:
+    """What an exception says; its type if it says nothing."""
+    return _words(str(error)) or type(error).__name__
+
+
+def told(error: BaseException) -> str:
+    """An exception's type, and what it says."""
+    name, words = type(error).__name__, _words(str(error))
+    return f"{name}: {words}" if words else name
+
+
+def headline(error: BaseException) -> str:
+    """The first line of what an exception says, where the rest is advice for programmers."""
+    return _words(str(error).strip().partition("\n")[0]).rstrip(".") or type(error).__name__
+
+
+def _words(text: str) -> str:
+    return cut(" ".join(text.split()), _OF_AN_ERROR)

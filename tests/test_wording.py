@@ -1,0 +1,58 @@
+"""How messages say values and exceptions."""
+
+from __future__ import annotations
+
+import pytest
+
+from imgnorm.wording import clause, cut, headline, printable, quoted, told
+
+LONG = "x" * 301
+
+
+@pytest.mark.parametrize(("length", "expected"), [(60, "x" * 60), (61, "x" * 59 + "…")])
+def test_what_is_long_is_cut_to_sixty_characters(length, expected):
+    assert expected == cut("x" * length)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ä b", "'ä b'"),
+        ("it's", '"it\'s"'),
+        ("\x1b[2J", "'\\x1b[2J'"),
+        ("x" * 61, "'" + "x" * 59 + "…'"),
+    ],
+)
+def test_a_quoted_text_is_short_and_commands_no_terminal(text, expected):
+    assert expected == quoted(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("äöü 'a\\b'", "äöü 'a\\b'"),
+        ("ä\n\t\x1b\u2028\udc80", "ä\\n\\t\\x1b\\u2028\\udc80"),
+    ],
+)
+def test_only_what_cannot_be_printed_is_escaped(text, expected):
+    assert expected == printable(text)
+
+
+@pytest.mark.parametrize(
+    ("error", "of_clause", "of_told", "of_headline"),
+    [
+        (OSError("no\n  such\tdisk."), "no such disk.", "OSError: no such disk.", "no"),
+        (
+            RuntimeError("CUDA error.\nSet X=1"),
+            "CUDA error. Set X=1",
+            "RuntimeError: CUDA error. Set X=1",
+            "CUDA error",
+        ),
+        (KeyError(), "KeyError", "KeyError", "KeyError"),
+        (ValueError(LONG), LONG[:299] + "…", f"ValueError: {LONG[:299]}…", LONG[:299] + "…"),
+    ],
+)
+def test_an_exception_is_one_line_of_at_most_300_characters(error, of_clause, of_told, of_headline):
+    assert of_clause == clause(error)
+    assert of_told == told(error)
+    assert of_headline == headline(error)
