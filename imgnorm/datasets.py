@@ -15,7 +15,7 @@ from PIL import Image
 from imgnorm.count import count_arrays
 from imgnorm.damage import RAISED_BY_PILLOW
 from imgnorm.errors import SourceError
-from imgnorm.image import ImageSettings, Mode
+from imgnorm.image import ImageSettings, mode_of
 from imgnorm.nearest import nearest
 from imgnorm.reasons import Reason, Unreadable
 from imgnorm.sources import Listing
@@ -23,6 +23,7 @@ from imgnorm.sources.iterables import IndexedSource, class_names_of, labels_of
 from imgnorm.tally import Tally
 from imgnorm.torchvision_pair import torchvision_module
 from imgnorm.tray import Device
+from imgnorm.wording import clause
 
 
 class TorchvisionSource:
@@ -92,7 +93,7 @@ class TorchvisionSource:
         except Image.DecompressionBombError as error:
             raise Unreadable(Reason.TOO_LARGE, str(error)) from error
         except RAISED_BY_PILLOW as error:
-            raise Unreadable(Reason.CORRUPT, " ".join(str(error).split())[:200]) from error
+            raise Unreadable(Reason.CORRUPT, clause(error)) from error
         assert image is not None
         return image
 
@@ -138,7 +139,7 @@ class TorchvisionSource:
         except (RuntimeError, OSError, ValueError, ImportError, TypeError) as error:
             raise SourceError(
                 f"torchvision:{self.ref}: cannot be opened below --root {self.root} with --split "
-                f"{self.split} ({' '.join(str(error).split())}); check both, or add --download"
+                f"{self.split} ({clause(error)}); check both, or add --download"
             ) from error
 
     @cached_property
@@ -224,7 +225,7 @@ def holds_its_pixels(dataset: Any) -> bool:
 
 def _give(pixels: npt.NDArray[np.uint8], settings: ImageSettings) -> bool:
     """Whether these pixels are what `settings` ask for."""
-    mode = _mode_of(pixels)
+    mode = mode_of(pixels.shape[3], "8-bit")
     shown_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
     same = settings.mode in ("auto", mode) or shown_as_rgb
     return same and not settings.preprocess
@@ -240,12 +241,10 @@ def _counted(
     whole = len(indices) == len(pixels)
     images = pixels if whole else pixels[np.array(indices, dtype=np.intp)]
     if device:
-        return device.count_arrays(images, _mode_of(pixels), products=products)
-    return count_arrays(images, _mode_of(pixels), products=products, threads=threads)
-
-
-def _mode_of(pixels: npt.NDArray[np.uint8]) -> Mode:
-    return "L" if pixels.shape[3] == 1 else "RGB"
+        return device.count_arrays(images, mode_of(pixels.shape[3], "8-bit"), products=products)
+    return count_arrays(
+        images, mode_of(pixels.shape[3], "8-bit"), products=products, threads=threads
+    )
 
 
 def _held_pixels(dataset: Any) -> npt.NDArray[np.uint8] | None:

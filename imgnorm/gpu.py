@@ -35,6 +35,7 @@ from imgnorm.products import Products
 from imgnorm.sender import Sender
 from imgnorm.tally import Counted, Tally
 from imgnorm.tray import Found, Packed, PackedFile
+from imgnorm.wording import headline
 
 _BINS = 256
 _PIECE = 1 << 21  # pixels
@@ -135,7 +136,7 @@ def counting_on(device: torch.device) -> tuple[Counting, str]:
 
         _demand_the_same(gpu_kernel.counts_of, device)
     except Exception as error:  # noqa: BLE001 - a compiler, which may raise anything: there is another way
-        why = _one_line(str(error)) or type(error).__name__
+        why = headline(error)
         return counts_of, f"torch, since Triton's kernel does not work ({why})"
     return gpu_kernel.counts_of, f"Triton {gpu_kernel.VERSION}"
 
@@ -182,7 +183,7 @@ def _cuda(name: str) -> torch.device:
     if torch.version.cuda is None:
         raise DeviceError(f"torch {torch.__version__} is built without CUDA")
     if not count:
-        why = _one_line(str(caught[0].message)) if caught else "torch finds no CUDA device"
+        why = headline(caught[0].message) if caught else "torch finds no CUDA device"
         raise DeviceError(why)
     _, _, index = name.partition(":")
     if index and int(index) >= count:
@@ -191,7 +192,7 @@ def _cuda(name: str) -> torch.device:
         device = torch.device("cuda", int(index) if index else torch.cuda.current_device())
         torch.zeros(1, device=device).add_(1).cpu()
     except RuntimeError as error:  # taken by another process, too old for this torch
-        raise DeviceError(_one_line(str(error))) from error
+        raise DeviceError(headline(error)) from error
     return device
 
 
@@ -203,19 +204,12 @@ def translated(device: torch.device) -> Iterator[None]:
     except RuntimeError as error:
         if not is_cuda_error(error):
             raise
-        raise DeviceError(
-            f"device {device}: {_one_line(str(error))}; try again, or use cpu"
-        ) from error
+        raise DeviceError(f"device {device}: {headline(error)}; try again, or use cpu") from error
 
 
 def is_cuda_error(error: RuntimeError) -> bool:
     kinds = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
     return isinstance(error, kinds) or re.search("CUDA|NVML", str(error)) is not None
-
-
-def _one_line(text: str) -> str:
-    """The first line says it; the rest is advice for programmers."""
-    return " ".join(text.strip().partition("\n")[0].split())[:300].rstrip(".")
 
 
 @dataclass

@@ -18,6 +18,7 @@ from imgnorm.image import Mode
 from imgnorm.reasons import Reason, Unreadable
 from imgnorm.sources.layout import LAYOUTS
 from imgnorm.tally import Tally
+from imgnorm.wording import cut
 
 Pixels = npt.NDArray[Any]
 """(N, H, W, C); of uint8 tensors that lie on a device, such a tensor."""
@@ -187,7 +188,7 @@ def _by_custom(item: Mapping[Any, Any]) -> Any:
 
 
 def _listed(keys: Any) -> str:
-    shown = [repr(key)[:40] for key in keys]
+    shown = [cut(repr(key), 40) for key in keys]
     return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "") if shown else "no keys"
 
 

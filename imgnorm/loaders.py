@@ -28,12 +28,12 @@ from imgnorm.sources.iterables import (
     StreamSource,
     added,
     called,
-    clause,
     length,
     workers_end_at_once,
 )
 from imgnorm.tally import Tally
 from imgnorm.tray import Device
+from imgnorm.wording import one_line, told
 
 
 def open_torch(
@@ -185,9 +185,9 @@ def explained(error: Exception) -> str:
         lines = [line for line in text.splitlines() if line.strip()]
         frames = [place for place, line in enumerate(lines) if line.startswith("  ")]
         said = lines[frames[-1] + 1 :] if frames else []
-        text = " ".join(" ".join(said or lines[-1:]).split())[:200]
+        text = one_line(" ".join(said or lines[-1:]))
     else:
-        text = clause(error)
+        text = told(error)
     if "found <class 'PIL" in text:
         return "its dataset gives PIL images, which torch cannot batch; measure the dataset itself"
     if "stack expects each tensor to be equal size" in text:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from imgnorm.errors import DeviceError, MissingDependency
 from imgnorm.image import NVJPEG
+from imgnorm.wording import headline
 
 OLDEST = (0, 17)
 """Before it, nvJPEG's hardware wrote into memory that kernels of the same stream were still reading
@@ -72,9 +73,8 @@ def find(device: torch.device) -> NvJpeg:
     try:
         _demand_alike(nvjpeg)
     except RuntimeError as error:
-        why = " ".join(str(error).partition("\n")[0].split())[:300]
         raise DeviceError(
-            f"nvJPEG does not work on {device} ({why}); leave out --decoder {NVJPEG}"
+            f"nvJPEG does not work on {device} ({headline(error)}); leave out --decoder {NVJPEG}"
         ) from error
     return nvjpeg
 
@@ -87,8 +87,9 @@ def _torchcodec() -> tuple[Callable[..., Any], str]:
             warnings.simplefilter("ignore")  # of its video decoders
             import torchcodec  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except (ImportError, OSError, RuntimeError) as error:
-        why = " ".join(str(error).partition("\n")[0].split())[:300]
-        raise MissingDependency(f"{wanted}, which cannot be imported ({why}); {remedy}") from error
+        raise MissingDependency(
+            f"{wanted}, which cannot be imported ({headline(error)}); {remedy}"
+        ) from error
     version = str(torchcodec.__version__)
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
         raise MissingDependency(f"{wanted}; this is {version}; {remedy}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_OF_AN_ERROR = 300
+_OF_ANOTHER = 300  # characters of what others say
 
 
 def cut(text: str, at_most: int = 60) -> str:
@@ -22,21 +22,22 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def one_line(text: str) -> str:
+    """What others say, as it can be printed, and not too much of it."""
+    return cut(printable(" ".join(text.split())), _OF_ANOTHER)
+
+
 def clause(error: BaseException) -> str:
     """What an exception says; its type if it says nothing."""
-    return _words(str(error)) or type(error).__name__
+    return one_line(str(error)) or type(error).__name__
 
 
 def told(error: BaseException) -> str:
     """An exception's type, and what it says."""
-    name, words = type(error).__name__, _words(str(error))
+    name, words = type(error).__name__, one_line(str(error))
     return f"{name}: {words}" if words else name
 
 
-def headline(error: BaseException) -> str:
+def headline(error: BaseException | str) -> str:
     """The first line of what an exception says, where the rest is advice for programmers."""
-    return _words(str(error).strip().partition("\n")[0]).rstrip(".") or type(error).__name__
-
-
-def _words(text: str) -> str:
-    return cut(" ".join(text.split()), _OF_AN_ERROR)
+    return one_line(str(error).strip().partition("\n")[0]).rstrip(".") or type(error).__name__

@@ -139,7 +139,7 @@ def test_a_wrong_count_fails_its_checks_and_exits_1(script, monkeypatch, capsys)
 
     assert 1 == script.main()
     out = capsys.readouterr().out
-    assert 1 == out.count("| FAILED: AssertionError: |")
+    assert 1 == out.count("| FAILED: AssertionError |")
     assert 1 == out.count("| FAILED: DeviceError: the device counted wrong: its histograms hold ")
     assert out.endswith("2 failed\n")
 

@@ -49,6 +49,7 @@ def test_only_what_cannot_be_printed_is_escaped(text, expected):
             "CUDA error",
         ),
         (KeyError(), "KeyError", "KeyError", "KeyError"),
+        (ValueError("\x1b[2J"), "\\x1b[2J", "ValueError: \\x1b[2J", "\\x1b[2J"),
         (ValueError(LONG), LONG[:299] + "…", f"ValueError: {LONG[:299]}…", LONG[:299] + "…"),
     ],
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from imgnorm.reasons import Reason, Unreadable
 from imgnorm.sources.files import opened
 from imgnorm.sources.tape import FileTape
-from imgnorm.sources.zip import DEFLATE, STORED, Packed, ZipReader
+from imgnorm.sources.zip import DEFLATE, STORED, PackedMember, ZipReader
 
 _CHUNK = 1 << 18
 _WINDOW = 1 << 20
@@ -49,7 +49,7 @@ class ArrayFile:
         status = os.fstat(self._handle)
         return status.st_size, status.st_mtime_ns
 
-    def members(self) -> Iterator[tuple[str, Packed | None, Unreadable | None]]:
+    def members(self) -> Iterator[tuple[str, PackedMember | None, Unreadable | None]]:
         """The arrays in a zip, by their names without .npy."""
         reader = ZipReader(self.tape)
         entries = list(reader.entries())
@@ -74,7 +74,7 @@ class ArrayFile:
                 yield name.removesuffix(".npy"), packed, None
 
     def bytes_of(
-        self, packed: Packed | None, offset: int, size: int, *, short: bool = False
+        self, packed: PackedMember | None, offset: int, size: int, *, short: bool = False
     ) -> bytes:
         """
         Args:
@@ -97,7 +97,7 @@ class ArrayFile:
             raise _shorter()
         return data
 
-    def fill(self, packed: Packed | None, offset: int, room: memoryview) -> None:
+    def fill(self, packed: PackedMember | None, offset: int, room: memoryview) -> None:
         """All of `room` with what `bytes_of` returns: without memory of its own, where that can be.
 
         Raises:
@@ -110,7 +110,9 @@ class ArrayFile:
         else:
             room[:] = self.bytes_of(packed, offset, len(room))
 
-    def strided(self, packed: Packed | None, offset: int, width: int, gap: int, rows: int) -> bytes:
+    def strided(
+        self, packed: PackedMember | None, offset: int, width: int, gap: int, rows: int
+    ) -> bytes:
         """`width` bytes of every `gap`, `rows` times: images that lie scattered over an array.
 
         Read and not mapped into memory, where a file that shrinks would kill the process.
@@ -124,7 +126,7 @@ class ArrayFile:
             self._breathe()
         return b"".join(parts)
 
-    def check(self, packed: Packed, key: str) -> None:
+    def check(self, packed: PackedMember, key: str) -> None:
         """
         Raises:
             Unreadable: the checksum of a member is wrong.
@@ -162,7 +164,7 @@ def _picked(data: bytes, width: int, gap: int, rows: int) -> bytes:
 class _Inflating:
     """A deflated member, forward only."""
 
-    def __init__(self, tape: FileTape, packed: Packed, breathe: Callable[[], None]) -> None:
+    def __init__(self, tape: FileTape, packed: PackedMember, breathe: Callable[[], None]) -> None:
         self._tape = tape
         self._packed = packed
         self._breathe = breathe
@@ -170,7 +172,7 @@ class _Inflating:
         self._next = packed.start
         self._position = 0  # of the bytes that `read` returns next
 
-    def leads_to(self, packed: Packed, offset: int) -> bool:
+    def leads_to(self, packed: PackedMember, offset: int) -> bool:
         return packed == self._packed and offset >= self._position
 
     def read(self, offset: int, size: int) -> bytes:

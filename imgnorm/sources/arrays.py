@@ -22,7 +22,7 @@ from imgnorm.sources.npy import MAGIC, Header, header_of
 from imgnorm.sources.numbered import NumberedNames, Run
 from imgnorm.sources.patterns import labelled
 from imgnorm.sources.tape import FileTape
-from imgnorm.sources.zip import DEFLATE, STORED, Packed
+from imgnorm.sources.zip import DEFLATE, STORED, PackedMember
 
 _MAX_CHANNELS = 9999
 _MAX_CHANNELS_16_BIT = 16  # a histogram of each has 65,536 counts
@@ -70,7 +70,7 @@ class _Array:
     header: Header
     layout: str
     mode: Mode
-    packed: Packed | None  # in an .npz
+    packed: PackedMember | None  # in an .npz
 
     @property
     def images(self) -> int:
@@ -379,7 +379,7 @@ class ArrayFileSource:
         for key, array in found.items():
             yield f"{label}/{key}", array
 
-    def _array(self, key: str, header: Header, packed: Packed | None) -> _Array:
+    def _array(self, key: str, header: Header, packed: PackedMember | None) -> _Array:
         kind = header.demand_pixels()
         if not math.prod(header.shape):
             raise Unreadable(Reason.ZERO_AREA, f"shape {header.shape}: there are no pixels in it")

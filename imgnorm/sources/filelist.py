@@ -10,6 +10,7 @@ from imgnorm.errors import SourceError
 from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.sources import Listing, name_bytes
 from imgnorm.sources.files import read_file
+from imgnorm.wording import cut
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class ListSource:
                 name = self._name(os.fsdecode(line))
             except ValueError as error:  # another drive; on Windows, bytes that are no UTF-8
                 raise SourceError(
-                    f"{self.path}: {line[:200]!r} is no path seen from the list ({error}); mend the line"
+                    f"{self.path}: {cut(repr(line), 200)} is no path seen from the list ({error}); mend the line"
                 ) from error
             if name in seen:
                 doubles.append(Skipped(name, Reason.DUPLICATE_NAME, "listed more than once"))

@@ -26,6 +26,7 @@ from imgnorm.sender import Sender
 from imgnorm.sources import Drained, Listing
 from imgnorm.tally import Tally
 from imgnorm.tray import Device
+from imgnorm.wording import told
 
 _END = object()
 _NOT_A_SOURCE = "neither a path nor a Dataset, a DataLoader or another iterable of images"
@@ -161,9 +162,7 @@ class IndexedSource:
         try:
             size = len(self.dataset)
         except Exception as error:  # a user's code may raise anything
-            why = (
-                "" if isinstance(error, (NotImplementedError, TypeError)) else f" ({clause(error)})"
-            )
+            why = "" if isinstance(error, (NotImplementedError, TypeError)) else f" ({told(error)})"
             raise SourceError(
                 f"{called(self.dataset)}: does not tell how many images it has{why}; give it a __len__, "
                 "or measure it as an iterable"
@@ -222,7 +221,7 @@ class StreamSource:
     promised_items: int | None = None  # how many items, where images are not known
     dropped: int = 0  # images that drop_last leaves out
     notes: tuple[str, ...] = ()
-    explain: Callable[[Exception], str] = lambda error: clause(error)
+    explain: Callable[[Exception], str] = told
 
     @property
     def options(self) -> dict[str, str | int]:
@@ -424,13 +423,6 @@ def class_names_of(dataset: Any) -> list[str] | None:
     return [str(name) for name in classes] if isinstance(classes, (list, tuple)) else None
 
 
-def clause(error: BaseException) -> str:
-    """An exception on one line."""
-    text = " ".join(str(error).split())[:200]
-    name = type(error).__name__
-    return f"{name}: {text}" if text else name
-
-
 def _paths(dataset: Any, size: int) -> dict[str, int] | None:
     """Relative path -> index, of a dataset that keeps its files in `samples` or `imgs`."""
     samples = getattr(dataset, "samples", None) or getattr(dataset, "imgs", None)
@@ -481,4 +473,4 @@ def _fault(error: Exception) -> Unreadable:
         reason = Reason.UNREADABLE
     elif "truncated" in str(error).lower():
         reason = Reason.TRUNCATED
-    return Unreadable(reason, clause(error))
+    return Unreadable(reason, told(error))

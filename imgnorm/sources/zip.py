@@ -53,7 +53,7 @@ class _Record(NamedTuple):
     end: int  # of the record itself
 
 
-class Packed(NamedTuple):
+class PackedMember(NamedTuple):
     """A member's bytes as they lie in the archive."""
 
     start: int
@@ -120,7 +120,7 @@ class ZipReader:
             raise _corrupt("its checksum is wrong")
         return data
 
-    def packed(self, place: int) -> Packed:
+    def packed(self, place: int) -> PackedMember:
         """Where a member's bytes are.
 
         Raises:
@@ -151,7 +151,7 @@ class ZipReader:
         limit = self._starts[following] if following < len(self._starts) else self._directory_at
         if start + record.packed > limit:
             raise _corrupt("it overlaps another member")
-        return Packed(start, record.packed, record.size, record.method, record.checksum)
+        return PackedMember(start, record.packed, record.size, record.method, record.checksum)
 
     def _found_directory(self) -> bytes:
         tape = self._tape
