@@ -472,6 +472,8 @@ def _changes(line: str) -> bool:
     call = call.strip()
     if " = -1 " in call or "execve(" in call or "resumed>" in call or "(" not in call:
         return False
+    if call.startswith("???("):  # the process was ended before strace could ask it which call
+        return False
     if call.startswith(("openat(", "open(")):
         return ("O_WRONLY" in call or "O_RDWR" in call or "O_CREAT" in call) and (
             '"/dev/null"' not in call
