@@ -52,8 +52,15 @@ def counting_in_threads(
             idle.put(sender)
 
         def tally_of(job: tuple[str, Sequence[str]]) -> Tally:
-            group, names = job
-            sender = idle.get() if device else None
+            if not senders:
+                return counted_by(None, *job)
+            sender = idle.get()
+            try:
+                return counted_by(sender, *job)
+            finally:  # also if the device failed: the next piece of work waits for a sender
+                idle.put(sender)
+
+        def counted_by(sender: Sender | None, group: str, names: Sequence[str]) -> Tally:
             tally = Tally()
             while names and not stopped.is_set():
                 some, done = count(
@@ -68,8 +75,6 @@ def counting_in_threads(
                 names = names[done:]
                 if sender:
                     sender.send(group)
-            if sender:
-                idle.put(sender)
             return tally
 
         tallies = {group: Tally() for group in groups}

@@ -801,6 +801,20 @@ def test_a_device_that_fails_under_auto_is_replaced_where_images_can_be_had_agai
         imgnorm.measure(overwritten(), device="auto")
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_device_that_fails_in_every_thread_leaves_none_waiting(
+    cpu_as_device, shared_data, monkeypatch, workers
+):
+    from torchvision.datasets import MNIST
+
+    kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: True)
+    monkeypatch.setattr(gpu, "image_histograms", kernel)
+    dataset = MNIST(shared_data / "mnist", train=False)
+
+    with pytest.raises(DeviceError, match="illegal memory access"):
+        imgnorm.measure(dataset, resize=12, workers=workers, device="cuda")
+
+
 def test_pinned_memory_is_sent_as_it_is_and_free_at_once(monkeypatch):
     """The next batch may be written there: the device is waited for. "meta" stands for a device."""
     counter = gpu.DeviceCounter(CPU, gpu.Room())
