@@ -149,7 +149,11 @@ def _looks_like_an_image(value: object) -> bool:
 
 
 def _shape(value: Any) -> object:
-    return (value.size, value.mode) if isinstance(value, Image.Image) else tuple(value.shape)
+    if isinstance(value, Image.Image):
+        return value.size, value.mode
+    if is_tensor(value) and value.is_nested:  # has no shape, and so none that another has
+        return object()
+    return tuple(value.shape)
 
 
 def _at(item: Any, key: str | int) -> Any:

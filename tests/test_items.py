@@ -248,6 +248,15 @@ def test_what_holds_no_plain_values_is_refused(item, expected):
     assert expected == refusal(item)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused_side_by_side_too():
+    """torch tells no shape of them."""
+    nested = torch.nested.nested_tensor([torch.zeros(3, 4, 4)])
+
+    assert NOT_DENSE == refusal((nested, nested))
+    assert (1, 4, 4, 3) == only((torch.zeros(3, 4, 4), nested)).shape
+
+
 def test_a_view_that_negates_and_an_array_without_a_mask_are_what_they_show():
     image = torch.arange(48.0).reshape(3, 4, 4)
     negated = torch.view_as_complex(torch.stack([image, image], -1)).conj().imag
