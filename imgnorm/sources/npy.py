@@ -13,6 +13,7 @@ from imgnorm.reasons import Reason, Unreadable
 MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 10_000  # NumPy's own limit
 _MAX_DIMENSIONS = 32
+_MAX_EDGE = 1 << 48
 _KINDS: dict[str, Kind] = {
     "u1": "8-bit",
     "u2": "16-bit",
@@ -106,12 +107,14 @@ def _parsed(text: bytes, start: int) -> Header:
         raise _damaged("its header has no dtype, or no order")
     if dtype[2:] and not (dtype[2:].isascii() and dtype[2:].isdigit()):  # a datetime, say
         raise Unreadable(Reason.UNSUPPORTED_MODE, f"dtype {dtype!r}: save an array of numbers")
-    if not (
-        isinstance(shape, tuple)
-        and len(shape) <= _MAX_DIMENSIONS
-        and all(type(edge) is int and 0 <= edge < 1 << 48 for edge in shape)
-    ):
+    if not (isinstance(shape, tuple) and all(type(edge) is int for edge in shape)):
         raise _damaged("its header has no shape")
+    if len(shape) > _MAX_DIMENSIONS:
+        raise _damaged(f"its shape has {len(shape):,} dimensions")
+    if min(shape, default=0) < 0:
+        raise _damaged("its shape has a negative edge")
+    if max(shape, default=0) >= _MAX_EDGE:
+        raise _damaged("its shape has an edge that no file has room for")
     return Header(start, dtype if dtype[2:] else f"{dtype}8", shape, fortran)
 
 
