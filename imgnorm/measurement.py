@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from imgnorm.choosing import NO_CLASS, aside_of, choice_of, listing_digest, origin_of
 from imgnorm.counting import MADE_HERE, counting, refuse_idle
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
 DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
+_Number = TypeVar("_Number", int, float)
 _MEGAPIXEL = 1 << 20
 _BATCH = 8  # megapixels
 
@@ -177,11 +178,12 @@ def measure(
     opened = open_source(
         source, listed=listed, root=root, split=split, download=download, key=key, layout=layout
     )
-    limits = Limits(_positive("max_pixels", max_pixels), _positive("timeout_s", timeout_s))
-    if workers is not None:
-        _positive("workers", workers)
-    if limit is not None:
-        _positive("limit", limit)
+    limits = Limits(
+        _positive("max_pixels", _whole("max_pixels", max_pixels)),
+        _positive("timeout_s", _number("timeout_s", timeout_s)),
+    )
+    workers = None if workers is None else _positive("workers", _whole("workers", workers))
+    limit = None if limit is None else _positive("limit", _whole("limit", limit))
     run = _Run(workers, decoder, on_device, device == "auto", on_progress, profile)
     run.lap("start")  # importing torch for a device takes seconds
     refuse_idle(
@@ -217,14 +219,11 @@ def measure(
 
 def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -> Plan | None:
     given = {"tolerance": tolerance, "confidence": confidence, "seed": seed}
-    options: dict[str, Any] = {}
-    for name, value in given.items():
-        if value is None:
-            continue
-        abstract, kind, wanted = _KINDS[name]
-        if not isinstance(value, abstract) or isinstance(value, bool):
-            raise TypeError(f"{name} is {value!r}; expected {wanted}")
-        options[name] = kind(value)  # NumPy's numbers and fractions cannot be written to a file
+    options: dict[str, Any] = {
+        name: _whole(name, value) if name == "seed" else _number(name, value)
+        for name, value in given.items()
+        if value is not None
+    }
     if not options:
         return None
     if tolerance is None:
@@ -232,13 +231,6 @@ def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -
     from imgnorm.estimate import Plan
 
     return Plan(**options)
-
-
-_KINDS = {
-    "tolerance": (Real, float, "a number"),
-    "confidence": (Real, float, "a number"),
-    "seed": (Integral, int, "a whole number"),
-}
 
 
 @dataclass(frozen=True)
@@ -440,7 +432,9 @@ def _device_of(
         return None
     from imgnorm.gpu import CudaDevice
 
-    megapixels = _BATCH if batch_size is None else _positive("batch_size", batch_size)
+    megapixels = (
+        _BATCH if batch_size is None else _positive("batch_size", _whole("batch_size", batch_size))
+    )
     if decoder != NVJPEG:
         return CudaDevice(found.device, megapixels * _MEGAPIXEL)
     from imgnorm import nvjpeg
@@ -448,10 +442,24 @@ def _device_of(
     return CudaDevice(found.device, megapixels * _MEGAPIXEL, nvjpeg.find(found.device))
 
 
-def _positive(what: str, value: float) -> int:
+def _positive(what: str, value: _Number) -> _Number:
     if not value > 0:  # NaN too
         raise ValueError(f"{what} is {value}; it must be positive")
-    return value  # type: ignore[return-value]
+    return value
+
+
+def _whole(what: str, value: object) -> int:
+    """As Python's own: NumPy's numbers cannot be written to a file."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{what} is {value!r}; expected a whole number")
+    return int(value)
+
+
+def _number(what: str, value: object) -> float:
+    """As Python's own."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{what} is {value!r}; expected a number")
+    return float(value)
 
 
 def _steps(

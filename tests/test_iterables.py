@@ -496,6 +496,20 @@ def test_an_option_that_would_do_nothing_is_refused(source, options, expected):
         imgnorm.measure(source, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"workers": True}, "workers is True; expected a whole number"),
+        ({"limit": 2.5}, "limit is 2.5; expected a whole number"),
+        ({"max_pixels": "9"}, "max_pixels is '9'; expected a whole number"),
+        ({"timeout_s": "9"}, "timeout_s is '9'; expected a number"),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_refused(options, expected):
+    with pytest.raises(TypeError, match=f"^{re.escape(expected)}$"):
+        imgnorm.measure(IMAGES, **options)
+
+
 # What it costs
 
 
