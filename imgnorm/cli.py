@@ -514,7 +514,8 @@ def merge(
 
     Refused: other settings (mode, resize, crop), decoders whose digits may differ, shards that are
     missing, and the same listing of names or the same set of counted names twice. Images that
-    listings of different names share are seen if both files were measured with --keep-names.
+    listings of different names share are seen if both files were measured with --keep-names; the
+    sum keeps names if all of its files do.
     """
     from imgnorm.output import check_output
     from imgnorm.statsfile import merge_files, write_stats

@@ -130,7 +130,8 @@ def merge(
         allow_missing: shards may be missing; the result tells which it has.
         allow_overlap: images may be counted more than once.
         allow_decoders: other decoders may have decoded them, whose pixels differ; the result names all.
-        drop_names: names that were kept are looked at for overlaps, and not kept in the result.
+        drop_names: names that were kept are looked at for overlaps, and not kept in the result; without
+            it they are if all parts have them.
 
     Raises:
         IncompatibleStats: the parts do not belong together; with everything that is against it.
