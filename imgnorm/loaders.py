@@ -98,7 +98,8 @@ def _surviving(work: _Jobs, workers: int) -> Iterator[Tally]:
             if not _died(error):
                 raise
             tally = _name_by_name(work, work.jobs[done])
-            if not done and len(tally.skipped) == len(work.jobs[0]):  # they always do
+            died = [one for one in tally.skipped if one.reason is Reason.WORKER_DIED]
+            if not done and len(died) == len(work.jobs[0]):  # they always do
                 raise
             yield tally
             done += 1
@@ -231,23 +232,34 @@ def _of_loader(loader: DataLoader[Any], reading: Reading, ref: str | None) -> St
 
 def _promise(loader: DataLoader[Any]) -> tuple[int | None, int, tuple[str, ...]]:
     """How many images will come, how many are dropped, and what is to be said of it."""
+    if isinstance(loader.dataset, IterableDataset):
+        images = None if loader.drop_last else length(loader.dataset)
+        return images, 0, tuple(_notes_on_a_stream(loader, images))
     sampler, batch_size, drop_last = loader.sampler, loader.batch_size, loader.drop_last
-    iterable = isinstance(loader.dataset, IterableDataset)
-    if not iterable and isinstance(loader.batch_sampler, BatchSampler):
+    if isinstance(loader.batch_sampler, BatchSampler):
         inner = loader.batch_sampler
         sampler, batch_size, drop_last = inner.sampler, inner.batch_size, inner.drop_last
-    elif not iterable and loader.batch_sampler is not None:  # somebody's own
+    elif loader.batch_sampler is not None:  # somebody's own
         return None, 0, ()
-    if iterable and drop_last:
-        note = (
-            f"{_called(loader.dataset)}: drop_last=True drops up to {(batch_size or 1) - 1:,} images of "
-            "each worker, and these numbers lack them; measure with drop_last=False"
-        )
-        return None, 0, (note,)
-    images = length(loader.dataset) if iterable else length(sampler)
+    images = length(sampler)
     if images is None or not drop_last or not batch_size:
         return images, 0, ()
     return images - images % batch_size, images % batch_size, ()
+
+
+def _notes_on_a_stream(loader: DataLoader[Any], promised: int | None) -> Iterator[str]:
+    stream, workers = _called(loader.dataset), loader.num_workers
+    if loader.drop_last:
+        yield (
+            f"{stream}: drop_last=True drops up to {(loader.batch_size or 1) - 1:,} images of each worker, "
+            "and these numbers lack them; measure with drop_last=False"
+        )
+    if workers > 1 and promised is None:  # else more come than were promised, which is told
+        yield (
+            f"{stream}: each of the {workers} workers gives all of it, unless it asks get_worker_info() "
+            f"for its part; if it does not, every image is counted {workers} times: measure with "
+            "num_workers=0"
+        )
 
 
 def _is_of_loader(error: Exception) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -294,6 +295,28 @@ def test_a_stream_that_comes_whole_from_each_worker_is_told():
     )
 
 
+def test_a_stream_of_unknown_length_from_workers_is_told():
+    """torch warns of it only where there is a length."""
+    with pytest.warns(imgnorm.SourceWarning) as caught:
+        stats = imgnorm.measure(DataLoader(Stream(), batch_size=10, num_workers=2))
+
+    assert 2 * MANY == stats.images
+    (warning,) = caught
+    assert (
+        "Stream: each of the 2 workers gives all of it, unless it asks get_worker_info() for its part; if it "
+        "does not, every image is counted 2 times: measure with num_workers=0"
+    ) == str(warning.message)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stream_that_can_come_only_once_needs_no_note(workers):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", imgnorm.SourceWarning)
+        stats = imgnorm.measure(DataLoader(Stream(), batch_size=10, num_workers=workers))
+
+    assert MANY == stats.images
+
+
 @pytest.mark.filterwarnings("ignore::imgnorm.SkippedImagesWarning")
 def test_a_collate_that_loses_images_is_found_out():
     def first_of(samples):
@@ -399,6 +422,31 @@ def test_an_image_at_which_a_worker_dies_costs_itself():
     assert power_sums(BYTES[kept]) == moments_of(stats)
     with pytest.raises(SourceError, match=rf"^Doomed\[100\]: {DIED}$"):
         imgnorm.measure(Doomed(), workers=2)
+
+
+class BrokenAndDying(Images):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index == 0:
+            raise ValueError("no image 0")
+        if index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # torch's, at SIGCHLD
+@pytest.mark.filterwarnings("ignore::imgnorm.SkippedImagesWarning")
+def test_a_worker_that_dies_beside_broken_images_does_not_die_at_each(monkeypatch):
+    monkeypatch.setattr("imgnorm.sources.iterables._PER_JOB", 2)
+    stats = imgnorm.measure(BrokenAndDying(), workers=2)
+
+    assert 2 == stats.images
+    assert [Reason.CORRUPT, Reason.WORKER_DIED] == [one.reason for one in stats.skipped]
 
 
 class Sleepy(Images):
