@@ -50,9 +50,16 @@ def write_stats(path: str | os.PathLike[str], stats: Stats, *, force: bool = Tru
     data = text_of(stats).encode()
     file = os.fspath(path)
     if len(data) > STATS_LIMITS.max_bytes:
+        measured = stats.measurement
+        named = measured and any(one.names is not None for one in measured.source.sources)
+        advice = (
+            "leave the names out: stats without --keep-names, merge with --drop-names"
+            if named
+            else "mend or leave out what is skipped, which it lists, or leave --per-class out"
+        )
         raise OutputError(
             f"{file}: would take {len(data):,} bytes, and a stats file has {STATS_LIMITS.max_bytes:,} at "
-            "most; leave the names out: stats without --keep-names, merge with --drop-names"
+            f"most; {advice}"
         )
     write_whole(file, data, force=force, check=lambda written: parse_stats(written, file))
 

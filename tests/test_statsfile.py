@@ -666,3 +666,26 @@ def test_one_wrong_character_never_ends_in_a_traceback(index, character):
         return
 
     assert ((0.5,), (0.5,)) == (stats.mean, stats.std)
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        (
+            {"keep_names": True},
+            "leave the names out: stats without --keep-names, merge with --drop-names",
+        ),
+        ({}, "mend or leave out what is skipped, which it lists, or leave --per-class out"),
+    ],
+)
+def test_a_file_that_nobody_could_read_is_not_written(tmp_path, monkeypatch, options, advice):
+    stats = imgnorm.measure(SHAPES, limit=3, **options)
+    monkeypatch.setattr(statsfile, "STATS_LIMITS", replace(statsfile.STATS_LIMITS, max_bytes=99))
+    path, size = tmp_path / "s.yaml", len(text_of(stats).encode())
+    with pytest.raises(OutputError) as caught:
+        write_stats(path, stats)
+
+    assert f"{path}: would take {size:,} bytes, and a stats file has 99 at most; {advice}" == str(
+        caught.value
+    )
+    assert not path.exists()
