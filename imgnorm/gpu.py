@@ -439,18 +439,18 @@ class DeviceCounter:
         there = self._sent(pixels[first : part[-1].end], device)
         counting, _ = counting_on(device)
         found: list[_Batch] = []
-        for kind in {(p.image.mode, p.image.planes): None for p in part}:
-            its = [p for p in part if (p.image.mode, p.image.planes) == kind]
+        for kind in {_kind(p): None for p in part}:
+            its = [p for p in part if _kind(p) == kind]
             runs = [there[start - first : end - first] for start, end in _runs(its)]
             flat = runs[0] if len(runs) == 1 else torch.cat(runs)
             sizes = [p.image.pixels for p in its]
-            mode, in_planes = kind
+            mode, depth, in_planes = kind
             channels = len(channels_of(mode))
             if in_planes:
                 each = [size for size in sizes for _ in range(channels)]
                 counts = counting(flat[:, None], each, channels)
             else:
-                counts = counting(flat.view(-1, its[0].image.depth)[:, :channels], sizes, 1)
+                counts = counting(flat.view(-1, depth)[:, :channels], sizes, 1)
             found.append(([p.image for p in its], *counts))
         return found
 
@@ -480,6 +480,11 @@ class _Placed:
     start: int
     end: int
     image: Packed | PackedFile
+
+
+def _kind(placed: _Placed) -> tuple[Mode, int, bool]:
+    """What images share that are counted at once."""
+    return placed.image.mode, placed.image.depth, placed.image.planes
 
 
 def _index(placed: _Placed) -> int:

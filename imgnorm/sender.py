@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from imgnorm.errors import DeviceError
 from imgnorm.image import Mode
 from imgnorm.tally import Tally
 from imgnorm.tray import Device, Packed, Tray, TraySize
@@ -24,8 +25,18 @@ class Sender:
     """
 
     def __init__(self, device: Device, *, products: bool = False) -> None:
+        """
+        Raises:
+            DeviceError: there is no memory for a batch.
+        """
         size = TraySize(4 * device.batch)
-        self._memory = mmap.mmap(-1, size.bytes)  # none of it is taken before it is written to
+        try:
+            self._memory = mmap.mmap(-1, size.bytes)  # none is taken before it is written to
+        except OSError as error:
+            raise DeviceError(
+                f"there are no {size.bytes:,} bytes of memory for what is sent to the device "
+                f"({error.strerror}); use a smaller --batch-size"
+            ) from error
         self.tray = Tray(self._memory, size)
         self.device = device
         self._counter = device.counter(products=products)

@@ -815,6 +815,20 @@ def test_a_device_that_fails_in_every_thread_leaves_none_waiting(
         imgnorm.measure(dataset, resize=12, workers=workers, device="cuda")
 
 
+def test_batches_for_which_this_machine_has_no_memory_are_told(cpu_as_device, monkeypatch):
+    def full(*arguments: Any) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("imgnorm.sender.mmap.mmap", full)
+    with pytest.raises(DeviceError) as caught:
+        imgnorm.measure(planar(), device="cuda", batch_size=1)
+
+    assert (
+        "there are no 8,388,608 bytes of memory for what is sent to the device (Cannot allocate memory); use "
+        "a smaller --batch-size"
+    ) == str(caught.value)
+
+
 def test_pinned_memory_is_sent_as_it_is_and_free_at_once(monkeypatch):
     """The next batch may be written there: the device is waited for. "meta" stands for a device."""
     counter = gpu.DeviceCounter(CPU, gpu.Room())
