@@ -919,11 +919,11 @@ def test_patterns_without_archives(tmp_path):
     for pattern, message in {
         "x-*.tar": "{0}/x-*.tar: no such folder, and no file that this pattern matches; check the "
         "folders in it, and quote it, so that the shell leaves it alone",
-        "t-{0..3}.tar": "{0}/t-0.tar: no such archive (3 of the 4 that {0}/t-{{0..3}}.tar names are "
+        "t-{0..3}.tar": "{0}/t-0.tar: no such file (3 of the 4 that {0}/t-{{0..3}}.tar names are "
         "missing); get it, or name those that there are",
-        "t-{0..99999999}.tar": "{{0..99999999}}: names more than 1,000,000 archives; name fewer at once, "
+        "t-{0..99999999}.tar": "{{0..99999999}}: names more than 1,000,000 files; name fewer at once, "
         "and merge their stats",
-        "t-{a..z}{1..99999}.tar": "{0}/t-{{a..z}}{{1..99999}}.tar: names more than 1,000,000 archives; name "
+        "t-{a..z}{1..99999}.tar": "{0}/t-{{a..z}}{{1..99999}}.tar: names more than 1,000,000 files; name "
         "fewer at once, and merge their stats",
         "t-{0..}.tar": "{0}/t-{{0..}}.tar: {{0..}} is no range; write it like {{000..127}}, {{a..k}} or "
         "{{a,b,c}}",

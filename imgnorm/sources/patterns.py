@@ -53,7 +53,7 @@ def matching(pattern: str) -> list[str]:
                     "{a..k} or {a,b,c}"
                 )
         raise SourceError(
-            f"{said(missing[0])}: no such archive ({len(missing):,} of the {len(expanded):,} that "
+            f"{said(missing[0])}: no such file ({len(missing):,} of the {len(expanded):,} that "
             f"{said(pattern)} names are missing); get it, or name those that there are"
         )
     return paths
@@ -93,7 +93,7 @@ def _expanded(pattern: str) -> list[str]:
             if words:
                 if len(texts) + len(words) + len(done) > _MAX_PATHS:
                     raise SourceError(
-                        f"{said(pattern)}: names more than {_MAX_PATHS:,} archives; {_FEWER}"
+                        f"{said(pattern)}: names more than {_MAX_PATHS:,} files; {_FEWER}"
                     )
                 before, after = text[: braces.start()], text[braces.end() :]
                 texts += [before + word + after for word in reversed(words)]
@@ -111,7 +111,7 @@ def _alternatives(text: str) -> list[str]:
         return text.split(",") if "," in text else []
     first, last = int(limits[1]), int(limits[2])
     if abs(last - first) >= _MAX_PATHS:
-        raise SourceError(f"{{{text}}}: names more than {_MAX_PATHS:,} archives; {_FEWER}")
+        raise SourceError(f"{{{text}}}: names more than {_MAX_PATHS:,} files; {_FEWER}")
     padded = any(len(end) > 1 and end.lstrip("-")[0] == "0" for end in limits.groups())
     width = max(map(len, limits.groups())) if padded else 0
     return [f"{number:0{width}d}" for number in _from_to(first, last)]
