@@ -243,9 +243,8 @@ class ArrayFileSource:
         return block
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block | tuple[Sequence[str], Unreadable]]:
-        room = (
-            bytearray()
-        )  # for one block after the other: to take new memory takes longer than to read
+        # For one block after the other: to take new memory takes longer than to read.
+        room = bytearray()
         for key, runs in groupby(self._numbered(names).runs, lambda run: run.key):
             array = self._arrays[key]
             for part in array.blocks(runs):
