@@ -210,9 +210,8 @@ def in_reading_order(source: object, names: Sequence[str]) -> Sequence[str]:
 
 def member_of(source: object, name: str) -> str | None:
     """The part of a name that lies inside an archive, if there is one."""
-    if not isinstance(source, ShardedSource):
-        return None
-    return shown(name[len(source.shard_of(name)) + 1 :]) or None
+    shard_of = getattr(source, "shard_of", None)  # asking for a protocol takes 0.1 ms each time
+    return None if shard_of is None else shown(name[len(shard_of(name)) + 1 :]) or None
 
 
 name_bytes: Callable[[str], bytes] = os.fsencode
