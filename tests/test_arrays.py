@@ -461,6 +461,16 @@ def test_what_cannot_be_is_refused_with_what_to_do(
     assert f"a.npy: {message}" == str(caught.value)
 
 
+@pytest.mark.parametrize("how", ["C", "npz", "compressed"])
+def test_an_image_that_is_read_alone_takes_no_more_memory_than_its_bytes(tmp_path, how):
+    path = saved_as(tmp_path, how, pixels(100, 8, 9, 3))
+    source = ArrayFileSource(path, [path])
+    block = source.read(source.listing().names[50])
+
+    assert isinstance(block.data, memoryview)
+    assert 8 * 9 * 3 == len(block.data.obj)
+
+
 def test_a_file_of_another_folder_is_named_as_the_user_did(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dir").mkdir()

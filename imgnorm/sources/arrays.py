@@ -248,8 +248,9 @@ class ArrayFileSource:
         for key, runs in groupby(self._numbered(names).runs, lambda run: run.key):
             array = self._arrays[key]
             for part in array.blocks(runs):
-                if not room and not array.header.fortran:
-                    room = bytearray(_BLOCK_BYTES)
+                size = len(part) * array.image_bytes
+                if len(room) < size <= _BLOCK_BYTES and not array.header.fortran:
+                    room = bytearray(size)
                 try:
                     yield self._block(array, part, room)
                 except Unreadable as fault:
@@ -276,7 +277,7 @@ class ArrayFileSource:
                 gap=array.images * item,
                 rows=array.image_bytes // item,
             )
-        elif array.image_bytes > len(room):
+        elif len(names) * array.image_bytes > len(room):
             offset = start + names.runs[0].numbers[0] * array.image_bytes
             data = file.bytes_of(array.packed, offset, array.image_bytes)
         else:
