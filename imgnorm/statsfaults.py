@@ -71,8 +71,9 @@ def measured_problems(
     problems += _class_length_problems(document, model.classes, len(names))
     problems += _source_problems(document, model)
     problems += _names_problems(document, model)
+    reasons = set(Reason)
     for index, entry in enumerate(model.skipped):
-        if entry.reason not in set(Reason):
+        if entry.reason not in reasons:
             message = f"unknown reason {entry.reason!r}"
             problems.append(document.problem(("skipped", index, "reason"), "reason", message))
     if not problems:
