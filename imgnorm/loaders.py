@@ -87,7 +87,7 @@ def tallies_in_workers(
 
 def _surviving(work: _Jobs, workers: int) -> Iterator[Tally]:
     """The tally of each job, in their order; where a worker dies, that of the first that is missing is
-    made name by name, each in a process of its own."""
+    made name by name, and one at which a process dies that has read nothing else is skipped."""
     done = 0
     while done < len(work):
         try:
@@ -106,24 +106,35 @@ def _surviving(work: _Jobs, workers: int) -> Iterator[Tally]:
 
 
 def _name_by_name(work: _Jobs, names: Sequence[str]) -> Tally:
-    whole = Tally()
-    for name in names:
+    whole, left = Tally(), list(names)
+    while left:
+        fresh = True
         try:
-            (tally,) = _loader(replace(work, jobs=[[name]]), 1)
+            for tally in _loader(replace(work, jobs=[[name] for name in left]), 1, ahead=1):
+                whole += tally
+                del left[0]
+                fresh = False
         except Exception as error:
             if not _died(error):
                 raise
-            fault = Unreadable(Reason.WORKER_DIED, f"the worker that read it ended{_how(error)}")
-            tally = Tally(skipped=(fault.skipped(name),))
-        whole += tally
+            if fresh:
+                fault = Unreadable(
+                    Reason.WORKER_DIED, f"the worker that read it ended{_how(error)}"
+                )
+                whole += Tally(skipped=(fault.skipped(left.pop(0)),))
     return whole
 
 
-def _loader(work: _Jobs, workers: int) -> DataLoader[Any]:
+def _loader(work: _Jobs, workers: int, ahead: int | None = None) -> DataLoader[Any]:
+    """
+    Args:
+        ahead: jobs that each worker is given at once; of one alone, it is known who has it.
+    """
     return DataLoader(
         work,
         batch_size=None,
         num_workers=min(workers, len(work)),
+        prefetch_factor=ahead,
         collate_fn=_as_it_is,
         worker_init_fn=_leave_signals_to_the_parent,
     )

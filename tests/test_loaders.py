@@ -27,6 +27,7 @@ from torch.utils.data import (
 from torchvision.transforms import v2
 
 import imgnorm
+from imgnorm import loaders
 from imgnorm.errors import SourceError
 from imgnorm.moments import Moments
 from imgnorm.reasons import Reason
@@ -447,6 +448,28 @@ def test_a_worker_that_dies_beside_broken_images_does_not_die_at_each(monkeypatc
 
     assert 2 == stats.images
     assert [Reason.CORRUPT, Reason.WORKER_DIED] == [one.reason for one in stats.skipped]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # torch's, at SIGCHLD
+@pytest.mark.filterwarnings("ignore::imgnorm.SkippedImagesWarning")
+def test_a_worker_that_dies_costs_few_other_processes(monkeypatch):
+    """Where processes are not forked, each imports torch."""
+    made: list[int] = []
+    loader = loaders._loader
+
+    def counted(work, *arguments, **options):
+        made.append(len(work))
+        return loader(work, *arguments, **options)
+
+    monkeypatch.setattr(loaders, "_loader", counted)
+    stats = imgnorm.measure(Dying(), workers=2)
+
+    assert MANY - 1 == stats.images
+    # All jobs; the names of the first one; the one that dies, alone, and those behind it; the other jobs.
+    assert [2, 64, 64 - 41, 64 - 42, 1] == made
 
 
 class Sleepy(Images):
