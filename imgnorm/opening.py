@@ -95,9 +95,8 @@ def _open_file(path: str, listed: bool, layout: str | None) -> Source:
         if is_pattern(file) and "\0" not in path and not listed:
             paths = matching(file)
             if all(map(looks_like_an_image, paths)):
-                raise SourceError(
-                    f"{shown(path)}: {len(paths):,} image files; {_INSTEAD_OF_IMAGES}"
-                )
+                files = f"{len(paths):,} image file{'s' * (len(paths) != 1)}"
+                raise SourceError(f"{shown(path)}: {files}; {_INSTEAD_OF_IMAGES}")
             if any(map(is_array_file, paths[:1])):
                 return ArrayFileSource(path, paths, layout, member)
             _demand_arrays(path, layout)
