@@ -75,7 +75,7 @@ class ItemCounter:
         if self._sender and images.dtype == np.uint8:
             self._sender.add(self._group, images, mode_of(images.shape[3], "8-bit"))
             return
-        if images.dtype == np.uint16:
+        if images.dtype in _WORDS:
             self._add_16bit(images, names)
             return
         for image, name in zip(images, names, strict=True):
@@ -204,13 +204,16 @@ class _Block:
         return self._pixels[: len(self._names)], self._names
 
 
+_WORDS = (np.dtype("<u2"), np.dtype(">u2"))
+
+
 def _fits(images: Pixels, settings: ImageSettings) -> bool:
     """Whether arrays are counted where a mode is asked for. They are converted to no other, save that
     gray may be shown as RGB."""
     mode = settings.mode
     if mode == "auto":
         return True
-    kind: Kind = "16-bit" if images.dtype == np.uint16 else "8-bit"
+    kind: Kind = "16-bit" if images.dtype in _WORDS else "8-bit"
     own = mode_of(images.shape[3], kind)
     return own == mode or ((own, mode) == ("L", "RGB") and not settings.strict_channels)
 

@@ -153,6 +153,14 @@ def test_16_bit_arrays_are_counted_in_65536_values():
     )
 
 
+@pytest.mark.parametrize("mode", ["auto", "I;16"])
+def test_16_bit_arrays_are_counted_in_either_byte_order(mode):
+    """FITS files and PGM are big-endian."""
+    deep = RNG.integers(0, 65536, (4, 6, 5, 1), np.uint16)
+
+    assert power_sums(deep) == moments_of(imgnorm.measure(deep.astype(">u2"), mode=mode))
+
+
 def test_pil_images_are_resized_as_torchvision_does_it():
     from torchvision.transforms import functional
 
