@@ -6,16 +6,16 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from time import monotonic
-from typing import Any
+from typing import IO, Any
 
 from imgnorm.memory import Budgets, Share
 from imgnorm.nursery import Forked, Nursery, python
 from imgnorm.pulse import Pulse, page
 from imgnorm.tray import tray_memory
-from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, send
+from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, receive_first, send
 
 START_S = 600.0
 """For a worker to import what it needs, and to open its source: from a slow disk, beside many."""
@@ -69,7 +69,7 @@ class WorkerProcess:
             EOFError: the worker died.
         """
         self._send(self._setup)
-        answer = self._answer()
+        answer = self._answer(receive_first)
         assert isinstance(answer, Ready)
         self._started_at = None
         return answer
@@ -150,7 +150,7 @@ class WorkerProcess:
             self._to.close()
         return (words[-1] if words else "", code)
 
-    def _answer(self) -> Any:
+    def _answer(self, received: Callable[[IO[bytes]], Any] = receive) -> Any:
         """
         Raises:
             EOFError: the worker died, or was killed and does not end.
@@ -161,7 +161,7 @@ class WorkerProcess:
             while not poll.poll(500):
                 if self._killed_at is not None and not self._time_to_die():
                     raise EOFError
-        return receive(self._from)
+        return received(self._from)
 
     def _time_to_die(self) -> float:
         """Seconds that a killed process still has."""

@@ -15,6 +15,7 @@ from imgnorm.tally import Tally
 from imgnorm.tray import Packed, PackedFile, TraySize
 
 _LENGTH = struct.Struct("<Q")
+_BEGIN = b"\0imgnorm\n"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,23 @@ def send(stream: IO[bytes], message: object) -> None:
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     stream.write(_LENGTH.pack(len(data)) + data)
     stream.flush()
+
+
+def send_first(stream: IO[bytes], message: object) -> None:
+    stream.write(_BEGIN)
+    send(stream, message)
+
+
+def receive_first(stream: IO[bytes]) -> Any:
+    """Passes over what the user's own modules, which Python imports as it starts, have printed.
+
+    Raises:
+        EOFError: the other side is gone.
+    """
+    while line := stream.readline():
+        if line.endswith(_BEGIN):
+            return receive(stream)
+    raise EOFError
 
 
 def receive(stream: IO[bytes]) -> Any:

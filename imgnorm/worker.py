@@ -23,7 +23,7 @@ from imgnorm.sources import BlockSource, ShardedSource
 from imgnorm.sources.files import ask_before_reading
 from imgnorm.sources.numbered import encoded
 from imgnorm.tray import Tray, tray_memory
-from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, send
+from imgnorm.wire import Bug, Done, Job, NeedsMemory, Ready, Setup, receive, send, send_first
 
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """A worker is one of many: NumPy's thread pools would only cost memory."""
@@ -57,6 +57,7 @@ def serve(pulse_handle: int | str, nursery_s: float | None = None) -> None:
 def _serve(pulse_handle: int | str, nursery_s: float | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent decides
     answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a module prints while it is imported is no answer
     pulse = Pulse(pulse_handle)
     setup: Setup = receive(sys.stdin.buffer)
     tray = Tray(tray_memory(pulse_handle, setup.tray), setup.tray) if setup.tray else None
@@ -76,7 +77,7 @@ def _serve(pulse_handle: int | str, nursery_s: float | None) -> None:
     threading.Thread(target=_listen, args=(sys.stdin.buffer, messages), daemon=True).start()
     if isinstance(setup.source, ShardedSource):
         setup.source.keep_alive(pulse.breathe)
-    send(answers, Ready(f"Pillow: {fault}" if fault else fast_path_version(), nursery_s))
+    send_first(answers, Ready(f"Pillow: {fault}" if fault else fast_path_version(), nursery_s))
     _silence()
     watch = Stopwatch()
     lap = watch.lap if setup.profiled else no_lap

@@ -213,6 +213,22 @@ def test_a_nursery_in_which_a_thread_runs_forks_nothing(
     assert "nursery" not in profile.processes
 
 
+@pytest.mark.parametrize("spoil", [None, without])
+def test_what_the_user_prints_as_python_starts_is_no_answer_of_a_worker(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Any
+) -> None:
+    """Nor what a module does that is imported there."""
+    (tmp_path / "sitecustomize.py").write_text("print('hello', flush=True)\n")
+    (tmp_path / "simplejpeg.py").write_text("print('good bye', flush=True)\nraise ImportError\n")
+    expected = library.measure(folder, workers=2)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if spoil:
+        spoil(monkeypatch)
+
+    assert text_of(expected) == text_of(library.measure(folder, workers=2))
+
+
 # ── a nursery that dies ──
 
 
