@@ -141,10 +141,13 @@ def _crew(
     ]
     board.drivers = len(drivers)
     try:
+        watch = threading.Thread(target=_watch, args=(board, drivers), daemon=True)
+        try:
+            watch.start()
+        except RuntimeError as error:
+            raise _no_thread(error) from error
         for driver in drivers:
             driver.begin()
-        watch = threading.Thread(target=_watch, args=(board, drivers), daemon=True)
-        watch.start()
         yield board
     finally:
         board.close()
@@ -172,6 +175,11 @@ def _watch(board: Board, drivers: Sequence[_Driver]) -> None:
 
 class _CannotStart(ImgnormError):
     """The system grants no further process."""
+
+
+def _no_thread(error: RuntimeError) -> _CannotStart:
+    """What Python means when the system grants no further thread."""
+    return _CannotStart(f"a worker could not start ({error}); try fewer --workers")
 
 
 class _Driver(threading.Thread):
@@ -215,9 +223,7 @@ class _Driver(threading.Thread):
         try:
             self.start()
         except RuntimeError as error:  # the system grants no further thread
-            self._board.resign(
-                self, _CannotStart(f"a worker could not start ({error}); try fewer --workers")
-            )
+            self._board.resign(self, _no_thread(error))
 
     def stop(self) -> None:
         with self._lock:

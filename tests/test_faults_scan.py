@@ -164,6 +164,23 @@ def test_a_bug_in_a_worker_is_raised_with_its_traceback(folder: Path) -> None:
         library.measure(Buggy(str(folder), VICTIM), workers=2)
 
 
+def test_a_system_without_threads_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose number of processes is limited."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(library.ImgnormError) as caught:
+        library.measure(folder, workers=2)
+
+    assert "a worker could not start (can't start new thread); try fewer --workers" == str(
+        caught.value
+    )
+
+
 def test_workers_that_never_start_are_an_error(folder: Path) -> None:
     with pytest.raises(library.ImgnormError) as caught:
         library.measure(Stillborn(str(folder)), workers=2)
