@@ -367,7 +367,7 @@ def stats(
     if verbose and not quiet and options["device"] != "cpu":
         _note(f"device   {find_device(options['device']).words}")
     started = monotonic()
-    profile = Profile() if profiled else None
+    profile = Profile.of_command() if profiled else None
     noting = _noting(SourceWarning, DeviceWarning, ignored=SkippedImagesWarning, quiet=quiet)
     bar = images_bar(quiet=quiet, tolerance=options["tolerance"])
     with noting, bar as on_progress:

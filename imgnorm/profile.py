@@ -27,9 +27,13 @@ class Spent:
 class Stopwatch:
     """What was done since the last lap belongs to the step of the next one; of one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpu_before_s: float = 0.0) -> None:
+        """
+        Args:
+            cpu_before_s: the CPU time of this process that is not told.
+        """
         self._spent = Spent()
-        self._last, self._last_cpu = perf_counter(), 0.0
+        self._last, self._last_cpu = perf_counter(), cpu_before_s
 
     def lap(self, step: Step) -> None:
         now = perf_counter()
@@ -56,7 +60,14 @@ class Profile:
         self.images = 0
         self.jpeg = ""  # who decoded ordinary JPEGs
         self.note = ""  # what cannot be told apart
-        self._watch = Stopwatch()
+        self._watch = Stopwatch(process_time())  # what a program did before is not its time
+
+    @classmethod
+    def of_command(cls) -> Profile:
+        """Tells the CPU time of the process from its start on, imports included."""
+        profile = cls()
+        profile._watch = Stopwatch()
+        return profile
 
     @property
     def lap(self) -> Callable[[Step], None]:
