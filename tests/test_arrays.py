@@ -269,6 +269,14 @@ def test_one_of_several_arrays_is_named_behind_the_file(tmp_path):
     )  # fmt: skip
 
 
+def test_an_array_with_a_slash_in_its_name_is_named_behind_the_file(tmp_path):
+    train, test = pixels(20, 8, 9, 3), pixels(10, 8, 9, 3, seed=1)
+    path = tmp_path / "a.npz"
+    np.savez(path, **{"x/train": train, "x/test": test})
+
+    assert_counts(measured(f"{path}/x/test"), test)
+
+
 def test_compressed_images_are_read_in_any_order(tmp_path):
     images = pixels(40, 8, 9, 3)
     path = tmp_path / "a.npz"
@@ -630,7 +638,7 @@ def test_compressed_fortran_order_is_refused(tmp_path):
     np.savez_compressed(path, x=np.asfortranarray(pixels(5, 8, 9, 3)))
 
     assert (
-        "a.npz: archive-unsupported-compression (x: x is compressed in Fortran order; save it with "
+        "a.npz: archive-unsupported-compression (x: compressed in Fortran order; save it with "
         "np.savez, or in C order)"
     ) == refusal(path)
 

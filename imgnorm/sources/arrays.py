@@ -56,8 +56,9 @@ def is_array_file(path: str) -> bool:
 
 def array_in(path: str) -> tuple[str, str | None]:
     """`data.npz/x_train` names one array of the file `data.npz`."""
-    file, slash, member = path.rpartition("/")
-    if slash and member and file.lower().endswith(".npz") and not os.path.lexists(path):
+    end = path.lower().rfind(".npz/") + len(".npz")
+    file, member = path[:end], path[end + 1 :]
+    if end >= len(".npz") and member and not os.path.lexists(path):
         return file, member
     return path, None
 
@@ -354,7 +355,7 @@ class ArrayFileSource:
                 if header.fortran and packed.method != STORED:
                     raise Unreadable(
                         Reason.ARCHIVE_UNSUPPORTED_COMPRESSION,
-                        f"{key} is compressed in Fortran order; save it with np.savez, or in C order",
+                        "compressed in Fortran order; save it with np.savez, or in C order",
                     )
                 file.check(packed, key)
             except Unreadable as error:
