@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from imgnorm.cores import usable_cores
 from imgnorm.count import ModeCounter, count_arrays
 from imgnorm.damage import check_size
 from imgnorm.decode import decoded_picture, demand_channels
@@ -77,6 +78,9 @@ class ItemCounter:
             return
         if images.dtype in _WORDS:
             self._add_16bit(images, names)
+            return
+        if images.dtype == np.uint8 and images.size >= _BLOCK_VALUES:  # enough to count at once
+            self._count(images, threads=usable_cores())
             return
         for image, name in zip(images, names, strict=True):
             if not self._block.takes(image):
@@ -148,11 +152,10 @@ class ItemCounter:
         self._block = _Block()
         if not len(images):
             return
-        channels = images.shape[3]
         if images.dtype == np.uint8:
-            mode = mode_of(channels, "8-bit")
-            self._arrays += count_arrays(images, mode, products=self._products)
+            self._count(images)
             return
+        channels = images.shape[3]
         values, were = eight_bits(images)
         if were.any():
             floats = FloatCounter(channels)
@@ -165,6 +168,10 @@ class ItemCounter:
             others = np.flatnonzero(~were).tolist()
             floats.add(images[others], [names[index] for index in others])
             self._arrays += floats.tally("array")
+
+    def _count(self, images: Pixels, threads: int = 1) -> None:
+        mode = mode_of(images.shape[3], "8-bit")
+        self._arrays += count_arrays(images, mode, products=self._products, threads=threads)
 
     def _add_16bit(self, images: Pixels, names: Sequence[str]) -> None:
         mode = mode_of(images.shape[3], "16-bit")

@@ -107,6 +107,27 @@ def test_an_array_that_is_written_into_again_is_counted_as_it_was():
     assert power_sums(IMAGES) == moments_of(imgnorm.measure(frames()))
 
 
+def test_large_batches_are_counted_as_they_were():
+    """They are counted where they lie, among small ones, which are gathered."""
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (3000, 28, 28, 3), np.uint8)
+
+    def batches():
+        buffer = np.empty((1200, 28, 28, 3), np.uint8)
+        yield images[:7]
+        for start in (7, 1207):
+            buffer[:] = images[start : start + 1200]
+            yield buffer
+        yield images[2407:].copy()
+
+    stats = imgnorm.measure(batches())
+
+    assert (3000, power_sums(images)) == (stats.images, moments_of(stats))
+    assert power_sums(images) == moments_of(imgnorm.measure(images))
+    grays = imgnorm.measure(torch.from_numpy(images[..., :1]).permute(0, 3, 1, 2))
+    assert power_sums(images[..., :1]) == moments_of(grays)
+
+
 def test_a_dataset_of_the_images_of_a_folder_has_its_integers():
     names = sorted(path for path in SHAPES.rglob("*") if path.is_file())
 
