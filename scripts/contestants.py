@@ -151,11 +151,11 @@ def copy(shape: str) -> None:
 
 
 def count(shape: str) -> None:
-    from imgnorm.count import count_arrays
+    from imgnorm import measure
 
     images = pixels_of(shape)
     for _ in range(10):
-        count_arrays(images, "L" if images.shape[3] == 1 else "RGB", threads=CORES)
+        measure(images)
 
 
 def names(count: str) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import count, islice
 from multiprocessing import active_children
 from typing import Any
 
@@ -24,6 +23,7 @@ from imgnorm.reasons import Reason, Skipped, Unreadable
 from imgnorm.scan import Limits, Progress
 from imgnorm.sender import Sender
 from imgnorm.sources import Drained, Listing
+from imgnorm.sources.numbered import NumberedNames, Run
 from imgnorm.tally import Tally
 from imgnorm.tray import Device
 from imgnorm.wording import told
@@ -248,7 +248,6 @@ class StreamSource:
         sender = Sender(device) if device else None
         counter = ItemCounter(settings, limits.max_pixels, counter_there=there, sender=sender)
         digits = len(str(max(0, self.promised - 1))) if self.promised else 1
-        names = _places(0, digits)
         came = items = 0
         with workers_end_at_once():
             iterator = self._next(lambda: iter(self.items), came)
@@ -259,7 +258,7 @@ class StreamSource:
                 try:
                     found = images_in(item, self.reading)
                 except Unreadable as fault:
-                    counter.skip(next(names), fault)
+                    counter.skip(_places(came, 1, digits)[0], fault)
                     came += 1
                     continue
                 for images in found:
@@ -270,7 +269,7 @@ class StreamSource:
                         )
                         many = limit - came
                     if many:
-                        counter.add(images, list(islice(names, many)))
+                        counter.add(images, _places(came, many, digits))
                         came += many
                 on_progress(Progress(came, self._total(limit), 0))
                 if limit is not None and came >= limit:
@@ -317,8 +316,7 @@ class StreamSource:
             ignored = {"limit": self.promised - came} if self.promised else {}
         else:
             missing = [
-                Skipped(name, Reason.VANISHED, detail)
-                for name in islice(_places(came, digits), lost)
+                Skipped(name, Reason.VANISHED, detail) for name in _places(came, lost, digits)
             ]
             if self.dropped:
                 ignored = {"drop-last": self.dropped}
@@ -328,7 +326,7 @@ class StreamSource:
                     "measure with drop_last=False"
                 )
         listing = Listing(
-            list(islice(_places(0, digits), came)),
+            _places(0, came, digits),
             tuple(missing),
             {rule: count for rule, count in ignored.items() if count},
         )
@@ -441,9 +439,11 @@ def _paths(dataset: Any, size: int) -> dict[str, int] | None:
     return paths if len(paths) == size else None
 
 
-def _places(start: int, digits: int) -> Iterator[str]:
-    """The places in a stream, with zeros in front, so that their order as text is their order."""
-    return (f"{place:0{digits}d}" for place in count(start))
+def _places(start: int, many: int, digits: int) -> Sequence[str]:
+    """Places in a stream, with zeros in front, so that their order as text is their order."""
+    if many < 2:
+        return [f"{start:0{digits}d}"] * many
+    return NumberedNames([Run("", range(start, start + many), digits)])
 
 
 def length(source: Any) -> int | None:

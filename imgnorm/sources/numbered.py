@@ -1,4 +1,4 @@
-"""Names of images that arrays hold: as text only where somebody reads it."""
+"""Names of images that are numbers, in an array or a stream: as text only where somebody reads it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from imgnorm.sources import name_bytes
 
 @dataclass(frozen=True)
 class Run:
-    """Images of one array: `a.npy/007`, `a.npy/009`."""
+    """Images of one array, `a.npy/007`, `a.npy/009`, or of a stream, `007`."""
 
-    key: str  # the array's name
+    key: str  # the array's name; "" of a stream
     numbers: range  # of these images in it, ascending; not empty
     digits: int  # that all its images' numbers have; 0: the array is one image, of the array's name
 
@@ -23,18 +23,22 @@ class Run:
         return len(self.numbers)
 
     def name(self, at: int) -> str:
-        return f"{self.key}/{self.numbers[at]:0{self.digits}d}" if self.digits else self.key
+        return f"{self._before}{self.numbers[at]:0{self.digits}d}" if self.digits else self.key
 
     def names(self) -> Iterable[str]:
         if not self.digits:
             return [self.key]
-        return map(f"{self.key.replace('%', '%%')}/%0{self.digits}d".__mod__, self.numbers)
+        return map(f"{self._before.replace('%', '%%')}%0{self.digits}d".__mod__, self.numbers)
 
     def encoded(self) -> Iterable[bytes]:
-        key = name_bytes(self.key)
         if not self.digits:
-            return [key]
-        return map((key.replace(b"%", b"%%") + b"/%%0%dd" % self.digits).__mod__, self.numbers)
+            return [name_bytes(self.key)]
+        before = name_bytes(self._before).replace(b"%", b"%%")
+        return map((before + b"%%0%dd" % self.digits).__mod__, self.numbers)
+
+    @property
+    def _before(self) -> str:
+        return f"{self.key}/" if self.key else ""
 
 
 class NumberedNames(Sequence[str]):
