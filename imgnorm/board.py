@@ -106,7 +106,10 @@ class Board:
         self.close()
 
     def resign(self, worker: object, error: ImgnormError) -> None:
-        """One driver less: too many open files, say. The others do its work, if there are any."""
+        """One driver less: too many open files, say. The others do its work, if there are any.
+
+        It has given back what it had in hand: nobody else may take the rest of a pile for one worker.
+        """
         with self._changed:
             self.drivers -= 1
             last = not self.drivers
