@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,10 @@ class ItemCounter:
         self._names_16bit: list[str] = []
         self._skipped: list[Skipped] = []
 
+    @cached_property
+    def _threads(self) -> int:
+        return usable_cores()  # which reads files: once, and only where it is asked for
+
     def skip(self, name: str, fault: Unreadable) -> None:
         self._skipped.append(fault.skipped(name))
 
@@ -80,7 +85,7 @@ class ItemCounter:
             self._add_16bit(images, names)
             return
         if images.dtype == np.uint8 and images.size >= _BLOCK_VALUES:  # enough to count at once
-            self._count(images, threads=usable_cores())
+            self._count(images, threads=self._threads)
             return
         for image, name in zip(images, names, strict=True):
             if not self._block.takes(image):
