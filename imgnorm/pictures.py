@@ -13,6 +13,7 @@ from imgnorm.profile import Profile
 from imgnorm.scan import Limits, Progress, Scan
 from imgnorm.sender import Sender
 from imgnorm.sources import Readable
+from imgnorm.sources.iterables import Job, added, jobs_of
 from imgnorm.tally import Tally
 from imgnorm.tray import Device
 
@@ -40,18 +41,14 @@ def counting_in_threads(
     def scan(
         groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
     ) -> dict[str, Tally]:
-        jobs = [
-            (group, names[start : start + _PER_JOB])
-            for group, names in groups.items()
-            for start in range(0, len(names), _PER_JOB)
-        ]
+        jobs = jobs_of(groups, _PER_JOB)
         stopped = threading.Event()
         senders = [Sender(device, products=products) for _ in range(threads)] if device else []
         idle: SimpleQueue[Sender] = SimpleQueue()
         for sender in senders:
             idle.put(sender)
 
-        def tally_of(job: tuple[str, Sequence[str]]) -> Tally:
+        def tally_of(job: Job) -> Tally:
             if not senders:
                 return counted_by(None, *job)
             sender = idle.get()
@@ -77,15 +74,9 @@ def counting_in_threads(
                     sender.send(group)
             return tally
 
-        tallies = {group: Tally() for group in groups}
-        total, done = sum(map(len, groups.values())), 0
         with ThreadPoolExecutor(threads) as pool:
             try:
-                counted = pool.map(tally_of, jobs)
-                for (group, names), tally in zip(jobs, counted, strict=True):
-                    tallies[group] += tally
-                    done += len(names)
-                    on_progress(Progress(done, total, 0))
+                tallies = added(jobs, pool.map(tally_of, jobs), groups, on_progress)
             finally:
                 stopped.set()  # after an interrupt, a thread should not finish its piece of work
         for sender in senders:

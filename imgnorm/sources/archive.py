@@ -19,7 +19,7 @@ from imgnorm.sources import Listing, name_bytes
 from imgnorm.sources.files import about_to_read, opened, refused, unreadable
 from imgnorm.sources.patterns import labelled
 from imgnorm.sources.rules import looks_like_an_image, rule_against
-from imgnorm.sources.tape import FileTape, GzipTape
+from imgnorm.sources.tape import FileTape, GzipTape, no_breath
 from imgnorm.sources.tar import BLOCK, Entry, TarReader, is_header
 from imgnorm.sources.zip import ZipReader
 
@@ -52,7 +52,7 @@ class ArchiveSource:
         self._streams: set[str] = set()  # compressed as a whole
         self._member_order: dict[str, list[str]] = {}  # where it is not the order of the names
         self._open: OrderedDict[str, _Shard] = OrderedDict()
-        self._breathe: Callable[[], None] = _do_nothing
+        self._breathe: Callable[[], None] = no_breath
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker opens archives itself, and finds the members of those that it gets to read.
@@ -60,7 +60,7 @@ class ArchiveSource:
             **vars(self),
             "_member_order": {},
             "_open": OrderedDict(),
-            "_breathe": _do_nothing,
+            "_breathe": no_breath,
         }
 
     def listing(self) -> Listing:
@@ -441,16 +441,16 @@ def is_archive(path: str) -> bool:
 
 
 def _kind_of(handle: int) -> str | None:
-    start = FileTape(handle, _do_nothing).read(0, BLOCK)
+    start = FileTape(handle, no_breath).read(0, BLOCK)
     if start.startswith((b"PK\3\4", b"PK\5\6")):
         return "zip"
     if start.startswith(b"\x1f\x8b\x08"):
-        return "tar.gz" if is_header(GzipTape(handle, _do_nothing).read(0, BLOCK)) else None
+        return "tar.gz" if is_header(GzipTape(handle, no_breath).read(0, BLOCK)) else None
     return "tar" if is_header(start) else None
 
 
 def _no_archive(handle: int) -> Unreadable:
-    start = FileTape(handle, _do_nothing).read(0, BLOCK)
+    start = FileTape(handle, no_breath).read(0, BLOCK)
     if not start:
         return Unreadable(Reason.EMPTY_FILE, "no bytes at all")
     if start.startswith(b"version https://git-lfs"):
@@ -494,7 +494,3 @@ def _text(raw: bytes) -> str:
 
 def _bytes(text: str) -> bytes:
     return text.encode(_FILE_SYSTEM, "surrogateescape")
-
-
-def _do_nothing() -> None:
-    pass

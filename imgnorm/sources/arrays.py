@@ -21,7 +21,7 @@ from imgnorm.sources.layout import UnclearLayout, layout_of
 from imgnorm.sources.npy import MAGIC, Header, header_of
 from imgnorm.sources.numbered import NumberedNames, Run
 from imgnorm.sources.patterns import labelled
-from imgnorm.sources.tape import FileTape
+from imgnorm.sources.tape import FileTape, no_breath
 from imgnorm.sources.zip import DEFLATE, STORED, PackedMember
 
 _MAX_CHANNELS = 9999
@@ -42,7 +42,7 @@ def is_array_file(path: str) -> bool:
     try:
         handle, _ = opened(path)
         try:
-            start = FileTape(handle, _do_nothing).read(0, 30 + 512)
+            start = FileTape(handle, no_breath).read(0, 30 + 512)
         finally:
             os.close(handle)
     except Unreadable:
@@ -147,10 +147,10 @@ class ArrayFileSource:
         self._arrays: dict[str, _Array] = {}  # by the part of the name before the number
         self._versions: dict[str, tuple[int, int]] = {}  # of each file, when it was listed
         self._open: dict[str, ArrayFile] = {}
-        self._breathe: Callable[[], None] = _do_nothing
+        self._breathe: Callable[[], None] = no_breath
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_open": {}, "_breathe": _do_nothing}
+        return {**vars(self), "_open": {}, "_breathe": no_breath}
 
     def listing(self) -> Listing:
         """
@@ -435,7 +435,3 @@ def _refusal_of(header: Header) -> Unreadable:
     except Unreadable as refusal:
         return refusal
     raise AssertionError("its values are pixels")
-
-
-def _do_nothing() -> None:
-    pass

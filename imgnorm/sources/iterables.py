@@ -114,11 +114,7 @@ class IndexedSource:
         return tallies
 
     def jobs(self, groups: Mapping[str, Sequence[str]]) -> list[Job]:
-        return [
-            (group, names[start : start + _PER_JOB])
-            for group, names in groups.items()
-            for start in range(0, len(names), _PER_JOB)
-        ]
+        return jobs_of(groups, _PER_JOB)
 
     def count_items(
         self,
@@ -188,6 +184,15 @@ class IndexedSource:
     @cached_property
     def _class_names(self) -> list[str] | None:
         return class_names_of(self.dataset)
+
+
+def jobs_of(groups: Mapping[str, Sequence[str]], at_most: int) -> list[Job]:
+    """The groups' names in parts, so many in each."""
+    return [
+        (group, names[start : start + at_most])
+        for group, names in groups.items()
+        for start in range(0, len(names), at_most)
+    ]
 
 
 def added(

@@ -18,6 +18,10 @@ MAX_EXPANSION = 200
 """A gzip stream may expand so many times, beyond the first GiB: images hardly compress at all."""
 
 
+def no_breath() -> None:
+    """Of a tape that nobody waits for."""
+
+
 class FileTape:
     """The bytes of a file. Never mapped into memory: a file that shrinks would kill the process."""
 
