@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from devices import needs_cuda
 from faults import Running, needs_posix, until
 from PIL import Image
 from torch import nn
@@ -684,7 +685,7 @@ def test_a_stopped_calibration_says_so_and_leaves_nothing(place, number, workers
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_cuda
 def test_a_gpu_is_used_where_there_is_one(place):
     assert 0 == run([*WITH_STATS, "--mode", "sequential"])
     on_gpu = torch.load("out.pt")["model"]

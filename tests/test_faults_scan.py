@@ -31,7 +31,6 @@ from faults import (
     Starved,
     Stillborn,
     Suicidal,
-    compiled,
     folder_of,
     imgnorm,
     kill,
@@ -47,18 +46,9 @@ import imgnorm as library
 from imgnorm import nursery, process, scan
 from imgnorm.stats import Stats
 
-pytestmark = needs_posix
+pytestmark = [needs_posix, pytest.mark.usefixtures("quick_workers")]
 
 VICTIM = "a/00004.png"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_workers() -> Iterator[None]:
-    """Those that this process starts find their modules compiled, too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        patch.setenv("PYTHONPYCACHEPREFIX", compiled())
-        yield
 
 
 @pytest.fixture(scope="module")

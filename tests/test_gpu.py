@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from devices import DEVICES
 from faults import Leaving, Sleepy, Starved, Suicidal, needs_posix
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,16 +35,6 @@ from imgnorm.tray import Found, Packed
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ],
-    ),
-]
 CUDA_ERROR = (
     "CUDA error: an illegal memory access was encountered\n"
     "CUDA kernel errors might be asynchronously reported at some other API call.\n"

@@ -16,6 +16,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from devices import needs_cuda
 
 from imgnorm import gpu
 from imgnorm.errors import MissingDependency
@@ -24,8 +25,6 @@ from imgnorm.tray import Found
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "gpu_check"
 CPU = torch.device("cpu")
-
-gpu_needed = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def loaded() -> ModuleType:
@@ -265,7 +264,7 @@ def test_it_runs_without_pydantic_and_the_like(tmp_path):
 
 
 @pytest.mark.gpu
-@gpu_needed
+@needs_cuda
 def test_all_is_well_on_the_device():
     done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
 

@@ -9,23 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from devices import DEVICES
 from torch.utils.data import DataLoader, TensorDataset
 
 import imgnorm
 from imgnorm import gpu, gpu_tensors, item_count, items
 from imgnorm.count import count_arrays
 from imgnorm.tally import Tally
-
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ],
-    ),
-]
 
 
 def noise(shape: tuple[int, ...], seed: int = 1) -> np.ndarray:

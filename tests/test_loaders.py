@@ -40,6 +40,13 @@ BYTES = torch.from_numpy(
 )
 
 
+def kills_workers(test):
+    """A test whose dataset ends the worker that reads it; torch's handler of SIGCHLD raises anywhere."""
+    unraisable = "ignore::pytest.PytestUnraisableExceptionWarning"
+    test = pytest.mark.filterwarnings(unraisable)(test)
+    return pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")(test)
+
+
 def power_sums(images: torch.Tensor) -> Moments:
     """Of (N, C, H, W)."""
     wide = images.numpy().astype(np.int64)
@@ -392,10 +399,7 @@ DIED = (
 )
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # torch's, at SIGCHLD
+@kills_workers
 def test_a_worker_that_dies_is_told_in_a_sentence():
     with pytest.raises(SourceError, match=rf"^Dying\[100\]: (failed after \d+ images: )?{DIED}$"):
         imgnorm.measure(DataLoader(Dying(), batch_size=10, num_workers=2))
@@ -408,10 +412,7 @@ class Doomed(Images):
         return super().__getitem__(index)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # torch's, at SIGCHLD
+@kills_workers
 def test_an_image_at_which_a_worker_dies_costs_itself():
     with pytest.warns(imgnorm.SkippedImagesWarning):
         stats = imgnorm.measure(Dying(), workers=2)
@@ -437,10 +438,7 @@ class BrokenAndDying(Images):
         return super().__getitem__(index)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # torch's, at SIGCHLD
+@kills_workers
 @pytest.mark.filterwarnings("ignore::imgnorm.SkippedImagesWarning")
 def test_a_worker_that_dies_beside_broken_images_does_not_die_at_each(monkeypatch):
     monkeypatch.setattr("imgnorm.sources.iterables._PER_JOB", 2)
@@ -450,10 +448,7 @@ def test_a_worker_that_dies_beside_broken_images_does_not_die_at_each(monkeypatc
     assert [Reason.CORRUPT, Reason.WORKER_DIED] == [one.reason for one in stats.skipped]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # torch's, at SIGCHLD
+@kills_workers
 @pytest.mark.filterwarnings("ignore::imgnorm.SkippedImagesWarning")
 def test_a_worker_that_dies_costs_few_other_processes(monkeypatch):
     """Where processes are not forked, each imports torch."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from devices import needs_cuda
 from torch import nn
 
 from imgnorm.errors import ModelError
@@ -375,7 +376,7 @@ def test_a_program_for_one_batch_size_gets_that_size():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_cuda
 @pytest.mark.parametrize("mode", MODES)
 def test_a_gpu_gives_the_same(mode):
     torch.backends.cudnn.allow_tf32 = False

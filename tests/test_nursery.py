@@ -15,25 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import Running, Suicidal, compiled, folder_of, kill, needs_linux, slow_folder, until
+from faults import Running, Suicidal, folder_of, kill, needs_linux, slow_folder, until
 
 import imgnorm as library
 from imgnorm import __main__, nursery
 from imgnorm.nursery import Forked, Nursery
 from imgnorm.statstext import text_of
 
-pytestmark = needs_linux
+pytestmark = [needs_linux, pytest.mark.usefixtures("quick_workers")]
 
 VICTIM = "a/00004.png"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_workers() -> Iterator[None]:
-    """Those that this process starts find their modules compiled, too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        patch.setenv("PYTHONPYCACHEPREFIX", compiled())
-        yield
 
 
 @pytest.fixture(scope="module")

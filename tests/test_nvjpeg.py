@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from devices import needs_cuda
 from faults import Suicidal, needs_posix
 from PIL import Image
 
@@ -29,7 +30,6 @@ from imgnorm.tray import Found, PackedFile
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 WORDS = "nvjpeg by Pillow as a device"
-gpu_needed = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def pillow(files: Sequence[torch.Tensor], *, mode: str, device: torch.device) -> list[torch.Tensor]:
@@ -456,7 +456,7 @@ def test_a_decoder_of_wrong_pixels_is_refused(monkeypatch, wrong, why):
 
 
 @pytest.mark.gpu
-@gpu_needed
+@needs_cuda
 def test_on_a_device_pixels_are_about_those_of_pillow():
     """nvjpeg.find compares samples; skipped where torchcodec is missing."""
     pytest.importorskip("torchcodec")
