@@ -14,40 +14,40 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from imgnorm.checks.verify.verify import Verification as Verification
+    from imgnorm.checks.verify.verify import verify as verify
     from imgnorm.errors import ImgnormError as ImgnormError
-    from imgnorm.measurement import DeviceWarning as DeviceWarning
-    from imgnorm.measurement import SkippedImagesWarning as SkippedImagesWarning
-    from imgnorm.measurement import SourceWarning as SourceWarning
-    from imgnorm.measurement import measure as measure
-    from imgnorm.profile import Profile as Profile
-    from imgnorm.stats import Stats as Stats
-    from imgnorm.stats import merge as merge
-    from imgnorm.statsfile import read_stats as read_stats
-    from imgnorm.statsfile import write_stats as write_stats
-    from imgnorm.transforms import BuiltPipeline as BuiltPipeline
-    from imgnorm.transforms import build as build
-    from imgnorm.transforms import to_inverse as to_inverse
-    from imgnorm.transforms import to_transform as to_transform
-    from imgnorm.verification import Verification as Verification
-    from imgnorm.verification import verify as verify
+    from imgnorm.measuring.measure import DeviceWarning as DeviceWarning
+    from imgnorm.measuring.measure import SkippedImagesWarning as SkippedImagesWarning
+    from imgnorm.measuring.measure import SourceWarning as SourceWarning
+    from imgnorm.measuring.measure import measure as measure
+    from imgnorm.pipeline.transforms import BuiltPipeline as BuiltPipeline
+    from imgnorm.pipeline.transforms import build as build
+    from imgnorm.pipeline.transforms import to_inverse as to_inverse
+    from imgnorm.pipeline.transforms import to_transform as to_transform
+    from imgnorm.progress import Profile as Profile
+    from imgnorm.stats.file import read_stats as read_stats
+    from imgnorm.stats.file import write_stats as write_stats
+    from imgnorm.stats.stats import Stats as Stats
+    from imgnorm.stats.stats import merge as merge
 
 _HOMES = {
-    "BuiltPipeline": "transforms",
-    "DeviceWarning": "measurement",
+    "BuiltPipeline": "pipeline.transforms",
+    "DeviceWarning": "measuring.measure",
     "ImgnormError": "errors",
-    "Profile": "profile",
-    "SkippedImagesWarning": "measurement",
-    "SourceWarning": "measurement",
-    "Stats": "stats",
-    "Verification": "verification",
-    "build": "transforms",
-    "measure": "measurement",
-    "merge": "stats",
-    "read_stats": "statsfile",
-    "to_inverse": "transforms",
-    "to_transform": "transforms",
-    "verify": "verification",
-    "write_stats": "statsfile",
+    "Profile": "progress",
+    "SkippedImagesWarning": "measuring.measure",
+    "SourceWarning": "measuring.measure",
+    "Stats": "stats.stats",
+    "Verification": "checks.verify.verify",
+    "build": "pipeline.transforms",
+    "measure": "measuring.measure",
+    "merge": "stats.stats",
+    "read_stats": "stats.file",
+    "to_inverse": "pipeline.transforms",
+    "to_transform": "pipeline.transforms",
+    "verify": "checks.verify.verify",
+    "write_stats": "stats.file",
 }
 
 __all__ = [

@@ -63,7 +63,7 @@ def main() -> None:
         try:
             with ExitStack() as stack:
                 if _is_to_measure(sys.argv[1:]):
-                    from imgnorm.nursery import opened_early
+                    from imgnorm.workers.forkserver import opened_early
 
                     stack.enter_context(opened_early())
                 from imgnorm.cli import run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from math import ceil
 
-from imgnorm import cgroup
+from imgnorm import machine as cgroup
 
 
 def usable_cores() -> int:

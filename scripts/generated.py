@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from imgnorm.sources import Listing
+from imgnorm.sources.source import Listing
 
 
 @dataclass(frozen=True)

@@ -148,12 +148,12 @@ def pack(images: str, tars: str) -> None:
 
 
 def write_shards(folder: str, count: str) -> None:
-    from imgnorm.histogram import Histogram
-    from imgnorm.measured import Measurement
-    from imgnorm.moments import UNIT_BITS, ImageSums
-    from imgnorm.provenance import Provenance, Shards, names_digest
-    from imgnorm.stats import Stats
-    from imgnorm.statsfile import write_stats
+    from imgnorm.stats.file import write_stats
+    from imgnorm.stats.measurement import Measurement
+    from imgnorm.stats.provenance import Provenance, Shards, names_digest
+    from imgnorm.stats.stats import Stats
+    from imgnorm.tally.histogram import Histogram
+    from imgnorm.tally.moments import UNIT_BITS, ImageSums
 
     Path(folder).mkdir(exist_ok=True)
     listing = names_digest(b"%d" % i for i in range(int(count)))

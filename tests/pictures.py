@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from imgnorm.decode import Decoded, decode
-from imgnorm.reasons import Unreadable
+from imgnorm.pixels.decode import Decoded, decode
+from imgnorm.tally.skipped import Unreadable
 
 LIMIT = 10**8
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2))

@@ -22,19 +22,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgnorm.board import Board, piles
-from imgnorm.decode import decode
 from imgnorm.errors import ImgnormError, SourceError
-from imgnorm.measurement import SkippedImagesWarning, measure
-from imgnorm.provenance import names_digest
-from imgnorm.reasons import Reason, Unreadable
-from imgnorm.sources import tape
+from imgnorm.measuring.measure import SkippedImagesWarning, measure
+from imgnorm.pixels.decode import decode
+from imgnorm.sources import bytestream as tape
 from imgnorm.sources.archive import ArchiveSource
 from imgnorm.sources.files import MAX_FILE_BYTES
 from imgnorm.sources.folder import FolderSource
-from imgnorm.sources.patterns import matching
-from imgnorm.stats import Stats
-from imgnorm.statsfile import write_stats
+from imgnorm.sources.paths import matching
+from imgnorm.stats.file import write_stats
+from imgnorm.stats.provenance import names_digest
+from imgnorm.stats.stats import Stats
+from imgnorm.tally.skipped import Reason, Unreadable
+from imgnorm.workers.work_queue import Board, piles
 
 ROOT = Path(__file__).parents[1]
 SHAPES = ROOT / "examples" / "shapes"

@@ -18,23 +18,24 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import imgnorm
-from imgnorm import count, planes
-from imgnorm.arraycount import count_blocks
-from imgnorm.board import Board, Work, piles
 from imgnorm.cli import run
 from imgnorm.errors import ImgnormError, IncompatibleStats, SourceError
-from imgnorm.floatcount import count_floats
-from imgnorm.image import ImageSettings, mode_of
-from imgnorm.load import array_of
-from imgnorm.reasons import Reason, Skipped
-from imgnorm.sources import Block, arrayfile, arrays
+from imgnorm.pixels import count, planes
+from imgnorm.pixels.blocks import count_blocks
+from imgnorm.pixels.floats import count_floats
+from imgnorm.pixels.load import array_of
+from imgnorm.settings import ImageSettings, mode_of
+from imgnorm.sources import arrayfile, arrays
 from imgnorm.sources.arrayfile import ArrayFile
 from imgnorm.sources.arrays import ArrayFileSource
 from imgnorm.sources.npy import header_of
-from imgnorm.stats import Stats, merge
-from imgnorm.statsfile import parse_stats
-from imgnorm.statstext import text_of
-from imgnorm.tally import Tally
+from imgnorm.sources.source import Block
+from imgnorm.stats.file import parse_stats
+from imgnorm.stats.stats import Stats, merge
+from imgnorm.stats.text import text_of
+from imgnorm.tally.skipped import Reason, Skipped
+from imgnorm.tally.tally import Tally
+from imgnorm.workers.work_queue import Board, Work, piles
 
 Array = npt.NDArray[Any]
 KINDS = {"|u1": "8-bit", "<u2": "16-bit", ">u2": "16-bit", "<f4": "float", ">f8": "float"}

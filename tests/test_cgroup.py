@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from imgnorm import cgroup, cores, memory
+from imgnorm import cores
+from imgnorm import machine as cgroup
+from imgnorm.workers import memory
 
 GIB = 1 << 30
 V2 = "0::/system.slice/docker.scope/job\n"

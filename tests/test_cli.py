@@ -21,14 +21,15 @@ import yaml
 from PIL import Image
 
 import imgnorm
-from imgnorm import cli, statsfile
-from imgnorm.config import Config
+from imgnorm import cli
 from imgnorm.errors import OutputError
-from imgnorm.image import Decoder
-from imgnorm.measurement import MODES
-from imgnorm.reasons import Allowance
-from imgnorm.scan import Limits
+from imgnorm.measuring.measure import MODES
+from imgnorm.pipeline.config import Config
+from imgnorm.settings import Decoder
 from imgnorm.sources.layout import LAYOUTS
+from imgnorm.stats import file as statsfile
+from imgnorm.tally.skipped import Allowance
+from imgnorm.workers.pool import Limits
 
 ROOT = Path(__file__).parents[1]
 

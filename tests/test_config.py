@@ -17,13 +17,13 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 import imgnorm
-from imgnorm import config
+from imgnorm.checks.validate import validate
 from imgnorm.cli import commands, run
-from imgnorm.emit import emit_pipeline
+from imgnorm.constants.presets import PRESETS
 from imgnorm.errors import InvalidDocument, TransformError
-from imgnorm.image import CenterCrop, Resize
-from imgnorm.presets import PRESETS
-from imgnorm.validate import validate
+from imgnorm.pipeline import config
+from imgnorm.pipeline.emit import emit_pipeline
+from imgnorm.settings import CenterCrop, Resize
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -482,4 +482,4 @@ def test_a_table_that_is_out_of_date_is_noticed(tmp_path, monkeypatch, capsys):
 def test_the_committed_schema_is_the_printed_one(kind):
     printed = CliRunner().invoke(commands, ["schema", kind], catch_exceptions=False).output
 
-    assert printed == (ROOT / "imgnorm" / "schemas" / f"{kind}.json").read_text()
+    assert printed == (ROOT / "imgnorm" / kind / "schema.json").read_text()

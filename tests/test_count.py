@@ -16,17 +16,17 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from torchvision.datasets.folder import pil_loader
 
-from imgnorm import planes
-from imgnorm.count import count, count_arrays, sums_of
-from imgnorm.formats import decoder_of
-from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, SCALE, CenterCrop, ImageSettings, Resize
-from imgnorm.jpeg import JpegDecoder
-from imgnorm.moments import UNIT_BITS, ImageSums, Moments
-from imgnorm.planes import PlaneCounter
-from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.sources import Listing
-from imgnorm.tally import Counted, Tally
+from imgnorm.pixels import planes
+from imgnorm.pixels.count import count, count_arrays, sums_of
+from imgnorm.pixels.formats import decoder_of
+from imgnorm.pixels.jpeg import JpegDecoder
+from imgnorm.pixels.planes import PlaneCounter
+from imgnorm.settings import CHANNELS, SCALE, CenterCrop, ImageSettings, Resize
+from imgnorm.sources.source import Listing
+from imgnorm.tally.histogram import Histogram
+from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
+from imgnorm.tally.skipped import Reason, Skipped, Unreadable
+from imgnorm.tally.tally import Counted, Tally
 
 
 @dataclass
@@ -231,7 +231,7 @@ def test_the_size_of_a_batch_does_not_matter(images):
 
 def test_work_in_pieces_adds_up_to_the_whole(monkeypatch):
     whole = tally_of(ASSORTED)
-    monkeypatch.setattr("imgnorm.count._JOB_BYTES", 300)
+    monkeypatch.setattr("imgnorm.pixels.count._JOB_BYTES", 300)
     source, names = MemorySource(ASSORTED), list(ASSORTED)
 
     pieces = []
@@ -246,7 +246,7 @@ def test_work_in_pieces_adds_up_to_the_whole(monkeypatch):
 
 
 def test_a_piece_of_work_ends_when_its_time_is_up(monkeypatch):
-    monkeypatch.setattr("imgnorm.count.JOB_SECONDS", 0.0)
+    monkeypatch.setattr("imgnorm.pixels.count.JOB_SECONDS", 0.0)
 
     tally, done = count(MemorySource(ASSORTED), list(ASSORTED), ImageSettings(), max_pixels=10**6)
 

@@ -25,7 +25,7 @@ from pictures import (
 )
 from PIL import Image
 
-from imgnorm.reasons import Unreadable
+from imgnorm.tally.skipped import Unreadable
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's own, as in count()
 

@@ -16,17 +16,17 @@ import torchvision
 from PIL import Image
 
 import imgnorm
-from imgnorm.count import count
-from imgnorm.counting import counting
-from imgnorm.datasets import TorchvisionSource
+from imgnorm.datasets.torchvision import TorchvisionSource
 from imgnorm.errors import MissingDependency, SourceError
-from imgnorm.formats import decoder_of
-from imgnorm.image import CenterCrop, ImageSettings, Resize
-from imgnorm.moments import Moments
-from imgnorm.profile import Profile
-from imgnorm.reasons import Unreadable
-from imgnorm.scan import Limits
-from imgnorm.tally import Tally
+from imgnorm.measuring.routes import counting
+from imgnorm.pixels.count import count
+from imgnorm.pixels.formats import decoder_of
+from imgnorm.progress import Profile
+from imgnorm.settings import CenterCrop, ImageSettings, Resize
+from imgnorm.tally.moments import Moments
+from imgnorm.tally.skipped import Unreadable
+from imgnorm.tally.tally import Tally
+from imgnorm.workers.pool import Limits
 
 
 def power_sums(images: np.ndarray) -> Moments:
@@ -360,7 +360,7 @@ def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     def scanning(*args: object, **options: object) -> None:
         pytest.fail("a worker process was about to start")
 
-    monkeypatch.setattr("imgnorm.counting.scanning", scanning)
+    monkeypatch.setattr("imgnorm.measuring.routes.scanning", scanning)
 
 
 def seen_through(dataset: Any, *steps: Any) -> np.ndarray:
@@ -736,7 +736,7 @@ def test_a_torchvision_that_cannot_be_imported_is_answered_with_what_to_install(
     def broken(name: str) -> Any:
         raise error
 
-    monkeypatch.setattr("imgnorm.torchvision_pair.import_module", broken)
+    monkeypatch.setattr("imgnorm._torchvision.import_module", broken)
     with pytest.raises(MissingDependency) as caught:
         imgnorm.measure("torchvision:MNIST")
 

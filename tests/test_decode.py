@@ -29,8 +29,8 @@ from pictures import (
 from PIL import Image
 from torchvision.datasets.folder import default_loader
 
-from imgnorm.decode import decode, decoded_picture
-from imgnorm.reasons import Reason, Unreadable
+from imgnorm.pixels.decode import decode, decoded_picture
+from imgnorm.tally.skipped import Reason, Unreadable
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's own, as in count()
 

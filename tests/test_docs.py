@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from blocks import ROOT, assert_page, blocks_of, copy_checkout
 
-from imgnorm import rules
+from imgnorm.checks import rules
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 RELIABILITY = ROOT / "docs" / "reliability.md"

@@ -17,8 +17,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from imgnorm import document
-from imgnorm.document import (
+from imgnorm.documents import document
+from imgnorm.documents.document import (
     CONFIG_LIMITS,
     STATS_LIMITS,
     Document,

@@ -18,16 +18,16 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 import imgnorm
-from imgnorm.emit import Api, emit, emit_for
 from imgnorm.errors import TransformError
-from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, SCALE, CenterCrop, Mode, Resize
-from imgnorm.measured import Measurement
-from imgnorm.moments import ImageSums
-from imgnorm.provenance import Provenance
-from imgnorm.stats import Stats
-from imgnorm.statsfile import parse_stats, write_stats
-from imgnorm.statstext import text_of
+from imgnorm.pipeline.emit import Api, emit, emit_for
+from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
+from imgnorm.stats.file import parse_stats, write_stats
+from imgnorm.stats.measurement import Measurement
+from imgnorm.stats.provenance import Provenance
+from imgnorm.stats.stats import Stats
+from imgnorm.stats.text import text_of
+from imgnorm.tally.histogram import Histogram
+from imgnorm.tally.moments import ImageSums
 
 ROOT = Path(__file__).parents[1]
 SHAPES = ROOT / "examples" / "shapes"

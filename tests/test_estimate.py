@@ -24,11 +24,17 @@ from blocks import ROOT, blocks_of
 from PIL import Image
 
 import imgnorm
-from imgnorm import cli, statsfile, statstext
-from imgnorm.count import count_arrays
-from imgnorm.emit import emit
+from imgnorm import cli
+from imgnorm.cli.terminal import images_bar
 from imgnorm.errors import IncompatibleStats, InvalidDocument, SourceError
-from imgnorm.estimate import (
+from imgnorm.measuring.measure import SkippedImagesWarning, measure
+from imgnorm.pipeline.emit import emit
+from imgnorm.pixels.count import count_arrays
+from imgnorm.settings import ImageSettings
+from imgnorm.sources.source import Listing
+from imgnorm.stats import file as statsfile
+from imgnorm.stats import text as statstext
+from imgnorm.stats.estimate import (
     MIN_IMAGES,
     Margins,
     Plan,
@@ -39,16 +45,12 @@ from imgnorm.estimate import (
     random_order,
     until_within,
 )
-from imgnorm.image import ImageSettings
-from imgnorm.measurement import SkippedImagesWarning, measure
-from imgnorm.moments import Moments
-from imgnorm.products import Products
-from imgnorm.scan import Progress
-from imgnorm.sources import Listing
-from imgnorm.stats import Stats
-from imgnorm.table import table, with_margin
-from imgnorm.tally import Tally
-from imgnorm.terminal import images_bar
+from imgnorm.stats.stats import Stats
+from imgnorm.stats.table import table, with_margin
+from imgnorm.tally.moments import Moments
+from imgnorm.tally.products import Products
+from imgnorm.tally.tally import Tally
+from imgnorm.workers.pool import Progress
 
 IMAGES = 600
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from imgnorm.cli import run
-from imgnorm.explain import description, explain, listing
-from imgnorm.histogram import Histogram
-from imgnorm.measured import Measurement
-from imgnorm.moments import ImageSums
-from imgnorm.presets import PRESETS
-from imgnorm.provenance import Provenance
-from imgnorm.stats import Stats
+from imgnorm.constants.explain import description, explain, listing
+from imgnorm.constants.presets import PRESETS
+from imgnorm.stats.measurement import Measurement
+from imgnorm.stats.provenance import Provenance
+from imgnorm.stats.stats import Stats
+from imgnorm.tally.histogram import Histogram
+from imgnorm.tally.moments import ImageSums
 
 KUANGLIU = """\
 0.2023 0.1994 0.2010 is the std of CIFAR-10, train

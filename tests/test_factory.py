@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from imgnorm.datasets.user_code import UserCode
 from imgnorm.errors import SourceError
-from imgnorm.factory import UserCode
 
 ROOT = Path(__file__).parents[1]
 CODE = """

@@ -22,10 +22,10 @@ from faults import environment, folder_of, imgnorm, needs_linux, needs_posix, no
 from PIL import Image
 
 import imgnorm as library
-from imgnorm.emit import emit_for
 from imgnorm.errors import SourceError
-from imgnorm.measured import ClassStats
-from imgnorm.moments import Moments
+from imgnorm.pipeline.emit import emit_for
+from imgnorm.stats.measurement import ClassStats
+from imgnorm.tally.moments import Moments
 
 pytestmark = needs_posix
 

@@ -43,8 +43,10 @@ from faults import (
 )
 
 import imgnorm as library
-from imgnorm import nursery, process, scan
-from imgnorm.stats import Stats
+from imgnorm.stats.stats import Stats
+from imgnorm.workers import forkserver as nursery
+from imgnorm.workers import pool as scan
+from imgnorm.workers import process
 
 pytestmark = [needs_posix, pytest.mark.usefixtures("quick_workers")]
 

@@ -26,10 +26,10 @@ from faults import (
 )
 
 import imgnorm as library
-from imgnorm.reasons import Unreadable
 from imgnorm.sources import files
 from imgnorm.sources.archive import ArchiveSource
 from imgnorm.sources.folder import FolderSource
+from imgnorm.tally.skipped import Unreadable
 
 pytestmark = needs_posix
 

@@ -17,22 +17,22 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import imgnorm
-from imgnorm import floatcount
-from imgnorm.emit import emit
+from imgnorm.checks.validate import validate
+from imgnorm.constants.explain import explain
 from imgnorm.errors import IncompatibleStats, InvalidDocument
-from imgnorm.explain import explain
-from imgnorm.floatcount import FloatCounter, count_floats
-from imgnorm.measured import ClassStats, Measurement
-from imgnorm.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.nn import InputNorm
-from imgnorm.provenance import Provenance, names_digest
-from imgnorm.reasons import Reason, Skipped
-from imgnorm.stats import Stats, merge
-from imgnorm.statsfile import parse_stats
-from imgnorm.statstext import text_of
-from imgnorm.table import table
-from imgnorm.tally import Counted, Tally
-from imgnorm.validate import validate
+from imgnorm.pipeline.emit import emit
+from imgnorm.pixels import floats as floatcount
+from imgnorm.pixels.floats import FloatCounter, count_floats
+from imgnorm.stats.file import parse_stats
+from imgnorm.stats.measurement import ClassStats, Measurement
+from imgnorm.stats.provenance import Provenance, names_digest
+from imgnorm.stats.stats import Stats, merge
+from imgnorm.stats.table import table
+from imgnorm.stats.text import text_of
+from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
+from imgnorm.tally.skipped import Reason, Skipped
+from imgnorm.tally.tally import Counted, Tally
 
 Images = npt.NDArray[np.floating]
 SHAPES = str(Path(__file__).parents[1] / "examples" / "shapes")

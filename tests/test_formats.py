@@ -9,8 +9,8 @@ import pytest
 from pictures import FORMATS, encoded, refusal
 from PIL import Image, features
 
-from imgnorm import formats as formats_module
-from imgnorm.formats import decoder_of
+from imgnorm.pixels import formats as formats_module
+from imgnorm.pixels.formats import decoder_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's own, as in count()
 

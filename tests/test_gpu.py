@@ -24,14 +24,14 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 import imgnorm
-from imgnorm import gpu
 from imgnorm.cli import run
-from imgnorm.count import count_arrays, sums_of
+from imgnorm.cuda import device as gpu
 from imgnorm.errors import DeviceError, SourceError
-from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, Mode
-from imgnorm.tally import Counted, Tally
-from imgnorm.tray import Found, Packed
+from imgnorm.pixels.batch import Found, Packed
+from imgnorm.pixels.count import count_arrays, sums_of
+from imgnorm.settings import CHANNELS, Mode
+from imgnorm.tally.histogram import Histogram
+from imgnorm.tally.tally import Counted, Tally
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -220,7 +220,7 @@ def test_a_kernel_that_does_not_work_is_replaced_by_the_plain_one(
 
 def test_a_kernel_that_works_is_used_and_named(fake_device, monkeypatch):
     pytest.importorskip("triton")
-    from imgnorm import gpu_kernel
+    from imgnorm.cuda import kernel as gpu_kernel
 
     monkeypatch.setattr(gpu, "_demand_the_same", lambda counting, device: None)
 
@@ -403,7 +403,7 @@ def test_images_that_have_no_room_on_the_tray_are_counted_by_the_worker(
     mixed, tmp_path, device, batch, on_the_cpu, monkeypatch, capsys
 ):
     """No batch size changes a digit; --batch-size itself is in megapixels, more than any image here."""
-    monkeypatch.setattr("imgnorm.measurement._MEGAPIXEL", batch)
+    monkeypatch.setattr("imgnorm.measuring.measure._MEGAPIXEL", batch)
 
     assert on_the_cpu == stats_file(tmp_path, mixed, "--device", device, "--batch-size", 1)
 
@@ -413,7 +413,7 @@ def test_the_device_counts_all_images_of_8_bits_that_have_room(
     mixed, cpu_as_device, monkeypatch, pixels, least, most
 ):
     """Else the tests above would compare the CPU with itself."""
-    monkeypatch.setattr("imgnorm.measurement._MEGAPIXEL", pixels)
+    monkeypatch.setattr("imgnorm.measuring.measure._MEGAPIXEL", pixels)
     counting = gpu.DeviceCounter.count
     images: list[Packed] = []
 
@@ -508,7 +508,7 @@ def test_the_device_counts_the_blocks_of_an_array_that_have_room(
     tmp_path, cpu_as_device, monkeypatch, pixels, expected
 ):
     """Else the tests of arrays would compare the CPU with itself."""
-    monkeypatch.setattr("imgnorm.measurement._MEGAPIXEL", pixels // 8)
+    monkeypatch.setattr("imgnorm.measuring.measure._MEGAPIXEL", pixels // 8)
     counting = gpu.DeviceCounter.count
     images: list[Packed] = []
 
@@ -677,7 +677,7 @@ def test_what_python_makes_gives_the_same_file(
     tmp_path, device, sent, monkeypatch, what, large, recwarn
 ):
     """Large arrays are sent from where they lie, small ones by a tray."""
-    monkeypatch.setattr("imgnorm.sender._LARGE", large)
+    monkeypatch.setattr("imgnorm.pixels.sender._LARGE", large)
     make, options = OWN[what]
     here = imgnorm.measure(make(), **options)
     assert [] == sent
@@ -691,7 +691,7 @@ def test_what_python_makes_gives_the_same_file(
 
 @pytest.mark.parametrize("batch", [1, 50, 1000])
 def test_batches_of_any_size_hold_what_python_makes(device, sent, monkeypatch, batch):
-    monkeypatch.setattr("imgnorm.measurement._MEGAPIXEL", batch)
+    monkeypatch.setattr("imgnorm.measuring.measure._MEGAPIXEL", batch)
     batches = [bytes_of((number, 3, 8, 9), number) for number in (1, 40, 2)]
     tensors = [torch.from_numpy(batch) for batch in batches]
 
@@ -810,7 +810,7 @@ def test_batches_for_which_this_machine_has_no_memory_are_told(cpu_as_device, mo
     def full(*arguments: Any) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr("imgnorm.sender.mmap.mmap", full)
+    monkeypatch.setattr("imgnorm.pixels.sender.mmap.mmap", full)
     with pytest.raises(DeviceError) as caught:
         imgnorm.measure(planar(), device="cuda", batch_size=1)
 
@@ -860,7 +860,7 @@ def test_a_dataset_in_memory_is_preprocessed_by_threads(
     given += ["--limit", "600", "--workers", "3", *options]
     here = stats_file(tmp_path, *given)
     assert [] == sent
-    monkeypatch.setattr("imgnorm.counting.scanning", None)
+    monkeypatch.setattr("imgnorm.measuring.routes.scanning", None)
 
     assert here == stats_file(tmp_path, *given, "--device", device)
     assert 600 == sum(sent)
@@ -1056,7 +1056,7 @@ def test_a_device_that_runs_out_of_memory_changes_no_byte_and_is_told_once(
 ):
     kernel = Failing(OUT_OF_MEMORY, lambda self, pixels, sizes: len(sizes) > 1)
     monkeypatch.setattr(gpu, "image_histograms", kernel)
-    monkeypatch.setattr("imgnorm.measurement._MEGAPIXEL", 1 << 14)
+    monkeypatch.setattr("imgnorm.measuring.measure._MEGAPIXEL", 1 << 14)
     capsys.readouterr()
     output = tmp_path / "stats.yaml"
     code = run(["stats", str(mixed), "--device", "cuda", "-o", str(output), "--force"])

@@ -18,9 +18,9 @@ import pytest
 import torch
 from devices import needs_cuda
 
-from imgnorm import gpu
+from imgnorm.cuda import device as gpu
 from imgnorm.errors import MissingDependency
-from imgnorm.tray import Found
+from imgnorm.pixels.batch import Found
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "gpu_check"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from imgnorm import gpu
+from imgnorm.cuda import device as gpu
 
 pytest.importorskip("triton")  # not made for every system
 
@@ -24,7 +24,7 @@ BLOCK = 64  # lanes, so that few pixels fill many blocks
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch):
-    from imgnorm import gpu_kernel
+    from imgnorm.cuda import kernel as gpu_kernel
 
     monkeypatch.setattr(gpu_kernel, "_PIECE", 5 * BLOCK)
     return gpu_kernel
@@ -96,7 +96,7 @@ def test_planes_of_an_image_are_its_channels(kernel):
 @runs
 def test_the_brightest_piece_does_not_overflow():
     """65,536 white pixels are Σx² of 4.3e9: more than 32 bits, unless it is shared among the lanes."""
-    from imgnorm import gpu_kernel
+    from imgnorm.cuda import kernel as gpu_kernel
 
     pixels = np.full((gpu_kernel._PIECE + 5, 1), 255, np.uint8)
     found = gpu_kernel.counts_of(torch.from_numpy(pixels).to(DEVICE), [len(pixels)])

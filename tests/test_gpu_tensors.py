@@ -13,9 +13,12 @@ from devices import DEVICES
 from torch.utils.data import DataLoader, TensorDataset
 
 import imgnorm
-from imgnorm import gpu, gpu_tensors, item_count, items
-from imgnorm.count import count_arrays
-from imgnorm.tally import Tally
+from imgnorm.cuda import device as gpu
+from imgnorm.cuda import tensors as gpu_tensors
+from imgnorm.datasets import counter as item_count
+from imgnorm.datasets import items
+from imgnorm.pixels.count import count_arrays
+from imgnorm.tally.tally import Tally
 
 
 def noise(shape: tuple[int, ...], seed: int = 1) -> np.ndarray:

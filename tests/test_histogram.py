@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgnorm.histogram import QUANTILES, Histogram
-from imgnorm.moments import Moments
+from imgnorm.tally.histogram import QUANTILES, Histogram
+from imgnorm.tally.moments import Moments
 
 pixel_lists = st.lists(st.integers(0, 255), min_size=1, max_size=200)
 

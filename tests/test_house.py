@@ -166,7 +166,7 @@ def test_asking_for_help_loads_nothing(arguments):
 
 
 def test_a_worker_never_loads_torch():
-    assert loaded_after("import imgnorm.worker, imgnorm.count") == {"numpy", "PIL"}
+    assert loaded_after("import imgnorm.workers.worker, imgnorm.pixels.count") == {"numpy", "PIL"}
 
 
 def test_reading_a_stats_file_loads_neither_torch_nor_numpy_nor_pillow(tmp_path):
@@ -201,7 +201,7 @@ def test_rules_and_presets_take_the_standard_library_only():
 
 
 def test_checking_configs_loads_neither_torch_nor_numpy_nor_pillow():
-    program = "import imgnorm.validate; imgnorm.validate.validate(['configs'])"
+    program = "import imgnorm.checks.validate; imgnorm.checks.validate.validate(['configs'])"
 
     assert loaded_after(program) == {"pydantic"}
 

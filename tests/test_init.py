@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
     [
         "imgnorm.read_stats",
         "imgnorm.SkippedImagesWarning",
-        "import imgnorm.measurement",
-        "from imgnorm.opening import open_source",
+        "import imgnorm.measuring.measure",
+        "from imgnorm.measuring.opening import open_source",
         "from imgnorm import cli; cli.run(['stats', 'examples/shapes', '-q'])",
     ],
 )

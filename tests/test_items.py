@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional, v2
 
-from imgnorm.items import Reading, eight_bits, images_in, images_of
-from imgnorm.reasons import Unreadable
+from imgnorm.datasets.items import Reading, eight_bits, images_in, images_of
+from imgnorm.tally.skipped import Unreadable
 
 Sample = namedtuple("Sample", ["label", "photo"])
 PICTURE = Image.new("RGB", (5, 4))

@@ -16,9 +16,9 @@ from PIL import Image
 
 import imgnorm
 from imgnorm.errors import IncompatibleStats, InvalidDocument, SourceError
-from imgnorm.moments import Moments
-from imgnorm.profile import Profile
-from imgnorm.reasons import Reason
+from imgnorm.progress import Profile
+from imgnorm.tally.moments import Moments
+from imgnorm.tally.skipped import Reason
 
 ROOT = Path(__file__).parents[1]
 SHAPES = ROOT / "examples" / "shapes"
@@ -723,7 +723,7 @@ def test_numbers_that_cannot_be_those_of_the_floats_are_refused(tmp_path, old, n
 
 
 def test_recognised_floats_are_told_in_the_report_and_in_the_file(tmp_path):
-    from imgnorm.table import table
+    from imgnorm.stats.table import table
 
     stats = imgnorm.measure([image / 255 for image in IMAGES])
 
@@ -750,7 +750,7 @@ def test_a_mode_asked_for_is_that_of_as_many_channels():
 
 
 def test_values_that_look_normalized_are_told():
-    from imgnorm.table import table
+    from imgnorm.stats.table import table
 
     normalized = [(image / 255 - 0.5) / 0.25 for image in IMAGES]
 
@@ -946,7 +946,7 @@ def test_a_time_limit_of_a_verified_dataset_is_refused(of_dataset):
 
 
 def test_the_dataset_of_a_factory_is_measured_again_by_its_command(tmp_path):
-    from imgnorm.opening import open_object
+    from imgnorm.measuring.opening import open_object
 
     def source(images):
         return open_object(Indexed([(0, i) for i in images]), key=1, layout=None, ref="data:train")

@@ -12,16 +12,16 @@ import pytest
 from pictures import FORMATS, LIMIT, encoded, mutated, noise
 from PIL import Image
 
-from imgnorm import jpeg as jpeg_module
-from imgnorm.decode import decode
-from imgnorm.jpeg import (
+from imgnorm.pixels import jpeg as jpeg_module
+from imgnorm.pixels.decode import decode
+from imgnorm.pixels.jpeg import (
     Frame,
     JpegDecoder,
     fault_of_the_fast_path,
     ordinary_frame,
     whole_frame,
 )
-from imgnorm.reasons import Unreadable
+from imgnorm.tally.skipped import Unreadable
 
 simplejpeg = pytest.importorskip("simplejpeg")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's own, as in count()

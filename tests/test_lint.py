@@ -15,13 +15,13 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgnorm.checks.lint import lint
+from imgnorm.checks.lint.data import json_pairs, toml_pairs, yaml_pairs
+from imgnorm.checks.lint.pair import named
+from imgnorm.checks.lint.python import pairs_in
+from imgnorm.checks.reports import REPORTERS
 from imgnorm.cli import commands, run
 from imgnorm.errors import Problem, SourceError
-from imgnorm.lint import lint
-from imgnorm.lint.data import json_pairs, toml_pairs, yaml_pairs
-from imgnorm.lint.pair import named
-from imgnorm.lint.python import pairs_in
-from imgnorm.reports import REPORTERS
 
 CASES = Path(__file__).parent / "cases" / "lint"
 WRONG = "Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))"
@@ -494,7 +494,7 @@ values = st.recursive(
 @settings(max_examples=100, deadline=None)
 @given(values, st.sampled_from([None, 1]))
 def test_our_json_reader_reads_what_json_reads(value, indent):
-    from imgnorm.lint.data import _JsonReader
+    from imgnorm.checks.lint.data import _JsonReader
 
     text = json.dumps(value, indent=indent)
     read, places = _JsonReader(text).read()

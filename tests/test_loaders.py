@@ -27,10 +27,10 @@ from torch.utils.data import (
 from torchvision.transforms import v2
 
 import imgnorm
-from imgnorm import loaders
+from imgnorm.datasets import loader as loaders
 from imgnorm.errors import SourceError
-from imgnorm.moments import Moments
-from imgnorm.reasons import Reason
+from imgnorm.tally.moments import Moments
+from imgnorm.tally.skipped import Reason
 
 ROOT = Path(__file__).parents[1]
 SHAPES = ROOT / "examples" / "shapes"
@@ -441,7 +441,7 @@ class BrokenAndDying(Images):
 @kills_workers
 @pytest.mark.filterwarnings("ignore::imgnorm.SkippedImagesWarning")
 def test_a_worker_that_dies_beside_broken_images_does_not_die_at_each(monkeypatch):
-    monkeypatch.setattr("imgnorm.sources.iterables._PER_JOB", 2)
+    monkeypatch.setattr("imgnorm.datasets.iterables._PER_JOB", 2)
     stats = imgnorm.measure(BrokenAndDying(), workers=2)
 
     assert 2 == stats.images

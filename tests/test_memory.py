@@ -8,8 +8,10 @@ import time
 
 import pytest
 
-from imgnorm import board, measure, worker
-from imgnorm.memory import Budgets, MemoryBudget, Share
+from imgnorm import measure
+from imgnorm.workers import work_queue as board
+from imgnorm.workers import worker
+from imgnorm.workers.memory import Budgets, MemoryBudget, Share
 
 MIB = 1 << 20
 

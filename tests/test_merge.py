@@ -20,18 +20,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import imgnorm
-from imgnorm import choosing
 from imgnorm.cli import run
 from imgnorm.errors import ImgnormError, IncompatibleStats, InvalidDocument, SourceError
-from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, SCALE, CenterCrop, Mode, Resize
-from imgnorm.measured import ClassStats, Measurement
-from imgnorm.moments import UNIT_BITS, ImageSums, Moments
-from imgnorm.provenance import Provenance, Shards, lines_of, names_digest, names_in
-from imgnorm.reasons import Reason, Skipped
-from imgnorm.stats import Stats, merge
-from imgnorm.statsfile import merge_files, read_stats, write_stats
-from imgnorm.statstext import text_of
+from imgnorm.measuring import selection as choosing
+from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
+from imgnorm.stats.file import merge_files, read_stats, write_stats
+from imgnorm.stats.measurement import ClassStats, Measurement
+from imgnorm.stats.provenance import Provenance, Shards, lines_of, names_digest, names_in
+from imgnorm.stats.stats import Stats, merge
+from imgnorm.stats.text import text_of
+from imgnorm.tally.histogram import Histogram
+from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
+from imgnorm.tally.skipped import Reason, Skipped
 
 ROOT = Path(__file__).parents[1]
 SHAPES = str(ROOT / "examples" / "shapes")
@@ -830,7 +830,7 @@ def test_a_reader_finds_the_old_file_or_the_new_one_while_eight_write(tmp_path):
     target = tmp_path / "all.yaml"
     write_stats(target, state("0", {0: 1}))
     program = (
-        "import sys; from imgnorm.statsfile import read_stats, write_stats\n"
+        "import sys; from imgnorm.stats.file import read_stats, write_stats\n"
         "one = read_stats(sys.argv[1])\n"
         "for _ in range(10): write_stats(sys.argv[2], one)\n"
     )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgnorm.moments import UNIT_BITS, ImageSums, Moments, square_root
+from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments, square_root
 
 DIGITS = Context(prec=80)
 

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from imgnorm.errors import FoldError
 from imgnorm.nn import FoldedInput, InputNorm, convert, fold_batchnorm, fold_input_norm
-from imgnorm.stats import Stats
+from imgnorm.stats.stats import Stats
 
 STATS = Stats(("R", "G", "B"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 NAMES = ["resnet18", "mobilenet_v3_small", "vgg11_bn", "densenet121", "efficientnet_b0"]

@@ -1,4 +1,4 @@
-"""imgnorm.nn.input_norm, and the two normalizations of imgnorm.transforms that need no dataset."""
+"""imgnorm.nn.input_norm, and the two normalizations of imgnorm.pipeline.transforms that need no dataset."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torchvision.transforms import v2
 
 from imgnorm.errors import TransformError
 from imgnorm.nn import InputNorm, to_batchnorm
-from imgnorm.stats import Stats
-from imgnorm.transforms import LpNormalize, PerImageStandardize
+from imgnorm.nn.image_norm import LpNormalize, PerImageStandardize
+from imgnorm.stats.stats import Stats
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STATS = Stats(("R", "G", "B"), MEAN, STD)

@@ -18,9 +18,10 @@ import pytest
 from faults import Running, Suicidal, folder_of, kill, needs_linux, slow_folder, until
 
 import imgnorm as library
-from imgnorm import __main__, nursery
-from imgnorm.nursery import Forked, Nursery
-from imgnorm.statstext import text_of
+from imgnorm import __main__
+from imgnorm.stats.text import text_of
+from imgnorm.workers import forkserver as nursery
+from imgnorm.workers.forkserver import Forked, Nursery
 
 pytestmark = [needs_linux, pytest.mark.usefixtures("quick_workers")]
 
@@ -309,7 +310,7 @@ def test_a_command_that_fails_leaves_no_nursery(arguments: list[str]) -> None:
 def test_a_nursery_ends_with_its_parent() -> None:
     program = (
         "import os, sys, time\n"
-        "from imgnorm.nursery import opened\n"
+        "from imgnorm.workers.forkserver import opened\n"
         "print(opened()._process.pid, flush=True)\n"
         "time.sleep(0.3)\n"
         "os._exit(0)"

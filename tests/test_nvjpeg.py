@@ -21,11 +21,12 @@ from faults import Suicidal, needs_posix
 from PIL import Image
 
 import imgnorm
-from imgnorm import gpu, nvjpeg
 from imgnorm.cli import run
+from imgnorm.cuda import device as gpu
+from imgnorm.cuda import nvjpeg
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
-from imgnorm.stats import Stats
-from imgnorm.tray import Found, PackedFile
+from imgnorm.pixels.batch import Found, PackedFile
+from imgnorm.stats.stats import Stats
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -196,7 +197,7 @@ def test_what_has_no_room_on_the_tray_is_decoded_by_the_worker(
     folder, tmp_path, decoder, batch, monkeypatch, capsys
 ):
     here = stats_file(tmp_path, folder)
-    monkeypatch.setattr("imgnorm.measurement._MEGAPIXEL", batch)
+    monkeypatch.setattr("imgnorm.measuring.measure._MEGAPIXEL", batch)
     there = stats_file(tmp_path, folder, "--decoder", "nvjpeg", "--batch-size", 1)
 
     assert without_decoders(here[1]) == without_decoders(there[1])

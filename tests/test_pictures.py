@@ -7,9 +7,9 @@ from time import sleep
 import pytest
 from PIL import Image
 
-from imgnorm.image import ImageSettings
-from imgnorm.pictures import counting_in_threads
-from imgnorm.scan import Limits, Progress
+from imgnorm.datasets.threads import counting_in_threads
+from imgnorm.settings import ImageSettings
+from imgnorm.workers.pool import Limits, Progress
 
 
 class Slow:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgnorm import planes
-from imgnorm.planes import PlaneCounter, images_at_once, powers_of
+from imgnorm.pixels import planes
+from imgnorm.pixels.planes import PlaneCounter, images_at_once, powers_of
 
 
 def random_images(*shape: int, dtype: str = "u1", seed: int = 5) -> npt.NDArray[Any]:

@@ -11,9 +11,9 @@ from PIL import Image
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
-from imgnorm.image import CenterCrop, Resize, Step
-from imgnorm.preprocess import preprocessed
-from imgnorm.reasons import Unreadable
+from imgnorm.pixels.preprocess import preprocessed
+from imgnorm.settings import CenterCrop, Resize, Step
+from imgnorm.tally.skipped import Unreadable
 
 MODES = ["L", "RGB", "RGBA"]
 LIMIT = 10**7

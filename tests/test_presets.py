@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgnorm.errors import SourceError
-from imgnorm.histogram import Histogram
-from imgnorm.presets import (
+from imgnorm.constants.presets import (
     PRESETS,
     Numbers,
     dataset_key,
@@ -20,6 +18,8 @@ from imgnorm.presets import (
     presets_of,
     shown_preset,
 )
+from imgnorm.errors import SourceError
+from imgnorm.tally.histogram import Histogram
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist" / "MNIST" / "raw"
 

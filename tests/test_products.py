@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgnorm.count import count, count_arrays, products_of
-from imgnorm.image import ImageSettings
-from imgnorm.products import Products
+from imgnorm.pixels.count import count, count_arrays, products_of
+from imgnorm.settings import ImageSettings
 from imgnorm.sources.folder import FolderSource
-from imgnorm.tally import in_mode
+from imgnorm.tally.products import Products
+from imgnorm.tally.tally import in_mode
 
 
 def by_hand(images: list[np.ndarray]) -> Products:

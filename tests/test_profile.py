@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgnorm import Profile, measure, measurement
-from imgnorm.image import Resize
-from imgnorm.profile import Spent, Step, Stopwatch
-from imgnorm.statstext import text_of
-from imgnorm.tray import Found
+from imgnorm import Profile, measure
+from imgnorm.measuring import measure as measurement
+from imgnorm.pixels.batch import Found
+from imgnorm.progress import Spent, Step, Stopwatch
+from imgnorm.settings import Resize
+from imgnorm.stats.text import text_of
 
 SHAPES = Path(__file__).parents[1] / "examples" / "shapes"
 

@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
+from imgnorm.checks.reports import REPORTERS, page
+from imgnorm.checks.rules import PAGES
+from imgnorm.checks.validate import validate
 from imgnorm.errors import Problem
-from imgnorm.reports import REPORTERS, page
-from imgnorm.rules import PAGES
-from imgnorm.validate import validate
 
 ROOT = Path(__file__).parents[1]
 CASES = ROOT / "tests" / "cases"

@@ -8,10 +8,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgnorm.presets import PRESETS
-from imgnorm.rules import RULES as ALL_RULES
-from imgnorm.rules import numbers
-from imgnorm.rules.numbers import Finding, findings
+from imgnorm.checks.rules import RULES as ALL_RULES
+from imgnorm.constants import findings as numbers
+from imgnorm.constants.findings import Finding, findings
+from imgnorm.constants.presets import PRESETS
 
 RULES = {rule.id: ALL_RULES[rule.id] for rule in numbers.RULES}
 

@@ -9,9 +9,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from imgnorm import sampling
-from imgnorm.moments import UNIT_BITS, ImageSums
-from imgnorm.sampling import PixelRange, Shift
+from imgnorm.checks.verify import betting as sampling
+from imgnorm.checks.verify.betting import PixelRange, Shift
+from imgnorm.tally.moments import UNIT_BITS, ImageSums
 
 IMAGES = 5_000
 

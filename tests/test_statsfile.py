@@ -18,17 +18,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import imgnorm
-from imgnorm import statsfile
 from imgnorm.errors import InvalidDocument, OutputError, SourceError
-from imgnorm.histogram import Histogram
-from imgnorm.image import CHANNELS, SCALE, CenterCrop, Mode, Resize
-from imgnorm.measured import ClassStats, Measurement
-from imgnorm.moments import UNIT_BITS, ImageSums
-from imgnorm.provenance import Provenance
-from imgnorm.reasons import Reason, Skipped
-from imgnorm.stats import Stats
-from imgnorm.statsfile import parse_stats, read_stats, write_stats
-from imgnorm.statstext import document_of, text_of
+from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
+from imgnorm.stats import file as statsfile
+from imgnorm.stats.file import parse_stats, read_stats, write_stats
+from imgnorm.stats.measurement import ClassStats, Measurement
+from imgnorm.stats.provenance import Provenance
+from imgnorm.stats.stats import Stats
+from imgnorm.stats.text import document_of, text_of
+from imgnorm.tally.histogram import Histogram
+from imgnorm.tally.moments import UNIT_BITS, ImageSums
+from imgnorm.tally.skipped import Reason, Skipped
 
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe_load in C, 10 times as fast
 SHAPES = Path(__file__).parents[1] / "examples" / "shapes"

@@ -17,8 +17,8 @@ from torchvision.transforms import v2
 
 import imgnorm
 from imgnorm.errors import MissingDependency, TransformError
-from imgnorm.image import CenterCrop, Resize
-from imgnorm.stats import Stats
+from imgnorm.settings import CenterCrop, Resize
+from imgnorm.stats.stats import Stats
 
 ROOT = Path(__file__).parents[1]
 SHAPES = ROOT / "examples" / "shapes"
@@ -181,7 +181,7 @@ def test_the_inverse_brings_the_image_back(stats, mode, api):
 
 def test_a_torchvision_that_does_not_fit_torch_is_told_in_one_sentence(monkeypatch):
     """`operator torchvision::nms does not exist` helps nobody."""
-    import imgnorm.torchvision_pair as pair
+    import imgnorm._torchvision as pair
 
     def broken(name: str) -> object:
         raise RuntimeError("operator torchvision::nms does not exist")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 from test_document import JSON, parse
 
-from imgnorm.document import Limits
+from imgnorm.documents.document import Limits
+from imgnorm.documents.models import validated
 from imgnorm.errors import InvalidDocument, Problem
-from imgnorm.typed import validated
 
 
 class Strict(BaseModel):

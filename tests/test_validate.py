@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgnorm.checks.reports import page, text
+from imgnorm.checks.rules import PAGES, RULES
+from imgnorm.checks.validate import Validated, validate
 from imgnorm.errors import SourceError
-from imgnorm.reports import page, text
-from imgnorm.rules import PAGES, RULES
-from imgnorm.validate import Validated, validate
 
 ROOT = Path(__file__).parents[1]
 CASES = ROOT / "tests" / "cases"
@@ -139,7 +139,7 @@ def test_a_path_that_is_not_there_is_no_fault_of_a_file(tmp_path):
 
 
 def test_a_stats_file_of_many_configs_is_read_once(tmp_path, monkeypatch):
-    from imgnorm import config
+    from imgnorm.pipeline import config
 
     reads = []
     original = config.stats_in
@@ -300,7 +300,7 @@ BUILDS = {
 
 @pytest.mark.parametrize("augment", BUILDS)
 def test_build_tells_what_torchvision_says_at_its_line(augment, tmp_path, monkeypatch):
-    from imgnorm.trial import trial_problems
+    from imgnorm.pipeline.dry_run import trial_problems
 
     monkeypatch.chdir(tmp_path)
     lines = [*SOUND.splitlines()[:2], f"augment: {augment}", SOUND.splitlines()[-1], ""]
@@ -429,7 +429,7 @@ def test_a_stats_file_that_anybody_sent_takes_about_a_second(tmp_path, name):
     head = "format: imgnorm-stats/1\nmean: [0.5]\nstd: [0.25]\n"
     path.write_text((head + BULKY[name])[: BULK + (name == "too large")])
     program = (
-        "import sys, time; from imgnorm.validate import validate; validate(sys.argv[1:]);"
+        "import sys, time; from imgnorm.checks.validate import validate; validate(sys.argv[1:]);"
         "status = dict(line.split(':') for line in open('/proc/self/status'));"
         "print(time.process_time(), status['VmHWM'].split()[0])"
     )

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import imgnorm
-from imgnorm import spotcheck
+from imgnorm.checks.verify import sample as spotcheck
 from imgnorm.cli import run
 from imgnorm.errors import IncompatibleStats, InvalidDocument, SourceError
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from imgnorm.nn.folding import FoldedInput as FoldedInput
     from imgnorm.nn.folding import fold_batchnorm as fold_batchnorm
     from imgnorm.nn.folding import fold_input_norm as fold_input_norm
+    from imgnorm.nn.image_norm import LpNormalize as LpNormalize
+    from imgnorm.nn.image_norm import PerImageStandardize as PerImageStandardize
     from imgnorm.nn.input_norm import InputNorm as InputNorm
     from imgnorm.nn.input_norm import to_batchnorm as to_batchnorm
     from imgnorm.nn.inspection import inspect as inspect
@@ -24,6 +26,8 @@ _HOMES = {
     "Calibration": "calibration",
     "FoldedInput": "folding",
     "InputNorm": "input_norm",
+    "LpNormalize": "image_norm",
+    "PerImageStandardize": "image_norm",
     "PopulationBatchNorm1d": "population",
     "PopulationBatchNorm2d": "population",
     "PopulationBatchNorm3d": "population",

@@ -19,15 +19,13 @@ from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
 
-from imgnorm.decode import decode, decoded_picture
 from imgnorm.errors import SourceError
-from imgnorm.finishing import none_left
-from imgnorm.image import Mode
-from imgnorm.load import picture_of
+from imgnorm.measuring.result import none_left
 from imgnorm.nn.models import RAISED_BY_USER_CODE
-from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.scan import Limits
-from imgnorm.sources import (
+from imgnorm.pixels.decode import decode, decoded_picture
+from imgnorm.pixels.load import picture_of
+from imgnorm.settings import Mode
+from imgnorm.sources.source import (
     Block,
     EncodedSource,
     Source,
@@ -36,7 +34,9 @@ from imgnorm.sources import (
     name_bytes,
     shown,
 )
+from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import clause, told
+from imgnorm.workers.pool import Limits
 
 _AHEAD = 2
 """Batches that each process reads ahead."""

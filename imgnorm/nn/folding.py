@@ -16,7 +16,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
-from imgnorm.calls import usable_std
 from imgnorm.errors import FoldError
 from imgnorm.nn.models import RAISED_BY_USER_CODE, unwrapped
 from imgnorm.nn.population import (
@@ -24,7 +23,8 @@ from imgnorm.nn.population import (
     PopulationBatchNorm2d,
     PopulationBatchNorm3d,
 )
-from imgnorm.stats import Stats
+from imgnorm.pipeline.steps import usable_std
+from imgnorm.stats.stats import Stats
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

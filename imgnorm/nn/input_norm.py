@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from imgnorm.calls import usable_std
 from imgnorm.errors import TransformError
-from imgnorm.stats import Stats
+from imgnorm.pipeline.steps import usable_std
+from imgnorm.stats.stats import Stats
 
 _LARGEST = {torch.uint8: 255, torch.uint16: 65535}
 """The pixel value that means 1.0."""

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from imgnorm.errors import ModelError
 from imgnorm.nn.models import unwrapped
-from imgnorm.table import aligned
+from imgnorm.stats.table import aligned
 
 TORCH_EPS = 1e-5
 """torch's default, which a checkpoint does not tell."""

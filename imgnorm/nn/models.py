@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imgnorm._torchvision import torchvision_module
+from imgnorm.datasets.user_code import UserCode
 from imgnorm.errors import ModelError
-from imgnorm.factory import UserCode
-from imgnorm.torchvision_pair import torchvision_module
 from imgnorm.wording import headline, told
 
 TORCHVISION = "torchvision:"

@@ -14,14 +14,14 @@ from itertools import islice, pairwise
 from operator import eq
 from typing import Any, NamedTuple
 
-from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.sources import Listing, name_bytes
+from imgnorm.sources.bytestream import FileTape, GzipTape, no_breath
 from imgnorm.sources.files import about_to_read, opened, refused, unreadable
-from imgnorm.sources.patterns import labelled
-from imgnorm.sources.rules import looks_like_an_image, rule_against
-from imgnorm.sources.tape import FileTape, GzipTape, no_breath
+from imgnorm.sources.naming import looks_like_an_image, rule_against
+from imgnorm.sources.paths import labelled
+from imgnorm.sources.source import Listing, name_bytes
 from imgnorm.sources.tar import BLOCK, Entry, TarReader, is_header
 from imgnorm.sources.zip import ZipReader
+from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 _OPEN_SHARDS = 2  # in one process: its own, and one that it helps with
 _SIZE_BITS = 32

@@ -6,10 +6,10 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 
-from imgnorm.reasons import Reason, Unreadable
+from imgnorm.sources.bytestream import FileTape
 from imgnorm.sources.files import opened
-from imgnorm.sources.tape import FileTape
 from imgnorm.sources.zip import DEFLATE, STORED, PackedMember, ZipReader
+from imgnorm.tally.skipped import Reason, Unreadable
 
 _CHUNK = 1 << 18
 _WINDOW = 1 << 20

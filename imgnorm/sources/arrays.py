@@ -12,17 +12,17 @@ from itertools import groupby
 from typing import Any
 
 from imgnorm.errors import SourceError
-from imgnorm.image import CHANNELS, ImageSettings, Mode, mode_of
-from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.sources import Block, Listing, name_bytes, said
+from imgnorm.settings import CHANNELS, ImageSettings, Mode, mode_of
 from imgnorm.sources.arrayfile import ArrayFile
+from imgnorm.sources.bytestream import FileTape, no_breath
 from imgnorm.sources.files import opened, refused, unreadable
 from imgnorm.sources.layout import UnclearLayout, layout_of
+from imgnorm.sources.names import NumberedNames, Run
 from imgnorm.sources.npy import MAGIC, Header, header_of
-from imgnorm.sources.numbered import NumberedNames, Run
-from imgnorm.sources.patterns import labelled
-from imgnorm.sources.tape import FileTape, no_breath
+from imgnorm.sources.paths import labelled
+from imgnorm.sources.source import Block, Listing, name_bytes, said
 from imgnorm.sources.zip import DEFLATE, STORED, PackedMember
+from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 _MAX_CHANNELS = 9999
 _MAX_CHANNELS_16_BIT = 16  # a histogram of each has 65,536 counts

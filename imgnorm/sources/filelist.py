@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from imgnorm.errors import SourceError
-from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.sources import Listing, name_bytes
 from imgnorm.sources.files import read_file
+from imgnorm.sources.source import Listing, name_bytes
+from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import cut
 
 

@@ -8,8 +8,8 @@ import stat
 from collections.abc import Callable
 
 from imgnorm.errors import SourceError
-from imgnorm.reasons import Reason, Unreadable
-from imgnorm.sources import said
+from imgnorm.sources.source import said
+from imgnorm.tally.skipped import Reason, Unreadable
 
 MAX_FILE_BYTES = 2 << 30
 """Far above any image within the pixel limit; a larger file is not read into memory."""

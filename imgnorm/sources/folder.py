@@ -9,10 +9,10 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from operator import attrgetter
 
-from imgnorm.reasons import Reason, Skipped, Unreadable
-from imgnorm.sources import Listing, name_bytes
 from imgnorm.sources.files import read_file, unreadable
-from imgnorm.sources.rules import looks_like_an_image, rule_against
+from imgnorm.sources.naming import looks_like_an_image, rule_against
+from imgnorm.sources.source import Listing, name_bytes
+from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 
 @dataclass(frozen=True)

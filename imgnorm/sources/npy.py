@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from imgnorm.image import Kind
-from imgnorm.reasons import Reason, Unreadable
+from imgnorm.settings import Kind
+from imgnorm.tally.skipped import Reason, Unreadable
 
 MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 10_000  # NumPy's own limit

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from zlib import adler32
 
-from imgnorm.reasons import Reason, Unreadable
+from imgnorm.sources.bytestream import FileTape, Tape
 from imgnorm.sources.files import MAX_FILE_BYTES, too_large
-from imgnorm.sources.tape import FileTape, Tape
+from imgnorm.tally.skipped import Reason, Unreadable
 
 BLOCK = 512
 _ZEROS = bytes(BLOCK)

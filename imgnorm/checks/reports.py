@@ -1,0 +1,194 @@
+"""Problems -> text for people, for programs and for CI."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import imgnorm
+from imgnorm.checks.rules import RULES
+from imgnorm.errors import Problem, Severity
+from imgnorm.rule import Rule
+from imgnorm.wording import printable
+
+
+class Reporter(Protocol):
+    def __call__(self, problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
+        """A report, without a line break at its end; `files` are all that were checked."""
+
+
+def text(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
+    """`file:line:column: rule: message`, and the hint on a line of its own."""
+    return "\n".join(map(_lines, problems))
+
+
+def as_json(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
+    """A list with an object for each problem."""
+    return json.dumps([vars(problem) for problem in problems], indent=2)
+
+
+def github(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
+    """Workflow commands, which GitHub shows beside the lines of a pull request."""
+    return "\n".join(map(_command, problems))
+
+
+def sarif(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
+    """SARIF 2.1.0, for code scanning."""
+    rules = sorted({problem.rule for problem in problems})
+    driver = {
+        "name": "imgnorm",
+        "version": imgnorm.__version__,
+        "rules": [_sarif_rule(rule) for rule in rules],
+    }
+    run: dict[str, Any] = {
+        "tool": {"driver": driver},
+        "columnKind": "unicodeCodePoints",
+        "artifacts": [{"location": {"uri": _uri(file)}} for file in files],
+        "results": [_sarif_result(problem, rules.index(problem.rule)) for problem in problems],
+    }
+    log = {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [run],
+    }
+    return json.dumps(log, indent=2)
+
+
+def junit(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
+    """JUnit's XML: a test for each file, which fails by its errors and warnings."""
+    names = list(dict.fromkeys([*files, *(problem.file for problem in problems)]))
+    cases = [(name, [p for p in problems if p.file == name]) for name in names]
+    failures = sum(any(p.severity != "info" for p in found) for _, found in cases)
+    lines = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        f'<testsuites name="imgnorm" tests="{len(cases)}" failures="{failures}" errors="0">',
+        f'  <testsuite name="imgnorm" tests="{len(cases)}" failures="{failures}" errors="0" skipped="0">',
+        *(line for name, found in cases for line in _junit_case(name, found)),
+        "  </testsuite>",
+        "</testsuites>",
+    ]
+    return "\n".join(lines)
+
+
+REPORTERS: dict[str, Reporter] = {
+    "text": text,
+    "json": as_json,
+    "github": github,
+    "sarif": sarif,
+    "junit": junit,
+}
+
+
+def summary(files: int, problems: Sequence[Problem]) -> str:
+    """One line: `checked  3 files: 1 error, 0 warnings, 0 notes`."""
+    nouns: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
+    counts = Counter(problem.severity for problem in problems)
+    found = ", ".join(counted(counts[severity], noun) for severity, noun in nouns.items())
+    return f"checked  {counted(files, 'file')}: {found}"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def page(rule: Rule) -> str:
+    """What `--explain` prints."""
+    return "\n\n".join(
+        [
+            f"{rule.id} ({rule.severity}): {rule.summary}",
+            textwrap.fill(rule.explanation, 88),
+            "wrong:\n" + textwrap.indent(rule.bad, "    "),
+            "right:\n" + textwrap.indent(rule.good, "    "),
+        ]
+    )
+
+
+def _lines(problem: Problem) -> str:
+    severity = "" if problem.severity == "error" else f" ({problem.severity})"
+    place = f"{printable(problem.file)}:{problem.line}:{problem.column}"
+    line = f"{place}: {problem.rule}{severity}: {problem.message}"
+    return f"{line}\n    {problem.hint}" if problem.hint else line
+
+
+_COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "notice"}
+
+
+def _command(problem: Problem) -> str:
+    properties = {
+        "file": problem.file,
+        "line": str(problem.line),
+        "col": str(problem.column),
+        "title": f"imgnorm {problem.rule}",
+    }
+    listed = ",".join(
+        f"{key}={_escaped(value).replace(':', '%3A').replace(',', '%2C')}"
+        for key, value in properties.items()
+    )
+    return f"::{_COMMANDS[problem.severity]} {listed}::{_escaped(_told(problem))}"
+
+
+def _escaped(value: str) -> str:
+    """As @actions/core writes it: a message cannot start another command."""
+    return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _told(problem: Problem) -> str:
+    return f"{problem.message}\n{problem.hint}" if problem.hint else problem.message
+
+
+_LEVELS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
+
+
+def _sarif_rule(name: str) -> dict[str, Any]:
+    rule = RULES[name]
+    return {
+        "id": name,
+        "shortDescription": {"text": rule.summary},
+        "fullDescription": {"text": rule.explanation},
+        "defaultConfiguration": {"level": _LEVELS[rule.severity]},
+    }
+
+
+def _sarif_result(problem: Problem, index: int) -> dict[str, Any]:
+    region = {"startLine": problem.line, "startColumn": problem.column}
+    place = {"artifactLocation": {"uri": _uri(problem.file)}, "region": region}
+    return {
+        "ruleId": problem.rule,
+        "ruleIndex": index,
+        "level": _LEVELS[problem.severity],
+        "message": {"text": _told(problem)},
+        "locations": [{"physicalLocation": place}],
+    }
+
+
+def _uri(file: str) -> str:
+    """A path as a relative or absolute URI reference; undecodable bytes as they are."""
+    return quote(file.replace("\\", "/").encode("utf-8", "surrogateescape"), safe="/-._~")
+
+
+def _junit_case(name: str, problems: Sequence[Problem]) -> list[str]:
+    case = f'    <testcase classname="imgnorm.validate" name="{escape(printable(name))}"'
+    failing = [problem for problem in problems if problem.severity != "info"]
+    notes = [problem for problem in problems if problem.severity == "info"]
+    lines = []
+    if failing:
+        told = escape(_xml_text("\n".join(map(_lines, failing))))
+        lines.append(
+            f'      <failure message="{counted(len(failing), "problem")}">{told}</failure>'
+        )
+    if notes:
+        told = escape(_xml_text("\n".join(map(_lines, notes))))
+        lines.append(f"      <system-out>{told}</system-out>")
+    return [f"{case}>", *lines, "    </testcase>"] if lines else [f"{case}/>"]
+
+
+def _xml_text(content: str) -> str:
+    """Without what XML 1.0 has no way to write."""
+    return "".join(
+        c if c in "\n\t" or (c >= " " and c not in "\ufffe\uffff") else "?" for c in content
+    )

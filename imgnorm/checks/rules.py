@@ -1,0 +1,19 @@
+"""Every rule by its id: what `--select` and `--ignore` know, and, with what verify tells of, `--explain`."""
+
+from __future__ import annotations
+
+from imgnorm.checks.verify.rules import RULES as _TRUTH
+from imgnorm.constants.findings import RULES as _NUMBERS
+from imgnorm.documents.portability import RULES as _PORTABILITY
+from imgnorm.documents.rules import RULES as _READING
+from imgnorm.pipeline.numbers import RULES as _STATS
+from imgnorm.pipeline.order import RULES as _ORDER
+from imgnorm.pipeline.structure import RULES as _STRUCTURE
+from imgnorm.rule import Rule
+
+RULES: dict[str, Rule] = {
+    rule.id: rule
+    for family in (_READING, _STRUCTURE, _ORDER, _NUMBERS, _STATS, _PORTABILITY)
+    for rule in family
+}
+PAGES: dict[str, Rule] = {**RULES, **{rule.id: rule for rule in _TRUTH}}

@@ -1,0 +1,274 @@
+"""Pipeline configs and stats files -> every problem in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from imgnorm.checks.ignore import MARK, chosen, not_silenced
+from imgnorm.checks.reports import counted, summary
+from imgnorm.constants.findings import findings
+from imgnorm.constants.presets import PRESETS
+from imgnorm.documents import portability
+from imgnorm.documents.document import (
+    CONFIG_LIMITS,
+    FOREIGN_STATS_LIMITS,
+    Document,
+    Reading,
+    read_bytes,
+    read_head,
+    read_through,
+)
+from imgnorm.documents.models import spelled
+from imgnorm.errors import InvalidDocument, Problem, SourceError
+from imgnorm.pipeline import order
+from imgnorm.pipeline.config import FORMAT as PIPELINE_FORMAT
+from imgnorm.pipeline.config import Pipeline, format_of, normalization, pipeline_in
+from imgnorm.pipeline.numbers import UNUSABLE, Outcome, estimate_note, problem_of
+from imgnorm.settings import CHANNELS
+from imgnorm.stats.file import stats_in
+from imgnorm.stats.schema import FORMAT as STATS_FORMAT
+from imgnorm.stats.stats import Stats
+
+Trial = Callable[[Document, Pipeline, Stats], Iterable[Problem]]
+_OURS = re.compile(rb"imgnorm-(?:pipeline|stats)/")
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What was found in which files."""
+
+    problems: tuple[Problem, ...]  # in the order of the files, and of their lines
+    files: tuple[str, ...]  # that were checked
+    passed_over: int  # YAML files that are none of ours
+
+    def count(self, severity: str) -> int:
+        return sum(problem.severity == severity for problem in self.problems)
+
+    def summary(self) -> str:
+        """One line: `checked  3 files: 1 error, 0 warnings, 0 notes; passed over 2 other YAML files`."""
+        others = f"; passed over {counted(self.passed_over, 'other YAML file')}"
+        return summary(len(self.files), self.problems) + (others if self.passed_over else "")
+
+
+def validate(
+    paths: Sequence[str],
+    *,
+    select: Collection[str] | None = None,
+    ignore: Collection[str] = (),
+    skip_others: bool = False,
+    trial: Trial | None = None,
+) -> Validated:
+    """Check pipeline configs and stats files, and all of them in folders.
+
+    Args:
+        select: the ids of the rules to ask; None: all.
+        ignore: the ids of the rules not to ask.
+        skip_others: pass over files that are none of ours even where they are named, not only in
+            folders.
+        trial: builds and runs what has no error so far; see `trial.py`.
+
+    Raises:
+        SourceError: a path does not exist or cannot be read.
+    """
+    read: dict[str, Outcome] = {}
+    problems: list[Problem] = []
+    checked: list[str] = []
+    passed_over = 0
+    for file, named in _files(paths):
+        data = read_head(file, CONFIG_LIMITS)
+        kind = _kind_of(data)
+        if not kind and (skip_others or not named) and not _OURS.search(data):
+            passed_over += 1
+            continue
+        checked.append(file)
+        found = _checked(file, data, kind, read, trial)
+        lines = data.decode(errors="replace").splitlines() if MARK in data else ()
+        problems += chosen(not_silenced(found, lines, file), select, ignore)
+    return Validated(tuple(problems), tuple(checked), passed_over)
+
+
+def _files(paths: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Each file once, and whether the user named it."""
+    seen: set[str] = set()
+    for path in paths:
+        found: Iterable[str] = _below(path) if os.path.isdir(path) else [path]
+        for file in found:
+            if os.path.realpath(file) not in seen:
+                seen.add(os.path.realpath(file))
+                yield file, file == path
+
+
+def _below(folder: str) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        reason = (error.strerror or "").lower()
+        raise SourceError(
+            f"{error.filename}: cannot be read ({reason}); check the path and its permissions"
+        ) from error
+
+    for here, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = os.path.join(here, name)
+            if name.endswith((".yaml", ".yml")) and os.path.isfile(path):
+                yield path
+
+
+def _kind_of(data: bytes) -> str:
+    """What the file says it is: its `format`, or "" if it says nothing that is known."""
+    said = format_of(data[: CONFIG_LIMITS.max_bytes])
+    if said.startswith("imgnorm-"):
+        return said
+    head = _OURS.search(data[:4096])  # a fault in the syntax came before the key
+    return head[0].decode() if head and not said else ""
+
+
+def _checked(
+    file: str, data: bytes, kind: str, read: dict[str, Outcome], trial: Trial | None
+) -> list[Problem]:
+    try:
+        if kind.startswith("imgnorm-stats"):
+            if len(data) > CONFIG_LIMITS.max_bytes:
+                data = read_bytes(file, FOREIGN_STATS_LIMITS)
+            reading = read_through(data, file, FOREIGN_STATS_LIMITS)
+            found = _stats_problems(reading, read)
+        else:
+            reading = read_through(data, file, CONFIG_LIMITS)
+            if reading.document is None:
+                return list(reading.problems)
+            if not kind.startswith("imgnorm-pipeline"):
+                return [*reading.problems] or [_unknown_format(reading.document)]
+            found = _pipeline_problems(reading.document, read, None if reading.problems else trial)
+    except InvalidDocument as error:
+        return list(error.problems)
+    if reading.problems:
+        return [*reading.problems, *_no_consequences(found, reading)]
+    if len(data) > CONFIG_LIMITS.max_bytes:  # nobody wrote it by hand
+        return found
+    return [*found, *portability.problems(data, file)]
+
+
+def _no_consequences(found: Iterable[Problem], reading: Reading) -> Iterator[Problem]:
+    """Problems that would be there if the YAML was mended, as far as that can be told."""
+    document = reading.document
+    assert document is not None
+    rules = {problem.rule for problem in reading.problems}
+    lacking = rules & {"merge-key", "alias", "key-not-text"} or reading.ended_in
+    places = {(p.line, p.column) for p in reading.problems}
+    places |= {
+        document.place(path, of_key=key) for path in reading.ended_in for key in (True, False)
+    }
+    blanked = {p.line for p in reading.problems if p.rule == "control-character"}
+    for problem in found:
+        if (problem.line, problem.column) in places or problem.line in blanked:
+            continue
+        if problem.rule in _LOCAL or not (lacking or problem.rule in _FROM_INTEGERS):
+            yield problem
+
+
+_LOCAL = {
+    "unknown-key",
+    "wrong-type",
+    "wrong-value",
+    "unit",
+    "not-finite",
+    "unknown-transform",
+    "unknown-argument",
+    "wrong-argument",
+    "unknown-preset",
+    "not-measurable",
+    "random-preprocess",
+    "two-normalizations",
+}
+"""Rules about one value, whatever else there is or is not."""
+_FROM_INTEGERS = {"derived", "impossible"}
+
+
+def _stats_problems(reading: Reading, read: dict[str, Outcome]) -> list[Problem]:
+    document = reading.document
+    path = os.path.normpath(reading.problems[0].file if document is None else document.file)
+    if document is None:
+        read[path] = error = InvalidDocument(reading.problems)
+        raise error
+    try:
+        stats = stats_in(document)
+    except InvalidDocument as faults:
+        read[path] = InvalidDocument([*reading.problems, *faults.problems])
+        return list(faults.problems)
+    read[path] = InvalidDocument(reading.problems) if reading.problems else stats
+    if stats.estimate:
+        return [estimate_note(document, stats, ("estimate",))]
+    if stats.measurement:  # what follows from integers needs no opinion
+        return []
+    found = findings(stats.mean, stats.std, channels=len(stats.channels))
+    if stats.of_floats:  # in a unit that no rule knows
+        found = [finding for finding in found if finding.rule in UNUSABLE]
+    return [problem_of(document, (), finding) for finding in found]
+
+
+def _pipeline_problems(
+    document: Document, read: dict[str, Outcome], trial: Trial | None
+) -> list[Problem]:
+    problems = _number_problems(document)
+    problems += (p for p in order.problems(document) if p.severity != "error")
+    try:
+        pipeline = pipeline_in(document)
+    except InvalidDocument as error:
+        return [*problems, *error.problems]
+    stats = None
+    if pipeline.stats_path is not None:
+        unusable, stats = normalization(document, pipeline, read, FOREIGN_STATS_LIMITS)
+        problems += unusable
+        if stats and stats.estimate:
+            path = ("normalize", "stats")
+            problems.append(estimate_note(document, stats, path, pipeline.stats_path))
+    elif trial:
+        _, stats = normalization(document, pipeline)  # what is wrong with it was told above
+    if trial and stats and all(p.severity != "error" for p in problems):
+        problems += trial(document, pipeline, stats)
+    return problems
+
+
+def _number_problems(document: Document) -> list[Problem]:
+    """Asked whatever else is wrong with the config, if its mean and std are lists of numbers."""
+    value = document.value
+    numbers = value.get("normalize") if isinstance(value, dict) else None
+    if not isinstance(numbers, dict):
+        return []
+    mean: Any = numbers.get("mean")
+    std: Any = numbers.get("std")
+    named = numbers.get("preset")
+    if isinstance(named, str) and named in PRESETS and PRESETS[named].mark != "wrong":
+        mean, std = list(PRESETS[named].mean), list(PRESETS[named].std)
+    if not (_are_numbers(mean) and _are_numbers(std)):
+        return []
+    image, source = value.get("image"), value.get("source")
+    mode: Any = image.get("mode") if isinstance(image, dict) else None
+    known = isinstance(mode, str) and mode in CHANNELS
+    channels = len(CHANNELS[mode]) if known else len(mean)
+    name = source.get("name") if isinstance(source, dict) else None
+    dataset = name if isinstance(name, str) else None
+    found = findings(mean, std, channels=channels, dataset=dataset)
+    placed = (problem_of(document, ("normalize",), finding) for finding in found)
+    return list(dict.fromkeys(placed))  # of a preset, mean and std stand at one place
+
+
+def _are_numbers(values: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and bool(values)
+        and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+    )
+
+
+def _unknown_format(document: Document) -> Problem:
+    value = document.value
+    hint = f"write `format: {PIPELINE_FORMAT}` or `format: {STATS_FORMAT}`"
+    if isinstance(value, dict) and "format" in value:
+        message = f"{spelled(value['format'])} is neither a pipeline config nor a stats file"
+        return document.problem(("format",), "unknown-format", message, hint)
+    message = "has no format, so it is neither a pipeline config nor a stats file"
+    return document.problem((), "unknown-format", message, hint)

@@ -1,0 +1,136 @@
+"""In what a stats file and its data differ, each at its line, and the command that mends it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from imgnorm.documents.document import Document, Path
+from imgnorm.errors import Problem, Severity
+from imgnorm.measuring.opening import TORCHVISION, names_a_config
+from imgnorm.settings import ImageSettings, Resize, channels_of, kind_of, mode_of
+from imgnorm.sources.source import Source, said
+from imgnorm.stats.measurement import Measurement
+from imgnorm.stats.provenance import MERGED, Provenance
+from imgnorm.stats.stats import Stats
+from imgnorm.tally.skipped import Skipped
+from imgnorm.workers.pool import Progress
+
+_NAMED = 5  # names that a message gives before it says how many more there are
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the caller asked for."""
+
+    file: str
+    stats: Stats
+    measured: Measurement
+    root: str
+    layout: str | None
+    max_pixels: int
+    timeout_s: float
+    workers: int | None
+    on_progress: Callable[[Progress], None]
+
+    @property
+    def settings(self) -> ImageSettings:
+        """With mode auto as it was, so that a color image among gray ones is seen as such."""
+        mode = self.stats.mode
+        assert mode is not None
+        if kind_of(mode) == "float":  # asked for by the name of as many channels
+            mode = mode_of(len(channels_of(mode)), "8-bit")
+        return ImageSettings(
+            "auto" if self.stats.auto else mode,
+            self.stats.preprocess,
+            self.stats.strict_channels,
+        )
+
+    def remedy(self, source: str | os.PathLike[str] | Source | None) -> str:
+        """The command that makes the file true."""
+        origin, file = self.measured.source, shlex.quote(self.file)
+        if origin.kind == MERGED or origin.shards:
+            return f"measure its parts again, and merge them: `imgnorm merge ... -o {file} --force`"
+        named = os.fspath(source) if isinstance(source, (str, os.PathLike)) else _called(origin)
+        options = ["--list"] if origin.kind == "list" else []
+        if origin.kind in _OF_PYTHON:
+            if ":" not in named:  # no factory
+                return (
+                    "measure it again with imgnorm.measure, and write it with imgnorm.write_stats"
+                )
+            options = ["--key", str(origin.options["key"])] if "key" in origin.options else []
+        if not names_a_config(named):
+            if not self.stats.auto:
+                options += ["--mode", str(self.settings.mode)]
+            options += _step_options(self.stats)
+            options += ["--layout", self.layout] if self.layout else []
+            if "split" in origin.options and origin.options["split"] != "train":
+                options += ["--split", str(origin.options["split"])]
+        if self.stats.strict_channels:
+            options.append("--strict-channels")
+        if "limit" in origin.options:
+            options += ["--limit", str(origin.options["limit"])]
+        if any(one.moments for one in self.measured.classes.values()):
+            options.append("--per-class")
+        subject = ["--dataset", named] if origin.kind in _OF_PYTHON else [named]
+        command = shlex.join(["imgnorm", "stats", *subject, *options])
+        return f"measure again: `{command} -o {file} --force`"
+
+
+_OF_PYTHON = ("dataset", "iterable")
+
+
+def _step_options(stats: Stats) -> list[str]:
+    options: list[str] = []
+    for step in stats.preprocess:
+        size = str(step.size) if isinstance(step.size, int) else f"{step.size[0]}x{step.size[1]}"
+        options += ["--resize" if isinstance(step, Resize) else "--center-crop", size]
+    return options
+
+
+def _called(origin: Provenance) -> str:
+    """What a user names on the command line."""
+    ref = origin.ref if isinstance(origin.ref, str) else origin.ref[0]
+    return TORCHVISION + ref if origin.kind == "torchvision" else ref
+
+
+class Findings:
+    """Collects what differs, each at the line of the stats file that says otherwise."""
+
+    def __init__(self, document: Document, remedy: str) -> None:
+        self._document = document
+        self._remedy = remedy
+        self._problems: list[Problem] = []
+
+    def add(
+        self, path: Path, rule: str, message: str, *, severity: Severity = "error", hint: str = ""
+    ) -> None:
+        problem = self._document.problem(path, rule, message, hint or self._remedy, of_key=True)
+        self._problems.append(replace(problem, severity=severity))
+
+    def sorted(self) -> tuple[Problem, ...]:
+        return tuple(sorted(self._problems, key=lambda p: (p.line, p.column)))
+
+
+def compare_decoders(findings: Findings, then: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether the same libraries decode; if not, digits may differ for that alone."""
+    other = [name for name in sorted(now) if name in then and now[name] != then[name]]
+    for name in other:
+        findings.add(
+            ("decoders", name),
+            "decoders",
+            f"{then[name]} then, {now[name]} now: pixels may differ by a level for that alone",
+            severity="warning",
+        )
+    return not other
+
+
+def faults_of(skipped: Sequence[Skipped]) -> str:
+    return some_of([f"{said(s.name)} ({s.reason})" for s in skipped])
+
+
+def some_of(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _NAMED:,} more" if len(texts) > _NAMED else ""
+    return ", ".join(texts[:_NAMED]) + more

@@ -1,0 +1,202 @@
+"""The sources of a stats file as they are now, and whether they hold the same names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from imgnorm.checks.verify.findings import Findings, Task, faults_of, some_of
+from imgnorm.documents.document import Path
+from imgnorm.errors import IncompatibleStats, SourceError
+from imgnorm.measuring.opening import (
+    TORCHVISION,
+    names_a_config,
+    open_named,
+    open_source,
+    source_of,
+)
+from imgnorm.measuring.routes import refuse_idle
+from imgnorm.measuring.selection import limited, listing_digest
+from imgnorm.pipeline.config import read_pipeline
+from imgnorm.sources.source import Listing, Source, StreamingSource, name_bytes, said, shown
+from imgnorm.stats.measurement import Measurement
+from imgnorm.stats.provenance import Provenance, names_in
+from imgnorm.tally.skipped import Reason, Skipped
+from imgnorm.wording import printable
+from imgnorm.workers.pool import Limits
+
+_PAIRS = 200_000  # names among which two are looked for whose digests make up a difference
+
+
+@dataclass(frozen=True)
+class Part:
+    """One source of the file, as it is now."""
+
+    origin: Provenance
+    source: Source
+    listing: Listing
+    counted: Sequence[str]  # the names that should be counted: by limit and shard, not skipped then
+
+
+def listed(task: Task, origin: Provenance, source: str | os.PathLike[str] | Source | None) -> Part:
+    """What a source of the file holds now.
+
+    Raises:
+        SourceError: it is not there, or cannot be read.
+        IncompatibleStats: it cannot be compared with the file.
+    """
+    if source is not None and task.measured.source.parts:
+        raise IncompatibleStats(
+            f"{task.file}: was merged from {len(task.measured.source.parts):,} sources, for which one cannot "
+            "stand; leave SOURCE out, or verify the files that it was merged from"
+        )
+    opened = _opened(task, origin, source)
+    refuse_idle(opened, task.settings, Limits(task.max_pixels, task.timeout_s))
+    listing = opened.listing()
+    limit = origin.options.get("limit")
+    chosen, _ = limited(listing.names, limit if isinstance(limit, int) else None)
+    names = (
+        [name for i in origin.shards.counted for name in chosen[i - 1 :: origin.shards.of]]
+        if origin.shards
+        else chosen
+    )
+    aside = {s.name for s in task.measured.skipped if s.reason is not Reason.DUPLICATE_NAME}
+    counted = [name for name in names if shown(name) not in aside] if aside else names
+    return Part(origin, opened, listing, counted)
+
+
+def _opened(
+    task: Task, origin: Provenance, source: str | os.PathLike[str] | Source | None
+) -> Source:
+    root, split = task.root, str(origin.options.get("split", "train"))
+    if source is None:
+        return _named_by_the_file(task, origin, root, split)
+    if not isinstance(source, (str, os.PathLike)):
+        opened = open_source(source, key=origin.options.get("key"), layout=task.layout)
+        if isinstance(opened, StreamingSource):
+            raise IncompatibleStats(
+                f"{task.file}: a stream without names cannot be compared with it; measure it again"
+            )
+        return opened
+    path = os.fspath(source)
+    if names_a_config(path):
+        if task.layout is not None:
+            raise SourceError(f"--layout: {path} says it; change it there, or leave --layout out")
+        return source_of(read_pipeline(path))
+    listed = origin.kind == "list" and os.path.isfile(path)
+    return open_named(path, listed=listed, root=root, split=split, layout=task.layout)
+
+
+_NAMED_BY_A_USER = ("folder", "list", "archive", "array", "torchvision")
+
+
+def _named_by_the_file(task: Task, origin: Provenance, root: str, split: str) -> Source:
+    refs = [origin.ref] if isinstance(origin.ref, str) else origin.ref
+    ref = next((ref for ref in refs if os.path.exists(ref)), refs[0])
+    if origin.kind not in _NAMED_BY_A_USER and not os.path.exists(ref):
+        raise IncompatibleStats(
+            f"{task.file}: was measured from a source of kind {origin.kind!r}, which cannot be opened by "
+            "its name; call imgnorm.verify with the source itself"
+        )
+    ref = TORCHVISION + ref if origin.kind == "torchvision" else ref
+    try:
+        return open_named(
+            ref, listed=origin.kind == "list", root=root, split=split, layout=task.layout
+        )
+    except SourceError as error:
+        raise SourceError(
+            f"{error}\n    {task.file} was measured from it, in the folder that its path is seen from: go "
+            "there, or name it as it is called here: `imgnorm verify FILE SOURCE`"
+        ) from error
+
+
+def compare_names(findings: Findings, measured: Measurement, part: Part, index: int | None) -> None:
+    """Find what became of the names of a part, and of what was skipped without being looked into.
+
+    Args:
+        index: the part's place in the file; None if the file has one source.
+    """
+    path: Path = ("source",) if index is None else ("source", "parts", index)
+    now, then = listing_digest(part.listing), part.origin.listing_sha256
+    if now != then:
+        message = f"listing changed: {_counts_of(part)}"
+        difference = int(now, 16) - int(then, 16)
+        named = _kept_change(part) or _named_change(
+            part.listing.names, measured.skipped, difference
+        )
+        if index is None:
+            named += _class_changes(measured, part)
+        message += "".join(f"; {one}" for one in named)
+        findings.add((*path, "listing_sha256"), "names", message)
+    if part.origin.shards and 1 not in part.origin.shards.counted:
+        return  # the first shard tells what was skipped without being looked into
+    known = {s.name for s in measured.skipped}
+    fresh = [s for s in part.listing.skipped if shown(s.name) not in known]
+    if fresh:
+        findings.add(("skipped",), "skipped", f"found now, and unreadable: {faults_of(fresh)}")
+
+
+def _counts_of(part: Part) -> str:
+    now, then = len(part.counted), part.origin.images
+    if now == then:
+        return f"{now:,} names as then, and not the same ones"
+    return f"{now:,} names now, {then:,} then"
+
+
+def _kept_change(part: Part) -> list[str]:
+    """Which names came and went since, if the file keeps them."""
+    origin = part.origin
+    if origin.names is None:
+        return []
+    kept = set(names_in(origin.names))
+    gone = kept - {name_bytes(name) for name in part.listing.names}
+    # Of a shard or a limit, a name may be among the others now that was always there.
+    all_kept = not origin.shards and "limit" not in origin.options
+    fresh = [name for name in part.counted if name_bytes(name) not in kept] if all_kept else []
+    return [
+        f"{what}: {some_of([repr(said(name)) for name in names])}"
+        for what, names in (("new", fresh), ("gone", sorted(map(os.fsdecode, gone))))
+        if names
+    ]
+
+
+def _named_change(names: Sequence[str], skipped: Sequence[Skipped], difference: int) -> list[str]:
+    """Which names make up a difference of digests, if it is one or two: a digest is a sum."""
+    difference %= 1 << 256
+
+    def number(name: str) -> int:
+        return int.from_bytes(sha256(name_bytes(name)).digest(), "big")
+
+    for one in skipped:  # the names that the file knows
+        if number(one.name) == -difference % (1 << 256):
+            return [f"{printable(one.name)!r} is gone"]
+    few = len(names) <= _PAIRS
+    seen: dict[int, str] = {}
+    for name in names:
+        value = number(name)
+        if value == difference:
+            return [f"{said(name)!r} is new"]
+        other = seen.get((difference - value) % (1 << 256))
+        if other is not None:
+            pair = [repr(said(n)) for n in (other, name)]
+            return [f"{' and '.join(pair)} are new"]
+        if few:
+            seen[value] = name
+    return []
+
+
+def _class_changes(measured: Measurement, part: Part) -> list[str]:
+    now: dict[str, int] = {}
+    for name in part.counted:
+        group = part.source.class_of(name)
+        if group is not None:
+            now[shown(group)] = now.get(shown(group), 0) + 1
+    then = {name: one.images for name, one in measured.classes.items()}
+    changed = [
+        f"{printable(name)} {now.get(name, 0):,} now, {then.get(name, 0):,} then"
+        for name in sorted({*now, *then})
+        if now.get(name, 0) != then.get(name, 0)
+    ]
+    return [f"classes: {some_of(changed)}"] if changed else []

@@ -1,0 +1,550 @@
+"""What a mean and a std can tell by themselves: the rules about numbers, as pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from imgnorm.constants.presets import (
+    LEAST_DIGITS,
+    PRESETS,
+    Field,
+    Numbers,
+    Preset,
+    dataset_key,
+    matches,
+    numbers_of,
+)
+from imgnorm.errors import Severity
+from imgnorm.rule import Rule
+
+Order = Literal["RGB", "BGR"]
+
+_FIELDS: tuple[Field, Field] = ("mean", "std")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of a mean and a std."""
+
+    rule: str  # id, as "known-wrong"
+    severity: Severity
+    message: str  # lower case, with the offending value
+    hint: str | None
+    field: Field  # where it stands
+    index: int | None  # which value; None: the whole list
+
+
+def findings(
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    channels: int | None = None,
+    unit: float = 1.0,
+    order: Order = "RGB",
+    dataset: str | None = None,
+) -> list[Finding]:
+    """What is wrong with a mean and a std, the fault and not its consequences.
+
+    Args:
+        channels: of the images, where that is known. Without it one value may stand for all.
+        unit: the pixel value that the field takes for 1.0: 255 where it is for 0..255.
+        order: of the channels that the field is for.
+        dataset: the data's name, where it is known: CIFAR10, cifar-10.
+    """
+    means, stds = (tuple(map(_float_or_infinite, values)) for values in (mean, std))
+    pair = _Pair(means, stds, unit, order, dataset_key(dataset) if dataset else None)
+    lengths = list(_length(pair, channels))
+    impossible = list(_not_numbers(pair))
+    if lengths or impossible:
+        return lengths + impossible
+    for rules in _IN_TURN:
+        found = [finding for rule in rules for finding in rule(pair)]
+        if found:
+            return found
+    return []
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What was given, and the same as presets have it: RGB, in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    unit: float
+    order: Order
+    dataset: str | None
+
+    def given(self, field: Field) -> tuple[float, ...]:
+        return self.mean if field == "mean" else self.std
+
+    def numbers(self, field: Field) -> Numbers:
+        numbers = numbers_of(self.given(field), unit=self.unit)
+        return numbers.reversed if self.order == "BGR" else numbers
+
+    def finding(
+        self,
+        rule: Rule,
+        field: Field,
+        message: str,
+        hint: str | None = None,
+        index: int | None = None,
+        *,
+        severity: Severity | None = None,
+    ) -> Finding:
+        return Finding(rule.id, severity or rule.severity, message, hint, field, index)
+
+    def written(self, known: Numbers) -> str:
+        """A preset's values as this field would have them: its unit and order, at most 4 digits."""
+        values = known.values[::-1] if self.order == "BGR" else known.values
+        digits = min(4, known.decimals) if self.unit == 1 else 3
+        return ", ".join(f"{value * self.unit:.{digits}f}" for value in values)
+
+    @property
+    def only_scales(self) -> bool:
+        """Mean 0, or std 1 (Caffe's convention): no statistic is claimed, or half of one."""
+        return not any(self.mean) or set(self.std) == {1}
+
+
+def _float_or_infinite(value: float) -> float:
+    """YAML has whole numbers of any length."""
+    try:
+        float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+    return value
+
+
+def _shown(values: Sequence[float]) -> str:
+    """As it was written, as far as one can tell: 0.201 beside 0.2023 was 0.2010."""
+    texts = [f"{value:g}" if len(repr(value)) > 12 else repr(value) for value in values]
+    width = max(map(len, texts))
+    if max(map(abs, values)) < 1 and width <= 12 and not any("e" in text for text in texts):
+        return ", ".join(text.ljust(width, "0") if "." in text else text for text in texts)
+    return ", ".join(texts)
+
+
+def _range(unit: float) -> str:
+    return f"0..{unit:g}"
+
+
+_LENGTH = Rule(
+    "length",
+    "error",
+    "as many values as channels",
+    "mean and std have one value for each channel of the images: one for gray, three for RGB. Where "
+    "nothing says how many channels there are, the two lists must agree, but a single value may stand "
+    "for all, as torchvision allows.",
+    "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435]}",
+    "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435, 0.2616]}",
+)
+
+
+def _length(pair: _Pair, channels: int | None) -> Iterator[Finding]:
+    lengths: dict[Field, int] = {"mean": len(pair.mean), "std": len(pair.std)}
+    if channels is not None:
+        for field, length in lengths.items():
+            if length != channels:
+                what = "channel" if channels == 1 else "channels"
+                message = f"{_values(length)} for {channels} {what}"
+                yield pair.finding(_LENGTH, field, message, f"give {_values(channels)}")
+    elif 0 in lengths.values():
+        empty: Field = "std" if pair.mean else "mean"
+        yield pair.finding(_LENGTH, empty, "no values", "give one for each channel")
+    elif lengths["mean"] != lengths["std"] and 1 not in lengths.values():
+        message = f"{_values(lengths['std'])}, but mean has {lengths['mean']}"
+        yield pair.finding(_LENGTH, "std", message, "give one for each channel in both")
+
+
+def _values(count: int) -> str:
+    return "1 value" if count == 1 else f"{count} values"
+
+
+_NOT_FINITE = Rule(
+    "not-finite",
+    "error",
+    "no NaN and no infinity",
+    "A NaN or an infinity in mean or std makes every pixel of that channel NaN or 0. It usually comes "
+    "from a sum that overflowed, or from a variance that rounding made negative.",
+    "normalize: {mean: [0.5, .nan, 0.5], std: [0.25, 0.25, 0.25]}",
+    "normalize: {mean: [0.5, 0.48, 0.5], std: [0.25, 0.25, 0.25]}",
+)
+_STD_NOT_POSITIVE = Rule(
+    "std-not-positive",
+    "error",
+    "std above 0",
+    "Normalize divides by std: 0 gives infinities (torchvision refuses it), and no std is negative. A "
+    "channel that really is constant needs a floor, as `imgnorm emit --eps 1e-3` writes it.",
+    "normalize: {mean: [0.5, 0.5, 0.5], std: [0.25, 0, 0.25]}",
+    "normalize: {mean: [0.5, 0.5, 0.5], std: [0.25, 0.22, 0.25]}",
+)
+
+
+def _not_numbers(pair: _Pair) -> Iterator[Finding]:
+    for field in _FIELDS:
+        for index, value in enumerate(pair.given(field)):
+            if not math.isfinite(value):
+                message = f"{value!r} is {'not a number' if math.isnan(value) else 'infinite'}"
+                hint = "measure the data again, and look for what overflowed"
+                yield pair.finding(_NOT_FINITE, field, message, hint, index)
+            elif field == "std" and value <= 0:
+                message = f"{value!r} is not above 0"
+                floor = "a constant channel needs a floor, say 1e-3" if value == 0 else None
+                yield pair.finding(_STD_NOT_POSITIVE, field, message, floor, index)
+
+
+_UNIT = Rule(
+    "unit",
+    "error",
+    "values in the unit of the field",
+    "The numbers are for pixels in 0..255 where the field takes pixels in 0..1, or the reverse. After "
+    "ToTensor pixels are in 0..1; with a mean of 123.675 everything that the network sees is about -2 "
+    "whatever the image.",
+    "normalize: {mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375]}",
+    "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+)
+_MEAN_RANGE = Rule(
+    "mean-range",
+    "error",
+    "mean within the range of pixels",
+    "The mean of pixels lies between the smallest and the largest value that a pixel can have. A "
+    "negative mean usually belongs to an inverse transform (-mean/std), and one beyond 255 to other "
+    "data than 8-bit images.",
+    "normalize: {mean: [-0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+    "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+)
+
+
+def _unit(pair: _Pair) -> Iterator[Finding]:
+    if pair.only_scales:
+        return
+    if pair.unit == 1:
+        for field in _FIELDS:
+            values = pair.given(field)
+            if min(values) > 1 and max(values) <= 255:
+                divided = ", ".join(f"{value / 255:.4f}" for value in values)
+                message = f"{_shown(values)} is for 0..255, this field for 0..1"
+                yield pair.finding(_UNIT, field, message, f"divide by 255: {divided}")
+    elif max(*pair.mean, *pair.std) <= 1:
+        factor = f"{pair.unit:g}"
+        for field in _FIELDS:
+            values = pair.given(field)
+            scaled = ", ".join(f"{value * pair.unit:.3f}" for value in values)
+            message = f"{_shown(values)} is for 0..1, this field for {_range(pair.unit)}"
+            yield pair.finding(_UNIT, field, message, f"multiply by {factor}: {scaled}")
+
+
+def _mean_range(pair: _Pair) -> Iterator[Finding]:
+    if pair.unit == 1 and min(pair.mean) > 1 and max(pair.mean) <= 255:
+        return  # another unit, or std 1: only subtracts
+    for index, value in enumerate(pair.mean):
+        if not 0 <= value <= pair.unit:
+            message = f"{value!r} is not within {_range(pair.unit)}"
+            yield pair.finding(_MEAN_RANGE, "mean", message, None, index)
+
+
+_SWAPPED = Rule(
+    "swapped",
+    "error",
+    "mean and std not exchanged",
+    "The mean is a known set's std, and the std its mean: the two were passed in the wrong order, or "
+    "pasted under the wrong names.",
+    "normalize: {mean: [0.229, 0.224, 0.225], std: [0.485, 0.456, 0.406]}",
+    "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+)
+
+
+def _swapped(pair: _Pair) -> Iterator[Finding]:
+    if pair.mean == pair.std:
+        return
+    for known in matches("std", pair.numbers("mean")):
+        if pair.numbers("std").same(known.numbers("mean")):
+            message = f"{_shown(pair.mean)} is the std of {known.title}, and std its mean"
+            yield pair.finding(_SWAPPED, "mean", message, "exchange mean and std")
+            return
+
+
+_KNOWN_WRONG = Rule(
+    "known-wrong",
+    "error",
+    "not a set that is known to be wrong",
+    "Some published numbers are wrong and have been copied for years: most are averages of per-image "
+    "stds, which miss the differences between images (CIFAR-10's 0.2023, 0.1994, 0.2010; SVHN's "
+    "0.1201, 0.1231, 0.1052), others are typing errors. The hint has the right numbers where they are "
+    "known. A checkpoint that was trained with a wrong set needs that set: keep it, and say so with "
+    "`# imgnorm: ignore[known-wrong]`.",
+    "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.2010]}",
+    "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435, 0.2616]}",
+)
+
+
+def _known_wrong(pair: _Pair) -> Iterator[Finding]:
+    mean, std = pair.numbers("mean"), pair.numbers("std")
+    # In BGR a wrong set is as wrong, and the order is another question.
+    for given, way in (((mean, std), 1), ((mean.reversed, std.reversed), -1)):
+        known = _wrong_set(*given, pair.dataset)
+        if known is None:
+            continue
+        field = wrong_field(known)
+        values = pair.given(field)
+        message = f"{_shown(values)} is a wrong {field} of {known.title}: {known.remark}"
+        if known.use:
+            right = PRESETS[known.use].numbers(field)
+            right = replace(right, values=right.values[::way] * (len(values) // len(right.values)))
+            hint = f"use {pair.written(right)} (preset {known.use})"
+        else:
+            hint = "no pooled std of it is published that we know of: measure with `imgnorm stats`"
+        yield pair.finding(_KNOWN_WRONG, field, message, hint)
+        return
+
+
+def _wrong_set(mean: Numbers, std: Numbers, dataset: str | None) -> Preset | None:
+    given = {"mean": mean, "std": std}
+    for known in (*matches("std", std), *matches("mean", mean)):
+        if known.mark != "wrong":
+            continue
+        field = wrong_field(known)
+        other: Field = "std" if field == "mean" else "mean"
+        if not given[field].same(known.numbers(field)):
+            continue
+        if given[field].tolerance > LEAST_DIGITS and dataset != known.dataset:
+            continue  # 0.15 and 0.15 can be anybody's
+        if known.use and given[field].same(PRESETS[known.use].numbers(field)):
+            continue  # too few digits to tell them apart
+        if _distinctive(given[field]) or given[other].same(known.numbers(other)):
+            return known
+    return None
+
+
+def wrong_field(known: Preset) -> Field:
+    """Which of a wrong set's two lists is wrong; std if both are."""
+    right = PRESETS[known.use] if known.use else None
+    mean_alone = right and right.numbers("std").same(known.numbers("std"))
+    return "mean" if mean_alone else "std"
+
+
+def _distinctive(numbers: Numbers) -> bool:
+    """Three different values of four decimals are no coincidence, whatever stands beside them."""
+    return len(set(numbers.values)) >= 3 and numbers.tolerance <= LEAST_DIGITS / 10
+
+
+_CHANNEL_ORDER = Rule(
+    "channel-order",
+    "warning",
+    "values in the order of the channels",
+    "The values are those of a known set from last to first: BGR, as OpenCV and Caffe have it, where "
+    "the field is for RGB, or the reverse. PIL and torchvision are RGB. If mean and std stand in "
+    "different orders, one of them is wrong whatever the images are.",
+    "normalize: {mean: [0.406, 0.456, 0.485], std: [0.225, 0.224, 0.229]}",
+    "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+)
+
+
+def _channel_order(pair: _Pair) -> Iterator[Finding]:
+    mean, std = pair.numbers("mean"), pair.numbers("std")
+    known = _known_reversed("mean", mean)
+    if known:
+        both = std.reversed.same(known.numbers("std")) and not std.same(known.numbers("std"))
+        mixed = std.same(known.numbers("std")) and not both
+        yield _order_finding(pair, "mean", known, both=both, mixed=mixed)
+        return
+    known = _known_reversed("std", std)
+    # Without the mean three stds are too close to one another to tell an order by.
+    if known and mean.same(known.numbers("mean")):
+        yield _order_finding(pair, "std", known, both=False, mixed=True)
+
+
+def _order_finding(pair: _Pair, field: Field, known: Preset, *, both: bool, mixed: bool) -> Finding:
+    reverse = "BGR" if pair.order == "RGB" else "RGB"
+    given = _shown(pair.given(field)) + (" and std are" if both else " is")
+    other = "std" if field == "mean" else "mean"
+    against = f"but {other}" if mixed else "this field"
+    message = f"{given} in {reverse} order ({known.title}), {against} in {pair.order}"
+    hint = f"write {pair.written(known.numbers(field))}"
+    if both:
+        hint += f" and {pair.written(known.numbers('std'))}"
+    return pair.finding(_CHANNEL_ORDER, field, message, hint)
+
+
+def _known_reversed(field: Field, numbers: Numbers) -> Preset | None:
+    if len(numbers.values) != 3 or numbers.tolerance > LEAST_DIGITS or matches(field, numbers):
+        return None
+    return next(iter(matches(field, numbers.reversed)), None)
+
+
+_STD_EQUALS_MEAN = Rule(
+    "std-equals-mean",
+    "error",
+    "std not a copy of mean",
+    "All values of std equal those of mean: the same list was pasted twice. (0.5 and 0.5 are a "
+    "convention, and not meant here.)",
+    "normalize: {mean: [0.485, 0.456, 0.406], std: [0.485, 0.456, 0.406]}",
+    "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+)
+
+
+def _std_equals_mean(pair: _Pair) -> Iterator[Finding]:
+    if pair.mean != pair.std or _half(pair.mean, pair.unit):
+        return
+    # 0.3 and 0.3 may well be true of a gray set; 0.306 and 0.306 would be a strange coincidence.
+    if len(set(pair.std)) > 1 or pair.numbers("std").tolerance <= LEAST_DIGITS:
+        known = matches("mean", pair.numbers("mean"))
+        hint = None
+        if known and known[0].mark != "wrong":
+            hint = f"the std of {known[0].title} is {pair.written(known[0].numbers('std'))}"
+        yield pair.finding(
+            _STD_EQUALS_MEAN, "std", f"{_shown(pair.std)} is the mean once more", hint
+        )
+
+
+_STD_IS_SCALE = Rule(
+    "std-is-scale",
+    "warning",
+    "std not 1/255",
+    "1/255 (0.0039) is the factor that turns 0..255 into 0..1, and no std of pixels. Dividing by it "
+    "undoes ToTensor's scaling; weights from Caffe want exactly that, and no others.",
+    "normalize: {mean: [0.485, 0.456, 0.406], std: [0.00392, 0.00392, 0.00392]}",
+    "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+)
+
+
+def _std_is_scale(pair: _Pair) -> Iterator[Finding]:
+    if pair.unit != 1 or not any(pair.mean):
+        return  # with mean 0 it is a scaling, and means to be one
+    std = pair.numbers("std")
+    if std.tolerance <= LEAST_DIGITS / 10 and all(
+        abs(value - 1 / 255) <= std.tolerance * (1 + 1e-6) + 1e-9 for value in std.values
+    ):
+        message = f"{_shown(pair.std)} is 1/255: a scale, not a std"
+        hint = "measure the std with `imgnorm stats`; keep 1/255 for weights from Caffe only"
+        yield pair.finding(_STD_IS_SCALE, "std", message, hint)
+
+
+_IMPOSSIBLE_STD = Rule(
+    "impossible-std",
+    "error",
+    "std at most sqrt(mean * (1 - mean))",
+    "Values in [0, 1] with a given mean have a std of at most sqrt(mean * (1 - mean)), which is never "
+    "above 0.5 (Bhatia and Davis): that much if every pixel is 0 or 1. A larger std is a typing error, "
+    "a sum that was not divided, or in another unit. The digits that were rounded away are allowed for.",
+    "normalize: {mean: [0.52, 0.48, 0.41], std: [0.6298, 0.6112, 0.2531]}",
+    "normalize: {mean: [0.52, 0.48, 0.41], std: [0.2698, 0.2612, 0.2531]}",
+)
+
+
+def _impossible_std(pair: _Pair) -> Iterator[Finding]:
+    if pair.only_scales:
+        return
+    means, stds = numbers_of(pair.mean, unit=pair.unit), numbers_of(pair.std, unit=pair.unit)
+    given = pair.mean * (len(pair.std) if len(pair.mean) == 1 else 1)
+    values = means.values * (len(pair.std) if len(pair.mean) == 1 else 1)
+    for index, std in enumerate(stds.values * (len(values) if len(stds.values) == 1 else 1)):
+        if not 0 <= values[index] <= 1:
+            continue
+        low, high = values[index] - means.tolerance, values[index] + means.tolerance
+        nearest = min(max(0.5, low), high)  # the mean, of those it may have been, with most room
+        if std > math.sqrt(max(0.0, nearest * (1 - nearest))) + stds.tolerance + 1e-9:
+            at = index if len(pair.std) > 1 else 0
+            bound = math.sqrt(values[index] * (1 - values[index])) * pair.unit
+            message = (
+                f"{pair.std[at]!r} is impossible: pixels with mean {given[index]!r} have a std of "
+                f"at most {bound:.4g}"
+            )
+            yield pair.finding(_IMPOSSIBLE_STD, "std", message, None, at)
+            if len(pair.std) == 1:
+                return
+
+
+_OTHER_DATASET = Rule(
+    "other-dataset",
+    "warning",
+    "the numbers of this dataset, not another's",
+    "The numbers are another dataset's than the one they are used for, such as CIFAR-10's for CIFAR-100. "
+    "Those of pretrained weights (ImageNet's, CLIP's) are right for any data that such weights see, so "
+    "that they are only mentioned. Where nothing tells the dataset, this rule says nothing.",
+    "source: {kind: torchvision, name: CIFAR100}\n"
+    "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435, 0.2616]}",
+    "source: {kind: torchvision, name: CIFAR100}\n"
+    "normalize: {mean: [0.5071, 0.4865, 0.4409], std: [0.2673, 0.2564, 0.2762]}",
+)
+
+
+def _other_dataset(pair: _Pair) -> Iterator[Finding]:
+    if pair.dataset is None or _half(pair.mean, pair.unit):
+        return
+    found = [
+        known
+        for known in matches("std", pair.numbers("std"))
+        if pair.numbers("mean").same(known.numbers("mean"))
+    ]
+    if not found or any(known.dataset == pair.dataset for known in found):
+        return
+    known = found[0]
+    own = PRESETS.get(pair.dataset)
+    hint = None
+    if own:
+        hint = (
+            f"{own.title}: mean {pair.written(own.numbers('mean'))}, "
+            f"std {pair.written(own.numbers('std'))} (preset {own.name})"
+        )
+    if known.of_weights:
+        message = f"{_shown(pair.mean)} belongs to weights: {known.title}"
+        hint = "right for a network that starts from such weights; else " + (hint or "measure")
+        yield pair.finding(_OTHER_DATASET, "mean", message, hint, severity="info")
+    else:
+        message = f"{_shown(pair.mean)} is the mean of {known.title}, not of {pair.dataset}"
+        yield pair.finding(_OTHER_DATASET, "mean", message, hint)
+
+
+_CONVENTION = Rule(
+    "convention",
+    "info",
+    "0.5 and 0.5 are a convention, not a statistic",
+    "Mean 0.5 and std 0.5 map [0, 1] to [-1, 1]. No dataset has these statistics; the numbers are a "
+    "choice, right for weights that were trained with it (Inception, many ViTs) and for generators that "
+    "end in tanh.",
+    "normalize: {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}",
+    "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435, 0.2616]}",
+)
+
+
+def _convention(pair: _Pair) -> Iterator[Finding]:
+    if _half(pair.mean, pair.unit) and _half(pair.std, pair.unit):
+        message = f"{pair.mean[0]!r} with std {pair.std[0]!r} is a convention, not a statistic"
+        hint = (
+            "right for weights that were trained with it; `imgnorm stats` measures the data's own"
+        )
+        yield pair.finding(_CONVENTION, "mean", message, hint)
+
+
+def _half(values: Sequence[float], unit: float) -> bool:
+    middles = {0.5} if unit == 1 else {unit / 2, (unit + 1) / 2, (unit - 1) / 2}
+    return set(values) <= middles
+
+
+# The first group that finds anything has found the fault; what follows would be its consequences.
+_IN_TURN = (
+    (_swapped,),
+    (_known_wrong,),
+    (_unit, _mean_range),
+    (_std_equals_mean, _std_is_scale),
+    (_impossible_std, _channel_order, _other_dataset, _convention),
+)
+
+RULES = (
+    _LENGTH,
+    _NOT_FINITE,
+    _STD_NOT_POSITIVE,
+    _UNIT,
+    _MEAN_RANGE,
+    _SWAPPED,
+    _KNOWN_WRONG,
+    _CHANNEL_ORDER,
+    _STD_EQUALS_MEAN,
+    _STD_IS_SCALE,
+    _IMPOSSIBLE_STD,
+    _OTHER_DATASET,
+    _CONVENTION,
+)

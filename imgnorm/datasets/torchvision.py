@@ -1,0 +1,297 @@
+"""torchvision datasets as a source: their pixels where they hold them, their PIL images where not."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imgnorm._torchvision import torchvision_module
+from imgnorm.datasets.iterables import IndexedSource, class_names_of, labels_of
+from imgnorm.errors import SourceError
+from imgnorm.nearest import nearest
+from imgnorm.pixels.batch import Device
+from imgnorm.pixels.count import count_arrays
+from imgnorm.pixels.damage import RAISED_BY_PILLOW
+from imgnorm.settings import ImageSettings, mode_of
+from imgnorm.sources.source import Listing
+from imgnorm.tally.skipped import Reason, Unreadable
+from imgnorm.tally.tally import Tally
+from imgnorm.wording import clause
+
+
+class TorchvisionSource:
+    """The images of `torchvision.datasets.<name>`, by their index.
+
+    Args:
+        root: the folder that the dataset's own `root` argument names.
+        split: "train" or "test" for datasets with a `train` argument, else a value of their `split`;
+            for EMNIST, "letters/train" and the like.
+        download: let torchvision download it.
+    """
+
+    kind = "torchvision"
+
+    def __init__(
+        self, name: str, root: str, split: str = "train", *, download: bool = False
+    ) -> None:
+        self.ref = name
+        self.root = root
+        self.split = split
+        self.download = download
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker opens the dataset itself: pixels never cross a process boundary.
+        return type(self), (self.ref, self.root, self.split)
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {"split": self.split} if self._accepted & {"split", "image_set", "train"} else {}
+
+    def listing(self) -> Listing:
+        """Index numbers, with zeros in front, so that their order as text is their order.
+
+        Raises:
+            SourceError: there is no such dataset, or not below `root`.
+            MissingDependency: torchvision cannot be imported.
+        """
+        try:
+            size = len(self._dataset)
+        except (NotImplementedError, TypeError) as error:  # a base class, or a stream
+            raise SourceError(
+                f"torchvision:{self.ref}: does not tell how many images it has; choose another dataset"
+            ) from error
+        if not size:
+            return Listing([])
+        self._first_image()
+        digits = len(str(size - 1))
+        return Listing([f"{index:0{digits}d}" for index in range(size)])
+
+    def class_of(self, name: str) -> str | None:
+        if self._labels is None or self._class_names is None:
+            return None
+        label = self._labels[int(name)]
+        return self._class_names[label] if 0 <= label < len(self._class_names) else None
+
+    def open(self) -> None:
+        """Imports torchvision and opens the dataset: seconds, that no image shall pay for."""
+        _ = self._dataset
+
+    def read(self, name: str) -> Image.Image:
+        """
+        Raises:
+            Unreadable: the dataset itself cannot make an image of it.
+        """
+        try:
+            image = _image_of(self._dataset[int(name)])
+        except Image.DecompressionBombError as error:
+            raise Unreadable(Reason.TOO_LARGE, str(error)) from error
+        except RAISED_BY_PILLOW as error:
+            raise Unreadable(Reason.CORRUPT, clause(error)) from error
+        assert image is not None
+        return image
+
+    def holds_pixels(self, settings: ImageSettings) -> bool:
+        """Whether `count` gives what `settings` ask for."""
+        return self._pixels is not None and _give(self._pixels, settings)
+
+    def count(
+        self,
+        names: Sequence[str],
+        *,
+        products: bool = False,
+        device: Device | None = None,
+        threads: int = 1,
+    ) -> Tally:
+        assert self._pixels is not None
+        indices = [int(name) for name in names]
+        return _counted(self._pixels, indices, products, device, threads)
+
+    def pictures(self) -> Pictures | None:
+        return None if self._pixels is None else Pictures(self._pixels, int)
+
+    @cached_property
+    def _dataset(self) -> Any:
+        kind = _dataset_class(self.ref)
+        accepted = self._accepted
+        arguments: dict[str, Any] = {}
+        if "root" in accepted:
+            arguments["root"] = self.root
+        if self.ref == "EMNIST":
+            arguments["split"], _, part = self.split.partition("/")
+            arguments["train"] = _is_train(self.ref, part or "train")
+        elif "split" in accepted:
+            arguments["split"] = self.split
+        elif "image_set" in accepted:
+            arguments["image_set"] = self.split
+        elif "train" in accepted:
+            arguments["train"] = _is_train(self.ref, self.split)
+        if "download" in accepted:
+            arguments["download"] = self.download
+        try:
+            return kind(**arguments)
+        except (RuntimeError, OSError, ValueError, ImportError, TypeError) as error:
+            raise SourceError(
+                f"torchvision:{self.ref}: cannot be opened below --root {self.root} with --split "
+                f"{self.split} ({clause(error)}); check both, or add --download"
+            ) from error
+
+    @cached_property
+    def _accepted(self) -> set[str]:
+        """The names of the constructor's arguments, those passed on to its parents included."""
+        names: set[str] = set()
+        for kind in _dataset_class(self.ref).__mro__:
+            parameters = inspect.signature(kind).parameters
+            names |= set(parameters)
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+                break
+        return names
+
+    @cached_property
+    def _labels(self) -> list[int] | None:
+        return labels_of(self._dataset)
+
+    @cached_property
+    def _class_names(self) -> list[str] | None:
+        return class_names_of(self._dataset)
+
+    @cached_property
+    def _pixels(self) -> npt.NDArray[np.uint8] | None:
+        return _held_pixels(self._dataset)
+
+    def _first_image(self) -> Image.Image:
+        try:
+            image = _image_of(self._dataset[0])
+        except (Image.DecompressionBombError, *RAISED_BY_PILLOW):  # the scan will name it
+            return Image.new("L", (1, 1))
+        if image is None:
+            raise SourceError(
+                f"torchvision:{self.ref}: its items are no images; choose an image dataset"
+            )
+        return image
+
+
+class HeldSource(IndexedSource):
+    """An instance of a torchvision dataset that holds the pixels of its images, and hands them out as
+    they are: without a transform."""
+
+    def holds_pixels(self, settings: ImageSettings) -> bool:
+        """Whether `count` gives what `settings` ask for."""
+        return self._pixels is not None and _give(self._pixels, settings)
+
+    def count(
+        self,
+        names: Sequence[str],
+        *,
+        products: bool = False,
+        device: Device | None = None,
+        threads: int = 1,
+    ) -> Tally:
+        assert self._pixels is not None
+        indices = [self.index_of(name) for name in names]
+        return _counted(self._pixels, indices, products, device, threads)
+
+    def pictures(self) -> Pictures | None:
+        return None if self._pixels is None else Pictures(self._pixels, self.index_of)
+
+    @cached_property
+    def _pixels(self) -> npt.NDArray[np.uint8] | None:
+        return _held_pixels(self.dataset)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The images of an array as the PIL images that the dataset makes of them."""
+
+    pixels: npt.NDArray[np.uint8]  # (N, H, W, C)
+    index_of: Callable[[str], int]
+
+    def read(self, name: str) -> Image.Image:
+        image = self.pixels[self.index_of(name)]
+        return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+
+
+def holds_its_pixels(dataset: Any) -> bool:
+    """Whether a dataset may be a HeldSource."""
+    own = type(dataset).__module__.startswith("torchvision.datasets.")
+    return own and getattr(dataset, "transforms", None) is None
+
+
+def _give(pixels: npt.NDArray[np.uint8], settings: ImageSettings) -> bool:
+    """Whether these pixels are what `settings` ask for."""
+    mode = mode_of(pixels.shape[3], "8-bit")
+    shown_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
+    same = settings.mode in ("auto", mode) or shown_as_rgb
+    return same and not settings.preprocess
+
+
+def _counted(
+    pixels: npt.NDArray[np.uint8],
+    indices: Sequence[int],
+    products: bool,
+    device: Device | None,
+    threads: int,
+) -> Tally:
+    whole = len(indices) == len(pixels)
+    images = pixels if whole else pixels[np.array(indices, dtype=np.intp)]
+    if device:
+        return device.count_arrays(images, mode_of(pixels.shape[3], "8-bit"), products=products)
+    return count_arrays(
+        images, mode_of(pixels.shape[3], "8-bit"), products=products, threads=threads
+    )
+
+
+def _held_pixels(dataset: Any) -> npt.NDArray[np.uint8] | None:
+    """The dataset's own array as (N, H, W, C), if its images are slices of one."""
+    data = getattr(dataset, "data", None)
+    if data is None or not hasattr(data, "__array__"):
+        return None
+    array = np.asarray(data)
+    if array.dtype != np.uint8 or len(array) != len(dataset):
+        return None
+    for candidate in _layouts(array):
+        if all(_shows(dataset, candidate, i) for i in {0, len(array) // 2, len(array) - 1}):
+            return candidate
+    return None
+
+
+def _shows(dataset: Any, pixels: npt.NDArray[np.uint8], index: int) -> bool:
+    """Whether the dataset's image `index` is that slice of the array, pixel for pixel."""
+    image = np.asarray(_image_of(dataset[index]))
+    return bool(np.array_equal(image.reshape(*image.shape[:2], -1), pixels[index]))
+
+
+def _layouts(array: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+    if array.ndim == 3:
+        return [array[..., np.newaxis]]
+    if array.ndim != 4:
+        return []
+    return [a for a in (array, array.transpose(0, 2, 3, 1)) if a.shape[3] == 3]
+
+
+def _image_of(item: object) -> Image.Image | None:
+    """The image of a dataset's item: the item itself, or the first of a tuple."""
+    first = item[0] if isinstance(item, (tuple, list)) and item else item
+    return first if isinstance(first, Image.Image) else None
+
+
+def _is_train(name: str, split: str) -> bool:
+    if split not in ("train", "test"):
+        raise SourceError(f"torchvision:{name}: has no split {split!r}; choose train or test")
+    return split == "train"
+
+
+def _dataset_class(name: str) -> type[Any]:
+    module = torchvision_module("datasets")
+    if name not in module.__all__ or not isinstance(getattr(module, name), type):
+        near = nearest(name, module.__all__, at_most=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "torchvision.datasets lists them"
+        raise SourceError(f"torchvision:{name}: torchvision has no such dataset; {hint}")
+    found: type[Any] = getattr(module, name)
+    return found

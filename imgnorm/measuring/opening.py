@@ -1,0 +1,194 @@
+"""What a user means by a path, a name or an object -> its source."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from imgnorm.errors import SourceError
+from imgnorm.sources.folder import FolderSource
+from imgnorm.sources.layout import LAYOUTS
+from imgnorm.sources.naming import looks_like_an_image
+from imgnorm.sources.source import Source, StreamingSource, shown
+
+if TYPE_CHECKING:
+    from imgnorm.datasets.items import TensorCounter
+    from imgnorm.pipeline.config import Pipeline
+
+TORCHVISION = "torchvision:"
+_INSTEAD_OF_IMAGES = "name the folder of the images, or a text file with their paths and --list"
+
+
+def open_source(
+    source: str | os.PathLike[str] | Source | Any,
+    *,
+    listed: bool = False,
+    root: str | os.PathLike[str] = "data",
+    split: str = "train",
+    download: bool = False,
+    key: str | int | None = None,
+    layout: str | None = None,
+) -> Source | StreamingSource:
+    """The source that a user means by a path, a name, or an object that yields images.
+
+    Raises:
+        SourceError: there is no such thing.
+        TypeError: it is nothing that yields images.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        given = {
+            "listed": listed,
+            "download": download,
+            "root": root != "data",
+            "split": split != "train",
+        }
+        for name in (name for name, value in given.items() if value):
+            raise ValueError(f"{name} is for paths and names; leave it out")
+        return open_object(source, key=key, layout=layout)
+    if key is not None:
+        raise ValueError("key is for Datasets and iterables; leave it out")
+    return open_named(
+        source, listed=listed, root=root, split=split, download=download, layout=layout
+    )
+
+
+def open_named(
+    source: str | os.PathLike[str],
+    *,
+    listed: bool = False,
+    root: str | os.PathLike[str] = "data",
+    split: str = "train",
+    download: bool = False,
+    layout: str | None = None,
+) -> Source:
+    """The source that a user means by a path or a name.
+
+    Raises:
+        SourceError: there is no such thing.
+    """
+    path = os.fspath(source)
+    if layout not in (None, *LAYOUTS):
+        raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
+    if path.startswith(TORCHVISION):
+        _demand_arrays(path, layout)
+        from imgnorm.datasets.torchvision import TorchvisionSource
+
+        return TorchvisionSource(
+            path.removeprefix(TORCHVISION), os.fspath(root), split, download=download
+        )
+    if not listed and os.path.isdir(path):
+        _demand_arrays(path, layout)
+        return FolderSource(path)
+    return _open_file(path, listed, layout)
+
+
+def _open_file(path: str, listed: bool, layout: str | None) -> Source:
+    """What is no folder; most of what is imported here is slow to load."""
+    from imgnorm.sources.archive import ArchiveSource, is_archive
+    from imgnorm.sources.arrays import ArrayFileSource, array_in, is_array_file
+    from imgnorm.sources.filelist import ListSource
+    from imgnorm.sources.paths import is_pattern, matching
+
+    file, member = (path, None) if listed else array_in(path)
+    if not path or "\0" in path or not os.path.lexists(file):
+        if is_pattern(file) and "\0" not in path and not listed:
+            paths = matching(file)
+            if all(map(looks_like_an_image, paths)):
+                files = f"{len(paths):,} image file{'s' * (len(paths) != 1)}"
+                raise SourceError(f"{shown(path)}: {files}; {_INSTEAD_OF_IMAGES}")
+            if any(map(is_array_file, paths[:1])):
+                return ArrayFileSource(path, paths, layout, member)
+            _demand_arrays(path, layout)
+            return ArchiveSource(path, paths)
+        what = (
+            "list; name a text file with one path a line"
+            if listed
+            else "folder; name a folder of images, an archive, an array, a list (with --list) or "
+            f"{TORCHVISION}NAME"
+        )
+        raise SourceError(f"{shown(path) or repr(path)}: no such {what}")
+    if not listed and os.path.islink(file) and not os.path.exists(file):
+        raise SourceError(
+            f"{shown(path)}: a link to a file that is not there; get that file, or mend the link"
+        )
+    if not listed and not os.path.isdir(file) and is_array_file(file):
+        return ArrayFileSource(path, [file], layout, member)
+    _demand_arrays(path, layout)
+    if listed:
+        return ListSource(path)
+    if is_archive(path):
+        return ArchiveSource(path, [path])
+    if looks_like_an_image(path):
+        raise SourceError(f"{shown(path)}: an image file; {_INSTEAD_OF_IMAGES}")
+    if os.path.isfile(path) and not os.path.getsize(path):
+        raise SourceError(
+            f"{shown(path)}: an empty file, of no bytes at all; get it again, or make it anew"
+        )
+    raise SourceError(
+        f"{shown(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
+        "line, add --list"
+    )
+
+
+def source_of(pipeline: Pipeline, *, download: bool = False) -> Source:
+    """The source that a pipeline config names.
+
+    Raises:
+        SourceError: there is no such thing, or it is of another kind than the config says.
+    """
+    opened = open_named(**pipeline.source, listed=pipeline.listed, download=download)
+    if opened.kind != pipeline.kind:
+        raise SourceError(
+            f"{pipeline.file}: {shown(opened.ref)} is no source of kind {pipeline.kind!r}; write "
+            f"`kind: {opened.kind}`, or another path"
+        )
+    return opened
+
+
+def names_a_config(source: str) -> bool:
+    """Whether the user means a pipeline config."""
+    return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
+
+
+def open_object(
+    source: Any, *, key: str | int | None, layout: str | None, ref: str | None = None
+) -> Source | StreamingSource:
+    """The source that a user means by a Dataset, a DataLoader or an iterable.
+
+    Args:
+        ref: what the user called it, if not by its class.
+
+    Raises:
+        SourceError: it does not tell its images.
+        TypeError: it is nothing that yields images.
+    """
+    if hasattr(source, "listing") or hasattr(source, "drained"):
+        opened: Source | StreamingSource = source
+        return opened
+    from imgnorm.datasets.items import Reading
+    from imgnorm.datasets.iterables import open_iterable
+
+    if layout is not None and layout not in LAYOUTS:
+        raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
+    if isinstance(key, str) and key.lstrip("-").isdecimal():  # from the command line
+        key = int(key)
+    reading = Reading(key, layout, counter_there=_counter_there)
+    if "torch" in sys.modules:  # whoever has a Dataset has loaded torch
+        from imgnorm.datasets.loader import open_torch
+
+        of_torch = open_torch(source, reading, ref)
+        if of_torch is not None:
+            return of_torch
+    return open_iterable(source, reading, ref)
+
+
+def _counter_there(device: Any, products: bool) -> TensorCounter:
+    from imgnorm.cuda import tensors as gpu_tensors
+
+    return gpu_tensors.TensorCounter(device, products=products)
+
+
+def _demand_arrays(path: str, layout: str | None) -> None:
+    if layout is not None:
+        raise SourceError(f"{shown(path)}: --layout is for .npy and .npz files; leave it out")

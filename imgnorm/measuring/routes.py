@@ -1,0 +1,192 @@
+"""Options for a source -> how its images are counted: in workers, in threads, or where they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from imgnorm.cores import usable_cores
+from imgnorm.errors import SourceError
+from imgnorm.progress import Profile
+from imgnorm.settings import NVJPEG, Decoder, ImageSettings
+from imgnorm.sources.source import (
+    ArraySource,
+    BlockSource,
+    CountingSource,
+    EncodedSource,
+    Source,
+    StreamingSource,
+    shown,
+)
+from imgnorm.tally.tally import Tally
+from imgnorm.workers.pool import Limits, Progress, Scan, scanning
+
+if TYPE_CHECKING:
+    from imgnorm.pixels.batch import Device
+
+MADE_HERE = "the user's own Python makes the images: `count` is its time, too"
+_MADE_BY_WORKERS = (
+    "the workers are a DataLoader's, which does not tell their time: main waits for it"
+)
+
+
+@contextmanager
+def counting(
+    source: Source,
+    settings: ImageSettings,
+    limits: Limits,
+    *,
+    images: int,
+    workers: int | None = None,
+    decoder: Decoder = "auto",
+    device: Device | None = None,
+    products: bool = False,
+    profile: Profile | None = None,
+) -> Iterator[Scan]:
+    """What counts groups of a source's names, once or more often.
+
+    Args:
+        images: how many there are at most; no more workers are started.
+
+    Raises:
+        SourceError: it yields no images, or not such as the settings ask for.
+    """
+    share = usable_cores() if workers is None else workers
+    if isinstance(source, ArraySource) and source.holds_pixels(settings):
+        held = source
+
+        def count_held(
+            groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
+        ) -> dict[str, Tally]:
+            tallies = {
+                group: held.count(part, products=products, device=device, threads=share)
+                for group, part in groups.items()
+            }
+            if profile:
+                profile.lap("count")
+                profile.note = "pixels in memory: `count` reads them, too, and nothing is decoded"
+            return tallies
+
+        yield count_held
+    elif isinstance(source, ArraySource) and (pictures := source.pictures()):
+        from imgnorm.datasets.threads import counting_in_threads
+
+        yield counting_in_threads(
+            pictures,
+            settings,
+            limits,
+            threads=share,
+            device=device,
+            products=products,
+            profile=profile,
+        )
+    elif isinstance(source, CountingSource):
+        source.check(settings)
+        yield _counting_here(source, settings, limits, workers, device, products, profile)
+    elif isinstance(source, EncodedSource):
+        with scanning(
+            source,
+            settings,
+            limits,
+            workers=min(share, max(1, images)),
+            decoder=decoder,
+            device=device,
+            products=products,
+            profile=profile,
+        ) as scan:
+            yield scan
+        if profile and source.kind == "torchvision":
+            profile.note = "the dataset opens its images itself: `read` may hold some decoding"
+    else:
+        raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
+
+
+def refuse_idle(
+    opened: Source | StreamingSource,
+    settings: ImageSettings,
+    limits: Limits,
+    *,
+    decoder: Decoder = "auto",
+    device: str = "cpu",
+    **by_name: object,
+) -> None:
+    """Options that can do nothing where the user's own Python makes the images.
+
+    Args:
+        by_name: those for images that have names, which a stream's have not.
+
+    Raises:
+        SourceError: some are given.
+    """
+    if not isinstance(opened, (CountingSource, StreamingSource)):
+        encoded = not isinstance(opened, BlockSource) and opened.kind != "torchvision"
+        if decoder == NVJPEG and not encoded:
+            raise SourceError(
+                f"{shown(opened.ref)}: holds no JPEG files; leave out decoder {NVJPEG}"
+            )
+        if decoder != "auto" and isinstance(opened, BlockSource):
+            raise SourceError(
+                f"{shown(opened.ref)}: holds pixels, which nothing decodes; leave out decoder {decoder}"
+            )
+        return
+    held = isinstance(opened, ArraySource) and opened.holds_pixels(settings)
+    in_memory = isinstance(opened, ArraySource) and opened.pictures() is not None
+    by_workers = isinstance(opened, CountingSource) and by_name.get("workers") is not None
+    given = {
+        **(by_name if isinstance(opened, StreamingSource) else {}),
+        "timeout_s": limits.timeout_s != Limits.timeout_s and not held,
+        "decoder": decoder != "auto",
+        "device": device not in ("cpu", "auto") and by_workers and not in_memory,
+    }
+    faults = [f"{name}: {_WHY_IDLE[name]}" for name, value in given.items() if value]
+    if faults:
+        raise SourceError(f"{shown(opened.ref)}: leave out " + "; and ".join(faults))
+
+
+_WHY_IDLE = {
+    "shard": "its images come one after the other and not by name; shard the dataset itself",
+    "per_class": "its images come without the names of classes; measure the dataset itself",
+    "keep_names": "its images come without names; measure the dataset itself",
+    "tolerance": "its images come in an order of their own, which is no random sample; measure the "
+    "dataset itself",
+    "workers": "the user's own Python reads it; give num_workers to its DataLoader, if it has one",
+    "timeout_s": "it is read in this process, where nothing can be ended",
+    "decoder": "the user's own Python decodes its images",
+    "device": "with workers, the processes that make the images count them; or leave out workers, and "
+    "measure a DataLoader of the dataset",
+}
+
+
+def _counting_here(
+    source: CountingSource,
+    settings: ImageSettings,
+    limits: Limits,
+    workers: int | None,
+    device: Device | None,
+    products: bool,
+    profile: Profile | None,
+) -> Scan:
+    """Where the user's own Python makes the images: in this process, or in a DataLoader's workers."""
+
+    def count(
+        groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
+    ) -> dict[str, Tally]:
+        if workers is None:
+            tallies = source.tallies(
+                groups, settings, limits, on_progress, products=products, device=device
+            )
+        else:
+            from imgnorm.datasets.iterables import IndexedSource
+            from imgnorm.datasets.loader import tallies_in_workers
+
+            assert isinstance(source, IndexedSource)
+            tallies = tallies_in_workers(
+                source, groups, settings, limits, on_progress, workers=workers, products=products
+            )
+        if profile:
+            profile.lap("count" if workers is None else "wait")
+            profile.note = MADE_HERE if workers is None else _MADE_BY_WORKERS
+        return tallies
+
+    return count

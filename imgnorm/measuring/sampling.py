@@ -1,0 +1,96 @@
+"""Counting images in random order until mean and std are known well enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from imgnorm.errors import SourceError
+from imgnorm.measuring.result import mode_of_whole
+from imgnorm.measuring.selection import NO_CLASS
+from imgnorm.settings import ImageSettings, scale_of
+from imgnorm.stats.estimate import Estimate, Plan, Sample, random_order, until_within
+from imgnorm.tally.tally import Tally, in_mode
+from imgnorm.workers.pool import Progress, Scan
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """What was looked at until it was enough."""
+
+    names: Sequence[str]
+    tally: Tally
+    estimate: Estimate | None  # None: that were all images
+
+
+def estimated(
+    names: Sequence[str],
+    settings: ImageSettings,
+    plan: Plan,
+    count: Scan,
+    on_progress: Callable[[Progress], None],
+) -> Estimated:
+    """Count as many of these images as the plan asks for.
+
+    Args:
+        count: of names by class, their tallies, which must have products.
+
+    Raises:
+        SourceError: they are float images.
+    """
+    sampling = _Sampling(names, settings, plan, count, on_progress)
+    estimate = until_within(plan, len(names), sampling.look, sampling.note_margin)
+    return Estimated(sampling.names, sampling.whole, estimate)
+
+
+class _Sampling:
+    """The images taken so far, and what was counted of them."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        settings: ImageSettings,
+        plan: Plan,
+        count: Scan,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._all = names
+        self._order = random_order(len(names), plan.seed)
+        self._settings = settings
+        self._count = count
+        self._on_progress = on_progress
+        self._taken: list[int] = []
+        self._margin: float | None = None
+        self.whole = Tally()
+
+    @property
+    def names(self) -> list[str]:
+        return [self._all[index] for index in sorted(self._taken)]
+
+    def look(self, size: int) -> Sample | None:
+        """What was counted of the first `size` images; None if there is none of them."""
+        before = len(self._taken)
+        self._taken += islice(self._order, size - before)
+        stage = [self._all[index] for index in sorted(self._taken[before:])]
+        read = self.whole.bytes_read
+
+        def on_progress(progress: Progress) -> None:
+            done, more = before + progress.done, read + progress.bytes_read
+            self._on_progress(Progress(done, size, more, self._margin))
+
+        self.whole += self._count({NO_CLASS: stage}, on_progress)[NO_CLASS]
+        whole = self.whole.of_floats() if self.whole.has_other_floats else self.whole
+        mode = mode_of_whole(whole, self._settings)
+        if mode is None:
+            return None
+        counted = in_mode(whole.counted, mode)
+        if not counted.products:
+            raise SourceError(
+                f"a tolerance is for pixels in [0, 1]; these images are of mode {mode}, whose values "
+                "may be anything: measure them all, without --tolerance"
+            )
+        return Sample(counted.images, counted.pixels.moments(), counted.products, scale_of(mode))
+
+    def note_margin(self, margin: float) -> None:
+        self._margin = margin

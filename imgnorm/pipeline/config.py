@@ -1,0 +1,329 @@
+"""The pipeline config: from where, through what, with which numbers, into which transforms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from imgnorm.constants.presets import preset
+from imgnorm.documents.document import (
+    CONFIG_LIMITS,
+    NOT_YAML,
+    STATS_LIMITS,
+    Document,
+    Limits,
+    events_in,
+    read_document,
+)
+from imgnorm.documents.models import validated
+from imgnorm.errors import InvalidDocument, Problem, SourceError
+from imgnorm.pipeline import numbers as stats_rules
+from imgnorm.pipeline import order, structure
+from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, transforms_of
+from imgnorm.settings import CHANNELS, SCALE, STEPS, Mode, Step, channel_names
+from imgnorm.stats.file import stats_in
+from imgnorm.stats.schema import FORMAT as STATS_FORMAT
+from imgnorm.stats.stats import Stats
+
+FORMAT = "imgnorm-pipeline/1"
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A torchvision transform of the train pipeline, with plain arguments."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A config that has no fault in itself; the files it names are not looked at."""
+
+    file: str  # as the user named it
+    kind: str  # of the source
+    source: Mapping[str, str]  # what `measure` calls them: source, root, split, layout
+    listed: bool  # the source is a list of files
+    mode: Mode | Literal["auto"]
+    preprocess: tuple[Step, ...]
+    augment: tuple[Augmentation, ...]
+    stats_path: str | None  # None: mean and std are in the config, or a preset's
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    api: Api
+
+
+def read_pipeline(path: str | os.PathLike[str]) -> Pipeline:
+    """Read a config.
+
+    Raises:
+        SourceError: there is no such file, it cannot be read, or it is a stats file.
+        InvalidDocument: it has faults; all of them are in it.
+    """
+    document = read_document(path, CONFIG_LIMITS)
+    if isinstance(document.value, dict) and document.value.get("format") == STATS_FORMAT:
+        raise SourceError(
+            f"{document.file}: is a stats file, and no config or data; name what is to be measured (`imgnorm "
+            "show` prints the file, `imgnorm verify` measures its data again)"
+        )
+    return pipeline_in(document)
+
+
+def read_normalized(path: str | os.PathLike[str]) -> tuple[Pipeline, Stats]:
+    """Read a config, and the numbers that it normalizes with: its own, or those of its stats file.
+
+    Raises:
+        SourceError: there is no such config, or it cannot be read.
+        InvalidDocument: the config has faults, its stats file is missing or has faults, or the two do
+            not belong together.
+    """
+    document = read_document(path, CONFIG_LIMITS)
+    pipeline = pipeline_in(document)
+    problems, stats = normalization(document, pipeline)
+    if problems or stats is None:
+        raise InvalidDocument(problems)
+    return pipeline, stats
+
+
+def pipeline_in(document: Document) -> Pipeline:
+    """The pipeline that a document describes.
+
+    Raises:
+        InvalidDocument: it has faults; all of them are in it.
+    """
+    problems: list[Problem] = []
+    model = None
+    try:
+        model = validated(document, Config)
+    except InvalidDocument as error:
+        problems += error.problems
+    problems += structure.problems(document)
+    problems += (p for p in order.problems(document) if p.severity == "error")
+    if problems or model is None:
+        raise InvalidDocument(problems)
+    return _pipeline(document, model)
+
+
+def normalization(
+    document: Document,
+    pipeline: Pipeline,
+    cache: dict[str, Any] | None = None,
+    limits: Limits = STATS_LIMITS,
+) -> tuple[list[Problem], Stats | None]:
+    """The stats that a pipeline normalizes with, and what is wrong with them.
+
+    Args:
+        cache: of stats files that were read before, by path; many configs may share one.
+        limits: of a stats file.
+    """
+    if pipeline.stats_path is None:
+        mode = pipeline.mode
+        numbers = pipeline.mean, pipeline.std
+        problems = [*stats_rules.constant_problems(document, *numbers, mode)]
+        if problems:
+            return problems, None
+        names = CHANNELS[mode] if mode != "auto" else channel_names(len(pipeline.mean))
+        scale = SCALE[mode] if mode != "auto" else 255
+        known = None if mode == "auto" else mode
+        return [], Stats(names, *numbers, scale, known, pipeline.preprocess)
+    cache = {} if cache is None else cache
+    outcome = stats_rules.referred(
+        pipeline.stats_path, cache, lambda path: stats_in(read_document(path, limits))
+    )
+    problems = [*stats_rules.reference_problems(document, pipeline, outcome)]
+    return problems, None if problems or not isinstance(outcome, Stats) else outcome
+
+
+def format_of(data: bytes) -> str:
+    """What a YAML file's `format` says; "" where it has none, or is no YAML so far."""
+    depth, key = 0, None
+    try:
+        for event in events_in(data):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth == 1 and not isinstance(event, yaml.MappingStartEvent):
+                    return ""
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+                key = None if depth == 1 else key
+            elif depth == 1 and isinstance(event, yaml.ScalarEvent):
+                if key == "format":
+                    return event.value
+                key = event.value if key is None else None
+            if depth > CONFIG_LIMITS.max_depth:
+                return ""
+    except NOT_YAML:
+        pass
+    return ""
+
+
+def schema() -> dict[str, Any]:
+    """The config's JSON Schema, for editors."""
+    content = Config.model_json_schema()
+    content["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    content["$defs"]["Normalize"]["oneOf"] = [
+        {"required": ["stats"], "properties": dict.fromkeys(["preset", "mean", "std"], False)},
+        {"required": ["preset"], "properties": dict.fromkeys(["stats", "mean", "std"], False)},
+        {"required": ["mean", "std"], "properties": dict.fromkeys(["stats", "preset"], False)},
+    ]
+    properties = content["properties"]
+    properties["preprocess"]["items"] = {"oneOf": [_step_schema(name) for name in STEPS]}
+    content["allOf"] = [
+        {
+            "if": {"properties": {"api": {"const": "v2"}}, "required": ["api"]},
+            "then": {"properties": {"augment": {"items": {"oneOf": [*_entry_schemas("v2")]}}}},
+            "else": {"properties": {"augment": {"items": {"oneOf": [*_entry_schemas("v1")]}}}},
+        }
+    ]
+    return content
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class FolderSource(_Model):
+    kind: Literal["folder"]
+    path: str = Field(description="The folder, relative to this file.")
+
+
+class ListSource(_Model):
+    kind: Literal["list"]
+    path: str = Field(description="A text file with one path a line, relative to this file.")
+
+
+class ArchiveSource(_Model):
+    kind: Literal["archive"]
+    path: str = Field(
+        description="A zip, tar or tar.gz, or a pattern of many, relative to this file."
+    )
+
+
+class ArraySource(_Model):
+    kind: Literal["array"]
+    path: str = Field(
+        description="A .npy or .npz file, one array of it as in x.npz/train, or a pattern of many, "
+        "relative to this file."
+    )
+    layout: Literal["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"] | None = Field(
+        None, description="Which dimension is which, where the shape does not tell."
+    )
+
+
+class TorchvisionSource(_Model):
+    kind: Literal["torchvision"]
+    name: str = Field(description="As torchvision.datasets calls it: CIFAR10.")
+    root: str = Field("data", description="Where the dataset lives, relative to this file.")
+    split: str = Field("train", description="train, test, or what its `split` accepts.")
+
+
+class Image(_Model):
+    mode: Literal["auto", "L", "RGB", "RGBA", "I;16"] = Field(
+        "auto", description="What each image is converted to."
+    )
+
+
+class Normalize(_Model):
+    stats: str | None = Field(None, description="A stats file, relative to this file.")
+    preset: str | None = Field(None, description="Published constants: see `imgnorm presets`.")
+    mean: Annotated[list[float], Field(min_length=1)] | None = Field(
+        None, description="Per channel, in [0, 1]."
+    )
+    std: Annotated[list[float], Field(min_length=1)] | None = Field(
+        None, description="Per channel, in [0, 1], pooled over all pixels."
+    )
+
+
+class Config(_Model):
+    """An image pipeline: what is measured, and what becomes torchvision transforms."""
+
+    format: Literal["imgnorm-pipeline/1"]
+    source: Annotated[
+        FolderSource | ListSource | ArchiveSource | ArraySource | TorchvisionSource,
+        Field(discriminator="kind"),
+    ]
+    image: Image = Image()
+    preprocess: list[Any] = Field(
+        [], description="Resize and CenterCrop: measured through, and in both transforms."
+    )
+    augment: list[Any] = Field([], description="In the train transform only.")
+    normalize: Normalize
+    api: Literal["v1", "v2"] = Field(
+        "v1", description="torchvision.transforms, or torchvision.transforms.v2."
+    )
+
+
+def _pipeline(document: Document, model: Config) -> Pipeline:
+    source, here = model.source, os.path.dirname(document.file)
+
+    def beside(path: str) -> str:
+        return os.path.normpath(os.path.join(here, path)) if path else path
+
+    if isinstance(source, TorchvisionSource):
+        named = {
+            "source": f"torchvision:{source.name}",
+            "root": beside(source.root),
+            "split": source.split,
+        }
+    else:
+        named = {"source": beside(source.path)}
+        if isinstance(source, ArraySource) and source.layout is not None:
+            named["layout"] = source.layout
+    steps = [next(iter(entry.items())) for entry in model.preprocess]
+    sizes = [(name, arguments["size"]) for name, arguments in steps]
+    numbers = model.normalize
+    known = preset(numbers.preset) if numbers.preset is not None else None
+    mean, std = (known.mean, known.std) if known else (numbers.mean or (), numbers.std or ())
+    return Pipeline(
+        document.file,
+        source.kind,
+        named,
+        isinstance(source, ListSource),
+        model.image.mode,
+        tuple(
+            STEPS[name](size if isinstance(size, int) else (size[0], size[1]))
+            for name, size in sizes
+        ),
+        tuple(Augmentation(*next(iter(entry.items()))) for entry in model.augment),
+        beside(numbers.stats) if numbers.stats is not None else None,
+        tuple(mean),
+        tuple(std),
+        model.api,
+    )
+
+
+def _step_schema(name: str) -> dict[str, Any]:
+    edge = {"type": "integer", "minimum": 1}
+    size = {"oneOf": [edge, {"type": "array", "items": edge, "minItems": 2, "maxItems": 2}]}
+    return _one_key(name, _arguments_schema({"size": size}, ["size"]))
+
+
+def _entry_schemas(api: Api) -> Iterator[dict[str, Any]]:
+    for name, transform in transforms_of(api).items():
+        properties = {
+            key: {"anyOf": [schema_of(kind) for kind in parameter.types]}
+            for key, parameter in transform.parameters.items()
+        }
+        required = [key for key, p in transform.parameters.items() if p.required]
+        yield _one_key(name, _arguments_schema(properties, required))
+    for name in (*TENSOR_STEPS[api], NORMALIZE):
+        yield _one_key(name, _arguments_schema({}, []))
+
+
+def _one_key(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    return _arguments_schema({name: value}, [name])
+
+
+def _arguments_schema(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    needed = {"required": required} if required else {}
+    return {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        **needed,
+    }

@@ -1,0 +1,89 @@
+"""A pipeline, built and run once: what torchvision itself says, at its line of the config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from PIL import Image
+
+from imgnorm._torchvision import torchvision_module
+from imgnorm.documents.document import Document
+from imgnorm.errors import Problem, TransformError
+from imgnorm.pipeline.config import Pipeline
+from imgnorm.pipeline.steps import pipeline_steps
+from imgnorm.pipeline.transforms import called
+from imgnorm.settings import CHANNELS, SCALE, Mode
+from imgnorm.stats.stats import Stats
+from imgnorm.wording import clause
+
+_SIZE = (640, 480)
+_RUNS = 8  # with other seeds: much is done every other time only
+
+
+def trial_problems(document: Document, pipeline: Pipeline, stats: Stats) -> Iterator[Problem]:
+    """What torchvision refuses to build, or to do to a generated image of 640x480.
+
+    Raises:
+        MissingDependency: torchvision cannot be imported.
+    """
+    module = torchvision_module("transforms" if pipeline.api == "v1" else "transforms.v2")
+    names = {"MEAN": list(stats.mean), "STD": [max(std, 1e-3) for std in stats.std]}
+    try:
+        train, _ = pipeline_steps(pipeline, stats)
+    except TransformError as error:
+        yield document.problem(("api",), "build", str(error))
+        return
+    built: list[tuple[tuple[str | int, ...], Any]] = []
+    refused = False
+    for step, path in zip(train, _places(train, pipeline), strict=True):
+        try:
+            built.append((path, called(module, step, names)))
+        except TransformError as error:
+            refused = True
+            said = str(error).removeprefix(f"{step.name}: ") if path else str(error)
+            yield document.problem(path, "build", said, of_key=bool(path))
+    if not refused:
+        yield from _run_problems(document, built, stats.image_mode or "RGB")
+
+
+def _places(train: list[Any], pipeline: Pipeline) -> list[tuple[str | int, ...]]:
+    """Where each step of the train transform stands in the config; () for what imgnorm adds."""
+    head = [("preprocess", i, type(s).__name__) for i, s in enumerate(pipeline.preprocess)]
+    body = [("augment", i, a.name) for i, a in enumerate(pipeline.augment)]
+    first = next(
+        i
+        for i in range(len(train) - len(head) - len(body) + 1)
+        if [s.name for s in train[i : i + len(head) + len(body)]]
+        == [path[2] for path in [*head, *body]]
+    )
+    before: list[tuple[str | int, ...]] = [()] * first
+    after: list[tuple[str | int, ...]] = [()] * (len(train) - first - len(head) - len(body))
+    return [*before, *head, *body, *after]
+
+
+def _run_problems(
+    document: Document, built: list[tuple[tuple[str | int, ...], Any]], mode: Mode
+) -> Iterator[Problem]:
+    with torch.random.fork_rng(devices=[]):
+        for seed in range(_RUNS):
+            torch.manual_seed(seed)
+            image: Any = _generated(mode)
+            for path, transform in built:
+                try:
+                    image = transform(image)
+                except Exception as error:  # noqa: BLE001 - whatever torchvision raises is told
+                    image_of = f"a generated {mode} image of {_SIZE[0]}x{_SIZE[1]}"
+                    message = f"fails on {image_of}: {clause(error)}"
+                    yield document.problem(path, "build", message, of_key=bool(path))
+                    return
+
+
+def _generated(mode: Mode) -> Image.Image:
+    """Noise, so that every channel has more than one value."""
+    high = SCALE[mode] + 1
+    values = torch.randint(0, high, (_SIZE[1], _SIZE[0], len(CHANNELS[mode])))
+    if mode == "I;16":
+        return Image.frombytes("I;16", _SIZE, values.numpy().astype("<u2").tobytes())
+    return Image.frombytes(mode, _SIZE, values.to(torch.uint8).numpy().tobytes())

@@ -1,0 +1,231 @@
+"""Stats, or a pipeline config -> the source of a self-contained Python module."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from imgnorm.pipeline.augmentations import Api
+from imgnorm.pipeline.steps import Call, Member, Name, pipeline_steps, steps_of, usable_std
+from imgnorm.stats.stats import Stats
+from imgnorm.wording import cut, printable
+
+if TYPE_CHECKING:
+    from imgnorm.pipeline.config import Pipeline
+
+_LONGEST = 1000  # characters of a comment
+_WIDTH = 88  # ruff's default
+
+
+def emit(
+    stats: Stats,
+    *,
+    api: Api = "v1",
+    eps: float | None = None,
+    stats_path: str = "stats.yaml",
+    module_path: str = "transforms.py",
+) -> str:
+    """The source of a module with MEAN, STD, train_transform, eval_transform and inverse_transform.
+
+    Formatted as ruff does by default. Whatever a stats file holds, no text of it becomes code.
+
+    Args:
+        eps: the least std; needed where a channel is constant.
+        stats_path: the stats file as seen from the module's folder, for its header.
+        module_path: the module's own file name, for its header.
+
+    Raises:
+        TransformError: see `steps_of` and `usable_std`.
+    """
+    steps = steps_of(stats, api)
+    regenerate = _command(stats_path, module_path, eps, f" --api {api}")
+    header = [*_header(stats), *regenerate]
+    note = "# Put random augmentation in front of these steps."
+    return _module_text(stats, header, [note], steps, steps, api, eps)
+
+
+def emit_pipeline(
+    pipeline: Pipeline,
+    stats: Stats,
+    *,
+    eps: float | None = None,
+    config_path: str = "pipeline.yaml",
+    module_path: str = "transforms.py",
+) -> str:
+    """The same for a pipeline config, with its augmentation in train_transform.
+
+    Args:
+        stats: what the config normalizes with.
+        eps: the least std; needed where a channel is constant.
+        config_path: the config as seen from the module's folder, for its header.
+        module_path: the module's own file name, for its header.
+
+    Raises:
+        TransformError: see `pipeline_steps` and `usable_std`.
+    """
+    train, evaluation = pipeline_steps(pipeline, stats)
+    header = [f"Pipeline: {config_path!r}.", *_header(stats)]
+    header += _command(config_path, module_path, eps, "")
+    return _module_text(stats, header, [], train, evaluation, pipeline.api, eps)
+
+
+def _module_text(
+    stats: Stats,
+    header: list[str],
+    note: list[str],
+    train: list[Call],
+    evaluation: list[Call],
+    api: Api,
+    eps: float | None,
+) -> str:
+    std = usable_std(stats, eps)
+    return "\n".join(
+        [
+            '"""Normalization of one dataset. Written by imgnorm; do not edit."""',
+            "",
+            *(f"# {printable(line)}" for line in header),
+            "",
+            *(["import torch"] if api == "v2" else []),
+            "from torchvision import transforms"
+            if api == "v1"
+            else "from torchvision.transforms import v2",
+            "",
+            *_constant("MEAN", stats.mean),
+            *_constant("STD", std),
+            "",
+            *note,
+            *_compose("train_transform", train, api),
+            "",
+            *_compose("eval_transform", evaluation, api),
+            "",
+            f"# From normalized tensors back to {_unit(stats)}.",
+            f"inverse_transform = {_module(api)}.Normalize(",
+            "    mean=[-mean / std for mean, std in zip(MEAN, STD, strict=True)],",
+            "    std=[1 / std for std in STD],",
+            ")",
+            "",
+        ]
+    )
+
+
+def emit_for(
+    stats: Stats, *, stats_path: str, module_path: str | None, api: Api, eps: float | None
+) -> str:
+    """`emit` with a header that tells, in the module's own folder, where the stats file is."""
+    seen_from_there, module = seen_from(stats_path, module_path)
+    return emit(stats, api=api, eps=eps, stats_path=seen_from_there, module_path=module)
+
+
+def seen_from(path: str, module_path: str | None) -> tuple[str, str]:
+    """A file as the module's own folder sees it, and the module's file name."""
+    folder, module = os.path.split(os.path.abspath(module_path or "transforms.py"))
+    # A shell takes `..` of a linked folder for the parent of the folder it links to.
+    its_folder, its_name = os.path.split(os.path.abspath(path))
+    path = os.path.join(os.path.realpath(its_folder), its_name)
+    try:
+        seen = os.path.relpath(path, os.path.realpath(folder))
+    except ValueError:  # another drive
+        seen = path
+    return seen.replace(os.sep, "/"), module
+
+
+def _header(stats: Stats) -> list[str]:
+    lines = []
+    measured = stats.measurement
+    if measured:
+        options = "".join(f", {key} {value}" for key, value in measured.source.options.items())
+        pixels = measured.pixels.moments().count
+        lines.append(
+            cut(f"Measured: {measured.source.kind} {measured.source.called!r}{options}:", _LONGEST)
+        )
+        lines += [cut(f"Incomplete: {part}.", _LONGEST) for part in measured.source.incomplete]
+        lines.append(
+            f"{measured.images:,} images, {pixels:,} pixels, mode {stats.mode}, "
+            f"{len(measured.skipped):,} skipped."
+        )
+        lines.append(f"Mean and std are pooled over all pixels, population, for {_values(stats)}.")
+        if measured.estimate:
+            lines.append(
+                f"They are an estimate ({measured.estimate}), not exact: any may be off by "
+                f"{measured.estimate.margins.widest:g}."
+            )
+    else:
+        lines.append(f"Constants that were written by hand, not measured, for {_values(stats)}.")
+    if stats.of_floats:
+        lines.append(
+            "The transforms take float tensors, (C, H, W), and leave their unit alone: no ToTensor."
+        )
+    if stats.mode == "L":
+        lines.append("They hold for one gray channel, and for three that are equal.")
+    if stats.mode in ("RGBA", "I;16"):
+        lines.append(
+            f"For images in PIL mode {stats.mode}: ImageFolder's default loader makes RGB of them; give it "
+            + ("loader=PIL.Image.open." if stats.mode == "I;16" else "one that converts to RGBA.")
+        )
+    return lines
+
+
+def _unit(stats: Stats) -> str:
+    return "the unit of the data" if stats.of_floats else "[0, 1]"
+
+
+def _values(stats: Stats) -> str:
+    return "float values as they are" if stats.of_floats else "values in [0, 1]"
+
+
+def _command(path: str, module_path: str, eps: float | None, options: str) -> list[str]:
+    options += f" --eps {eps!r}" if eps is not None else ""
+    command = f"imgnorm emit {_shell_word(path)} -o {_shell_word(module_path)}{options} --force"
+    return ["Regenerate it in this folder:", f"  {command}"]
+
+
+def _shell_word(path: str) -> str:
+    path = f"./{path}" if path.startswith("-") else path
+    if path.isprintable():
+        return shlex.quote(path)
+    return "$'" + "".join(_shell_character(character) for character in path) + "'"
+
+
+def _shell_character(character: str) -> str:
+    """As bash, zsh and POSIX 2024 read it in $'...'."""
+    if character.isprintable() and character not in "'\\":
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
+
+
+def _constant(name: str, values: tuple[float, ...]) -> list[str]:
+    numbers = [repr(float(value)) for value in values]
+    line = f"{name} = ({', '.join(numbers)}{',' if len(numbers) == 1 else ''})"
+    if len(line) <= _WIDTH:
+        return [line]
+    return [f"{name} = (", *(f"    {number}," for number in numbers), ")"]
+
+
+def _compose(name: str, steps: list[Call], api: Api) -> list[str]:
+    lines = [line for step in steps for line in _call(step, api)]
+    return [f"{name} = {_module(api)}.Compose(", "    [", *lines, "    ]", ")"]
+
+
+def _call(step: Call, api: Api) -> list[str]:
+    """A list's item, broken as ruff breaks it."""
+    called = f"        {_module(api)}.{step.name}("
+    arguments = [f"{key}={_argument(value, api)}" for key, value in step.arguments.items()]
+    joined = ", ".join(arguments)
+    if len(f"{called}{joined}),") <= _WIDTH:
+        return [f"{called}{joined}),"]
+    if len(joined) + 12 <= _WIDTH:
+        return [called, f"            {joined}", "        ),"]
+    return [called, *(f"            {argument}," for argument in arguments), "        ),"]
+
+
+def _argument(value: object, api: Api) -> str:
+    if isinstance(value, Member):
+        return f"{_module(api)}.{value.enum}.{value.value.upper().replace('-', '_')}"
+    if isinstance(value, str) and not isinstance(value, Name):
+        return f'"{value}"'  # one of torchvision's choices, so there is nothing to escape
+    return str(value)
+
+
+def _module(api: Api) -> str:
+    return "transforms" if api == "v1" else "v2"

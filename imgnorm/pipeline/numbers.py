@@ -1,0 +1,185 @@
+"""What is wrong with the numbers that a pipeline normalizes with, and with the stats file it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from imgnorm.constants.findings import Finding, findings
+from imgnorm.documents.document import Document, Path
+from imgnorm.errors import InvalidDocument, Problem, SourceError
+from imgnorm.rule import Rule
+from imgnorm.settings import CHANNELS, Mode, Step
+from imgnorm.stats.stats import Stats
+
+if TYPE_CHECKING:
+    from imgnorm.pipeline.config import Pipeline
+
+UNUSABLE = ("length", "not-finite", "std-not-positive")
+"""The rules about numbers that nothing can be normalized with, whatever their unit."""
+
+Outcome = Stats | InvalidDocument | SourceError
+
+
+def referred(path: str, cache: dict[str, Outcome], read_stats: Callable[[str], Stats]) -> Outcome:
+    """A stats file's content, or why there is none; read once."""
+    if path not in cache:
+        try:
+            cache[path] = read_stats(path)
+        except (InvalidDocument, SourceError) as error:
+            cache[path] = error
+    return cache[path]
+
+
+def reference_problems(
+    document: Document, pipeline: Pipeline, outcome: Outcome
+) -> Iterator[Problem]:
+    """What is wrong with `normalize: {stats: …}`."""
+    path = ("normalize", "stats")
+    if isinstance(outcome, SourceError):
+        hint = f"measure it with `imgnorm stats {pipeline.file} -o {pipeline.stats_path}`"
+        yield document.problem(path, "missing-stats", str(outcome).partition(";")[0], hint)
+    elif isinstance(outcome, InvalidDocument):
+        first, *others = outcome.problems
+        where = f"{first.file}:{first.line}:{first.column}"
+        more = f" (and {len(others)} more)" if others else ""
+        message = f"is no sound stats file: {where}: {first.message}{more}"
+        yield document.problem(path, "unsound-stats", message, first.hint)
+    else:
+        yield from _mismatches(document, pipeline, outcome)
+
+
+def estimate_note(document: Document, stats: Stats, path: Path, named: str = "") -> Problem:
+    """That numbers are no more than an estimate: they may be meant so.
+
+    Args:
+        stats: an estimate.
+        path: where the document has it, or the name of its file, `named`.
+    """
+    assert stats.estimate
+    message = (
+        f"{f'{named} is an estimate: ' if named else ''}mean and std are within "
+        f"{stats.estimate.tolerance:g} of the exact ones only ({stats.estimate})"
+    )
+    hint = "for exact ones, measure all images, without --tolerance"
+    return replace(
+        document.problem(path, "estimate", message, hint, of_key=not named), severity="info"
+    )
+
+
+def constant_problems(
+    document: Document,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    mode: Mode | Literal["auto"],
+) -> Iterator[Problem]:
+    """What keeps `normalize: {mean: …, std: …}` from being used at all."""
+    channels = len(mean) if mode == "auto" else len(CHANNELS[mode])
+    found = [f for f in findings(mean, std, channels=channels) if f.rule in UNUSABLE]
+    yield from dict.fromkeys(problem_of(document, ("normalize",), finding) for finding in found)
+
+
+def problem_of(document: Document, path: Path, found: Finding) -> Problem:
+    """A finding about numbers, at its place below `path`."""
+    where: Path = (*path, found.field, *(() if found.index is None else (found.index,)))
+    value = document.value
+    if path == ("normalize",) and value["normalize"].get("preset") is not None:
+        where = (*path, "preset")
+    problem = document.problem(where, found.rule, found.message, found.hint)
+    return replace(problem, severity=found.severity)
+
+
+def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterator[Problem]:
+    path = ("normalize", "stats")
+    if stats.mode is not None and stats.preprocess != pipeline.preprocess:
+        yield document.problem(
+            path,
+            "other-preprocess",
+            f"{pipeline.stats_path} was measured through {_words(stats.preprocess)}, and preprocess "
+            f"is {_words(pipeline.preprocess)}",
+            f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`",
+        )
+    if pipeline.mode == "auto":
+        if stats.of_floats or (stats.mode is not None and stats.mode not in CHANNELS):
+            what = f"arrays of mode {stats.mode}" if stats.mode else "float values"
+            yield document.problem(
+                path,
+                "other-mode",
+                f"{pipeline.stats_path} is about {what}, and a pipeline begins with PIL images, which "
+                "are never so",
+                f"`imgnorm emit {pipeline.stats_path}` writes the transform for such arrays; for images, "
+                f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`",
+            )
+        return
+    if stats.mode is not None and stats.mode != pipeline.mode:
+        yield document.problem(
+            path,
+            "other-mode",
+            f"{pipeline.stats_path} was measured in mode {stats.mode}, and image.mode is "
+            f"{pipeline.mode}",
+            f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`",
+        )
+    elif len(stats.channels) != len(CHANNELS[pipeline.mode]):
+        yield document.problem(
+            path,
+            "other-mode",
+            f"{pipeline.stats_path} has {len(stats.channels)} channels, and mode {pipeline.mode} has "
+            f"{len(CHANNELS[pipeline.mode])}",
+        )
+
+
+def _words(steps: tuple[Step, ...]) -> str:
+    sizes = [
+        (type(step).__name__, step.size if isinstance(step.size, int) else list(step.size))
+        for step in steps
+    ]
+    return "[" + ", ".join(f"{name}: {size}" for name, size in sizes) + "]" if sizes else "[]"
+
+
+RULES = (
+    Rule(
+        "missing-stats",
+        "error",
+        "a stats file where the config says it is",
+        "`normalize: {stats: …}` names a file that is not there, or cannot be read. The path is relative "
+        "to the config; `~` and environment variables are not expanded.",
+        "normalize: {stats: nowhere.yaml}",
+        "normalize: {stats: ../stats/cifar10.yaml}",
+    ),
+    Rule(
+        "unsound-stats",
+        "error",
+        "a stats file without faults",
+        "The stats file that the config names has faults itself. Validate it to see all of them.",
+        "normalize: {stats: edited-by-hand.yaml}",
+        "normalize: {stats: as-measured.yaml}",
+    ),
+    Rule(
+        "other-preprocess",
+        "error",
+        "stats measured through the config's preprocess",
+        "Resizing and cropping change the statistics: resizing to half lowers the std by several percent. "
+        "The stats file tells which steps its images went through, and they are others than the config's.",
+        "preprocess: [{Resize: {size: 256}}]\nnormalize: {stats: measured-without-resize.yaml}",
+        "preprocess: [{Resize: {size: 256}}]\nnormalize: {stats: measured-with-resize-256.yaml}",
+    ),
+    Rule(
+        "other-mode",
+        "error",
+        "stats measured in the config's mode",
+        "The stats file is about images of another mode than the config's, with other channels.",
+        "image: {mode: RGB}\nnormalize: {stats: measured-in-L.yaml}",
+        "image: {mode: L}\nnormalize: {stats: measured-in-L.yaml}",
+    ),
+    Rule(
+        "estimate",
+        "info",
+        "exact numbers, not an estimate",
+        "The stats file was measured with --tolerance, on a random sample of the images. Its numbers are "
+        "within the tolerance of the exact ones, at its confidence. Nothing is wrong with that if it is "
+        "what you want; such a file cannot be merged or verified.",
+        "normalize: {stats: measured-with-tolerance.yaml}",
+        "normalize: {stats: measured-without.yaml}",
+    ),
+)

@@ -1,0 +1,124 @@
+"""What a transform does, as calls of torchvision by name: the same for a module's source and a Compose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from imgnorm.errors import TransformError
+from imgnorm.pipeline.augmentations import NORMALIZE, Api, transforms_of
+from imgnorm.stats.stats import Stats
+
+if TYPE_CHECKING:
+    from imgnorm.pipeline.config import Augmentation, Pipeline
+
+_GRAY_MODES = {"1", "L", "LA", "La"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A torchvision transform by name, with plain arguments, or names that the module defines."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class Name(str):
+    """An argument that is the name of something: MEAN, STD, torch.float32."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """An argument that is a member of an enum of torchvision.transforms."""
+
+    enum: str
+    value: str
+
+
+def steps_of(stats: Stats, api: Api) -> list[Call]:
+    """What turns a loaded PIL image into a normalized tensor; the last step is Normalize.
+
+    Of float stats it is the only one: what they were measured on are tensors, and in their own unit.
+
+    Raises:
+        TransformError: v1 for 16-bit stats.
+    """
+    tensor_steps = _tensor_steps(stats, api)
+    return [*_conversion(stats), *_preprocess_steps(stats), *tensor_steps]
+
+
+def pipeline_steps(pipeline: Pipeline, stats: Stats) -> tuple[list[Call], list[Call]]:
+    """What the train and the eval transform of a config do.
+
+    Raises:
+        TransformError: v1 for 16-bit stats.
+    """
+    tensor_steps = _tensor_steps(stats, pipeline.api)
+    gray = pipeline.mode == "L" or stats.mode == "L"
+    head = [Call("Grayscale", {})] if gray else _conversion(stats)
+    head += _preprocess_steps(replace(stats, preprocess=pipeline.preprocess))
+    placed = {step.name: step for step in tensor_steps}
+    augment = [
+        placed.pop(a.name) if a.name in placed else _augmentation(a, pipeline.api)
+        for a in pipeline.augment
+    ]
+    return [*head, *augment, *placed.values()], [*head, *tensor_steps]
+
+
+def usable_std(stats: Stats, eps: float | None) -> tuple[float, ...]:
+    """The std to divide by: max(std, eps).
+
+    Raises:
+        TransformError: a channel is constant and there is no eps.
+    """
+    if eps is not None:
+        if not 0 < eps <= 1:
+            raise TransformError(f"eps is {eps!r}; it must be above 0 and at most 1")
+        return tuple(max(std, eps) for std in stats.std)
+    constant = [name for name, std in zip(stats.channels, stats.std, strict=True) if std == 0]
+    if constant:
+        raise TransformError(
+            f"channel {', '.join(constant)} is constant (std 0): normalizing would divide by 0; look at "
+            "the images, or allow it with an eps (--eps 1e-3, say)"
+        )
+    return stats.std
+
+
+def _conversion(stats: Stats) -> list[Call]:
+    """Grayscale, where the loader's image is not in the mode that was measured."""
+    if not stats.measurement:
+        return []
+    all_gray = set(stats.measurement.modes) <= _GRAY_MODES
+    if stats.mode == "L" and not all_gray:
+        return [Call("Grayscale", {})]
+    if stats.mode == "RGB" and all_gray:
+        return [Call("Grayscale", {"num_output_channels": 3})]
+    return []
+
+
+def _augmentation(augmentation: Augmentation, api: Api) -> Call:
+    parameters = transforms_of(api)[augmentation.name].parameters
+    arguments = {
+        key: Member(enum, value) if (enum := parameters[key].enum) and value is not None else value
+        for key, value in augmentation.arguments.items()
+    }
+    return Call(augmentation.name, arguments)
+
+
+def _preprocess_steps(stats: Stats) -> list[Call]:
+    return [Call(type(step).__name__, {"size": step.size}) for step in stats.preprocess]
+
+
+def _tensor_steps(stats: Stats, api: Api) -> list[Call]:
+    normalize = Call(NORMALIZE, {"mean": Name("MEAN"), "std": Name("STD")})
+    if stats.of_floats:
+        return [normalize]
+    if api == "v1" and stats.scale != 255:
+        raise TransformError(
+            "16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values "
+            "at 32768; use api v2 (--api v2)"
+        )
+    if api == "v1":
+        return [Call("ToTensor", {}), normalize]
+    to_dtype = Call("ToDtype", {"dtype": Name("torch.float32"), "scale": True})
+    return [Call("ToImage", {}), to_dtype, normalize]

@@ -1,0 +1,289 @@
+"""What a pipeline config may hold beyond its model: known transforms, their arguments, one way to normalize."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from imgnorm.constants.presets import preset
+from imgnorm.documents.document import Document, Path
+from imgnorm.documents.models import spelled
+from imgnorm.errors import Problem, SourceError
+from imgnorm.nearest import nearest
+from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, left_out, transforms_of
+from imgnorm.rule import Rule
+from imgnorm.settings import STEPS
+from imgnorm.wording import cut
+
+
+def problems(document: Document) -> Iterator[Problem]:
+    """What is wrong with `normalize`, `preprocess` and `augment`, as far as they are what the model says."""
+    value = document.value
+    if not isinstance(value, dict):
+        return
+    if isinstance(value.get("normalize"), dict):
+        yield from _normalize_problems(document, value["normalize"])
+    if isinstance(value.get("preprocess"), list):
+        for index, entry in enumerate(value["preprocess"]):
+            yield from _preprocess_problems(document, ("preprocess", index), entry, api_of(value))
+    if isinstance(value.get("augment"), list):
+        for index, entry in enumerate(value["augment"]):
+            yield from _augment_problems(document, ("augment", index), entry, api_of(value))
+
+
+def api_of(value: dict[str, Any]) -> Api:
+    return "v2" if value.get("api") == "v2" else "v1"
+
+
+def _normalize_problems(document: Document, value: dict[str, Any]) -> Iterator[Problem]:
+    given = {key for key in ("stats", "preset", "mean", "std") if value.get(key) is not None}
+    chosen = next((key for key in ("stats", "preset") if key in given), None)
+    if not given:
+        yield document.problem(
+            ("normalize",),
+            "missing-key",
+            "expected stats, preset, or mean and std",
+            "write {stats: stats.yaml}, {preset: cifar10}, or {mean: [...], std: [...]}",
+            of_key=True,
+        )
+    elif chosen:
+        for key in sorted(given - {chosen}):
+            yield document.problem(
+                ("normalize", key),
+                "two-normalizations",
+                f"given beside {chosen}",
+                f"keep one of them: {chosen} has its own mean and std",
+                of_key=True,
+            )
+    else:
+        for key in {"mean", "std"} - given:
+            yield document.problem(("normalize", key), "missing-key", "missing key")
+    if isinstance(value.get("preset"), str):
+        try:
+            preset(value["preset"])
+        except SourceError as error:
+            message, _, hint = str(error).rpartition("; ")
+            yield document.problem(("normalize", "preset"), "unknown-preset", message, hint)
+
+
+def _preprocess_problems(document: Document, path: Path, entry: Any, api: Api) -> Iterator[Problem]:
+    name = yield from _name_problems(document, path, entry)
+    if name is None:
+        return
+    known = transforms_of(api)
+    if name not in STEPS:
+        if name in known and known[name].random:
+            message = "is random, and the images are measured through preprocess"
+            hint = "put it under augment"
+            yield document.problem((*path, name), "random-preprocess", message, hint, of_key=True)
+        elif name in known or name in (*TENSOR_STEPS["v1"], *TENSOR_STEPS["v2"], NORMALIZE):
+            message = "cannot be measured through"
+            hint = "only Resize and CenterCrop can; augment takes the rest"
+            yield document.problem((*path, name), "not-measurable", message, hint, of_key=True)
+        else:
+            yield _unknown(document, (*path, name), list(STEPS), "preprocess")
+        return
+    arguments = entry[name]
+    for key in arguments:
+        if key != "size":
+            message = "unknown argument; in preprocess there is only size, and it is bilinear"
+            near = None if key in known[name].parameters else _suggestion(key, ["size"])
+            where = (*path, name, key)
+            yield document.problem(where, "unknown-argument", message, near, of_key=True)
+    if "size" not in arguments:
+        yield document.problem((*path, name), "missing-argument", "size is missing", of_key=True)
+    elif not _is_size(arguments["size"]):
+        message = f"expected a whole number above 0, or two of them; got {_told(arguments['size'])}"
+        yield document.problem((*path, name, "size"), "wrong-argument", message)
+
+
+def _augment_problems(document: Document, path: Path, entry: Any, api: Api) -> Iterator[Problem]:
+    name = yield from _name_problems(document, path, entry)
+    if name is None:
+        return
+    known, arguments = transforms_of(api), entry[name]
+    if name in (*TENSOR_STEPS[api], NORMALIZE):
+        for key in arguments:
+            whose = "mean and std are those of `normalize`" if name == NORMALIZE else None
+            message = f"{name} takes no argument here"
+            where = (*path, name, key)
+            yield document.problem(where, "unknown-argument", message, whose, of_key=True)
+        return
+    if name not in known:
+        yield _unknown(document, (*path, name), [*known, *TENSOR_STEPS[api], NORMALIZE], api)
+        return
+    parameters = known[name].parameters
+    for key, value in arguments.items():
+        where = (*path, name, key)
+        if key not in parameters:
+            near = _suggestion(key, [p for p in parameters if p not in arguments])
+            yield document.problem(where, "unknown-argument", "unknown argument", near, of_key=True)
+        elif not parameters[key].accepts(value):
+            message = f"expected {parameters[key].expected()}; got {_told(value)}"
+            near = _suggestion(value, parameters[key].choices) if isinstance(value, str) else None
+            yield document.problem(where, "wrong-argument", message, near)
+    for key, parameter in parameters.items():
+        if parameter.required and key not in arguments:
+            message = f"{key} is missing"
+            yield document.problem((*path, name), "missing-argument", message, of_key=True)
+
+
+def _name_problems(
+    document: Document, path: Path, entry: Any
+) -> Iterator[Problem] | Any:  # a generator that returns the transform's name, or None
+    """What keeps an entry from being `Name: {arguments}`; returns the name if nothing does."""
+    if isinstance(entry, str):
+        message = f"expected a mapping; got {spelled(entry)} (text)"
+        yield document.problem(path, "wrong-type", message, f"write {cut(entry)}: {{}}")
+        return None
+    if not isinstance(entry, dict) or not entry:
+        got = "nothing" if entry == {} else spelled(entry)
+        yield document.problem(path, "wrong-type", f"expected a transform; got {got}")
+        return None
+    if len(entry) > 1:
+        message = f"expected one transform; got {len(entry)} keys: {cut(', '.join(entry), 80)}"
+        hint = "start each with its own '-', and indent its arguments further"
+        yield document.problem(path, "wrong-type", message, hint)
+        return None
+    name, arguments = next(iter(entry.items()))
+    if not isinstance(arguments, dict):
+        message = f"expected a mapping of arguments; got {spelled(arguments)}"
+        how = f"write {cut(name)}: {{}}" if arguments is None else None
+        yield document.problem((*path, name), "wrong-type", message, how)
+        return None
+    return name
+
+
+def _unknown(document: Document, path: Path, choices: Sequence[str], where: str) -> Problem:
+    name, hint = str(path[-1]), _suggestion(str(path[-1]), choices)
+    other: Api = "v1" if where == "v2" else "v2"
+    if where == "v1" and name in (*transforms_of(other), *TENSOR_STEPS[other]):
+        hint = f"torchvision has it with `api: {other}` only"
+    elif where == "v2" and name in TENSOR_STEPS[other]:
+        hint = "with `api: v2` write ToImage and ToDtype"
+    elif name in (*left_out("v1"), *left_out("v2")):
+        message = "torchvision has it, and a pipeline config has not"
+        hint = "what takes functions, transforms or boxes, or converts images, needs code around it"
+        return document.problem(path, "unknown-transform", message, hint, of_key=True)
+    elif "." in name:
+        hint = "write a torchvision transform by its name; no other code is run"
+    return document.problem(path, "unknown-transform", "unknown transform", hint, of_key=True)
+
+
+def _suggestion(word: str, choices: Sequence[str]) -> str | None:
+    near = nearest(word, choices)
+    return f"did you mean '{near[0]}'?" if near else None
+
+
+def _told(value: object) -> str:
+    if not isinstance(value, list):
+        return spelled(value)
+    told = ", ".join(map(spelled, value[:8]))
+    return f"[{told}{', …' if len(value) > 8 else ''}]"
+
+
+def _is_size(value: object) -> bool:
+    edges = value if isinstance(value, list) and len(value) == 2 else [value]
+    return all(isinstance(e, int) and not isinstance(e, bool) and 1 <= e < 1 << 24 for e in edges)
+
+
+RULES = (
+    Rule(
+        "unknown-format",
+        "error",
+        "a format that says what the file is",
+        "The file has no `format`, or one that is neither a pipeline config nor a stats file. In a folder "
+        "such files are passed over; named by themselves they are a fault.",
+        "source: {kind: folder, path: data}",
+        "format: imgnorm-pipeline/1\nsource: {kind: folder, path: data}",
+    ),
+    Rule(
+        "build",
+        "error",
+        "a pipeline that torchvision builds and runs (with --build)",
+        "torchvision refused an argument, or failed on a generated image of 640x480. Its own words are in "
+        "the message.",
+        "augment:\n  - RandomRotation: {degrees: -4}",
+        "augment:\n  - RandomRotation: {degrees: 4}",
+    ),
+    Rule(
+        "unknown-ignore",
+        "warning",
+        "ignore comments that name a rule",
+        "A comment `# imgnorm: ignore[rule]` silences one rule on its line. Without a rule, or with one "
+        "that does not exist, it silences nothing.",
+        "api: v1  # imgnorm: ignore",
+        "api: v1",
+    ),
+    Rule(
+        "two-normalizations",
+        "error",
+        "one way to normalize",
+        "`normalize` has a stats file, a preset or numbers beside one another. Which of them counts is "
+        "anybody's guess.",
+        "normalize: {stats: stats.yaml, mean: [0.5], std: [0.25]}",
+        "normalize: {stats: stats.yaml}",
+    ),
+    Rule(
+        "unknown-preset",
+        "error",
+        "presets that are known, and not as wrong",
+        "`imgnorm presets` lists the names. A set that is known to be wrong is no preset to normalize "
+        "with; write its numbers out if a checkpoint depends on them.",
+        "normalize: {preset: cifar-10}",
+        "normalize: {preset: cifar10}",
+    ),
+    Rule(
+        "unknown-transform",
+        "error",
+        "transforms that torchvision has",
+        "Each entry is a torchvision transform by its name, in the API that `api` chooses, and one that "
+        "takes plain values and makes an image of an image: no Compose, Lambda, FiveCrop or "
+        "PILToTensor. Dotted names and code are never run.",
+        "augment:\n  - RandomHorizontallFlip: {}",
+        "augment:\n  - RandomHorizontalFlip: {}",
+    ),
+    Rule(
+        "unknown-argument",
+        "error",
+        "arguments that the transform has",
+        "The transform has no such argument in torchvision. In `preprocess` there is only size; ToTensor, "
+        "ToImage, ToDtype and Normalize take none here, for the pipeline knows what belongs to them.",
+        "augment:\n  - RandomCrop: {sise: 32}",
+        "augment:\n  - RandomCrop: {size: 32}",
+    ),
+    Rule(
+        "missing-argument",
+        "error",
+        "all arguments that have no default",
+        "The transform cannot be made without this argument.",
+        "augment:\n  - RandomCrop: {}",
+        "augment:\n  - RandomCrop: {size: 32}",
+    ),
+    Rule(
+        "wrong-argument",
+        "error",
+        "arguments of the right type",
+        "The value is none that torchvision's own signature allows for this argument.",
+        "augment:\n  - RandomCrop: {size: large}",
+        "augment:\n  - RandomCrop: {size: 32}",
+    ),
+    Rule(
+        "random-preprocess",
+        "error",
+        "nothing random in preprocess",
+        "The images are measured through `preprocess`, and every image is measured once: what is random "
+        "belongs to `augment`, which the eval transform leaves out.",
+        "preprocess:\n  - RandomCrop: {size: 32}",
+        "augment:\n  - RandomCrop: {size: 32}",
+    ),
+    Rule(
+        "not-measurable",
+        "error",
+        "in preprocess only what can be measured through",
+        "The images are measured through `preprocess`, and imgnorm does that for Resize and CenterCrop "
+        "only, pixel for pixel as torchvision does.",
+        "preprocess:\n  - Pad: {padding: 4}",
+        "preprocess:\n  - Resize: {size: 256}\n  - CenterCrop: {size: 224}",
+    ),
+)

@@ -1,0 +1,109 @@
+"""Blocks of arrays -> Tally: the work of one worker where nothing has to be decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+import numpy as np
+import numpy.typing as npt
+
+from imgnorm.pixels.batch import Packed, Tray
+from imgnorm.pixels.count import JOB_SECONDS, ModeCounter
+from imgnorm.pixels.damage import check_size
+from imgnorm.pixels.floats import count_floats
+from imgnorm.pixels.load import array_of
+from imgnorm.pixels.planes import PlaneCounter
+from imgnorm.progress import Step, no_lap
+from imgnorm.settings import ImageSettings, Mode, kind_of
+from imgnorm.sources.source import Block, BlockSource
+from imgnorm.tally.skipped import Reason, Skipped, Unreadable
+from imgnorm.tally.tally import Tally
+
+_FORMAT = "NPY"
+_WIDENED = 8  # a float16, or a byte of an image that is not contiguous, is looked at as 8 bytes
+
+
+def count_blocks(
+    source: BlockSource,
+    names: Sequence[str],
+    settings: ImageSettings,
+    *,
+    max_pixels: int,
+    products: bool = False,
+    starting: Callable[[int], None] = lambda index: None,
+    reserve: Callable[[int], None] = lambda size: None,
+    tray: Tray | None = None,
+    lap: Callable[[Step], None] = no_lap,
+    planes: PlaneCounter | None = None,
+) -> tuple[Tally, int]:
+    """The tally of the first images of `names`, and how many those are; as `count.count`.
+
+    Args:
+        planes: has memory from an earlier call.
+    """
+    tally = Tally()
+    planes = planes or PlaneCounter()
+    counters: dict[Mode, ModeCounter] = {}
+
+    def counter_of(mode: Mode) -> ModeCounter:
+        if mode not in counters:
+            counters[mode] = ModeCounter(mode, products=products, planes=planes)
+        return counters[mode]
+
+    done = 0
+    deadline = monotonic() + JOB_SECONDS
+    starting(0)
+    for block in source.blocks(names):
+        lap("read")
+        if isinstance(block, Block):
+            tally += _tally_of(block, max_pixels, counter_of, reserve, tray)
+            done += len(block.names)
+        else:
+            unreadable, fault = block
+            tally += Tally(skipped=tuple(fault.skipped(name) for name in unreadable))
+            done += len(unreadable)
+        lap("count")
+        if done == len(names) or monotonic() >= deadline or (tray and tray.full):
+            break
+        starting(done)
+    counted = {mode: counter.counted() for mode, counter in counters.items()}
+    tally += Tally({mode: one for mode, one in counted.items() if one.images})
+    lap("count")
+    return tally, done
+
+
+def _tally_of(
+    block: Block,
+    max_pixels: int,
+    counter_of: Callable[[Mode], ModeCounter],
+    reserve: Callable[[int], None],
+    tray: Tray | None,
+) -> Tally:
+    """Of a block of 8 or 16 bits, what its counter does not tell."""
+    _, height, width, _ = block.shape
+    try:
+        check_size((width, height), max_pixels)
+        images = array_of(block)
+        reserve(images.nbytes if len(images) > 1 else _WIDENED * images.size)
+        read = Tally(bytes_read=images.nbytes)
+        kind = kind_of(block.mode)
+        if kind == "float":
+            return read + count_floats(images, block.names, format_=_FORMAT)
+        if kind == "8-bit" and tray is not None and _put(tray, images, block.mode):
+            return read
+        counter_of(block.mode).add_arrays(images, _FORMAT)
+        return read
+    except Unreadable as fault:
+        return Tally(skipped=tuple(fault.skipped(name) for name in block.names))
+    except MemoryError:
+        detail = "not enough memory to look at it"
+        faults = (Skipped(name, Reason.OUT_OF_MEMORY, detail) for name in block.names)
+        return Tally(skipped=tuple(faults))
+
+
+def _put(tray: Tray, images: npt.NDArray[np.uint8], mode: Mode) -> bool:
+    """Whether there was room for all of these images on the tray."""
+    number, height, width, channels = images.shape
+    packed = Packed(mode, height * width, channels, mode, _FORMAT, number)
+    return tray.put(packed, lambda: np.ascontiguousarray(images).reshape(-1).data)

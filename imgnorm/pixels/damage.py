@@ -1,0 +1,269 @@
+"""Damage that Pillow does not notice, for which it would invent pixels.
+
+Each format has its own tell-tales; what they find is never counted.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+
+from imgnorm.tally.skipped import Reason, Unreadable
+from imgnorm.wording import clause
+
+RAISED_BY_PILLOW = (
+    OSError,
+    SyntaxError,  # its PNG reader's word for a broken file
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+    AssertionError,
+    BufferError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's plugins raise on hostile files, as found by replaying fuzzing corpora."""
+
+_JPEG_PIXELS_PER_BYTE = 512  # a constant JPEG needs 1/256 byte a pixel; twice that to be sure
+_DEFLATE_MAX_RATIO = 1032  # the most bytes that one byte of deflate can stand for
+_TAIL = 64
+
+COMPRESSED = {"JPEG", "PNG", "GIF", "WEBP", "AVIF"}
+_END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b"\0;"}
+"""What stands at the end of a whole file of these formats."""
+
+
+def check_size(size: tuple[int, int], max_pixels: int) -> None:
+    """
+    Raises:
+        Unreadable: an image of this width and height has no pixels, or more than are allowed.
+    """
+    width, height = size
+    if not width or not height:
+        raise Unreadable(Reason.ZERO_AREA, f"{width}x{height}")
+    if width * height > max_pixels:
+        above = above_limit(width * height, max_pixels)
+        raise Unreadable(Reason.TOO_LARGE, f"{width}x{height} is {above}")
+
+
+def above_limit(pixels: int, max_pixels: int) -> str:
+    return f"{pixels:,} pixels; the limit is {max_pixels:,} (--max-pixels)"
+
+
+def check_bytes(data: bytes, format_: str) -> None:
+    """Before the file is opened.
+
+    Raises:
+        Unreadable: it was never written to its end.
+    """
+    end_mark = _END_MARKS.get(format_)
+    if end_mark and _has_zero_tail(data) and not _padded(data, end_mark):
+        raise _zero_filled()
+
+
+def check_header(size: tuple[int, int], data: bytes, format_: str) -> None:
+    """Once the size is known, before memory is taken for the pixels.
+
+    Raises:
+        Unreadable: so many pixels cannot be there, or not all of them are.
+    """
+    check = _HEADER_CHECKS.get(format_)
+    if check:
+        check(size, data)
+
+
+def check_pixels(picture: Image.Image, data: bytes, format_: str) -> None:
+    """Once the pixels are loaded.
+
+    Raises:
+        Unreadable: some of them are invented.
+    """
+    if format_ == "PNG":
+        _check_png_rows(picture, data)
+    elif (
+        format_ in COMPRESSED
+        and format_ not in _END_MARKS
+        and _has_zero_tail(data)
+        and not _ends_in_zeros_by_itself(picture, data)
+    ):
+        raise _zero_filled()
+
+
+def damaged(error: Exception) -> Unreadable:
+    reason = Reason.TRUNCATED if "truncated" in str(error).lower() else Reason.CORRUPT
+    return Unreadable(reason, clause(error))
+
+
+def _has_zero_tail(data: bytes) -> bool:
+    return data[-_TAIL:].count(0) == _TAIL
+
+
+def _zero_filled() -> Unreadable:
+    return Unreadable(Reason.ZERO_FILLED_TAIL, f"the last {_TAIL} bytes are all zero")
+
+
+def _padded(data: bytes, end_mark: bytes) -> bool:
+    """Whether the zeros stand behind the end of a whole image."""
+    return data.rstrip(b"\0").endswith(end_mark)
+
+
+def _is_lossless_webp(data: bytes) -> bool:
+    position = 12
+    while data[:4] == b"RIFF" and position + 8 <= len(data):
+        if data[position : position + 4] == b"VP8L":
+            return True
+        (length,) = struct.unpack_from("<I", data, position + 4)
+        position += 8 + length + length % 2
+    return False
+
+
+def _ends_in_zeros_by_itself(picture: Image.Image, data: bytes) -> bool:
+    """Whether the last rows have one color: the arithmetic coders of VP8 and AVIF write zeros then.
+
+    A tail that was never written decodes to a smear of what stands above it instead. (Lossless
+    WebP has no such coder: rows of one color are not zeros there, and a missing tail may be one.)
+    """
+    if _is_lossless_webp(data):
+        return False
+    rows = picture.crop((0, max(0, picture.height - 16), picture.width, picture.height))
+    return rows.getcolors(maxcolors=1) is not None
+
+
+def _check_jpeg(size: tuple[int, int], data: bytes) -> None:
+    pixels = size[0] * size[1]
+    if len(data) * _JPEG_PIXELS_PER_BYTE < pixels:
+        raise Unreadable(Reason.TRUNCATED, f"{len(data):,} bytes cannot hold {pixels:,} pixels")
+
+
+def _check_png(size: tuple[int, int], data: bytes) -> None:
+    """What Pillow does not look at: the checksums of the image data, the end, the palette."""
+    header = _png_header(data)
+    if header.raw_bytes() > len(data) * _DEFLATE_MAX_RATIO:
+        raise Unreadable(
+            Reason.TRUNCATED,
+            f"{len(data):,} bytes cannot hold {header.raw_bytes():,} bytes of pixels",
+        )
+    has_palette = False
+    for kind, body, checksum in _png_chunks(data):
+        # Ancillary chunks (lower case) do not touch the pixels; tRNS decides how P becomes RGB.
+        if (kind[:1].isupper() or kind == b"tRNS") and zlib.crc32(
+            body, zlib.crc32(kind)
+        ) != checksum:
+            raise Unreadable(Reason.CORRUPT, f"wrong checksum of chunk {kind!r}")
+        has_palette = has_palette or kind == b"PLTE"
+    if header.color_type == 3 and not has_palette:
+        raise Unreadable(Reason.CORRUPT, "a palette image without its palette")
+
+
+@dataclass(frozen=True)
+class _PngHeader:
+    width: int
+    height: int
+    bits: int
+    color_type: int
+    interlaced: bool
+
+    def raw_bytes(self) -> int:
+        """The length of the inflated image data, filter bytes included."""
+        if not self.interlaced:
+            return self._rows(self.width, self.height)
+        adam7 = (
+            (0, 0, 8, 8),
+            (4, 0, 8, 8),
+            (0, 4, 4, 8),
+            (2, 0, 4, 4),
+            (0, 2, 2, 4),
+            (1, 0, 2, 2),
+            (0, 1, 1, 2),
+        )
+        return sum(
+            self._rows(-(-(self.width - x) // dx), -(-(self.height - y) // dy))
+            for x, y, dx, dy in adam7
+            if self.width > x and self.height > y
+        )
+
+    def _rows(self, width: int, height: int) -> int:
+        samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(self.color_type, 1)
+        return height * (1 + (width * self.bits * samples + 7) // 8)
+
+
+def _png_header(data: bytes) -> _PngHeader:
+    if len(data) < 29 or data[12:16] != b"IHDR":
+        raise Unreadable(Reason.TRUNCATED, "the header is cut off")
+    width, height, bits, color_type, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
+    return _PngHeader(width, height, bits, color_type, interlace != 0)
+
+
+def _png_chunks(data: bytes) -> list[tuple[bytes, memoryview, int]]:
+    """Kind, body and checksum of each chunk up to IEND."""
+    view = memoryview(data)
+    chunks = []
+    position = 8
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            break
+        kind = data[position + 4 : position + 8]
+        (checksum,) = struct.unpack_from(">I", data, end - 4)
+        chunks.append((kind, view[position + 8 : end - 4], checksum))
+        if kind == b"IEND":
+            return chunks
+        position = end
+    raise Unreadable(Reason.TRUNCATED, "the file ends before its last chunk")
+
+
+def _check_png_rows(picture: Image.Image, data: bytes) -> None:
+    """Rows that are missing come out of Pillow as black: if the last one is, count the bytes."""
+    header = _png_header(data)
+    last_row = picture.crop((0, picture.height - 1, picture.width, picture.height))
+    # The last bytes of an interlaced image are its odd rows, and the last row may be an even one.
+    if not header.interlaced and last_row.tobytes().strip(b"\0"):
+        return
+    wanted = header.raw_bytes()
+    try:
+        inflated = _inflated_bytes(data, wanted)
+    except zlib.error as error:
+        raise damaged(error) from error
+    if inflated < wanted:
+        raise Unreadable(
+            Reason.TRUNCATED, f"{inflated:,} of {wanted:,} bytes of pixels; the rest would be black"
+        )
+
+
+def _inflated_bytes(data: bytes, enough: int) -> int:
+    """How many bytes a PNG's image data inflate to; stops counting at `enough`."""
+    inflated = 0
+    inflate = zlib.decompressobj()
+    for kind, body, _ in _png_chunks(data):
+        if kind != b"IDAT":
+            continue
+        pending: bytes | memoryview = body
+        while pending and inflated < enough and not inflate.eof:
+            inflated += len(inflate.decompress(pending, 1 << 20))
+            pending = inflate.unconsumed_tail
+    if inflated < enough:  # else flush() would inflate all that follows, without a limit
+        inflated += len(inflate.flush())
+    return inflated
+
+
+def _check_jpeg2000(size: tuple[int, int], data: bytes) -> None:
+    """Data cut off right after the header come out of OpenJPEG as one flat color."""
+    start = data.find(b"\xff\x4f\xff\x51")  # SOC; no packet holds the two bytes of EOC
+    if data.find(b"\xff\xd9", start) < 0:
+        raise Unreadable(Reason.TRUNCATED, "the file ends before its last marker")
+
+
+_HEADER_CHECKS: dict[str, Callable[[tuple[int, int], bytes], None]] = {
+    "JPEG": _check_jpeg,
+    "PNG": _check_png,
+    "JPEG2000": _check_jpeg2000,
+}

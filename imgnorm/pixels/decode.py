@@ -1,0 +1,286 @@
+"""Encoded bytes -> the pixels that torchvision's default loader would hand over, or the reason why not.
+
+Pillow's `Image.open(file).convert(mode)` is the reference; it is fenced in on both sides. Before it:
+the format is decided by content, sizes are checked before memory is taken, and damage that Pillow
+does not notice is looked for. After it: modes that `convert` would map to wrong values without a
+word are refused.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from imgnorm.pixels.damage import (
+    COMPRESSED,
+    RAISED_BY_PILLOW,
+    above_limit,
+    check_bytes,
+    check_header,
+    check_pixels,
+    check_size,
+    damaged,
+)
+from imgnorm.pixels.formats import format_of
+from imgnorm.pixels.jpeg import Frame, JpegDecoder, Pixels, whole_frame
+from imgnorm.settings import Mode, channels_of
+from imgnorm.tally.skipped import Reason, Unreadable
+from imgnorm.wording import clause
+
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+"""Pillow's guard; the second one where the user has made errors of warnings."""
+_GRAY = {"1", "L", "LA", "La"}
+_DEEP = {"I;16", "I;16B", "I;16L", "I;16N"}
+_EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One image's pixels."""
+
+    content: Image.Image | Pixels  # in `mode`; Pixels are valid until the next image is decoded
+    mode: Mode
+    met: str  # Pillow's mode of the file itself
+    format: str  # Pillow's name of the format, or "PIL" for an image that was never encoded
+
+    @property
+    def picture(self) -> Image.Image:
+        """The content as a picture in `mode`."""
+        if isinstance(self.content, Image.Image):
+            return self.content
+        return _picture(self.content)
+
+
+def own_process(max_pixels: int) -> None:
+    """Set what Pillow and Python know for a whole process only: in one that does nothing but count.
+
+    Pillow's own guard also sees sizes that are met while parsing; its warnings are about metadata
+    and palettes. In the user's process both stay as the user has them.
+    """
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    warnings.simplefilter("ignore")
+
+
+def decode(
+    data: bytes,
+    mode: Mode | Literal["auto"],
+    *,
+    max_pixels: int,
+    reserve: Callable[[int], None],
+    jpeg: JpegDecoder | None = None,
+) -> Decoded:
+    """The image that `Image.open(...).convert(mode)` yields: first frame, no EXIF rotation.
+
+    Mode "auto" keeps gray as L, 16-bit gray as I;16, and makes RGB of all else; alpha is dropped.
+
+    Args:
+        max_pixels: an image with more is refused before it is decoded.
+        reserve: called with the bytes of memory that decoding will take, before it takes them; may
+            wait, or raise Unreadable.
+        jpeg: decodes ordinary JPEGs instead of Pillow, to the same pixels.
+
+    Raises:
+        Unreadable: the image cannot be counted, with the reason.
+    """
+    format_ = format_of(data)
+    check_bytes(data, format_)
+    if jpeg and format_ == "JPEG":
+        image = _decoded_by(jpeg, data, mode, max_pixels, reserve)
+        if image:
+            return image
+    with _opened(data, format_, max_pixels) as picture:
+        check_size(picture.size, max_pixels)
+        check_header(picture.size, data, format_)
+        reserve(_memory_needed(picture.size, picture.mode, _target(picture, mode), format_))
+        _load(picture)
+        check_pixels(picture, data, format_)
+        return _decoded(picture, mode, format_)
+
+
+def frame_to_leave(
+    data: bytes, mode: Mode | Literal["auto"], *, max_pixels: int
+) -> tuple[Frame, Mode] | None:
+    """Of a JPEG that may be left to a device, what it holds, and the mode that `decode` would give.
+
+    None where this process has to look at the pixels: to find damage, or a conversion of colors.
+    """
+    if not data.startswith(b"\xff\xd8\xff") or mode not in ("auto", "RGB"):
+        return None
+    frame = whole_frame(data)
+    if frame is None or frame.width * frame.height > max_pixels:
+        return None
+    check_header((frame.width, frame.height), data, "JPEG")
+    return frame, "L" if frame.gray and mode == "auto" else "RGB"
+
+
+def decoded_picture(
+    picture: Image.Image, mode: Mode | Literal["auto"], *, max_pixels: int
+) -> Decoded:
+    """The same for an image that somebody else has opened, under the same policy of modes."""
+    check_size(picture.size, max_pixels)
+    _target(picture, mode)
+    _load(picture)
+    return _decoded(picture, mode, picture.format or "PIL")
+
+
+def demand_channels(image: Decoded) -> None:
+    """
+    Raises:
+        Unreadable: the file has other channels than the mode that it was converted to.
+    """
+    # A palette is a way to store colors, and says nothing of how many channels there are.
+    there = {"P": 3, "PA": 4}.get(image.met) or Image.getmodebands(image.met)
+    wanted = len(channels_of(image.mode))
+    if there != wanted:
+        several = "s" if there > 1 else ""
+        raise Unreadable(
+            Reason.CHANNEL_MISMATCH,
+            f"{there} channel{several} ({image.met}), not the {wanted} of mode {image.mode}",
+        )
+
+
+def _decoded_by(
+    jpeg: JpegDecoder,
+    data: bytes,
+    mode: Mode | Literal["auto"],
+    max_pixels: int,
+    reserve: Callable[[int], None],
+) -> Decoded | None:
+    """The image, if nothing about it is unusual; if something is, Pillow says what."""
+    frame = jpeg.frame(data)
+    if frame is None or frame.width * frame.height > max_pixels or mode == "I;16":
+        return None
+    check_header((frame.width, frame.height), data, "JPEG")
+    met: Mode = "L" if frame.gray else "RGB"
+    target = met if mode == "auto" else mode
+    reserve(_memory_needed((frame.width, frame.height), met, target, "JPEG"))
+    pixels = jpeg.pixels(data, frame, gray=frame.gray and target == "L")
+    if pixels is None:
+        return None
+    if target in (met, "RGB"):
+        return Decoded(pixels, target, met, "JPEG")
+    return Decoded(_converted(_picture(pixels), target), target, met, "JPEG")
+
+
+def _picture(pixels: Pixels) -> Image.Image:
+    height, width, bytes_a_pixel = pixels.shape
+    mode, raw = ("L", "L") if bytes_a_pixel == 1 else ("RGB", "RGBX")
+    return Image.frombytes(mode, (width, height), pixels, "raw", raw)
+
+
+# Each call into Pillow is fenced in by itself: a bug of ours must not pass for a broken image.
+
+
+def _opened(data: bytes, format_: str, max_pixels: int) -> Image.Image:
+    try:
+        return Image.open(BytesIO(data), formats=(format_,))
+    except UnidentifiedImageError as error:  # its text holds a memory address
+        raise Unreadable(Reason.CORRUPT, f"not a readable {format_} file") from error
+    except _BOMBS as error:
+        raise Unreadable(Reason.TOO_LARGE, _too_large(error, max_pixels)) from error
+    except RAISED_BY_PILLOW as error:
+        raise damaged(error) from error
+
+
+def _load(picture: Image.Image) -> None:
+    try:
+        picture.load()
+    except _BOMBS as error:
+        raise Unreadable(Reason.TOO_LARGE, clause(error)) from error
+    except RAISED_BY_PILLOW as error:
+        raise damaged(error) from error
+
+
+def _decoded(picture: Image.Image, mode: Mode | Literal["auto"], format_: str) -> Decoded:
+    _check_finite(picture)
+    target = _target(picture, mode)  # again: loading may change the mode, as of some GIF files
+    return Decoded(_converted(picture, target), target, picture.mode, format_)
+
+
+def _too_large(error: Exception, max_pixels: int) -> str:
+    """Pillow's words name twice the limit, and no option."""
+    pixels = re.search(r"\d+", str(error))
+    return above_limit(int(pixels[0]) if pixels else 0, max_pixels)
+
+
+def _target(picture: Image.Image, mode: Mode | Literal["auto"]) -> Mode:
+    """The mode to convert to, or a refusal where the conversion would be silently wrong."""
+    met = picture.mode
+    samples, bits = _tiff_layout(picture)
+    if samples > len(picture.getbands()):
+        raise Unreadable(Reason.UNSUPPORTED_MODE, f"{samples} channels, of which {met} shows fewer")
+    if met in _DEEP:
+        if bits not in (0, 16):
+            raise Unreadable(Reason.UNSUPPORTED_MODE, f"{bits}-bit grayscale")
+        if mode in ("auto", "I;16"):
+            return "I;16"
+        raise Unreadable(
+            Reason.UNSUPPORTED_MODE,
+            f"16-bit grayscale, which convert({mode!r}) would clip; measure it with --mode 'I;16'",
+        )
+    if met == "F":
+        return "L"  # refused after loading, when it is known whether its values are finite
+    if met not in _EIGHT_BIT:
+        raise Unreadable(Reason.UNSUPPORTED_MODE, f"mode {met}")
+    if mode == "I;16":
+        raise Unreadable(Reason.UNSUPPORTED_MODE, f"mode {met}, not 16-bit grayscale")
+    if mode == "auto":
+        return "L" if met in _GRAY else "RGB"
+    return mode
+
+
+def _tiff_layout(picture: Image.Image) -> tuple[int, int]:
+    """Samples a pixel and bits a sample of a TIFF; 0 for other formats."""
+    tags = getattr(picture, "tag_v2", None)
+    if picture.format != "TIFF" or tags is None:
+        return 0, 0
+    try:  # Pillow parses a tag when it is asked for
+        bits = tags.get(258, (1,))
+        return int(tags.get(277, 1)), int(bits[0] if isinstance(bits, tuple) else bits)
+    except RAISED_BY_PILLOW as error:
+        raise damaged(error) from error
+
+
+def _check_finite(picture: Image.Image) -> None:
+    if picture.mode != "F":
+        return
+    pixels = np.asarray(picture)
+    bad = pixels.size - int(np.isfinite(pixels).sum())
+    if bad:
+        raise Unreadable(
+            Reason.NONFINITE_PIXELS, f"{bad:,} of {pixels.size:,} pixels are NaN or Inf"
+        )
+    raise Unreadable(Reason.UNSUPPORTED_MODE, "mode F: float pixels have no declared range")
+
+
+def _converted(picture: Image.Image, target: Mode) -> Image.Image:
+    if picture.mode == target:
+        return picture  # convert() would copy
+    if target == "I;16":
+        # Pillow's convert() and resize() mix up the bytes of I;16B; NumPy does not.
+        return Image.fromarray(np.asarray(picture).astype("<u2"))
+    try:
+        return picture.convert(target)
+    except RAISED_BY_PILLOW as error:
+        raise damaged(error) from error
+
+
+def _memory_needed(size: tuple[int, int], met: str, target: Mode, format_: str) -> int:
+    """A generous estimate, in bytes: Pillow keeps 1, 2 or 4 bytes a pixel, decoders their own copy."""
+    per_pixel = _stored_bytes(met) + _stored_bytes(target) * (met != target)
+    if format_ in COMPRESSED:
+        per_pixel += 6  # the coefficients of a progressive JPEG: 3 x int16
+    return size[0] * size[1] * per_pixel
+
+
+def _stored_bytes(mode: str) -> int:
+    if mode in ("1", "L", "P"):
+        return 1
+    return 2 if mode in _DEEP else 4

@@ -1,0 +1,95 @@
+"""A name -> the pixels that are to be counted: read, decode, preprocess."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imgnorm.pixels.decode import Decoded, decode, decoded_picture, demand_channels
+from imgnorm.pixels.jpeg import JpegDecoder
+from imgnorm.pixels.preprocess import preprocessed
+from imgnorm.progress import Step, no_lap
+from imgnorm.settings import CHANNELS, ImageSettings
+from imgnorm.sources.source import Block, Readable
+from imgnorm.tally.skipped import Reason, Unreadable
+
+
+@dataclass
+class Loader:
+    """Loads the images of one source, one after the other; mutable, one for each thread."""
+
+    source: Readable
+    settings: ImageSettings
+    max_pixels: int
+    reserve: Callable[[int], None] = lambda size: None  # before memory is taken; may wait or raise
+    jpeg: JpegDecoder | None = None
+    lap: Callable[[Step], None] = no_lap  # a step is done
+    leave: Callable[[bytes], bool] = lambda data: False  # a file to somebody else, if it is for him
+    bytes_read: int = 0
+    size: int | None = None  # of the last image's file
+
+    def load(self, name: str) -> Decoded | None:
+        """The image's pixels, valid until the next call; None of a file that is left to somebody else.
+
+        Raises:
+            Unreadable: it cannot be counted, with the reason.
+            MemoryError: there is not enough memory to decode it.
+        """
+        self.size = None
+        found = self.source.read(name)
+        self.lap("read")
+        if isinstance(found, bytes):
+            self.size = len(found)
+            self.bytes_read += self.size
+            if self.leave(found):
+                return None
+            image = decode(
+                found,
+                self.settings.mode,
+                max_pixels=self.max_pixels,
+                reserve=self.reserve,
+                jpeg=self.jpeg,
+            )
+        else:
+            if isinstance(found, Block):
+                self.reserve(picture_bytes(found))
+                found = picture_of(found)
+            image = decoded_picture(found, self.settings.mode, max_pixels=self.max_pixels)
+        if self.settings.strict_channels:
+            demand_channels(image)
+        self.lap("decode")
+        if self.settings.preprocess:
+            steps = self.settings.preprocess
+            image = replace(image, content=preprocessed(image.picture, steps, self.max_pixels))
+            self.lap("preprocess")
+        return image
+
+
+def array_of(block: Block) -> npt.NDArray[Any]:
+    """The block as (N, H, W, C)."""
+    return np.ndarray(block.shape, block.dtype, block.data, 0, block.strides)
+
+
+def picture_of(block: Block) -> Image.Image:
+    """A block of one image as the PIL image that torchvision's ToPILImage makes of it.
+
+    Raises:
+        Unreadable: PIL has no such images.
+    """
+    if block.mode not in CHANNELS:
+        raise Unreadable(
+            Reason.UNSUPPORTED_MODE, f"of mode {block.mode}, which PIL has no image for"
+        )
+    (pixels,) = array_of(block)
+    if block.mode == "I;16":
+        return Image.fromarray(np.ascontiguousarray(pixels[..., 0], "<u2"))
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if block.mode == "L" else pixels))
+
+
+def picture_bytes(block: Block) -> int:
+    return 4 * block.shape[1] * block.shape[2]

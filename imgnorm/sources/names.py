@@ -1,0 +1,106 @@
+"""Names of images that are numbers, in an array or a stream: as text only where somebody reads it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import overload
+
+from imgnorm.sources.source import name_bytes
+
+
+@dataclass(frozen=True)
+class Run:
+    """Images of one array, `a.npy/007`, `a.npy/009`, or of a stream, `007`."""
+
+    key: str  # the array's name; "" of a stream
+    numbers: range  # of these images in it, ascending; not empty
+    digits: int  # that all its images' numbers have; 0: the array is one image, of the array's name
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def name(self, at: int) -> str:
+        return f"{self._before}{self.numbers[at]:0{self.digits}d}" if self.digits else self.key
+
+    def names(self) -> Iterable[str]:
+        if not self.digits:
+            return [self.key]
+        return map(f"{self._before.replace('%', '%%')}%0{self.digits}d".__mod__, self.numbers)
+
+    def encoded(self) -> Iterable[bytes]:
+        if not self.digits:
+            return [name_bytes(self.key)]
+        before = name_bytes(self._before).replace(b"%", b"%%")
+        return map((before + b"%%0%dd" % self.digits).__mod__, self.numbers)
+
+    @property
+    def _before(self) -> str:
+        return f"{self.key}/" if self.key else ""
+
+
+class NumberedNames(Sequence[str]):
+    """The names of all images of some runs. A part of them is as small, and as quickly there."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.runs = tuple(runs)
+        self._ends = list(accumulate(map(len, self.runs)))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[str]:
+        for run in self.runs:
+            yield from run.names()
+
+    def encoded(self) -> Iterator[bytes]:
+        for run in self.runs:
+            yield from run.encoded()
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> NumberedNames: ...
+
+    def __getitem__(self, at: int | slice) -> str | NumberedNames:
+        places = range(len(self))[at]
+        if isinstance(places, int):
+            run_at = bisect_right(self._ends, places)
+            return self.runs[run_at].name(places - self._ends[run_at])
+        if places.step < 0:
+            alone = (self._of(range(place, place + 1)) for place in places)
+            return NumberedNames(run for one in alone for run in one.runs)
+        return self._of(places)
+
+    def _of(self, places: range) -> NumberedNames:
+        runs: list[Run] = []
+        at = bisect_right(self._ends, places.start)
+        while places:
+            run, end = self.runs[at], self._ends[at]
+            start = end - len(run)
+            count = len(range(places.start, min(end, places.stop), places.step))
+            if count == len(run):
+                runs.append(run)
+            elif count:
+                last = places[count - 1]
+                numbers = run.numbers[places.start - start : last - start + 1 : places.step]
+                runs.append(replace(run, numbers=numbers))
+            places = places[count:]
+            at += 1
+        return NumberedNames(runs)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (list, tuple, NumberedNames)):
+            return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        return NotImplemented
+
+    def __repr__(self) -> str:
+        return f"NumberedNames({self.runs!r})"
+
+
+def encoded(names: Sequence[str]) -> Iterable[bytes]:
+    """The names as bytes, as `name_bytes` makes them."""
+    return names.encoded() if isinstance(names, NumberedNames) else map(name_bytes, names)

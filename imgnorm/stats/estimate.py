@@ -1,0 +1,283 @@
+"""Error bars: how close mean and std of a random sample of images are to those of all, and when it is enough.
+
+An image is a cluster of pixels: it is taken whole or not at all, and its own count, total and
+total_sq are what varies. The pooled mean R = Σtotal / Σcount is a ratio estimator, and the variance
+V = Σtotal_sq / Σcount - R² is a function of two. Both are linearized (Cochran 1977, Sampling
+Techniques, ch. 6; Särndal, Swensson & Wretman 1992, Model Assisted Survey Sampling, ch. 5): with
+
+    e = total - R · count                                 of each image, for the mean
+    g = total_sq - 2 R · total + (2 R² - M) · count       with M = Σtotal_sq / Σcount, for V
+
+the standard error of R is sqrt((1 - f) / m · Σe² / (m - 1)) / (Σcount / m), of m images, which are the
+part f of all; and the same with g for V. The interval of the std is that of V under the square root.
+
+That alone fails where few images matter: a sample of 200 misses what 1 % of the images do once in
+eight times, sees that all images agree, and stops. So a second term is added, for images unlike all
+that were seen. A share p of them is missed by m images with the probability (1 - p)**m, so that
+with the probability 1 - a, p is at most ln(1/a) / m. Each of them is black or white, at worst, and
+weighs as much as the root mean square of the counts; and no sample is enough in which p may be above
+1 %, so that large ones among them are seen. This is the form of Bernstein's bound (Maurer &
+Pontil 2009, Empirical Bernstein Bounds, theorem 4), with the constants that Poisson's distribution
+of rare images needs: it covers z · SE + ln(1/a) at every expected number of them.
+
+The confidence is that of all numbers at once: the error is split among channels x {mean, std}
+(Bonferroni). Nothing more is spent on looking more than once: a rule that stops when the interval
+has a fixed width is consistent (Chow & Robbins 1965), and what it costs beside that is what the
+second term is there for. docs/estimates.md has the coverages that were measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
+from fractions import Fraction
+from typing import Any
+
+from imgnorm.tally.moments import Moments, square_root
+from imgnorm.tally.products import Products
+
+MIN_IMAGES = 200
+"""With fewer, the images' spread is too little known, and an interval for it means little."""
+
+MAX_UNSEEN = 0.01
+"""The largest share of the images that may, together, be missing from a sample by bad luck."""
+
+_GROWTH = Fraction(5, 4)
+"""From look to look: at most a quarter of the images is taken in vain."""
+
+_DIGITS = Context(prec=4, rounding=ROUND_CEILING)
+"""A margin's: nobody needs more, and they hide in which bit two machines' logarithms differ."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of an estimate.
+
+    Raises:
+        ValueError: it cannot be had.
+    """
+
+    tolerance: float  # of every mean and std, in ToTensor's [0, 1]
+    confidence: float = 0.99  # that all of them are that close to the exact ones
+    seed: int = 0  # of the order in which images are taken
+
+    def __post_init__(self) -> None:
+        for name, fault_of in PLAN_FAULTS.items():
+            if fault := fault_of(getattr(self, name)):
+                raise ValueError(fault)
+
+
+def _tolerance_fault(tolerance: float) -> str | None:
+    if 0 < tolerance < 1:
+        return None
+    remedy = f"; if it is for [0, 255], give {tolerance / 255:.2g}" if 1 <= tolerance < 255 else ""
+    return (
+        f"tolerance is {tolerance:g}; expected more than 0 and less than 1, since mean and std are "
+        f"in [0, 1]{remedy}"
+    )
+
+
+def _confidence_fault(confidence: float) -> str | None:
+    if 0 < confidence < 1:
+        return None
+    remedy = f"; {confidence:g} % is {confidence / 100:g}" if 1 < confidence < 100 else ""
+    return f"confidence is {confidence:g}; expected more than 0 and less than 1{remedy}"
+
+
+def _seed_fault(seed: int) -> str | None:
+    return None if 0 <= seed < 1 << 64 else f"seed is {seed}; expected 0 to 2**64 - 1"
+
+
+PLAN_FAULTS: dict[str, Callable[[Any], str | None]] = {
+    "tolerance": _tolerance_fault,
+    "confidence": _confidence_fault,
+    "seed": _seed_fault,
+}
+"""What is wrong with a value of a plan's field; None if nothing."""
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How far the exact numbers may be from the estimated ones, per channel, in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    unseen: float  # the share of the images that may be unlike all that were seen
+
+    @property
+    def widest(self) -> float:
+        return max(*self.mean, *self.std)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What makes stats an estimate: they were measured on a random sample of the images."""
+
+    tolerance: float
+    confidence: float
+    images: int  # taken: counted, or skipped
+    of: int  # images there are
+    seed: int
+    products: Products
+    margins: Margins
+
+    def __str__(self) -> str:
+        return f"{percent(self.confidence)}, {self.images:,} of {self.of:,} images"
+
+
+def percent(confidence: float) -> str:
+    """ "99.9 %", without the digits that a float adds; "100 %" of nothing less than 1."""
+    text = f"{confidence * 100:.12g}"
+    return f"{text if text != '100' else repr(confidence * 100)} %"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was counted of the images taken so far."""
+
+    images: int  # counted
+    moments: Moments
+    products: Products
+    scale: int  # the pixel value that is 1.0
+
+
+def random_order(count: int, seed: int) -> Iterator[int]:
+    """The numbers below `count`, each once, in an order that the seed decides.
+
+    Fisher and Yates's shuffle, one step at a time: what is not taken costs nothing. Only
+    `Random.random` is used, whose sequence Python promises not to change.
+    """
+    from random import Random  # slow to import, and rarely needed
+
+    draw = Random(seed).random
+    moved: dict[int, int] = {}  # place -> the number that lies there now, if not its own
+    for place in range(count):
+        other = place + int(draw() * (count - place))
+        yield moved.get(other, other)
+        moved[other] = moved.pop(place, place)
+
+
+def until_within(
+    plan: Plan, of: int, look: Callable[[int], Sample | None], on_margin: Callable[[float], None]
+) -> Estimate | None:
+    """Take images until all margins are within the tolerance; None when all had to be taken.
+
+    Looks happen at sizes that follow from the data and the plan alone.
+
+    Args:
+        look: the sums of the first so many images in random order; None if none could be counted.
+        on_margin: called with the widest margin after each look.
+    """
+    taken = MIN_IMAGES
+    while taken < of:
+        sample = look(taken)
+        margins = sample and margins_of(sample, taken, of, plan.confidence)
+        if sample and margins:
+            on_margin(margins.widest)
+            enough = sample.images >= MIN_IMAGES and margins.unseen <= MAX_UNSEEN
+            if enough and margins.widest <= plan.tolerance:
+                return Estimate(
+                    plan.tolerance,
+                    plan.confidence,
+                    taken,
+                    of,
+                    plan.seed,
+                    sample.products,
+                    margins,
+                )
+        taken = math.ceil(taken * _GROWTH)
+    look(of)
+    return None
+
+
+def margins_of(sample: Sample, taken: int, of: int, confidence: float) -> Margins | None:
+    """None of fewer than two images.
+
+    Args:
+        taken: images that were looked at, of which `sample` has those that could be counted.
+        of: images there are, more than `taken`.
+
+    Raises:
+        ValueError: the sums are not those of any images.
+    """
+    images, moments, scale = sample.images, sample.moments, sample.scale
+    if images < 2:
+        return None
+    error = (1 - confidence) / (2 * len(moments.total))  # of one number; either side has half
+    quantile = _t_quantile(error / 2, images - 1)
+    left_out = 1 - Fraction(taken, of)
+    # Of as many images as can be counted, by the sample; taken without replacement.
+    unseen = math.log(2 / error) / (-math.log(left_out) * of * images / taken)
+    means, stds = [], []
+    for channel, (total, total_sq) in enumerate(zip(moments.total, moments.total_sq, strict=True)):
+        squares_e, squares_g = _residual_squares(sample, channel)
+        products = sample.products
+        squares = products.count_count, products.total_total, products.total_sq_total_sq
+        sums = moments.count, total, total_sq
+        if min(squares_e, squares_g) < 0 or any(
+            images * square[channel] < its_sum**2  # Cauchy and Schwarz
+            for square, its_sum in zip(squares, sums, strict=True)
+        ):
+            raise ValueError("the sums and the products are not those of the same images")
+        factor = left_out * images / (images - 1)
+        mean = Fraction(total, moments.count * scale)
+        variance = Fraction(total_sq, moments.count * scale**2) - mean**2
+        weight = square_root(Fraction(images * products.count_count[channel], moments.count**2))
+        farthest = max(mean, 1 - mean)  # black, or white
+        extreme = max(farthest**2 - variance, variance)
+        se_mean = square_root(factor * squares_e / (moments.count * scale) ** 2)
+        se_variance = square_root(factor * squares_g / (moments.count * scale**2) ** 2)
+        means.append(quantile * se_mean + unseen * weight * float(farthest))
+        half = quantile * se_variance + unseen * weight * float(extreme)
+        stds.append(_of_the_root(float(variance), half))
+    return Margins(
+        tuple(map(_rounded_up, means)), tuple(map(_rounded_up, stds)), _rounded_up(unseen)
+    )
+
+
+def _residual_squares(sample: Sample, channel: int) -> tuple[Fraction, Fraction]:
+    """Σe² and Σg², in raw pixel values."""
+    count = sample.moments.count
+    products = sample.products
+    mean = Fraction(sample.moments.total[channel], count)
+    weight = 2 * mean**2 - Fraction(sample.moments.total_sq[channel], count)
+    nn, nt = products.count_count[channel], products.count_total[channel]
+    nq, tt = products.count_total_sq[channel], products.total_total[channel]
+    tq, qq = products.total_total_sq[channel], products.total_sq_total_sq[channel]
+    squares_e = tt - 2 * mean * nt + mean**2 * nn
+    squares_g = (
+        qq
+        + 4 * mean**2 * tt
+        + weight**2 * nn
+        - 4 * mean * tq
+        + 2 * weight * nq
+        - 4 * mean * weight * nt
+    )
+    return squares_e, squares_g
+
+
+def _of_the_root(variance: float, half: float) -> float:
+    """The longer side of the std's interval, of the variance's."""
+    std = math.sqrt(variance)
+    below = std - math.sqrt(max(0.0, variance - half))
+    above = math.sqrt(variance + half) - std
+    return max(below, above)
+
+
+def _t_quantile(tail: float, freedom: int) -> float:
+    """Student's t with this probability beyond it (Abramowitz & Stegun 26.7.5).
+
+    From 30 degrees of freedom on, within 0.1 % of it at tails down to 1e-4.
+    """
+    from statistics import NormalDist  # slow to import, and rarely needed
+
+    z = -NormalDist().inv_cdf(tail)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / freedom + second / freedom**2
+
+
+def _rounded_up(margin: float) -> float:
+    return float(_DIGITS.create_decimal_from_float(margin))

@@ -1,0 +1,332 @@
+"""A stats file that cannot be right: what no images have, and what does not follow from its integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+from imgnorm.documents.document import Document
+from imgnorm.errors import Problem
+from imgnorm.settings import Mode, channels_of, scale_of
+from imgnorm.stats.estimatefile import estimate_faults
+from imgnorm.stats.provenance import names_digest, names_in
+from imgnorm.stats.schema import (
+    AsFloatsModel,
+    ClassModel,
+    ConstantsModel,
+    ExactModel,
+    FloatClassModel,
+    FloatConstantsModel,
+    FloatExactModel,
+    FloatMeasuredModel,
+    MeasuredModel,
+    MergedModel,
+)
+from imgnorm.tally.histogram import Histogram
+from imgnorm.tally.moments import UNIT_BITS
+from imgnorm.tally.skipped import Reason
+from imgnorm.wording import cut
+
+_ABSENT = object()
+_NOT_EDITED = "measure again; these numbers are not edited by hand"
+
+
+def constants_problems(
+    document: Document, model: ConstantsModel | FloatConstantsModel, channels: tuple[str, ...]
+) -> list[Problem]:
+    """What does not fit together in constants."""
+    problems = [*_length_problems(document, {"mean": model.mean, "std": model.std}, len(channels))]
+    if model.image:
+        mode: Mode = model.image.mode
+        if len(channels) != len(channels_of(mode)):
+            message = f"mode {mode} has {list(channels_of(mode))}"
+            problems.append(document.problem(("channels",), "channels", message))
+        problems += _scale_problems(document, model.scale, mode)
+    return problems
+
+
+def measured_problems(
+    document: Document, model: MeasuredModel | FloatMeasuredModel
+) -> list[Problem]:
+    """What no images have; without it, stats follow from the integers."""
+    mode: Mode = model.image.mode
+    names = channels_of(mode)
+    problems = []
+    if tuple(model.channels) != names:
+        problems.append(
+            document.problem(("channels",), "channels", f"mode {mode} has {list(names)}")
+        )
+    if isinstance(model, MeasuredModel):
+        problems += _histogram_problems(document, model, mode)
+        if model.as_floats:
+            problems += _float_length_problems(document, model.as_floats, len(names), "as_floats")
+    else:
+        problems += _float_length_problems(document, model, len(names))
+        problems += _scale_problems(document, model.scale, mode)
+    problems += _image_sums_length_problems(document, model.exact, len(names))
+    if model.exact.image_products:
+        vectors = dict(model.exact.image_products)
+        problems += _length_problems(document, vectors, len(names), "exact", "image_products")
+    problems += _class_length_problems(document, model.classes, len(names))
+    problems += _source_problems(document, model)
+    problems += _names_problems(document, model)
+    reasons = set(Reason)
+    for index, entry in enumerate(model.skipped):
+        if entry.reason not in reasons:
+            message = f"unknown reason {entry.reason!r}"
+            problems.append(document.problem(("skipped", index, "reason"), "reason", message))
+    if not problems:
+        problems += _impossible_images(document, model)
+        if isinstance(model, MeasuredModel):
+            problems += _impossible_counts(document, model, scale_of(mode))
+            if model.as_floats:
+                problems += _impossible_floats(document, model.as_floats, model.images, "as_floats")
+                if model.as_floats.exact.count != model.exact.count:
+                    message = (
+                        f"{model.as_floats.exact.count:,}, but exact.count is {model.exact.count:,}"
+                    )
+                    path = ("as_floats", "exact", "count")
+                    problems.append(_impossible(document, path, message))
+        else:
+            problems += _impossible_floats(document, model, model.images)
+    if not problems and isinstance(model, MeasuredModel):
+        moments = Histogram(tuple(map(tuple, model.histogram.values()))).moments()
+        problems += [
+            _impossible(document, path, message)
+            for path, message in estimate_faults(model, moments, scale_of(mode))
+        ]
+    return problems
+
+
+def derived_problems(document: Document, derived: dict[str, Any]) -> list[Problem]:
+    """The numbers of a file that are not those which its integers give.
+
+    Args:
+        derived: the document that these give.
+    """
+    return [
+        document.problem(path, "derived", f"{_said(there)} does not follow from the integers below")
+        if wanted is _ABSENT
+        else document.problem(
+            path,
+            "derived",
+            f"{_said(there)} does not follow from the file's integers, which give {_said(wanted)}",
+            _NOT_EDITED,
+        )
+        for path, there, wanted in _differences(document.value, derived, ())
+    ]
+
+
+def _scale_problems(document: Document, scale: int, mode: Mode) -> Iterator[Problem]:
+    if scale != scale_of(mode):
+        yield document.problem(
+            ("scale",), "unit", f"{scale}; in mode {mode} it is {scale_of(mode)}"
+        )
+
+
+def _source_problems(
+    document: Document, model: MeasuredModel | FloatMeasuredModel
+) -> Iterator[Problem]:
+    source = model.source
+    if isinstance(source, MergedModel):
+        total = sum(part.images for part in source.parts)
+        if total != model.images:
+            message = f"{total:,} images in all, but the file counts {model.images:,}"
+            yield document.problem(("source", "parts"), "derived", message)
+    parts = source.parts if isinstance(source, MergedModel) else [source]
+    for place, part in enumerate(parts):
+        path = ("source", "parts", place) if isinstance(source, MergedModel) else ("source",)
+        for index, number in enumerate(part.shards.counted if part.shards else ()):
+            if part.shards and not 1 <= number <= part.shards.of:
+                message = f"there is no shard {number} of {part.shards.of}"
+                yield document.problem((*path, "shards", "counted", index), "derived", message)
+
+
+def _names_problems(
+    document: Document, model: MeasuredModel | FloatMeasuredModel
+) -> Iterator[Problem]:
+    source = model.source
+    digests = [
+        part.names_sha256
+        for part in (source.parts if isinstance(source, MergedModel) else [source])
+    ]
+    if model.names is None:
+        return
+    if len(model.names) != len(digests):
+        message = f"names of {len(model.names):,} sources, but there are {len(digests):,}"
+        yield document.problem(("names",), "derived", message)
+        return
+    for index, (lines, digest) in enumerate(zip(model.names, digests, strict=True)):
+        if names_digest(names_in(lines)) != digest:
+            message = f"not those of the source, whose digest is {digest[:8]}..."
+            yield document.problem(("names", index), "derived", message, _NOT_EDITED)
+
+
+def _length_problems(
+    document: Document, vectors: Mapping[str, list[Any]], channels: int, *where: str
+) -> Iterator[Problem]:
+    for key, values in vectors.items():
+        if len(values) != channels:
+            message = f"{len(values)} values for {channels} channels"
+            yield document.problem((*where, key), "channels", message)
+
+
+def _float_length_problems(
+    document: Document, model: FloatMeasuredModel | AsFloatsModel, channels: int, *where: str
+) -> Iterator[Problem]:
+    vectors: dict[str, list[Any]] = {"min": model.min, "max": model.max}
+    yield from _length_problems(document, vectors, channels, *where)
+    vectors = {"total": model.exact.total, "total_sq": model.exact.total_sq}
+    yield from _length_problems(document, vectors, channels, *where, "exact")
+    if isinstance(model, AsFloatsModel):
+        yield from _image_sums_length_problems(document, model.exact, channels, *where)
+        yield from _class_length_problems(document, model.classes, channels, *where)
+
+
+def _image_sums_length_problems(
+    document: Document, exact: ExactModel, channels: int, *where: str
+) -> Iterator[Problem]:
+    vectors = _image_sums(exact)
+    yield from _length_problems(document, vectors, channels, *where, "exact", "image_sums")
+
+
+def _image_sums(exact: ExactModel) -> dict[str, list[int]]:
+    sums = exact.image_sums
+    return {"mean": sums.mean, "mean_sq": sums.mean_sq, "std": sums.std, "std_1": sums.std_1}
+
+
+def _class_length_problems(
+    document: Document,
+    classes: Mapping[str, ClassModel] | Mapping[str, FloatClassModel],
+    channels: int,
+    *where: str,
+) -> Iterator[Problem]:
+    for name, one in classes.items():
+        vectors = {"total": one.total or [], "total_sq": one.total_sq or []}
+        if one.count is not None:
+            yield from _length_problems(document, vectors, channels, *where, "classes", name)
+
+
+def _histogram_problems(document: Document, model: MeasuredModel, mode: Mode) -> Iterator[Problem]:
+    names, bins = channels_of(mode), scale_of(mode) + 1
+    if list(model.histogram) != list(names):
+        yield document.problem(("histogram",), "channels", f"mode {mode} has {list(names)}")
+    for name, counts in model.histogram.items():
+        if len(counts) > bins:
+            message = f"{len(counts)} pixel values; mode {mode} has {bins}"
+            yield document.problem(("histogram", name), "channels", message)
+        elif not any(counts):
+            yield document.problem(("histogram", name), "channels", "counts no pixel")
+
+
+def _impossible(document: Document, path: tuple[str | int, ...], message: str) -> Problem:
+    """A number that no images have, from which nothing may be computed."""
+    return document.problem(path, "impossible", message, _NOT_EDITED)
+
+
+def _impossible_images(
+    document: Document, model: MeasuredModel | FloatMeasuredModel
+) -> Iterator[Problem]:
+    images = {
+        "modes": sum(model.modes.values()),
+        "formats": sum(model.formats.values()),
+        "classes": sum(one.images for one in model.classes.values()),
+    }
+    for key, count in images.items():
+        if count > model.images or (count < model.images and key != "classes"):
+            message = f"{count:,} images in all; images is {model.images:,}"
+            yield _impossible(document, (key,), message)
+
+
+def _impossible_counts(document: Document, model: MeasuredModel, scale: int) -> Iterator[Problem]:
+    pixels = {name: sum(counts) for name, counts in model.histogram.items()}
+    for name, count in pixels.items():
+        if count != model.exact.count and len(set(pixels.values())) > 1:
+            message = f"counts {count:,} pixels; exact.count is {model.exact.count:,}"
+            yield _impossible(document, ("histogram", name), message)
+    for key, values in _image_sums(model.exact).items():
+        for index, value in enumerate(values):
+            if not 0 <= value <= model.images << UNIT_BITS:
+                message = f"{_said(value)} is not the sum of {model.images:,} numbers in [0, 1]"
+                yield _impossible(document, ("exact", "image_sums", key, index), message)
+    for name, one in model.classes.items():
+        if not one.count or one.total is None or one.total_sq is None:
+            continue
+        for index, (total, total_sq) in enumerate(zip(one.total, one.total_sq, strict=True)):
+            if not total * total <= one.count * total_sq <= one.count * scale * total:
+                message = (
+                    f"{_said(total_sq)} is not the sum of the squares of {one.count:,} "
+                    f"pixel values that add up to {_said(total)}"
+                )
+                yield _impossible(document, ("classes", name, "total_sq", index), message)
+
+
+def _impossible_floats(
+    document: Document, model: FloatMeasuredModel | AsFloatsModel, images: int, *where: str
+) -> Iterator[Problem]:
+    """Also whatever would give a mean or a std beyond the range of a float."""
+    exact, sums = model.exact, model.exact.image_sums
+    if not exact.count:
+        yield _impossible(document, (*where, "exact", "count"), "counts no pixel")
+        return
+    for index, (least, greatest) in enumerate(zip(model.min, model.max, strict=True)):
+        bounds = Fraction(least), Fraction(greatest)
+        if not _are_sums(exact, index, *bounds):
+            message = (
+                f"{_said(exact.total[index])} and its squares are not sums of {exact.count:,} values "
+                f"from {least!r} to {greatest!r}"
+            )
+            yield _impossible(document, (*where, "exact", "total", index), message)
+        size = max(map(abs, bounds))
+        ranges = {
+            "mean": (bounds[0], bounds[1], sums.mean),
+            "mean_sq": (Fraction(0), size * size, sums.mean_sq),
+            "std": (Fraction(0), 2 * size, sums.std),
+            "std_1": (Fraction(0), 2 * size, sums.std_1),
+        }
+        for key, (low, high, values) in ranges.items():
+            unit = images << UNIT_BITS
+            if not low * unit - images <= values[index] <= high * unit:
+                message = f"{_said(values[index])} is not the sum of {images:,} such numbers"
+                yield _impossible(document, (*where, "exact", "image_sums", key, index), message)
+        for name, one in model.classes.items():
+            if one.count and one.total and one.total_sq and not _are_sums(one, index, *bounds):
+                message = f"not the sum of {one.count:,} values from {least!r} to {greatest!r}"
+                yield _impossible(document, (*where, "classes", name, "total", index), message)
+
+
+def _are_sums(
+    sums: FloatExactModel | FloatClassModel, index: int, least: Fraction, greatest: Fraction
+) -> bool:
+    """Whether numbers between the two can add up to this, and their squares to that."""
+    assert sums.count
+    assert sums.total
+    assert sums.total_sq
+    total = Fraction(sums.total[index], 1 << sums.unit_bits)
+    total_sq = Fraction(sums.total_sq[index], 1 << 2 * sums.unit_bits)
+    return (
+        sums.count * least <= total <= sums.count * greatest
+        and total * total <= sums.count * total_sq
+        and total_sq <= sums.count * max(least * least, greatest * greatest)
+    )
+
+
+def _differences(
+    there: Any, wanted: Any, path: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], Any, Any]]:
+    """Where two documents differ: path, value found, value wanted."""
+    if there == wanted:
+        return
+    if isinstance(there, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(key for key in there if key not in wanted)]:
+            yield from _differences(there.get(key, _ABSENT), wanted.get(key, _ABSENT), (*path, key))
+    elif isinstance(there, list) and isinstance(wanted, list) and len(there) == len(wanted):
+        for index, (a, b) in enumerate(zip(there, wanted, strict=True)):
+            yield from _differences(a, b, (*path, index))
+    else:
+        yield path, there, wanted
+
+
+def _said(value: Any) -> str:
+    return "nothing" if value is _ABSENT else cut(repr(value))

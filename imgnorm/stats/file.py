@@ -1,0 +1,299 @@
+"""Stats files: written whole, and read back as the stats that follow from their integers, or refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from imgnorm.documents.document import STATS_LIMITS, Document, parse, read_document
+from imgnorm.documents.models import validated
+from imgnorm.errors import ImgnormError, InvalidDocument, OutputError
+from imgnorm.output import write_whole
+from imgnorm.settings import STEPS, Mode, Step, channel_names, channels_of, mode_of, scale_of
+from imgnorm.stats.estimatefile import estimate_in
+from imgnorm.stats.faults import constants_problems, derived_problems, measured_problems
+from imgnorm.stats.measurement import ClassStats, Measurement
+from imgnorm.stats.provenance import Provenance, Shards, combined
+from imgnorm.stats.schema import (
+    FORMAT,
+    AsFloatsModel,
+    ClassModel,
+    ConstantsModel,
+    ExactModel,
+    FloatClassModel,
+    FloatConstantsModel,
+    FloatMeasuredModel,
+    ImageModel,
+    MeasuredModel,
+    MergedModel,
+    SizeModel,
+    SourceModel,
+)
+from imgnorm.stats.stats import Stats, merge
+from imgnorm.stats.text import document_of, text_of
+from imgnorm.tally.floats import FloatPixels
+from imgnorm.tally.histogram import Histogram
+from imgnorm.tally.moments import ImageSums, Moments
+from imgnorm.tally.skipped import Reason, Skipped
+from imgnorm.tally.tally import Counted
+
+
+def write_stats(path: str | os.PathLike[str], stats: Stats, *, force: bool = True) -> None:
+    """Write a stats file, whole or not at all; with `force`, an existing one is replaced.
+
+    The same stats give the same bytes. What was written is read back before it takes its place.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    data = text_of(stats).encode()
+    file = os.fspath(path)
+    if len(data) > STATS_LIMITS.max_bytes:
+        measured = stats.measurement
+        named = measured and any(one.names is not None for one in measured.source.sources)
+        advice = (
+            "leave the names out: stats without --keep-names, merge with --drop-names"
+            if named
+            else "mend or leave out what is skipped, which it lists, or leave --per-class out"
+        )
+        raise OutputError(
+            f"{file}: would take {len(data):,} bytes, and a stats file has {STATS_LIMITS.max_bytes:,} at "
+            f"most; {advice}"
+        )
+    write_whole(file, data, force=force, check=lambda written: parse_stats(written, file))
+
+
+def read_stats(path: str | os.PathLike[str]) -> Stats:
+    """Read a stats file, or constants: a file with only `format`, `mean` and `std`.
+
+    Raises:
+        SourceError: there is no such file, or it cannot be read.
+        InvalidDocument: it is not a stats file, or its numbers do not follow from its integers.
+    """
+    return stats_in(read_document(path, STATS_LIMITS))
+
+
+def parse_stats(data: bytes, file: str) -> Stats:
+    """The same from bytes; `file` is what problems call them."""
+    return stats_in(parse(data, file, STATS_LIMITS))
+
+
+def merge_files(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    allow_missing: bool = False,
+    allow_overlap: bool = False,
+    allow_decoders: bool = False,
+    drop_names: bool = False,
+) -> Stats:
+    """The stats files as one; `merge`, of one file after the other, so that memory does not grow.
+
+    Raises:
+        ImgnormError: files cannot be read (all of them are told), or do not belong together.
+    """
+    labels = [os.fspath(path) for path in paths]
+    return merge(
+        _each_read(labels),
+        labels=labels,
+        allow_missing=allow_missing,
+        allow_overlap=allow_overlap,
+        allow_decoders=allow_decoders,
+        drop_names=drop_names,
+    )
+
+
+def _each_read(paths: Sequence[str]) -> Iterator[Stats]:
+    faults: list[str] = []
+    for path in paths:
+        try:
+            stats = read_stats(path)
+        except ImgnormError as error:
+            faults.append(str(error))
+        else:
+            if not faults:  # what follows a fault is read for its faults only
+                yield stats
+    if faults:
+        raise ImgnormError("\n".join(faults))
+
+
+def stats_in(document: Document) -> Stats:
+    """The same from a document.
+
+    Raises:
+        InvalidDocument: it is not a stats file, or its numbers do not follow from its integers.
+    """
+    value = document.value
+    _refuse_a_config(document)
+    of_floats = isinstance(value, dict) and value.get("scale") == 1
+    if isinstance(value, dict) and ("exact" in value or "histogram" in value):
+        if of_floats:
+            return _measured_stats(document, validated(document, FloatMeasuredModel))
+        return _measured_stats(document, validated(document, MeasuredModel))
+    if of_floats:
+        return _constants(document, validated(document, FloatConstantsModel))
+    return _constants(document, validated(document, ConstantsModel))
+
+
+def _refuse_a_config(document: Document) -> None:
+    """
+    Raises:
+        InvalidDocument: it is a pipeline config, whose every key would be a fault.
+    """
+    value = document.value
+    said = value.get("format") if isinstance(value, dict) else None
+    if not isinstance(said, str) or not said.startswith("imgnorm-pipeline/"):
+        return
+    normalize = value.get("normalize")
+    named = normalize.get("stats") if isinstance(normalize, dict) else None
+    message = f"expected {FORMAT!r}; got {said!r}, a pipeline config"
+    hint = f"measure it with `imgnorm stats {document.file} -o stats.yaml`, and give that file"
+    if isinstance(named, str):
+        path = os.path.normpath(os.path.join(os.path.dirname(document.file), named))
+        hint = f"give the stats file that it names, {path}"
+    raise InvalidDocument([document.problem(("format",), "wrong-value", message, hint)])
+
+
+def _constants(document: Document, model: ConstantsModel | FloatConstantsModel) -> Stats:
+    channels = tuple(model.channels or channel_names(len(model.mean)))
+    if problems := constants_problems(document, model, channels):
+        raise InvalidDocument(problems)
+    return Stats(
+        channels,
+        tuple(model.mean),
+        tuple(model.std),
+        model.scale,
+        model.image.mode if model.image else None,
+        _steps(model.image),
+    )
+
+
+def _measured_stats(document: Document, model: MeasuredModel | FloatMeasuredModel) -> Stats:
+    mode: Mode = model.image.mode
+    if problems := measured_problems(document, model):
+        raise InvalidDocument(problems)
+    stats = _rebuilt(model, mode)
+    if problems := derived_problems(document, document_of(stats)):
+        raise InvalidDocument(problems)
+    return stats
+
+
+def _rebuilt(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Stats:
+    """The stats that follow from the integers, and nothing else of the file's numbers."""
+    pixels = _pixels(model, mode)
+    estimate = None
+    if isinstance(model, MeasuredModel):
+        estimate = estimate_in(model, pixels.moments(), scale_of(mode))
+    measurement = Measurement(
+        images=model.images,
+        pixels=pixels,
+        sums=_image_sums(model.exact, model.images),
+        modes=model.modes,
+        formats=model.formats,
+        decoders=model.decoders,
+        source=_provenance(model),
+        classes=_classes(model),
+        skipped=tuple(Skipped(s.name, Reason(s.reason)) for s in model.skipped),
+        ignored=model.ignored,
+        estimate=estimate,
+        as_floats=_as_floats(model) if isinstance(model, MeasuredModel) else None,
+    )
+    return Stats.of(
+        measurement,
+        mode,
+        _steps(model.image),
+        auto=bool(model.image.auto),
+        strict_channels=bool(model.image.strict_channels),
+    )
+
+
+def _pixels(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Histogram | FloatPixels:
+    if isinstance(model, MeasuredModel):
+        bins = scale_of(mode) + 1
+        return Histogram(tuple(tuple(c) + (0,) * (bins - len(c)) for c in model.histogram.values()))
+    return _float_pixels(model)
+
+
+def _float_pixels(model: FloatMeasuredModel | AsFloatsModel) -> FloatPixels:
+    exact = model.exact
+    moments = Moments.in_units(exact.count, exact.total, exact.total_sq, exact.unit_bits)
+    return FloatPixels(moments, tuple(model.min), tuple(model.max))
+
+
+def _image_sums(exact: ExactModel, images: int) -> ImageSums:
+    sums = exact.image_sums
+    return ImageSums(
+        images,
+        tuple(sums.mean),
+        tuple(sums.mean_sq),
+        tuple(sums.std),
+        tuple(sums.std_1),
+        sums.one_pixel,
+    )
+
+
+def _as_floats(model: MeasuredModel) -> Counted | None:
+    if model.as_floats is None:
+        return None
+    return Counted(
+        model.images,
+        _float_pixels(model.as_floats),
+        _image_sums(model.as_floats.exact, model.images),
+        {mode_of(len(channels_of(mode)), "float"): n for mode, n in model.modes.items()},
+        {"array": model.images},
+    )
+
+
+def _classes(model: MeasuredModel | FloatMeasuredModel) -> dict[str, ClassStats]:
+    classes = {name: _class_stats(one) for name, one in model.classes.items()}
+    if isinstance(model, MeasuredModel) and model.as_floats:
+        for name, one in model.as_floats.classes.items():
+            if name in classes:
+                classes[name] = replace(classes[name], as_floats=_class_stats(one).moments)
+    return classes
+
+
+def _provenance(model: MeasuredModel | FloatMeasuredModel) -> Provenance:
+    source = model.source
+    many = len(source.parts) if isinstance(source, MergedModel) else 1
+    names: Sequence[str | None] = model.names or [None] * many
+    if isinstance(source, MergedModel):
+        return combined(
+            [
+                _one_source(part, part.images, its)
+                for part, its in zip(source.parts, names, strict=True)
+            ]
+        )
+    return combined([_one_source(source, model.images, names[0])])
+
+
+def _one_source(source: SourceModel, images: int, names: str | None) -> Provenance:
+    options = {"split": source.split, "key": source.key, "limit": source.limit}
+    return Provenance(
+        source.kind,
+        source.ref if isinstance(source.ref, str) else tuple(sorted(set(source.ref))),
+        source.names_sha256,
+        source.listing_sha256,
+        images,
+        {key: option for key, option in options.items() if option is not None},
+        Shards(source.shards.of, tuple(sorted(source.shards.counted))) if source.shards else None,
+        names=names,
+    )
+
+
+def _class_stats(one: ClassModel | FloatClassModel) -> ClassStats:
+    if not one.count or one.total is None or one.total_sq is None:
+        return ClassStats(one.images)
+    unit_bits = one.unit_bits if isinstance(one, FloatClassModel) else 0
+    return ClassStats(one.images, Moments.in_units(one.count, one.total, one.total_sq, unit_bits))
+
+
+def _steps(image: ImageModel | None) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    for entry in image.preprocess if image else []:
+        for name, step in STEPS.items():
+            arguments: SizeModel | None = getattr(entry, name)
+            if arguments:
+                size = arguments.size
+                steps.append(step(size if isinstance(size, int) else (size[0], size[1])))
+    return tuple(steps)

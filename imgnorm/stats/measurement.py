@@ -1,0 +1,77 @@
+"""What was counted, exactly, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from imgnorm.stats.provenance import Provenance
+from imgnorm.tally.floats import FloatPixels
+from imgnorm.tally.histogram import QUANTILES, Histogram
+from imgnorm.tally.moments import Convention, ImageSums, Moments
+from imgnorm.tally.skipped import Skipped
+from imgnorm.tally.tally import Counted
+
+if TYPE_CHECKING:
+    from imgnorm.stats.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class ClassStats:
+    """One class of the dataset."""
+
+    images: int
+    moments: Moments | None = None  # with `per_class`
+    as_floats: Moments | None = None  # of what `Measurement.as_floats` holds
+
+    def __add__(self, other: ClassStats) -> ClassStats:
+        both = self.moments and other.moments and self.moments + other.moments
+        floats = self.as_floats and other.as_floats and self.as_floats + other.as_floats
+        return ClassStats(self.images + other.images, both, floats)
+
+    def replicated(self, channels: int) -> ClassStats:
+        """The same grayscale images as `convert("RGB")` shows them."""
+        return ClassStats(
+            self.images,
+            self.moments and self.moments.replicated(channels),
+            self.as_floats and self.as_floats.replicated(channels),
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was counted, exactly."""
+
+    images: int
+    pixels: Histogram | FloatPixels
+    sums: ImageSums
+    modes: Mapping[str, int]  # as the files have them -> images
+    formats: Mapping[str, int]  # JPEG, PNG, ... -> images
+    decoders: Mapping[str, str]  # format -> library and version
+    source: Provenance
+    classes: Mapping[str, ClassStats] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)  # rule -> entries
+    estimate: Estimate | None = None  # where these are only a sample of the images, its error bars
+    as_floats: Counted | None = None
+    """Of a shard whose images came as floats and were counted as 8 bits: what they are as floats, which they
+    become beside a shard with other floats."""
+
+    @property
+    def found(self) -> int:
+        return self.images + len(self.skipped) + sum(self.ignored.values())
+
+    @property
+    def histogram(self) -> Histogram | None:
+        """None of float images, which have none."""
+        return self.pixels if isinstance(self.pixels, Histogram) else None
+
+    def conventions(self) -> dict[str, Convention]:
+        return self.sums.conventions()
+
+    def quantiles(self) -> dict[str, tuple[int, ...]]:
+        """By name (q01 … q99), raw pixel values; none of float images."""
+        if self.histogram is None:
+            return {}
+        return {name: self.histogram.quantile(q) for name, q in QUANTILES.items()}

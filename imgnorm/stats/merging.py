@@ -1,0 +1,304 @@
+"""Adding measurements up to one, exactly, or saying everything that is against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from imgnorm.errors import IncompatibleStats
+from imgnorm.settings import KINDS, NVJPEG, Mode, Resize, Step, channels_of, kind_of, mode_of
+from imgnorm.stats.measurement import ClassStats, Measurement
+from imgnorm.stats.provenance import Provenance, combined, gaps, overlaps
+from imgnorm.tally.skipped import Skipped, skipped_order
+from imgnorm.tally.tally import BETWEEN, GRAY, Counted, common_mode, in_mode, joined_decoders
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What must fit, of one part; its sums are added up already."""
+
+    label: str
+    mode: Mode
+    auto: bool
+    preprocess: tuple[Step, ...]
+    source: Provenance
+    decoders: Mapping[str, str]
+    per_class: bool | None  # None if there are no classes
+    strict_channels: bool
+    float_mode: Mode | None  # the mode of the same images as floats, if it is known what they are
+
+
+class _Sums:
+    """What parts counted, added up by mode; mutable."""
+
+    def __init__(self) -> None:
+        self._counted: dict[Mode, Counted] = {}
+        self._classes: dict[Mode, dict[str, ClassStats]] = {}
+
+    def add(self, mode: Mode, counted: Counted, classes: Mapping[str, ClassStats]) -> None:
+        there = self._counted.get(mode)
+        self._counted[mode] = there + counted if there else counted
+        its = self._classes.setdefault(mode, {})
+        for name, one in classes.items():
+            its[name] = its[name] + one if name in its else one
+
+    def counted_in(self, mode: Mode) -> Counted:
+        return in_mode(self._counted, mode)
+
+    def classes_in(self, mode: Mode) -> dict[str, ClassStats]:
+        classes = dict(self._classes.get(mode, {}))
+        for name, gray in self._classes.get(GRAY.get(mode, ""), {}).items():
+            one = gray.replicated(len(channels_of(mode)))
+            classes[name] = classes[name] + one if name in classes else one
+        return dict(sorted(classes.items()))
+
+
+@dataclass(frozen=True)
+class Merged:
+    """One measurement of all parts, and its settings."""
+
+    measurement: Measurement
+    mode: Mode
+    preprocess: tuple[Step, ...]
+    auto: bool
+    strict_channels: bool
+
+
+class Merger:
+    """Adds parts up one by one, so that memory does not grow with them, and judges them at the end."""
+
+    def __init__(self) -> None:
+        self._parts: list[_Part] = []
+        self._sums = _Sums()
+        self._as_floats = _Sums()  # the same, of those that are floats or came as such
+        self._skipped: list[Skipped] = []
+        self._ignored: dict[str, int] = {}
+        self._faults: list[str] = []
+        self._only: Measurement | None = None
+
+    def add(
+        self,
+        label: str | None,
+        measured: Measurement | None,
+        mode: Mode | None,
+        preprocess: tuple[Step, ...],
+        *,
+        auto: bool,
+        strict_channels: bool,
+    ) -> None:
+        """
+        Args:
+            label: what messages call the part; by default, its source.
+            measured: None of constants, which `result` refuses.
+        """
+        if measured is None or mode is None:
+            self._faults.append(
+                f"{label or 'constants'}: holds constants, written by hand; only measurements merge, so "
+                "leave it out"
+            )
+            return
+        if measured.estimate:
+            self._faults.append(
+                f"{label or _label(measured.source)}: an estimate ({measured.estimate}); only exact "
+                "measurements merge, so measure it again without --tolerance"
+            )
+            return
+        self._only = None if self._parts else measured
+        floats = kind_of(mode) == "float"
+        float_mode = mode if floats else None
+        if measured.as_floats:
+            float_mode = mode_of(len(channels_of(mode)), "float")
+        with_moments = {one.moments is not None for one in measured.classes.values()}
+        self._parts.append(
+            _Part(
+                label or _label(measured.source),
+                mode,
+                auto,
+                preprocess,
+                measured.source,
+                measured.decoders,
+                all(with_moments) if with_moments else None,
+                strict_channels,
+                float_mode,
+            )
+        )
+        counted = Counted(
+            measured.images, measured.pixels, measured.sums, measured.modes, measured.formats
+        )
+        self._sums.add(mode, counted, measured.classes)
+        if floats:
+            self._as_floats.add(mode, counted, measured.classes)
+        elif float_mode and measured.as_floats:
+            classes = {
+                name: ClassStats(one.images, one.as_floats)
+                for name, one in measured.classes.items()
+            }
+            self._as_floats.add(float_mode, measured.as_floats, classes)
+        self._skipped += measured.skipped
+        for rule, entries in measured.ignored.items():
+            self._ignored[rule] = self._ignored.get(rule, 0) + entries
+
+    def result(
+        self, *, allow_missing: bool, allow_overlap: bool, allow_decoders: bool = False
+    ) -> Merged:
+        """
+        Raises:
+            IncompatibleStats: the parts do not belong together; with everything that is against it.
+            ValueError: there are no parts.
+        """
+        if not self._parts and not self._faults:
+            raise ValueError("there is nothing to merge")
+        self._make_floats()
+        source = combined(part.source for part in self._parts)
+        faults = [*self._faults, *self._unlike()]
+        if not allow_decoders:
+            faults += _decoder_faults(self._parts)
+        if not allow_overlap:
+            faults += dict.fromkeys(overlaps(self._parts))  # of two sources in one file, say
+        if not allow_missing:
+            faults += gaps(self._parts, source)
+        if faults:
+            raise IncompatibleStats("\n".join(faults))
+        mode = _mode_of_all(self._parts)
+        assert mode
+        auto = all(part.auto for part in self._parts)
+        measurement = self._only or self._measurement(mode, source)
+        first = self._parts[0]
+        return Merged(measurement, mode, first.preprocess, auto, first.strict_channels)
+
+    def _make_floats(self) -> None:
+        """Where some parts are floats, the others become what they came as, as they would have at once."""
+        floats = [
+            replace(part, mode=part.float_mode)
+            for part in self._parts
+            if part.float_mode is not None
+        ]
+        kinds = {kind_of(part.mode) for part in self._parts}
+        if kinds == {"8-bit", "float"} and len(floats) == len(self._parts):
+            self._parts, self._sums = floats, self._as_floats
+
+    def _measurement(self, mode: Mode, source: Provenance) -> Measurement:
+        counted = self._sums.counted_in(mode)
+        classes = self._sums.classes_in(mode)
+        as_floats = None
+        if source.sharded and kind_of(mode) == "8-bit" and all(p.float_mode for p in self._parts):
+            as_floats = self._as_floats.counted_in(mode_of(len(channels_of(mode)), "float"))
+        else:
+            classes = {name: replace(one, as_floats=None) for name, one in classes.items()}
+        return Measurement(
+            images=counted.images,
+            pixels=counted.pixels,
+            sums=counted.sums,
+            modes=counted.modes,
+            formats=counted.formats,
+            decoders=dict(sorted(joined_decoders(part.decoders for part in self._parts).items())),
+            source=source,
+            classes=classes,
+            skipped=tuple(sorted(self._skipped, key=skipped_order)),
+            ignored=self._ignored,
+            as_floats=as_floats,
+        )
+
+    def _unlike(self) -> Iterator[str]:
+        """Where the settings that decide digits differ."""
+        if not self._parts:
+            return
+        if _mode_of_all(self._parts) is None:
+            yield from _mode_faults(self._parts)
+        first = self._parts[0]
+        for part in self._parts[1:]:
+            if part.preprocess != first.preprocess:
+                yield (
+                    f"{part.label}: measured {_through(part.preprocess)}, but {first.label} "
+                    f"{_through(first.preprocess)}; measure both with the same --resize and --center-crop"
+                )
+        for part in self._parts[1:]:
+            if part.strict_channels != first.strict_channels:
+                a, b = (part, first)[:: 1 if part.strict_channels else -1]
+                yield (
+                    f"{a.label}: skips images of other channels, but {b.label} converts them; measure "
+                    "both with --strict-channels, or neither"
+                )
+        with_classes = [part for part in self._parts if part.per_class is not None]
+        for part in with_classes[1:]:
+            if part.per_class != with_classes[0].per_class:
+                a, b = (part, with_classes[0])[:: 1 if part.per_class else -1]
+                yield (
+                    f"{a.label}: has mean and std of each class, but {b.label} has not; measure both "
+                    "with --per-class, or neither"
+                )
+
+
+def _label(source: Provenance) -> str:
+    shards = f", {source.shards}" if source.shards else ""
+    return f"{source.kind} {source.called!r}{shards}"
+
+
+def _through(steps: Sequence[Step]) -> str:
+    return f"through {', '.join(map(repr, steps))}" if steps else "at native sizes"
+
+
+def _mode_of_all(parts: Sequence[_Part]) -> Mode | None:
+    """The mode that measuring all at once would give; None if there is none.
+
+    Gray images become RGB among RGB ones only where mode "auto" found that all of a part are gray:
+    with `--mode L` some of them may have been colored.
+    """
+    modes = {part.mode for part in parts}
+    asked_for = {part.mode for part in parts if part.mode == "L" and not part.auto}
+    return None if asked_for and asked_for != modes else common_mode(modes)
+
+
+def _mode_faults(parts: Sequence[_Part]) -> Iterator[str]:
+    kind = min((kind_of(part.mode) for part in parts), key=KINDS.index)
+    others = [part for part in parts if kind_of(part.mode) == kind]
+    for part in parts:
+        if kind_of(part.mode) != kind:
+            what = "16-bit grayscale" if part.mode == "I;16" else kind_of(part.mode)
+            yield (
+                f"{part.label}: {what} (mode {part.mode}), but {others[0].label} is {kind} "
+                f"({others[0].mode}); the scales of their values differ, so keep them apart"
+            )
+    colored = (part for part in others if part.mode == "RGB")
+    reference = next(colored, others[0])
+    for part in others:
+        if _mode_of_all([reference, part]) is None:
+            yield (
+                f"{part.label}: measured in mode {_mode_asked(part)}, but {reference.label} in "
+                f"{_mode_asked(reference)}; measure both with the same --mode"
+            )
+
+
+def _mode_asked(part: _Part) -> str:
+    return f"{part.mode} (auto)" if part.auto else f"{part.mode} (--mode {part.mode})"
+
+
+_LOSSLESS = {"BMP", "GIF", "PNG", "PPM"}  # formats whose decoders agree in every digit
+
+
+def _decoder_faults(parts: Sequence[_Part]) -> Iterator[str]:
+    """Decoders whose digits may differ: of lossy formats, and of what resized.
+
+    What a device does not decode, the CPU does: both may stand in a part, and need not in all of them.
+    """
+    resized = any(isinstance(step, Resize) for part in parts for step in part.preprocess)
+    first: dict[str, tuple[str, str]] = {}  # format, or Resize -> library, label
+    for part in parts:
+        for format_, decoders in sorted(part.decoders.items()):
+            several = decoders.split(BETWEEN)
+            with_device = any(decoder.startswith(NVJPEG) for decoder in several)
+            for decoder in several:
+                pillow, _, library = decoder.partition(", ")
+                of_device = decoder.startswith(NVJPEG)
+                what = format_ if of_device or not with_device else f"{format_} beside {NVJPEG}"
+                relevant = {} if format_ in _LOSSLESS else {what: library or pillow}
+                if resized:
+                    relevant["Resize"] = pillow
+                for what, by in relevant.items():
+                    there, label = first.setdefault(what, (by, part.label))
+                    if there != by:
+                        yield (
+                            f"{part.label}: {what} by {by}, but {label} by {there}, whose digits may "
+                            "differ; measure both with the same versions, or add them up all the same "
+                            "with --allow-decoders"
+                        )

@@ -1,0 +1,220 @@
+"""Stats -> the table that a person reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from imgnorm.stats.measurement import Measurement
+from imgnorm.stats.stats import NORMALIZED, Stats
+from imgnorm.tally.histogram import Histogram
+from imgnorm.tally.skipped import Skipped
+from imgnorm.tally.tally import DIVIDED
+from imgnorm.wording import printable
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_BLOCKS_ASCII = " .:-=+*#@"
+_BINS = 32
+_LISTED = 20  # skipped names on the screen; all of them are in the stats file and in --rejects
+
+
+def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
+    """The numbers per channel, and what they were made of.
+
+    Args:
+        unicode: draw with block characters; else with ASCII.
+        verbose: the other conventions and quantiles, and every skipped input, not the first few.
+    """
+    measured = stats.measurement
+    histogram = measured and measured.histogram
+    rows = [["", "mean", "std"]]
+    rows[0] += ["min", "max"] if measured else []
+    rows[0] += ["histogram"] if histogram else []
+    drawings = _drawings(histogram, unicode) if histogram else []
+    for index, name in enumerate(stats.channels):
+        row = [name, *_mean_and_std(stats, index, "±" if unicode else "+/-")]
+        if measured:
+            for extreme in (measured.pixels.minimum(), measured.pixels.maximum()):
+                row.append(f"{extreme[index]:g}")
+        rows.append(row + drawings[index : index + 1])
+    lines = aligned(rows)
+    if stats.estimate:
+        lines.append(f"{' ' * (max(map(len, stats.channels)) + 2)}({stats.estimate})")
+    if not measured:
+        return "\n".join([*lines, "", "constants, written by hand"])
+    lines.append("")
+    lines += _provenance(stats, measured)
+    lines += _classes(stats, measured)
+    if verbose:
+        lines += _conventions(stats, measured) + _quantiles(stats, measured)
+        lines += [""] if measured.skipped else []
+    lines += skipped_lines(measured.skipped, verbose=verbose)
+    return "\n".join(lines)
+
+
+def _mean_and_std(stats: Stats, channel: int, sign: str) -> list[str]:
+    values = stats.mean[channel], stats.std[channel]
+    if stats.estimate is None:
+        return [_digits(value, stats) for value in values]
+    margins = stats.estimate.margins
+    return [
+        with_margin(value, margin, sign)
+        for value, margin in zip(values, (margins.mean[channel], margins.std[channel]), strict=True)
+    ]
+
+
+def with_margin(value: float, margin: float, sign: str) -> str:
+    """ "0.4914 ± 0.0019": the margin with two digits that are not 0, rounded up, or more."""
+    digits = max(4, 1 - math.floor(math.log10(margin))) if margin else 4
+    shown = math.ceil(margin * 10**digits - 1e-6) / 10**digits
+    return f"{value:.{digits}f} {sign} {shown:.{digits}f}"
+
+
+def _provenance(stats: Stats, measured: Measurement) -> list[str]:
+    pixels = measured.pixels.moments().count
+    unit = "floats as they are" if stats.of_floats else f"{stats.scale} is 1.0"
+    lines = [
+        f"images   {measured.images:,} ({_counts(measured.modes)}; {_counts(measured.formats)})",
+        f"pixels   {pixels:,} in mode {stats.mode}, {unit}",
+    ]
+    lines += _range(stats, measured)
+    if DIVIDED in measured.formats:
+        lines.append(
+            f"values   {measured.formats[DIVIDED]:,} images came as floats, every value k/255: counted as the "
+            "8 bits that they were"
+        )
+    if stats.looks_normalized:
+        lines.append(f"note     {NORMALIZED}")
+    if stats.preprocess:
+        lines.append("through  " + ", ".join(map(repr, stats.preprocess)))
+    if measured.estimate:
+        estimate = measured.estimate
+        lines.append(
+            f"estimate --tolerance {estimate.tolerance!r} --confidence {estimate.confidence!r} "
+            f"--seed {estimate.seed}"
+        )
+    lines.append(found_line(measured.images, measured.skipped, measured.ignored))
+    lines += [f"partial  {part}" for part in measured.source.incomplete]
+    return lines
+
+
+def _range(stats: Stats, measured: Measurement) -> list[str]:
+    """What floats outside [0, 1] mean for a network that gets images from elsewhere."""
+    least, greatest = min(measured.pixels.minimum()), max(measured.pixels.maximum())
+    if not stats.of_floats or (least >= 0 and greatest <= 1):
+        return []
+    line = (
+        f"range    {least:g} to {greatest:g}, not [0, 1]: mean and std are for these very values; if the "
+        "network gets others, from ToTensor say, measure those"
+    )
+    return [line]
+
+
+def found_line(images: int, skipped: Sequence[Skipped], ignored: Mapping[str, int]) -> str:
+    """Where everything that was found has gone."""
+    reasons, rules = _counts(_by_reason(skipped)), _counts(ignored)
+    passed_over = sum(ignored.values())
+    return (
+        f"found    {images + len(skipped) + passed_over:,} = {images:,} counted"
+        f" + {len(skipped):,} skipped{f' ({reasons})' if reasons else ''}"
+        f" + {passed_over:,} ignored{f' ({rules})' if rules else ''}"
+    )
+
+
+def _classes(stats: Stats, measured: Measurement) -> list[str]:
+    if not measured.classes:
+        return []
+    if all(one.moments is None for one in measured.classes.values()):
+        shown = [f"{one.images:,} {printable(name)}" for name, one in measured.classes.items()]
+        more = f", and {len(shown) - 10} more" if len(shown) > 10 else ""
+        return [f"classes  {len(shown)}: {', '.join(shown[:10])}{more}"]
+    rows = [["class", "images", "mean", "std"]]
+    for name, one in measured.classes.items():
+        if one.moments:
+            mean, std = one.moments.mean(scale=stats.scale), one.moments.std(scale=stats.scale)
+            rows.append([printable(name), f"{one.images:,}", _row(mean, stats), _row(std, stats)])
+    return ["", *aligned(rows)]
+
+
+def _conventions(stats: Stats, measured: Measurement) -> list[str]:
+    rows = [
+        ["convention", "mean", "std"],
+        ["pooled", _row(stats.mean, stats), _row(stats.std, stats)],
+    ]
+    for name, convention in measured.conventions().items():
+        rows.append([name, _row(convention.mean, stats), _row(convention.std, stats)])
+    return ["", *aligned(rows)]
+
+
+def _quantiles(stats: Stats, measured: Measurement) -> list[str]:
+    quantiles = measured.quantiles()
+    if not quantiles:
+        return []
+    rows = [["", *quantiles]]
+    for index, name in enumerate(stats.channels):
+        rows.append([name, *(str(values[index]) for values in quantiles.values())])
+    return ["", *aligned(rows)]
+
+
+def _row(values: Sequence[float], stats: Stats) -> str:
+    return " ".join(_digits(value, stats) for value in values)
+
+
+def _digits(value: float, stats: Stats) -> str:
+    """Four decimals say enough of what lies in [0, 1]; floats may lie anywhere."""
+    return f"{value:.6g}" if stats.of_floats else f"{value:.4f}"
+
+
+def skipped_lines(skipped: Sequence[Skipped], *, verbose: bool) -> list[str]:
+    """Each skipped input with its reason; the first few only, unless `verbose`."""
+    lines = [
+        f"skipped  {printable(s.name)}: {s.reason}{f' ({printable(s.detail)})' if s.detail else ''}"
+        for s in skipped[: None if verbose else _LISTED]
+    ]
+    if len(lines) < len(skipped):
+        lines.append(f"skipped  and {len(skipped) - len(lines):,} more (-v lists them all)")
+    return lines
+
+
+def _by_reason(skipped: Sequence[Skipped]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for one in skipped:
+        counts[one.reason.value] = counts.get(one.reason.value, 0) + 1
+    return counts
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    """ "977 RGB, 23 L": the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {name}" for name, count in ordered)
+
+
+def _drawings(histogram: Histogram, unicode: bool) -> list[str]:
+    blocks = _BLOCKS if unicode else _BLOCKS_ASCII
+    drawn = []
+    for counts in histogram.rebinned(_BINS):
+        tallest = max(counts)
+        # Rounded up: a bin that holds anything is never drawn as empty.
+        heights = [-(-count * (len(blocks) - 1) // tallest) for count in counts]
+        drawn.append("".join(blocks[height] for height in heights).rstrip())
+    return drawn
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns below their titles: names and text to the left, numbers to the right."""
+    names, *others = zip(*rows, strict=True)
+    columns = [_to_the_left(names), *map(_padded, others)]
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+
+
+def _padded(column: Sequence[str]) -> list[str]:
+    title, *cells = column
+    if title and all(set(cell) <= set("0123456789.,") for cell in cells):
+        width = max(map(len, column))
+        return [cell.rjust(width) for cell in column]
+    return _to_the_left(column)
+
+
+def _to_the_left(column: Sequence[str]) -> list[str]:
+    width = max(map(len, column))
+    return [cell.ljust(width) for cell in column]

@@ -1,0 +1,212 @@
+"""Stats -> plain values, and the text of a stats file: the same stats give the same bytes."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import yaml
+
+from imgnorm.settings import Step
+from imgnorm.stats.estimatefile import estimate_document, products_document
+from imgnorm.stats.measurement import ClassStats, Measurement
+from imgnorm.stats.provenance import Provenance
+from imgnorm.stats.schema import FORMAT
+from imgnorm.stats.stats import Stats
+from imgnorm.tally.histogram import Histogram
+from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
+
+_HEADER = "# Written by imgnorm. mean and std are for ToTensor's [0, 1]: pooled over all pixels, population.\n"
+_FLOAT_HEADER = "# Written by imgnorm. mean and std are of the float values as they are: pooled over all pixels, population.\n"
+
+
+def text_of(stats: Stats) -> str:
+    """The whole stats file."""
+    content = document_of(stats)
+    histogram = content.pop("histogram", {})
+    names = content.pop("names", [])
+    header = _FLOAT_HEADER if stats.of_floats else _HEADER
+    if stats.estimate:
+        header += f"# An estimate ({stats.estimate}), not exact.\n"
+    text = header + yaml.dump(
+        content,
+        Dumper=_Dumper,
+        sort_keys=False,
+        default_flow_style=None,
+        allow_unicode=True,
+        width=math.inf,
+    )
+    if histogram:  # up to 65,536 numbers a line, which PyYAML takes seconds to write
+        text += "histogram:\n"
+        text += "".join(f"  {name}: {counts}\n" for name, counts in histogram.items())
+    if names:  # a million lines, perhaps
+        text += "names:\n"
+        text += "".join("- |-\n  " + lines.replace("\n", "\n  ") + "\n" for lines in names)
+    return text
+
+
+def document_of(stats: Stats) -> dict[str, Any]:
+    """The stats file's content as plain values, in its order."""
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "channels": list(stats.channels),
+        "mean": _finite(stats.mean),
+        "std": _finite(stats.std),
+        **({"estimate": estimate_document(stats.estimate)} if stats.estimate else {}),
+        "scale": stats.scale,
+    }
+    if stats.mode:
+        content["image"] = {
+            "mode": stats.mode,
+            **({"auto": True} if stats.auto else {}),
+            **({"strict_channels": True} if stats.strict_channels else {}),
+            "preprocess": [_step_document(step) for step in stats.preprocess],
+        }
+    if stats.measurement:
+        content |= _measurement_document(stats.measurement, stats.channels, stats.scale)
+    return content
+
+
+def _measurement_document(
+    measured: Measurement, channels: tuple[str, ...], scale: int
+) -> dict[str, Any]:
+    moments = measured.pixels.moments()
+    histogram = measured.histogram
+    quantiles = {name: list(values) for name, values in measured.quantiles().items()}
+    names = [source.names for source in measured.source.sources]
+    return {
+        "images": measured.images,
+        "pixels": moments.count,
+        "min": list(measured.pixels.minimum()),
+        "max": list(measured.pixels.maximum()),
+        **({"quantiles": quantiles} if histogram else {}),
+        "conventions": {
+            name: {"mean": _finite(c.mean), "std": _finite(c.std)}
+            for name, c in measured.conventions().items()
+        },
+        "modes": dict(sorted(measured.modes.items())),
+        "formats": dict(sorted(measured.formats.items())),
+        "decoders": dict(sorted(measured.decoders.items())),
+        "source": _source_document(measured.source),
+        "classes": {
+            name: _class_document(one, scale, floats=histogram is None)
+            for name, one in sorted(measured.classes.items())
+        },
+        "skipped": [{"name": s.name, "reason": s.reason.value} for s in measured.skipped],
+        "ignored": dict(sorted(measured.ignored.items())),
+        "exact": {
+            **_moments_document(moments, floats=histogram is None),
+            "image_sums": _image_sums_document(measured.sums),
+            **(
+                {"image_products": products_document(measured.estimate)}
+                if measured.estimate
+                else {}
+            ),
+        },
+        **({"as_floats": _as_floats_document(measured)} if measured.as_floats else {}),
+        **({"histogram": _histogram_document(histogram, channels)} if histogram else {}),
+        **({"names": names} if all(names) else {}),
+    }
+
+
+def _as_floats_document(measured: Measurement) -> dict[str, Any]:
+    floats = measured.as_floats
+    assert floats
+    return {
+        "min": list(floats.pixels.minimum()),
+        "max": list(floats.pixels.maximum()),
+        "exact": {
+            **_moments_document(floats.pixels.moments(), floats=True),
+            "image_sums": _image_sums_document(floats.sums),
+        },
+        "classes": {
+            name: {"images": one.images, **_moments_document(one.as_floats, floats=True)}
+            for name, one in sorted(measured.classes.items())
+            if one.as_floats
+        },
+    }
+
+
+def _image_sums_document(sums: ImageSums) -> dict[str, Any]:
+    return {
+        "unit_bits": UNIT_BITS,
+        "mean": list(sums.mean),
+        "mean_sq": list(sums.mean_sq),
+        "std": list(sums.std),
+        "std_1": list(sums.std_1),
+        "one_pixel": sums.one_pixel,
+    }
+
+
+def _histogram_document(histogram: Histogram, channels: tuple[str, ...]) -> dict[str, list[int]]:
+    return {name: _trimmed(counts) for name, counts in zip(channels, histogram.counts, strict=True)}
+
+
+def _source_document(source: Provenance) -> dict[str, Any]:
+    if source.parts:
+        parts = [{**_source_document(part), "images": part.images} for part in source.parts]
+        return {"kind": source.kind, "parts": parts, "names_sha256": source.names_sha256}
+    shards = source.shards and {"of": source.shards.of, "counted": list(source.shards.counted)}
+    return {
+        "kind": source.kind,
+        "ref": source.ref if isinstance(source.ref, str) else list(source.ref),
+        **source.options,
+        **({"shards": shards} if shards else {}),
+        "listing_sha256": source.listing_sha256,
+        "names_sha256": source.names_sha256,
+    }
+
+
+def _class_document(one: ClassStats, scale: int, *, floats: bool) -> dict[str, Any]:
+    if one.moments is None:
+        return {"images": one.images}
+    return {
+        "images": one.images,
+        "mean": _finite(one.moments.mean(scale=scale)),
+        "std": _finite(one.moments.std(scale=scale)),
+        **_moments_document(one.moments, floats=floats),
+    }
+
+
+def _moments_document(moments: Moments, *, floats: bool) -> dict[str, Any]:
+    return {
+        **({"unit_bits": moments.unit_bits} if floats else {}),
+        "count": moments.count,
+        "total": list(moments.total),
+        "total_sq": list(moments.total_sq),
+    }
+
+
+def _step_document(step: Step) -> dict[str, Any]:
+    size = step.size if isinstance(step.size, int) else list(step.size)
+    return {type(step).__name__: {"size": size}}
+
+
+def _trimmed(counts: tuple[int, ...]) -> list[int]:
+    """Without the zeros at the end: the index is the pixel value, what is missing is 0."""
+    end = len(counts)
+    while end and not counts[end - 1]:
+        end -= 1
+    return list(counts[:end])
+
+
+def _finite(values: tuple[float, ...]) -> list[float]:
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"a stats file holds no NaN or Inf: {values}")
+    return [float(value) for value in values]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that some YAML reader could take for something else."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    plain = re.fullmatch(r"(?![yYnN]$)[A-Za-z_/][\w./, -]*", text, re.ASCII)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _represent_text)

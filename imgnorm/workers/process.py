@@ -1,0 +1,185 @@
+"""One worker process, seen from the one that started it."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from time import monotonic
+from typing import IO, Any
+
+from imgnorm.pixels.batch import tray_memory
+from imgnorm.workers.forkserver import Forked, Nursery, python
+from imgnorm.workers.heartbeat import Pulse, page
+from imgnorm.workers.memory import Budgets, Share
+from imgnorm.workers.messages import (
+    Bug,
+    Done,
+    Job,
+    NeedsMemory,
+    Ready,
+    Setup,
+    receive,
+    receive_first,
+    send,
+)
+
+START_S = 600.0
+"""For a worker to import what it needs, and to open its source: from a slow disk, beside many."""
+
+_DEATH_S = 2.0
+"""For a killed process to end; one that waits for storage that is gone does not."""
+
+
+_KILLED = -9
+
+
+class WorkerProcess:
+    """One process, from its start to its funeral."""
+
+    def __init__(self, setup: Setup, memory: Budgets, nursery: Nursery | None) -> None:
+        self.timed_out = False
+        self.stuck = False  # killed, and still there
+        self._killed_at: float | None = None
+        self._memory = Share(memory)
+        self._jobs = 0
+        self._busy = False
+        self._moved = (b"", monotonic())  # the last pulse seen, and since when
+        with ExitStack() as stack:
+            if sys.platform == "win32":
+                handle: int | str = f"imgnorm-{os.getpid()}-{id(self)}"
+                inherited: tuple[int, ...] = ()
+            else:
+                handle = page(stack, behind=setup.tray.bytes if setup.tray else 0)
+                inherited = (handle,)
+            self._pulse = Pulse(handle)
+            self.tray = tray_memory(handle, setup.tray) if setup.tray else None
+            forked = nursery.fork(handle) if nursery and isinstance(handle, int) else None
+            self._process: Forked | subprocess.Popen[bytes] = forked or subprocess.Popen(
+                python(f"from imgnorm.workers.worker import serve; serve({handle!r})"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=inherited,
+            )
+        self._started_at: float | None = monotonic()  # until it is ready
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._to, self._from = self._process.stdin, self._process.stdout
+        self._errors = self._process.stderr
+        self._setup = setup
+
+    def wait_until_ready(self) -> Ready:
+        """
+        Raises:
+            EOFError: the worker died.
+        """
+        self._send(self._setup)
+        answer = self._answer(receive_first)
+        assert isinstance(answer, Ready)
+        self._started_at = None
+        return answer
+
+    def do(self, names: Sequence[str], *, decode: bool = True) -> Done | Bug:
+        """
+        Args:
+            decode: what the device may decode, too.
+
+        Raises:
+            EOFError: the worker died, at the name of `index()`.
+        """
+        self._jobs += 1
+        self._send(Job(self._jobs, names, decode))
+        try:
+            while True:
+                self._moved = (self._pulse.sign_of_life(), monotonic())
+                self._busy = True
+                answer = self._answer()
+                self._busy = False
+                if not isinstance(answer, NeedsMemory):
+                    assert isinstance(answer, (Done, Bug))
+                    return answer
+                of_file = answer.of == "file"
+                ask = self._memory.ask_for_file if of_file else self._memory.ask_for_pixels
+                self._send(ask(answer.bytes))
+        finally:
+            self._busy = False
+            self._memory.give_back()
+
+    def index(self) -> int:
+        """The index, in the last job, of the name that the worker was at."""
+        job, index = self._pulse.last()
+        return index if job == self._jobs else 0
+
+    def check_time(self, timeout_s: float) -> None:
+        started = self._started_at
+        if started is not None:
+            if monotonic() - started > START_S:
+                self.timed_out = True
+                self.kill()
+            return
+        pulse, since = self._moved
+        now = self._pulse.sign_of_life()
+        if not self._busy or now != pulse:
+            self._moved = (now, monotonic())
+        elif monotonic() - since > timeout_s:
+            self.timed_out = True
+            self.kill()
+
+    def kill(self) -> None:
+        if self._killed_at is None:
+            self._killed_at = monotonic()
+        self._process.kill()
+
+    def bury(self) -> tuple[str, int | None]:
+        """Its last words, and its exit code, if that is known.
+
+        One that cannot be ended is left to the system.
+        """
+        code: int | None
+        try:
+            code = self._process.wait(None if self._killed_at is None else self._time_to_die())
+        except ChildProcessError:
+            code = None
+        except subprocess.TimeoutExpired:
+            self.stuck = True
+            for stream in (self._from, self._errors):
+                stream.close()
+            with suppress(OSError):
+                self._to.close()
+            self._process.returncode = _KILLED  # or Popen would complain that it still runs
+            return "", _KILLED
+        words = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        for stream in (self._from, self._errors):
+            stream.close()
+        with suppress(OSError):  # what it had not read yet
+            self._to.close()
+        return (words[-1] if words else "", code)
+
+    def _answer(self, received: Callable[[IO[bytes]], Any] = receive) -> Any:
+        """
+        Raises:
+            EOFError: the worker died, or was killed and does not end.
+        """
+        if hasattr(select, "poll"):  # elsewhere, pipes cannot be waited for with a limit
+            poll = select.poll()
+            poll.register(self._from, select.POLLIN)
+            while not poll.poll(500):
+                if self._killed_at is not None and not self._time_to_die():
+                    raise EOFError
+        return received(self._from)
+
+    def _time_to_die(self) -> float:
+        """Seconds that a killed process still has."""
+        assert self._killed_at is not None
+        return max(0.0, self._killed_at + _DEATH_S - monotonic())
+
+    def _send(self, message: object) -> None:
+        try:
+            send(self._to, message)
+        except OSError as error:  # a dead worker's input is closed
+            raise EOFError from error

@@ -1,0 +1,226 @@
+"""What is left to do of a scan, and what came of it: shared by the threads that drive workers."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from typing import Any
+
+from imgnorm.errors import ImgnormError
+from imgnorm.sources.source import BlockSource, EncodedSource, ShardedSource, StreamedSource
+from imgnorm.tally.tally import Tally
+from imgnorm.workers.memory import Budgets, available_memory
+
+_MAX_NAMES = 1024  # of one job
+
+
+@dataclass(frozen=True)
+class Work:
+    """Names of one group, to be counted by one worker."""
+
+    group: str
+    names: Sequence[str]
+    alone: bool = False  # a worker died or hung at this name before
+    refused: bool = False  # by the device, which was to decode these files
+    pile: Pile | None = None  # to which it goes back, if that is for one worker
+
+    def of(self, names: Sequence[str]) -> Work:
+        """Some of its names."""
+        return replace(self, names=names)
+
+
+class Board:
+    """What is left to do, and what came of it; shared by all drivers."""
+
+    def __init__(self, workers: int) -> None:
+        self.outcomes: SimpleQueue[Any] = SimpleQueue()  # (group, Tally, images) or an exception
+        self.closed = threading.Event()
+        self.drivers = 0  # that have not resigned
+        self.memory = Budgets(available_memory())
+        self._again: deque[Work] = deque()
+        self._suspects: deque[Work] = deque()
+        self._stuck = 0  # processes that cannot be ended
+        self._in_hand = 0  # pieces of work that drivers have
+        self._undealt = 0  # names
+        self._workers = workers
+        self._untouched: deque[Pile] = deque()
+        self._touched: list[Pile] = []
+        self._pile_of: dict[object, Pile] = {}
+        self._changed = threading.Condition()
+
+    def add(self, piles: Sequence[Pile]) -> None:
+        with self._changed:
+            self._undealt += sum(pile.left for pile in piles)
+            self._untouched.extend(piles)
+            self._changed.notify_all()
+
+    def take(self, worker: object) -> Work | None:
+        """The next piece of work, until `put_down`; None when the board is closed.
+
+        Waits while others may still give some back, or more may be added. Suspects come last, one
+        by one, with nothing else going on: an image is not skipped for what its neighbours take.
+        """
+        with self._changed:
+            while not self.closed.is_set():
+                work = self._next(worker)
+                if work is not None:
+                    self._in_hand += 1
+                    return work
+                self._changed.wait()
+        return None
+
+    def _next(self, worker: object) -> Work | None:
+        if self._again:
+            return self._again.popleft()
+        if self._undealt:
+            return self._dealt(worker)
+        if self._suspects and not self._in_hand:
+            return self._suspects.popleft()
+        return None
+
+    def put_down(self) -> None:
+        """A driver is done with what it took."""
+        with self._changed:
+            self._in_hand -= 1
+            self._changed.notify_all()
+
+    def give_back(self, *works: Work) -> None:
+        with self._changed:
+            for work in works:
+                if work.names and not work.pile:
+                    (self._suspects if work.alone else self._again).append(work)
+            for work in reversed(works):
+                if work.names and work.pile:
+                    work.pile.put_back(work)
+                    self._undealt += len(work.names)
+            self._changed.notify_all()
+
+    def report(self, group: str, tally: Tally, images: int) -> None:
+        self.outcomes.put((group, tally, images))
+
+    def fail(self, error: BaseException) -> None:
+        self.outcomes.put(error)
+        self.close()
+
+    def resign(self, worker: object, error: ImgnormError) -> None:
+        """One driver less: too many open files, say. The others do its work, if there are any.
+
+        It has given back what it had in hand: nobody else may take the rest of a pile for one worker.
+        """
+        with self._changed:
+            self.drivers -= 1
+            last = not self.drivers
+            pile = self._pile_of.pop(worker, None)
+            if pile and pile.for_one and pile.left:
+                self._untouched.append(pile)
+            self._changed.notify_all()
+        if last:
+            self.fail(error)
+
+    def count_stuck(self) -> int:
+        """One more process that cannot be ended; how many those are."""
+        with self._changed:
+            self._stuck += 1
+            return self._stuck
+
+    def close(self) -> None:
+        self.closed.set()
+        self.memory.close()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _dealt(self, worker: object) -> Work | None:
+        """Pieces that shrink towards the end, so that the workers finish together.
+
+        A worker stays with its shard, then begins another one, and helps out when there is none;
+        None if nobody may be helped.
+        """
+        pile = self._pile_of.get(worker)
+        if pile is None or not pile.left:
+            if self._untouched:
+                pile = self._untouched.popleft()
+                if not pile.for_one:
+                    self._touched.append(pile)
+            else:
+                worth_it = [pile for pile in self._touched if self._is_worth_help(pile)]
+                if not worth_it:
+                    return None
+                pile = max(worth_it, key=lambda pile: pile.left)
+            self._pile_of[worker] = pile
+        share = self._undealt // (self._workers * 3)
+        work = pile.piece(min(pile.at_once, max(pile.at_least, share)))
+        self._undealt -= len(work.names)
+        if not pile.left and not pile.for_one:
+            self._touched.remove(pile)
+        return work
+
+    def _is_worth_help(self, pile: Pile) -> bool:
+        """Not near the end of a stream: whoever has it is there before a helper has passed over the rest."""
+        near_end = 3 * pile.left < pile.size
+        return not (pile.is_stream and near_end and pile in self._pile_of.values())
+
+
+class Pile:
+    """The names of one shard that nobody has taken; of all images, in a source without shards."""
+
+    def __init__(
+        self,
+        parts: Sequence[tuple[str, Sequence[str]]],
+        at_once: int,
+        at_least: int = 1,
+        *,
+        for_one: bool = False,
+        is_stream: bool = False,
+    ) -> None:
+        """
+        Args:
+            parts: groups, and the names of each. None is empty.
+            at_once: so many names make a piece, at most.
+            at_least: so many do, even towards the end.
+            for_one: one worker takes all pieces.
+            is_stream: each worker that takes some must pass over all that lies before them.
+        """
+        self.at_once = at_once
+        self.at_least = at_least
+        self.for_one = for_one
+        self.is_stream = is_stream
+        self.size = self.left = sum(len(names) for _, names in parts)
+        self._parts = deque(parts)
+        self._start = 0  # in the first part
+
+    def piece(self, size: int) -> Work:
+        group, names = self._parts[0]
+        piece = names[self._start : self._start + size]
+        self._start += len(piece)
+        if self._start == len(names):
+            self._parts.popleft()
+            self._start = 0
+        self.left -= len(piece)
+        return Work(group, piece, pile=self if self.for_one else None)
+
+    def put_back(self, work: Work) -> None:
+        if self._start:
+            group, names = self._parts.popleft()
+            self._parts.appendleft((group, names[self._start :]))
+            self._start = 0
+        self._parts.appendleft((work.group, work.names))
+        self.left += len(work.names)
+
+
+def piles(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[Pile]:
+    parts: dict[str, list[tuple[str, Sequence[str]]]] = {}
+    for group, names in groups.items():
+        whole = [("", names)]
+        for shard, part in source.shards(names) if isinstance(source, ShardedSource) else whole:
+            if part:
+                parts.setdefault(shard, []).append((group, part))
+    if not isinstance(source, BlockSource):
+        is_stream = source.is_stream if isinstance(source, StreamedSource) else lambda shard: False
+        return [Pile(its, _MAX_NAMES, is_stream=is_stream(shard)) for shard, its in parts.items()]
+    return [
+        Pile(its, source.names_at_once, source.names_at_least, for_one=source.for_one(shard))
+        for shard, its in parts.items()
+    ]
