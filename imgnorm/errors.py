@@ -87,3 +87,15 @@ class InvalidDocument(ImgnormError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.column)))
         super().__init__("\n".join(map(str, self.problems)))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that validate and lint look for."""
+
+    id: str  # as on the command line: known-wrong
+    severity: Severity
+    summary: str  # half a line
+    explanation: str  # one paragraph, for `--explain RULE` and the documentation
+    bad: str  # an example in YAML that breaks it
+    good: str  # the same, mended

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from fractions import Fraction
+from math import ceil
 
 _MEMBERSHIP = "/proc/self/cgroup"
 _MOUNTS = "/sys/fs/cgroup"
@@ -89,3 +90,37 @@ def _number_in(path: str) -> int | None:
 def _text_of(path: str) -> str:
     with open(path, encoding="utf-8") as file:
         return file.read()
+
+
+def usable_cores() -> int:
+    """Those that it is not kept from; a quota of one and a half is two."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = cpus()
+    return cores if quota is None else max(1, min(cores, ceil(quota)))
+
+
+_UNKNOWN = 4 << 30
+"""Where the system does not tell: enough for the largest image allowed by default."""
+
+
+def available_memory() -> int:
+    """Bytes that can be taken without swapping or being killed: the machine's, or the cgroup's."""
+    known = [size for size in (_machine(), memory_left()) if size is not None]
+    return min(known, default=_UNKNOWN)
+
+
+def _machine() -> int | None:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) << 10
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -100,3 +100,13 @@ class Profile:
             cells = [f"{spent.seconds[s]:.2f}" if s in spent.seconds else "-" for s in steps]
             table.append([name, *cells, f"{spent.cpu_s:.2f}"])
         return table
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a scan has come."""
+
+    done: int  # images counted or skipped
+    total: int | None  # None if nobody knows
+    bytes_read: int
+    margin: float | None = None  # of an estimate, so far: how far a mean or std may be off

@@ -90,3 +90,11 @@ class ImageSettings:
     mode: Mode | Literal["auto"] = "auto"
     preprocess: tuple[Step, ...] = ()
     strict_channels: bool = False  # skip images of other channels than the mode's; convert none
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one image may cost before it is skipped."""
+
+    max_pixels: int = 178_956_970  # Pillow's own limit
+    timeout_s: float = 30.0

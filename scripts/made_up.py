@@ -150,10 +150,11 @@ def pack(images: str, tars: str) -> None:
 def write_shards(folder: str, count: str) -> None:
     from imgnorm.stats.file import write_stats
     from imgnorm.stats.measurement import Measurement
-    from imgnorm.stats.provenance import Provenance, Shards, names_digest
+    from imgnorm.stats.provenance import Provenance, Shards
     from imgnorm.stats.stats import Stats
     from imgnorm.tally.histogram import Histogram
     from imgnorm.tally.moments import UNIT_BITS, ImageSums
+    from imgnorm.tally.names import names_digest
 
     Path(folder).mkdir(exist_ok=True)
     listing = names_digest(b"%d" % i for i in range(int(count)))

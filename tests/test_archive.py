@@ -31,8 +31,8 @@ from imgnorm.sources.files import MAX_FILE_BYTES
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.paths import matching
 from imgnorm.stats.file import write_stats
-from imgnorm.stats.provenance import names_digest
 from imgnorm.stats.stats import Stats
+from imgnorm.tally.names import names_digest
 from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.workers.work_queue import Board, piles
 

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imgnorm import cores
-from imgnorm import machine as cgroup
-from imgnorm.workers import memory
+from imgnorm import machine
 
 GIB = 1 << 30
 V2 = "0::/system.slice/docker.scope/job\n"
@@ -18,8 +16,8 @@ V1 = "12:cpu,cpuacct:/docker/abc\n7:memory:/docker/abc\n1:name=systemd:/docker/a
 
 
 @pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """Writes files as the kernel shows them: `machine(membership, {path: text})`."""
+def kernel(tmp_path, monkeypatch):
+    """Writes files as the kernel shows them: `kernel(membership, {path: text})`."""
 
     def shown(membership: str, files: dict[str, str]) -> None:
         (tmp_path / "membership").write_text(membership)
@@ -28,8 +26,8 @@ def machine(tmp_path, monkeypatch):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text + "\n")
 
-    monkeypatch.setattr(cgroup, "_MEMBERSHIP", tmp_path / "membership")
-    monkeypatch.setattr(cgroup, "_MOUNTS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "_MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(machine, "_MOUNTS", tmp_path / "cgroup")
     return shown
 
 
@@ -54,57 +52,57 @@ def version_1(path: str, limit: int, used: int, *, inactive: int = 0, active: in
 # ── memory ──
 
 
-def test_the_tightest_limit_above_this_process_counts(machine):
-    machine(
+def test_the_tightest_limit_above_this_process_counts(kernel):
+    kernel(
         V2,
         version_2("system.slice/docker.scope/job/", "max", 1)
         | version_2("system.slice/docker.scope/", str(3 * GIB), GIB)
         | version_2("system.slice/", str(9 * GIB), 2 * GIB),
     )
 
-    assert 2 * GIB == cgroup.memory_left()
+    assert 2 * GIB == machine.memory_left()
 
 
-def test_the_limits_of_version_1_count_too(machine):
-    machine(V1, version_1("memory/docker/abc/", 2 * GIB, GIB))
+def test_the_limits_of_version_1_count_too(kernel):
+    kernel(V1, version_1("memory/docker/abc/", 2 * GIB, GIB))
 
-    assert GIB == cgroup.memory_left()
+    assert GIB == machine.memory_left()
 
 
-def test_a_container_of_version_1_that_sees_itself_as_the_root(machine):
+def test_a_container_of_version_1_that_sees_itself_as_the_root(kernel):
     """Docker mounts the container's own group where the host has the outermost one."""
-    machine(V1, version_1("memory/", 2 * GIB, GIB) | {"cpu/cpu.cfs_quota_us": "150000"})
+    kernel(V1, version_1("memory/", 2 * GIB, GIB) | {"cpu/cpu.cfs_quota_us": "150000"})
 
-    assert GIB == cgroup.memory_left()
+    assert GIB == machine.memory_left()
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_files_that_the_kernel_keeps_for_later_take_no_memory(machine, version):
+def test_files_that_the_kernel_keeps_for_later_take_no_memory(kernel, version):
     """After a pass over a dataset they fill a container up to its limit: the next run must go on."""
     files: dict[str, str] = (
         version_1("memory/", 4 * GIB, 4 * GIB - 4096, inactive=2 * GIB, active=GIB)
         if version == 1
         else version_2("", str(4 * GIB), 4 * GIB - 4096, inactive=2 * GIB, active=GIB)
     )
-    machine(V1 if version == 1 else "0::/\n", files)
+    kernel(V1 if version == 1 else "0::/\n", files)
 
-    assert 3 * GIB + 4096 == cgroup.memory_left()
-
-
-def test_more_taken_than_allowed_leaves_nothing(machine):
-    machine("0::/\n", version_2("", str(GIB), 2 * GIB))
-
-    assert 0 == cgroup.memory_left()
+    assert 3 * GIB + 4096 == machine.memory_left()
 
 
-def test_a_version_1_group_without_a_limit_leaves_what_the_machine_has(machine):
+def test_more_taken_than_allowed_leaves_nothing(kernel):
+    kernel("0::/\n", version_2("", str(GIB), 2 * GIB))
+
+    assert 0 == machine.memory_left()
+
+
+def test_a_version_1_group_without_a_limit_leaves_what_the_machine_has(kernel):
     """The kernel shows no limit as a number beyond all machines."""
-    machine(V1, version_1("memory/docker/abc/", 9223372036854771712, GIB))
-    left = cgroup.memory_left()
+    kernel(V1, version_1("memory/docker/abc/", 9223372036854771712, GIB))
+    left = machine.memory_left()
 
     assert left is not None
     assert left > 1 << 60
-    assert memory.available_memory() < 1 << 60
+    assert machine.available_memory() < 1 << 60
 
 
 # ── cores ──
@@ -115,31 +113,31 @@ def test_a_version_1_group_without_a_limit_leaves_what_the_machine_has(machine):
     [("150000 100000", 2), ("50000 100000", 1), ("400000 100000", 4), ("6400000 100000", 64)],
 )
 def test_a_quota_of_version_2_is_the_default_number_of_workers(
-    machine, monkeypatch, quota, expected
+    kernel, monkeypatch, quota, expected
 ):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(64), raising=False)
-    machine(V2, {"system.slice/cpu.max": quota, "system.slice/docker.scope/cpu.max": "max 100000"})
+    kernel(V2, {"system.slice/cpu.max": quota, "system.slice/docker.scope/cpu.max": "max 100000"})
 
-    assert expected == cores.usable_cores()
+    assert expected == machine.usable_cores()
 
 
 @pytest.mark.parametrize(
     ("quota", "expected"), [("150000", 2), ("-1", 64), ("250000", 3), ("9900000", 64)]
 )
 def test_a_quota_of_version_1_is_the_default_number_of_workers(
-    machine, monkeypatch, quota, expected
+    kernel, monkeypatch, quota, expected
 ):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(64), raising=False)
     folder = "cpu,cpuacct/docker/abc"
-    machine(V1, {f"{folder}/cpu.cfs_quota_us": quota, f"{folder}/cpu.cfs_period_us": "100000"})
+    kernel(V1, {f"{folder}/cpu.cfs_quota_us": quota, f"{folder}/cpu.cfs_period_us": "100000"})
 
-    assert expected == cores.usable_cores()
+    assert expected == machine.usable_cores()
 
 
-def test_the_tightest_quota_counts_though_it_is_not_the_nearest(machine):
-    machine(V2, {"system.slice/cpu.max": "30000 20000", f"{V2[4:-1]}/cpu.max": "40000 20000"})
+def test_the_tightest_quota_counts_though_it_is_not_the_nearest(kernel):
+    kernel(V2, {"system.slice/cpu.max": "30000 20000", f"{V2[4:-1]}/cpu.max": "40000 20000"})
 
-    assert Fraction(3, 2) == cgroup.cpus()
+    assert Fraction(3, 2) == machine.cpus()
 
 
 # ── what kernels may show otherwise ──
@@ -157,23 +155,23 @@ def test_the_tightest_quota_counts_though_it_is_not_the_nearest(machine):
         ("0::/\n", {"cpu.max": ""}),
     ],
 )
-def test_what_cannot_be_understood_limits_nothing(machine, membership, files):
-    machine(membership, files)
+def test_what_cannot_be_understood_limits_nothing(kernel, membership, files):
+    kernel(membership, files)
 
-    assert (None, None) == (cgroup.memory_left(), cgroup.cpus())
+    assert (None, None) == (machine.memory_left(), machine.cpus())
 
 
 def test_a_system_without_control_groups_limits_nothing(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(cgroup, "_MEMBERSHIP", tmp_path / "missing")
+    monkeypatch.setattr(machine, "_MEMBERSHIP", tmp_path / "missing")
 
-    assert (None, None) == (cgroup.memory_left(), cgroup.cpus())
-    assert memory.available_memory() > 0
-    assert cores.usable_cores() > 0
+    assert (None, None) == (machine.memory_left(), machine.cpus())
+    assert machine.available_memory() > 0
+    assert machine.usable_cores() > 0
 
 
-def test_statistics_of_memory_that_are_missing_count_as_no_cache(machine):
+def test_statistics_of_memory_that_are_missing_count_as_no_cache(kernel):
     files = version_2("", str(2 * GIB), GIB, inactive=GIB)
     del files["memory.stat"]
-    machine("0::/\n", files)
+    kernel("0::/\n", files)
 
-    assert GIB == cgroup.memory_left()
+    assert GIB == machine.memory_left()

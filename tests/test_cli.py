@@ -25,11 +25,10 @@ from imgnorm import cli
 from imgnorm.errors import OutputError
 from imgnorm.measuring.measure import MODES
 from imgnorm.pipeline.config import Config
-from imgnorm.settings import Decoder
-from imgnorm.sources.layout import LAYOUTS
+from imgnorm.settings import Decoder, Limits
+from imgnorm.sources.npy import LAYOUTS
 from imgnorm.stats import file as statsfile
 from imgnorm.tally.skipped import Allowance
-from imgnorm.workers.pool import Limits
 
 ROOT = Path(__file__).parents[1]
 

@@ -90,7 +90,7 @@ def test_a_pipeline_holds_what_the_file_says(tmp_path):
     root = str(tmp_path.parent / "data")
     assert {"source": "torchvision:CIFAR10", "root": root, "split": "test"} == pipeline.source
     assert (Resize((20, 30)), CenterCrop(16)) == pipeline.preprocess
-    assert (config.Augmentation("RandomCrop", {"size": 16, "padding": 2}),) == pipeline.augment
+    assert (pipeline.Augmentation("RandomCrop", {"size": 16, "padding": 2}),) == pipeline.augment
     assert ("auto", "v2") == (pipeline.mode, pipeline.api)
 
 

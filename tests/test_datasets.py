@@ -22,11 +22,10 @@ from imgnorm.measuring.routes import counting
 from imgnorm.pixels.count import count
 from imgnorm.pixels.formats import decoder_of
 from imgnorm.progress import Profile
-from imgnorm.settings import CenterCrop, ImageSettings, Resize
+from imgnorm.settings import CenterCrop, ImageSettings, Limits, Resize
 from imgnorm.tally.moments import Moments
 from imgnorm.tally.skipped import Unreadable
 from imgnorm.tally.tally import Tally
-from imgnorm.workers.pool import Limits
 
 
 def power_sums(images: np.ndarray) -> Moments:

@@ -30,6 +30,7 @@ from imgnorm.errors import IncompatibleStats, InvalidDocument, SourceError
 from imgnorm.measuring.measure import SkippedImagesWarning, measure
 from imgnorm.pipeline.emit import emit
 from imgnorm.pixels.count import count_arrays
+from imgnorm.progress import Progress
 from imgnorm.settings import ImageSettings
 from imgnorm.sources.source import Listing
 from imgnorm.stats import file as statsfile
@@ -47,10 +48,8 @@ from imgnorm.stats.estimate import (
 )
 from imgnorm.stats.stats import Stats
 from imgnorm.stats.table import table, with_margin
-from imgnorm.tally.moments import Moments
-from imgnorm.tally.products import Products
+from imgnorm.tally.moments import Moments, Products
 from imgnorm.tally.tally import Tally
-from imgnorm.workers.pool import Progress
 
 IMAGES = 600
 

@@ -13,11 +13,12 @@ import imgnorm as library
 from imgnorm.pixels.count import sums_of
 from imgnorm.settings import CHANNELS, SCALE, Mode
 from imgnorm.stats.measurement import ClassStats, Measurement
-from imgnorm.stats.provenance import Provenance, names_digest
+from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.stats import Stats
 from imgnorm.stats.text import text_of
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
+from imgnorm.tally.names import names_digest
 
 WIDE = [2**31 - 1, 2**31 + 1, 2**53 - 1, 2**53 + 1, 2**63 + 1, 2**64]
 ULP = Fraction(1, 2**52)

@@ -677,7 +677,7 @@ def test_what_python_makes_gives_the_same_file(
     tmp_path, device, sent, monkeypatch, what, large, recwarn
 ):
     """Large arrays are sent from where they lie, small ones by a tray."""
-    monkeypatch.setattr("imgnorm.pixels.sender._LARGE", large)
+    monkeypatch.setattr("imgnorm.pixels.batch._LARGE", large)
     make, options = OWN[what]
     here = imgnorm.measure(make(), **options)
     assert [] == sent

@@ -26,11 +26,12 @@ from imgnorm.measuring import selection as choosing
 from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
 from imgnorm.stats.file import merge_files, read_stats, write_stats
 from imgnorm.stats.measurement import ClassStats, Measurement
-from imgnorm.stats.provenance import Provenance, Shards, lines_of, names_digest, names_in
+from imgnorm.stats.provenance import Provenance, Shards
 from imgnorm.stats.stats import Stats, merge
 from imgnorm.stats.text import text_of
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
+from imgnorm.tally.names import lines_of, names_digest, names_in
 from imgnorm.tally.skipped import Reason, Skipped
 
 ROOT = Path(__file__).parents[1]

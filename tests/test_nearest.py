@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imgnorm.nearest import nearest
+from imgnorm.wording import nearest
 
 KNOWN = ("RandomHorizontalFlip", "RandomVerticalFlip", "Resize", "center_crop")
 

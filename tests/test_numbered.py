@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgnorm.sources.names import NumberedNames, Run, encoded
-from imgnorm.sources.source import name_bytes
+from imgnorm.sources.names import NumberedNames, Run, encoded, name_bytes
 
 RUNS = [
     Run("a.npy", range(12), 2),

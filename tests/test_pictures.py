@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from imgnorm.datasets.threads import counting_in_threads
-from imgnorm.settings import ImageSettings
-from imgnorm.workers.pool import Limits, Progress
+from imgnorm.progress import Progress
+from imgnorm.settings import ImageSettings, Limits
 
 
 class Slow:

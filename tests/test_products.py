@@ -9,7 +9,7 @@ from PIL import Image
 from imgnorm.pixels.count import count, count_arrays, products_of
 from imgnorm.settings import ImageSettings
 from imgnorm.sources.folder import FolderSource
-from imgnorm.tally.products import Products
+from imgnorm.tally.moments import Products
 from imgnorm.tally.tally import in_mode
 
 

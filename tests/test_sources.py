@@ -20,12 +20,14 @@ from torchvision.datasets.folder import IMG_EXTENSIONS as TORCHVISION_EXTENSIONS
 from torchvision.datasets.folder import find_classes
 
 import imgnorm
+from imgnorm.datasets.source import ArraySource
 from imgnorm.errors import SourceError
 from imgnorm.sources import files as files_module
 from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.files import IMG_EXTENSIONS, read_file
 from imgnorm.sources.folder import FolderSource
-from imgnorm.sources.source import ArraySource, EncodedSource, Listing, name_bytes, shown
+from imgnorm.sources.names import name_bytes, shown
+from imgnorm.sources.source import EncodedSource, Listing
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX file system")

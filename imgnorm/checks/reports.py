@@ -12,8 +12,7 @@ from urllib.parse import quote
 
 import imgnorm
 from imgnorm.checks.rules import RULES
-from imgnorm.errors import Problem, Severity
-from imgnorm.rule import Rule
+from imgnorm.errors import Problem, Rule, Severity
 from imgnorm.wording import printable
 
 

@@ -6,10 +6,10 @@ from imgnorm.checks.verify.rules import RULES as _TRUTH
 from imgnorm.constants.findings import RULES as _NUMBERS
 from imgnorm.documents.portability import RULES as _PORTABILITY
 from imgnorm.documents.rules import RULES as _READING
+from imgnorm.errors import Rule
 from imgnorm.pipeline.numbers import RULES as _STATS
 from imgnorm.pipeline.order import RULES as _ORDER
 from imgnorm.pipeline.structure import RULES as _STRUCTURE
-from imgnorm.rule import Rule
 
 RULES: dict[str, Rule] = {
     rule.id: rule

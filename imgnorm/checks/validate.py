@@ -26,8 +26,9 @@ from imgnorm.documents.models import spelled
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.pipeline import order
 from imgnorm.pipeline.config import FORMAT as PIPELINE_FORMAT
-from imgnorm.pipeline.config import Pipeline, format_of, normalization, pipeline_in
+from imgnorm.pipeline.config import format_of, normalization, pipeline_in
 from imgnorm.pipeline.numbers import UNUSABLE, Outcome, estimate_note, problem_of
+from imgnorm.pipeline.pipeline import Pipeline
 from imgnorm.settings import CHANNELS
 from imgnorm.stats.file import stats_in
 from imgnorm.stats.schema import FORMAT as STATS_FORMAT

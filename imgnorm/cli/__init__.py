@@ -333,7 +333,7 @@ def stats(
     from imgnorm.measuring.opening import names_a_config, open_object
     from imgnorm.output import check_output
     from imgnorm.progress import Profile
-    from imgnorm.tally.rejects import write_rejects
+    from imgnorm.tally.skipped import write_rejects
 
     options["device"] = options["device"] or default_device(options["decoder"])
     if options["batch_size"] is not None and options["device"] == "cpu":
@@ -688,7 +688,7 @@ def _made_with() -> str:
     import platform
     from importlib.metadata import version
 
-    from imgnorm.cores import usable_cores
+    from imgnorm.machine import usable_cores
 
     cores = usable_cores()
     packages = ", ".join(f"{name} {version(name)}" for name in ("NumPy", "Pillow"))

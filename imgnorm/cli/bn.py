@@ -124,7 +124,7 @@ def calibrate(
     from imgnorm.nn.calibration import calibrate as calibrate_model
     from imgnorm.nn.models import open_model, placed
     from imgnorm.output import check_output, write_whole
-    from imgnorm.tally.rejects import write_rejects
+    from imgnorm.tally.skipped import write_rejects
 
     if weights is None and not os.path.isfile(model):
         raise click.UsageError(

@@ -40,7 +40,7 @@ rejects = click.option(
 def known_rule(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
     """The id of a rule that there is."""
     from imgnorm.checks.rules import PAGES, RULES
-    from imgnorm.nearest import nearest
+    from imgnorm.wording import nearest
 
     rules = PAGES if param.name == "explain" else RULES
     if name is not None and name not in rules:

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from imgnorm.workers.pool import Progress
+    from imgnorm.progress import Progress
 
 
 def show(text: str) -> None:

@@ -17,8 +17,7 @@ from imgnorm.constants.presets import (
     matches,
     numbers_of,
 )
-from imgnorm.errors import Severity
-from imgnorm.rule import Rule
+from imgnorm.errors import Rule, Severity
 
 Order = Literal["RGB", "BGR"]
 

@@ -16,8 +16,7 @@ from functools import cache, lru_cache
 from typing import Literal
 
 from imgnorm.errors import SourceError
-from imgnorm.nearest import nearest
-from imgnorm.wording import cut, printable
+from imgnorm.wording import cut, nearest, printable
 
 Mark = Literal["verified", "quoted", "disputed", "wrong"]
 Field = Literal["mean", "std"]

@@ -27,13 +27,11 @@ import torch
 from torch import Tensor
 
 from imgnorm.errors import DeviceError
-from imgnorm.pixels.batch import Found, Packed, PackedFile
+from imgnorm.pixels.batch import Found, Packed, PackedFile, Sender
 from imgnorm.pixels.count import products_of, sums_of_powers
-from imgnorm.pixels.sender import Sender
 from imgnorm.settings import Mode, channels_of, scale_of
 from imgnorm.tally.histogram import Histogram
-from imgnorm.tally.moments import ImageSums
-from imgnorm.tally.products import Products
+from imgnorm.tally.moments import ImageSums, Products
 from imgnorm.tally.tally import Counted, Tally
 from imgnorm.wording import headline
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from imgnorm.cores import usable_cores
 from imgnorm.datasets.items import CounterThere, Pixels, TensorCounter, eight_bits, stays_there
+from imgnorm.machine import usable_cores
+from imgnorm.pixels.batch import Sender
 from imgnorm.pixels.count import ModeCounter, count_arrays
 from imgnorm.pixels.damage import check_size
 from imgnorm.pixels.decode import decoded_picture, demand_channels
 from imgnorm.pixels.floats import FloatCounter
 from imgnorm.pixels.formats import decoder_of
 from imgnorm.pixels.preprocess import preprocessed
-from imgnorm.pixels.sender import Sender
 from imgnorm.settings import ImageSettings, Kind, Mode, mode_of
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import DIVIDED, Tally

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgnorm.settings import Mode
-from imgnorm.sources.layout import LAYOUTS
+from imgnorm.sources.npy import LAYOUTS
 from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.tally.tally import Tally
 from imgnorm.wording import cut

@@ -17,16 +17,16 @@ from PIL import Image
 
 from imgnorm.datasets.counter import ItemCounter
 from imgnorm.datasets.items import Reading, images_in, images_of, is_pixels
+from imgnorm.datasets.source import Drained
 from imgnorm.errors import SourceError
-from imgnorm.pixels.batch import Device
-from imgnorm.pixels.sender import Sender
-from imgnorm.settings import ImageSettings
+from imgnorm.pixels.batch import Device, Sender
+from imgnorm.progress import Progress
+from imgnorm.settings import ImageSettings, Limits
 from imgnorm.sources.names import NumberedNames, Run
-from imgnorm.sources.source import Drained, Listing
+from imgnorm.sources.source import Listing
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Tally
 from imgnorm.wording import told
-from imgnorm.workers.pool import Limits, Progress
 
 _END = object()
 _NOT_A_SOURCE = "neither a path nor a Dataset, a DataLoader or another iterable of images"

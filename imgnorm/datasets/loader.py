@@ -25,15 +25,15 @@ from imgnorm.datasets.iterables import (
     length,
     workers_end_at_once,
 )
+from imgnorm.datasets.source import Drained
 from imgnorm.datasets.torchvision import HeldSource, holds_its_pixels
 from imgnorm.errors import SourceError
 from imgnorm.pixels.batch import Device
-from imgnorm.settings import ImageSettings
-from imgnorm.sources.source import Drained
+from imgnorm.progress import Progress
+from imgnorm.settings import ImageSettings, Limits
 from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.tally.tally import Tally
 from imgnorm.wording import one_line, told
-from imgnorm.workers.pool import Limits, Progress
 
 
 def open_torch(

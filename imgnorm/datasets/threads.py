@@ -8,14 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
 from imgnorm.datasets.iterables import Job, added, jobs_of
-from imgnorm.pixels.batch import Device
+from imgnorm.pixels.batch import Device, Sender
 from imgnorm.pixels.count import count
-from imgnorm.pixels.sender import Sender
-from imgnorm.progress import Profile
-from imgnorm.settings import ImageSettings
+from imgnorm.progress import Profile, Progress
+from imgnorm.settings import ImageSettings, Limits
 from imgnorm.sources.source import Readable
 from imgnorm.tally.tally import Tally
-from imgnorm.workers.pool import Limits, Progress, Scan
+from imgnorm.workers.pool import Scan
 
 _PER_JOB = 256  # images: so many tiny ones are worth a count of their own
 

@@ -15,7 +15,6 @@ from PIL import Image
 from imgnorm._torchvision import torchvision_module
 from imgnorm.datasets.iterables import IndexedSource, class_names_of, labels_of
 from imgnorm.errors import SourceError
-from imgnorm.nearest import nearest
 from imgnorm.pixels.batch import Device
 from imgnorm.pixels.count import count_arrays
 from imgnorm.pixels.damage import RAISED_BY_PILLOW
@@ -23,7 +22,7 @@ from imgnorm.settings import ImageSettings, mode_of
 from imgnorm.sources.source import Listing
 from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.tally.tally import Tally
-from imgnorm.wording import clause
+from imgnorm.wording import clause, nearest
 
 
 class TorchvisionSource:

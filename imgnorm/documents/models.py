@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 
 from imgnorm.documents.document import MAX_PROBLEMS, Document, Path
 from imgnorm.errors import InvalidDocument, Problem
-from imgnorm.nearest import nearest
-from imgnorm.wording import cut, quoted
+from imgnorm.wording import cut, nearest, quoted
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 
 from imgnorm.documents.document import core_value, events_in
-from imgnorm.errors import Problem
-from imgnorm.rule import Rule
+from imgnorm.errors import Problem, Rule
 from imgnorm.wording import cut
 
 OTHER_READERS = Rule(

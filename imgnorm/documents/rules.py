@@ -5,7 +5,7 @@ The rules are carried out by document.py and statsfile.py; here is what they are
 
 from __future__ import annotations
 
-from imgnorm.rule import Rule
+from imgnorm.errors import Rule
 
 _CONFIG = "format: imgnorm-pipeline/1\n"
 

@@ -10,36 +10,30 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
+from imgnorm.datasets.source import ArraySource, CountingSource, StreamingSource
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
 from imgnorm.measuring.opening import open_source
 from imgnorm.measuring.result import finished
 from imgnorm.measuring.routes import MADE_HERE, counting, refuse_idle
 from imgnorm.measuring.selection import NO_CLASS, aside_of, choice_of, listing_digest, origin_of
 from imgnorm.pixels.batch import Found
-from imgnorm.progress import Profile, no_lap
+from imgnorm.progress import Profile, Progress, no_lap
 from imgnorm.progress import Step as ProfileStep
 from imgnorm.settings import (
     NVJPEG,
     CenterCrop,
     Decoder,
     ImageSettings,
+    Limits,
     Resize,
     Step,
 )
-from imgnorm.sources.source import (
-    ArraySource,
-    BlockSource,
-    CountingSource,
-    OpenedSource,
-    Source,
-    StreamingSource,
-    shown,
-)
-from imgnorm.stats.provenance import digest_of
+from imgnorm.sources.names import shown
+from imgnorm.sources.source import BlockSource, OpenedSource, Source
 from imgnorm.stats.stats import NORMALIZED, Stats
+from imgnorm.tally.names import digest_of
 from imgnorm.tally.tally import Tally
 from imgnorm.wording import clause
-from imgnorm.workers.pool import Limits, Progress
 
 if TYPE_CHECKING:
     from imgnorm.cuda import device as gpu

@@ -6,15 +6,17 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from imgnorm.datasets.source import StreamingSource
 from imgnorm.errors import SourceError
+from imgnorm.sources.files import looks_like_an_image
 from imgnorm.sources.folder import FolderSource
-from imgnorm.sources.layout import LAYOUTS
-from imgnorm.sources.naming import looks_like_an_image
-from imgnorm.sources.source import Source, StreamingSource, shown
+from imgnorm.sources.names import shown
+from imgnorm.sources.npy import LAYOUTS
+from imgnorm.sources.source import Source
 
 if TYPE_CHECKING:
     from imgnorm.datasets.items import TensorCounter
-    from imgnorm.pipeline.config import Pipeline
+    from imgnorm.pipeline.pipeline import Pipeline
 
 TORCHVISION = "torchvision:"
 _INSTEAD_OF_IMAGES = "name the folder of the images, or a text file with their paths and --list"

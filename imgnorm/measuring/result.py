@@ -7,22 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from imgnorm.datasets.source import StreamingSource
 from imgnorm.errors import SourceError
 from imgnorm.settings import ImageSettings, Mode, channels_of, kind_of, mode_of
-from imgnorm.sources.names import encoded
-from imgnorm.sources.source import (
-    BlockSource,
-    Listing,
-    Source,
-    StreamingSource,
-    member_of,
-    name_bytes,
-    said,
-    shown,
-)
+from imgnorm.sources.names import encoded, member_of, name_bytes, said, shown
+from imgnorm.sources.source import BlockSource, Listing, Source
 from imgnorm.stats.measurement import ClassStats, Measurement
-from imgnorm.stats.provenance import Provenance, lines_of, names_digest
+from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.stats import Stats
+from imgnorm.tally.names import lines_of, names_digest
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable, skipped_order
 from imgnorm.tally.tally import Tally, common_mode, in_mode
 

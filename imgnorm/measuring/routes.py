@@ -6,21 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from imgnorm.cores import usable_cores
+from imgnorm.datasets.source import ArraySource, CountingSource, StreamingSource
 from imgnorm.errors import SourceError
-from imgnorm.progress import Profile
-from imgnorm.settings import NVJPEG, Decoder, ImageSettings
-from imgnorm.sources.source import (
-    ArraySource,
-    BlockSource,
-    CountingSource,
-    EncodedSource,
-    Source,
-    StreamingSource,
-    shown,
-)
+from imgnorm.machine import usable_cores
+from imgnorm.progress import Profile, Progress
+from imgnorm.settings import NVJPEG, Decoder, ImageSettings, Limits
+from imgnorm.sources.names import shown
+from imgnorm.sources.source import BlockSource, EncodedSource, Source
 from imgnorm.tally.tally import Tally
-from imgnorm.workers.pool import Limits, Progress, Scan, scanning
+from imgnorm.workers.pool import Scan, scanning
 
 if TYPE_CHECKING:
     from imgnorm.pixels.batch import Device

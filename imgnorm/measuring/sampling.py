@@ -9,10 +9,11 @@ from itertools import islice
 from imgnorm.errors import SourceError
 from imgnorm.measuring.result import mode_of_whole
 from imgnorm.measuring.selection import NO_CLASS
+from imgnorm.progress import Progress
 from imgnorm.settings import ImageSettings, scale_of
 from imgnorm.stats.estimate import Estimate, Plan, Sample, random_order, until_within
 from imgnorm.tally.tally import Tally, in_mode
-from imgnorm.workers.pool import Progress, Scan
+from imgnorm.workers.pool import Scan
 
 
 @dataclass(frozen=True)

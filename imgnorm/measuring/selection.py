@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from imgnorm.datasets.source import StreamingSource
 from imgnorm.errors import SourceError
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
-from imgnorm.sources.names import encoded
-from imgnorm.sources.source import Listing, Source, StreamingSource, shown
-from imgnorm.stats.provenance import Provenance, Shards, lines_of, names_digest
+from imgnorm.sources.names import encoded, shown
+from imgnorm.sources.source import Listing, Source
+from imgnorm.stats.provenance import Provenance, Shards
+from imgnorm.tally.names import lines_of, names_digest
 
 NO_CLASS = ""
 _MAX_NAMES_BYTES = 60 << 20  # a stats file has 64 MiB at most

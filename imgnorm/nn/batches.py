@@ -24,19 +24,11 @@ from imgnorm.measuring.result import none_left
 from imgnorm.nn.models import RAISED_BY_USER_CODE
 from imgnorm.pixels.decode import decode, decoded_picture
 from imgnorm.pixels.load import picture_of
-from imgnorm.settings import Mode
-from imgnorm.sources.source import (
-    Block,
-    EncodedSource,
-    Source,
-    in_reading_order,
-    member_of,
-    name_bytes,
-    shown,
-)
+from imgnorm.settings import Limits, Mode
+from imgnorm.sources.names import member_of, name_bytes, shown
+from imgnorm.sources.source import Block, EncodedSource, Source, in_reading_order
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import clause, told
-from imgnorm.workers.pool import Limits
 
 _AHEAD = 2
 """Batches that each process reads ahead."""

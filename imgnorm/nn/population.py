@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from imgnorm.errors import ModelError
-from imgnorm.nn.pooled import Pooled, pooled_of
+from imgnorm.nn.calibration import Pooled, pooled_of
 
 
 class PopulationBatchNorm(_BatchNorm):

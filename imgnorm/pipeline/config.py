@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -25,37 +24,13 @@ from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.pipeline import numbers as stats_rules
 from imgnorm.pipeline import order, structure
 from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, transforms_of
-from imgnorm.settings import CHANNELS, SCALE, STEPS, Mode, Step, channel_names
+from imgnorm.pipeline.pipeline import Augmentation, Pipeline
+from imgnorm.settings import CHANNELS, SCALE, STEPS, channel_names
 from imgnorm.stats.file import stats_in
 from imgnorm.stats.schema import FORMAT as STATS_FORMAT
 from imgnorm.stats.stats import Stats
 
 FORMAT = "imgnorm-pipeline/1"
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """A torchvision transform of the train pipeline, with plain arguments."""
-
-    name: str
-    arguments: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """A config that has no fault in itself; the files it names are not looked at."""
-
-    file: str  # as the user named it
-    kind: str  # of the source
-    source: Mapping[str, str]  # what `measure` calls them: source, root, split, layout
-    listed: bool  # the source is a list of files
-    mode: Mode | Literal["auto"]
-    preprocess: tuple[Step, ...]
-    augment: tuple[Augmentation, ...]
-    stats_path: str | None  # None: mean and std are in the config, or a preset's
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    api: Api
 
 
 def read_pipeline(path: str | os.PathLike[str]) -> Pipeline:

@@ -11,7 +11,7 @@ from PIL import Image
 from imgnorm._torchvision import torchvision_module
 from imgnorm.documents.document import Document
 from imgnorm.errors import Problem, TransformError
-from imgnorm.pipeline.config import Pipeline
+from imgnorm.pipeline.pipeline import Pipeline
 from imgnorm.pipeline.steps import pipeline_steps
 from imgnorm.pipeline.transforms import called
 from imgnorm.settings import CHANNELS, SCALE, Mode

@@ -12,7 +12,7 @@ from imgnorm.stats.stats import Stats
 from imgnorm.wording import cut, printable
 
 if TYPE_CHECKING:
-    from imgnorm.pipeline.config import Pipeline
+    from imgnorm.pipeline.pipeline import Pipeline
 
 _LONGEST = 1000  # characters of a comment
 _WIDTH = 88  # ruff's default

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from imgnorm.constants.findings import Finding, findings
 from imgnorm.documents.document import Document, Path
-from imgnorm.errors import InvalidDocument, Problem, SourceError
-from imgnorm.rule import Rule
+from imgnorm.errors import InvalidDocument, Problem, Rule, SourceError
 from imgnorm.settings import CHANNELS, Mode, Step
 from imgnorm.stats.stats import Stats
 
 if TYPE_CHECKING:
-    from imgnorm.pipeline.config import Pipeline
+    from imgnorm.pipeline.pipeline import Pipeline
 
 UNUSABLE = ("length", "not-finite", "std-not-positive")
 """The rules about numbers that nothing can be normalized with, whatever their unit."""

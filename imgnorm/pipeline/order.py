@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from imgnorm.documents.document import Document, Path
-from imgnorm.errors import Problem
+from imgnorm.errors import Problem, Rule
 from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, transforms_of
 from imgnorm.pipeline.structure import api_of
-from imgnorm.rule import Rule
 from imgnorm.settings import STEPS
 
 _STATES = {"pil": "PIL images", "uint8": "uint8 tensors", "float": "float tensors"}

@@ -10,7 +10,7 @@ from imgnorm.pipeline.augmentations import NORMALIZE, Api, transforms_of
 from imgnorm.stats.stats import Stats
 
 if TYPE_CHECKING:
-    from imgnorm.pipeline.config import Augmentation, Pipeline
+    from imgnorm.pipeline.pipeline import Augmentation, Pipeline
 
 _GRAY_MODES = {"1", "L", "LA", "La"}
 

@@ -8,12 +8,10 @@ from typing import Any
 from imgnorm.constants.presets import preset
 from imgnorm.documents.document import Document, Path
 from imgnorm.documents.models import spelled
-from imgnorm.errors import Problem, SourceError
-from imgnorm.nearest import nearest
+from imgnorm.errors import Problem, Rule, SourceError
 from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, left_out, transforms_of
-from imgnorm.rule import Rule
 from imgnorm.settings import STEPS
-from imgnorm.wording import cut
+from imgnorm.wording import cut, nearest
 
 
 def problems(document: Document) -> Iterator[Problem]:

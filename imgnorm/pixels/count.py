@@ -28,8 +28,7 @@ from imgnorm.progress import Step, no_lap
 from imgnorm.settings import ImageSettings, Mode, channels_of, scale_of
 from imgnorm.sources.source import Readable
 from imgnorm.tally.histogram import Histogram
-from imgnorm.tally.moments import UNIT_BITS, ImageSums
-from imgnorm.tally.products import Products
+from imgnorm.tally.moments import UNIT_BITS, ImageSums, Products
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Counted, Tally
 

@@ -15,10 +15,17 @@ from operator import eq
 from typing import Any, NamedTuple
 
 from imgnorm.sources.bytestream import FileTape, GzipTape, no_breath
-from imgnorm.sources.files import about_to_read, opened, refused, unreadable
-from imgnorm.sources.naming import looks_like_an_image, rule_against
+from imgnorm.sources.files import (
+    about_to_read,
+    looks_like_an_image,
+    opened,
+    refused,
+    rule_against,
+    unreadable,
+)
+from imgnorm.sources.names import name_bytes
 from imgnorm.sources.paths import labelled
-from imgnorm.sources.source import Listing, name_bytes
+from imgnorm.sources.source import Listing
 from imgnorm.sources.tar import BLOCK, Entry, TarReader, is_header
 from imgnorm.sources.zip import ZipReader
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable

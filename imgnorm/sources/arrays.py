@@ -16,11 +16,10 @@ from imgnorm.settings import CHANNELS, ImageSettings, Mode, mode_of
 from imgnorm.sources.arrayfile import ArrayFile
 from imgnorm.sources.bytestream import FileTape, no_breath
 from imgnorm.sources.files import opened, refused, unreadable
-from imgnorm.sources.layout import UnclearLayout, layout_of
-from imgnorm.sources.names import NumberedNames, Run
-from imgnorm.sources.npy import MAGIC, Header, header_of
+from imgnorm.sources.names import NumberedNames, Run, name_bytes, said
+from imgnorm.sources.npy import MAGIC, Header, UnclearLayout, header_of, layout_of
 from imgnorm.sources.paths import labelled
-from imgnorm.sources.source import Block, Listing, name_bytes, said
+from imgnorm.sources.source import Block, Listing
 from imgnorm.sources.zip import DEFLATE, STORED, PackedMember
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 

@@ -8,7 +8,8 @@ from functools import cached_property
 
 from imgnorm.errors import SourceError
 from imgnorm.sources.files import read_file
-from imgnorm.sources.source import Listing, name_bytes
+from imgnorm.sources.names import name_bytes
+from imgnorm.sources.source import Listing
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import cut
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable
 
 from imgnorm.errors import SourceError
-from imgnorm.sources.source import said
+from imgnorm.sources.names import said
 from imgnorm.tally.skipped import Reason, Unreadable
 
 MAX_FILE_BYTES = 2 << 30
@@ -136,3 +136,17 @@ def too_large(size: int) -> Unreadable:
 
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
+
+
+_JUNK_FOLDERS = {"__MACOSX", "@eaDir"}  # left behind by macOS archives and Synology
+
+
+def rule_against(entry: str) -> str | None:
+    """The rule that passes over a file or folder of this name (without its path), if there is one."""
+    if entry.startswith("."):
+        return "hidden"
+    return "junk" if entry in _JUNK_FOLDERS else None
+
+
+def looks_like_an_image(name: str) -> bool:
+    return name.lower().endswith(IMG_EXTENSIONS)

@@ -9,9 +9,9 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from operator import attrgetter
 
-from imgnorm.sources.files import read_file, unreadable
-from imgnorm.sources.naming import looks_like_an_image, rule_against
-from imgnorm.sources.source import Listing, name_bytes
+from imgnorm.sources.files import looks_like_an_image, read_file, rule_against, unreadable
+from imgnorm.sources.names import name_bytes
+from imgnorm.sources.source import Listing
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 

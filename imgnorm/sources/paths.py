@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from imgnorm.errors import SourceError
-from imgnorm.sources.source import name_bytes, said
+from imgnorm.sources.names import name_bytes, said
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)", re.ASCII)

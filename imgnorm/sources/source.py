@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from imgnorm.settings import Mode
 from imgnorm.tally.skipped import Skipped, Unreadable
-from imgnorm.tally.tally import Tally
-from imgnorm.wording import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from imgnorm.pixels.batch import Device
     from imgnorm.settings import ImageSettings
-    from imgnorm.workers.pool import Limits, Progress
 
 
 @dataclass(frozen=True)
@@ -125,104 +120,8 @@ class BlockSource(EncodedSource, Protocol):
         """The images, in their order; names that cannot be read come with the reason."""
 
 
-@runtime_checkable
-class ArraySource(Source, Protocol):
-    """Images that are pixels in memory already: counted in this process, without a copy."""
-
-    def holds_pixels(self, settings: ImageSettings) -> bool:
-        """Whether `count` gives what these settings ask for."""
-
-    def pictures(self) -> Readable | None:
-        """The images that such pixels are, for threads of this process to convert and preprocess; None
-        if there are no pixels in memory after all.
-        """
-
-    def count(
-        self,
-        names: Sequence[str],
-        *,
-        products: bool = False,
-        device: Device | None = None,
-        threads: int = 1,
-    ) -> Tally: ...
-
-
-@runtime_checkable
-class CountingSource(Source, Protocol):
-    """Images that a user's own Python makes: counted in this process, where that Python is."""
-
-    def check(self, settings: ImageSettings) -> None:
-        """
-        Raises:
-            SourceError: its items are no images, or not such as these settings ask for.
-        """
-
-    def tallies(
-        self,
-        groups: Mapping[str, Sequence[str]],
-        settings: ImageSettings,
-        limits: Limits,
-        on_progress: Callable[[Progress], None],
-        *,
-        products: bool = False,
-        device: Device | None = None,
-    ) -> dict[str, Tally]: ...
-
-
-@dataclass(frozen=True)
-class Drained:
-    """All that came out of a stream."""
-
-    listing: Listing  # the names that came; what did not is skipped, or ignored by a rule
-    tally: Tally
-    limited: bool  # whether the limit ended it
-    notes: tuple[str, ...]  # what its numbers do not tell, for a person
-
-
-@runtime_checkable
-class StreamingSource(Protocol):
-    """Images that come one after the other, once, and are counted as they come."""
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def ref(self) -> str: ...
-
-    def class_of(self, name: str) -> str | None: ...
-
-    def drained(
-        self,
-        settings: ImageSettings,
-        limits: Limits,
-        limit: int | None,
-        on_progress: Callable[[Progress], None],
-        device: Device | None = None,
-    ) -> Drained: ...
-
-
 def in_reading_order(source: object, names: Sequence[str]) -> Sequence[str]:
     """Shard by shard, each as it lies in its file: a compressed one cannot be read backwards."""
     if not isinstance(source, ShardedSource):
         return names
     return [name for _, held in source.shards(names) for name in held]
-
-
-def member_of(source: object, name: str) -> str | None:
-    """The part of a name that lies inside an archive, if there is one."""
-    shard_of = getattr(source, "shard_of", None)  # asking for a protocol takes 0.1 ms each time
-    return None if shard_of is None else shown(name[len(shard_of(name)) + 1 :]) or None
-
-
-name_bytes: Callable[[str], bytes] = os.fsencode
-"""What the file system stores for a name, whatever this process's locale."""
-
-
-def shown(name: str) -> str:
-    """A name as text that can be printed and stored anywhere; undecodable bytes become \\xNN."""
-    return name_bytes(name).decode("utf-8", "backslashreplace")
-
-
-def said(name: str) -> str:
-    """A name as a message says it."""
-    return printable(shown(name))

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from imgnorm.machine import available_memory
 from imgnorm.sources.bytestream import FileTape
 from imgnorm.sources.files import MAX_FILE_BYTES, too_large
 from imgnorm.tally.skipped import Reason, Unreadable
-from imgnorm.workers.memory import available_memory
 
 _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")

@@ -35,8 +35,7 @@ from decimal import ROUND_CEILING, Context
 from fractions import Fraction
 from typing import Any
 
-from imgnorm.tally.moments import Moments, square_root
-from imgnorm.tally.products import Products
+from imgnorm.tally.moments import Moments, Products, square_root
 
 MIN_IMAGES = 200
 """With fewer, the images' spread is too little known, and an interval for it means little."""

@@ -11,8 +11,14 @@ from imgnorm.documents.models import validated
 from imgnorm.errors import ImgnormError, InvalidDocument, OutputError
 from imgnorm.output import write_whole
 from imgnorm.settings import STEPS, Mode, Step, channel_names, channels_of, mode_of, scale_of
-from imgnorm.stats.estimatefile import estimate_in
-from imgnorm.stats.faults import constants_problems, derived_problems, measured_problems
+from imgnorm.stats.estimate import Estimate, Sample
+from imgnorm.stats.faults import (
+    constants_problems,
+    cross_sums_in,
+    derived_problems,
+    estimate_that_follows,
+    measured_problems,
+)
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance, Shards, combined
 from imgnorm.stats.schema import (
@@ -297,3 +303,11 @@ def _steps(image: ImageModel | None) -> tuple[Step, ...]:
                 size = arguments.size
                 steps.append(step(size if isinstance(size, int) else (size[0], size[1])))
     return tuple(steps)
+
+
+def estimate_in(model: MeasuredModel, moments: Moments, scale: int) -> Estimate | None:
+    """The estimate that follows from the file's integers, of a file without faults."""
+    if not model.estimate:
+        return None
+    products = cross_sums_in(model)
+    return estimate_that_follows(model.estimate, Sample(model.images, moments, products, scale))

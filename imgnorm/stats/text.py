@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from imgnorm.settings import Step
-from imgnorm.stats.estimatefile import estimate_document, products_document
+from imgnorm.stats.estimate import Estimate
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.schema import FORMAT
@@ -210,3 +210,19 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
+
+
+def estimate_document(estimate: Estimate) -> dict[str, Any]:
+    margins = estimate.margins
+    return {
+        "tolerance": float(estimate.tolerance),
+        "confidence": float(estimate.confidence),
+        "images": estimate.images,
+        "of": estimate.of,
+        "seed": estimate.seed,
+        "margin": {"mean": list(margins.mean), "std": list(margins.std)},
+    }
+
+
+def products_document(estimate: Estimate) -> dict[str, Any]:
+    return {name: list(sums) for name, sums in vars(estimate.products).items()}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
+
+from imgnorm.output import write_whole
 
 
 class Reason(str, Enum):
@@ -103,3 +107,23 @@ class Unreadable(Exception):
 
     def skipped(self, name: str, size: int | None = None) -> Skipped:
         return Skipped(name, self.reason, self.detail, size)
+
+
+def write_rejects(path: str, skipped: Sequence[Skipped], *, force: bool) -> None:
+    """One line per skipped input: name, member (inside an archive), reason, detail, bytes.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    write_whole(path, "".join(map(_line, skipped)).encode(), force=force)
+
+
+def _line(skipped: Skipped) -> str:
+    fields = {
+        "name": skipped.name,
+        "member": skipped.member,
+        "reason": skipped.reason.value,
+        "detail": skipped.detail,
+        "bytes": skipped.bytes,
+    }
+    return json.dumps(fields) + "\n"

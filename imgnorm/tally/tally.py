@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from imgnorm.settings import Mode, channels_of, kind_of, scale_of
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
-from imgnorm.tally.moments import ImageSums
-from imgnorm.tally.products import Products
+from imgnorm.tally.moments import ImageSums, Products
 from imgnorm.tally.skipped import Skipped
 
 DIVIDED = "float k/255"

@@ -8,6 +8,8 @@ import struct
 import sys
 from contextlib import ExitStack
 
+from imgnorm.pixels.batch import TraySize
+
 _PULSE = struct.Struct("<q")
 PAGE_BYTES = 1 << 16
 """A multiple of what every system maps at least: other things may lie behind it."""
@@ -68,3 +70,14 @@ def page(stack: ExitStack, behind: int = 0) -> int:
         handle = fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, 3)
         stack.callback(os.close, handle)
     return handle
+
+
+def tray_memory(handle: int | str, size: TraySize) -> mmap.mmap:
+    """The memory behind a worker's pulse.
+
+    Args:
+        handle: the pulse's.
+    """
+    if isinstance(handle, int):
+        return mmap.mmap(handle, size.bytes, offset=PAGE_BYTES)
+    return mmap.mmap(-1, size.bytes, tagname=f"{handle}-tray")  # type: ignore[call-arg]

@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import threading
-
-from imgnorm import machine as cgroup
-
-_UNKNOWN = 4 << 30
-"""Where the system does not tell: enough for the largest image allowed by default."""
-
-
-def available_memory() -> int:
-    """Bytes that can be taken without swapping or being killed: the machine's, or the cgroup's."""
-    known = [size for size in (_machine(), cgroup.memory_left()) if size is not None]
-    return min(known, default=_UNKNOWN)
 
 
 class MemoryBudget:
@@ -90,17 +78,3 @@ class Share:
     def _give_back_pixels(self) -> None:
         size, self._pixels = self._pixels, 0
         self._budgets.pixels.release(size)
-
-
-def _machine() -> int | None:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) << 10
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None

@@ -11,17 +11,18 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 from queue import Empty
 from time import monotonic
 
 from imgnorm.errors import ImgnormError
 from imgnorm.pixels.batch import Device, TrayCounter, TraySize
-from imgnorm.progress import Profile, Spent, Step, no_lap
-from imgnorm.settings import Decoder, ImageSettings
-from imgnorm.sources.source import EncodedSource, name_bytes, said
-from imgnorm.stats.provenance import names_sum
+from imgnorm.progress import Profile, Progress, Spent, Step, no_lap
+from imgnorm.settings import Decoder, ImageSettings, Limits
+from imgnorm.sources.names import name_bytes, said
+from imgnorm.sources.source import EncodedSource
+from imgnorm.tally.names import names_sum
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.tally.tally import Tally
 from imgnorm.workers import forkserver as nursery
@@ -35,24 +36,6 @@ _POLL_S = 0.1
 _MAX_FAILED_STARTS = 5
 _MAX_STUCK = 16
 """Processes that wait for storage and cannot be ended: with more, it is not one file's fault."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one image may cost before it is skipped."""
-
-    max_pixels: int = 178_956_970  # Pillow's own limit
-    timeout_s: float = 30.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a scan has come."""
-
-    done: int  # images counted or skipped
-    total: int | None  # None if nobody knows
-    bytes_read: int
-    margin: float | None = None  # of an estimate, so far: how far a mean or std may be off
 
 
 Scan = Callable[[Mapping[str, Sequence[str]], Callable[[Progress], None]], dict[str, Tally]]

@@ -11,9 +11,8 @@ from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import IO, Any
 
-from imgnorm.pixels.batch import tray_memory
 from imgnorm.workers.forkserver import Forked, Nursery, python
-from imgnorm.workers.heartbeat import Pulse, page
+from imgnorm.workers.heartbeat import Pulse, page, tray_memory
 from imgnorm.workers.memory import Budgets, Share
 from imgnorm.workers.messages import (
     Bug,

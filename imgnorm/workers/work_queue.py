@@ -10,9 +10,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from imgnorm.errors import ImgnormError
+from imgnorm.machine import available_memory
 from imgnorm.sources.source import BlockSource, EncodedSource, ShardedSource, StreamedSource
 from imgnorm.tally.tally import Tally
-from imgnorm.workers.memory import Budgets, available_memory
+from imgnorm.workers.memory import Budgets
 
 _MAX_NAMES = 1024  # of one job
 

@@ -15,14 +15,14 @@ from dataclasses import replace
 from functools import partial
 from typing import IO, Any, Literal
 
-from imgnorm.pixels.batch import Tray, tray_memory
+from imgnorm.pixels.batch import Tray
 from imgnorm.progress import Stopwatch, no_lap
 from imgnorm.sources.files import ask_before_reading
 from imgnorm.sources.names import encoded
 from imgnorm.sources.source import BlockSource, ShardedSource
-from imgnorm.stats.provenance import names_sum
+from imgnorm.tally.names import names_sum
 from imgnorm.tally.skipped import Reason, Unreadable
-from imgnorm.workers.heartbeat import Pulse
+from imgnorm.workers.heartbeat import Pulse, tray_memory
 from imgnorm.workers.messages import (
     Bug,
     Done,

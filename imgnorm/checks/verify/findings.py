@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from imgnorm.documents.document import Document, Path
 from imgnorm.errors import Problem, Severity
 from imgnorm.measuring.opening import TORCHVISION, names_a_config
+from imgnorm.progress import Progress
 from imgnorm.settings import ImageSettings, Resize, channels_of, kind_of, mode_of
-from imgnorm.sources.source import Source, said
+from imgnorm.sources.names import said
+from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.provenance import MERGED, Provenance
 from imgnorm.stats.stats import Stats
 from imgnorm.tally.skipped import Skipped
-from imgnorm.workers.pool import Progress
 
 _NAMED = 5  # names that a message gives before it says how many more there are
 

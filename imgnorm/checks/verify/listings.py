@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from imgnorm.checks.verify.findings import Findings, Task, faults_of, some_of
+from imgnorm.datasets.source import StreamingSource
 from imgnorm.documents.document import Path
 from imgnorm.errors import IncompatibleStats, SourceError
 from imgnorm.measuring.opening import (
@@ -20,12 +21,14 @@ from imgnorm.measuring.opening import (
 from imgnorm.measuring.routes import refuse_idle
 from imgnorm.measuring.selection import limited, listing_digest
 from imgnorm.pipeline.config import read_pipeline
-from imgnorm.sources.source import Listing, Source, StreamingSource, name_bytes, said, shown
+from imgnorm.settings import Limits
+from imgnorm.sources.names import name_bytes, said, shown
+from imgnorm.sources.source import Listing, Source
 from imgnorm.stats.measurement import Measurement
-from imgnorm.stats.provenance import Provenance, names_in
+from imgnorm.stats.provenance import Provenance
+from imgnorm.tally.names import names_in
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.wording import printable
-from imgnorm.workers.pool import Limits
 
 _PAIRS = 200_000  # names among which two are looked for whose digests make up a difference
 

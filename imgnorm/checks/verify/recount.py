@@ -11,12 +11,12 @@ from imgnorm.checks.verify.listings import Part
 from imgnorm.documents.document import Path
 from imgnorm.errors import SourceError
 from imgnorm.measuring.measure import SkippedImagesWarning, SourceWarning, measure
+from imgnorm.progress import Progress
 from imgnorm.stats.measurement import ClassStats
 from imgnorm.stats.stats import Stats, merge
 from imgnorm.tally.moments import UNIT_BITS, ImageSums
 from imgnorm.tally.skipped import Skipped
 from imgnorm.wording import cut, printable
-from imgnorm.workers.pool import Progress
 
 
 def compare_all(findings: Findings, task: Task, parts: Sequence[Part]) -> None:

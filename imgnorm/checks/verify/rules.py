@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imgnorm.rule import Rule
+from imgnorm.errors import Rule
 
 RULES = (
     Rule(

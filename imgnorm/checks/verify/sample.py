@@ -13,14 +13,15 @@ from imgnorm.checks.verify.findings import Findings, Task, compare_decoders, fau
 from imgnorm.checks.verify.listings import Part
 from imgnorm.documents.document import Path
 from imgnorm.measuring.routes import counting
-from imgnorm.settings import CenterCrop, Resize
-from imgnorm.sources.source import Source, in_reading_order, name_bytes, said, shown
+from imgnorm.progress import Progress
+from imgnorm.settings import CenterCrop, Limits, Resize
+from imgnorm.sources.names import name_bytes, said, shown
+from imgnorm.sources.source import Source, in_reading_order
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import ImageSums
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.tally.tally import Counted, Tally, in_mode
-from imgnorm.workers.pool import Limits, Progress
 
 _BLOCK = {"I;16": 64}  # images whose histograms are in memory at a time, each by itself
 _MENDED = 100  # images skipped then that are tried again

@@ -13,12 +13,13 @@ from imgnorm.checks.verify.recount import compare_all
 from imgnorm.checks.verify.sample import compare_sample, drawn_from
 from imgnorm.documents.document import STATS_LIMITS, read_document
 from imgnorm.errors import IncompatibleStats, Problem
+from imgnorm.progress import Progress
+from imgnorm.settings import Limits
 from imgnorm.sources.source import Source
 from imgnorm.stats.file import stats_in
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.stats import Stats
 from imgnorm.wording import printable
-from imgnorm.workers.pool import Limits, Progress
 
 SAMPLE = 1000
 """Images that are measured again by default: seconds, and photos that became 5 % brighter are found."""

@@ -1,0 +1,91 @@
+"""Sources whose images Python objects make: pixels in memory, a Dataset's items, a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from imgnorm.sources.source import Listing, Readable, Source
+from imgnorm.tally.tally import Tally
+
+if TYPE_CHECKING:
+    from imgnorm.pixels.batch import Device
+    from imgnorm.progress import Progress
+    from imgnorm.settings import ImageSettings, Limits
+
+
+@runtime_checkable
+class ArraySource(Source, Protocol):
+    """Images that are pixels in memory already: counted in this process, without a copy."""
+
+    def holds_pixels(self, settings: ImageSettings) -> bool:
+        """Whether `count` gives what these settings ask for."""
+
+    def pictures(self) -> Readable | None:
+        """The images that such pixels are, for threads of this process to convert and preprocess; None
+        if there are no pixels in memory after all.
+        """
+
+    def count(
+        self,
+        names: Sequence[str],
+        *,
+        products: bool = False,
+        device: Device | None = None,
+        threads: int = 1,
+    ) -> Tally: ...
+
+
+@runtime_checkable
+class CountingSource(Source, Protocol):
+    """Images that a user's own Python makes: counted in this process, where that Python is."""
+
+    def check(self, settings: ImageSettings) -> None:
+        """
+        Raises:
+            SourceError: its items are no images, or not such as these settings ask for.
+        """
+
+    def tallies(
+        self,
+        groups: Mapping[str, Sequence[str]],
+        settings: ImageSettings,
+        limits: Limits,
+        on_progress: Callable[[Progress], None],
+        *,
+        products: bool = False,
+        device: Device | None = None,
+    ) -> dict[str, Tally]: ...
+
+
+@dataclass(frozen=True)
+class Drained:
+    """All that came out of a stream."""
+
+    listing: Listing  # the names that came; what did not is skipped, or ignored by a rule
+    tally: Tally
+    limited: bool  # whether the limit ended it
+    notes: tuple[str, ...]  # what its numbers do not tell, for a person
+
+
+@runtime_checkable
+class StreamingSource(Protocol):
+    """Images that come one after the other, once, and are counted as they come."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def ref(self) -> str: ...
+
+    def class_of(self, name: str) -> str | None: ...
+
+    def drained(
+        self,
+        settings: ImageSettings,
+        limits: Limits,
+        limit: int | None,
+        on_progress: Callable[[Progress], None],
+        device: Device | None = None,
+    ) -> Drained: ...
