@@ -35,7 +35,7 @@ def clause(error: BaseException) -> str:
     return one_line(str(error)) or type(error).__name__
 
 
-def told(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """An exception's type, and what it says."""
     name, words = type(error).__name__, one_line(str(error))
     return f"{name}: {words}" if words else name

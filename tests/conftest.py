@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults import compiled
+from injection import compiled
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -55,11 +55,14 @@ def test_every_page_can_be_reached_from_the_readme():
 def test_the_tests_of_every_fault_are_there():
     """docs/reliability.md names them; a test that is renamed or lost must not stay promised."""
     named = re.findall(
-        r"`(\w+)::(\w+)`", RELIABILITY.read_text(encoding="utf-8").split("| fault |")[1]
+        r"`([\w/]+)::(\w+)`", RELIABILITY.read_text(encoding="utf-8").split("| fault |")[1]
     )
     there = {
-        (path.stem.removeprefix("test_"), node.name.removeprefix("test_"))
-        for path in (ROOT / "tests").glob("test_*.py")
+        (
+            path.relative_to(ROOT / "tests").with_suffix("").as_posix().replace("test_", ""),
+            node.name.removeprefix("test_"),
+        )
+        for path in (ROOT / "tests").rglob("test_*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef)
     }

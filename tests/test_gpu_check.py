@@ -20,7 +20,7 @@ from devices import needs_cuda
 
 from imgnorm.cuda import device as gpu
 from imgnorm.errors import MissingDependency
-from imgnorm.pixels.batch import Found
+from imgnorm.pixels.buffer import Found
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "gpu_check"

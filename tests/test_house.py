@@ -1,4 +1,4 @@
-"""The house: three tiers, imports that never point up or in a circle, and nothing heavy too early."""
+"""The house: a folder is a subject, imports point to the left, and nothing heavy loads too early."""
 
 from __future__ import annotations
 
@@ -13,49 +13,43 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "imgnorm"
 
-PLAIN, PIXEL, TORCH, EDGE = range(4)
-TIERS = {
-    PLAIN: (
-        "augmentations board calls cgroup choosing config cores document emit errors estimate estimatefile "
-        "estimating explain factory finishing floats histogram image lint lint.data lint.pair lint.python measured "
-        "memory merging moments nearest nursery output presets process products profile provenance pulse reasons "
-        "rejects reports rules rules.numbers rules.order rules.portability rules.reading "
-        "rules.rule rules.stats rules.structure rules.truth sampling scan silencing sources sources.archive "
-        "sources.arrayfile sources.arrays sources.filelist sources.files sources.folder "
-        "sources.layout sources.npy sources.numbered sources.patterns sources.rules sources.tape sources.tar sources.zip stats "
-        "statsfaults statsfile statsmodel statstext table tally tray typed validate wire wording worker"
-    ),
-    PIXEL: (
-        "arraycount count damage decode floatcount formats item_count items jpeg load pictures planes "
-        "preprocess sender sources.iterables"
-    ),
-    TORCH: (
-        "datasets gpu gpu_kernel gpu_tensors loaders nvjpeg nn nn.batches nn.calibration nn.folding nn.image_norm nn.input_norm "
-        "nn.inspection nn.models nn.pooled nn.population torchvision_pair transforms trial"
-    ),
-    EDGE: (
-        "__init__ __main__ cli cli_bn cli_checks cli_numbers cli_options counting differences listings "
-        "measurement opening recount spotcheck terminal verification"
-    ),
+# An import points to its own package or to one before it in this list, never to one behind it. GROUND
+# is the modules beside the packages; the two that are run or imported by users stand at the end.
+GROUND = ("_torchvision", "errors", "machine", "output", "progress", "settings", "wording")
+PACKAGES = (
+    *("documents", "tally", "sources", "pixels", "workers", "stats", "constants", "pipeline"),
+    *("cuda", "datasets", "measuring", "nn", "checks", "cli"),
+)
+ENTRANCES = ("__init__", "__main__")
+
+# The third parties that a package, or a module of it, may load beside the standard library.
+THIRD_PARTIES = {
+    "documents": {"yaml", "pydantic"},
+    "pixels": {"numpy", "PIL", "simplejpeg"},
+    "stats": {"yaml", "pydantic"},
+    "pipeline": {"yaml", "pydantic"},
+    "pipeline.dry_run": {"torch", "PIL"},
+    "pipeline.transforms": {"torch"},
+    "cuda": {"torch", "triton", "torchcodec", "numpy", "PIL"},
+    "datasets": {"numpy", "PIL"},
+    "datasets.loader": {"torch"},
+    "nn": {"torch", "PIL"},
+    "cli": {"click", "tqdm"},
 }
-TIER_OF = {module: tier for tier, modules in TIERS.items() for module in modules.split()}
-THIRD_PARTY = {
-    PLAIN: {"yaml", "pydantic"},
-    PIXEL: {"numpy", "PIL", "simplejpeg"},
-    TORCH: {"torch", "torchvision", "torchcodec", "triton"},
-    EDGE: {"click", "tqdm"},
-}
-# A worker loads the pixel tier when it starts to count: the only steps up, made at run time.
-STEPS_UP = {("worker", step) for step in ("arraycount", "count", "decode", "jpeg", "planes")}
+HEAVY = {"torch", "torchvision", "numpy", "PIL", "pydantic", "yaml", "click", "tqdm"}
 
 
 def modules() -> dict[str, Path]:
+    """Every module by its name below imgnorm: `pixels.decode`; a package's own file is `pixels`."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
         found[name] = path
     return found
+
+
+MODULES = modules()
 
 
 def imports(path: Path) -> set[str]:
@@ -75,48 +69,65 @@ def imports(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names.add(node.module or "")
+            names |= {_module_of(node.module or "", alias.name) for alias in node.names}
     return names
 
 
-def own(name: str) -> str:
-    return name.removeprefix("imgnorm").removeprefix(".") or "__init__"
+def _module_of(module: str, name: str) -> str:
+    """`from imgnorm.pixels import jpeg` imports a module, `from imgnorm.pixels.jpeg import x` too."""
+    whole = f"{module}.{name}"
+    return whole if whole.removeprefix("imgnorm.") in MODULES else module
 
 
-def test_every_module_has_its_tier():
-    assert sorted(TIER_OF) == sorted(modules())
+def own_imports(module: str) -> set[str]:
+    """Which modules of imgnorm a module imports. `import imgnorm`, for its version, loads none."""
+    below = {name for name in imports(MODULES[module]) if name.startswith("imgnorm.")}
+    return {name.removeprefix("imgnorm.") for name in below}
 
 
-@pytest.mark.parametrize("module", sorted(modules()))
-def test_imports_never_point_up(module):
-    up = [
-        own(name)
-        for name in imports(modules()[module])
-        if name.split(".")[0] == "imgnorm"
-        and TIER_OF[own(name)] > TIER_OF[module]
-        and (module, own(name)) not in STEPS_UP
-        and own(name) != "__init__"  # the version: a line, no import
-    ]
-
-    assert up == []
+def place_of(module: str) -> int:
+    """Where a module stands in the rule: imports never point to a higher place."""
+    first = module.split(".")[0]
+    if first in GROUND:
+        return 0
+    return 1 + (*PACKAGES, *ENTRANCES).index(first)
 
 
-@pytest.mark.parametrize("module", sorted(modules()))
-def test_packages_are_met_in_their_tier_or_above(module):
-    allowed = set().union(*(THIRD_PARTY[tier] for tier in range(TIER_OF[module] + 1)))
-    known = set().union(*THIRD_PARTY.values())
-    top = {name.split(".")[0] for name in imports(modules()[module])}
-    foreign = top - set(sys.stdlib_module_names) - {"imgnorm"}
+def test_every_module_has_its_place():
+    """A folder is a subject: what lies beside the packages is the ground and the entrances alone."""
+    beside = {name for name, path in MODULES.items() if path.parent == PACKAGE}
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.glob("*.py"))}
 
-    assert set() == foreign - allowed
-    assert foreign <= known
+    assert {*GROUND, *ENTRANCES} == beside
+    assert set(PACKAGES) == folders
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_never_point_to_the_right(module):
+    to_the_right = {name for name in own_imports(module) if place_of(name) > place_of(module)}
+
+    assert set() == to_the_right
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_third_parties_are_loaded_where_the_table_says(module):
+    allowed = THIRD_PARTIES.get(module.split(".")[0], set()) | THIRD_PARTIES.get(module, set())
+    top = {name.split(".")[0] for name in imports(MODULES[module])}
+
+    assert set() == top - set(sys.stdlib_module_names) - {"imgnorm"} - allowed
+
+
+def test_the_table_of_third_parties_has_no_row_too_many():
+    """What nobody loads any more is no permission to keep."""
+    for row, allowed in THIRD_PARTIES.items():
+        inside = [name for name in MODULES if f"{name}.".startswith(f"{row}.")]
+        loaded = {name.split(".")[0] for module in inside for name in imports(MODULES[module])}
+
+        assert set() == allowed - loaded, row
 
 
 def test_imports_make_no_circle():
-    graph = {
-        module: {own(n) for n in imports(path) if n.split(".")[0] == "imgnorm"} - {"__init__"}
-        for module, path in modules().items()
-    }
+    graph = {module: own_imports(module) for module in MODULES}
     done: set[str] = set()
 
     def visit(module: str, above: tuple[str, ...]) -> None:
@@ -130,9 +141,29 @@ def test_imports_make_no_circle():
         visit(module, ())
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_begins_with_its_readme(package):
+    """8 to 25 lines: what lives there, the way of the data, what it imports, where to add to it."""
+    readme = ast.get_docstring(ast.parse((PACKAGE / package / "__init__.py").read_text("utf-8")))
+
+    assert readme is not None
+    assert 8 <= len(readme.splitlines()) <= 25
+
+
+def test_no_two_public_things_share_a_name():
+    """A name means one thing everywhere; a Protocol and its class are two things, too."""
+    homes: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+
+    assert {} == {name: places for name, places in homes.items() if len(places) > 1}
+
+
 def loaded_after(program: str) -> set[str]:
     """Which of the heavy packages a fresh Python has loaded after running `program`."""
-    report = "import sys; print(*({'torch', 'torchvision', 'numpy', 'PIL', 'pydantic'} & set(sys.modules)))"
+    report = f"import sys; print(*({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", f"{program}\n{report}"],
         cwd=ROOT,
@@ -144,29 +175,31 @@ def loaded_after(program: str) -> set[str]:
 
 
 def test_importing_imgnorm_loads_nothing():
-    assert loaded_after("import imgnorm; imgnorm.__version__") == set()
+    assert set() == loaded_after("import imgnorm; imgnorm.__version__")
 
 
 def test_measuring_a_folder_loads_neither_torch_nor_numpy_nor_pillow_in_this_process():
     program = "import imgnorm; imgnorm.measure('examples/shapes', workers=1)"
 
-    assert loaded_after(program) == set()
+    assert set() == loaded_after(program)
 
 
 def test_measuring_an_archive_loads_neither_torch_nor_numpy_nor_pillow_in_this_process(tmp_path):
     path = shutil.make_archive(str(tmp_path / "shapes"), "tar", ROOT / "examples" / "shapes")
     program = f"import imgnorm; imgnorm.measure({path!r}, workers=1)"
 
-    assert loaded_after(program) == set()
+    assert set() == loaded_after(program)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["stats", "--help"], ["bn", "--help"]])
 def test_asking_for_help_loads_nothing(arguments):
-    assert loaded_after(f"from imgnorm.cli import run; run({arguments})") == set()
+    assert {"click"} == loaded_after(f"from imgnorm.cli import run; run({arguments})")
 
 
 def test_a_worker_never_loads_torch():
-    assert loaded_after("import imgnorm.workers.worker, imgnorm.pixels.count") == {"numpy", "PIL"}
+    program = "import imgnorm.workers.worker, imgnorm.pixels.count"
+
+    assert {"numpy", "PIL"} == loaded_after(program)
 
 
 def test_reading_a_stats_file_loads_neither_torch_nor_numpy_nor_pillow(tmp_path):
@@ -174,7 +207,7 @@ def test_reading_a_stats_file_loads_neither_torch_nor_numpy_nor_pillow(tmp_path)
     path.write_text("format: imgnorm-stats/1\nmean: [0.5]\nstd: [0.25]\n")
     program = f"import imgnorm; imgnorm.read_stats({str(path)!r})"
 
-    assert loaded_after(program) == {"pydantic"}
+    assert {"pydantic", "yaml"} == loaded_after(program)
 
 
 @pytest.mark.parametrize(
@@ -189,39 +222,33 @@ def test_reading_a_stats_file_loads_neither_torch_nor_numpy_nor_pillow(tmp_path)
 def test_checking_numbers_loads_nothing_heavy(arguments):
     program = f"from imgnorm.cli import run; run({arguments!r})"
 
-    assert loaded_after(program) == set()
+    assert loaded_after(program) <= {"click", "yaml"}
 
 
 def test_rules_and_presets_take_the_standard_library_only():
     """They are the part that others build upon."""
-    for module in ("presets", "rules", "rules.numbers", "rules.reading", "rules.rule"):
-        top = {name.split(".")[0] for name in imports(modules()[module])}
+    for module in ("constants.presets", "constants.findings", "documents.rules", "errors"):
+        top = {name.split(".")[0] for name in imports(MODULES[module])}
 
         assert top <= set(sys.stdlib_module_names) | {"imgnorm"}
 
 
 def test_checking_configs_loads_neither_torch_nor_numpy_nor_pillow():
-    program = "import imgnorm.checks.validate; imgnorm.checks.validate.validate(['configs'])"
+    program = "import imgnorm.checks.validate as v; v.validate(['configs'])"
 
-    assert loaded_after(program) == {"pydantic"}
+    assert {"pydantic", "yaml"} == loaded_after(program)
 
 
-def test_a_test_module_is_named_after_what_it_tests():
-    """tests/test_x.py tests imgnorm/x.py; the others are about the whole."""
-    whole = {
-        "ci",
-        "docs",
-        "examples",
-        "gpu_check",
-        "house",
-        "init",
-        "merge",
-        "readme",
-        "scripts",
-        "wheel",
-    }
-    named = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
-    named = {name for name in named if not name.startswith("faults_")}
-    flat = {module.replace(".", "_").removeprefix("sources_") for module in modules()}
+def test_tests_lie_as_the_packages_do():
+    """tests/pixels/test_jpeg.py tests imgnorm/pixels/jpeg.py; at the top are those about the whole."""
+    whole = {"ci", "docs", "examples", "gpu_check", "house", "init", "readme", "scripts", "wheel"}
+    tests = ROOT / "tests"
+    strays = [
+        str(path.relative_to(tests))
+        for path in sorted(tests.rglob("test_*.py"))
+        if path.parent != tests / "faults"
+        and ".".join([*path.relative_to(tests).parts[:-1], path.stem.removeprefix("test_")])
+        not in {*MODULES, *whole}
+    ]
 
-    assert named - flat <= whole
+    assert [] == strays

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imgnorm.wording import clause, cut, headline, printable, quoted, told
+from imgnorm.wording import clause, cut, describe, headline, nearest, printable, quoted
 
 LONG = "x" * 301
 
@@ -55,5 +55,30 @@ def test_only_what_cannot_be_printed_is_escaped(text, expected):
 )
 def test_an_exception_is_one_line_of_at_most_300_characters(error, of_clause, of_told, of_headline):
     assert of_clause == clause(error)
-    assert of_told == told(error)
+    assert of_told == describe(error)
     assert of_headline == headline(error)
+
+
+KNOWN = ("RandomHorizontalFlip", "RandomVerticalFlip", "Resize", "center_crop")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("RandomHorizontallFlip", ["RandomHorizontalFlip"]),
+        ("resise", ["Resize"]),
+        ("Center-Crop", ["center_crop"]),
+        ("xyz", []),
+        ("", []),
+    ],
+)
+def test_the_nearest_name_is_found(word, meant):
+    assert meant == nearest(word, KNOWN)
+
+
+def test_a_name_that_differs_in_case_and_dashes_only_is_alone():
+    assert ["cifar-10"] == nearest("CIFAR_10", ["cifar-100", "cifar-10", "cifar-11"], at_most=3)
+
+
+def test_several_come_the_nearest_first():
+    assert ["cifar-10", "cifar-100"] == nearest("cifar-1", ["cifar-100", "cifar-10"], at_most=3)

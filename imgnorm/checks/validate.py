@@ -22,7 +22,7 @@ from imgnorm.documents.document import (
     read_head,
     read_through,
 )
-from imgnorm.documents.models import spelled
+from imgnorm.documents.models import as_yaml
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.pipeline import order
 from imgnorm.pipeline.config import FORMAT as PIPELINE_FORMAT
@@ -61,7 +61,7 @@ def validate(
     select: Collection[str] | None = None,
     ignore: Collection[str] = (),
     skip_others: bool = False,
-    trial: Trial | None = None,
+    dry_run: Trial | None = None,
 ) -> Validated:
     """Check pipeline configs and stats files, and all of them in folders.
 
@@ -70,7 +70,7 @@ def validate(
         ignore: the ids of the rules not to ask.
         skip_others: pass over files that are none of ours even where they are named, not only in
             folders.
-        trial: builds and runs what has no error so far; see `trial.py`.
+        dry_run: builds and runs what has no error so far; see `dry_run.py`.
 
     Raises:
         SourceError: a path does not exist or cannot be read.
@@ -86,7 +86,7 @@ def validate(
             passed_over += 1
             continue
         checked.append(file)
-        found = _checked(file, data, kind, read, trial)
+        found = _checked(file, data, kind, read, dry_run)
         lines = data.decode(errors="replace").splitlines() if MARK in data else ()
         problems += chosen(not_silenced(found, lines, file), select, ignore)
     return Validated(tuple(problems), tuple(checked), passed_over)
@@ -128,7 +128,7 @@ def _kind_of(data: bytes) -> str:
 
 
 def _checked(
-    file: str, data: bytes, kind: str, read: dict[str, Outcome], trial: Trial | None
+    file: str, data: bytes, kind: str, read: dict[str, Outcome], dry_run: Trial | None
 ) -> list[Problem]:
     try:
         if kind.startswith("imgnorm-stats"):
@@ -142,7 +142,9 @@ def _checked(
                 return list(reading.problems)
             if not kind.startswith("imgnorm-pipeline"):
                 return [*reading.problems] or [_unknown_format(reading.document)]
-            found = _pipeline_problems(reading.document, read, None if reading.problems else trial)
+            found = _pipeline_problems(
+                reading.document, read, None if reading.problems else dry_run
+            )
     except InvalidDocument as error:
         return list(error.problems)
     if reading.problems:
@@ -211,7 +213,7 @@ def _stats_problems(reading: Reading, read: dict[str, Outcome]) -> list[Problem]
 
 
 def _pipeline_problems(
-    document: Document, read: dict[str, Outcome], trial: Trial | None
+    document: Document, read: dict[str, Outcome], dry_run: Trial | None
 ) -> list[Problem]:
     problems = _number_problems(document)
     problems += (p for p in order.problems(document) if p.severity != "error")
@@ -226,10 +228,10 @@ def _pipeline_problems(
         if stats and stats.estimate:
             path = ("normalize", "stats")
             problems.append(estimate_note(document, stats, path, pipeline.stats_path))
-    elif trial:
+    elif dry_run:
         _, stats = normalization(document, pipeline)  # what is wrong with it was told above
-    if trial and stats and all(p.severity != "error" for p in problems):
-        problems += trial(document, pipeline, stats)
+    if dry_run and stats and all(p.severity != "error" for p in problems):
+        problems += dry_run(document, pipeline, stats)
     return problems
 
 
@@ -269,7 +271,7 @@ def _unknown_format(document: Document) -> Problem:
     value = document.value
     hint = f"write `format: {PIPELINE_FORMAT}` or `format: {STATS_FORMAT}`"
     if isinstance(value, dict) and "format" in value:
-        message = f"{spelled(value['format'])} is neither a pipeline config nor a stats file"
+        message = f"{as_yaml(value['format'])} is neither a pipeline config nor a stats file"
         return document.problem(("format",), "unknown-format", message, hint)
     message = "has no format, so it is neither a pipeline config nor a stats file"
     return document.problem((), "unknown-format", message, hint)

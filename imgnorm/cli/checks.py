@@ -63,10 +63,12 @@ def validate(
     from imgnorm.checks.reports import REPORTERS
     from imgnorm.checks.validate import validate as check
 
-    trial: Any = None
+    dry_run: Any = None
     if build:
-        from imgnorm.pipeline.dry_run import trial_problems as trial
-    found = check(paths, select=select or None, ignore=ignore, skip_others=skip_others, trial=trial)
+        from imgnorm.pipeline.dry_run import dry_run_problems as dry_run
+    found = check(
+        paths, select=select or None, ignore=ignore, skip_others=skip_others, dry_run=dry_run
+    )
     written = REPORTERS[report](found.problems, found.files)
     if written:
         show(written)

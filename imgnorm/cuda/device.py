@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 
 from imgnorm.errors import DeviceError
-from imgnorm.pixels.batch import Found, Packed, PackedFile, Sender
+from imgnorm.pixels.buffer import Found, PackedFile, PackedImages, Sender
 from imgnorm.pixels.count import products_of, sums_of_powers
 from imgnorm.settings import Mode, channels_of, scale_of
 from imgnorm.tally.histogram import Histogram
-from imgnorm.tally.moments import ImageSums, Products
+from imgnorm.tally.moments import CrossSums, ImageSums
 from imgnorm.tally.tally import Counted, Tally
 from imgnorm.wording import headline
 
@@ -266,20 +266,20 @@ class CudaDevice:
         """How many files it has decoded."""
         return sum(counter.decoded for counter in self._counters)
 
-    def counter(self, *, products: bool = False) -> DeviceCounter:
-        counter = DeviceCounter(self._device, self._room, products=products, files=self._files)
+    def counter(self, *, cross_sums: bool = False) -> DeviceCounter:
+        counter = DeviceCounter(self._device, self._room, cross_sums=cross_sums, files=self._files)
         self._counters.append(counter)
         return counter
 
     def count_arrays(
-        self, images: npt.NDArray[np.uint8], mode: Mode, *, products: bool = False
+        self, images: npt.NDArray[np.uint8], mode: Mode, *, cross_sums: bool = False
     ) -> Tally:
         """The tally of images that are an array already, as `count.count_arrays` gives it.
 
         Args:
             images: (N, H, W, C) with the channels of `mode`. N may be 0.
         """
-        sender = Sender(self, products=products)
+        sender = Sender(self, cross_sums=cross_sums)
         sender.add("", images, mode)
         return sender.taken().get("", Tally())
 
@@ -307,25 +307,27 @@ class DeviceCounter:
         device: torch.device,
         room: Room,
         *,
-        products: bool = False,
+        cross_sums: bool = False,
         files: FileDecoder | None = None,
     ) -> None:
         self.decoded = 0  # files
         self._device = device
         self._room = room
         self._files = files
-        self._counts = Counts(products=products)
+        self._counts = Counts(cross_sums=cross_sums)
         self._stage: Tensor | None = None  # pinned: what the device copies from
         with translated(device):
             on_gpu = device.type == "cuda"
             self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
             self._staged = torch.cuda.Event(blocking=True) if on_gpu else None  # type: ignore[no-untyped-call]
 
-    def count(self, group: str, tray: Any, images: Sequence[Packed | PackedFile]) -> list[int]:
+    def count(
+        self, group: str, buffer: Any, images: Sequence[PackedImages | PackedFile]
+    ) -> list[int]:
         """Adds these images to a group; afterwards the tray may be filled anew.
 
         Args:
-            tray: a writable buffer that holds the pixels of the images, or their files, one behind
+            buffer: a writable buffer that holds the pixels of the images, or their files, one behind
                 the other.
 
         Returns:
@@ -337,10 +339,10 @@ class DeviceCounter:
         if not images:
             return []
         placed = _placed(images)
-        content = torch.frombuffer(tray, dtype=torch.uint8, count=placed[-1].end)
+        content = torch.frombuffer(buffer, dtype=torch.uint8, count=placed[-1].end)
         files = [p for p in placed if isinstance(p.image, PackedFile)]
         with translated(self._device), self._on_stream():
-            self._count(group, content, [p for p in placed if isinstance(p.image, Packed)])
+            self._count(group, content, [p for p in placed if isinstance(p.image, PackedImages)])
             return self._count_files(group, content, files)
 
     def taken(self) -> dict[str, Tally]:
@@ -477,7 +479,7 @@ class _Placed:
 
     start: int
     end: int
-    image: Packed | PackedFile
+    image: PackedImages | PackedFile
 
 
 def _kind(placed: _Placed) -> tuple[Mode, int, bool]:
@@ -497,7 +499,7 @@ def _fits(placed: _Placed, image: Tensor) -> bool:
     return alike and image[0].numel() == placed.image.pixels
 
 
-def _placed(images: Sequence[Packed | PackedFile]) -> list[_Placed]:
+def _placed(images: Sequence[PackedImages | PackedFile]) -> list[_Placed]:
     each = [one for image in images for one in image.each()]
     ends = accumulate(image.bytes for image in each)
     return [_Placed(end - i.bytes, end, i) for end, i in zip(ends, each, strict=True)]
@@ -524,16 +526,16 @@ def _runs(placed: Sequence[_Placed]) -> list[tuple[int, int]]:
     return runs
 
 
-_Batch = tuple[Sequence[Packed | PackedFile], Tensor, Tensor]
+_Batch = tuple[Sequence[PackedImages | PackedFile], Tensor, Tensor]
 """Images of one mode, and what `counts_of` gives of them."""
 
 
 class Counts:
     """What was counted, by group and mode; on the device, until it is taken."""
 
-    def __init__(self, *, products: bool) -> None:
+    def __init__(self, *, cross_sums: bool) -> None:
         self.decoders: dict[str, dict[str, str]] = {}  # of each group, by format
-        self._products = products
+        self._cross_sums = cross_sums
         self._kinds: dict[tuple[str, Mode], _Kind] = {}
         self._unfetched = 0  # images whose sums are on the device
 
@@ -541,7 +543,7 @@ class Counts:
         for images, histogram, powers in found:
             mode = images[0].mode
             if (group, mode) not in self._kinds:
-                self._kinds[group, mode] = _Kind(mode, products=self._products)
+                self._kinds[group, mode] = _Kind(mode, cross_sums=self._cross_sums)
             self._kinds[group, mode].add(images, histogram, powers)
             self._unfetched += len(images)
         if self._unfetched >= _MOST_IMAGES:
@@ -567,7 +569,7 @@ class Counts:
 class _Kind:
     """What was counted of one group in one mode."""
 
-    def __init__(self, mode: Mode, *, products: bool) -> None:
+    def __init__(self, mode: Mode, *, cross_sums: bool) -> None:
         self._mode = mode
         self._met: Counter[str] = Counter()
         self._formats: Counter[str] = Counter()
@@ -577,9 +579,11 @@ class _Kind:
         self._sums: ImageSums | None = None
         self._pixels = 0
         self._powers: npt.NDArray[Any] = np.zeros((len(channels_of(mode)), 2), object)
-        self._products = Products.zero(len(channels_of(mode))) if products else None
+        self._cross_sums = CrossSums.zero(len(channels_of(mode))) if cross_sums else None
 
-    def add(self, images: Sequence[Packed | PackedFile], histogram: Tensor, powers: Tensor) -> None:
+    def add(
+        self, images: Sequence[PackedImages | PackedFile], histogram: Tensor, powers: Tensor
+    ) -> None:
         """
         Args:
             histogram: int64, (channels, 256), of all of them; it is kept, and added to.
@@ -605,8 +609,8 @@ class _Kind:
         self._sums = sums if self._sums is None else self._sums + sums
         self._pixels += int(pixels.sum())
         self._powers += powers.sum(axis=0)
-        if self._products is not None:
-            self._products += products_of(*each)
+        if self._cross_sums is not None:
+            self._cross_sums += products_of(*each)
 
     def counted(self) -> Counted:
         assert self._sums is not None
@@ -620,7 +624,7 @@ class _Kind:
             self._sums,
             dict(self._met),
             dict(self._formats),
-            self._products,
+            self._cross_sums,
         )
 
     def _demand_that_it_adds_up(self, histogram: Histogram) -> None:

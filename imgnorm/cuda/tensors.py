@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from imgnorm.cuda.device import Counts, counting_on, translated
-from imgnorm.pixels.batch import Packed
+from imgnorm.pixels.buffer import PackedImages
 from imgnorm.settings import Mode
 from imgnorm.tally.tally import Tally
 
@@ -19,9 +19,9 @@ _AT_ONCE = 1 << 26  # pixels, for which the plain kernel takes some bytes each
 class TensorCounter:
     """Counts uint8 images on one device. It is waited for after every 65,536 of them, and at the end."""
 
-    def __init__(self, device: torch.device, *, products: bool = False) -> None:
+    def __init__(self, device: torch.device, *, cross_sums: bool = False) -> None:
         self._device = device
-        self._counts = Counts(products=products)
+        self._counts = Counts(cross_sums=cross_sums)
         self._block: Tensor | None = None  # (N, H, W, C), of images that wait
         self._mode: Mode = ""
         self._waiting = 0
@@ -96,7 +96,7 @@ class TensorCounter:
                 return
             found = _counts_of(images.cpu())
         number, height, width, channels = images.shape
-        packed = [Packed(mode, height * width, channels, mode, "array")] * number
+        packed = [PackedImages(mode, height * width, channels, mode, "array")] * number
         self._counts.add("", [(packed, *found)])
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from imgnorm.datasets.items import CounterThere, Pixels, TensorCounter, eight_bits, stays_there
+from imgnorm.datasets.items import DeviceCounterFor, Pixels, TensorCounter, eight_bits, stays_there
 from imgnorm.machine import usable_cores
-from imgnorm.pixels.batch import Sender
+from imgnorm.pixels.buffer import Sender
 from imgnorm.pixels.count import ModeCounter, count_arrays
 from imgnorm.pixels.damage import check_size
 from imgnorm.pixels.decode import decoded_picture, demand_channels
@@ -35,23 +35,23 @@ class ItemCounter:
         settings: ImageSettings,
         max_pixels: int,
         *,
-        products: bool = False,
-        counter_there: CounterThere | None = None,
+        cross_sums: bool = False,
+        device_counter: DeviceCounterFor | None = None,
         sender: Sender | None = None,
         group: str = "",
     ) -> None:
         """
         Args:
-            counter_there: counts tensors that lie on a device; without it, none may come.
+            device_counter: counts tensors that lie on a device; without it, none may come.
             sender: has a device count what are arrays of bytes, which are then in no tally of ours.
             group: of those.
         """
-        self._counter_there = counter_there
+        self._device_counter = device_counter
         self._sender = sender
         self._group = group
         self._there: dict[Any, TensorCounter] = {}  # by device
         self._settings = settings
-        self._products = products
+        self._cross_sums = cross_sums
         self._max_pixels = max_pixels
         self._pictures: dict[Mode, ModeCounter] = {}
         self._arrays = Tally()
@@ -122,11 +122,11 @@ class ItemCounter:
             self._names_16bit.append(name)
 
     def _add_there(self, images: Any) -> None:
-        assert self._counter_there is not None
+        assert self._device_counter is not None
         if self._sender:
             self._sender.device.note_use()
         if images.device not in self._there:
-            self._there[images.device] = self._counter_there(images.device, self._products)
+            self._there[images.device] = self._device_counter(images.device, self._cross_sums)
         self._there[images.device].add(images, mode_of(images.shape[3], "8-bit"))
 
     def _faults_of(self, images: Pixels) -> list[Unreadable]:
@@ -166,7 +166,7 @@ class ItemCounter:
             floats = FloatCounter(channels)
             floats.add(images[were])
             mode = mode_of(channels, "8-bit")
-            counted = count_arrays(values[were], mode, format_=DIVIDED, products=self._products)
+            counted = count_arrays(values[were], mode, format_=DIVIDED, cross_sums=self._cross_sums)
             self._arrays += replace(counted, divided=floats.tally("array").counted)
         if not were.all():
             floats = FloatCounter(channels)
@@ -176,7 +176,7 @@ class ItemCounter:
 
     def _count(self, images: Pixels, threads: int = 1) -> None:
         mode = mode_of(images.shape[3], "8-bit")
-        self._arrays += count_arrays(images, mode, products=self._products, threads=threads)
+        self._arrays += count_arrays(images, mode, cross_sums=self._cross_sums, threads=threads)
 
     def _add_16bit(self, images: Pixels, names: Sequence[str]) -> None:
         mode = mode_of(images.shape[3], "16-bit")
@@ -188,7 +188,7 @@ class ItemCounter:
 
     def _counter(self, mode: Mode) -> ModeCounter:
         if mode not in self._pictures:
-            self._pictures[mode] = ModeCounter(mode, products=self._products)
+            self._pictures[mode] = ModeCounter(mode, cross_sums=self._cross_sums)
         return self._pictures[mode]
 
 

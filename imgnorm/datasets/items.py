@@ -39,7 +39,7 @@ class TensorCounter(Protocol):
     def tally(self) -> Tally: ...
 
 
-CounterThere = Callable[[Any, bool], TensorCounter]
+DeviceCounterFor = Callable[[Any, bool], TensorCounter]
 """A torch device, and whether error bars are wanted -> what counts there."""
 
 
@@ -51,7 +51,9 @@ class Reading:
     layout: str | None = None  # one of LAYOUTS, where the shape does not tell; N may be left out
     batches: bool = False  # items are batches that torch's own collate made
     single: bool = False  # an item is one image
-    counter_there: CounterThere | None = None  # for tensors on devices; they are fetched without it
+    device_counter: DeviceCounterFor | None = (
+        None  # for tensors on devices; they are fetched without it
+    )
 
 
 def images_in(item: object, reading: Reading) -> list[Image.Image | Pixels]:

@@ -17,16 +17,16 @@ from PIL import Image
 
 from imgnorm.datasets.counter import ItemCounter
 from imgnorm.datasets.items import Reading, images_in, images_of, is_pixels
-from imgnorm.datasets.source import Drained
+from imgnorm.datasets.source import StreamResult
 from imgnorm.errors import SourceError
-from imgnorm.pixels.batch import Device, Sender
+from imgnorm.pixels.buffer import Device, Sender
 from imgnorm.progress import Progress
 from imgnorm.settings import ImageSettings, Limits
 from imgnorm.sources.names import NumberedNames, Run
 from imgnorm.sources.source import Listing
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Tally
-from imgnorm.wording import told
+from imgnorm.wording import describe
 
 _END = object()
 _NOT_A_SOURCE = "neither a path nor a Dataset, a DataLoader or another iterable of images"
@@ -94,7 +94,7 @@ class IndexedSource:
         limits: Limits,
         on_progress: Callable[[Progress], None],
         *,
-        products: bool = False,
+        cross_sums: bool = False,
         device: Device | None = None,
     ) -> dict[str, Tally]:
         """The tally of each group of names.
@@ -103,9 +103,9 @@ class IndexedSource:
             DeviceError: the device failed.
         """
         jobs = self.jobs(groups)
-        sender = Sender(device, products=products) if device else None
+        sender = Sender(device, cross_sums=cross_sums) if device else None
         counted = (
-            self.count_items(names, settings, limits, products, sender, group)
+            self.count_items(names, settings, limits, cross_sums, sender, group)
             for group, names in jobs
         )
         tallies = added(jobs, counted, groups, on_progress)
@@ -121,7 +121,7 @@ class IndexedSource:
         names: Sequence[str],
         settings: ImageSettings,
         limits: Limits,
-        products: bool,
+        cross_sums: bool,
         sender: Sender | None = None,
         group: str = "",
     ) -> Tally:
@@ -133,8 +133,8 @@ class IndexedSource:
         counter = ItemCounter(
             settings,
             limits.max_pixels,
-            products=products,
-            counter_there=self.reading.counter_there,
+            cross_sums=cross_sums,
+            device_counter=self.reading.device_counter,
             sender=sender,
             group=group,
         )
@@ -158,7 +158,11 @@ class IndexedSource:
         try:
             size = len(self.dataset)
         except Exception as error:  # a user's code may raise anything
-            why = "" if isinstance(error, (NotImplementedError, TypeError)) else f" ({told(error)})"
+            why = (
+                ""
+                if isinstance(error, (NotImplementedError, TypeError))
+                else f" ({describe(error)})"
+            )
             raise SourceError(
                 f"{called(self.dataset)}: does not tell how many images it has{why}; give it a __len__, "
                 "or measure it as an iterable"
@@ -226,7 +230,7 @@ class StreamSource:
     promised_items: int | None = None  # how many items, where images are not known
     dropped: int = 0  # images that drop_last leaves out
     notes: tuple[str, ...] = ()
-    explain: Callable[[Exception], str] = told
+    explain: Callable[[Exception], str] = describe
 
     @property
     def options(self) -> dict[str, str | int]:
@@ -235,23 +239,23 @@ class StreamSource:
     def class_of(self, name: str) -> str | None:
         return None
 
-    def drained(
+    def read_all(
         self,
         settings: ImageSettings,
         limits: Limits,
         limit: int | None,
         on_progress: Callable[[Progress], None],
         device: Device | None = None,
-    ) -> Drained:
+    ) -> StreamResult:
         """All images, or the first `limit`.
 
         Raises:
             SourceError: nothing came, the first item is no image, or the iteration itself failed.
             DeviceError: the device failed.
         """
-        there = self.reading.counter_there
+        there = self.reading.device_counter
         sender = Sender(device) if device else None
-        counter = ItemCounter(settings, limits.max_pixels, counter_there=there, sender=sender)
+        counter = ItemCounter(settings, limits.max_pixels, device_counter=there, sender=sender)
         digits = len(str(max(0, self.promised - 1))) if self.promised else 1
         came = items = 0
         with workers_end_at_once():
@@ -296,7 +300,9 @@ class StreamSource:
         known = [number for number in (limit, self.promised) if number is not None]
         return min(known) if known else None
 
-    def _told(self, tally: Tally, came: int, items: int, digits: int, limit: int | None) -> Drained:
+    def _told(
+        self, tally: Tally, came: int, items: int, digits: int, limit: int | None
+    ) -> StreamResult:
         """What is to be said of what came, and of what did not."""
         if not came:
             once = (
@@ -335,7 +341,7 @@ class StreamSource:
             tuple(missing),
             {rule: count for rule, count in ignored.items() if count},
         )
-        return Drained(listing, tally, not whole, tuple(notes))
+        return StreamResult(listing, tally, not whole, tuple(notes))
 
 
 def _check(item: object, reading: Reading, settings: ImageSettings, ref: str) -> None:
@@ -478,4 +484,4 @@ def _fault(error: Exception) -> Unreadable:
         reason = Reason.UNREADABLE
     elif "truncated" in str(error).lower():
         reason = Reason.TRUNCATED
-    return Unreadable(reason, told(error))
+    return Unreadable(reason, describe(error))

@@ -25,15 +25,15 @@ from imgnorm.datasets.iterables import (
     length,
     workers_end_at_once,
 )
-from imgnorm.datasets.source import Drained
+from imgnorm.datasets.source import StreamResult
 from imgnorm.datasets.torchvision import HeldSource, holds_its_pixels
 from imgnorm.errors import SourceError
-from imgnorm.pixels.batch import Device
+from imgnorm.pixels.buffer import Device
 from imgnorm.progress import Progress
 from imgnorm.settings import ImageSettings, Limits
 from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.tally.tally import Tally
-from imgnorm.wording import one_line, told
+from imgnorm.wording import describe, one_line
 
 
 def open_torch(
@@ -65,7 +65,7 @@ def tallies_in_workers(
     on_progress: Callable[[Progress], None],
     *,
     workers: int,
-    products: bool = False,
+    cross_sums: bool = False,
 ) -> dict[str, Tally]:
     """`source.tallies` by the worker processes of a DataLoader, which hand over tallies, not pixels.
 
@@ -75,7 +75,7 @@ def tallies_in_workers(
         SourceError: workers die from the start, or cannot be started.
     """
     jobs = source.jobs(groups)
-    work = _Jobs(source, [names for _, names in jobs], settings, limits, products)
+    work = _Jobs(source, [names for _, names in jobs], settings, limits, cross_sums)
     try:
         with workers_end_at_once():
             return added(jobs, _surviving(work, workers), groups, on_progress)
@@ -146,14 +146,14 @@ class _Jobs(Dataset[Tally]):
     jobs: Sequence[Sequence[str]]
     settings: ImageSettings
     limits: Limits
-    products: bool
+    cross_sums: bool
 
     def __len__(self) -> int:
         return len(self.jobs)
 
     def __getitem__(self, index: int) -> Tally:
         names = self.jobs[index]
-        return self.source.count_items(names, self.settings, self.limits, self.products)
+        return self.source.count_items(names, self.settings, self.limits, self.cross_sums)
 
 
 def _as_it_is(tally: Any) -> Any:
@@ -167,16 +167,16 @@ def _leave_signals_to_the_parent(worker: int) -> None:
 class LoaderSource(StreamSource):
     """The batches of a DataLoader."""
 
-    def drained(
+    def read_all(
         self,
         settings: ImageSettings,
         limits: Limits,
         limit: int | None,
         on_progress: Callable[[Progress], None],
         device: Device | None = None,
-    ) -> Drained:
+    ) -> StreamResult:
         try:
-            return super().drained(settings, limits, limit, on_progress, device)
+            return super().read_all(settings, limits, limit, on_progress, device)
         except RuntimeError as error:  # torch raises it wherever we are when a worker dies
             if not _is_of_loader(error):
                 raise
@@ -199,7 +199,7 @@ def explained(error: Exception) -> str:
         said = lines[frames[-1] + 1 :] if frames else []
         text = one_line(" ".join(said or lines[-1:]))
     else:
-        text = told(error)
+        text = describe(error)
     if "found <class 'PIL" in text:
         return "its dataset gives PIL images, which torch cannot batch; measure the dataset itself"
     if "stack expects each tensor to be equal size" in text:

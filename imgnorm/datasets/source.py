@@ -10,7 +10,7 @@ from imgnorm.sources.source import Listing, Readable, Source
 from imgnorm.tally.tally import Tally
 
 if TYPE_CHECKING:
-    from imgnorm.pixels.batch import Device
+    from imgnorm.pixels.buffer import Device
     from imgnorm.progress import Progress
     from imgnorm.settings import ImageSettings, Limits
 
@@ -31,7 +31,7 @@ class ArraySource(Source, Protocol):
         self,
         names: Sequence[str],
         *,
-        products: bool = False,
+        cross_sums: bool = False,
         device: Device | None = None,
         threads: int = 1,
     ) -> Tally: ...
@@ -54,13 +54,13 @@ class CountingSource(Source, Protocol):
         limits: Limits,
         on_progress: Callable[[Progress], None],
         *,
-        products: bool = False,
+        cross_sums: bool = False,
         device: Device | None = None,
     ) -> dict[str, Tally]: ...
 
 
 @dataclass(frozen=True)
-class Drained:
+class StreamResult:
     """All that came out of a stream."""
 
     listing: Listing  # the names that came; what did not is skipped, or ignored by a rule
@@ -81,11 +81,11 @@ class StreamingSource(Protocol):
 
     def class_of(self, name: str) -> str | None: ...
 
-    def drained(
+    def read_all(
         self,
         settings: ImageSettings,
         limits: Limits,
         limit: int | None,
         on_progress: Callable[[Progress], None],
         device: Device | None = None,
-    ) -> Drained: ...
+    ) -> StreamResult: ...

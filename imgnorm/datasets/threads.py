@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
 from imgnorm.datasets.iterables import Job, added, jobs_of
-from imgnorm.pixels.batch import Device, Sender
+from imgnorm.pixels.buffer import Device, Sender
 from imgnorm.pixels.count import count
 from imgnorm.progress import Profile, Progress
 from imgnorm.settings import ImageSettings, Limits
@@ -26,7 +26,7 @@ def counting_in_threads(
     *,
     threads: int,
     device: Device | None = None,
-    products: bool,
+    cross_sums: bool,
     profile: Profile | None,
 ) -> Scan:
     """A function that counts groups of names, as `scan.scanning` gives it.
@@ -42,7 +42,7 @@ def counting_in_threads(
     ) -> dict[str, Tally]:
         jobs = jobs_of(groups, _PER_JOB)
         stopped = threading.Event()
-        senders = [Sender(device, products=products) for _ in range(threads)] if device else []
+        senders = [Sender(device, cross_sums=cross_sums) for _ in range(threads)] if device else []
         idle: SimpleQueue[Sender] = SimpleQueue()
         for sender in senders:
             idle.put(sender)
@@ -64,8 +64,8 @@ def counting_in_threads(
                     names,
                     settings,
                     max_pixels=limits.max_pixels,
-                    products=products,
-                    tray=sender.tray if sender else None,
+                    cross_sums=cross_sums,
+                    buffer=sender.buffer if sender else None,
                 )
                 tally += some
                 names = names[done:]

@@ -15,7 +15,7 @@ from PIL import Image
 from imgnorm._torchvision import torchvision_module
 from imgnorm.datasets.iterables import IndexedSource, class_names_of, labels_of
 from imgnorm.errors import SourceError
-from imgnorm.pixels.batch import Device
+from imgnorm.pixels.buffer import Device
 from imgnorm.pixels.count import count_arrays
 from imgnorm.pixels.damage import RAISED_BY_PILLOW
 from imgnorm.settings import ImageSettings, mode_of
@@ -104,13 +104,13 @@ class TorchvisionSource:
         self,
         names: Sequence[str],
         *,
-        products: bool = False,
+        cross_sums: bool = False,
         device: Device | None = None,
         threads: int = 1,
     ) -> Tally:
         assert self._pixels is not None
         indices = [int(name) for name in names]
-        return _counted(self._pixels, indices, products, device, threads)
+        return _counted(self._pixels, indices, cross_sums, device, threads)
 
     def pictures(self) -> Pictures | None:
         return None if self._pixels is None else Pictures(self._pixels, int)
@@ -188,13 +188,13 @@ class HeldSource(IndexedSource):
         self,
         names: Sequence[str],
         *,
-        products: bool = False,
+        cross_sums: bool = False,
         device: Device | None = None,
         threads: int = 1,
     ) -> Tally:
         assert self._pixels is not None
         indices = [self.index_of(name) for name in names]
-        return _counted(self._pixels, indices, products, device, threads)
+        return _counted(self._pixels, indices, cross_sums, device, threads)
 
     def pictures(self) -> Pictures | None:
         return None if self._pixels is None else Pictures(self._pixels, self.index_of)
@@ -233,16 +233,16 @@ def _give(pixels: npt.NDArray[np.uint8], settings: ImageSettings) -> bool:
 def _counted(
     pixels: npt.NDArray[np.uint8],
     indices: Sequence[int],
-    products: bool,
+    cross_sums: bool,
     device: Device | None,
     threads: int,
 ) -> Tally:
     whole = len(indices) == len(pixels)
     images = pixels if whole else pixels[np.array(indices, dtype=np.intp)]
     if device:
-        return device.count_arrays(images, mode_of(pixels.shape[3], "8-bit"), products=products)
+        return device.count_arrays(images, mode_of(pixels.shape[3], "8-bit"), cross_sums=cross_sums)
     return count_arrays(
-        images, mode_of(pixels.shape[3], "8-bit"), products=products, threads=threads
+        images, mode_of(pixels.shape[3], "8-bit"), cross_sums=cross_sums, threads=threads
     )
 
 

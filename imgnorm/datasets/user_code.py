@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from imgnorm.errors import ImgnormError
-from imgnorm.wording import told
+from imgnorm.wording import describe
 
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 
@@ -123,7 +123,7 @@ class UserCode:
             raise self._failure(doing, error) from error
 
     def _failure(self, doing: str, error: BaseException) -> ImgnormError:
-        what = f"{doing} it raised {told(error)}"
+        what = f"{doing} it raised {describe(error)}"
         place = _place(error)
         if doing == "calling" and isinstance(error, TypeError) and not place:
             return self._told(f"{what}; name a factory that takes no arguments")

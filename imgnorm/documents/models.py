@@ -296,7 +296,7 @@ def _wrong(
             continue
         value: Any = path[-1] if here.of_key and path else _at(path, document.value)
         sized = " item" in what and isinstance(value, list)
-        got = str(len(value)) if sized else spelled(value)
+        got = str(len(value)) if sized else as_yaml(value)
         if isinstance(value, str) and not any(choice.startswith("'") for choice in choices):
             got += " (text)"
         rule = "wrong-type" if here.kinds and not here.choices else "wrong-value"
@@ -314,7 +314,7 @@ def _choices(listed: str) -> list[str]:
     return re.findall(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b(?!or\b)[^\s,'"]+""", listed)
 
 
-def spelled(value: object) -> str:
+def as_yaml(value: object) -> str:
     """A value of a document as a message shows it: short, harmless, as YAML spells it."""
     if isinstance(value, str):
         return quoted(value)

@@ -15,8 +15,8 @@ from imgnorm.errors import DeviceError, MissingDependency, SourceError
 from imgnorm.measuring.opening import open_source
 from imgnorm.measuring.result import finished
 from imgnorm.measuring.routes import MADE_HERE, counting, refuse_idle
-from imgnorm.measuring.selection import NO_CLASS, aside_of, choice_of, listing_digest, origin_of
-from imgnorm.pixels.batch import Found
+from imgnorm.measuring.selection import NO_CLASS, aside_of, listing_digest, origin_of, selection_of
+from imgnorm.pixels.buffer import Found
 from imgnorm.progress import Profile, Progress, no_lap
 from imgnorm.progress import Step as ProfileStep
 from imgnorm.settings import (
@@ -28,7 +28,7 @@ from imgnorm.settings import (
     Resize,
     Step,
 )
-from imgnorm.sources.names import shown
+from imgnorm.sources.names import as_text
 from imgnorm.sources.source import BlockSource, OpenedSource, Source
 from imgnorm.stats.stats import NORMALIZED, Stats
 from imgnorm.tally.names import digest_of
@@ -37,7 +37,7 @@ from imgnorm.wording import clause
 
 if TYPE_CHECKING:
     from imgnorm.cuda import device as gpu
-    from imgnorm.pixels.batch import Device
+    from imgnorm.pixels.buffer import Device
     from imgnorm.stats.estimate import Estimate, Plan
 
 MODES = ("auto", "L", "RGB", "RGBA", "I;16")
@@ -200,7 +200,7 @@ def measure(
         profile.lap("merge")
         profile.finish(stats.images)
     if isinstance(opened, (CountingSource, StreamingSource)) and stats.looks_normalized:
-        warnings.warn(f"{shown(opened.ref)}: {NORMALIZED}", SourceWarning, stacklevel=2)
+        warnings.warn(f"{as_text(opened.ref)}: {NORMALIZED}", SourceWarning, stacklevel=2)
     if stats.skipped:
         warnings.warn(
             f"{len(stats.skipped)} of {stats.images + len(stats.skipped)} images were skipped; "
@@ -258,12 +258,12 @@ def _of_names(
         opened.open()  # listing it would do so, too, and look slow
         run.lap("start")
     listing = opened.listing()
-    choice = choice_of(
+    choice = selection_of(
         opened, listing, limit=limit, shard=shard, per_class=per_class, keep_names=keep_names
     )
     names = choice.names
     if isinstance(opened, BlockSource):
-        opened.suit(settings)
+        opened.check(settings)
     run.lap("list")
 
     listed = ""
@@ -280,7 +280,7 @@ def _of_names(
             workers=run.workers,
             decoder=run.decoder,
             device=device,
-            products=bool(plan),
+            cross_sums=bool(plan),
             profile=run.profile,
         ) as count:
             if not all_of_them:  # or each worker hashes the names that it looks at
@@ -355,17 +355,17 @@ def _of_stream(
     limit: int | None,
     run: _Run,
 ) -> Stats:
-    drained = opened.drained(settings, limits, limit, run.on_progress, run.device)
+    read_all = opened.read_all(settings, limits, limit, run.on_progress, run.device)
     _tell_of(run)
     run.lap("count")
     if run.profile:
         run.profile.note = MADE_HERE
-    for note in drained.notes:
+    for note in read_all.notes:
         warnings.warn(note, SourceWarning, stacklevel=3)
-    listing = drained.listing
+    listing = read_all.listing
     aside = aside_of(listing, {}, None)
-    origin = origin_of(opened, listing_digest(listing), limit if drained.limited else None, None)
-    tallies = {NO_CLASS: drained.tally}
+    origin = origin_of(opened, listing_digest(listing), limit if read_all.limited else None, None)
+    tallies = {NO_CLASS: read_all.tally}
     found = len(listing.names)
     return finished(opened, origin, aside, listing.names, tallies, settings, False, found, None)
 

@@ -10,7 +10,7 @@ from imgnorm.datasets.source import StreamingSource
 from imgnorm.errors import SourceError
 from imgnorm.sources.files import looks_like_an_image
 from imgnorm.sources.folder import FolderSource
-from imgnorm.sources.names import shown
+from imgnorm.sources.names import as_text
 from imgnorm.sources.npy import LAYOUTS
 from imgnorm.sources.source import Source
 
@@ -98,7 +98,7 @@ def _open_file(path: str, listed: bool, layout: str | None) -> Source:
             paths = matching(file)
             if all(map(looks_like_an_image, paths)):
                 files = f"{len(paths):,} image file{'s' * (len(paths) != 1)}"
-                raise SourceError(f"{shown(path)}: {files}; {_INSTEAD_OF_IMAGES}")
+                raise SourceError(f"{as_text(path)}: {files}; {_INSTEAD_OF_IMAGES}")
             if any(map(is_array_file, paths[:1])):
                 return ArrayFileSource(path, paths, layout, member)
             _demand_arrays(path, layout)
@@ -109,10 +109,10 @@ def _open_file(path: str, listed: bool, layout: str | None) -> Source:
             else "folder; name a folder of images, an archive, an array, a list (with --list) or "
             f"{TORCHVISION}NAME"
         )
-        raise SourceError(f"{shown(path) or repr(path)}: no such {what}")
+        raise SourceError(f"{as_text(path) or repr(path)}: no such {what}")
     if not listed and os.path.islink(file) and not os.path.exists(file):
         raise SourceError(
-            f"{shown(path)}: a link to a file that is not there; get that file, or mend the link"
+            f"{as_text(path)}: a link to a file that is not there; get that file, or mend the link"
         )
     if not listed and not os.path.isdir(file) and is_array_file(file):
         return ArrayFileSource(path, [file], layout, member)
@@ -122,13 +122,13 @@ def _open_file(path: str, listed: bool, layout: str | None) -> Source:
     if is_archive(path):
         return ArchiveSource(path, [path])
     if looks_like_an_image(path):
-        raise SourceError(f"{shown(path)}: an image file; {_INSTEAD_OF_IMAGES}")
+        raise SourceError(f"{as_text(path)}: an image file; {_INSTEAD_OF_IMAGES}")
     if os.path.isfile(path) and not os.path.getsize(path):
         raise SourceError(
-            f"{shown(path)}: an empty file, of no bytes at all; get it again, or make it anew"
+            f"{as_text(path)}: an empty file, of no bytes at all; get it again, or make it anew"
         )
     raise SourceError(
-        f"{shown(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
+        f"{as_text(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
         "line, add --list"
     )
 
@@ -142,7 +142,7 @@ def source_of(pipeline: Pipeline, *, download: bool = False) -> Source:
     opened = open_named(**pipeline.source, listed=pipeline.listed, download=download)
     if opened.kind != pipeline.kind:
         raise SourceError(
-            f"{pipeline.file}: {shown(opened.ref)} is no source of kind {pipeline.kind!r}; write "
+            f"{pipeline.file}: {as_text(opened.ref)} is no source of kind {pipeline.kind!r}; write "
             f"`kind: {opened.kind}`, or another path"
         )
     return opened
@@ -175,7 +175,7 @@ def open_object(
         raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
     if isinstance(key, str) and key.lstrip("-").isdecimal():  # from the command line
         key = int(key)
-    reading = Reading(key, layout, counter_there=_counter_there)
+    reading = Reading(key, layout, device_counter=_device_counter)
     if "torch" in sys.modules:  # whoever has a Dataset has loaded torch
         from imgnorm.datasets.loader import open_torch
 
@@ -185,12 +185,12 @@ def open_object(
     return open_iterable(source, reading, ref)
 
 
-def _counter_there(device: Any, products: bool) -> TensorCounter:
+def _device_counter(device: Any, cross_sums: bool) -> TensorCounter:
     from imgnorm.cuda import tensors as gpu_tensors
 
-    return gpu_tensors.TensorCounter(device, products=products)
+    return gpu_tensors.TensorCounter(device, cross_sums=cross_sums)
 
 
 def _demand_arrays(path: str, layout: str | None) -> None:
     if layout is not None:
-        raise SourceError(f"{shown(path)}: --layout is for .npy and .npz files; leave it out")
+        raise SourceError(f"{as_text(path)}: --layout is for .npy and .npz files; leave it out")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from imgnorm.datasets.source import StreamingSource
 from imgnorm.errors import SourceError
 from imgnorm.settings import ImageSettings, Mode, channels_of, kind_of, mode_of
-from imgnorm.sources.names import encoded, member_of, name_bytes, said, shown
+from imgnorm.sources.names import as_text, encoded, for_message, member_of, name_bytes
 from imgnorm.sources.source import BlockSource, Listing, Source
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance
@@ -85,7 +85,10 @@ def finished(
         ),
         skipped=tuple(
             sorted(
-                (replace(s, name=shown(s.name), member=member_of(source, s.name)) for s in skipped),
+                (
+                    replace(s, name=as_text(s.name), member=member_of(source, s.name))
+                    for s in skipped
+                ),
                 key=skipped_order,
             )
         ),
@@ -122,7 +125,7 @@ def _unlike(source: Source | StreamingSource, whole: Tally) -> str:
         f"{counted.images:,} of mode {mode}" for mode, counted in sorted(whole.counted.items())
     )
     return (
-        f"{shown(source.ref)}: images that do not belong together, {counts}; measure them apart, or make them "
+        f"{as_text(source.ref)}: images that do not belong together, {counts}; measure them apart, or make them "
         "alike in the dataset"
     )
 
@@ -140,10 +143,10 @@ def none_left(ref: str, done: str, skipped: Sequence[Skipped]) -> str:
     Args:
         done: what could be done with none of them: counted.
     """
-    examples = "".join(f"\n  {said(s.name)}: {s.reason} ({s.detail})" for s in skipped[:5])
+    examples = "".join(f"\n  {for_message(s.name)}: {s.reason} ({s.detail})" for s in skipped[:5])
     more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
     return (
-        f"{shown(ref)}: not one of {len(skipped):,} images could be {done}; "
+        f"{as_text(ref)}: not one of {len(skipped):,} images could be {done}; "
         f"mend the files or the options:{examples}{more}"
     )
 
@@ -166,7 +169,7 @@ def _classes(
         if tallies and as_floats:
             floating = mode_of(len(channels_of(mode)), "float")
             floats = in_mode(tallies[group].divided, floating).pixels.moments()
-        name, one = shown(group), ClassStats(count, moments, floats)
+        name, one = as_text(group), ClassStats(count, moments, floats)
         # Two names may look the same, where one holds a byte that is not UTF-8.
         classes[name] = classes[name] + one if name in classes else one
     return classes

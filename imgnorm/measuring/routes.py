@@ -11,13 +11,13 @@ from imgnorm.errors import SourceError
 from imgnorm.machine import usable_cores
 from imgnorm.progress import Profile, Progress
 from imgnorm.settings import NVJPEG, Decoder, ImageSettings, Limits
-from imgnorm.sources.names import shown
+from imgnorm.sources.names import as_text
 from imgnorm.sources.source import BlockSource, EncodedSource, Source
 from imgnorm.tally.tally import Tally
 from imgnorm.workers.pool import Scan, scanning
 
 if TYPE_CHECKING:
-    from imgnorm.pixels.batch import Device
+    from imgnorm.pixels.buffer import Device
 
 MADE_HERE = "the user's own Python makes the images: `count` is its time, too"
 _MADE_BY_WORKERS = (
@@ -35,7 +35,7 @@ def counting(
     workers: int | None = None,
     decoder: Decoder = "auto",
     device: Device | None = None,
-    products: bool = False,
+    cross_sums: bool = False,
     profile: Profile | None = None,
 ) -> Iterator[Scan]:
     """What counts groups of a source's names, once or more often.
@@ -54,7 +54,7 @@ def counting(
             groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
         ) -> dict[str, Tally]:
             tallies = {
-                group: held.count(part, products=products, device=device, threads=share)
+                group: held.count(part, cross_sums=cross_sums, device=device, threads=share)
                 for group, part in groups.items()
             }
             if profile:
@@ -72,12 +72,12 @@ def counting(
             limits,
             threads=share,
             device=device,
-            products=products,
+            cross_sums=cross_sums,
             profile=profile,
         )
     elif isinstance(source, CountingSource):
         source.check(settings)
-        yield _counting_here(source, settings, limits, workers, device, products, profile)
+        yield _counting_here(source, settings, limits, workers, device, cross_sums, profile)
     elif isinstance(source, EncodedSource):
         with scanning(
             source,
@@ -86,7 +86,7 @@ def counting(
             workers=min(share, max(1, images)),
             decoder=decoder,
             device=device,
-            products=products,
+            cross_sums=cross_sums,
             profile=profile,
         ) as scan:
             yield scan
@@ -117,11 +117,11 @@ def refuse_idle(
         encoded = not isinstance(opened, BlockSource) and opened.kind != "torchvision"
         if decoder == NVJPEG and not encoded:
             raise SourceError(
-                f"{shown(opened.ref)}: holds no JPEG files; leave out decoder {NVJPEG}"
+                f"{as_text(opened.ref)}: holds no JPEG files; leave out decoder {NVJPEG}"
             )
         if decoder != "auto" and isinstance(opened, BlockSource):
             raise SourceError(
-                f"{shown(opened.ref)}: holds pixels, which nothing decodes; leave out decoder {decoder}"
+                f"{as_text(opened.ref)}: holds pixels, which nothing decodes; leave out decoder {decoder}"
             )
         return
     held = isinstance(opened, ArraySource) and opened.holds_pixels(settings)
@@ -135,7 +135,7 @@ def refuse_idle(
     }
     faults = [f"{name}: {_WHY_IDLE[name]}" for name, value in given.items() if value]
     if faults:
-        raise SourceError(f"{shown(opened.ref)}: leave out " + "; and ".join(faults))
+        raise SourceError(f"{as_text(opened.ref)}: leave out " + "; and ".join(faults))
 
 
 _WHY_IDLE = {
@@ -158,7 +158,7 @@ def _counting_here(
     limits: Limits,
     workers: int | None,
     device: Device | None,
-    products: bool,
+    cross_sums: bool,
     profile: Profile | None,
 ) -> Scan:
     """Where the user's own Python makes the images: in this process, or in a DataLoader's workers."""
@@ -168,7 +168,7 @@ def _counting_here(
     ) -> dict[str, Tally]:
         if workers is None:
             tallies = source.tallies(
-                groups, settings, limits, on_progress, products=products, device=device
+                groups, settings, limits, on_progress, cross_sums=cross_sums, device=device
             )
         else:
             from imgnorm.datasets.iterables import IndexedSource
@@ -176,7 +176,13 @@ def _counting_here(
 
             assert isinstance(source, IndexedSource)
             tallies = tallies_in_workers(
-                source, groups, settings, limits, on_progress, workers=workers, products=products
+                source,
+                groups,
+                settings,
+                limits,
+                on_progress,
+                workers=workers,
+                cross_sums=cross_sums,
             )
         if profile:
             profile.lap("count" if workers is None else "wait")

@@ -86,12 +86,12 @@ class _Sampling:
         if mode is None:
             return None
         counted = in_mode(whole.counted, mode)
-        if not counted.products:
+        if not counted.cross_sums:
             raise SourceError(
                 f"a tolerance is for pixels in [0, 1]; these images are of mode {mode}, whose values "
                 "may be anything: measure them all, without --tolerance"
             )
-        return Sample(counted.images, counted.pixels.moments(), counted.products, scale_of(mode))
+        return Sample(counted.images, counted.pixels.moments(), counted.cross_sums, scale_of(mode))
 
     def note_margin(self, margin: float) -> None:
         self._margin = margin

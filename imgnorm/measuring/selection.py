@@ -9,7 +9,7 @@ from imgnorm.datasets.source import StreamingSource
 from imgnorm.errors import SourceError
 from imgnorm.sources.files import IMG_EXTENSIONS
 from imgnorm.sources.folder import FolderSource
-from imgnorm.sources.names import encoded, shown
+from imgnorm.sources.names import as_text, encoded
 from imgnorm.sources.source import Listing, Source
 from imgnorm.stats.provenance import Provenance, Shards
 from imgnorm.tally.names import lines_of, names_digest
@@ -19,7 +19,7 @@ _MAX_NAMES_BYTES = 60 << 20  # a stats file has 64 MiB at most
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """The names to look at."""
 
     names: Sequence[str]  # if they are all that are listed, the listing's own
@@ -27,7 +27,7 @@ class Choice:
     beyond: int  # how many the limit leaves out
 
 
-def choice_of(
+def selection_of(
     source: Source,
     listing: Listing,
     *,
@@ -35,7 +35,7 @@ def choice_of(
     shard: tuple[int, int] | None,
     per_class: bool,
     keep_names: bool,
-) -> Choice:
+) -> Selection:
     """
     Raises:
         SourceError: there is nothing to choose from, or not what was asked for.
@@ -48,7 +48,7 @@ def choice_of(
         _demand_classes(source, within)
     if keep_names:
         _demand_room(source, names)
-    return Choice(names, _by_class(source, names) if per_class else {NO_CLASS: names}, beyond)
+    return Selection(names, _by_class(source, names) if per_class else {NO_CLASS: names}, beyond)
 
 
 def limited(names: Sequence[str], limit: int | None) -> tuple[Sequence[str], int]:
@@ -84,7 +84,7 @@ def origin_of(
         options["limit"] = limit
     return Provenance(
         source.kind,
-        shown(source.ref),
+        as_text(source.ref),
         names_sha256="",
         listing_sha256=listed,
         images=0,
@@ -106,7 +106,7 @@ def _shard_of(source: Source, names: Sequence[str], shard: tuple[int, int] | Non
         raise ValueError(f"shard is {shard!r}; expected (i, n) with i from 1 to n")
     if of > len(names):
         raise SourceError(
-            f"{shown(source.ref)}: {len(names):,} images cannot be shared among {of:,} shards; make at "
+            f"{as_text(source.ref)}: {len(names):,} images cannot be shared among {of:,} shards; make at "
             f"most {len(names):,}"
         )
     return names[number - 1 :: of]
@@ -122,7 +122,7 @@ def _by_class(source: Source, names: Sequence[str]) -> dict[str, list[str]]:
 def _demand_classes(source: Source, names: Sequence[str]) -> None:
     if not any(map(source.class_of, names)):
         raise SourceError(
-            f"{shown(source.ref)}: has no class folders; measure it without --per-class"
+            f"{as_text(source.ref)}: has no class folders; measure it without --per-class"
         )
 
 
@@ -130,7 +130,7 @@ def _demand_room(source: Source, names: Sequence[str]) -> None:
     size = len(lines_of(encoded(names)).encode()) + len("  ") * len(names) + 1
     if size > _MAX_NAMES_BYTES:
         raise SourceError(
-            f"{shown(source.ref)}: the names of {len(names):,} images take {size:,} bytes, and a stats file "
+            f"{as_text(source.ref)}: the names of {len(names):,} images take {size:,} bytes, and a stats file "
             f"has room for {_MAX_NAMES_BYTES:,}; measure in shards and merge them with "
             "--drop-names, or leave --keep-names out"
         )
@@ -143,14 +143,14 @@ def _nothing_found(source: Source, listing: Listing) -> str:
         within = f"{glob.escape(source.path)}/*"
         if glob.glob(f"{within}.npy"):
             return (
-                f"{shown(source.ref)}: no image files in it, but arrays; if each is one of the images, or many "
-                f"of them, name them as '{shown(source.ref)}/*.npy'"
+                f"{as_text(source.ref)}: no image files in it, but arrays; if each is one of the images, or many "
+                f"of them, name them as '{as_text(source.ref)}/*.npy'"
             )
         for suffix in (".tar", ".tar.gz", ".tgz", ".zip"):
             if glob.glob(within + suffix):
                 return (
-                    f"{shown(source.ref)}: no image files in it, but archives; name them as "
-                    f"'{shown(source.ref)}/*{suffix}'"
+                    f"{as_text(source.ref)}: no image files in it, but archives; name them as "
+                    f"'{as_text(source.ref)}/*{suffix}'"
                 )
     passed_over = ", ".join(f"{count:,} {rule}" for rule, count in listing.ignored.items())
     advice = {
@@ -158,7 +158,7 @@ def _nothing_found(source: Source, listing: Listing) -> str:
         "archive": "name an archive that holds such files, or rename those in it and pack them anew",
     }.get(source.kind)
     return (
-        f"{shown(source.ref)}: no images in it"
+        f"{as_text(source.ref)}: no images in it"
         + (f" (passed over: {passed_over})" if passed_over else "")
         + (f"; looked for {' '.join(IMG_EXTENSIONS)}; {advice}" if advice else "")
     )

@@ -25,10 +25,10 @@ from imgnorm.nn.models import RAISED_BY_USER_CODE
 from imgnorm.pixels.decode import decode, decoded_picture
 from imgnorm.pixels.load import picture_of
 from imgnorm.settings import Limits, Mode
-from imgnorm.sources.names import member_of, name_bytes, shown
+from imgnorm.sources.names import as_text, member_of, name_bytes
 from imgnorm.sources.source import Block, EncodedSource, Source, in_reading_order
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
-from imgnorm.wording import clause, told
+from imgnorm.wording import clause, describe
 
 _AHEAD = 2
 """Batches that each process reads ahead."""
@@ -66,11 +66,11 @@ class Batches:
     ) -> None:
         if not isinstance(source, EncodedSource):
             raise SourceError(
-                f"{shown(source.ref)}: its images cannot be read one by one; give the images themselves"
+                f"{as_text(source.ref)}: its images cannot be read one by one; give the images themselves"
             )
         listing = source.listing()
         if not listing.names and not listing.skipped:
-            raise SourceError(f"{shown(source.ref)}: has no images; name a source that has some")
+            raise SourceError(f"{as_text(source.ref)}: has no images; name a source that has some")
         self.ignored: Mapping[str, int] = listing.ignored
         self._images = _Images(source, in_reading_order(source, listing.names), transform, mode)
         self._lost = {one.name: one for one in listing.skipped}
@@ -83,7 +83,7 @@ class Batches:
         in_order = sorted(self._lost.values(), key=lambda one: name_bytes(one.name))
         source = self._images.source
         return tuple(
-            replace(one, name=shown(one.name), member=member_of(source, one.name))
+            replace(one, name=as_text(one.name), member=member_of(source, one.name))
             for one in in_order
         )
 
@@ -111,7 +111,7 @@ class Batches:
                 found = self._deadly(left)
                 if by_chance and not (found or done):  # again, and at once
                     raise SourceError(
-                        f"{shown(left.source.ref)}: processes that decode die, at no image in particular "
+                        f"{as_text(left.source.ref)}: processes that decode die, at no image in particular "
                         f"({clause(error)}); try fewer --workers, or 0"
                     ) from error
                 images, by_chance = replace(left, fatal={**left.fatal, **found}), not found
@@ -186,12 +186,12 @@ class _Images(Dataset[Any]):
             tensor = self.transform(picture)
         except RAISED_BY_USER_CODE as error:
             return SourceError(
-                f"{shown(name)}: the transform fails ({told(error)}); give one that "
+                f"{as_text(name)}: the transform fails ({describe(error)}); give one that "
                 f"takes {picture.mode} images"
             )
         if not isinstance(tensor, Tensor):
             return SourceError(
-                f"{shown(name)}: the transform gives a {type(tensor).__name__}; end it with ToTensor"
+                f"{as_text(name)}: the transform gives a {type(tensor).__name__}; end it with ToTensor"
             )
         return name, tensor
 
@@ -225,7 +225,7 @@ def _stacked(items: list[tuple[str, Tensor] | Skipped | SourceError]) -> _Batch 
         name, tensor = item
         if tensors and tensor.shape != tensors[0].shape:
             return SourceError(
-                f"{shown(name)}: becomes {tuple(tensor.shape)}, others of its batch {tuple(tensors[0].shape)}; "
+                f"{as_text(name)}: becomes {tuple(tensor.shape)}, others of its batch {tuple(tensors[0].shape)}; "
                 "resize them (measure with --resize and --center-crop), or use --batch-size 1"
             )
         tensors.append(tensor)

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from imgnorm.errors import ModelError
 from imgnorm.nn.inspection import batchnorm_names
 from imgnorm.nn.models import RAISED_BY_USER_CODE, unwrapped
-from imgnorm.wording import told
+from imgnorm.wording import describe
 
 CalibrationMode = Literal["one-pass", "sequential"]
 _AT_ONCE = 8
@@ -216,7 +216,7 @@ class _Run:
             where = _layer_in(error, self.model)
             raise ModelError(
                 f"{where}: fails on {watch.images}, {tuple(images.shape)} {images.dtype} "
-                f"({told(error)}); {self._remedy(error)}"
+                f"({describe(error)}); {self._remedy(error)}"
             ) from error
 
     def _remedy(self, error: Exception) -> str:

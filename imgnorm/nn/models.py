@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from imgnorm._torchvision import torchvision_module
 from imgnorm.datasets.user_code import UserCode
 from imgnorm.errors import ModelError
-from imgnorm.wording import headline, told
+from imgnorm.wording import describe, headline
 
 TORCHVISION = "torchvision:"
 RAISED_BY_USER_CODE = (
@@ -308,4 +308,4 @@ def _exported(path: str) -> OpenedModel:
 
 
 def _unreadable(path: str, error: Exception) -> ModelError:
-    return ModelError(f"{path}: cannot be read ({told(error)}); name a file that torch wrote")
+    return ModelError(f"{path}: cannot be read ({describe(error)}); name a file that torch wrote")

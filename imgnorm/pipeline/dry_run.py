@@ -22,7 +22,7 @@ _SIZE = (640, 480)
 _RUNS = 8  # with other seeds: much is done every other time only
 
 
-def trial_problems(document: Document, pipeline: Pipeline, stats: Stats) -> Iterator[Problem]:
+def dry_run_problems(document: Document, pipeline: Pipeline, stats: Stats) -> Iterator[Problem]:
     """What torchvision refuses to build, or to do to a generated image of 640x480.
 
     Raises:

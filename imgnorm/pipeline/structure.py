@@ -7,7 +7,7 @@ from typing import Any
 
 from imgnorm.constants.presets import preset
 from imgnorm.documents.document import Document, Path
-from imgnorm.documents.models import spelled
+from imgnorm.documents.models import as_yaml
 from imgnorm.errors import Problem, Rule, SourceError
 from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, left_out, transforms_of
 from imgnorm.settings import STEPS
@@ -131,11 +131,11 @@ def _name_problems(
 ) -> Iterator[Problem] | Any:  # a generator that returns the transform's name, or None
     """What keeps an entry from being `Name: {arguments}`; returns the name if nothing does."""
     if isinstance(entry, str):
-        message = f"expected a mapping; got {spelled(entry)} (text)"
+        message = f"expected a mapping; got {as_yaml(entry)} (text)"
         yield document.problem(path, "wrong-type", message, f"write {cut(entry)}: {{}}")
         return None
     if not isinstance(entry, dict) or not entry:
-        got = "nothing" if entry == {} else spelled(entry)
+        got = "nothing" if entry == {} else as_yaml(entry)
         yield document.problem(path, "wrong-type", f"expected a transform; got {got}")
         return None
     if len(entry) > 1:
@@ -145,7 +145,7 @@ def _name_problems(
         return None
     name, arguments = next(iter(entry.items()))
     if not isinstance(arguments, dict):
-        message = f"expected a mapping of arguments; got {spelled(arguments)}"
+        message = f"expected a mapping of arguments; got {as_yaml(arguments)}"
         how = f"write {cut(name)}: {{}}" if arguments is None else None
         yield document.problem((*path, name), "wrong-type", message, how)
         return None
@@ -175,8 +175,8 @@ def _suggestion(word: str, choices: Sequence[str]) -> str | None:
 
 def _told(value: object) -> str:
     if not isinstance(value, list):
-        return spelled(value)
-    told = ", ".join(map(spelled, value[:8]))
+        return as_yaml(value)
+    told = ", ".join(map(as_yaml, value[:8]))
     return f"[{told}{', …' if len(value) > 8 else ''}]"
 
 

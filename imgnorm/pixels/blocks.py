@@ -8,7 +8,7 @@ from time import monotonic
 import numpy as np
 import numpy.typing as npt
 
-from imgnorm.pixels.batch import Packed, Tray
+from imgnorm.pixels.buffer import PackedImages, PixelBuffer
 from imgnorm.pixels.count import JOB_SECONDS, ModeCounter
 from imgnorm.pixels.damage import check_size
 from imgnorm.pixels.floats import count_floats
@@ -30,10 +30,10 @@ def count_blocks(
     settings: ImageSettings,
     *,
     max_pixels: int,
-    products: bool = False,
+    cross_sums: bool = False,
     starting: Callable[[int], None] = lambda index: None,
     reserve: Callable[[int], None] = lambda size: None,
-    tray: Tray | None = None,
+    buffer: PixelBuffer | None = None,
     lap: Callable[[Step], None] = no_lap,
     planes: PlaneCounter | None = None,
 ) -> tuple[Tally, int]:
@@ -48,7 +48,7 @@ def count_blocks(
 
     def counter_of(mode: Mode) -> ModeCounter:
         if mode not in counters:
-            counters[mode] = ModeCounter(mode, products=products, planes=planes)
+            counters[mode] = ModeCounter(mode, cross_sums=cross_sums, planes=planes)
         return counters[mode]
 
     done = 0
@@ -57,14 +57,14 @@ def count_blocks(
     for block in source.blocks(names):
         lap("read")
         if isinstance(block, Block):
-            tally += _tally_of(block, max_pixels, counter_of, reserve, tray)
+            tally += _tally_of(block, max_pixels, counter_of, reserve, buffer)
             done += len(block.names)
         else:
             unreadable, fault = block
             tally += Tally(skipped=tuple(fault.skipped(name) for name in unreadable))
             done += len(unreadable)
         lap("count")
-        if done == len(names) or monotonic() >= deadline or (tray and tray.full):
+        if done == len(names) or monotonic() >= deadline or (buffer and buffer.full):
             break
         starting(done)
     counted = {mode: counter.counted() for mode, counter in counters.items()}
@@ -78,7 +78,7 @@ def _tally_of(
     max_pixels: int,
     counter_of: Callable[[Mode], ModeCounter],
     reserve: Callable[[int], None],
-    tray: Tray | None,
+    buffer: PixelBuffer | None,
 ) -> Tally:
     """Of a block of 8 or 16 bits, what its counter does not tell."""
     _, height, width, _ = block.shape
@@ -90,7 +90,7 @@ def _tally_of(
         kind = kind_of(block.mode)
         if kind == "float":
             return read + count_floats(images, block.names, format_=_FORMAT)
-        if kind == "8-bit" and tray is not None and _put(tray, images, block.mode):
+        if kind == "8-bit" and buffer is not None and _put(buffer, images, block.mode):
             return read
         counter_of(block.mode).add_arrays(images, _FORMAT)
         return read
@@ -102,8 +102,8 @@ def _tally_of(
         return Tally(skipped=tuple(faults))
 
 
-def _put(tray: Tray, images: npt.NDArray[np.uint8], mode: Mode) -> bool:
+def _put(buffer: PixelBuffer, images: npt.NDArray[np.uint8], mode: Mode) -> bool:
     """Whether there was room for all of these images on the tray."""
     number, height, width, channels = images.shape
-    packed = Packed(mode, height * width, channels, mode, _FORMAT, number)
-    return tray.put(packed, lambda: np.ascontiguousarray(images).reshape(-1).data)
+    packed = PackedImages(mode, height * width, channels, mode, _FORMAT, number)
+    return buffer.put(packed, lambda: np.ascontiguousarray(images).reshape(-1).data)

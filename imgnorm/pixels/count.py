@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgnorm.pixels.batch import Packed, PackedFile, Tray
+from imgnorm.pixels.buffer import PackedFile, PackedImages, PixelBuffer
 from imgnorm.pixels.decode import Decoded, frame_to_leave
 from imgnorm.pixels.formats import decoder_of
 from imgnorm.pixels.jpeg import JpegDecoder
@@ -28,7 +28,7 @@ from imgnorm.progress import Step, no_lap
 from imgnorm.settings import ImageSettings, Mode, channels_of, scale_of
 from imgnorm.sources.source import Readable
 from imgnorm.tally.histogram import Histogram
-from imgnorm.tally.moments import UNIT_BITS, ImageSums, Products
+from imgnorm.tally.moments import UNIT_BITS, CrossSums, ImageSums
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Counted, Tally
 
@@ -49,40 +49,40 @@ def count(
     settings: ImageSettings,
     *,
     max_pixels: int,
-    products: bool = False,
+    cross_sums: bool = False,
     starting: Callable[[int], None] = lambda index: None,
     reserve: Callable[[int], None] = lambda size: None,
     jpeg: JpegDecoder | None = None,
-    tray: Tray | None = None,
+    buffer: PixelBuffer | None = None,
     leave_files: bool = False,
     lap: Callable[[Step], None] = no_lap,
 ) -> tuple[Tally, int]:
     """The tally of the first images of `names`, and how many those are.
 
     Args:
-        products: count what error bars need, too.
+        cross_sums: count what error bars need, too.
         starting: called with the index of each name before it is touched.
         reserve: called with the bytes of memory that an image will take; may wait or raise Unreadable.
         jpeg: decodes ordinary JPEGs instead of Pillow, to the same pixels.
-        tray: takes the images that it has room for; those are left to a device, and not in the
+        buffer: takes the images that it has room for; those are left to a device, and not in the
             tally's counts.
         leave_files: lay whole JPEG files on the tray, not their pixels, where a device may decode them.
         lap: called after each step, for a profile.
     """
     loader = Loader(source, settings, max_pixels, reserve, jpeg, lap)
-    tallying = Tallying(products=products, tray=tray)
+    tallying = Tallying(cross_sums=cross_sums, buffer=buffer)
     deadline = monotonic() + JOB_SECONDS
     done = 0
 
     def leave(data: bytes) -> bool:
         found = frame_to_leave(data, settings.mode, max_pixels=max_pixels)
-        if found is None or tray is None:
+        if found is None or buffer is None:
             return False
         frame, mode = found
         if settings.strict_channels and frame.gray and mode != "L":
             return False  # it will be skipped
         pixels, met = frame.width * frame.height, "L" if frame.gray else "RGB"
-        return tray.put(PackedFile(done - 1, len(data), mode, pixels, met), lambda: data)
+        return buffer.put(PackedFile(done - 1, len(data), mode, pixels, met), lambda: data)
 
     if leave_files:
         loader.leave = leave
@@ -101,7 +101,7 @@ def count(
             if image is not None and image.mode == "I;16" and settings.mode == "auto":
                 tallying.names_16bit.append(name)
         lap("count")
-        if loader.bytes_read >= _JOB_BYTES or monotonic() >= deadline or (tray and tray.full):
+        if loader.bytes_read >= _JOB_BYTES or monotonic() >= deadline or (buffer and buffer.full):
             break
     tally = tallying.tally(loader.bytes_read)
     lap("count")
@@ -111,21 +111,23 @@ def count(
 class Tallying:
     """Takes images in, gives their tally; mutable, and alive only during one piece of work."""
 
-    def __init__(self, *, products: bool = False, tray: Tray | None = None) -> None:
+    def __init__(self, *, cross_sums: bool = False, buffer: PixelBuffer | None = None) -> None:
         self.names_16bit: list[str] = []
-        self._products = products
-        self._tray = tray
+        self._cross_sums = cross_sums
+        self._buffer = buffer
         self._formats: set[str] = set()
         self._counters: dict[Mode, ModeCounter] = {}
         self._skipped: list[Skipped] = []
 
     def add(self, image: Decoded) -> None:
         self._formats.add(image.format)
-        if self._tray is not None and _put(self._tray, image):
+        if self._buffer is not None and _put(self._buffer, image):
             return
         counter = self._counters.get(image.mode)
         if counter is None:
-            counter = self._counters[image.mode] = ModeCounter(image.mode, products=self._products)
+            counter = self._counters[image.mode] = ModeCounter(
+                image.mode, cross_sums=self._cross_sums
+            )
         counter.add(image)
 
     def skip(self, skipped: Skipped) -> None:
@@ -141,7 +143,7 @@ _RAW: dict[Mode, str] = {"L": "L", "RGB": "RGBX", "RGBA": "RGBA"}
 """How pixels of one byte a channel stand in memory, with Pillow as with the other decoders."""
 
 
-def _put(tray: Tray, image: Decoded) -> bool:
+def _put(buffer: PixelBuffer, image: Decoded) -> bool:
     """Whether there was room for the image on the tray: its pixels as they are, which is fastest."""
     if image.mode not in _RAW:
         return False
@@ -156,7 +158,7 @@ def _put(tray: Tray, image: Decoded) -> bool:
             return content.tobytes("raw", raw)
         return content.reshape(-1).data
 
-    return tray.put(Packed(image.mode, pixels, len(raw), image.met, image.format), data)
+    return buffer.put(PackedImages(image.mode, pixels, len(raw), image.met, image.format), data)
 
 
 def count_arrays(
@@ -164,7 +166,7 @@ def count_arrays(
     mode: Mode,
     *,
     format_: str = "array",
-    products: bool = False,
+    cross_sums: bool = False,
     threads: int = 1,
 ) -> Tally:
     """The tally of images that are an array already.
@@ -179,7 +181,7 @@ def count_arrays(
         return Tally()
     at_once = images_at_once(images.shape)
     starts = range(0, len(images), at_once)
-    counters = [ModeCounter(mode, products=products) for _ in range(min(threads, len(starts)))]
+    counters = [ModeCounter(mode, cross_sums=cross_sums) for _ in range(min(threads, len(starts)))]
     idle: SimpleQueue[ModeCounter] = SimpleQueue()
     for counter in counters:
         idle.put(counter)
@@ -210,7 +212,7 @@ class ModeCounter:
     """
 
     def __init__(
-        self, mode: Mode, *, products: bool = False, planes: PlaneCounter | None = None
+        self, mode: Mode, *, cross_sums: bool = False, planes: PlaneCounter | None = None
     ) -> None:
         self.mode = mode
         self.modes: Counter[str] = Counter()
@@ -221,7 +223,7 @@ class ModeCounter:
         self._depth = 1 if mode == "L" else 4  # bytes a pixel there
         self._total = np.zeros((self._channels, self._bins), np.int64)
         self._sums = ImageSums.zero(self._channels)
-        self._products = Products.zero(self._channels) if products else None
+        self._cross_sums = CrossSums.zero(self._channels) if cross_sums else None
         self._histograms: list[Integers] = []  # of large images
         self._planes = planes or PlaneCounter()  # of arrays
         self._together: Bytes | None = None  # the pixels of small images, one after the other
@@ -278,7 +280,7 @@ class ModeCounter:
             self._sums,
             dict(self.modes),
             dict(self.formats),
-            self._products,
+            self._cross_sums,
         )
 
     def _bands(self, picture: Image.Image) -> Integers:
@@ -327,8 +329,8 @@ class ModeCounter:
 
     def _add_powers(self, pixels: Integers, total: Integers, total_sq: Integers) -> None:
         self._sums += sums_of_powers(pixels, total, total_sq, self._bins - 1)
-        if self._products:
-            self._products += products_of(pixels, total, total_sq)
+        if self._cross_sums:
+            self._cross_sums += products_of(pixels, total, total_sq)
 
 
 def _added_up(
@@ -387,7 +389,7 @@ def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale:
     return ImageSums(len(total), mean, mean_sq, std, std_1, one_pixel=int((~many).sum()))
 
 
-def products_of(pixels: Integers, total: Integers, total_sq: Integers) -> Products:
+def products_of(pixels: Integers, total: Integers, total_sq: Integers) -> CrossSums:
     """The products of each image's count, total and total_sq, added up exactly.
 
     Args:
@@ -399,7 +401,7 @@ def products_of(pixels: Integers, total: Integers, total_sq: Integers) -> Produc
     per_image = powers.transpose(1, 0, 2).astype(object)
     matrices = per_image.transpose(0, 2, 1) @ per_image  # (channels, 3, 3)
     rows, columns = np.triu_indices(3)
-    return Products(*(tuple(matrices[:, i, j]) for i, j in zip(rows, columns, strict=True)))
+    return CrossSums(*(tuple(matrices[:, i, j]) for i, j in zip(rows, columns, strict=True)))
 
 
 def _spread(pixels: Integers, total: Integers, total_sq: Integers) -> Floats:

@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 from operator import eq
 from typing import Any, NamedTuple
 
-from imgnorm.sources.bytestream import FileTape, GzipTape, no_breath
+from imgnorm.sources.bytestream import FileBytes, GzipBytes, no_breath
 from imgnorm.sources.files import (
     about_to_read,
     looks_like_an_image,
@@ -59,7 +59,7 @@ class ArchiveSource:
         self._streams: set[str] = set()  # compressed as a whole
         self._member_order: dict[str, list[str]] = {}  # where it is not the order of the names
         self._open: OrderedDict[str, _Shard] = OrderedDict()
-        self._breathe: Callable[[], None] = no_breath
+        self._still_alive: Callable[[], None] = no_breath
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker opens archives itself, and finds the members of those that it gets to read.
@@ -87,7 +87,7 @@ class ArchiveSource:
             try:
                 with closing(self._opened(shard)) as archive:
                     self._versions[shard] = archive.version
-                    if isinstance(archive.tape, GzipTape):
+                    if isinstance(archive.tape, GzipBytes):
                         self._streams.add(shard)
                     found.take(archive)
             except Unreadable as fault:
@@ -134,8 +134,8 @@ class ArchiveSource:
     def is_stream(self, shard: str) -> bool:
         return shard in self._streams
 
-    def keep_alive(self, breathe: Callable[[], None]) -> None:
-        self._breathe = breathe
+    def keep_alive(self, still_alive: Callable[[], None]) -> None:
+        self._still_alive = still_alive
 
     def read(self, name: str) -> bytes:
         shard = self.shard_of(name)
@@ -166,7 +166,7 @@ class ArchiveSource:
 
     def _opened(self, shard: str) -> _Shard:
         doubles, marks = self._doubles.get(shard, {}), self._marks.get(shard, _no_marks())
-        return _Shard(shard, self._paths[shard], doubles, marks, self._breathe)
+        return _Shard(shard, self._paths[shard], doubles, marks, self._still_alive)
 
     def _close(self, shard: str) -> None:
         if shard in self._open:
@@ -199,7 +199,7 @@ class _Shard:
         path: str,
         doubles: Doubles,
         marks: _Marks,
-        breathe: Callable[[], None],
+        still_alive: Callable[[], None],
     ) -> None:
         """
         Raises:
@@ -209,14 +209,14 @@ class _Shard:
         self._label = label
         self._doubles = doubles
         self._marks = marks
-        self._breathe = breathe
+        self._still_alive = still_alive
         self._handle, _ = opened(path)
         try:
             self.version = self.version_now()
             self._kind = _kind_of(self._handle)
             if self._kind is None:
                 raise _no_archive(self._handle)
-            self.tape: FileTape | GzipTape = FileTape(self._handle, breathe)
+            self.tape: FileBytes | GzipBytes = FileBytes(self._handle, still_alive)
             self._places: dict[bytes, int] | None = None  # by member; the size in the lower bits
             self._entries: Iterator[Entry] = iter(())  # that were not passed yet
             self._passed: Counter[bytes] = Counter()  # doubles
@@ -259,7 +259,7 @@ class _Shard:
 
     def _found(self, member: bytes) -> tuple[int, int] | None:
         """Its place and size."""
-        if isinstance(self.tape, GzipTape):
+        if isinstance(self.tape, GzipBytes):
             return self._on_stream(member)
         if self._places is None:
             if member not in self._doubles:
@@ -314,7 +314,7 @@ class _Shard:
 
     def _rewind(self) -> None:
         if self._kind == "tar.gz":
-            self.tape = GzipTape(self._handle, self._breathe)
+            self.tape = GzipBytes(self._handle, self._still_alive)
         self.reader = TarReader(self.tape)
         self._entries = self.reader.entries(passing=self._kind == "tar")
         self._passed = Counter()
@@ -336,7 +336,7 @@ class _Contents:
 
     def take(self, archive: _Shard) -> None:
         names, folders, reader = self._names, self._folders, archive.reader
-        marking = isinstance(archive.tape, FileTape)
+        marking = isinstance(archive.tape, FileBytes)
         for raw, _, size, fault in reader.entries():
             start = raw.rfind(b"/") + 1
             above, file = raw[:start], _text(raw[start:])
@@ -371,7 +371,7 @@ class _Contents:
             self.marks = _no_marks()
         if archive.reader.fault is not None:
             self.skip(self._label, archive.reader.fault, archive.version[0])
-        if isinstance(archive.tape, GzipTape) and archive.tape.distrusted:
+        if isinstance(archive.tape, GzipBytes) and archive.tape.distrusted:
             fault = Unreadable(
                 Reason.ARCHIVE_CORRUPT,
                 "the archive's checksum is wrong, perhaps because of this one",
@@ -448,16 +448,16 @@ def is_archive(path: str) -> bool:
 
 
 def _kind_of(handle: int) -> str | None:
-    start = FileTape(handle, no_breath).read(0, BLOCK)
+    start = FileBytes(handle, no_breath).read(0, BLOCK)
     if start.startswith((b"PK\3\4", b"PK\5\6")):
         return "zip"
     if start.startswith(b"\x1f\x8b\x08"):
-        return "tar.gz" if is_header(GzipTape(handle, no_breath).read(0, BLOCK)) else None
+        return "tar.gz" if is_header(GzipBytes(handle, no_breath).read(0, BLOCK)) else None
     return "tar" if is_header(start) else None
 
 
 def _no_archive(handle: int) -> Unreadable:
-    start = FileTape(handle, no_breath).read(0, BLOCK)
+    start = FileBytes(handle, no_breath).read(0, BLOCK)
     if not start:
         return Unreadable(Reason.EMPTY_FILE, "no bytes at all")
     if start.startswith(b"version https://git-lfs"):

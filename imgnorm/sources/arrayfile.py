@@ -6,7 +6,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 
-from imgnorm.sources.bytestream import FileTape
+from imgnorm.sources.bytestream import FileBytes
 from imgnorm.sources.files import opened
 from imgnorm.sources.zip import DEFLATE, STORED, PackedMember, ZipReader
 from imgnorm.tally.skipped import Reason, Unreadable
@@ -24,12 +24,12 @@ class ArrayFile:
         OSError: it cannot be read.
     """
 
-    def __init__(self, path: str, breathe: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, path: str, still_alive: Callable[[], None] = lambda: None) -> None:
         self._handle, _ = opened(path)
-        self._breathe = breathe
+        self._still_alive = still_alive
         self._stream: _Inflating | None = None
         try:
-            self.tape = FileTape(self._handle, breathe)
+            self.tape = FileBytes(self._handle, still_alive)
             self.version = self.version_now()
             self.is_zip = self.tape.read(0, 2) == b"PK"
         except BaseException:
@@ -91,7 +91,7 @@ class ArrayFile:
             data = self.tape.read(packed.start + offset, size)
         else:
             if self._stream is None or not self._stream.leads_to(packed, offset):
-                self._stream = _Inflating(self.tape, packed, self._breathe)
+                self._stream = _Inflating(self.tape, packed, self._still_alive)
             data = self._stream.read(offset, size)
         if len(data) < size and not short:
             raise _shorter()
@@ -123,7 +123,7 @@ class ArrayFile:
             many = min(at_once, rows - row)
             size = (many - 1) * gap + width
             parts.append(_picked(self.bytes_of(packed, offset + row * gap, size), width, gap, many))
-            self._breathe()
+            self._still_alive()
         return b"".join(parts)
 
     def check(self, packed: PackedMember, key: str) -> None:
@@ -164,10 +164,12 @@ def _picked(data: bytes, width: int, gap: int, rows: int) -> bytes:
 class _Inflating:
     """A deflated member, forward only."""
 
-    def __init__(self, tape: FileTape, packed: PackedMember, breathe: Callable[[], None]) -> None:
+    def __init__(
+        self, tape: FileBytes, packed: PackedMember, still_alive: Callable[[], None]
+    ) -> None:
         self._tape = tape
         self._packed = packed
-        self._breathe = breathe
+        self._still_alive = still_alive
         self._inflate = zlib.decompressobj(-15)
         self._next = packed.start
         self._position = 0  # of the bytes that `read` returns next
@@ -194,7 +196,7 @@ class _Inflating:
             if not source:
                 source = self._tape.read(self._next, min(_CHUNK, end - self._next))
                 self._next += len(source)
-                self._breathe()
+                self._still_alive()
             if not source:
                 break
             try:

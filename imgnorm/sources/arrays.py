@@ -14,9 +14,9 @@ from typing import Any
 from imgnorm.errors import SourceError
 from imgnorm.settings import CHANNELS, ImageSettings, Mode, mode_of
 from imgnorm.sources.arrayfile import ArrayFile
-from imgnorm.sources.bytestream import FileTape, no_breath
+from imgnorm.sources.bytestream import FileBytes, no_breath
 from imgnorm.sources.files import opened, refused, unreadable
-from imgnorm.sources.names import NumberedNames, Run, name_bytes, said
+from imgnorm.sources.names import NumberedNames, Run, for_message, name_bytes
 from imgnorm.sources.npy import MAGIC, Header, UnclearLayout, header_of, layout_of
 from imgnorm.sources.paths import labelled
 from imgnorm.sources.source import Block, Listing
@@ -41,7 +41,7 @@ def is_array_file(path: str) -> bool:
     try:
         handle, _ = opened(path)
         try:
-            start = FileTape(handle, no_breath).read(0, 30 + 512)
+            start = FileBytes(handle, no_breath).read(0, 30 + 512)
         finally:
             os.close(handle)
     except Unreadable:
@@ -146,7 +146,7 @@ class ArrayFileSource:
         self._arrays: dict[str, _Array] = {}  # by the part of the name before the number
         self._versions: dict[str, tuple[int, int]] = {}  # of each file, when it was listed
         self._open: dict[str, ArrayFile] = {}
-        self._breathe: Callable[[], None] = no_breath
+        self._still_alive: Callable[[], None] = no_breath
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_open": {}, "_breathe": no_breath}
@@ -171,7 +171,7 @@ class ArrayFileSource:
             except OSError as error:
                 skipped.append(unreadable(error).skipped(label))
             except UnclearLayout as error:
-                unclear.append(f"{said(path)}: {error}")
+                unclear.append(f"{for_message(path)}: {error}")
             else:
                 for key, array in found:
                     self._arrays[key] = array
@@ -199,17 +199,17 @@ class ArrayFileSource:
     def class_of(self, name: str) -> str | None:
         return None
 
-    def suit(self, settings: ImageSettings) -> None:
+    def check(self, settings: ImageSettings) -> None:
         mode = next((array.mode for array in self._arrays.values()), "RGB")
         if settings.preprocess and mode not in CHANNELS:
             raise SourceError(
-                f"{said(self.ref)}: of mode {mode}, which PIL has no image for; leave --resize and "
+                f"{for_message(self.ref)}: of mode {mode}, which PIL has no image for; leave --resize and "
                 "--center-crop out, or resize the arrays themselves"
             )
         shown_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
         if settings.mode not in ("auto", mode) and not shown_as_rgb:
             raise SourceError(
-                f"{said(self.ref)}: of mode {mode}, and arrays are not converted to "
+                f"{for_message(self.ref)}: of mode {mode}, and arrays are not converted to "
                 f"{settings.mode}; leave --mode out"
             )
 
@@ -233,8 +233,8 @@ class ArrayFileSource:
         packed = self._arrays[key].packed
         return key if packed and packed.method == DEFLATE else ""
 
-    def keep_alive(self, breathe: Callable[[], None]) -> None:
-        self._breathe = breathe
+    def keep_alive(self, still_alive: Callable[[], None]) -> None:
+        self._still_alive = still_alive
 
     def read(self, name: str) -> Block:
         (block,) = self.blocks([name])
@@ -298,7 +298,7 @@ class ArrayFileSource:
         if file is None:
             for label in list(self._open):
                 self._close(label)
-            file = self._open[array.file] = ArrayFile(self._paths[array.file], self._breathe)
+            file = self._open[array.file] = ArrayFile(self._paths[array.file], self._still_alive)
         return file
 
     def _close(self, label: str) -> None:
@@ -311,7 +311,7 @@ class ArrayFileSource:
     def _path_of(self, key: str) -> str:
         """What the user called an array."""
         label = self._arrays[key].file
-        return said(self._paths[label] + key[len(label) :])
+        return for_message(self._paths[label] + key[len(label) :])
 
     def _numbered(self, names: Sequence[str]) -> NumberedNames:
         if isinstance(names, NumberedNames):
@@ -366,7 +366,7 @@ class ArrayFileSource:
             first = next(iter(found))
             raise UnclearLayout(
                 f"holds the images {' and '.join(found)}; name one of them, as "
-                f"{said(self._paths[label])}/{first}"
+                f"{for_message(self._paths[label])}/{first}"
             )
         if not found:
             if faults:

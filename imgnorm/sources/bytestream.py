@@ -22,14 +22,14 @@ def no_breath() -> None:
     """Of a tape that nobody waits for."""
 
 
-class FileTape:
+class FileBytes:
     """The bytes of a file. Never mapped into memory: a file that shrinks would kill the process."""
 
-    def __init__(self, handle: int, breathe: Callable[[], None]) -> None:
+    def __init__(self, handle: int, still_alive: Callable[[], None]) -> None:
         self.size = os.fstat(handle).st_size
         self.fault: Unreadable | None = None  # why it ends where it ends
         self._handle = handle
-        self._breathe = breathe
+        self._still_alive = still_alive
         self._window = b""
         self._window_at = -1 - _NEAR  # nothing is near yet
 
@@ -59,7 +59,7 @@ class FileTape:
         start = offset - self._window_at
         if not 0 <= start <= len(self._window) - 512:
             self._look(offset, 512)
-            self._breathe()
+            self._still_alive()
             start = 0
         return self._window[start:]
 
@@ -83,14 +83,14 @@ class FileTape:
         return offset <= self.size
 
 
-class GzipTape:
+class GzipBytes:
     """What a gzip file expands to. Offsets may only grow, but for what the last `read` returned."""
 
-    def __init__(self, handle: int, breathe: Callable[[], None]) -> None:
+    def __init__(self, handle: int, still_alive: Callable[[], None]) -> None:
         self.fault: Unreadable | None = None  # why it ends where it ends
         self.distrusted = False  # a checksum is wrong, so that any byte may be
         self._handle = handle
-        self._breathe = breathe
+        self._still_alive = still_alive
         self._consumed = 0  # bytes of the file
         self._expanded = 0
         self._step = _CHUNK
@@ -130,7 +130,7 @@ class GzipTape:
 
     def _more(self) -> bytes:
         """The next piece; empty at the end."""
-        self._breathe()
+        self._still_alive()
         try:
             while self.fault is None:
                 if self._inflate.eof and not self._at_next_stream():
@@ -198,7 +198,7 @@ class GzipTape:
         return False
 
 
-Tape = FileTape | GzipTape
+Tape = FileBytes | GzipBytes
 
 
 def _read_at(handle: int, size: int, offset: int) -> bytes:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable
 
 from imgnorm.errors import SourceError
-from imgnorm.sources.names import said
+from imgnorm.sources.names import for_message
 from imgnorm.tally.skipped import Reason, Unreadable
 
 MAX_FILE_BYTES = 2 << 30
@@ -80,7 +80,7 @@ def unreadable(error: OSError) -> Unreadable:
 def refused(path: str, error: OSError) -> SourceError:
     """That a file which the user named cannot be read."""
     return SourceError(
-        f"{said(path)}: cannot be read ({unreadable(error).detail}); see that you may read it, and "
+        f"{for_message(path)}: cannot be read ({unreadable(error).detail}); see that you may read it, and "
         "that its storage answers"
     )
 

@@ -110,18 +110,18 @@ def encoded(names: Sequence[str]) -> Iterable[bytes]:
 def member_of(source: object, name: str) -> str | None:
     """The part of a name that lies inside an archive, if there is one."""
     shard_of = getattr(source, "shard_of", None)  # asking for a protocol takes 0.1 ms each time
-    return None if shard_of is None else shown(name[len(shard_of(name)) + 1 :]) or None
+    return None if shard_of is None else as_text(name[len(shard_of(name)) + 1 :]) or None
 
 
 name_bytes: Callable[[str], bytes] = os.fsencode
 """What the file system stores for a name, whatever this process's locale."""
 
 
-def shown(name: str) -> str:
+def as_text(name: str) -> str:
     """A name as text that can be printed and stored anywhere; undecodable bytes become \\xNN."""
     return name_bytes(name).decode("utf-8", "backslashreplace")
 
 
-def said(name: str) -> str:
+def for_message(name: str) -> str:
     """A name as a message says it."""
-    return printable(shown(name))
+    return printable(as_text(name))

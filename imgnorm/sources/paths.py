@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from imgnorm.errors import SourceError
-from imgnorm.sources.names import name_bytes, said
+from imgnorm.sources.names import for_message, name_bytes
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)", re.ASCII)
@@ -41,7 +41,7 @@ def matching(pattern: str) -> list[str]:
         met = sorted(glob.glob(text), key=name_bytes)
         if not met:
             raise SourceError(
-                f"{said(text)}: no such folder, and no file that this pattern matches; check the "
+                f"{for_message(text)}: no such folder, and no file that this pattern matches; check the "
                 "folders in it, and quote it, so that the shell leaves it alone"
             )
         paths += met
@@ -49,12 +49,12 @@ def matching(pattern: str) -> list[str]:
         for braces in _BRACES.finditer(missing[0]):
             if ".." in braces[1]:
                 raise SourceError(
-                    f"{said(pattern)}: {said(braces[0])} is no range; write it like {{000..127}}, "
+                    f"{for_message(pattern)}: {for_message(braces[0])} is no range; write it like {{000..127}}, "
                     "{a..k} or {a,b,c}"
                 )
         raise SourceError(
-            f"{said(missing[0])}: no such file ({len(missing):,} of the {len(expanded):,} that "
-            f"{said(pattern)} names are missing); get it, or name those that there are"
+            f"{for_message(missing[0])}: no such file ({len(missing):,} of the {len(expanded):,} that "
+            f"{for_message(pattern)} names are missing); get it, or name those that there are"
         )
     return paths
 
@@ -93,7 +93,7 @@ def _expanded(pattern: str) -> list[str]:
             if words:
                 if len(texts) + len(words) + len(done) > _MAX_PATHS:
                     raise SourceError(
-                        f"{said(pattern)}: names more than {_MAX_PATHS:,} files; {_FEWER}"
+                        f"{for_message(pattern)}: names more than {_MAX_PATHS:,} files; {_FEWER}"
                     )
                 before, after = text[: braces.start()], text[braces.end() :]
                 texts += [before + word + after for word in reversed(words)]

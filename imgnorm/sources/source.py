@@ -74,8 +74,8 @@ class ShardedSource(EncodedSource, Protocol):
     def shards(self, names: Sequence[str]) -> Iterable[tuple[str, Sequence[str]]]:
         """The names by shard, in the order in which the shard holds them."""
 
-    def keep_alive(self, breathe: Callable[[], None]) -> None:
-        """Have `breathe` called while `read` is slow for no fault of its image: seeking, say."""
+    def keep_alive(self, still_alive: Callable[[], None]) -> None:
+        """Have `still_alive` called while `read` is slow for no fault of its image: seeking, say."""
 
 
 @runtime_checkable
@@ -110,7 +110,7 @@ class BlockSource(EncodedSource, Protocol):
     def for_one(self, shard: str) -> bool:
         """Whether one worker should take all of a shard: it can only be read from its beginning on."""
 
-    def suit(self, settings: ImageSettings) -> None:
+    def check(self, settings: ImageSettings) -> None:
         """
         Raises:
             SourceError: its images cannot become what the settings ask for.

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from zlib import adler32
 
-from imgnorm.sources.bytestream import FileTape, Tape
+from imgnorm.sources.bytestream import FileBytes, Tape
 from imgnorm.sources.files import MAX_FILE_BYTES, too_large
 from imgnorm.tally.skipped import Reason, Unreadable
 
@@ -218,7 +218,7 @@ class TarReader:
             if rest.count(0) < len(rest):
                 start = position + len(rest) - len(rest.lstrip(b"\0"))
                 self._blame(_corrupt(f"data follow the end of the archive at byte {start:,}"))
-                if isinstance(self._tape, FileTape):
+                if isinstance(self._tape, FileBytes):
                     return True
             position += len(rest)  # a stream is read to its checksum
         if self._tape.fault:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from imgnorm.machine import available_memory
-from imgnorm.sources.bytestream import FileTape
+from imgnorm.sources.bytestream import FileBytes
 from imgnorm.sources.files import MAX_FILE_BYTES, too_large
 from imgnorm.tally.skipped import Reason, Unreadable
 
@@ -70,7 +70,7 @@ class ZipReader:
         Unreadable: it has no directory.
     """
 
-    def __init__(self, tape: FileTape) -> None:
+    def __init__(self, tape: FileBytes) -> None:
         self._tape = tape
         self.fault: Unreadable | None = None  # the archive's first, once all entries were read
         self._shift = 0  # how many bytes lie in front of the archive

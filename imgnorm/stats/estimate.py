@@ -35,7 +35,7 @@ from decimal import ROUND_CEILING, Context
 from fractions import Fraction
 from typing import Any
 
-from imgnorm.tally.moments import Moments, Products, square_root
+from imgnorm.tally.moments import CrossSums, Moments, square_root
 
 MIN_IMAGES = 200
 """With fewer, the images' spread is too little known, and an interval for it means little."""
@@ -119,7 +119,7 @@ class Estimate:
     images: int  # taken: counted, or skipped
     of: int  # images there are
     seed: int
-    products: Products
+    cross_sums: CrossSums
     margins: Margins
 
     def __str__(self) -> str:
@@ -138,7 +138,7 @@ class Sample:
 
     images: int  # counted
     moments: Moments
-    products: Products
+    cross_sums: CrossSums
     scale: int  # the pixel value that is 1.0
 
 
@@ -183,7 +183,7 @@ def until_within(
                     taken,
                     of,
                     plan.seed,
-                    sample.products,
+                    sample.cross_sums,
                     margins,
                 )
         taken = math.ceil(taken * _GROWTH)
@@ -212,8 +212,8 @@ def margins_of(sample: Sample, taken: int, of: int, confidence: float) -> Margin
     means, stds = [], []
     for channel, (total, total_sq) in enumerate(zip(moments.total, moments.total_sq, strict=True)):
         squares_e, squares_g = _residual_squares(sample, channel)
-        products = sample.products
-        squares = products.count_count, products.total_total, products.total_sq_total_sq
+        cross_sums = sample.cross_sums
+        squares = cross_sums.count_count, cross_sums.total_total, cross_sums.total_sq_total_sq
         sums = moments.count, total, total_sq
         if min(squares_e, squares_g) < 0 or any(
             images * square[channel] < its_sum**2  # Cauchy and Schwarz
@@ -223,7 +223,7 @@ def margins_of(sample: Sample, taken: int, of: int, confidence: float) -> Margin
         factor = left_out * images / (images - 1)
         mean = Fraction(total, moments.count * scale)
         variance = Fraction(total_sq, moments.count * scale**2) - mean**2
-        weight = square_root(Fraction(images * products.count_count[channel], moments.count**2))
+        weight = square_root(Fraction(images * cross_sums.count_count[channel], moments.count**2))
         farthest = max(mean, 1 - mean)  # black, or white
         extreme = max(farthest**2 - variance, variance)
         se_mean = square_root(factor * squares_e / (moments.count * scale) ** 2)
@@ -239,12 +239,12 @@ def margins_of(sample: Sample, taken: int, of: int, confidence: float) -> Margin
 def _residual_squares(sample: Sample, channel: int) -> tuple[Fraction, Fraction]:
     """Σe² and Σg², in raw pixel values."""
     count = sample.moments.count
-    products = sample.products
+    cross_sums = sample.cross_sums
     mean = Fraction(sample.moments.total[channel], count)
     weight = 2 * mean**2 - Fraction(sample.moments.total_sq[channel], count)
-    nn, nt = products.count_count[channel], products.count_total[channel]
-    nq, tt = products.count_total_sq[channel], products.total_total[channel]
-    tq, qq = products.total_total_sq[channel], products.total_sq_total_sq[channel]
+    nn, nt = cross_sums.count_count[channel], cross_sums.count_total[channel]
+    nq, tt = cross_sums.count_total_sq[channel], cross_sums.total_total[channel]
+    tq, qq = cross_sums.total_total_sq[channel], cross_sums.total_sq_total_sq[channel]
     squares_e = tt - 2 * mean * nt + mean**2 * nn
     squares_g = (
         qq

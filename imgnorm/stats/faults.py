@@ -24,7 +24,7 @@ from imgnorm.stats.schema import (
     MergedModel,
 )
 from imgnorm.tally.histogram import Histogram
-from imgnorm.tally.moments import UNIT_BITS, Moments, Products
+from imgnorm.tally.moments import UNIT_BITS, CrossSums, Moments
 from imgnorm.tally.names import names_digest, names_in
 from imgnorm.tally.skipped import Reason
 from imgnorm.wording import cut
@@ -353,10 +353,10 @@ def estimate_faults(model: MeasuredModel, moments: Moments, scale: int) -> Itera
     Args:
         moments: of all pixels, as the histogram has them.
     """
-    estimate, products = model.estimate, model.exact.image_products
-    if not estimate and not products:
+    estimate, cross_sums = model.estimate, model.exact.image_products
+    if not estimate and not cross_sums:
         return
-    if not products:
+    if not cross_sums:
         yield ("estimate",), "has no exact.image_products, from which its margins follow"
         return
     if not estimate:
@@ -397,10 +397,10 @@ def _too_large(model: MeasuredModel, moments: Moments) -> Iterator[Fault]:
                 yield ("exact", "image_products", name, index), message
 
 
-def cross_sums_in(model: MeasuredModel) -> Products:
-    products = model.exact.image_products
-    assert products
-    return Products(**{name: tuple(sums) for name, sums in products})
+def cross_sums_in(model: MeasuredModel) -> CrossSums:
+    cross_sums = model.exact.image_products
+    assert cross_sums
+    return CrossSums(**{name: tuple(sums) for name, sums in cross_sums})
 
 
 def estimate_that_follows(estimate: EstimateModel, sample: Sample) -> Estimate:
@@ -417,6 +417,6 @@ def estimate_that_follows(estimate: EstimateModel, sample: Sample) -> Estimate:
         estimate.images,
         estimate.of,
         estimate.seed,
-        sample.products,
+        sample.cross_sums,
         margins,
     )

@@ -309,5 +309,5 @@ def estimate_in(model: MeasuredModel, moments: Moments, scale: int) -> Estimate 
     """The estimate that follows from the file's integers, of a file without faults."""
     if not model.estimate:
         return None
-    products = cross_sums_in(model)
-    return estimate_that_follows(model.estimate, Sample(model.images, moments, products, scale))
+    cross_sums = cross_sums_in(model)
+    return estimate_that_follows(model.estimate, Sample(model.images, moments, cross_sums, scale))

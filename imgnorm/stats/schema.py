@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from imgnorm.documents.models import Fault, spelled
+from imgnorm.documents.models import Fault, as_yaml
 from imgnorm.stats.estimate import PLAN_FAULTS
 from imgnorm.stats.provenance import MERGED
 
@@ -34,7 +34,7 @@ def _known_format(text: str) -> str:
 
 def _in_unit(value: float) -> float:
     if not math.isfinite(value):
-        raise Fault(f"{spelled(value)} is not in [0, 1]", rule="not-finite")
+        raise Fault(f"{as_yaml(value)} is not in [0, 1]", rule="not-finite")
     if not 0 <= value <= 255:
         raise ValueError(f"{value!r} is not in [0, 1]")
     return value  # above 1, the list as a whole tells why

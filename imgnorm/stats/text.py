@@ -225,4 +225,4 @@ def estimate_document(estimate: Estimate) -> dict[str, Any]:
 
 
 def products_document(estimate: Estimate) -> dict[str, Any]:
-    return {name: list(sums) for name, sums in vars(estimate.products).items()}
+    return {name: list(sums) for name, sums in vars(estimate.cross_sums).items()}

@@ -196,7 +196,7 @@ def _added(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Products:
+class CrossSums:
     """Sums over images of products of two of an image's own count, total and total_sq.
 
     Per channel, raw pixel values. From them and the sums themselves follows, exactly, the sum over
@@ -211,17 +211,17 @@ class Products:
     total_sq_total_sq: tuple[int, ...]
 
     @classmethod
-    def zero(cls, channels: int) -> Products:
+    def zero(cls, channels: int) -> CrossSums:
         return cls(*[(0,) * channels] * len(fields(cls)))
 
-    def __add__(self, other: Products) -> Products:
-        return Products(
+    def __add__(self, other: CrossSums) -> CrossSums:
+        return CrossSums(
             *(
                 tuple(x + y for x, y in zip(a, b, strict=True))
                 for a, b in zip(astuple(self), astuple(other), strict=True)
             )
         )
 
-    def replicated(self, channels: int) -> Products:
+    def replicated(self, channels: int) -> CrossSums:
         """The products of the same grayscale images, each shown in `channels` equal channels."""
-        return Products(*(sums * channels for sums in astuple(self)))
+        return CrossSums(*(sums * channels for sums in astuple(self)))

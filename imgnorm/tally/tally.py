@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from imgnorm.settings import Mode, channels_of, kind_of, scale_of
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
-from imgnorm.tally.moments import ImageSums, Products
+from imgnorm.tally.moments import CrossSums, ImageSums
 from imgnorm.tally.skipped import Skipped
 
 DIVIDED = "float k/255"
@@ -25,7 +25,7 @@ class Counted:
     sums: ImageSums
     modes: Mapping[str, int]  # as the files have them: P, CMYK, ... -> images
     formats: Mapping[str, int]  # JPEG, PNG, ... -> images
-    products: Products | None = None  # where they were asked for: error bars need them
+    cross_sums: CrossSums | None = None  # where they were asked for: error bars need them
 
     @classmethod
     def zero(cls, mode: Mode) -> Counted:
@@ -50,7 +50,7 @@ class Counted:
             self.sums + other.sums,
             Counter(self.modes) + Counter(other.modes),
             Counter(self.formats) + Counter(other.formats),
-            self.products + other.products if self.products and other.products else None,
+            self.cross_sums + other.cross_sums if self.cross_sums and other.cross_sums else None,
         )
 
     def replicated(self, channels: int) -> Counted:
@@ -61,7 +61,7 @@ class Counted:
             self.sums.replicated(channels),
             self.modes,
             self.formats,
-            self.products and self.products.replicated(channels),
+            self.cross_sums and self.cross_sums.replicated(channels),
         )
 
 

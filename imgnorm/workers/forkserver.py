@@ -36,7 +36,7 @@ _MESSAGE = struct.Struct("<q")
 # From it: a process id, or an error number below 0; an exit code, or _ALIVE.
 
 
-class Nursery:
+class ForkServer:
     """The nursery as the process sees it that needs workers; for any number of threads."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Nursery:
                 )
             stack.pop_all()
 
-    def fork(self, pulse: int) -> Forked | None:
+    def fork(self, heartbeat: int) -> Forked | None:
         """A new worker; None where the nursery is gone.
 
         Raises:
@@ -72,7 +72,7 @@ class Nursery:
                 theirs.callback(os.close, read if to_worker else write)
                 ours.callback(os.close, write if to_worker else read)
                 handles.append((read, write) if to_worker else (write, read))
-            pid = self._asked(_FORK, [*(its for its, _ in handles), pulse])
+            pid = self._asked(_FORK, [*(its for its, _ in handles), heartbeat])
             if pid is None:
                 return None
             if pid < 0:
@@ -91,7 +91,7 @@ class Nursery:
             raise ChildProcessError
         return None if code == _ALIVE else code
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """Nobody waits any longer for one that is not ready."""
         if not self._ready:
             self._process.kill()
@@ -127,12 +127,14 @@ class Nursery:
 class Forked:
     """A worker that a nursery has forked: as much of Popen as is needed."""
 
-    def __init__(self, nursery: Nursery, pid: int, stdin: int, stdout: int, stderr: int) -> None:
+    def __init__(
+        self, fork_server: ForkServer, pid: int, stdin: int, stdout: int, stderr: int
+    ) -> None:
         self.stdin: IO[bytes] = os.fdopen(stdin, "wb")
         self.stdout: IO[bytes] = os.fdopen(stdout, "rb")
         self.stderr: IO[bytes] = os.fdopen(stderr, "rb")
         self.returncode: int | None = None
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._pid = pid
         self._lock = threading.Lock()  # nobody is killed while he is buried
 
@@ -151,7 +153,7 @@ class Forked:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             with self._lock:
-                self.returncode = self._nursery.exit_code_of(self._pid)
+                self.returncode = self._fork_server.exit_code_of(self._pid)
             if self.returncode is not None:
                 return self.returncode
             if deadline is not None and time.monotonic() >= deadline:
@@ -226,7 +228,7 @@ def import_path() -> list[str]:
     return [entry for entry in entries if isinstance(entry, str)]
 
 
-_early: list[Nursery] = []
+_early: list[ForkServer] = []
 
 
 @contextmanager
@@ -234,7 +236,7 @@ def opened_early() -> Iterator[None]:
     """Begin to open a nursery that `opened` will find: while imports and listings take their time."""
     if _SAFE:
         with suppress(OSError):
-            _early.append(Nursery())
+            _early.append(ForkServer())
     try:
         yield
     finally:
@@ -242,16 +244,16 @@ def opened_early() -> Iterator[None]:
             _early.pop().close()
 
 
-def opened() -> Nursery | None:
+def opened() -> ForkServer | None:
     """None where forking is not safe, or the system grants no nursery."""
     while _early:
-        nursery = _early.pop()
-        if nursery.path == import_path():
-            return nursery
-        nursery.close()
+        fork_server = _early.pop()
+        if fork_server.path == import_path():
+            return fork_server
+        fork_server.close()
     if _SAFE:
         with suppress(OSError):
-            return Nursery()
+            return ForkServer()
     return None
 
 

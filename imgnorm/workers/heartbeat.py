@@ -8,14 +8,14 @@ import struct
 import sys
 from contextlib import ExitStack
 
-from imgnorm.pixels.batch import TraySize
+from imgnorm.pixels.buffer import BufferSize
 
 _PULSE = struct.Struct("<q")
 PAGE_BYTES = 1 << 16
 """A multiple of what every system maps at least: other things may lie behind it."""
 
 
-class Pulse:
+class Heartbeat:
     """Where a worker is, in memory that it shares with its parent: survives any way to die."""
 
     def __init__(self, handle: int | str) -> None:
@@ -28,15 +28,15 @@ class Pulse:
         else:
             self._memory = mmap.mmap(-1, mmap.PAGESIZE, tagname=handle)  # type: ignore[call-arg]
 
-    def beat(self, job: int, index: int) -> None:
+    def at(self, job: int, index: int) -> None:
         _PULSE.pack_into(self._memory, 0, job << 20 | index)
 
-    def breathe(self) -> None:
+    def still_alive(self) -> None:
         """Still at the same name, but not stuck."""
         (breaths,) = _PULSE.unpack_from(self._memory, _PULSE.size)
         _PULSE.pack_into(self._memory, _PULSE.size, breaths + 1)
 
-    def sign_of_life(self) -> bytes:
+    def state(self) -> bytes:
         """Differs from the last one unless the worker is stuck, or has nothing to do."""
         return self._memory[: 2 * _PULSE.size]
 
@@ -72,7 +72,7 @@ def page(stack: ExitStack, behind: int = 0) -> int:
     return handle
 
 
-def tray_memory(handle: int | str, size: TraySize) -> mmap.mmap:
+def buffer_memory(handle: int | str, size: BufferSize) -> mmap.mmap:
     """The memory behind a worker's pulse.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
-from imgnorm.pixels.batch import Packed, PackedFile, TraySize
+from imgnorm.pixels.buffer import BufferSize, PackedFile, PackedImages
 from imgnorm.progress import Spent
 from imgnorm.settings import Decoder, ImageSettings
 from imgnorm.sources.source import EncodedSource, OpenedSource
@@ -27,8 +27,8 @@ class Setup:
     max_pixels: int
     decoder: Decoder
     profiled: bool  # whether tallies come with the seconds they took
-    products: bool  # whether they come with what error bars need
-    tray: TraySize | None  # where a device counts
+    cross_sums: bool  # whether they come with what error bars need
+    buffer: BufferSize | None  # where a device counts
 
     def prepare(self) -> None:
         """Opens a source that has something to open, before the time of its first image runs."""
@@ -50,7 +50,7 @@ class Ready:
     """The worker has imported what it needs."""
 
     jpeg: str  # who decodes ordinary JPEGs, and why Pillow if it does
-    nursery_s: float | None  # the CPU time of the nursery that imported it, if there is one
+    fork_server_s: float | None  # the CPU time of the nursery that imported it, if there is one
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ class Done:
 
     tally: Tally
     done: int
-    images: tuple[Packed | PackedFile, ...]  # of those names, on the tray: counted by nobody yet
+    images: tuple[
+        PackedImages | PackedFile, ...
+    ]  # of those names, on the tray: counted by nobody yet
     spent: Spent | None  # since the last answer, if that is asked for
 
 

@@ -17,20 +17,19 @@ from queue import Empty
 from time import monotonic
 
 from imgnorm.errors import ImgnormError
-from imgnorm.pixels.batch import Device, TrayCounter, TraySize
+from imgnorm.pixels.buffer import BufferCounter, BufferSize, Device
 from imgnorm.progress import Profile, Progress, Spent, Step, no_lap
 from imgnorm.settings import Decoder, ImageSettings, Limits
-from imgnorm.sources.names import name_bytes, said
+from imgnorm.sources.names import for_message, name_bytes
 from imgnorm.sources.source import EncodedSource
 from imgnorm.tally.names import names_sum
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.tally.tally import Tally
-from imgnorm.workers import forkserver as nursery
-from imgnorm.workers import process
-from imgnorm.workers.forkserver import Nursery
+from imgnorm.workers import forkserver, process
+from imgnorm.workers.forkserver import ForkServer
 from imgnorm.workers.messages import Bug, Setup
 from imgnorm.workers.process import WorkerProcess
-from imgnorm.workers.work_queue import Board, Work, piles
+from imgnorm.workers.work_queue import Task, WorkQueue, batches
 
 _POLL_S = 0.1
 _MAX_FAILED_STARTS = 5
@@ -51,7 +50,7 @@ def scanning(
     workers: int,
     decoder: Decoder = "auto",
     device: Device | None = None,
-    products: bool = False,
+    cross_sums: bool = False,
     profile: Profile | None = None,
 ) -> Iterator[Scan]:
     """A function that scans groups of names, once or more often, with the same workers.
@@ -60,7 +59,7 @@ def scanning(
 
     Args:
         device: counts what the workers have decoded; they count themselves without it.
-        products: count what error bars need, too.
+        cross_sums: count what error bars need, too.
         profile: told where the time went.
 
     Raises:
@@ -69,10 +68,10 @@ def scanning(
     """
     lap = profile.lap if profile else no_lap
     profiled = profile is not None
-    tray = TraySize.of(device.batch, settings) if device else None
-    setup = Setup(source, settings, limits.max_pixels, decoder, profiled, products, tray)
-    counters = [device.counter(products=products) for _ in range(workers)] if device else []
-    with _crew(setup, limits.timeout_s, workers, profile, counters) as board:
+    buffer = BufferSize.of(device.batch, settings) if device else None
+    setup = Setup(source, settings, limits.max_pixels, decoder, profiled, cross_sums, buffer)
+    counters = [device.counter(cross_sums=cross_sums) for _ in range(workers)] if device else []
+    with _crew(setup, limits.timeout_s, workers, profile, counters) as queue:
 
         def scan(
             groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
@@ -80,11 +79,11 @@ def scanning(
             total = sum(map(len, groups.values()))
             tallies = {group: Tally() for group in groups}
             done = bytes_read = 0
-            board.add(piles(source, groups))
+            queue.add(batches(source, groups))
             lap("start")
             while done < total:
                 try:
-                    outcome = board.outcomes.get(timeout=_POLL_S)
+                    outcome = queue.outcomes.get(timeout=_POLL_S)
                     lap("wait")
                 except Empty:
                     lap("wait")
@@ -114,47 +113,47 @@ def _crew(
     timeout_s: float,
     workers: int,
     profile: Profile | None,
-    counters: Sequence[TrayCounter],
-) -> Iterator[Board]:
+    counters: Sequence[BufferCounter],
+) -> Iterator[WorkQueue]:
     """Workers at work; leaving the context ends them, finished or not."""
-    board = Board(workers)
-    nurse = nursery.opened()
+    queue = WorkQueue(workers)
+    fork_server = forkserver.opened()
     drivers = [
-        _Driver(f"worker {number}", board, setup, timeout_s, profile, counter, nurse)
+        _Driver(f"worker {number}", queue, setup, timeout_s, profile, counter, fork_server)
         for number, counter in zip_longest(range(1, workers + 1), counters)
     ]
-    board.drivers = len(drivers)
+    queue.drivers = len(drivers)
     try:
-        watch = threading.Thread(target=_watch, args=(board, drivers), daemon=True)
+        watch = threading.Thread(target=_watch, args=(queue, drivers), daemon=True)
         try:
             watch.start()
         except RuntimeError as error:
             raise _no_thread(error) from error
         for driver in drivers:
             driver.begin()
-        yield board
+        yield queue
     finally:
-        board.close()
-        if nurse:
-            nurse.give_up()
+        queue.close()
+        if fork_server:
+            fork_server.abandon()
         for driver in drivers:
             driver.stop()
         for driver in drivers:
             if driver.is_alive():  # a signal may have come before all were started
                 driver.join()
             driver.clear_up()
-        if nurse:
-            nurse.close()
+        if fork_server:
+            fork_server.close()
 
 
-def _watch(board: Board, drivers: Sequence[_Driver]) -> None:
+def _watch(queue: WorkQueue, drivers: Sequence[_Driver]) -> None:
     """Ends workers that stay at one image for too long."""
     try:
-        while not board.closed.wait(_POLL_S):
+        while not queue.closed.wait(_POLL_S):
             for driver in drivers:
                 driver.check_time()
     except Exception as error:  # noqa: BLE001 - raised again in the thread that called scan
-        board.fail(error)
+        queue.fail(error)
 
 
 class _CannotStart(ImgnormError):
@@ -172,18 +171,18 @@ class _Driver(threading.Thread):
     def __init__(
         self,
         name: str,
-        board: Board,
+        queue: WorkQueue,
         setup: Setup,
         timeout_s: float,
         profile: Profile | None,
-        counter: TrayCounter | None,
-        nursery: Nursery | None,
+        counter: BufferCounter | None,
+        fork_server: ForkServer | None,
     ) -> None:
         super().__init__(name=name, daemon=True)
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._counter = counter
         self._profile = profile
-        self._board = board
+        self._queue = queue
         self._setup = setup
         self._timeout_s = timeout_s
         self._worker: WorkerProcess | None = None
@@ -193,21 +192,21 @@ class _Driver(threading.Thread):
     def run(self) -> None:
         try:
             self._hired()  # already, while names are still being prepared
-            while (work := self._board.take(self)) is not None:
+            while (task := self._queue.take(self)) is not None:
                 try:
-                    self._do(work)
+                    self._do(task)
                 finally:
-                    self._board.put_down()
+                    self._queue.done()
         except _CannotStart as error:
-            self._board.resign(self, error)
+            self._queue.withdraw(self, error)
         except Exception as error:  # noqa: BLE001 - raised again in the thread that called scan
-            self._board.fail(error)
+            self._queue.fail(error)
 
     def begin(self) -> None:
         try:
             self.start()
         except RuntimeError as error:  # the system grants no further thread
-            self._board.resign(self, _no_thread(error))
+            self._queue.withdraw(self, _no_thread(error))
 
     def stop(self) -> None:
         with self._lock:
@@ -224,44 +223,44 @@ class _Driver(threading.Thread):
         if worker:
             worker.check_time(self._timeout_s)
 
-    def _do(self, work: Work) -> None:
+    def _do(self, task: Task) -> None:
         try:
             worker = self._hired()
         except _CannotStart:
-            self._board.give_back(work)
+            self._queue.give_back(task)
             raise
         if worker is None:
-            self._board.give_back(work)
+            self._queue.give_back(task)
             return
         try:
-            on_device = self._setup.decoder == "nvjpeg" and not work.refused
-            answer = worker.do(work.names, decode=not on_device)
+            on_device = self._setup.decoder == "nvjpeg" and not task.refused
+            answer = worker.do(task.names, decode=not on_device)
         except EOFError:
-            self._after_death(work, worker)
+            self._after_death(task, worker)
             return
         if isinstance(answer, Bug):
             raise RuntimeError(f"a worker process failed:\n{answer.traceback}")
         refused: Sequence[int] = ()
         if self._counter:
-            refused = self._counter.count(work.group, worker.tray, answer.images)
+            refused = self._counter.count(task.group, worker.buffer, answer.images)
         if self._profile and answer.spent:
             self._profile.add(self.name, answer.spent)
         if refused:
-            again = [work.names[index] for index in refused]
-            self._board.give_back(replace(work, names=again, refused=True, pile=None))
-        if answer.done < len(work.names):
-            self._board.give_back(work.of(work.names[answer.done :]))
-        self._report(work, answer.tally, answer.done - len(refused))
+            again = [task.names[index] for index in refused]
+            self._queue.give_back(replace(task, names=again, refused=True, batch=None))
+        if answer.done < len(task.names):
+            self._queue.give_back(task.of(task.names[answer.done :]))
+        self._report(task, answer.tally, answer.done - len(refused))
 
     def _hired(self) -> WorkerProcess | None:
         """The worker; None when it died before it was ready, or all is over."""
         if self._worker is None:
             with self._lock:
-                if self._board.closed.is_set():
+                if self._queue.closed.is_set():
                     return None
                 started = monotonic()
                 try:
-                    self._worker = WorkerProcess(self._setup, self._board.memory, self._nursery)
+                    self._worker = WorkerProcess(self._setup, self._queue.memory, self._fork_server)
                 except OSError as error:
                     raise _CannotStart(
                         f"a worker process could not start ({error.strerror}); try fewer --workers"
@@ -273,13 +272,13 @@ class _Driver(threading.Thread):
                     self._profile.jpeg = ready.jpeg
                     seconds = Counter[Step]({"start": monotonic() - started})
                     self._profile.add(self.name, Spent(seconds))
-                    if ready.nursery_s is not None:
-                        self._profile.processes["nursery"] = Spent(cpu_s=ready.nursery_s)
+                    if ready.fork_server_s is not None:
+                        self._profile.processes["fork server"] = Spent(cpu_s=ready.fork_server_s)
             except EOFError:
                 timed_out = self._worker.timed_out
                 words, code = self._dismissed()
                 self._failed_starts += 1
-                if self._board.closed.is_set():
+                if self._queue.closed.is_set():
                     return None
                 if timed_out:
                     raise _CannotStart(
@@ -293,22 +292,22 @@ class _Driver(threading.Thread):
                     ) from None
         return self._worker
 
-    def _after_death(self, work: Work, worker: WorkerProcess) -> None:
+    def _after_death(self, task: Task, worker: WorkerProcess) -> None:
         index, timed_out = worker.index(), worker.timed_out
         _, code = self._dismissed()
-        if self._board.closed.is_set():
+        if self._queue.closed.is_set():
             return
-        name = work.names[index]
-        if worker.stuck and self._board.count_stuck() > _MAX_STUCK:
+        name = task.names[index]
+        if worker.stuck and self._queue.count_stuck() > _MAX_STUCK:
             raise ImgnormError(
-                f"{said(name)}: reading it hangs, as did {_MAX_STUCK} others, and the "
+                f"{for_message(name)}: reading it hangs, as did {_MAX_STUCK} others, and the "
                 "processes that do so cannot be ended; see whether the storage still answers"
             )
-        if not work.alone:
-            self._board.give_back(
-                work.of(work.names[:index]),
-                replace(work, names=[name], alone=True, pile=None),
-                work.of(work.names[index + 1 :]),
+        if not task.alone:
+            self._queue.give_back(
+                task.of(task.names[:index]),
+                replace(task, names=[name], alone=True, batch=None),
+                task.of(task.names[index + 1 :]),
             )
             return
         if timed_out:
@@ -320,19 +319,19 @@ class _Driver(threading.Thread):
                 f"the process that decoded it ended, twice: {_how_it_ended(code)}",
             )
         lost = Tally(skipped=(fault,), names=names_sum([name_bytes(name)]))
-        self._report(work, lost, 1)
+        self._report(task, lost, 1)
 
-    def _report(self, work: Work, tally: Tally, images: int) -> None:
-        if work.refused:  # their names were hashed when the device was to decode them
+    def _report(self, task: Task, tally: Tally, images: int) -> None:
+        if task.refused:  # their names were hashed when the device was to decode them
             tally = replace(tally, names=0)
-        self._board.report(work.group, tally, images)
+        self._queue.report(task.group, tally, images)
 
     def _dismissed(self) -> tuple[str, int | None]:
         """The dead worker's last words and its exit code, if that is known."""
         with self._lock:
             worker, self._worker = self._worker, None
         assert worker is not None
-        return worker.bury()
+        return worker.reap()
 
 
 def _how_it_ended(code: int | None) -> str:

@@ -11,8 +11,8 @@ from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import IO, Any
 
-from imgnorm.workers.forkserver import Forked, Nursery, python
-from imgnorm.workers.heartbeat import Pulse, page, tray_memory
+from imgnorm.workers.forkserver import Forked, ForkServer, python
+from imgnorm.workers.heartbeat import Heartbeat, buffer_memory, page
 from imgnorm.workers.memory import Budgets, Share
 from imgnorm.workers.messages import (
     Bug,
@@ -39,7 +39,7 @@ _KILLED = -9
 class WorkerProcess:
     """One process, from its start to its funeral."""
 
-    def __init__(self, setup: Setup, memory: Budgets, nursery: Nursery | None) -> None:
+    def __init__(self, setup: Setup, memory: Budgets, fork_server: ForkServer | None) -> None:
         self.timed_out = False
         self.stuck = False  # killed, and still there
         self._killed_at: float | None = None
@@ -52,11 +52,11 @@ class WorkerProcess:
                 handle: int | str = f"imgnorm-{os.getpid()}-{id(self)}"
                 inherited: tuple[int, ...] = ()
             else:
-                handle = page(stack, behind=setup.tray.bytes if setup.tray else 0)
+                handle = page(stack, behind=setup.buffer.bytes if setup.buffer else 0)
                 inherited = (handle,)
-            self._pulse = Pulse(handle)
-            self.tray = tray_memory(handle, setup.tray) if setup.tray else None
-            forked = nursery.fork(handle) if nursery and isinstance(handle, int) else None
+            self._heartbeat = Heartbeat(handle)
+            self.buffer = buffer_memory(handle, setup.buffer) if setup.buffer else None
+            forked = fork_server.fork(handle) if fork_server and isinstance(handle, int) else None
             self._process: Forked | subprocess.Popen[bytes] = forked or subprocess.Popen(
                 python(f"from imgnorm.workers.worker import serve; serve({handle!r})"),
                 stdin=subprocess.PIPE,
@@ -95,7 +95,7 @@ class WorkerProcess:
         self._send(Job(self._jobs, names, decode))
         try:
             while True:
-                self._moved = (self._pulse.sign_of_life(), monotonic())
+                self._moved = (self._heartbeat.state(), monotonic())
                 self._busy = True
                 answer = self._answer()
                 self._busy = False
@@ -111,7 +111,7 @@ class WorkerProcess:
 
     def index(self) -> int:
         """The index, in the last job, of the name that the worker was at."""
-        job, index = self._pulse.last()
+        job, index = self._heartbeat.last()
         return index if job == self._jobs else 0
 
     def check_time(self, timeout_s: float) -> None:
@@ -121,9 +121,9 @@ class WorkerProcess:
                 self.timed_out = True
                 self.kill()
             return
-        pulse, since = self._moved
-        now = self._pulse.sign_of_life()
-        if not self._busy or now != pulse:
+        heartbeat, since = self._moved
+        now = self._heartbeat.state()
+        if not self._busy or now != heartbeat:
             self._moved = (now, monotonic())
         elif monotonic() - since > timeout_s:
             self.timed_out = True
@@ -134,7 +134,7 @@ class WorkerProcess:
             self._killed_at = monotonic()
         self._process.kill()
 
-    def bury(self) -> tuple[str, int | None]:
+    def reap(self) -> tuple[str, int | None]:
         """Its last words, and its exit code, if that is known.
 
         One that cannot be ended is left to the system.

@@ -19,21 +19,21 @@ _MAX_NAMES = 1024  # of one job
 
 
 @dataclass(frozen=True)
-class Work:
+class Task:
     """Names of one group, to be counted by one worker."""
 
     group: str
     names: Sequence[str]
     alone: bool = False  # a worker died or hung at this name before
     refused: bool = False  # by the device, which was to decode these files
-    pile: Pile | None = None  # to which it goes back, if that is for one worker
+    batch: NameBatch | None = None  # to which it goes back, if that is for one worker
 
-    def of(self, names: Sequence[str]) -> Work:
+    def of(self, names: Sequence[str]) -> Task:
         """Some of its names."""
         return replace(self, names=names)
 
 
-class Board:
+class WorkQueue:
     """What is left to do, and what came of it; shared by all drivers."""
 
     def __init__(self, workers: int) -> None:
@@ -41,39 +41,39 @@ class Board:
         self.closed = threading.Event()
         self.drivers = 0  # that have not resigned
         self.memory = Budgets(available_memory())
-        self._again: deque[Work] = deque()
-        self._suspects: deque[Work] = deque()
+        self._again: deque[Task] = deque()
+        self._suspects: deque[Task] = deque()
         self._stuck = 0  # processes that cannot be ended
         self._in_hand = 0  # pieces of work that drivers have
         self._undealt = 0  # names
         self._workers = workers
-        self._untouched: deque[Pile] = deque()
-        self._touched: list[Pile] = []
-        self._pile_of: dict[object, Pile] = {}
+        self._untouched: deque[NameBatch] = deque()
+        self._touched: list[NameBatch] = []
+        self._pile_of: dict[object, NameBatch] = {}
         self._changed = threading.Condition()
 
-    def add(self, piles: Sequence[Pile]) -> None:
+    def add(self, batches: Sequence[NameBatch]) -> None:
         with self._changed:
-            self._undealt += sum(pile.left for pile in piles)
-            self._untouched.extend(piles)
+            self._undealt += sum(batch.left for batch in batches)
+            self._untouched.extend(batches)
             self._changed.notify_all()
 
-    def take(self, worker: object) -> Work | None:
-        """The next piece of work, until `put_down`; None when the board is closed.
+    def take(self, worker: object) -> Task | None:
+        """The next piece of work, until `done`; None when the board is closed.
 
         Waits while others may still give some back, or more may be added. Suspects come last, one
         by one, with nothing else going on: an image is not skipped for what its neighbours take.
         """
         with self._changed:
             while not self.closed.is_set():
-                work = self._next(worker)
-                if work is not None:
+                task = self._next(worker)
+                if task is not None:
                     self._in_hand += 1
-                    return work
+                    return task
                 self._changed.wait()
         return None
 
-    def _next(self, worker: object) -> Work | None:
+    def _next(self, worker: object) -> Task | None:
         if self._again:
             return self._again.popleft()
         if self._undealt:
@@ -82,21 +82,21 @@ class Board:
             return self._suspects.popleft()
         return None
 
-    def put_down(self) -> None:
+    def done(self) -> None:
         """A driver is done with what it took."""
         with self._changed:
             self._in_hand -= 1
             self._changed.notify_all()
 
-    def give_back(self, *works: Work) -> None:
+    def give_back(self, *works: Task) -> None:
         with self._changed:
-            for work in works:
-                if work.names and not work.pile:
-                    (self._suspects if work.alone else self._again).append(work)
-            for work in reversed(works):
-                if work.names and work.pile:
-                    work.pile.put_back(work)
-                    self._undealt += len(work.names)
+            for task in works:
+                if task.names and not task.batch:
+                    (self._suspects if task.alone else self._again).append(task)
+            for task in reversed(works):
+                if task.names and task.batch:
+                    task.batch.put_back(task)
+                    self._undealt += len(task.names)
             self._changed.notify_all()
 
     def report(self, group: str, tally: Tally, images: int) -> None:
@@ -106,7 +106,7 @@ class Board:
         self.outcomes.put(error)
         self.close()
 
-    def resign(self, worker: object, error: ImgnormError) -> None:
+    def withdraw(self, worker: object, error: ImgnormError) -> None:
         """One driver less: too many open files, say. The others do its work, if there are any.
 
         It has given back what it had in hand: nobody else may take the rest of a pile for one worker.
@@ -114,9 +114,9 @@ class Board:
         with self._changed:
             self.drivers -= 1
             last = not self.drivers
-            pile = self._pile_of.pop(worker, None)
-            if pile and pile.for_one and pile.left:
-                self._untouched.append(pile)
+            batch = self._pile_of.pop(worker, None)
+            if batch and batch.for_one and batch.left:
+                self._untouched.append(batch)
             self._changed.notify_all()
         if last:
             self.fail(error)
@@ -133,38 +133,38 @@ class Board:
         with self._changed:
             self._changed.notify_all()
 
-    def _dealt(self, worker: object) -> Work | None:
+    def _dealt(self, worker: object) -> Task | None:
         """Pieces that shrink towards the end, so that the workers finish together.
 
         A worker stays with its shard, then begins another one, and helps out when there is none;
         None if nobody may be helped.
         """
-        pile = self._pile_of.get(worker)
-        if pile is None or not pile.left:
+        batch = self._pile_of.get(worker)
+        if batch is None or not batch.left:
             if self._untouched:
-                pile = self._untouched.popleft()
-                if not pile.for_one:
-                    self._touched.append(pile)
+                batch = self._untouched.popleft()
+                if not batch.for_one:
+                    self._touched.append(batch)
             else:
-                worth_it = [pile for pile in self._touched if self._is_worth_help(pile)]
+                worth_it = [batch for batch in self._touched if self._is_worth_help(batch)]
                 if not worth_it:
                     return None
-                pile = max(worth_it, key=lambda pile: pile.left)
-            self._pile_of[worker] = pile
+                batch = max(worth_it, key=lambda batch: batch.left)
+            self._pile_of[worker] = batch
         share = self._undealt // (self._workers * 3)
-        work = pile.piece(min(pile.at_once, max(pile.at_least, share)))
-        self._undealt -= len(work.names)
-        if not pile.left and not pile.for_one:
-            self._touched.remove(pile)
-        return work
+        task = batch.piece(min(batch.at_once, max(batch.at_least, share)))
+        self._undealt -= len(task.names)
+        if not batch.left and not batch.for_one:
+            self._touched.remove(batch)
+        return task
 
-    def _is_worth_help(self, pile: Pile) -> bool:
+    def _is_worth_help(self, batch: NameBatch) -> bool:
         """Not near the end of a stream: whoever has it is there before a helper has passed over the rest."""
-        near_end = 3 * pile.left < pile.size
-        return not (pile.is_stream and near_end and pile in self._pile_of.values())
+        near_end = 3 * batch.left < batch.size
+        return not (batch.is_stream and near_end and batch in self._pile_of.values())
 
 
-class Pile:
+class NameBatch:
     """The names of one shard that nobody has taken; of all images, in a source without shards."""
 
     def __init__(
@@ -192,7 +192,7 @@ class Pile:
         self._parts = deque(parts)
         self._start = 0  # in the first part
 
-    def piece(self, size: int) -> Work:
+    def piece(self, size: int) -> Task:
         group, names = self._parts[0]
         piece = names[self._start : self._start + size]
         self._start += len(piece)
@@ -200,18 +200,18 @@ class Pile:
             self._parts.popleft()
             self._start = 0
         self.left -= len(piece)
-        return Work(group, piece, pile=self if self.for_one else None)
+        return Task(group, piece, batch=self if self.for_one else None)
 
-    def put_back(self, work: Work) -> None:
+    def put_back(self, task: Task) -> None:
         if self._start:
             group, names = self._parts.popleft()
             self._parts.appendleft((group, names[self._start :]))
             self._start = 0
-        self._parts.appendleft((work.group, work.names))
-        self.left += len(work.names)
+        self._parts.appendleft((task.group, task.names))
+        self.left += len(task.names)
 
 
-def piles(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[Pile]:
+def batches(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[NameBatch]:
     parts: dict[str, list[tuple[str, Sequence[str]]]] = {}
     for group, names in groups.items():
         whole = [("", names)]
@@ -220,8 +220,10 @@ def piles(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[Pi
                 parts.setdefault(shard, []).append((group, part))
     if not isinstance(source, BlockSource):
         is_stream = source.is_stream if isinstance(source, StreamedSource) else lambda shard: False
-        return [Pile(its, _MAX_NAMES, is_stream=is_stream(shard)) for shard, its in parts.items()]
+        return [
+            NameBatch(its, _MAX_NAMES, is_stream=is_stream(shard)) for shard, its in parts.items()
+        ]
     return [
-        Pile(its, source.names_at_once, source.names_at_least, for_one=source.for_one(shard))
+        NameBatch(its, source.names_at_once, source.names_at_least, for_one=source.for_one(shard))
         for shard, its in parts.items()
     ]

@@ -15,14 +15,14 @@ from dataclasses import replace
 from functools import partial
 from typing import IO, Any, Literal
 
-from imgnorm.pixels.batch import Tray
+from imgnorm.pixels.buffer import PixelBuffer
 from imgnorm.progress import Stopwatch, no_lap
 from imgnorm.sources.files import ask_before_reading
 from imgnorm.sources.names import encoded
 from imgnorm.sources.source import BlockSource, ShardedSource
 from imgnorm.tally.names import names_sum
 from imgnorm.tally.skipped import Reason, Unreadable
-from imgnorm.workers.heartbeat import Pulse, tray_memory
+from imgnorm.workers.heartbeat import Heartbeat, buffer_memory
 from imgnorm.workers.messages import (
     Bug,
     Done,
@@ -50,26 +50,30 @@ def load() -> None:
     fault_of_the_fast_path()
 
 
-def serve(pulse_handle: int | str, nursery_s: float | None = None) -> None:
+def serve(pulse_handle: int | str, fork_server_s: float | None = None) -> None:
     """Work until the parent closes our standard input, or is gone.
 
     Args:
-        nursery_s: the CPU time of the nursery that has imported everything already.
+        fork_server_s: the CPU time of the nursery that has imported everything already.
     """
     try:
-        _serve(pulse_handle, nursery_s)
+        _serve(pulse_handle, fork_server_s)
     except BaseException:  # noqa: BLE001 - the outermost edge of this process
         _print_traceback()
     os._exit(1)  # an ordinary exit would wait for the thread that reads standard input
 
 
-def _serve(pulse_handle: int | str, nursery_s: float | None) -> None:
+def _serve(pulse_handle: int | str, fork_server_s: float | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent decides
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a module prints while it is imported is no answer
-    pulse = Pulse(pulse_handle)
+    heartbeat = Heartbeat(pulse_handle)
     setup: Setup = receive(sys.stdin.buffer)
-    tray = Tray(tray_memory(pulse_handle, setup.tray), setup.tray) if setup.tray else None
+    buffer = (
+        PixelBuffer(buffer_memory(pulse_handle, setup.buffer), setup.buffer)
+        if setup.buffer
+        else None
+    )
     os.environ.update(_ONE_THREAD)
     from imgnorm.pixels.blocks import count_blocks  # NumPy and Pillow
     from imgnorm.pixels.count import count
@@ -85,8 +89,8 @@ def _serve(pulse_handle: int | str, nursery_s: float | None) -> None:
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, messages), daemon=True).start()
     if isinstance(setup.source, ShardedSource):
-        setup.source.keep_alive(pulse.breathe)
-    send_first(answers, Ready(f"Pillow: {fault}" if fault else fast_path_version(), nursery_s))
+        setup.source.keep_alive(heartbeat.still_alive)
+    send_first(answers, Ready(f"Pillow: {fault}" if fault else fast_path_version(), fork_server_s))
     _silence()
     watch = Stopwatch()
     lap = watch.lap if setup.profiled else no_lap
@@ -110,29 +114,29 @@ def _serve(pulse_handle: int | str, nursery_s: float | None) -> None:
     def reserve(size: int) -> None:
         ask(size, "pixels")
 
-    source, work = setup.source, partial(count, setup.source, jpeg=jpeg)
+    source, task = setup.source, partial(count, setup.source, jpeg=jpeg)
     if isinstance(source, BlockSource) and not setup.settings.preprocess:
-        work = partial(count_blocks, source, planes=PlaneCounter())
+        task = partial(count_blocks, source, planes=PlaneCounter())
         _keep_memory()
     while True:
         job: Job = messages.get()
         lap("wait")
         number = job.number
         try:
-            counting = work if job.decode else partial(work, leave_files=True)
+            counting = task if job.decode else partial(task, leave_files=True)
             tally, done = counting(
                 job.names,
                 setup.settings,
                 max_pixels=setup.max_pixels,
-                products=setup.products,
-                starting=lambda index, number=number: pulse.beat(number, index),
+                cross_sums=setup.cross_sums,
+                starting=lambda index, number=number: heartbeat.at(number, index),
                 reserve=reserve,
-                tray=tray,
+                buffer=buffer,
                 lap=lap,
             )
             tally = replace(tally, names=names_sum(encoded(job.names[:done])))
             lap("list")
-            images = tray.cleared() if tray else ()
+            images = buffer.take() if buffer else ()
             spent = watch.taken() if setup.profiled else None
             answer: Done | Bug = Done(tally, done, images, spent)
         except Exception:  # noqa: BLE001 - raised again in the parent

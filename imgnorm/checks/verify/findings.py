@@ -12,7 +12,7 @@ from imgnorm.errors import Problem, Severity
 from imgnorm.measuring.opening import TORCHVISION, names_a_config
 from imgnorm.progress import Progress
 from imgnorm.settings import ImageSettings, Resize, channels_of, kind_of, mode_of
-from imgnorm.sources.names import said
+from imgnorm.sources.names import for_message
 from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.provenance import MERGED, Provenance
@@ -129,7 +129,7 @@ def compare_decoders(findings: Findings, then: Mapping[str, str], now: Mapping[s
 
 
 def faults_of(skipped: Sequence[Skipped]) -> str:
-    return some_of([f"{said(s.name)} ({s.reason})" for s in skipped])
+    return some_of([f"{for_message(s.name)} ({s.reason})" for s in skipped])
 
 
 def some_of(texts: Sequence[str]) -> str:

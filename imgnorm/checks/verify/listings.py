@@ -22,7 +22,7 @@ from imgnorm.measuring.routes import refuse_idle
 from imgnorm.measuring.selection import limited, listing_digest
 from imgnorm.pipeline.config import read_pipeline
 from imgnorm.settings import Limits
-from imgnorm.sources.names import name_bytes, said, shown
+from imgnorm.sources.names import as_text, for_message, name_bytes
 from imgnorm.sources.source import Listing, Source
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.provenance import Provenance
@@ -66,7 +66,7 @@ def listed(task: Task, origin: Provenance, source: str | os.PathLike[str] | Sour
         else chosen
     )
     aside = {s.name for s in task.measured.skipped if s.reason is not Reason.DUPLICATE_NAME}
-    counted = [name for name in names if shown(name) not in aside] if aside else names
+    counted = [name for name in names if as_text(name) not in aside] if aside else names
     return Part(origin, opened, listing, counted)
 
 
@@ -136,7 +136,7 @@ def compare_names(findings: Findings, measured: Measurement, part: Part, index: 
     if part.origin.shards and 1 not in part.origin.shards.counted:
         return  # the first shard tells what was skipped without being looked into
     known = {s.name for s in measured.skipped}
-    fresh = [s for s in part.listing.skipped if shown(s.name) not in known]
+    fresh = [s for s in part.listing.skipped if as_text(s.name) not in known]
     if fresh:
         findings.add(("skipped",), "skipped", f"found now, and unreadable: {faults_of(fresh)}")
 
@@ -159,7 +159,7 @@ def _kept_change(part: Part) -> list[str]:
     all_kept = not origin.shards and "limit" not in origin.options
     fresh = [name for name in part.counted if name_bytes(name) not in kept] if all_kept else []
     return [
-        f"{what}: {some_of([repr(said(name)) for name in names])}"
+        f"{what}: {some_of([repr(for_message(name)) for name in names])}"
         for what, names in (("new", fresh), ("gone", sorted(map(os.fsdecode, gone))))
         if names
     ]
@@ -180,10 +180,10 @@ def _named_change(names: Sequence[str], skipped: Sequence[Skipped], difference: 
     for name in names:
         value = number(name)
         if value == difference:
-            return [f"{said(name)!r} is new"]
+            return [f"{for_message(name)!r} is new"]
         other = seen.get((difference - value) % (1 << 256))
         if other is not None:
-            pair = [repr(said(n)) for n in (other, name)]
+            pair = [repr(for_message(n)) for n in (other, name)]
             return [f"{' and '.join(pair)} are new"]
         if few:
             seen[value] = name
@@ -195,7 +195,7 @@ def _class_changes(measured: Measurement, part: Part) -> list[str]:
     for name in part.counted:
         group = part.source.class_of(name)
         if group is not None:
-            now[shown(group)] = now.get(shown(group), 0) + 1
+            now[as_text(group)] = now.get(as_text(group), 0) + 1
     then = {name: one.images for name, one in measured.classes.items()}
     changed = [
         f"{printable(name)} {now.get(name, 0):,} now, {then.get(name, 0):,} then"

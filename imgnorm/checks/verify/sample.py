@@ -15,7 +15,7 @@ from imgnorm.documents.document import Path
 from imgnorm.measuring.routes import counting
 from imgnorm.progress import Progress
 from imgnorm.settings import CenterCrop, Limits, Resize
-from imgnorm.sources.names import name_bytes, said, shown
+from imgnorm.sources.names import as_text, for_message, name_bytes
 from imgnorm.sources.source import Source, in_reading_order
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
@@ -75,7 +75,7 @@ def compare_sample(
     unlike: list[str] = []
     decoders: dict[str, str] = {}
     for key, tally in _tallies(task, parts, [*drawn, *tried]):
-        name = said(key[1])
+        name = for_message(key[1])
         faults = [*tally.skipped]
         if key in tried:
             mended += [name] if tally.images and not faults else []
@@ -123,7 +123,7 @@ def _mended_names(task: Task, parts: Sequence[Part]) -> set[_Key]:
         (index, name)
         for index, part in enumerate(parts)
         for name in part.listing.names
-        if shown(name) in names
+        if as_text(name) in names
     ]
     return set(there[:_MENDED])
 

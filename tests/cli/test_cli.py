@@ -1,0 +1,881 @@
+"""The commands: what goes to which stream, what is written, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import numpy as np
+import PIL
+import pytest
+import yaml
+from PIL import Image
+
+import imgnorm
+from imgnorm import cli
+from imgnorm.errors import OutputError
+from imgnorm.measuring.measure import MODES
+from imgnorm.pipeline.config import Config
+from imgnorm.settings import Decoder, Limits
+from imgnorm.sources.npy import LAYOUTS
+from imgnorm.stats import file as statsfile
+from imgnorm.tally.skipped import Allowance
+
+ROOT = Path(__file__).parents[2]
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command line in this process."""
+
+    def run(*arguments: str | Path) -> Ended:
+        capsys.readouterr()
+        code = cli.run([str(argument) for argument in arguments])
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with images in `d`: two that are RGB, one that is gray, two that are none."""
+    monkeypatch.chdir(tmp_path)
+    for name, mode, colour in (
+        ("a/1.png", "RGB", (10, 20, 30)),
+        ("a/2.png", "RGB", (200, 20, 30)),
+        ("b/3.png", "L", 7),
+    ):
+        path = Path("d", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, (4, 4), colour).save(path)
+    Path("d/b/empty.png").touch()
+    Path("d/b/text.jpg").write_text("hello world")
+    Path("d/.hidden").touch()
+    Path("d/notes.txt").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def whole(here: Path) -> Path:
+    """The same without the two that are none."""
+    Path("d/b/empty.png").unlink()
+    Path("d/b/text.jpg").unlink()
+    return here
+
+
+def files() -> list[str]:
+    return sorted(name for name in os.listdir() if name != "d")
+
+
+# Help
+
+DEFAULTS = {
+    "stats": {
+        "--dataset": "none",
+        "--key": "the first of a tuple",
+        "--list": None,
+        "--root": "data",
+        "--split": "train",
+        "--download": None,
+        "--layout": "what the shape tells",
+        "--mode": "auto",
+        "--strict-channels": None,
+        "--resize": "native sizes",
+        "--center-crop": "no crop",
+        "--workers": "the cores this process may use",
+        "--device": "cpu",
+        "--batch-size": "8",
+        "--decoder": "auto",
+        "--limit": "all",
+        "--shard": "all",
+        "--per-class": None,
+        "--keep-names": None,
+        "--tolerance": "look at all, exactly",
+        "--confidence": "0.99",
+        "--seed": "0",
+        "--max-skipped": "any number, exit 3",
+        "--max-pixels": "178956970",
+        "--timeout": "30.0",
+        "--rejects": "",
+        "--json": None,
+        "-o, --output": "only print",
+        "--force": None,
+        "-q, --quiet": None,
+        "--profile": None,
+        "-v, --verbose": None,
+        "-h, --help": None,
+    },
+    "show": {"-v, --verbose": None, "-h, --help": None},
+    "merge": {
+        "-o, --output": "only print",
+        "--force": None,
+        "--allow-missing": None,
+        "--allow-overlap": None,
+        "--allow-decoders": None,
+        "--drop-names": None,
+        "--json": None,
+        "-q, --quiet": None,
+        "-v, --verbose": None,
+        "-h, --help": None,
+    },
+    "emit": {
+        "-o, --output": "print it",
+        "--api": "what a pipeline config says, else v1",
+        "--eps": "refuse constant channels",
+        "--check": None,
+        "--force": None,
+        "-h, --help": None,
+    },
+}  # None: a flag, which is off; "": it says itself what is done without
+
+
+def test_options_say_what_measure_and_configs_say():
+    """They are written out in each, so that the help needs nothing of what measures."""
+    stats, verify = (
+        {option.name: option for option in cli.commands.commands[name].params}
+        for name in ("stats", "verify")
+    )
+    configs = Config.model_json_schema()["$defs"]
+
+    for options in (stats, verify):
+        assert Limits() == Limits(options["max_pixels"].default, options["timeout_s"].default)
+        assert list(LAYOUTS) == list(options["layout"].type.choices)
+    assert list(LAYOUTS) == configs["ArraySource"]["properties"]["layout"]["anyOf"][0]["enum"]
+    assert list(MODES) == list(stats["mode"].type.choices)
+    assert list(MODES) == configs["Image"]["properties"]["mode"]["enum"]
+    assert list(get_args(Decoder)) == list(stats["decoder"].type.choices)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_every_option_with_its_default(command, name, flag):
+    ended = command(name, flag)
+    _, _, listed = ended.out.partition("Options:\n")
+    listed, _, _ = listed.partition("\n\n")
+    found: dict[str, str | None] = {}
+    for line in listed.splitlines():
+        text = line.strip()
+        if line.startswith("  -"):
+            option = text.split("  ")[0]
+            key = " ".join(part for part in option.split(" ") if part.startswith("-"))
+            found[key] = text
+        else:
+            found[key] += " " + text
+    told = {
+        key: text.split("[default: ")[1].split("]")[0].split(";")[0] if "[default: " in text else None
+        for key, text in found.items()
+    }  # fmt: skip
+
+    assert (0, "") == (ended.code, ended.err)
+    assert {key: value or None for key, value in DEFAULTS[name].items()} == told
+
+
+def test_help_names_the_commands_and_every_exit_code(command):
+    ended = command("--help")
+
+    assert (0, "") == (ended.code, ended.err)
+    for name in (*DEFAULTS, "  0  ", "  1  ", "  2  ", "  3  ", "  70 ", "  130 ", "143", "129"):
+        assert name in ended.out
+
+
+@pytest.mark.parametrize("name", [[], ["stats"], ["show"], ["emit"]])
+def test_without_arguments_the_help_is_shown_and_it_is_wrong_usage(command, name):
+    """On standard error: a script that forgets an argument must not take the help for a result."""
+    ended = command(*name)
+
+    assert (2, "") == (ended.code, ended.out)
+    assert f"{command(*name, '--help').out}" == ended.err
+
+
+def test_the_version_is_told(command):
+    assert Ended(0, f"imgnorm {imgnorm.__version__}\n", "") == command("--version")
+
+
+# Streams
+
+TABLE = """\
+     mean     std  min  max  histogram
+R  0.2837  0.3540    7  200  {R}
+G  0.0614  0.0240    7   20  {G}
+B  0.0876  0.0425    7   30  {B}
+
+images   3 (2 RGB, 1 L; 3 PNG)
+pixels   48 in mode RGB, 255 is 1.0
+found    7 = 3 counted + 2 skipped (1 empty-file, 1 not-an-image) + 2 ignored (1 hidden, 1 suffix)
+classes  2: 2 a, 1 b
+skipped  b/empty.png: empty-file (0 bytes)
+skipped  b/text.jpg: not-an-image (starts with b'hello wo')
+"""
+BLOCKS = {"R": "██                       █", "G": "▄ █", "B": "▄  █"}
+
+
+def test_the_table_tells_the_numbers_and_what_they_were_made_of(command, here):
+    """R is 10, 200 and 7 a third of the pixels each: mean 217 / 3 / 255."""
+    ended = command("stats", "d", "-q")
+
+    assert Ended(3, TABLE.format(**BLOCKS), "") == ended
+
+
+def test_what_is_not_the_result_goes_to_standard_error(command, here):
+    ended = command("stats", "d", "-o", "s.yaml", "--rejects", "r.jsonl")
+    time, *rest = ended.err.splitlines()
+
+    assert (3, TABLE.format(**BLOCKS)) == (ended.code, ended.out)
+    assert time.startswith("time     ")
+    assert ["wrote    s.yaml", "wrote    r.jsonl"] == rest
+
+
+def test_quiet_silences_standard_error_and_changes_nothing_else(command, here):
+    loud = command("stats", "d", "-o", "1.yaml")
+    quiet = command("stats", "d", "-o", "2.yaml", "-q")
+
+    assert (loud.code, loud.out, "") == quiet
+    assert Path("1.yaml").read_bytes() == Path("2.yaml").read_bytes()
+
+
+def test_json_is_the_content_of_the_file(command, here):
+    ended = command("stats", "d", "--json", "-o", "s.yaml", "--per-class")
+
+    assert yaml.safe_load(Path("s.yaml").read_text()) == json.loads(ended.out)
+    assert 1 == ended.out.count("\n")
+
+
+def test_verbose_adds_the_conventions_and_the_quantiles(command, here):
+    plain = command("stats", "d", "-q").out.splitlines()
+    verbose = command("stats", "d", "-q", "-v").out.splitlines()
+    added = [line for line in verbose if line not in plain]
+
+    assert [line for line in plain if line not in verbose] == []
+    assert [
+        "convention                      mean                  std",
+        "pooled                          0.2837 0.0614 0.0876  0.3540 0.0240 0.0425",
+        "image_weighted                  0.2837 0.0614 0.0876  0.3540 0.0240 0.0425",
+        "mean_of_image_std               0.2837 0.0614 0.0876  0.0000 0.0000 0.0000",
+        "mean_of_image_std_correction_1  0.2837 0.0614 0.0876  0.0000 0.0000 0.0000",
+        "   q01  q10  q25  q50  q75  q90  q99",
+        "R    7    7    7   10  200  200  200",
+        "G    7    7    7   20   20   20   20",
+        "B    7    7    7   30   30   30   30",
+    ] == added
+
+
+def test_many_skipped_images_are_listed_in_full_only_when_asked_for(command, here):
+    for index in range(30):
+        Path(f"d/b/{index:02}.png").touch()
+
+    plain = command("stats", "d", "-q").out.splitlines()
+    verbose = command("stats", "d", "-q", "-v").out.splitlines()
+
+    assert "skipped  and 12 more (-v lists them all)" == plain[-1]
+    assert 20 == sum(line.startswith("skipped  b/") for line in plain)
+    assert 32 == sum(line.startswith("skipped  ") for line in verbose)
+
+
+def test_a_terminal_without_unicode_gets_a_drawing_in_ascii(here):
+    done = subprocess.run(
+        [sys.executable, "-m", "imgnorm", "stats", "d", "-q"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii:strict"},
+        capture_output=True,
+        check=False,
+    )
+
+    ascii_blocks = {"R": "@@                       @", "G": "= @", "B": "=  @"}
+    assert (3, TABLE.format(**ascii_blocks).encode(), b"") == (
+        done.returncode,
+        done.stdout,
+        done.stderr,
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pseudo-terminal")
+@pytest.mark.parametrize("quiet", [False, True])
+def test_progress_is_for_people_at_a_terminal(whole, quiet):
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "imgnorm", "stats", "d", *["-q"] * quiet],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        check=True,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+
+    assert b"images/s" not in done.stdout
+    assert quiet != (b" images" in shown)
+
+
+def test_the_result_is_printed_even_if_it_cannot_be_written(command, whole, monkeypatch):
+    """Hours of measuring are not thrown away for a disk that has filled up since."""
+
+    def full(path: str, stats: imgnorm.Stats, *, force: bool) -> None:
+        raise OutputError(f"{path}: cannot be written (No space left on device); name a place")
+
+    monkeypatch.setattr(statsfile, "write_stats", full)
+    ended = command("stats", "d", "--json", "-o", "s.yaml")
+
+    assert 2 == ended.code
+    assert 48 == json.loads(ended.out)["pixels"]
+    assert "s.yaml: cannot be written (No space left on device); name a place\n" == ended.err
+
+
+# Skipped images
+
+
+@pytest.mark.parametrize("allowed", ["2", "3", "40%", "40.0%", "100%"])
+def test_skipped_images_that_were_allowed_are_fine(command, here, allowed):
+    """Two of five; what is ignored by rule was never an image."""
+    ended = command("stats", "d", "-o", "s.yaml", "--max-skipped", allowed)
+
+    assert 0 == ended.code
+    assert TABLE.format(**BLOCKS) == ended.out
+    assert ["s.yaml"] == files()
+
+
+@pytest.mark.parametrize("allowed", ["0", "1", "0%", "39.9%"])
+def test_with_more_skipped_images_than_allowed_no_stats_file_is_written(command, here, allowed):
+    """Their list is what to mend, so it is written all the same."""
+    ended = command("stats", "d", "-o", "s.yaml", "--max-skipped", allowed, "--rejects", "r.jsonl")
+
+    told = (
+        f"2 images skipped, more than --max-skipped {allowed}; no stats file was written: mend them, or "
+        "allow more\n"
+    )
+    assert Ended(1, TABLE.format(**BLOCKS), told) == ended
+    assert ["r.jsonl"] == files()
+
+
+def test_without_skipped_images_all_is_fine(command, whole):
+    assert 0 == command("stats", "d").code
+    assert 0 == command("stats", "d", "--max-skipped", "0").code
+
+
+def test_rejects_are_json_lines(command, here):
+    command("stats", "d", "--rejects", "r.jsonl")
+
+    assert [
+        {"name": "b/empty.png", "member": None, "reason": "empty-file", "detail": "0 bytes", "bytes": 0},
+        {
+            "name": "b/text.jpg",
+            "member": None,
+            "reason": "not-an-image",
+            "detail": "starts with b'hello wo'",
+            "bytes": 11,
+        },
+    ] == [json.loads(line) for line in Path("r.jsonl").read_text().splitlines()]  # fmt: skip
+
+
+def test_rejects_of_a_whole_dataset_are_an_empty_file(command, whole):
+    command("stats", "d", "--rejects", "r.jsonl")
+
+    assert "" == Path("r.jsonl").read_text()
+
+
+def test_only_broken_images_are_no_result(command, here):
+    shutil.rmtree("d/a")
+    Path("d/b/3.png").unlink()
+    Path("s.yaml").write_text("old")
+
+    ended = command("stats", "d", "-o", "s.yaml", "--force")
+
+    assert (
+        Ended(
+            2,
+            "",
+            "d: not one of 2 images could be counted; mend the files or the options:\n"
+            "  b/empty.png: empty-file (0 bytes)\n"
+            "  b/text.jpg: not-an-image (starts with b'hello wo')\n",
+        )
+        == ended
+    )
+    assert "old" == Path("s.yaml").read_text()
+
+
+# What is measured
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three classes of four images of noise, each class brighter than the one before."""
+    monkeypatch.chdir(tmp_path)
+    chance = np.random.default_rng(3)
+    for level, name in enumerate(("ant", "bee", "cat")):
+        os.makedirs(f"zoo/{name}")
+        for index in range(4):
+            low = 60 * level
+            noise = chance.integers(low, low + 99, (8 + index, 9, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(f"zoo/{name}/{index}.png")
+    return tmp_path
+
+
+def document(command: Command, *arguments: str) -> dict:
+    ended = command("stats", *arguments, "--json", "-q")
+    assert 0 == ended.code, ended.err
+    return json.loads(ended.out)
+
+
+def test_a_limit_is_spread_over_the_classes_and_recorded(command, zoo):
+    found = document(command, "zoo", "--limit", "3")
+
+    assert {"ant": {"images": 1}, "bee": {"images": 1}, "cat": {"images": 1}} == found["classes"]
+    assert 3 == found["images"]
+    assert 3 == found["source"]["limit"]
+    assert {"limit": 9} == found["ignored"]
+
+
+def test_a_limit_beyond_all_images_is_no_limit(command, zoo):
+    assert document(command, "zoo") == document(command, "zoo", "--limit", "12")
+
+
+def test_each_class_has_the_numbers_of_its_folder_alone(command, zoo):
+    found = document(command, "zoo", "--per-class")
+
+    assert ["ant", "bee", "cat"] == list(found["classes"])
+    for name, one in found["classes"].items():
+        alone = document(command, f"zoo/{name}")
+        exact = {key: alone["exact"][key] for key in ("count", "total", "total_sq")}
+        assert {
+            "images": 4, "mean": alone["mean"], "std": alone["std"], **exact
+        } == one  # fmt: skip
+
+
+def test_the_table_has_a_row_for_each_class(command, zoo):
+    lines = command("stats", "zoo", "--per-class", "-q").out.splitlines()
+    alone = document(command, "zoo/bee")
+    row = next(line for line in lines if line.startswith("bee "))
+
+    assert ["class", "images", "mean", "std"] == lines[-4].split()
+    assert ["bee", "4", *(f"{x:.4f}" for x in alone["mean"] + alone["std"])] == row.split()
+
+
+def test_classes_of_a_flat_folder_are_refused(command, zoo):
+    assert Ended(
+        2, "", "zoo/ant: has no class folders; measure it without --per-class\n"
+    ) == command("stats", "zoo/ant", "--per-class")
+
+
+def test_a_list_measures_what_it_names(command, zoo):
+    """Relative to the list, each line a path, whatever the suffix."""
+    os.rename("zoo/bee/0.png", "zoo/bee/0.data")
+    Path("zoo/some.txt").write_text("ant/1.png\n\nbee/0.data\r\n")
+    found = document(command, "zoo/some.txt", "--list")
+    pixels = [
+        np.asarray(Image.open(f"zoo/{n}")).reshape(-1, 3) for n in ("ant/1.png", "bee/0.data")
+    ]
+    total = np.concatenate(pixels).astype(np.int64).sum(axis=0)
+
+    assert ("list", "zoo/some.txt") == (found["source"]["kind"], found["source"]["ref"])
+    assert total.tolist() == found["exact"]["total"]
+    assert 2 == found["images"]
+
+
+def test_an_image_that_is_listed_twice_is_counted_once_and_named(command, zoo):
+    Path("zoo/once.txt").write_text("ant/1.png\n")
+    Path("zoo/twice.txt").write_text("ant/1.png\n./ant//./1.png\n")
+    once = document(command, "zoo/once.txt", "--list")
+
+    ended = command("stats", "zoo/twice.txt", "--list", "--json", "-q")
+    twice = json.loads(ended.out)
+
+    assert 3 == ended.code
+    assert [{"name": "ant/1.png", "reason": "duplicate-name"}] == twice["skipped"]
+    assert once["source"]["names_sha256"] == twice["source"]["names_sha256"]
+    assert once["exact"] == twice["exact"]
+
+
+def test_sizes_are_edges_or_height_x_width(command, zoo):
+    found = document(command, "zoo", "--resize", "20X30", "--center-crop", "16x24")
+
+    assert [
+        {"Resize": {"size": [20, 30]}},
+        {"CenterCrop": {"size": [16, 24]}},
+    ] == found["image"]["preprocess"]
+    assert 12 * 16 * 24 == found["pixels"]
+    assert 12 * 5 * 5 == document(command, "zoo", "--resize", "7", "--center-crop", "5")["pixels"]
+
+
+def test_the_table_tells_what_the_images_went_through(command, zoo):
+    lines = command("stats", "zoo", "--resize", "20", "--center-crop", "16x24", "-q").out.split(
+        "\n"
+    )
+
+    assert "through  Resize(size=20), CenterCrop(size=(16, 24))" in lines
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_the_mode_is_what_was_asked_for(command, zoo, mode):
+    found = document(command, "zoo", "--mode", mode)
+
+    assert list(mode) == found["channels"]
+    assert {"RGB": 12} == found["modes"]
+
+
+def test_the_number_of_workers_changes_no_byte(command, zoo):
+    command("stats", "zoo", "-o", "1.yaml", "--workers", "1")
+    command("stats", "zoo", "-o", "3.yaml", "--workers", "3")
+
+    assert Path("1.yaml").read_bytes() == Path("3.yaml").read_bytes()
+
+
+def test_images_with_more_pixels_than_allowed_are_skipped(command, zoo):
+    ended = command("stats", "zoo", "--max-pixels", "90", "-q")
+
+    assert 3 == ended.code
+    assert (
+        "skipped  ant/3.png: too-large (9x11 is 99 pixels; the limit is 90 (--max-pixels))"
+    ) in ended.out.splitlines()
+    assert "found    12 = 9 counted + 3 skipped (3 too-large) + 0 ignored" in ended.out
+
+
+def test_a_torchvision_dataset_is_measured_by_its_name(command, shared_data):
+    root = str(shared_data / "mnist")
+    found = document(command, "torchvision:MNIST", "--root", root, "--split", "test")
+
+    assert 10000 == found["images"]
+    assert ("torchvision", "MNIST", "test") == tuple(
+        found["source"][key] for key in ("kind", "ref", "split")
+    )
+    assert 784 * 10000 == found["pixels"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("MNITS", "torchvision:MNITS: torchvision has no such dataset; did you mean MNIST"),
+        ("mnist", "torchvision:mnist: torchvision has no such dataset; did you mean MNIST?\n"),
+        ("", "torchvision:: torchvision has no such dataset; torchvision.datasets lists them\n"),
+        ("MNIST", "torchvision:MNIST: cannot be opened below --root data with --split train ("),
+    ],
+)
+def test_a_torchvision_dataset_that_is_not_there_is_told(command, here, name, message):
+    ended = command("stats", f"torchvision:{name}")
+
+    assert (2, "") == (ended.code, ended.out)
+    assert ended.err.startswith(message)
+
+
+# Names
+
+
+def test_a_folder_whose_name_starts_with_a_dash_is_given_after_two(command, whole):
+    os.rename("d", "-d")
+
+    assert 0 == command("stats", "-q", "-o", "-s.yaml", "--", "-d").code
+    assert 0 == command("show", "--", "-s.yaml").code
+    assert 0 == command("emit", "-o", "-t.py", "--", "-s.yaml").code
+    assert ["-d", "-s.yaml", "-t.py"] == files()
+
+
+def test_names_in_any_script_reach_the_table_and_the_file(command, whole):
+    os.rename("d/a", "d/käfer 虫 😀")
+    ended = command("stats", "d", "-o", "s.yaml")
+
+    assert "classes  2: 1 b, 2 käfer 虫 😀" in ended.out
+    assert {"b", "käfer 虫 😀"} == set(yaml.safe_load(Path("s.yaml").read_text())["classes"])
+
+
+def test_a_profile_is_printed_on_standard_error_even_if_quiet(command, whole):
+    plain, profiled = command("stats", "d", "-q"), command("stats", "d", "-q", "--profile")
+
+    assert plain.out == profiled.out
+    head, columns, *rows, made_with = profiled.err.splitlines()
+    versions = f"imgnorm {imgnorm.__version__}, Python {platform.python_version()}, NumPy {np.__version__}, "
+    assert made_with.startswith(f"{versions}Pillow {PIL.__version__}, {platform.system()} ")
+    assert re.fullmatch(r".*, \d+ cores?", made_with)
+    assert re.fullmatch(
+        r"profile  3 images in \d+\.\d\d s; main took \d+\.\d% of the CPU time; seconds by step:",
+        head,
+    )
+    steps = "start list read decode preprocess count merge wait cpu"
+    assert steps.split() == columns.split()
+    fork_server = {"nursery"} if sys.platform == "linux" else set()
+    assert {"main", "sum", "worker"} | fork_server == {row.split()[0] for row in rows}
+
+
+def test_a_profile_tells_who_decoded_jpegs_if_there_are_any(command, whole):
+    Image.new("RGB", (4, 4)).save("d/a/4.jpg")
+
+    assert command("stats", "d", "--profile", "-q").err.splitlines()[-1].startswith("JPEG by ")
+    assert "JPEG" not in command("stats", "d/b", "--profile", "-q").err
+
+
+# Wrong usage
+
+SEE = " (see `imgnorm stats --help`)"
+SIZE = "is not a size; give 256, or HEIGHTxWIDTH as in 224x320"
+ALLOWANCE = "is neither a number of images nor a percentage; give 10, or 0.5%"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        *(
+            (["d", option, size], f"Invalid value for '{option}': '{size}' {SIZE}{SEE}")
+            for option in ("--resize", "--center-crop")
+            for size in ("0", "-3", "3x", "x3", "3x4x5", "3x0", "axb", "1.5", "", "²", "1e3", "3 x 4")
+        ),
+        *(
+            (["d", "--max-skipped", text], f"Invalid value for '--max-skipped': '{text}' {ALLOWANCE}{SEE}")
+            for text in ("-1", "x", "", "%", "1.5", "-1%", "nan%", "inf%", "5%%")
+        ),
+        (["d", "--limit", "0"], f"Invalid value for '--limit': 0 is not in the range x>=1.{SEE}"),
+        (["d", "--workers", "0"], f"Invalid value for '--workers': 0 is not in the range x>=1.{SEE}"),
+        (["d", "--workers", "two"], f"Invalid value for '--workers': 'two' is not a valid integer range.{SEE}"),
+        (["d", "--max-pixels", "0"], f"Invalid value for '--max-pixels': 0 is not in the range x>=1.{SEE}"),
+        (["d", "--timeout", "0"], f"Invalid value for '--timeout': 0.0 is not in the range 0<x<=86400.{SEE}"),
+        (["d", "--mode", "rgb"], f"Invalid value for '--mode': 'rgb' is not one of 'auto', 'L', 'RGB', 'RGBA', 'I;16'.{SEE}"),
+        (["d", "d"], f"there are 2 sources, and 'd' is the second; name one, or quote a pattern, as in 'shards/*.tar'{SEE}"),
+        (["d", "-o", "x", "--rejects", "x"], f"-o and --rejects name the same file; give each its own{SEE}"),
+        (["d", "-o", "x", "--rejects", "./d/../x"], f"-o and --rejects name the same file; give each its own{SEE}"),
+        (["torchvision:MNIST", "--decoder", "pillow"], f"--decoder is for encoded files; a torchvision dataset opens its images itself, so leave it out{SEE}"),
+        (["none"], "none: no such folder; name a folder of images, an archive, an array, a list (with --list) or torchvision:NAME"),
+        (["none", "--list"], "none: no such list; name a text file with one path a line"),
+        (["d", "--list"], "d: cannot be read as a list (not a regular file); name a text file with one path a line"),
+        (["old"], "old: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a line, add --list"),
+        (["d/*/*.png"], "d/*/*.png: 4 image files; name the folder of the images, or a text file with their paths and --list"),
+        (["d/a/1.png"], "d/a/1.png: an image file; name the folder of the images, or a text file with their paths and --list"),
+        (["hollow"], "hollow: no images in it (passed over: 1 suffix); looked for .jpg .jpeg .png .ppm .bmp .pgm .tif .tiff .webp; for other names, write them to a file and use --list"),
+        (["d", "-o", "old"], "old: exists already; replace it with --force, or name another file"),
+        (["d", "--rejects", "old"], "old: exists already; replace it with --force, or name another file"),
+        (["d", "-o", "d"], "d: is a folder; name a file in it"),
+        (["d", "-o", ""], "'': is no file; name one, or leave the option out and use `>`"),
+        (["d", "-o", "none/s.yaml"], "none/s.yaml: its folder does not exist; create it first"),
+        (["d", "-o", "/dev/null"], "/dev/null: is not a regular file; name one, or leave the option out"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_wrong_usage_is_told_in_one_line_before_any_work(
+    command, here, monkeypatch, arguments, message
+):
+    Path("old").write_text("old")
+    os.mkdir("hollow")
+    Path("hollow/notes.txt").touch()
+
+    assert Ended(2, "", f"{message}\n") == command("stats", *arguments)
+    assert ["hollow", "old"] == files()
+    assert "old" == Path("old").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stats", "d", "--bogus"], "No such option '--bogus'"),
+        (["frob"], "No such command 'frob'"),
+        (["emit", "s.yaml", "--api", "v3"], "Invalid value for '--api': 'v3' is not one of 'v1', 'v2'"),
+        (["emit", "s.yaml", "--eps", "0"], "Invalid value for '--eps': 0.0 is not in the range 0<x<=1"),
+    ],
+)  # fmt: skip
+def test_what_click_refuses_ends_with_2_too(command, here, arguments, message):
+    ended = command(*arguments)
+
+    assert (2, "") == (ended.code, ended.out)
+    assert ended.err.startswith(message)
+    assert ended.err.endswith(" --help`)\n")
+    assert 1 == ended.err.count("\n")
+
+
+def test_force_replaces_a_file(command, whole):
+    Path("s.yaml").write_text("old")
+
+    assert 0 == command("stats", "d", "-o", "s.yaml", "--force").code
+    assert Path("s.yaml").read_text().startswith("# Written by imgnorm")
+
+
+# show
+
+
+@pytest.mark.parametrize("flags", [[], ["-v"]])
+def test_show_prints_the_table_of_stats_again(command, whole, flags):
+    measured = command("stats", "d", "-o", "s.yaml", *flags)
+
+    assert Ended(0, measured.out, "") == command("show", "s.yaml", *flags)
+
+
+def test_show_lists_what_was_skipped_by_name_and_reason(command, here):
+    """The details are in the list of rejects: they depend on the machine and on options of speed."""
+    measured = command("stats", "d", "-o", "s.yaml").out
+    for detail in (" (0 bytes)", " (starts with b'hello wo')"):
+        measured = measured.replace(detail, "")
+
+    assert Ended(0, measured, "") == command("show", "s.yaml")
+
+
+def test_show_of_constants_says_that_they_are_constants(command, here):
+    Path("c.yaml").write_text("format: imgnorm-stats/1\nmean: [0.1307]\nstd: [0.3081]\n")
+
+    assert Ended(
+        0, "     mean     std\nL  0.1307  0.3081\n\nconstants, written by hand\n", ""
+    ) == command("show", "c.yaml")
+
+
+def test_show_tells_every_fault_of_a_file_at_its_place(command, here):
+    Path("c.yaml").write_text("format: imgnorm-stats/1\nmean: [x]\nstd: 0.3\nscales: 255\n")
+
+    assert Ended(
+        2,
+        "",
+        "c.yaml:2:8: mean[0]: expected a number; got 'x' (text)\n"
+        "c.yaml:3:6: std: expected a list; got 0.3\n"
+        "c.yaml:4:1: scales: unknown key\n"
+        "    did you mean 'scale'?\n",
+    ) == command("show", "c.yaml")
+
+
+# emit
+
+
+@pytest.fixture
+def measured(command: Command, whole: Path) -> str:
+    command("stats", "d", "-o", "s.yaml")
+    return "s.yaml"
+
+
+def test_emit_writes_what_it_prints(command, measured):
+    printed = command("emit", measured)
+    written = command("emit", measured, "-o", "transforms.py")
+
+    assert (0, "") == (printed.code, printed.err)
+    assert Ended(0, "", "wrote    transforms.py\n") == written
+    assert printed.out == Path("transforms.py").read_text()
+
+
+def test_a_module_that_is_up_to_date_passes_the_check(command, measured):
+    command("emit", measured, "-o", "t.py", "--api", "v2")
+
+    assert Ended(0, "", "") == command("emit", measured, "-o", "t.py", "--api", "v2", "--check")
+
+
+@pytest.mark.parametrize("stale", ["edited", "other options", "missing"])
+def test_a_module_that_is_not_up_to_date_fails_the_check_and_is_left_alone(
+    command, measured, stale
+):
+    if stale != "missing":
+        command("emit", measured, "-o", "t.py")
+    if stale == "edited":
+        text = Path("t.py").read_text()
+        Path("t.py").write_text(text.replace("0.2836", "0.2837"))
+    before = files()
+    options = ["--api", "v2"] if stale == "other options" else []
+
+    ended = command("emit", measured, "-o", "t.py", "--check", *options)
+
+    state = "does not exist" if stale == "missing" else "is not what `imgnorm emit` writes now"
+    remedy = "run the same command without --check and with --force"
+    assert Ended(1, "", f"t.py: {state}; {remedy}\n") == ended
+    assert before == files()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.yaml"], "none.yaml: no such file; check the path"),
+        (["d"], "d: a folder; name a YAML file in it"),
+        (["s.yaml", "-o", "old.py"], "old.py: exists already; replace it with --force, or name another file"),
+        (["s.yaml", "-o", "d"], "d: is a folder; name a file in it"),
+        (["s.yaml", "-o", ""], "'': is no file; name one, or leave the option out and use `>`"),
+        (["s.yaml", "--check"], "--check needs -o: the module to compare (see `imgnorm emit --help`)"),
+        (["s.yaml", "-o", "d", "--check"], "d: is not a regular file; name one"),
+        (["s.yaml", "-o", "./s.yaml", "--force"], "-o names the stats file itself; give the module its own (see `imgnorm emit --help`)"),
+        (["flat.yaml"], "flat.yaml: channel L is constant (std 0): normalizing would divide by 0; look at the images, or allow it with an eps (--eps 1e-3, say)"),
+        (["s.yaml", "--eps", "nan"], "s.yaml: eps is nan; it must be above 0 and at most 1"),
+        (["deep.yaml"], "deep.yaml: 16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values at 32768; use api v2 (--api v2)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_emit_cannot_do_is_told_in_one_line(command, measured, arguments, message):
+    Path("old.py").write_text("old")
+    Path("flat.yaml").write_text("format: imgnorm-stats/1\nmean: [0.5]\nstd: [0.0]\n")
+    Path("deep.yaml").write_text("format: imgnorm-stats/1\nmean: [0.5]\nstd: [0.1]\nscale: 65535\n")
+    before = {name: Path(name).read_bytes() for name in files()}
+
+    assert Ended(2, "", f"{message}\n") == command("emit", *arguments)
+    assert before == {name: Path(name).read_bytes() for name in files()}
+
+
+def test_eps_makes_a_constant_channel_usable(command, whole):
+    Path("flat.yaml").write_text("format: imgnorm-stats/1\nmean: [0.5]\nstd: [0.0]\n")
+
+    assert "\nSTD = (0.01,)\n" in command("emit", "flat.yaml", "--eps", "1e-2").out
+
+
+# The program
+
+
+def test_the_package_runs_as_a_program(whole):
+    done = subprocess.run(
+        [sys.executable, "-m", "imgnorm", "stats", "d", "-o", "s.yaml"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert 0 == done.returncode
+    assert ["s.yaml"] == files()
+    assert done.stderr.endswith("wrote    s.yaml\n")
+
+
+def test_a_bug_of_ours_has_its_own_exit_code(here):
+    program = (
+        "import imgnorm.cli, imgnorm.__main__ as main\n"
+        "def run(arguments): raise ZeroDivisionError('oops')\n"
+        "imgnorm.cli.run = run\n"
+        "main.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert 70 == done.returncode
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+    assert done.stderr.endswith(
+        "ZeroDivisionError: oops\nthis is a bug in imgnorm, not in your data: please report it\n"
+    )
+
+
+@pytest.mark.parametrize("option", ["--root x", "--split test", "--download"])
+def test_options_that_would_do_nothing_are_refused(command, whole, option):
+    name = option.split()[0]
+    told = f"{name} is for torchvision:NAME; leave it out (see `imgnorm stats --help`)\n"
+
+    assert Ended(2, "", told) == command("stats", "d", *option.split())
+
+
+@pytest.mark.parametrize("percent", ["0.57%", "0.29%", "1.1%"])
+def test_a_percentage_of_skipped_images_is_exact(percent):
+    """0.57% of 10,000 is 57; in floats it is a little less."""
+    exactly = int(Fraction(percent[:-1]) * 100)
+
+    assert Allowance.parse(percent).covers(exactly, 10_000)
+    assert not Allowance.parse(percent).covers(exactly + 1, 10_000)

@@ -1,0 +1,526 @@
+"""Disks that are full, folders that refuse, crashes at every call: the old file or the new one."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from injection import (
+    WITHOUT_POWERS,
+    environment,
+    folder_of,
+    imgnorm,
+    needs_linux,
+    needs_mount,
+    needs_posix,
+    needs_strace,
+    noise,
+)
+
+import imgnorm as library
+
+pytestmark = needs_posix
+
+OLD = b"old bytes\n"
+TOUCHING = (
+    "openat,write,pwrite64,fsync,fdatasync,ftruncate,close,read,chmod,fchmod,fchmodat,"
+    "rename,renameat,renameat2,link,linkat,unlink,unlinkat"
+)
+NO_SPACE = "No space left on device"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder_of(tmp_path_factory.mktemp("output") / "data", 4)
+
+
+@pytest.fixture(scope="module")
+def table(data: Path) -> str:
+    """What the command prints for `data`."""
+    ended = imgnorm("stats", data, "-q")
+    assert (0, "") == (ended.returncode, ended.stderr)
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def new(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The stats file of `data`."""
+    path = tmp_path_factory.mktemp("new") / "stats.yaml"
+    library.write_stats(path, library.measure(data))
+    return path.read_bytes()
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """A stats file that exists, alone in its folder."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "stats.yaml").write_bytes(OLD)
+    return folder / "stats.yaml"
+
+
+# ── crashes and errors at each system call ──
+
+
+def traced(*options: str) -> list[str]:
+    """Without -f: the thread that writes results, not those that serve the workers."""
+    return ["strace", "-y", "-qq", "-e", f"trace={TOUCHING}", *options]
+
+
+def calls_on(folder: Path, log: Path) -> list[tuple[str, int, str]]:
+    """Each call on something in the folder: its name, how many of that name there were, its line."""
+    counts: dict[str, int] = {}
+    found = []
+    for line in log.read_text(errors="replace").splitlines():
+        match = re.match(r"(\w+)\(", line)
+        if match:
+            name = match[1]
+            counts[name] = counts.get(name, 0) + 1
+            if f"{folder}" in line:
+                found.append((name, counts[name], line))
+    return found
+
+
+class Scene:
+    """A command that writes `path`, a file which is alone in its folder."""
+
+    def __init__(self, arguments: Sequence[str | Path], path: Path) -> None:
+        self.path = path
+        self.arguments = [*arguments, path, "--force"]
+        self.reset(OLD)
+        self.run()  # from here on, nothing is left to be compiled
+        self.reset(OLD)
+        ended = self.run(traced("-o", str(self._log)))
+        assert (0, "") == (ended.returncode, ended.stderr.replace(f"wrote    {path}\n", ""))
+        self.printed = ended.stdout
+        self.new = path.read_bytes()
+        self.calls = calls_on(path.parent, self._log)
+        assert {"openat", "write", "fsync", "rename"} <= {name for name, _, _ in self.calls}
+
+    @property
+    def _log(self) -> Path:
+        return self.path.parent.with_name("log")
+
+    def run(self, around: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        return imgnorm(*self.arguments, around=around)
+
+    def injected(self, name: str, count: int, fault: str) -> subprocess.CompletedProcess[str]:
+        """The command with a fault at one call, which is one on the folder as it was before."""
+        ended = self.run(traced("-o", str(self._log), "-e", f"inject={name}:{fault}:when={count}"))
+        assert (name, count) in [call[:2] for call in calls_on(self.path.parent, self._log)]
+        return ended
+
+    def last(self, call: str, *, of_temporary: bool) -> int:
+        """The number of the last such call on the temporary file, or on the folder itself.
+
+        The first close belongs to the check before the scan.
+        """
+        return [
+            count
+            for name, count, line in self.calls
+            if name == call and (".tmp" in line) is of_temporary
+        ][-1]
+
+    def reset(self, old: bytes | None) -> None:
+        for path in self.path.parent.iterdir():
+            path.unlink()
+        if old is not None:
+            self.path.write_bytes(old)
+
+    def left(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.path.parent.iterdir()}
+
+
+@pytest.fixture(scope="module", params=["stats", "rejects", "emit", "merge"])
+def scene(
+    request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Scene:
+    """Each command that writes a file. (bn calibrate imports torch: see test_faults_commands.py.)"""
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "out").mkdir()
+    parts = []
+    if request.param in ("emit", "merge"):
+        for shard in (1, 2):
+            parts.append(folder / f"{shard}.yaml")
+            library.write_stats(parts[-1], library.measure(data, shard=(shard, 2)))
+    scan: list[str | Path] = ["stats", data, "--workers", "1", "-q"]
+    if request.param == "rejects":
+        bad = folder_of(folder / "data", 1)
+        (bad / "bad.png").touch()
+        scan = ["stats", bad, "--workers", "1", "-q", "--max-skipped", "1"]
+    arguments: list[str | Path] = {
+        "stats": [*scan, "-o"],
+        "rejects": [*scan, "--rejects"],
+        "emit": ["emit", *parts[:1], "-o"],
+        "merge": ["merge", *parts, "-q", "-o"],
+    }[request.param]
+    return Scene(arguments, folder / "out" / "result")
+
+
+@needs_strace
+@pytest.mark.parametrize("old", [OLD, None], ids=["replacing", "creating"])
+def test_a_crash_at_any_call_leaves_the_old_file_or_the_new_one(
+    scene: Scene, old: bytes | None
+) -> None:
+    """kill -9 on entry to each system call on the folder: what SQLite does to its own writes."""
+    for name, count, line in scene.calls:
+        if old is None and name in ("read", "chmod"):
+            continue  # not made, or between two others
+        scene.reset(old)
+        scene.injected(name, count, "signal=SIGKILL")
+
+        left = scene.left()
+        assert left.pop(scene.path.name, None) in (old, scene.new), line
+        assert all(re.fullmatch(r"\.imgnorm-[0-9a-f]{16}\.tmp", one) for one in left), line
+
+
+@needs_strace
+def test_after_a_crash_the_same_command_does_its_work(scene: Scene) -> None:
+    """No lock, no half-written file, nothing that the next run would trip over."""
+    scene.reset(OLD)
+    scene.injected("rename", scene.last("rename", of_temporary=True), "signal=SIGKILL")
+    ended = scene.run()
+
+    assert 0 == ended.returncode
+    assert scene.new == scene.path.read_bytes()
+
+
+@needs_strace
+def test_a_signal_at_any_call_leaves_no_temporary_file(scene: Scene) -> None:
+    """Even right after the file was created, and before anything could be noted about it."""
+    codes = set()
+    for name, count, line in scene.calls:
+        scene.reset(OLD)
+        ended = scene.injected(name, count, "signal=SIGTERM")
+
+        left = scene.left()
+        assert [scene.path.name] == list(left), line
+        assert left[scene.path.name] in (OLD, scene.new), line
+        assert ended.stderr.endswith("stopped by SIGTERM\n"), line
+        codes.add(ended.returncode)
+    assert {143} == codes
+
+
+@needs_strace
+@pytest.mark.parametrize(
+    ("call", "error", "reason"),
+    [
+        ("write", "ENOSPC", NO_SPACE),
+        ("write", "EDQUOT", "Disk quota exceeded"),
+        ("write", "EIO", "Input/output error"),
+        ("fsync", "EIO", "Input/output error"),
+        ("fsync", "ENOSPC", NO_SPACE),
+        ("close", "EIO", "Input/output error"),
+        ("rename", "ENOSPC", NO_SPACE),
+        ("rename", "EACCES", "Permission denied"),
+    ],
+)
+def test_a_result_that_cannot_be_written_is_shown_and_the_old_file_kept(
+    scene: Scene, call: str, error: str, reason: str
+) -> None:
+    """Hours of work are not lost with the disk: the table is on standard output."""
+    scene.reset(OLD)
+    ended = scene.injected(call, scene.last(call, of_temporary=True), f"error={error}")
+
+    assert 2 == ended.returncode
+    assert f"{scene.path}: cannot be written ({reason}); name a place that can\n" == ended.stderr
+    assert scene.printed == ended.stdout
+    assert {scene.path.name: OLD} == scene.left()
+
+
+@needs_strace
+def test_a_folder_that_cannot_be_flushed_is_reported(scene: Scene) -> None:
+    """The name might be lost in a power failure: no success is claimed; the file is whole anyway."""
+    scene.reset(OLD)
+    ended = scene.injected("fsync", scene.last("fsync", of_temporary=False), "error=EIO")
+
+    assert 2 == ended.returncode
+    assert "(Input/output error)" in ended.stderr
+    assert {scene.path.name: scene.new} == scene.left()
+
+
+@needs_strace
+def test_a_file_system_that_flushes_no_folders_is_good_enough(scene: Scene) -> None:
+    scene.reset(OLD)
+    ended = scene.injected("fsync", scene.last("fsync", of_temporary=False), "error=EINVAL")
+
+    assert 0 == ended.returncode
+    assert {scene.path.name: scene.new} == scene.left()
+
+
+def test_what_a_crash_left_behind_is_not_measured(tmp_path: Path) -> None:
+    """A stats file may live among the images; its temporary files are hidden, and passed over."""
+    noise(1).save(tmp_path / "image.png")
+    (tmp_path / ".imgnorm-0123456789abcdef.tmp").write_bytes(b"half a file")
+    stats = library.measure(tmp_path)
+
+    assert (1, 0) == (stats.images, len(stats.skipped))
+
+
+# ── disks that are full or read-only ──
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 kB with 1 kB free."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder])
+    if made.returncode:
+        pytest.skip("mount does not work here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def _fill(disk: Path) -> None:
+    with open(disk / "filler", "wb", buffering=0) as file:
+        try:
+            while file.write(bytes(1024)):
+                pass
+        except OSError:
+            pass
+
+
+@needs_mount
+def test_a_full_disk_is_told_in_one_line_and_the_result_is_shown(
+    disk: Path, data: Path, table: str
+) -> None:
+    path = disk / "stats.yaml"
+    path.write_bytes(OLD)
+    _fill(disk)
+    ended = imgnorm("stats", data, "-o", path, "--force", "-q")
+
+    assert 2 == ended.returncode
+    assert f"{path}: cannot be written ({NO_SPACE}); name a place that can\n" == ended.stderr
+    assert table == ended.stdout
+    assert ["filler", "stats.yaml"] == sorted(os.listdir(disk))
+    assert OLD == path.read_bytes()
+
+
+@needs_mount
+def test_a_full_disk_for_the_rejects_does_not_lose_the_result(disk: Path, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "data", 2)
+    (folder / "bad.png").write_bytes(b"")
+    _fill(disk)
+    path = disk / "rejects.jsonl"
+    ended = imgnorm("stats", folder, "--rejects", path, "-q")
+
+    assert 2 == ended.returncode
+    assert f"{path}: cannot be written ({NO_SPACE}); name a place that can\n" == ended.stderr
+    assert "images   2 (2 RGB; 2 PNG)" in ended.stdout
+    assert ["filler"] == os.listdir(disk)
+
+
+@needs_mount
+def test_a_module_on_a_full_disk_is_told_in_one_line(
+    disk: Path, data: Path, tmp_path: Path
+) -> None:
+    stats = tmp_path / "stats.yaml"
+    library.write_stats(stats, library.measure(data))
+    _fill(disk)
+    path = disk / "transforms.py"
+    ended = imgnorm("emit", stats, "-o", path)
+
+    assert 2 == ended.returncode
+    assert f"{path}: cannot be written ({NO_SPACE}); name a place that can\n" == ended.stderr
+    assert ["filler"] == os.listdir(disk)
+
+
+@needs_mount
+def test_a_read_only_disk_is_found_out_before_the_scan(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    path = disk / "stats.yaml"
+    ended = imgnorm("stats", "no such folder", "-o", path)
+
+    assert 2 == ended.returncode
+    assert (
+        f"{path}: cannot be written (Read-only file system); name a place that can\n"
+        == ended.stderr
+    )
+
+
+@needs_mount
+def test_no_place_for_temporary_files_is_needed(data: Path, table: str) -> None:
+    """A container whose disks are all read-only can still measure, and print."""
+    script = """
+        mount --make-rprivate / || exit 77
+        for folder in /tmp /var/tmp /usr/tmp /dev/shm; do
+            test ! -d $folder || mount --bind $folder $folder && mount -o remount,ro,bind $folder
+        done 2>/dev/null
+        cd /proc && exec "$@"
+    """
+    around = ["unshare", "-m", "sh", "-c", script, "sh"]
+    if subprocess.run([*around, "true"], env=environment(), capture_output=True).returncode:
+        pytest.skip("unshare does not work here")
+    ended = imgnorm("stats", data, "-q", around=around)
+
+    assert (0, table, "") == (ended.returncode, ended.stdout, ended.stderr)
+
+
+# ── places that take no file: found out before the scan, so the source does not matter ──
+
+NOWHERE = "/no such folder/of images"
+
+
+def _refused(path: Path, *options: str, before: str = "") -> str:
+    """Why, in one line; with another source, the scan would have been the first to complain."""
+    for arguments in (["-o", str(path)], ["--rejects", str(path)]):
+        ended = imgnorm("stats", NOWHERE, *arguments, *options, before=before)
+
+        assert (2, "") == (ended.returncode, ended.stdout)
+        assert ended.stderr.startswith(f"{path}: ")
+    return ended.stderr.removeprefix(f"{path}: ").rstrip("\n")
+
+
+def test_a_file_that_exists_is_refused_before_the_scan(output: Path) -> None:
+    assert "exists already; replace it with --force, or name another file" == _refused(output)
+    assert OLD == output.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["folder", "folder/"])
+def test_a_folder_as_output_is_refused_before_the_scan(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+
+    assert "is a folder; name a file in it" == _refused(tmp_path / name, "--force")
+    assert [] == os.listdir(tmp_path / "folder")
+
+
+def test_a_fifo_as_output_is_refused_before_the_scan(tmp_path: Path) -> None:
+    """Opening it would wait for a reader."""
+    os.mkfifo(tmp_path / "fifo")
+
+    message = _refused(tmp_path / "fifo", "--force")
+    assert "is not a regular file; name one, or leave the option out" == message
+
+
+def test_a_device_as_output_is_refused_and_still_a_device() -> None:
+    message = _refused(Path(os.devnull), "--force")
+    assert "is not a regular file; name one, or leave the option out" == message
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+def test_a_folder_that_is_missing_is_refused_before_the_scan(tmp_path: Path) -> None:
+    message = _refused(tmp_path / "missing" / "stats.yaml")
+    assert "its folder does not exist; create it first" == message
+
+
+def test_a_file_as_folder_is_refused_before_the_scan(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    assert _refused(tmp_path / "file" / "stats.yaml")
+
+
+@needs_linux
+def test_a_folder_without_permission_is_refused_before_the_scan(output: Path) -> None:
+    output.parent.chmod(0o555)
+    message = _refused(output, "--force", before=WITHOUT_POWERS)
+    output.parent.chmod(0o755)
+
+    assert "cannot be written (Permission denied); name a place that can" == message
+    assert OLD == output.read_bytes()
+
+
+@needs_linux
+def test_a_folder_that_takes_files_but_shows_none_takes_this_one(
+    output: Path, data: Path, new: bytes
+) -> None:
+    """It cannot be opened, hence not flushed; the file itself is."""
+    output.parent.chmod(0o333)
+    ended = imgnorm("stats", data, "-o", output, "--force", "-q", before=WITHOUT_POWERS)
+    output.parent.chmod(0o755)
+
+    assert (0, "") == (ended.returncode, ended.stderr)
+    assert new == output.read_bytes()
+
+
+@pytest.mark.parametrize("length", [300, 5000])
+def test_a_name_that_is_too_long_is_refused_before_the_scan(tmp_path: Path, length: int) -> None:
+    message = _refused(tmp_path / ("x" * length))
+    assert "cannot be written (File name too long); name a place that can" == message
+
+
+def test_a_circle_of_links_as_output_is_refused_before_the_scan(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+
+    assert _refused(tmp_path / "loop", "--force").startswith("cannot be written (Too many levels")
+
+
+def test_the_same_file_for_both_results_is_refused_before_the_scan(tmp_path: Path) -> None:
+    path = tmp_path / "both"
+    ended = imgnorm("stats", NOWHERE, "-o", path, "--rejects", path)
+
+    assert 2 == ended.returncode
+    assert "-o and --rejects name the same file; give each its own" in ended.stderr
+
+
+# ── links and permissions ──
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["good", "dangling"])
+def test_a_link_is_kept_and_its_target_written(
+    tmp_path: Path, data: Path, new: bytes, there: bool
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "target.yaml"
+    if there:
+        target.write_bytes(OLD)
+    link = tmp_path / "link.yaml"
+    link.symlink_to("elsewhere/target.yaml")
+    ended = imgnorm("stats", data, "-o", link, "-q", *(["--force"] if there else []))
+
+    assert (0, "") == (ended.returncode, ended.stderr)
+    assert "elsewhere/target.yaml" == os.readlink(link)
+    assert new == target.read_bytes()
+    assert ["target.yaml"] == os.listdir(target.parent)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o444, 0o664])
+def test_the_permissions_of_a_replaced_file_are_kept(
+    output: Path, data: Path, new: bytes, mode: int
+) -> None:
+    output.chmod(mode)
+    ended = imgnorm("stats", data, "-o", output, "--force", "-q")
+
+    assert (0, "") == (ended.returncode, ended.stderr)
+    assert new == output.read_bytes()
+    assert mode == stat.S_IMODE(output.stat().st_mode)
+
+
+def test_a_new_file_has_the_permissions_that_others_get(tmp_path: Path, data: Path) -> None:
+    """Not those of a private temporary file."""
+    path = tmp_path / "stats.yaml"
+    imgnorm("stats", data, "-o", path, before="import os; os.umask(0o027)")
+
+    assert 0o640 == stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_whole_command_touches_nothing_but_its_output(tmp_path: Path) -> None:
+    data = folder_of(tmp_path / "data", 6)
+    home = tmp_path / "home"
+    home.mkdir()
+    before = _seen(tmp_path)
+    ended = imgnorm(
+        "stats", data, "-o", tmp_path / "stats.yaml", "--rejects", tmp_path / "rejects.jsonl",
+        cwd=home, HOME=str(home), TMPDIR=str(home),
+    )  # fmt: skip
+
+    assert 0 == ended.returncode
+    after = _seen(tmp_path)
+    assert {"stats.yaml", "rejects.jsonl"} == set(after) - set(before)
+    assert before == {name: seen for name, seen in after.items() if name in before}
+
+
+def _seen(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mode, path.read_bytes())
+        if path.is_file()
+        else (path.stat().st_mode, b"")
+        for path in folder.rglob("*")
+    }

@@ -1,0 +1,1182 @@
+"""sources/archive.py: what is packed is measured like what is not, and nothing is short in silence."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import pickle
+import random
+import struct
+import subprocess
+import sys
+import tarfile
+import time
+import warnings
+import zipfile
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from imgnorm.errors import ImgnormError, SourceError
+from imgnorm.measuring.measure import SkippedImagesWarning, measure
+from imgnorm.pixels.decode import decode
+from imgnorm.sources import bytestream as tape
+from imgnorm.sources.archive import ArchiveSource
+from imgnorm.sources.files import MAX_FILE_BYTES
+from imgnorm.sources.folder import FolderSource
+from imgnorm.sources.paths import matching
+from imgnorm.stats.file import write_stats
+from imgnorm.stats.stats import Stats
+from imgnorm.tally.names import names_digest
+from imgnorm.tally.skipped import Reason, Unreadable
+from imgnorm.workers.work_queue import WorkQueue, batches
+
+ROOT = Path(__file__).parents[2]
+SHAPES = ROOT / "examples" / "shapes"
+ZEROS = bytes(1024)  # the end mark of a tar
+FORMATS = ("zip", "tar", "tar.gz")
+
+
+# ── archives ──
+
+
+def picture(seed: int) -> bytes:
+    file = io.BytesIO()
+    Image.frombytes("RGB", (6, 5), random.Random(seed).randbytes(90)).save(file, "PNG")
+    return file.getvalue()
+
+
+THREE = {f"cat/{seed}.png": picture(seed) for seed in range(3)}
+
+
+def header(
+    name: bytes,
+    size: int = 0,
+    kind: bytes = b"0",
+    *,
+    digits: bytes = b"",
+    magic: bytes = b"ustar\00000",
+    prefix: bytes = b"",
+    target: bytes = b"",
+) -> bytes:
+    """One block of a tar, of no program's making."""
+    block = bytearray(512)
+    block[:100] = name.ljust(100, b"\0")
+    block[100:108] = b"0000644\0"
+    block[124:136] = digits or b"%011o\0" % size
+    block[156:157] = kind
+    block[157:257] = target.ljust(100, b"\0")
+    block[257:265] = magic
+    block[345:500] = prefix.ljust(155, b"\0")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def member(name: bytes, data: bytes, kind: bytes = b"0", **fields: bytes) -> bytes:
+    return header(name, len(data), kind, **fields) + data + bytes(-len(data) % 512)
+
+
+def blocks(members: Mapping[str, bytes]) -> bytes:
+    """A tar without its end."""
+    return b"".join(member(name.encode(), data) for name, data in members.items())
+
+
+def packed(path: Path, members: Mapping[str, bytes]) -> Path:
+    """An archive of the format that the suffix says."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            for name, data in members.items():
+                file.writestr(name, data)
+        return path
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def seen(*paths: Path) -> tuple[dict[str, bytes], list[tuple[str, str]], dict[str, int]]:
+    """The images with their bytes, what is skipped and why, what is ignored."""
+    source = ArchiveSource("", map(str, paths))
+    listing = source.listing()
+    skipped = [(s.name, str(s.reason)) for s in listing.skipped]
+    return {name: source.read(name) for name in listing.names}, skipped, listing.ignored
+
+
+def inside(label: str, members: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {f"{label}/{name}": data for name, data in members.items()}
+
+
+def details(*paths: Path) -> dict[str, str]:
+    return {s.name: s.detail for s in ArchiveSource("", map(str, paths)).listing().skipped}
+
+
+def measured(source: Path | str, **options: object) -> Stats:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkippedImagesWarning)
+        return measure(source, **options)  # type: ignore[arg-type]
+
+
+# ── whole ones ──
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_an_archive_measures_like_the_folder_of_the_same_files(tmp_path, format_):
+    folder = measured(SHAPES, per_class=True, workers=1)
+    files = {
+        path.relative_to(SHAPES).as_posix(): path.read_bytes()
+        for path in SHAPES.rglob("*")
+        if path.is_file()
+    }
+
+    archive = measured(packed(tmp_path / f"a.{format_}", files), per_class=True, workers=2)
+
+    assert folder.mean == archive.mean
+    assert folder.std == archive.std
+    assert folder.measurement.histogram == archive.measurement.histogram
+    assert folder.measurement.sums == archive.measurement.sums
+    assert folder.measurement.classes == archive.measurement.classes
+    assert folder.measurement.formats == archive.measurement.formats
+    assert ("archive", ()) == (archive.measurement.source.kind, archive.skipped)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_the_number_of_workers_changes_no_byte(tmp_path, format_):
+    for shard in range(3):
+        images = {f"{seed:03}.png": picture(seed + 100 * shard) for seed in range(40)}
+        shuffled = dict(random.Random(1).sample(sorted(images.items()), len(images)))
+        packed(tmp_path / f"s-{shard}.{format_}", shuffled)
+    packed(tmp_path / f"s-9.{format_}", {"bad.png": b"no image", **THREE})
+
+    files = []
+    for workers in (1, 2):
+        stats = measured(f"{tmp_path}/s-*.{format_}", workers=workers)
+        write_stats(str(tmp_path / "stats.yaml"), stats)
+        files.append((tmp_path / "stats.yaml").read_bytes())
+
+    assert files[0] == files[1]
+    assert b"images: 123\n" in files[0]
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_hidden_junk_and_other_suffixes_are_ignored_as_in_a_folder(tmp_path, format_):
+    names = [
+        ".hidden.png", ".git/a.png", "__MACOSX/cat/._1.png", "@eaDir/b.png", "cat/.c.png",
+        "readme.txt", "cat/x/__MACOSX/d.png", "deep/er/é.PNG",
+    ]  # fmt: skip
+    members = {name: picture(0) for name in names}
+
+    images, skipped, ignored = seen(packed(tmp_path / f"a.{format_}", members))
+
+    assert [f"a.{format_}/deep/er/é.PNG"] == list(images)
+    assert ([], {"hidden": 3, "junk": 3, "suffix": 1}) == (skipped, ignored)
+    source = ArchiveSource("", [str(tmp_path / f"a.{format_}")])
+    source.listing()
+    assert "deep" == source.class_of(f"a.{format_}/deep/er/é.PNG")
+
+
+def test_flat_shards_have_no_classes_and_their_labels_are_ignored(tmp_path):
+    members = {"0001.jpg": b"x", "0001.cls": b"3", "0001.json": b"{}"}
+    source = ArchiveSource("", [str(packed(tmp_path / "train-0.tar", members))])
+
+    listing = source.listing()
+
+    assert ["train-0.tar/0001.jpg"] == listing.names
+    assert {"suffix": 2} == listing.ignored
+    assert source.class_of("train-0.tar/0001.jpg") is None
+
+
+def test_an_archive_is_known_by_its_content(tmp_path):
+    for format_ in FORMATS:
+        path = packed(tmp_path / f"a.{format_}", THREE).rename(tmp_path / f"{format_}.jpg")
+
+        assert inside(path.name, THREE) == seen(path)[0]
+
+
+def test_empty_archives_hold_nothing_and_nothing_is_wrong(tmp_path):
+    for format_ in FORMATS:
+        assert ({}, [], {}) == seen(packed(tmp_path / f"a.{format_}", {}))
+
+
+def test_members_are_named_without_dots_and_double_slashes(tmp_path):
+    path = written(tmp_path / "a.tar", blocks({"./cat//./0.png": THREE["cat/0.png"]}) + ZEROS)
+
+    assert ({"a.tar/cat/0.png": THREE["cat/0.png"]}, [], {}) == seen(path)
+
+
+@pytest.mark.parametrize("name", ["long/" * 30 + "0.png", "l" * 180 + ".png", "é" * 120 + ".png"])
+@pytest.mark.parametrize("format_", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_long_names_of_gnu_and_of_pax(tmp_path, name, format_):
+    with tarfile.open(tmp_path / "a.tar", "w", format=format_) as tar:
+        info = tarfile.TarInfo(name)
+        info.size = 3
+        tar.addfile(info, io.BytesIO(b"abc"))
+
+    assert ({f"a.tar/{name}": b"abc"}, [], {}) == seen(tmp_path / "a.tar")
+
+
+def test_headers_of_every_age(tmp_path):
+    signed = bytearray(header("ü.png".encode("latin-1"), 3))
+    signed[148:156] = b" " * 8
+    signed[148:156] = b"%06o\0 " % sum(b - 256 if b > 127 else b for b in signed)
+    pax = b"16 path=pax.png\n" + b"9 size=3\n"
+    data = b"".join([
+        member(b"v7.png", b"abc", b"\0", magic=bytes(8)),
+        header(b"v7-folder/", 0, b"\0", magic=bytes(8)),
+        header(b"folder", 0, b"5"),
+        member(b"ustar.png", b"abc", prefix=b"a/b"),
+        member(b"gnu.png", b"abc", digits=b"\x80" + bytes(10) + b"\3", magic=b"ustar  \0"),
+        member(b"contiguous.png", b"abc", b"7"),
+        bytes(signed) + b"abc" + bytes(509),
+        member(b"x", pax, b"x"),
+        header(b"short.png", 0) + b"abc" + bytes(509),
+        header(b"label", 0, b"V"),
+        member(b"g", b"18 comment=of all\n", b"g"),
+        member(b"last.png", b"abc"),
+    ])  # fmt: skip
+
+    images, skipped, _ = seen(written(tmp_path / "a.tar", data + ZEROS))
+
+    assert [] == skipped
+    assert [
+        "a/b/ustar.png", "contiguous.png", "gnu.png", "last.png", "pax.png", "v7.png", "\udcfc.png",
+    ] == [name.removeprefix("a.tar/") for name in images]  # fmt: skip
+    assert {b"abc"} == set(images.values())
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("order", ["sorted", "shuffled"])
+def test_members_are_found_in_whatever_order_they_are_asked_for(tmp_path, format_, order):
+    """A worker looks for a member just behind the last one; it may be elsewhere, and others between."""
+    rng = random.Random(f"{format_} {order}")
+    images = {f"{n:03}.jpg": b"%d" % n * rng.choice([1, 99, 9_999]) for n in range(200)}
+    names = list(images)
+    if order == "shuffled":
+        rng.shuffle(names)
+    members: dict[str, bytes] = {}
+    for name in names:
+        members["./" * rng.randrange(2) + name] = images[name]
+        members[name[:3] + ".cls"] = b"3"
+    path = packed(tmp_path / f"a.{format_}", members)
+    source = ArchiveSource("", [str(path)])
+    listed = source.listing().names
+    worker = pickle.loads(pickle.dumps(source))
+
+    assert sorted(inside(path.name, images)) == listed
+    for asked in (listed, listed[::7], listed[::-1], rng.sample(listed, 99), listed[:1] * 3):
+        for name in asked:
+            assert images[name[-7:]] == worker.read(name)
+    for name in ("000.jp", "1000.jpg", "zzz.jpg"):
+        with pytest.raises(Unreadable, match="the archive no longer holds it"):
+            worker.read(f"{path.name}/{name}")
+
+
+@pytest.mark.parametrize("format_", ["tar", "tar.gz"])
+def test_attributes_of_all_members_hold_for_those_read_first_too(tmp_path, format_):
+    """Where a member depends on those in front of it, it is not looked for from the middle."""
+    common = member(b"g", b"9 size=3\n", b"g")
+    data = b"".join(header(b"%03d.jpg" % n) + b"%03d" % n + bytes(509) for n in range(200))
+    data = common + data + ZEROS
+    path = written(tmp_path / f"a.{format_}", gzip.compress(data) if format_ == "tar.gz" else data)
+    source = ArchiveSource("", [str(path)])
+    names = source.listing().names
+    worker = pickle.loads(pickle.dumps(source))
+
+    assert 200 == len(names)
+    assert [b"199", b"100"] == [worker.read(names[n]) for n in (199, 100)]
+
+
+# ── short counts that the standard library reports as success ──
+
+
+def test_a_damaged_header_in_the_middle_is_named_and_the_members_behind_it_are_found(tmp_path):
+    names = list(THREE)
+    data = bytearray(blocks(THREE) + ZEROS)
+    second = len(blocks({names[0]: THREE[names[0]]}))
+    data[second + 150] ^= 1
+    path = written(tmp_path / "a.tar", bytes(data))
+
+    images, skipped, _ = seen(path)
+
+    with tarfile.open(path) as tar:
+        assert [names[0]] == tar.getnames()  # what the standard library makes of it
+    assert [f"a.tar/{names[0]}", f"a.tar/{names[2]}"] == list(images)
+    assert [("a.tar", "archive-corrupt")] == skipped
+    assert {"a.tar": f"damaged header at byte {second:,}"} == details(path)
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+@pytest.mark.parametrize("end", [b"", bytes(512)])
+def test_a_tar_cut_between_two_members_is_named(tmp_path, suffix, end):
+    names = list(THREE)
+    data = blocks({names[0]: THREE[names[0]]}) + end
+    path = written(tmp_path / f"a.{suffix}", gzip.compress(data) if "gz" in suffix else data)
+
+    images, skipped, _ = seen(path)
+
+    assert [f"{path.name}/{names[0]}"] == list(images)
+    assert [(path.name, "archive-truncated")] == skipped
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_tars_after_one_another_are_named_and_the_first_one_is_counted(tmp_path, suffix):
+    """What tar, tarfile and WebDataset read: to count more would not be what a loader sees."""
+    data = (blocks(THREE) + ZEROS) + (blocks({"dog/9.png": picture(9)}) + ZEROS)
+    path = written(tmp_path / f"a.{suffix}", gzip.compress(data) if "gz" in suffix else data)
+
+    images, skipped, _ = seen(path)
+
+    assert inside(path.name, THREE) == images
+    assert [(path.name, "archive-corrupt")] == skipped
+    second = len(blocks(THREE) + ZEROS)
+    assert {path.name: f"data follow the end of the archive at byte {second:,}"} == details(path)
+
+
+def test_a_tar_cut_anywhere_is_named_and_keeps_its_whole_members(tmp_path):
+    data = blocks(THREE) + ZEROS
+    ends = [len(blocks(dict(list(THREE.items())[:n]))) for n in range(4)]
+    for cut in range(512, len(data), 100):
+        images, skipped, _ = seen(written(tmp_path / "a.tar", data[:cut]))
+        whole = max(n for n in range(4) if n == 0 or ends[n] - 512 < cut)
+        whole = sum(f"a.tar/{name}" in images for name in THREE)
+
+        assert {f"a.tar/{name}": THREE[name] for name in list(THREE)[:whole]} == images
+        assert ("a.tar", "archive-truncated") in skipped
+        # A member whose header is there is found, and so it is listed.
+        headers = sum(end + 512 <= cut for end in ends[:3])
+        assert headers == len(images) + len(skipped) - 1
+
+
+def test_a_zeroed_header_is_named_and_the_members_behind_it_are_found(tmp_path):
+    data = bytearray(blocks(THREE) + ZEROS)
+    second = len(blocks({"cat/0.png": THREE["cat/0.png"]}))
+    data[second : second + 512] = bytes(512)
+
+    images, skipped, _ = seen(written(tmp_path / "a.tar", bytes(data)))
+
+    assert ["a.tar/cat/0.png", "a.tar/cat/2.png"] == list(images)
+    assert [("a.tar", "archive-corrupt")] == skipped
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [member(b"././@LongLink", b"x" * 120 + b".png", b"L"), member(b"x", b"9 size=3\n", b"x")],
+)
+def test_a_long_name_or_attributes_of_no_member_are_named(tmp_path, extension):
+    """The member that they belong to was zeroed, and what is behind it up to the end, too."""
+    path = written(tmp_path / "a.tar", blocks(THREE) + extension + ZEROS)
+
+    images, skipped, _ = seen(path)
+
+    assert inside("a.tar", THREE) == images
+    assert [("a.tar", "archive-corrupt")] == skipped
+    start = len(blocks(THREE) + extension)
+    assert {"a.tar": f"a zero block in place of a header at byte {start:,}"} == details(path)
+
+
+def with_attributes(members: Mapping[str, bytes]) -> bytes:
+    """A tar without its end, as Python's tarfile packs files that have fractions of a second."""
+    parts = []
+    for name, data in members.items():
+        info = tarfile.TarInfo(name)
+        info.size, info.mtime = len(data), 1.5
+        parts.append(info.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % 512))
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("packing", [blocks, with_attributes])
+def test_every_flipped_byte_of_a_header_is_noticed_or_harmless(tmp_path, packing):
+    """Headers that repeat the one before included."""
+    data = packing(THREE) + ZEROS
+    second = len(packing({"cat/0.png": THREE["cat/0.png"]}))
+    headers = data.index(b"cat/1.png", second) + 512 - second
+    assert headers == (512 if packing is blocks else 3 * 512)
+    for place in range(second, second + headers):
+        for flip in (0x01, 0x55):
+            flipped = bytearray(data)
+            flipped[place] ^= flip
+            images, skipped, _ = seen(written(tmp_path / "a.tar", bytes(flipped)))
+
+            assert ("a.tar", "archive-corrupt") in skipped or inside("a.tar", THREE) == images
+
+
+@pytest.mark.parametrize("text", [b"0 path=x\n", b"x path=x\n", b" path=x\n", b"9 path=xx"])
+def test_attributes_without_their_length_are_named_at_once(tmp_path, text):
+    """Without a limit, they would be read again and again."""
+    path = written(tmp_path / "a.tar", member(b"x", text, b"x") + blocks(THREE) + ZEROS)
+
+    images, skipped, _ = seen(path)
+
+    assert inside("a.tar", THREE) == images
+    assert [("a.tar", "archive-corrupt")] == skipped
+
+
+def test_a_gzip_stream_cut_anywhere_is_named(tmp_path):
+    whole = gzip.compress(blocks(THREE) + ZEROS)
+    for cut in range(len(whole) - 1, 300, -50):
+        images, skipped, _ = seen(written(tmp_path / "a.tar.gz", whole[:cut]))
+
+        assert ("a.tar.gz", "archive-truncated") in skipped
+        assert images.items() <= inside("a.tar.gz", THREE).items()
+
+
+def test_a_wrong_checksum_of_a_gzip_stream_leaves_no_member_to_trust(tmp_path):
+    whole = bytearray(gzip.compress(blocks(THREE) + ZEROS))
+    whole[-8] ^= 1
+
+    images, skipped, _ = seen(written(tmp_path / "a.tar.gz", bytes(whole)))
+
+    assert {} == images
+    assert ["a.tar.gz", *inside("a.tar.gz", THREE)] == [name for name, _ in skipped]
+    assert {"archive-corrupt"} == {reason for _, reason in skipped}
+
+
+def test_gzip_streams_after_one_another_are_one_as_gzip_says(tmp_path):
+    data = blocks(THREE) + ZEROS
+    halves = gzip.compress(data[:700]) + gzip.compress(data[700:])
+    path = tmp_path / "a.tar.gz"
+
+    assert (inside(path.name, THREE), [], {}) == seen(written(path, halves + bytes(100)))
+    assert [(path.name, "archive-corrupt")] == seen(written(path, halves + b"garbage"))[1]
+
+
+def test_padding_to_a_record_is_no_fault(tmp_path):
+    path = written(tmp_path / "a.tar", blocks(THREE) + bytes(1 << 20))
+
+    assert (inside("a.tar", THREE), [], {}) == seen(path)
+
+
+# ── hostile ones ──
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../evil.png", "/etc/evil.png", "cat/../../evil.png", "..\\evil.png", "C:\\evil.png", "a/..",
+     "\\\\host\\evil.png"],
+)  # fmt: skip
+@pytest.mark.parametrize("format_", FORMATS)
+def test_names_that_lead_outside_are_listed_and_not_read(tmp_path, format_, name):
+    path = packed(tmp_path / f"a.{format_}", {name: b"x", **THREE})
+    if format_ == "zip":  # zipfile itself mends names
+        data = path.read_bytes()
+        assert name.encode() in data
+
+    images, skipped, _ = seen(path)
+
+    assert inside(path.name, THREE) == images
+    assert [(f"{path.name}/{name}", "archive-entry-unsafe")] == skipped
+
+
+def test_links_devices_pipes_and_sparse_files_of_a_tar_are_listed(tmp_path):
+    kinds = {"1": "a hard link", "2": "a symbolic link", "3": "a character device",
+             "4": "a block device", "6": "a named pipe"}  # fmt: skip
+    data = b"".join(header(f"{kind}.png".encode(), 0, kind.encode()) for kind in kinds)
+    old_gnu = member(b"S.png", b"abc", b"S", magic=b"ustar  \0")
+    pax = member(b"p", b"23 GNU.sparse.size=999\n", b"x") + member(b"p.png", b"abc")
+    data += old_gnu + pax + header(b"data", 0, b"2") + member(b"odd.png", b"abc", b"Z")
+    path = written(tmp_path / "a.tar", data + blocks(THREE) + ZEROS)
+
+    images, skipped, _ = seen(path)
+
+    assert inside("a.tar", THREE) == images
+    assert {"archive-entry-unsafe"} == {reason for _, reason in skipped}
+    assert {
+        **{f"a.tar/{kind}.png": f"{what}, not a file" for kind, what in kinds.items()},
+        "a.tar/S.png": "a sparse file; pack it without --sparse",
+        "a.tar/p.png": "a sparse file; pack it without --sparse",
+        "a.tar/data": "a symbolic link, not a file",  # images may lie behind it
+        "a.tar/odd.png": "a member of unknown type 'Z'",
+    } == details(path)
+
+
+def test_links_and_devices_of_a_zip_are_listed(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name, mode in (("link.png", 0o120777), ("device.png", 0o060600)):
+            info = zipfile.ZipInfo(name)
+            info.create_system, info.external_attr = 3, mode << 16
+            file.writestr(info, "/etc/passwd")
+        for name, data in THREE.items():
+            file.writestr(name, data)
+
+    images, skipped, _ = seen(tmp_path / "a.zip")
+
+    assert inside("a.zip", THREE) == images
+    assert [
+        ("a.zip/device.png", "archive-entry-unsafe"),
+        ("a.zip/link.png", "archive-entry-unsafe"),
+    ] == skipped
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_of_members_with_one_name_the_last_is_counted(tmp_path, format_):
+    """So does unpacking: `tar --append` replaces files like this."""
+    path = tmp_path / f"a.{format_}"
+    old, new = picture(1), picture(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        if format_ == "zip":
+            with zipfile.ZipFile(path, "w") as file:
+                file.writestr("a.png", old)
+                file.writestr("z.png", old)
+                file.writestr("a.png", new)
+        else:
+            data = blocks({"a.png": old, "z.png": old}) + blocks({"./a.png": new}) + ZEROS
+            path.write_bytes(gzip.compress(data) if format_ == "tar.gz" else data)
+
+    images, skipped, _ = seen(path)
+    stats = measured(path, workers=1)
+
+    assert {f"{path.name}/a.png": new, f"{path.name}/z.png": old} == images
+    assert [(f"{path.name}/a.png", "duplicate-name")] == skipped
+    assert (2, 3) == (stats.images, stats.measurement.found)
+    assert (
+        names_digest(name.encode() for name in sorted(images))
+        == stats.measurement.source.names_sha256
+    )
+
+
+def test_a_gzip_bomb_is_named_and_costs_little(tmp_path, monkeypatch):
+    monkeypatch.setattr(tape, "FREE_EXPANSION", 1 << 24)
+    bomb = header(b"bomb.png", MAX_FILE_BYTES + 512)
+    packer = zlib.compressobj(9, wbits=31)
+    data = packer.compress(blocks(THREE) + bomb)
+    for _ in range(200):
+        data += packer.compress(bytes(1 << 20))
+    path = written(tmp_path / "a.tar.gz", data + packer.flush())
+
+    started = time.monotonic()
+    images, skipped, _ = seen(path)
+
+    assert inside(path.name, THREE) == images
+    assert [
+        (path.name, "archive-entry-unsafe"),
+        (f"{path.name}/bomb.png", "archive-entry-unsafe"),
+    ] == skipped
+    assert time.monotonic() - started < 5
+
+
+def zip_member(name: bytes, data: bytes, **changes: int) -> tuple[bytes, list[int | bytes]]:
+    """A local header with its data, and the record for the directory but for the offset."""
+    body = data if changes.get("method", 8) == 0 else zlib.compress(data)[2:-4]
+    crc, size = changes.get("crc", zlib.crc32(data)), changes.get("size", len(data))
+    packed_size = changes.get("packed", len(body))
+    method, flags = changes.get("method", 8), changes.get("flags", 0)
+    shared = (flags, method, 0, 33, crc, packed_size, size, len(name))
+    local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, *shared[:-1], shared[-1], 0) + name + body
+    return local, [name, *shared]
+
+
+def zip_of(*members: tuple[bytes, list[int | bytes]], starts: list[int] | None = None) -> bytes:
+    body, directory = b"", b""
+    for index, (local, (name, *shared)) in enumerate(members):
+        start = starts[index] if starts else len(body)
+        directory += struct.pack("<4s2H", b"PK\1\2", 20, 20)
+        directory += struct.pack("<4H3L5H2L", *shared, 0, 0, 0, 0, 0, start) + name
+        body += local
+    counts = (len(members), len(members), len(directory), len(body))
+    return body + directory + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, *counts, 0)
+
+
+GOOD = zip_member(b"good.png", picture(7))
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason", "detail"),
+    [
+        (zip_member(b"bad.png", b"x", flags=1), "archive-encrypted", "it needs a password"),
+        (zip_member(b"bad.png", b"x", method=9), "archive-unsupported-compression", "compressed by method 9"),
+        (zip_member(b"bad.png", b"x", method=0, size=2), "archive-corrupt", "1 bytes cannot expand to 2"),
+        (zip_member(b"bad.png", bytes(9), size=9999), "archive-corrupt", "5 bytes cannot expand to 9,999"),
+        (zip_member(b"bad.png", bytes(9), size=MAX_FILE_BYTES + 1), "too-large-file",
+         "2,147,483,649 bytes; the limit is 2,147,483,648"),
+    ],
+)  # fmt: skip
+def test_members_of_a_zip_that_the_directory_gives_away(tmp_path, bad, reason, detail):
+    path = written(tmp_path / "a.zip", zip_of(bad, GOOD))
+
+    images, skipped, _ = seen(path)
+
+    assert {"a.zip/good.png": picture(7)} == images
+    assert [("a.zip/bad.png", reason)] == skipped
+    assert {"a.zip/bad.png": detail} == details(path)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason", "detail"),
+    [
+        (zip_member(b"bad.png", b"xyz", crc=5), "archive-corrupt", "its checksum is wrong"),
+        (zip_member(b"bad.png", bytes(99), size=98), "archive-corrupt",
+         "it does not expand to the 98 bytes of the directory"),
+        ((GOOD[0], zip_member(b"badx.png", picture(7))[1]), "archive-corrupt",
+         "its local header has another name"),
+        ((zip_member(b"bad.png", picture(7), crc=1)[0], zip_member(b"bad.png", picture(7))[1]),
+         "archive-corrupt", "its local header contradicts the directory"),
+        ((b"PK??" + GOOD[0][4:], zip_member(b"bad.png", picture(7))[1]), "archive-corrupt",
+         "no local header at byte 0"),
+    ],
+)  # fmt: skip
+def test_members_of_a_zip_that_reading_finds_out(tmp_path, bad, reason, detail):
+    name = "a.zip/" + bad[1][0].decode()
+    # Another one in front, so that the file starts like a zip whatever the bad one is.
+    source = ArchiveSource("", [str(written(tmp_path / "a.zip", zip_of(bad, GOOD)))])
+    if bad[0][:4] == b"PK??":
+        local = zip_of(GOOD, bad)
+        source = ArchiveSource("", [str(written(tmp_path / "a.zip", local))])
+        detail = detail.replace("byte 0", f"byte {len(GOOD[0]):,}")
+    assert name in source.listing().names
+
+    with pytest.raises(Unreadable) as caught:
+        source.read(name)
+
+    assert (reason, detail) == (str(caught.value.reason), caught.value.detail)
+    assert picture(7) == source.read("a.zip/good.png")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_the_other_compressions_that_python_knows(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as file:
+        for name, data in THREE.items():
+            file.writestr(name, data)
+
+    assert (inside("a.zip", THREE), [], {}) == seen(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_data_of_a_zip_are_never_counted(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as file:
+        file.writestr("a.png", picture(1))
+    whole = (tmp_path / "a.zip").read_bytes()
+    for place in range(35, whole.index(b"PK\1\2")):
+        flipped = bytearray(whole)
+        flipped[place] ^= 0x10
+        source = ArchiveSource("", [str(written(tmp_path / "b.zip", bytes(flipped)))])
+        source.listing()
+        data = picture(1)
+        with suppress(Unreadable):
+            data = source.read("b.zip/a.png")
+
+        assert picture(1) == data
+
+
+def test_a_zip_of_overlapping_members_is_refused_at_once(tmp_path):
+    """Fifield's bomb: 10,000 names for the same 2 MB, each of which expands to 2 GB."""
+    kernel = zip_member(b"0.png", bytes(1 << 20))
+    many = [(b"", [b"%d.png" % n, *kernel[1][1:-1], len(b"%d.png" % n)]) for n in range(1, 10_000)]
+    path = written(tmp_path / "a.zip", zip_of(kernel, *many, starts=[0] * 10_000))
+
+    started = time.monotonic()
+    images, skipped, _ = seen(path)
+
+    assert {} == images
+    assert 10_000 == len(skipped)
+    assert {"it overlaps another member"} == set(details(path).values())
+    assert time.monotonic() - started < 5
+
+
+def test_members_that_quote_one_another_are_refused(tmp_path):
+    inner, outer = zip_member(b"in.png", picture(1)), b""
+    outer, record = zip_member(b"out.png", inner[0], method=0)
+    start = len(outer) - len(inner[0])
+    data = zip_of((outer, record), (b"", inner[1]), starts=[0, start])
+
+    images, skipped, _ = seen(written(tmp_path / "a.zip", data))
+
+    assert {"a.zip/in.png": picture(1)} == images
+    assert [("a.zip/out.png", "archive-corrupt")] == skipped
+
+
+def test_damaged_zips_are_named(tmp_path):
+    whole = packed(tmp_path / "a.zip", THREE).read_bytes()
+    all_ = inside("a.zip", THREE)
+    count = whole[:-12] + b"\x09\0" + whole[-10:]
+    nested = zip_of(zip_member(b"in.zip", whole, method=0), GOOD)
+    path = tmp_path / "a.zip"
+    cases = {
+        whole[:-30]: ({}, "archive-truncated", "its directory, which is at its end, is missing"),
+        nested[: -len(whole) // 3]: ({}, "archive-truncated", "its directory, which is at its end, is missing"),
+        whole + b"rest": (all_, "archive-corrupt", "4 bytes follow the end of the archive"),
+        whole + whole: (all_, "archive-corrupt", f"{len(whole):,} bytes in front of the archive"),
+        count: (all_, "archive-corrupt", "its directory holds 3 members, its end says 9"),
+        whole[:-2] + b"\x05\0": (all_, "archive-truncated", "its comment is cut off"),
+    }  # fmt: skip
+    for data, (images, reason, detail) in cases.items():
+        found = seen(written(path, data))
+
+        assert (images, [("a.zip", reason)]) == found[:2], detail
+        assert {"a.zip": detail} == details(path)
+
+
+def test_a_zip_of_the_64_bit_kind(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name, data in THREE.items():
+            with file.open(name, "w", force_zip64=True) as stream:
+                stream.write(data)
+    whole = (tmp_path / "a.zip").read_bytes()
+    end = whole.rindex(b"PK\5\6")
+    count, size, start = struct.unpack_from("<H2L", whole, end + 10)
+    wide = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, start)
+    wide += struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
+    last = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
+    path = written(tmp_path / "b.zip", whole[:end] + wide + last)
+
+    assert (inside("a.zip", THREE), [], {}) == seen(tmp_path / "a.zip")
+    assert (inside("b.zip", THREE), [], {}) == seen(path)
+
+
+def test_random_bytes_in_archives_end_in_faults_never_in_exceptions(tmp_path):
+    rng = random.Random(5)
+    whole = {format_: packed(tmp_path / f"a.{format_}", THREE).read_bytes() for format_ in FORMATS}
+    for round_ in range(600):
+        format_ = FORMATS[round_ % 3]
+        data = bytearray(whole[format_])
+        for _ in range(rng.choice([1, 3, 30])):
+            data[rng.randrange(4, len(data))] = rng.choice([0, 255, rng.randrange(256)])
+        source = ArchiveSource("", [str(written(tmp_path / f"b.{format_}", bytes(data)))])
+        for name in source.listing().names:
+            with suppress(Unreadable):
+                source.read(name)
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """Bits flipped, the rest cut off, blocks put in, doubled, taken out or swapped, wrong checksums, absurd sizes.
+
+    An even number of blocks is never taken out: that may be a whole member, which nobody could miss.
+    """
+    start = rng.randrange(len(data) // 512) * 512
+    block, behind = data[start : start + 512], data[start + 512 :]
+    bits = bytearray(data)
+    for _ in range(rng.choice([1, 1, 5, 50])):
+        bits[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    sizes = [b"7" * 11, b"9" * 11, b"-0000000001", b"\xff" * 12, b"\x80" + b"\xff" * 11, bytes(12)]
+    field = bytearray(block.ljust(512, b"\0"))
+    field[124:136] = rng.choice(sizes).ljust(12, b"\0")
+    field[rng.randrange(150, 512)] ^= rng.choice([0, 0, 0, 1, 32])
+    field[148:156] = b" " * 8
+    field[148:156] = rng.choice([b"%06o\0 " % sum(field)] * 3 + [b"0123456\0"])
+    return rng.choice([
+        bytes(bits), bytes(bits), bytes(bits),
+        data[: rng.randrange(len(data))],
+        data[:start] + rng.choice([bytes(512), rng.randbytes(512), data[:512]]) + block + behind,
+        data[:start] + data[start : start + 512 * rng.randint(1, 5)] + block + behind,
+        data[:start] + rng.choice([behind, behind[1024:]]),
+        data[:start] + behind[:512] + block + behind[512:],
+        data[:start] + bytes(field) + behind,
+        data + rng.choice([b"x", data, rng.randbytes(512)]),
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_no_damage_makes_a_count_short_in_silence(tmp_path, format_):
+    """Each run ends soon; unless something is skipped, or ignored by its new name, all is there."""
+    images = {f"cat/{seed}.png": picture(seed) for seed in range(8)}
+    whole = packed(tmp_path / f"a.{format_}", images).read_bytes()
+    if format_ == "tar":  # no padding, of which blocks could be taken out, too
+        whole = blocks(images) + ZEROS
+    for seed in range(700):
+        data = damaged(whole, random.Random(f"{format_} {seed}"))
+        source = ArchiveSource("", [str(written(tmp_path / f"b.{format_}", data))])
+
+        started = time.monotonic()
+        listing = source.listing()
+        counted = set()
+        for name in listing.names:
+            with suppress(Unreadable):
+                decode(source.read(name), "RGB", max_pixels=100, reserve=lambda size: None)
+                counted.add(name)
+
+        assert time.monotonic() - started < 5
+        told = listing.skipped or listing.ignored or len(counted) < len(listing.names)
+        assert told or inside(f"b.{format_}", images).keys() == counted, seed
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged_name"),
+    [("cat/0.png", "cat/0.pno"), ("cat/0.png", "cat/..png"), ("cat/0.png", ".at/0.png")],
+)
+def test_a_name_that_is_damaged_in_the_directory_hides_no_image(tmp_path, name, damaged_name):
+    """A rule would pass over it; the name that lies beside the image is whole."""
+    files = {name: picture(0), "cat/1.png": picture(1), "cat/2.txt": b"a note"}
+    data = packed(tmp_path / "a.zip", files).read_bytes()
+    at = data.rindex(name.encode())
+    path = written(tmp_path / "b.zip", data[:at] + damaged_name.encode() + data[at + len(name) :])
+
+    listing = ArchiveSource("", [str(path)]).listing()
+
+    assert ["cat/1.png"] == [one.partition("/")[2] for one in listing.names]
+    (skipped,) = listing.skipped
+    assert (Reason.ARCHIVE_CORRUPT, "its local header has another name") == (
+        skipped.reason,
+        skipped.detail,
+    )
+    assert {"suffix": 1} == listing.ignored
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_the_command_creates_nothing_and_runs_nothing(tmp_path, format_):
+    """F40: hostile names, links and a payload; the only new file is the one asked for."""
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    names = {f"../elsewhere/{n}.png": b"evil" for n in range(3)}
+    names |= {str(target / "absolute.png"): b"evil", "run.py.png": b"import os; os.abort()"}
+    path = packed(tmp_path / f"a.{format_}", {**names, **THREE})
+    if format_ == "tar":
+        link = header(b"link", 0, b"2", target=os.fsencode(target))
+        path.write_bytes(link + member(b"link/through.png", b"evil") + path.read_bytes())
+    before = sorted(tmp_path.rglob("*"))
+
+    command = [sys.executable, "-m", "imgnorm", "stats", path, "-o", tmp_path / "stats.yaml"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+
+    assert 3 == done.returncode, done.stderr
+    assert sorted([*before, tmp_path / "stats.yaml"]) == sorted(tmp_path.rglob("*"))
+    assert b"archive-entry-unsafe" in (tmp_path / "stats.yaml").read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX")
+def test_a_pipe_among_the_shards_is_named_and_never_waited_for(tmp_path):
+    packed(tmp_path / "a.tar", THREE)
+    os.mkfifo(tmp_path / "b.tar")
+    (tmp_path / "c.tar").mkdir()
+    written(tmp_path / "d.tar", b"")
+    written(tmp_path / "e.tar", b"version https://git-lfs.github.com/spec/v1\n")
+    written(tmp_path / "f.tar", b"<html>404</html>" * 99)
+
+    images, skipped, _ = seen(*sorted(tmp_path.iterdir()))
+
+    assert inside("a.tar", THREE) == images
+    assert [
+        ("b.tar", "not-a-regular-file"),
+        ("c.tar", "not-a-regular-file"),
+        ("d.tar", "empty-file"),
+        ("e.tar", "git-lfs-pointer"),
+        ("f.tar", "archive-corrupt"),
+    ] == skipped
+
+
+def test_an_archive_that_changes_after_listing_is_not_counted(tmp_path):
+    path = packed(tmp_path / "a.tar", THREE)
+    source = ArchiveSource("", [str(path)])
+    first, second, _ = source.listing().names
+    elsewhere = pickle.loads(pickle.dumps(source))
+    source.read(first)
+
+    with path.open("ab") as file:
+        file.write(bytes(512))
+
+    for reader in (source, elsewhere):
+        with pytest.raises(Unreadable, match="the archive changed while it was measured"):
+            reader.read(second)
+
+
+def test_a_second_listing_forgets_the_first(tmp_path):
+    """Names of the first one's order would be missed: a scan would wait for them for ever."""
+    path = packed(tmp_path / "a.tar", {"2.png": picture(2), "1.png": picture(1)})
+    source = ArchiveSource("", [str(path)])
+    source.listing()
+
+    packed(path, {f"{n}.png": picture(n) for n in range(9)})
+    names = source.listing().names
+
+    assert 9 == len(names)
+    assert [("a.tar", names)] == [(shard, list(part)) for shard, part in source.shards(names)]
+    assert picture(8) == source.read("a.tar/8.png")
+
+
+# ── many at once ──
+
+
+def test_braces_and_globs_name_the_same_shards(tmp_path):
+    for number in range(12):
+        packed(tmp_path / f"train-{number:03}.tar", {f"{number}.png": picture(number)})
+
+    for pattern in (
+        "train-*.tar", "train-{000..011}.tar", "train-0{00..09}.tar", "train-{000,001,0{02..11}}.tar",
+        "train-0[01]?.tar", "train-{011..000}.tar",
+    ):  # fmt: skip
+        source = ArchiveSource(f"{tmp_path}/{pattern}", matching(f"{tmp_path}/{pattern}"))
+        count = 10 if "0{00..09}" in pattern else 12
+
+        assert [f"train-{n:03}.tar/{n}.png" for n in range(count)] == source.listing().names
+        assert f"{tmp_path}/{pattern}" == source.ref
+
+
+def test_patterns_without_archives(tmp_path):
+    packed(tmp_path / "t-1.tar", THREE)
+    for pattern, message in {
+        "x-*.tar": "{0}/x-*.tar: no such folder, and no file that this pattern matches; check the "
+        "folders in it, and quote it, so that the shell leaves it alone",
+        "t-{0..3}.tar": "{0}/t-0.tar: no such file (3 of the 4 that {0}/t-{{0..3}}.tar names are "
+        "missing); get it, or name those that there are",
+        "t-{0..99999999}.tar": "{{0..99999999}}: names more than 1,000,000 files; name fewer at once, "
+        "and merge their stats",
+        "t-{a..z}{1..99999}.tar": "{0}/t-{{a..z}}{{1..99999}}.tar: names more than 1,000,000 files; name "
+        "fewer at once, and merge their stats",
+        "t-{0..}.tar": "{0}/t-{{0..}}.tar: {{0..}} is no range; write it like {{000..127}}, {{a..k}} or "
+        "{{a,b,c}}",
+        "t-{a..2}.tar": "{0}/t-{{a..2}}.tar: {{a..2}} is no range; write it like {{000..127}}, {{a..k}} or "
+        "{{a,b,c}}",
+    }.items():
+        with pytest.raises(SourceError) as caught:
+            measure(f"{tmp_path}/{pattern}")
+
+        assert message.format(tmp_path) == str(caught.value)
+
+
+def test_ranges_of_letters_are_those_of_the_shell(tmp_path):
+    for letter in "abcXY":
+        packed(tmp_path / f"t-{letter}.tar", {"1.png": picture(1)})
+
+    def files(pattern):
+        return [Path(path).name for path in matching(f"{tmp_path}/{pattern}")]
+
+    assert ["t-a.tar", "t-b.tar", "t-c.tar"] == files("t-{a..c}.tar")
+    assert ["t-Y.tar", "t-X.tar"] == files("t-{Y..X}.tar")
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
+    path = packed(tmp_path / "a[1]{2,3}.tar", THREE)
+
+    stats = measured(path, workers=1)
+
+    assert 3 == stats.images
+
+
+def test_what_is_no_archive_is_said_so(tmp_path):
+    path = written(tmp_path / "a.tar", b"text")
+
+    with pytest.raises(SourceError) as caught:
+        measure(path)
+
+    assert (
+        f"{path}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a line, add --list"
+    ) == str(caught.value)
+
+
+def test_a_link_to_nothing_among_the_shards_is_named(tmp_path):
+    packed(tmp_path / "a.tar", THREE)
+    (tmp_path / "b.tar").symlink_to("gone.tar")
+
+    images, skipped, _ = seen(*map(Path, matching(f"{tmp_path}/*.tar")))
+
+    assert inside("a.tar", THREE) == images
+    assert [("b.tar", "dangling-link")] == skipped
+    assert {"b.tar": "a link to nothing"} == details(tmp_path / "b.tar")
+
+
+def test_what_cannot_be_measured_alone_is_said_with_what_to_do(tmp_path):
+    (tmp_path / "link.tar").symlink_to("gone.tar")
+    (tmp_path / "empty.tar").touch()
+    packed(tmp_path / "texts.tar", {"a.txt": b"text"})
+    for file, message in {
+        "link.tar": "a link to a file that is not there; get that file, or mend the link",
+        "empty.tar": "an empty file, of no bytes at all; get it again, or make it anew",
+        "texts.tar": "no images in it (passed over: 1 suffix); looked for .jpg .jpeg .png .ppm .bmp .pgm .tif "
+        ".tiff .webp; name an archive that holds such files, or rename those in it and pack them anew",
+    }.items():
+        with pytest.raises(SourceError) as caught:
+            measure(tmp_path / file)
+
+        assert f"{tmp_path / file}: {message}" == str(caught.value)
+
+
+def test_a_file_that_may_not_be_read_is_said_with_what_to_do(tmp_path, monkeypatch):
+    path = packed(tmp_path / "a.tar", THREE)
+
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(SourceError) as caught:
+        measure(path)
+
+    assert (
+        f"{path}: cannot be read (Permission denied); see that you may read it, and that its storage answers"
+    ) == str(caught.value)
+
+
+def test_archives_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    paths = []
+    for folder in ("a/x", "b/x", "c"):
+        (tmp_path / folder).mkdir(parents=True)
+        paths.append(packed(tmp_path / folder / "t.tar", {"0.png": picture(len(paths))}))
+    (tmp_path / "d").mkdir()
+    paths.append(packed(tmp_path / "d" / "u.tar", {"0.png": picture(9)}))
+
+    images, _, _ = seen(*paths)
+
+    assert ["a/x/t.tar/0.png", "b/x/t.tar/0.png", "c/t.tar/0.png", "u.tar/0.png"] == list(images)
+    assert [picture(0), picture(1), picture(2), picture(9)] == list(images.values())
+
+
+def test_names_are_sorted_by_their_bytes_across_shards(tmp_path):
+    for name in ("a.tar", "a.tar-b", "a", "ab.tar"):
+        data = blocks({"z.png": b"1", "é.png": b"2", "b/c.png": b"3"}) + ZEROS
+        written(tmp_path / name, data)
+
+    names = ArchiveSource("", map(str, tmp_path.iterdir())).listing().names
+
+    assert 12 == len(names)
+    assert sorted(names, key=os.fsencode) == names
+
+
+def test_a_reject_tells_the_member(tmp_path):
+    members = {"cat/bad.png": b"no image", **THREE}
+    path = written(tmp_path / "a.tar", blocks(members))
+
+    skipped = measured(path, workers=1).skipped
+
+    assert [("a.tar", None), ("a.tar/cat/bad.png", "cat/bad.png")] == [
+        (s.name, s.member) for s in skipped
+    ]
+
+
+# ── the shard is the unit of work ──
+
+
+def dealt(source: ArchiveSource, workers: int, turns: list[int]) -> list[list[str]]:
+    """Which shards each worker gets pieces of, when they ask in this order."""
+    board = WorkQueue(workers)
+    board.add(batches(source, {"": source.listing().names}))
+    got: list[list[str]] = [[] for _ in range(workers)]
+    for worker in turns:
+        work = board.take(worker)
+        assert work is not None
+        (shard,) = {source.shard_of(name) for name in work.names}
+        got[worker].append(shard)
+        if not board._undealt:
+            return got
+    raise AssertionError("not all was dealt")
+
+
+def test_a_worker_stays_with_its_shard_then_begins_another_then_helps(tmp_path):
+    for shard in range(3):
+        images = {f"{n:04}.png": b"x" for n in range(64)}
+        packed(tmp_path / f"s{shard}.tar", images)
+    source = ArchiveSource("", map(str, tmp_path.iterdir()))
+
+    fast, slow = dealt(source, 2, [0, 1] + [0] * 1000)
+
+    assert ["s1.tar"] == slow
+    order = list(dict.fromkeys(fast))
+    assert ["s0.tar", "s2.tar", "s1.tar"] == order
+    assert sorted(fast, key=order.index) == fast  # it never came back to one that it had left
+
+
+def test_nobody_helps_at_the_end_of_a_stream(tmp_path):
+    """He would have to inflate all of it, and come too late."""
+    for shard in range(2):
+        packed(tmp_path / f"s{shard}.tar.gz", {f"{n:04}.png": b"x" for n in range(64)})
+    source = ArchiveSource("", map(str, tmp_path.iterdir()))
+
+    board = WorkQueue(2)
+    board.add(batches(source, {"": source.listing().names}))
+
+    def take(worker, shard, wanted):
+        count = 0
+        while count < wanted:
+            names = board.take(worker).names
+            assert {shard} == set(map(source.shard_of, names))
+            count += len(names)
+
+    early, _ = dealt(source, 2, [0, 1] + [0] * 1000)
+    take(0, "s0.tar.gz", 1)
+    take(1, "s1.tar.gz", 43)
+    take(0, "s0.tar.gz", 43)
+
+    assert ["s0.tar.gz", "s1.tar.gz"] == list(dict.fromkeys(early))  # it was still at its beginning
+    assert board._next(0) is None
+    take(1, "s1.tar.gz", 1)
+
+
+def test_the_end_of_a_stream_that_nobody_has_any_more_is_taken(tmp_path):
+    path = packed(tmp_path / "a.tar.gz", {f"{n:04}.png": b"x" for n in range(64)})
+    source = ArchiveSource("", [str(path)])
+    board = WorkQueue(1)
+    board.drivers = 2
+    board.add(batches(source, {"": source.listing().names}))
+    count = 0
+    while count < 60:
+        count += len(board.take(0).names)
+        board.done()
+    board.withdraw(0, ImgnormError("no process"))
+
+    assert board.take(1) is not None
+
+
+def test_one_shard_alone_is_shared_by_all_workers(tmp_path):
+    source = ArchiveSource(
+        "", [str(packed(tmp_path / "a.tar", {f"{n}.png": b"" for n in range(64)}))]
+    )
+
+    got = dealt(source, 4, [0, 1, 2, 3] * 100)
+
+    assert all(len(pieces) > 1 for pieces in got)
+
+
+def test_work_is_dealt_in_the_order_of_the_shard(tmp_path):
+    """A stream is read forward only: backwards, each member would cost the whole of it."""
+    members = [f"{n:03}.png" for n in range(50)]
+    random.Random(3).shuffle(members)
+    path = packed(tmp_path / "a.tar.gz", dict.fromkeys(members, b""))
+    source = ArchiveSource("", [str(path)])
+    names = source.listing().names
+
+    ((shard, order),) = source.shards(names)
+    ((_, some),) = source.shards(names[::7])
+
+    assert ("a.tar.gz", [f"a.tar.gz/{name}" for name in members]) == (shard, order)
+    assert [name for name in order if name in set(names[::7])] == some
+
+
+def test_a_folder_is_dealt_as_one(tmp_path):
+    for name in ("a/0.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(picture(0))
+    source = FolderSource(str(tmp_path))
+
+    (pile,) = batches(source, {"a": ["a/0.png"], "b": ["b/1.png"]})
+
+    assert 2 == pile.left
+    assert [("a", ["a/0.png"]), ("b", ["b/1.png"])] == [
+        (work.group, work.names) for work in (pile.piece(9), pile.piece(9))
+    ]
+
+
+def test_a_slow_search_in_a_stream_is_no_stuck_image(tmp_path):
+    """The worker shows signs of life while it passes over what others count."""
+    breaths = []
+    path = packed(tmp_path / "a.tar.gz", {f"{n}.png": os.urandom(1 << 20) for n in range(8)})
+    source = ArchiveSource("", [str(path)])
+    source.listing()
+    source.keep_alive(lambda: breaths.append(1))
+
+    source.read("a.tar.gz/7.png")
+
+    assert len(breaths) > 8
+
+
+def test_handles_are_closed(tmp_path):
+    paths = [packed(tmp_path / f"{n}.{format_}", THREE) for n in range(9) for format_ in FORMATS]
+    paths += [written(tmp_path / "x.tar", b""), written(tmp_path / "x.zip", b"PK\3\4 no more")]
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    source = ArchiveSource("", map(str, paths))
+    for name in source.listing().names:
+        source.read(name)
+
+    after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+    assert after - before <= 2

@@ -1,0 +1,789 @@
+"""Error bars: what they are computed from, when a sample is enough, and how often they hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import random
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from blocks import ROOT, blocks_of
+from PIL import Image
+
+import imgnorm
+from imgnorm import cli
+from imgnorm.cli.terminal import images_bar
+from imgnorm.errors import IncompatibleStats, InvalidDocument, SourceError
+from imgnorm.measuring.measure import SkippedImagesWarning, measure
+from imgnorm.pipeline.emit import emit
+from imgnorm.pixels.count import count_arrays
+from imgnorm.progress import Progress
+from imgnorm.settings import ImageSettings
+from imgnorm.sources.source import Listing
+from imgnorm.stats import file as statsfile
+from imgnorm.stats import text as statstext
+from imgnorm.stats.estimate import (
+    MIN_IMAGES,
+    Margins,
+    Plan,
+    Sample,
+    _t_quantile,
+    margins_of,
+    percent,
+    random_order,
+    until_within,
+)
+from imgnorm.stats.stats import Stats
+from imgnorm.stats.table import table, with_margin
+from imgnorm.tally.moments import CrossSums, Moments
+from imgnorm.tally.tally import Tally
+
+IMAGES = 600
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of one color each, in two classes: as different from one another as can be."""
+    folder = tmp_path_factory.mktemp("estimate") / "plain"
+    draw = random.Random(7).random
+    for index in range(IMAGES):
+        path = folder / f"c{index % 2}" / f"{index:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        color = tuple(int(256 * draw()) for _ in "RGB")
+        Image.new("RGB", (4, 4), color).save(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def estimated(plain: Path) -> Stats:
+    return measure(plain, tolerance=0.06, workers=1)
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.png"))
+
+
+# ── the order ──
+
+
+def test_the_order_has_every_number_once():
+    assert list(range(1000)) == sorted(random_order(1000, 5))
+    assert [] == list(random_order(0, 5))
+
+
+def test_the_order_is_the_same_for_ever():
+    """It follows from the seed in the file, years later, on another machine."""
+    assert [8, 7, 5, 4, 1, 3, 9, 2, 0, 6] == list(random_order(10, 0))
+    assert [1, 8, 0, 4, 6, 7, 2, 9, 3, 5] == list(random_order(10, 1))
+
+
+def test_the_order_costs_what_is_taken_of_it():
+    first = list(islice(random_order(10**15, 2), 5))
+
+    assert 5 == len(set(first))
+
+
+def test_every_image_is_as_likely_to_be_taken():
+    """Each of 20 in a sample of 5, in 4,000 draws: 1,000 times, give or take 6 standard errors."""
+    taken = [0] * 20
+    for seed in range(4000):
+        for index in islice(random_order(20, seed), 5):
+            taken[index] += 1
+
+    assert all(abs(count - 1000) < 6 * math.sqrt(4000 * 0.25 * 0.75) for count in taken)
+
+
+# ── the margins ──
+
+
+@pytest.mark.parametrize(
+    ("tail", "freedom", "quantile"),  # from tables
+    [(0.025, 30, 2.0423), (0.005, 120, 2.6174), (0.0005, 120, 3.3735), (0.0005, 30, 3.646)],
+)
+def test_the_quantile_is_students(tail, freedom, quantile):
+    assert _t_quantile(tail, freedom) == pytest.approx(quantile, rel=2e-3)  # the expansion's error
+
+
+def sample_of(images: Sequence[tuple[int, int, int]]) -> Sample:
+    """Gray images by count, total and total_sq."""
+    n, t, q = zip(*images, strict=True)
+    pairs = [(n, n), (n, t), (n, q), (t, t), (t, q), (q, q)]
+    cross_sums = CrossSums(*((sum(a * b for a, b in zip(x, y, strict=True)),) for x, y in pairs))
+    return Sample(len(images), Moments(sum(n), (sum(t),), (sum(q),)), cross_sums, 255)
+
+
+def margins_by_hand(
+    images: Sequence[tuple[int, int, int]], of: int, confidence: float
+) -> tuple[float, float]:
+    """From the residual of each image, in rational numbers."""
+    m = len(images)
+    n = [Fraction(image[0]) for image in images]
+    t = [Fraction(image[1], 255) for image in images]
+    q = [Fraction(image[2], 255**2) for image in images]
+    mean, second = sum(t) / sum(n), sum(q) / sum(n)
+    variance = second - mean**2
+    e = [b - mean * a for a, b in zip(n, t, strict=True)]
+    g = [c - 2 * mean * b + (2 * mean**2 - second) * a for a, b, c in zip(n, t, q, strict=True)]
+    assert sum(e) == sum(g) == 0
+    error = (1 - confidence) / 2  # mean and std of one channel
+    student = _t_quantile(error / 2, m - 1)
+    unseen = math.log(2 / error) / (-math.log(1 - m / of) * of)
+    weight = math.sqrt(sum(a * a for a in n) / m) / (sum(n) / m)
+    d = max(mean, 1 - mean)
+
+    def half(residuals: list[Fraction], farthest: Fraction) -> float:
+        spread = sum(r * r for r in residuals) / (m - 1)
+        se = math.sqrt((1 - Fraction(m, of)) / m * spread) / (sum(n) / m)
+        return student * se + unseen * weight * farthest
+
+    of_variance = half(g, max(d**2 - variance, variance))
+    std = math.sqrt(variance)
+    low, high = math.sqrt(max(0, variance - of_variance)), math.sqrt(variance + of_variance)
+    return half(e, d), max(std - low, high - std)
+
+
+def drawn(count: int, seed: int) -> list[tuple[int, int, int]]:
+    rng = random.Random(seed)
+    images = []
+    for _ in range(count):
+        pixels = [rng.randrange(256) for _ in range(rng.randrange(1, 30))]
+        images.append((len(pixels), sum(pixels), sum(x * x for x in pixels)))
+    return images
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.99])
+@pytest.mark.parametrize(("count", "of"), [(50, 60), (300, 100_000)])
+def test_margins_are_those_of_the_residuals(count, of, confidence):
+    images = drawn(count, count)
+    mean, std = margins_by_hand(images, of, confidence)
+
+    margins = margins_of(sample_of(images), count, of, confidence)
+
+    assert margins is not None
+    # Four digits, rounded up.
+    assert mean * (1 - 1e-9) <= margins.mean[0] <= mean * 1.001
+    assert std * (1 - 1e-9) <= margins.std[0] <= std * 1.001
+
+
+def test_images_that_could_not_be_counted_widen_the_margins():
+    sample = sample_of(drawn(300, 1))
+    all_counted = margins_of(sample, 300, 10_000, 0.99)
+    some_skipped = margins_of(sample, 600, 20_000, 0.99)
+
+    assert all_counted is not None
+    assert all_counted == some_skipped
+
+
+def test_alike_images_are_not_taken_for_all_there_are():
+    """300 equal images prove nothing about the 301st: it may be white, and they may be many."""
+    margins = margins_of(sample_of([(10, 1000, 100_000)] * 300), 300, 10**6, 0.99)
+
+    assert margins is not None
+    assert margins.mean[0] > math.log(400) / 300 * 0.6 * 0.99
+    assert margins.std[0] > 0.05
+
+
+def test_one_image_has_no_margins():
+    assert margins_of(sample_of(drawn(1, 1)), 1, 10, 0.9) is None
+
+
+def test_sums_of_other_images_are_refused():
+    images = drawn(300, 1)
+    sample = Sample(300, sample_of(images).moments, CrossSums.zero(1), 255)
+
+    with pytest.raises(ValueError, match="not those of the same images"):
+        margins_of(sample, 300, 1000, 0.9)
+
+
+# ── when it is enough ──
+
+
+def sizes_of(plan: Plan, of: int, images: Sequence[tuple[int, int, int]]) -> list[int]:
+    sizes: list[int] = []
+
+    def look(size: int) -> Sample:
+        sizes.append(size)
+        return sample_of(images[:size])
+
+    until_within(plan, of, look, lambda margin: None)
+    return sizes
+
+
+def test_looks_are_at_sizes_that_nothing_but_the_plan_decides():
+    images = drawn(700, 3)
+
+    assert [200, 250, 313, 392] == sizes_of(Plan(0.3, 0.9), 10**6, images)  # 1 % may be unseen
+    assert [200, 250, 313, 392, 490, 613] == sizes_of(Plan(0.3, 0.99), 10**6, images)
+
+
+@pytest.mark.parametrize("of", [1, 7, 199, 200])
+def test_few_images_are_all_taken(of):
+    assert [of] == sizes_of(Plan(0.9, 0.01), of, drawn(of, 1))
+
+
+def test_where_all_are_taken_there_is_no_estimate():
+    images = drawn(260, 1)
+
+    assert until_within(Plan(1e-9), 260, lambda n: sample_of(images[:n]), lambda m: None) is None
+    assert [200, 250, 260] == sizes_of(Plan(1e-9), 260, images)
+
+
+def test_nothing_counted_is_not_enough():
+    looks: list[int] = []
+
+    assert until_within(Plan(0.9), 300, lambda n: looks.append(n), lambda m: None) is None
+    assert [200, 250, 300] == looks
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tolerance": 0}, "tolerance is 0; expected more than 0 and less than 1"),
+        ({"tolerance": -0.1}, "tolerance is -0.1; expected more than 0 and less than 1"),
+        ({"tolerance": math.nan}, "tolerance is nan; expected more than 0 and less than 1"),
+        ({"tolerance": 5}, "are in [0, 1]; if it is for [0, 255], give 0.02"),
+        ({"tolerance": 0.1, "confidence": 1}, "confidence is 1; expected more than 0 and less"),
+        ({"tolerance": 0.1, "confidence": 99}, "less than 1; 99 % is 0.99"),
+        ({"tolerance": 0.1, "confidence": math.nan}, "confidence is nan; expected more than 0"),
+        ({"tolerance": 0.1, "seed": -1}, "seed is -1; expected 0 to 2**64 - 1"),
+        (
+            {"tolerance": 0.1, "limit": 9},
+            "a tolerance goes without limit, shard, per_class and keep",
+        ),
+        (
+            {"tolerance": 0.1, "shard": (1, 2)},
+            "goes without limit, shard, per_class and keep_names",
+        ),
+        ({"tolerance": 0.1, "keep_names": True}, "shard, per_class and keep_names"),
+        (
+            {"tolerance": 0.1, "per_class": True},
+            "goes without limit, shard, per_class and keep_names",
+        ),
+        ({"confidence": 0.9, "seed": 3}, "confidence and seed: only with a tolerance"),
+    ],
+)
+def test_what_cannot_be_had_is_a_callers_bug(plain, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        measure(plain, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tolerance": "0.1"}, "tolerance is '0.1'; expected a number"),
+        ({"tolerance": True}, "tolerance is True; expected a number"),
+        ({"tolerance": 0.1, "confidence": "0.9"}, "confidence is '0.9'; expected a number"),
+        ({"tolerance": 0.1, "seed": 1.5}, "seed is 1.5; expected a whole number"),
+        ({"tolerance": 0.1, "seed": True}, "seed is True; expected a whole number"),
+    ],
+)
+def test_what_no_stats_file_could_hold_is_refused_before_anything_is_measured(
+    plain, options, message
+):
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        measure(plain, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tolerance": Fraction(1, 10), "confidence": Fraction(9, 10), "seed": np.int64(3)},
+        {"tolerance": np.float64(0.1), "confidence": np.float64(0.9), "seed": np.uint8(3)},
+    ],
+)
+def test_numbers_of_other_kinds_are_those_numbers(plain, options):
+    expected = measure(plain, tolerance=0.1, confidence=0.9, seed=3)
+
+    assert statstext.text_of(expected) == statstext.text_of(measure(plain, **options))
+
+
+# ── how often it holds ──
+
+
+@pytest.fixture(scope="module")
+def error_bars() -> ModuleType:
+    loader = SourceFileLoader("error_bars", str(ROOT / "scripts" / "error_bars"))
+    spec = spec_from_loader("error_bars", loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    sys.modules["error_bars"] = module  # its dataclasses look for it
+    loader.exec_module(module)
+    return module
+
+
+def assert_held_as_often_as_it_says(printed: str, lines: int) -> None:
+    first, _, *rows = printed.splitlines()
+    seeds = int(first.split()[2].replace(",", ""))
+
+    assert (1000, lines) == (seeds, len(rows))
+    for row in rows:
+        confidence, held = (float(p) / 100 for p in re.findall(r"([\d.]+)%", row))
+        noise = 3 * math.sqrt(confidence * (1 - confidence) / seeds)
+        assert held >= confidence - noise, row
+
+
+def test_the_intervals_of_hard_sets_hold_and_the_docs_say_how_often(error_bars, capsys):
+    error_bars.main([])
+    printed = capsys.readouterr().out
+
+    assert_held_as_often_as_it_says(printed, 8)
+    assert ("console", f"$ ./scripts/error_bars\n{printed}") in blocks_of(
+        ROOT / "docs" / "estimates.md"
+    )
+
+
+def test_the_intervals_hold_where_few_images_are_enough(error_bars, capsys):
+    error_bars.main(["--tolerance", "0.05"])
+
+    assert_held_as_often_as_it_says(capsys.readouterr().out, 8)
+
+
+def test_the_intervals_of_real_images_hold(error_bars, shared_data, monkeypatch, capsys):
+    monkeypatch.chdir(shared_data)
+    error_bars.main(["cifar10-jpeg", "torchvision:MNIST", "--root", "mnist"])
+    printed = capsys.readouterr().out
+
+    assert_held_as_often_as_it_says(printed, 4)
+    assert ("text", printed) in blocks_of(ROOT / "docs" / "estimates.md")
+
+
+# ── measuring ──
+
+
+def test_an_estimate_is_that_of_its_images(plain, estimated, tmp_path):
+    """Independently: the first images of the order, measured alone, give mean and std."""
+    files = files_of(plain)
+    taken = sorted(islice(random_order(IMAGES, 0), estimated.estimate.images))
+    for index in taken:
+        (tmp_path / f"{index}.png").write_bytes(files[index].read_bytes())
+    alone = measure(tmp_path)
+
+    assert (alone.mean, alone.std, alone.images) == (
+        estimated.mean,
+        estimated.std,
+        estimated.images,
+    )
+    assert MIN_IMAGES < len(taken) < IMAGES
+    assert IMAGES == estimated.estimate.of
+    assert estimated.estimate.margins.widest <= 0.06
+    assert {"tolerance": IMAGES - len(taken)} == estimated.measurement.ignored
+    assert len(taken) == sum(one.images for one in estimated.measurement.classes.values())
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_the_way_it_runs_never_changes_a_digit(plain, estimated, workers):
+    again = measure(plain, tolerance=0.06, workers=workers)
+
+    assert statstext.text_of(estimated) == statstext.text_of(again)
+
+
+def test_another_seed_takes_other_images(plain, estimated):
+    other = measure(plain, tolerance=0.06, seed=1)
+
+    assert estimated.measurement.source.names_sha256 != other.measurement.source.names_sha256
+    assert estimated.measurement.source.listing_sha256 == other.measurement.source.listing_sha256
+
+
+def test_the_exact_numbers_are_within_the_margins(plain, estimated):
+    exact = measure(plain)
+    margins = estimated.estimate.margins
+
+    for found, true, margin in (
+        (estimated.mean, exact.mean, margins.mean),
+        (estimated.std, exact.std, margins.std),
+    ):
+        assert all(abs(a - b) <= m for a, b, m in zip(found, true, margin, strict=True))
+
+
+def test_a_tolerance_out_of_reach_gives_the_exact_file(plain):
+    out_of_reach = measure(plain, tolerance=1e-6)
+
+    assert out_of_reach.estimate is None
+    assert statstext.text_of(measure(plain)) == statstext.text_of(out_of_reach)
+
+
+def test_gray_images_become_rgb_when_a_later_look_meets_color(plain, tmp_path):
+    """The first look sees gray images only; the mode is that of all that were taken."""
+    taken = list(random_order(IMAGES, 0))
+    for place, file in enumerate(files_of(plain)):
+        image = Image.open(file)
+        late = taken.index(place) >= 205
+        (image if late else image.convert("L")).save(tmp_path / f"{place:03}.png")
+    stats = measure(tmp_path, tolerance=0.06)
+
+    assert ("RGB", True) == (stats.mode, stats.auto)
+    assert 205 == stats.measurement.modes["L"]
+    assert stats.estimate.images == stats.images < IMAGES
+
+
+def test_broken_images_of_the_sample_are_skipped(plain, tmp_path):
+    folder = shutil.copytree(plain, tmp_path / "d")
+    for file in files_of(folder)[::4]:
+        file.write_bytes(b"")
+    with pytest.warns(SkippedImagesWarning):
+        stats = measure(folder, tolerance=0.08)
+
+    assert {"empty-file"} == {one.reason.value for one in stats.skipped}
+    assert stats.estimate.images == stats.images + len(stats.skipped)
+    assert MIN_IMAGES <= stats.images < stats.estimate.images < IMAGES == stats.measurement.found
+    assert statsfile.parse_stats(statstext.text_of(stats).encode(), "s.yaml").estimate
+
+
+def test_it_goes_with_resize_and_crop(plain):
+    stats = measure(plain, tolerance=0.06, resize=6, center_crop=(5, 3))
+
+    assert stats.estimate
+    assert 15 * stats.images == stats.measurement.pixels.moments().count
+
+
+def test_it_goes_with_archives(plain, estimated, tmp_path):
+    path = shutil.make_archive(str(tmp_path / "plain"), "zip", plain)
+    stats = measure(path, tolerance=0.06)
+
+    assert (estimated.mean, estimated.std) == (stats.mean, stats.std)
+
+
+class Made:
+    """Images that are a number each: decoding is stubbed, listing them is not."""
+
+    kind = "made"
+
+    def __init__(self, images: int) -> None:
+        self.ref = f"made {images}"
+        self.images = images
+        self.counted = 0
+
+    def listing(self) -> Listing:
+        digits = len(str(self.images))
+        return Listing([f"{index:0{digits}}" for index in range(self.images)])
+
+    def class_of(self, name: str) -> None:
+        return None
+
+    def holds_pixels(self, settings: ImageSettings) -> bool:
+        return True
+
+    def pictures(self) -> None:
+        return None
+
+    def count(
+        self,
+        names: Sequence[str],
+        *,
+        cross_sums: bool = False,
+        device: None = None,
+        threads: int = 1,
+    ) -> Tally:
+        self.counted += len(names)
+        value = np.array([int(name) for name in names]) * 2654435761 >> 7 & 255
+        return count_arrays(value.astype(np.uint8).reshape(-1, 1, 1, 1), "L", cross_sums=cross_sums)
+
+
+def test_a_million_images_cost_no_more_than_fifty_thousand():
+    few, many = Made(50_000), Made(1_000_000)
+    estimates = [measure(source, tolerance=0.03).estimate for source in (few, many)]  # type: ignore[arg-type]
+
+    assert estimates[0].images == estimates[1].images == few.counted == many.counted < 2_000
+
+
+class MadeOfFloats(Made):
+    """Sums of floats have no products: what they are at most is not known."""
+
+    def count(
+        self,
+        names: Sequence[str],
+        *,
+        cross_sums: bool = False,
+        device: None = None,
+        threads: int = 1,
+    ) -> Tally:
+        return super().count(names)
+
+
+def test_values_that_may_be_anything_have_no_error_bars():
+    message = (
+        "a tolerance is for pixels in [0, 1]; these images are of mode L, whose values may be "
+        "anything: measure them all, without --tolerance"
+    )
+    with pytest.raises(SourceError) as caught:
+        measure(MadeOfFloats(1000), tolerance=0.1)  # type: ignore[arg-type]
+
+    assert message == str(caught.value)
+
+
+def test_torchvision_datasets_are_sampled_too(shared_data):
+    stats = measure("torchvision:MNIST", root=shared_data / "mnist", tolerance=0.01)
+
+    assert "99 %, 1,199 of 60,000 images" == str(stats.estimate)
+    assert abs(stats.mean[0] - 0.1306604762738429) <= stats.estimate.margins.mean[0]
+    assert abs(stats.std[0] - 0.3081078038564627) <= stats.estimate.margins.std[0]
+
+
+def test_progress_tells_the_margin(plain):
+    seen: list[Progress] = []
+    measure(plain, tolerance=0.06, on_progress=seen.append)
+    margins = [progress.margin for progress in seen]
+    known = [margin for margin in margins if margin is not None]
+
+    assert margins[0] is None
+    assert known == sorted(known, reverse=True)
+    assert len(set(known)) > 1
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    assert all(p.done <= p.total for p in seen)
+
+
+# ── the file ──
+
+
+def test_a_file_is_read_back_whole(estimated):
+    text = statstext.text_of(estimated)
+
+    assert estimated == statsfile.parse_stats(text.encode(), "s.yaml")
+    assert f"# An estimate (99 %, {estimated.images} of 600 images), not exact.\n" in text
+
+
+def test_a_measurement_of_all_says_nothing_of_estimates(plain):
+    content = statstext.document_of(measure(plain))
+
+    assert "estimate" not in content
+    assert "image_products" not in content["exact"]
+
+
+def edited(stats: Stats, edit: Callable[[dict], object]) -> list[str]:
+    content = statstext.document_of(stats)
+    edit(content)
+    with pytest.raises(InvalidDocument) as caught:
+        statsfile.parse_stats(json.dumps(content).encode(), "s.yaml")
+    return [problem.message for problem in caught.value.problems]
+
+
+def test_numbers_that_do_not_follow_are_refused(estimated):
+    images = estimated.images
+
+    def wrong(key: str, value: object) -> list[str]:
+        return edited(estimated, lambda content: content["estimate"].update({key: value}))
+
+    assert any("does not follow" in message for message in wrong("of", 601))
+    assert [
+        f"estimate.images: 199 of 600 images; the file counts {images}",
+    ] == wrong("images", 199)
+    assert [f"estimate.images: {images} of {images} images; the file counts {images}"] == wrong(
+        "of", images
+    )
+    assert "tolerance is 5" in wrong("tolerance", 5)[0]
+    assert "confidence is 1" in wrong("confidence", 1)[0]
+    assert "seed is -1" in wrong("seed", -1)[0]
+    assert (
+        f"estimate.tolerance: 0.001 is less than the margins that follow, "
+        f"{estimated.estimate.margins.widest:g}"
+    ) in wrong("tolerance", 0.001)
+
+
+def test_products_that_no_images_have_are_refused(estimated):
+    def cross_sums(content: dict) -> dict:
+        return content["exact"]["image_products"]
+
+    assert ["estimate: has no exact.image_products, from which its margins follow"] == edited(
+        estimated, lambda content: content["exact"].pop("image_products")
+    )
+    assert ["exact.image_products: belongs to an estimate, which is not there"] == edited(
+        estimated, lambda content: content.pop("estimate")
+    )
+    assert [
+        "exact.image_products: the sums and the products are not those of the same images"
+    ] == edited(estimated, lambda content: cross_sums(content)["total_total"].__setitem__(1, 0))
+    assert any(
+        "total_total_sq[0]: more than the product of all total and all total_sq" in message
+        for message in edited(
+            estimated,
+            lambda content: cross_sums(content)["total_total_sq"].__setitem__(0, 10**20),
+        )
+    )
+    assert ["exact.image_products.count_count: 2 values for 3 channels"] == edited(
+        estimated, lambda content: cross_sums(content)["count_count"].pop()
+    )
+
+
+def test_estimates_do_not_merge(plain, estimated):
+    message = (
+        f"folder '{plain}': an estimate (99 %, {estimated.images} of 600 images); only exact "
+        "measurements merge, so measure it again without --tolerance"
+    )
+    for parts in ([estimated], [estimated, measure(plain)]):
+        with pytest.raises(IncompatibleStats) as caught:
+            imgnorm.merge(parts)
+
+        assert message == str(caught.value)
+
+
+def test_a_module_says_what_it_was_made_of(estimated):
+    widest = estimated.estimate.margins.widest
+
+    assert (
+        f"# They are an estimate (99 %, {estimated.images} of 600 images), not exact: any may be "
+        f"off by {widest:g}.\n"
+    ) in emit(estimated)
+
+
+# ── the command ──
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = cli.run([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("value", "margin", "text"),
+    [
+        (0.49139, 0.0019, "0.4914 ± 0.0019"),
+        (0.5, 0.01481, "0.5000 ± 0.0149"),
+        (0.5, 0.0002, "0.50000 ± 0.00020"),
+        (0.5, 0.000123, "0.50000 ± 0.00013"),
+        (0.0, 0.0, "0.0000 ± 0.0000"),
+    ],
+)
+def test_a_margin_is_rounded_up(value, margin, text):
+    assert text == with_margin(value, margin, "±")
+
+
+def test_the_table_shows_error_bars(estimated):
+    shown = table(estimated)
+    margins = estimated.estimate.margins
+
+    for mean, its, std, stds in zip(
+        estimated.mean, margins.mean, estimated.std, margins.std, strict=True
+    ):
+        assert f"{with_margin(mean, its, '±')}  {with_margin(std, stds, '±')}" in shown
+    assert f"   (99 %, {estimated.images} of 600 images)" == shown.splitlines()[4]
+    assert "\nestimate --tolerance 0.06 --confidence 0.99 --seed 0\n" in shown
+    assert " +/- 0.0" in table(estimated, unicode=False)
+
+
+def test_the_command_writes_shows_and_refuses_to_merge(command, plain, estimated, tmp_path):
+    path = tmp_path / "s.yaml"
+    measured = command("stats", plain, "--tolerance", "0.06", "-o", path)
+
+    assert (0, table(estimated) + "\n") == measured[:2]
+    assert statstext.text_of(estimated) == path.read_text(encoding="utf-8")
+    assert (0, table(estimated) + "\n", "") == command("show", path)
+    std = [f"{value:.6f}" for value in estimated.std]
+    assert (
+        f"\n  an estimate ({estimated.estimate})\n" in command("explain", *std, "--stats", path)[1]
+    )
+    refusal = (
+        f"{path}: an estimate (99 %, {estimated.images} of 600 images); only exact measurements "
+        "merge, so measure it again without --tolerance\n"
+    )
+    assert (2, "", refusal) == command("merge", path)
+
+
+def test_the_command_takes_confidence_and_seed(command, plain):
+    code, out, _ = command(
+        "stats", plain, "--tolerance", "0.06", "--confidence", "0.9", "--seed", "5", "--json"
+    )
+    estimate = json.loads(out)["estimate"]
+
+    assert (0, 0.06, 0.9, 5, 600) == (
+        code,
+        *(estimate[key] for key in ("tolerance", "confidence", "seed", "of")),
+    )
+
+
+def test_the_command_says_when_it_took_all_images(command):
+    code, out, err = command("stats", ROOT / "examples" / "shapes", "--tolerance", "0.1")
+
+    assert (0, False) == (code, "±" in out)
+    assert (
+        "exact    no estimate: all images were looked at, since fewer are not enough for "
+        "--tolerance 0.1\n"
+    ) in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--confidence", "0.9"], "--confidence is for --tolerance; leave it out, or give both"),
+        (["--seed", "1"], "--seed is for --tolerance; leave it out, or give both"),
+        (
+            ["--tolerance", "5"],
+            (
+                "Invalid value for '--tolerance': tolerance is 5; expected more than 0 and less "
+                "than 1, since mean and std are in [0, 1]; if it is for [0, 255], give 0.02"
+            ),
+        ),
+        (
+            ["--tolerance", "0.1", "--limit", "9"],
+            "--tolerance takes as many images as it needs; leave --limit out",
+        ),
+        (
+            ["--tolerance", "0.1", "--shard", "1/2"],
+            "--tolerance gives an estimate, and estimates do not merge; leave --shard out",
+        ),
+        (
+            ["--tolerance", "0.1", "--keep-names"],
+            "--tolerance gives an estimate, and estimates do not merge; leave --keep-names out",
+        ),
+        (
+            ["--tolerance", "0.1", "--per-class"],
+            (
+                "--tolerance is of the whole, and too few images of each class would be taken for "
+                "--per-class; leave one out"
+            ),
+        ),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(command, plain, options, message):
+    assert (2, "", f"{message} (see `imgnorm stats --help`)\n") == command("stats", plain, *options)
+
+
+def test_the_bar_shows_the_interval_shrink(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with images_bar(quiet=False, tolerance=0.004) as on_progress:
+        on_progress(Progress(200, 250, 10))
+        time.sleep(0.15)  # tqdm draws ten times a second
+        on_progress(Progress(250, 313, 20, 0.0123))
+
+    assert "± 0.0123, wanted 0.004" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("confidence", "text"),
+    [
+        (0.99, "99 %"),
+        (0.999, "99.9 %"),
+        (0.1 + 0.2, "30 %"),
+        (1e-7, "1e-05 %"),
+        (0.999999999999, "99.9999999999 %"),
+        (0.9999999999999999, "99.99999999999999 %"),
+    ],
+)
+def test_a_confidence_below_1_is_never_100_percent(confidence, text):
+    assert text == percent(confidence)
+
+
+def test_margins_know_their_widest():
+    assert 0.4 == Margins((0.1, 0.2), (0.4, 0.3), 0.01).widest

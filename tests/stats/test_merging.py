@@ -1,0 +1,917 @@
+"""Merging: exactly the stats of measuring all at once, in any order, or a refusal that tells why."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import imgnorm
+from imgnorm.cli import run
+from imgnorm.errors import ImgnormError, IncompatibleStats, InvalidDocument, SourceError
+from imgnorm.measuring import selection as choosing
+from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
+from imgnorm.stats.file import merge_files, read_stats, write_stats
+from imgnorm.stats.measurement import ClassStats, Measurement
+from imgnorm.stats.provenance import Provenance, Shards
+from imgnorm.stats.stats import Stats, merge
+from imgnorm.stats.text import text_of
+from imgnorm.tally.histogram import Histogram
+from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
+from imgnorm.tally.names import lines_of, names_digest, names_in
+from imgnorm.tally.skipped import Reason, Skipped
+
+ROOT = Path(__file__).parents[2]
+SHAPES = str(ROOT / "examples" / "shapes")
+SQUARE_ROOT_ULP = Fraction(1, 2**52)  # relative: std is promised within 1 ulp
+
+Counts = dict[int, int]  # pixel value -> pixels, in every channel
+
+
+def state(
+    name: str = "a",
+    counts: Counts | None = None,
+    *,
+    mode: Mode = "RGB",
+    images: int = 1,
+    listing: Sequence[str] | None = None,
+    shard: tuple[int, int] | None = None,
+    names: Sequence[str] | None = None,
+    **changes: object,
+) -> Stats:
+    """Stats that nobody measured: of one source `name`, by default with one image."""
+    channels, bins = len(CHANNELS[mode]), SCALE[mode] + 1
+    row = [0] * bins
+    for value, pixels in (counts or {0: 1, 255: 1}).items():
+        row[value] = pixels
+    unit = 1 << (UNIT_BITS - 2)
+    sums = ((images * unit,) * channels, (images * (unit // 3),) * channels)
+    counted = [f"{name}-{i}" for i in range(images)] if names is None else names
+    listed = counted if listing is None else listing
+    source = Provenance(
+        "folder",
+        name,
+        names_digest(n.encode() for n in counted),
+        names_digest(n.encode() for n in listed),
+        images,
+        shards=Shards(shard[1], (shard[0],)) if shard else None,
+    )
+    measurement = Measurement(
+        images,
+        Histogram((tuple(row),) * channels),
+        ImageSums(images, *sums, *sums, 0),
+        {mode: images},
+        {"PNG": images},
+        {"PNG": "Pillow 12.0.0"},
+        source,
+    )
+    of_measurement = {k: v for k, v in changes.items() if k in Measurement.__dataclass_fields__}
+    of_stats = {k: v for k, v in changes.items() if k not in of_measurement}
+    stats = Stats.of(replace(measurement, **of_measurement), mode, ())  # type: ignore[arg-type]
+    return replace(stats, **of_stats)  # type: ignore[arg-type]
+
+
+def shards(count: int, name: str = "d") -> list[Stats]:
+    listing = [f"{i}.png" for i in range(count)]
+    return [
+        state(name, {i % 256: i + 1, 255: 3}, listing=listing, shard=(i + 1, count), names=[n])
+        for i, n in enumerate(listing)
+    ]
+
+
+def measured(source: str, **options: object) -> Stats:
+    return imgnorm.measure(source, workers=1, **options)  # type: ignore[arg-type]
+
+
+# Equal to measuring all at once
+
+
+@pytest.mark.parametrize("of", [2, 5])
+@pytest.mark.parametrize("options", [{}, {"per_class": True, "limit": 11, "resize": 16}])
+def test_all_shards_give_the_file_of_an_unsharded_run_byte_for_byte(tmp_path, of, options):
+    whole = text_of(measured(SHAPES, **options))
+    paths = [str(tmp_path / f"{i}.yaml") for i in range(of)]
+    for i, path in enumerate(paths):
+        write_stats(path, measured(SHAPES, shard=(i + 1, of), **options))
+
+    assert whole == text_of(merge_files(paths))
+    assert whole == text_of(merge_files(paths[::-1]))
+    added = read_stats(paths[0])
+    for path in paths[1:]:
+        added = added + read_stats(path)
+    assert whole == text_of(added)
+
+
+@pytest.fixture
+def messy(tmp_path: Path) -> str:
+    """Broken images, ignored files, and gray images at every second name."""
+    folder = tmp_path / "messy"
+    (folder / "b").mkdir(parents=True)
+    for i in range(6):
+        mode, color = ("L", 40 * i) if i % 2 else ("RGB", (40 * i, 7, 250))
+        Image.new(mode, (3, 2), color).save(folder / "b" / f"{i}.png")  # type: ignore[arg-type]
+    (folder / "0-broken.jpg").write_bytes(b"no image")
+    (folder / "z-broken.jpg").write_bytes(b"")
+    (folder / "b" / "notes.txt").touch()
+    (folder / ".hidden").touch()
+    (folder / "gone.png").symlink_to("nowhere")
+    return str(folder)
+
+
+@pytest.mark.filterwarnings("ignore::imgnorm.SkippedImagesWarning")
+def test_what_a_listing_passes_over_is_told_once_by_all_shards_together(messy):
+    whole = measured(messy)
+    parts = [measured(messy, shard=(i, 3)) for i in (1, 2, 3)]
+
+    assert text_of(whole) == text_of(merge(parts))
+    assert 11 == sum(part.measurement.found for part in parts if part.measurement)
+    assert whole.measurement is not None
+    assert {"hidden": 1, "suffix": 1} == whole.measurement.ignored
+    assert ["0-broken.jpg", "gone.png", "z-broken.jpg"] == [s.name for s in whole.skipped]
+
+
+def test_gray_shards_become_rgb_among_others_when_the_mode_was_auto(tmp_path):
+    for i in range(6):
+        mode, color = ("L", 40 * i) if i % 2 else ("RGB", (40 * i, 7, 250))
+        Image.new(mode, (3, 2 + i), color).save(tmp_path / f"{i}.png")  # type: ignore[arg-type]
+    parts = [measured(str(tmp_path), shard=(i, 2)) for i in (1, 2)]
+
+    assert ["RGB", "L"] == [part.mode for part in parts]
+    assert text_of(measured(str(tmp_path))) == text_of(merge(parts))
+
+
+def test_gray_classes_become_rgb_among_others_too():
+    gray = ClassStats(1, Moments(2, (255,), (65025,)))
+    colored = ClassStats(1, Moments(2, (1, 2, 3), (1, 4, 9)))
+    a = state("a", mode="L", auto=True, classes={"x": gray, "y": gray})
+    b = state("b", auto=True, classes={"x": colored})
+    merged = (a + b).measurement
+
+    assert merged is not None
+    assert {
+        "x": ClassStats(2, Moments(4, (256, 257, 258), (65026, 65029, 65034))),
+        "y": ClassStats(1, Moments(2, (255,) * 3, (65025,) * 3)),
+    } == merged.classes
+
+
+def test_gray_found_by_auto_joins_images_that_were_asked_for_as_rgb():
+    merged = state("a", mode="L", auto=True) + state("b", mode="RGB")
+
+    assert ("RGB", False) == (merged.mode, merged.auto)
+
+
+@pytest.mark.parametrize("auto", [False, True])
+def test_auto_is_kept_only_if_all_were_auto(auto):
+    assert auto == (state("a", auto=True) + state("b", auto=auto)).auto
+
+
+def test_lists_that_share_a_folder_merge_to_the_digits_and_names_of_one_list(tmp_path):
+    for i in range(4):
+        Image.new("RGB", (2, 2), (i, 2 * i, 3 * i)).save(tmp_path / f"{i}.png")
+    lists = {
+        "low": "0.png\n1.png\n",
+        "high": "2.png\n3.png\n",
+        "all": "3.png\n2.png\n1.png\n0.png\n",
+    }
+    for name, lines in lists.items():
+        (tmp_path / name).write_text(lines)
+    low, high, whole = (measured(str(tmp_path / name), listed=True) for name in lists)
+    merged = (low + high).measurement
+
+    assert merged is not None
+    assert whole.measurement is not None
+    assert whole.measurement.source.names_sha256 == merged.source.names_sha256
+    assert replace(whole.measurement, source=merged.source) == merged
+
+
+@pytest.mark.filterwarnings("ignore::imgnorm.SkippedImagesWarning")
+def test_a_name_that_is_listed_twice_is_counted_and_digested_once(tmp_path):
+    """It was left out of the digest, since its second mention is listed as skipped."""
+    for name in "ab":
+        Image.new("L", (1, 1)).save(tmp_path / f"{name}.png")
+    (tmp_path / "list").write_text("a.png\nb.png\na.png\n")
+    stats = measured(str(tmp_path / "list"), listed=True)
+    parts = [measured(str(tmp_path / "list"), listed=True, shard=(i, 2)) for i in (1, 2)]
+
+    assert stats.measurement is not None
+    assert names_digest([b"a.png", b"b.png"]) == stats.measurement.source.names_sha256
+    assert text_of(stats) == text_of(merge(parts))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(data=st.data(), count=st.integers(2, 12))
+def test_every_partition_merges_to_the_whole(data, count):
+    """Shards are merged in random groups, those in random groups again, in random order."""
+    groups = shards(count)
+    listing = [f"{i}.png" for i in range(count)]
+    row = [0] * 256
+    for i in range(count):
+        row[i % 256] += i + 1
+        row[255] += 3
+    whole = state("d", dict(enumerate(row)), images=count, names=listing, listing=listing)
+    groups = data.draw(st.permutations(groups))
+    while len(groups) > 1:
+        cuts = sorted(data.draw(st.sets(st.integers(1, len(groups) - 1), min_size=0, max_size=4)))
+        edges = [0, *cuts, len(groups)]
+        parts = [groups[a:b] for a, b in pairwise(edges)]
+        groups = [merge(part, allow_missing=True) for part in parts]
+        if len(parts) == 1:
+            break
+        groups = data.draw(st.permutations(groups))
+
+    assert text_of(whole) == text_of(groups[0])
+
+
+def test_the_order_of_different_sources_changes_no_byte():
+    parts = [
+        state(str(i), {i: i + 1}, skipped=(Skipped(f"x{i}", Reason.CORRUPT),)) for i in range(9)
+    ]
+    expected = text_of(merge(parts))
+    for seed in range(20):
+        shuffled = random.Random(seed).sample(parts, len(parts))
+
+        assert expected == text_of(merge(shuffled))
+        halves = merge(shuffled[:4]) + merge(shuffled[4:])
+        assert expected == text_of(halves)
+
+
+def test_merging_one_file_gives_that_file(tmp_path):
+    path = tmp_path / "a.yaml"
+    write_stats(path, measured(SHAPES))
+
+    assert path.read_text(encoding="utf-8") == text_of(merge_files([path]))
+
+
+def test_a_merged_file_tells_its_sources_and_is_read_back(tmp_path):
+    path = tmp_path / "all.yaml"
+    merged = state("b") + state("a", images=2)
+    write_stats(path, merged)
+
+    assert merged == read_stats(path)
+    assert merged.measurement is not None
+    assert ("merged", ("a", "b"), 3) == (
+        merged.measurement.source.kind,
+        merged.measurement.source.ref,
+        merged.measurement.source.images,
+    )
+
+
+def test_shards_that_different_machines_called_differently_still_make_a_whole():
+    here, there = shards(2)
+    elsewhere = replace(there.measurement.source, ref="/mnt/d")  # type: ignore[union-attr]
+    moved = replace(there, measurement=replace(there.measurement, source=elsewhere))  # type: ignore[type-var]
+    merged = merge([moved, here]).measurement
+
+    assert merged is not None
+    assert ("folder", ("/mnt/d", "d"), None) == (
+        merged.source.kind,
+        merged.source.ref,
+        merged.source.shards,
+    )
+
+
+# Counts beyond what machines count in
+
+
+@pytest.mark.parametrize("pixels", [2**31 - 1, 2**31 + 1, 2**53 - 1, 2**53 + 1, 2**64])
+def test_ten_thousand_merges_are_exact_beyond_every_machine_integer(pixels):
+    merged = merge(state(str(i), {1: pixels, 255: i + 1}) for i in range(10_000))
+    count = 10_000 * pixels + sum(range(1, 10_001))
+    total = 10_000 * pixels + 255 * sum(range(1, 10_001))
+    total_sq = 10_000 * pixels + 255**2 * sum(range(1, 10_001))
+    mean = Fraction(total, 255 * count)
+    variance = Fraction(total_sq, 255**2 * count) - mean**2
+
+    assert merged.measurement is not None
+    assert Moments(count, (total,) * 3, (total_sq,) * 3) == merged.measurement.histogram.moments()
+    assert (float(mean),) * 3 == merged.mean
+    assert abs(Fraction(merged.std[0]) ** 2 / variance - 1) <= 2 * SQUARE_ROOT_ULP
+
+
+def test_counts_beyond_64_bits_are_written_and_read_back(tmp_path):
+    path = tmp_path / "stats.yaml"
+    stats = state("a", {3: 2**64, 200: 2**70 + 1})
+    write_stats(path, stats)
+
+    assert stats == read_stats(path)
+
+
+def test_white_16_bit_images_of_2_200_000_000_pixels_do_not_wrap():
+    """65535² · 2.2e9 is beyond int64."""
+    pixels = 2_200_000_000
+    merged = merge(state(str(i), {65535: pixels}, mode="I;16") for i in range(20))
+
+    assert merged.measurement is not None
+    assert (
+        Moments(20 * pixels, (20 * pixels * 65535,), (20 * pixels * 65535**2,))
+        == merged.measurement.histogram.moments()
+    )
+    assert ((1.0,), (0.0,)) == (merged.mean, merged.std)
+
+
+# The digest of names
+
+
+def test_the_digest_of_names_is_the_sum_of_their_sha_256():
+    names = [b"a", b"b/c.png", "ü".encode()]
+    wanted = sum(int(sha256(name).hexdigest(), 16) for name in names) % 2**256
+
+    assert f"{wanted:064x}" == names_digest(names) == names_digest(reversed(names))
+    assert "0" * 64 == names_digest([])
+
+
+# Refusals
+
+
+def refusal(*parts: Stats, **told: bool) -> str:
+    with pytest.raises(IncompatibleStats) as caught:
+        merge(
+            parts,
+            labels=[f"{letter}.yaml" for letter, _ in zip("abcdef", parts, strict=False)],
+            **told,
+        )
+    return str(caught.value)
+
+
+def test_16_bit_images_are_not_merged_into_8_bit_ones():
+    assert (
+        "b.yaml: 16-bit grayscale (mode I;16), but a.yaml is 8-bit (RGB); the scales of their values "
+        "differ, so keep them apart"
+    ) == refusal(state("a", auto=True), state("b", {0: 1}, mode="I;16", auto=True))
+
+
+def test_different_modes_are_refused():
+    assert (
+        "a.yaml: measured in mode L (--mode L), but b.yaml in RGB (auto); measure both with the same "
+        "--mode\n"
+        "c.yaml: measured in mode RGBA (--mode RGBA), but b.yaml in RGB (auto); measure both with the "
+        "same --mode"
+    ) == refusal(
+        state("a", mode="L"),
+        state("b", auto=True),
+        state("c", mode="RGBA"),
+        state("d", mode="L", auto=True),
+    )
+
+
+def test_different_steps_are_refused():
+    assert (
+        "b.yaml: measured through Resize(size=8), CenterCrop(size=4), but a.yaml at native sizes; "
+        "measure both with the same --resize and --center-crop"
+    ) == refusal(state("a"), state("b", preprocess=(Resize(8), CenterCrop(4))))
+
+
+def test_decoders_of_lossy_formats_must_be_the_same():
+    a, b = (
+        state(n, formats={"JPEG": 1}, decoders={"JPEG": f"Pillow 1{i}.0, libjpeg-turbo 3.{i}"})
+        for i, n in enumerate("ab")
+    )
+    assert (
+        "b.yaml: JPEG by libjpeg-turbo 3.1, but a.yaml by libjpeg-turbo 3.0, whose digits may differ; "
+        "measure both with the same versions, or add them up all the same with --allow-decoders"
+    ) == refusal(a, b)
+
+
+def test_decoders_of_lossless_formats_need_not_be_the_same():
+    merged = state("a") + state("b", decoders={"PNG": "Pillow 11.3.0"})
+    again = merged + state("c", decoders={"PNG": "Pillow 13.0.0", "BMP": "Pillow 13.0.0"})
+
+    assert again.measurement is not None
+    assert {
+        "BMP": "Pillow 13.0.0",
+        "PNG": "Pillow 11.3.0; Pillow 12.0.0; Pillow 13.0.0",
+    } == again.measurement.decoders
+
+
+def test_what_resized_must_be_the_same():
+    a, b = (
+        state(n, preprocess=(Resize(8),), decoders={"PNG": f"Pillow 1{i}.0"})
+        for i, n in enumerate("ab")
+    )
+    assert (
+        "b.yaml: Resize by Pillow 11.0, but a.yaml by Pillow 10.0, whose digits may differ; measure "
+        "both with the same versions, or add them up all the same with --allow-decoders"
+    ) == refusal(a, b)
+
+
+def test_classes_with_and_without_moments_are_refused():
+    with_moments = {"x": ClassStats(1, Moments(1, (0,) * 3, (0,) * 3))}
+    message = (
+        "a.yaml: has mean and std of each class, but b.yaml has not; measure both with --per-class, or "
+        "neither"
+    )
+
+    a, b = state("a", classes=with_moments), state("b", classes={"x": ClassStats(1)})
+    assert message == refusal(a, b)
+    assert message.replace("a.yaml", "B").replace("b.yaml", "a.yaml").replace(
+        "B", "b.yaml"
+    ) == refusal(b, a)
+
+
+def test_strict_and_converted_channels_are_refused():
+    message = (
+        "a.yaml: skips images of other channels, but b.yaml converts them; measure both with "
+        "--strict-channels, or neither"
+    )
+
+    assert message == refusal(state("a", strict_channels=True), state("b"))
+    assert (state("a", strict_channels=True) + state("b", strict_channels=True)).strict_channels
+
+
+def test_constants_are_refused():
+    constants = Stats(("L",), (0.5,), (0.5,))
+
+    message = "b.yaml: holds constants, written by hand; only measurements merge, so leave it out"
+    assert message == refusal(state("a"), constants)
+    assert message.replace("b.yaml", "a.yaml") == refusal(constants)
+
+
+def test_missing_shards_are_refused_and_noted_when_allowed():
+    parts = shards(9)
+    several = [parts[i] for i in (0, 2, 3, 4, 7)]
+
+    assert (
+        "a.yaml: shards 2, 6-7, 9 of 9 of 'd' are missing; add the files, or go on without with "
+        "--allow-missing"
+    ) == refusal(*several)
+    assert (
+        "a.yaml: shard 1 of 9 of 'd' is missing; add the file, or go on without with --allow-missing"
+    ) == refusal(merge(parts[1:], allow_missing=True))
+    merged = merge(several, allow_missing=True).measurement
+    assert merged is not None
+    assert Shards(9, (1, 3, 4, 5, 8)) == merged.source.shards
+
+
+def test_a_shard_twice_is_refused_and_noted_when_allowed():
+    first, second = shards(2)
+    message = (
+        "c.yaml: counts shard 1 of 2 of 'd', of which a.yaml counts the same; leave one out, or "
+        "count them twice with --allow-overlap"
+    )
+
+    assert message == refusal(first, second, first)
+    with pytest.raises(IncompatibleStats):
+        first + first
+    with pytest.raises(
+        IncompatibleStats,
+        match=r"^a\.yaml: is given twice, and counts shard 1 of 2 of 'd'; leave one out, ",
+    ):
+        merge([first, second, first], labels=["a.yaml", "b.yaml", "a.yaml"])
+    merged = merge([first, second, first], allow_overlap=True).measurement
+    assert merged is not None
+    assert (Shards(2, (1, 1, 2)), 3) == (merged.source.shards, merged.images)
+
+
+def test_what_is_no_stats_is_refused():
+    with pytest.raises(
+        TypeError, match=r"^expected Stats, not 'a\.yaml'; read files with imgnorm\.read_stats$"
+    ):
+        merge(["a.yaml"])  # type: ignore[list-item]
+
+
+def test_a_shard_of_what_is_counted_whole_is_refused():
+    first, second = shards(2)
+
+    assert (
+        "b.yaml: counts shard 1 of 2 of 'd', of which a.yaml counts all 2 images of 'd'; leave one "
+        "out, or count them twice with --allow-overlap"
+    ) == refusal(first + second, first, allow_missing=True)
+
+
+def test_shards_of_other_numbers_are_refused():
+    listing = ["x", "y", "z"]
+    a = state("d", listing=listing, names=["x"], shard=(1, 3))
+    b = state("d", listing=listing, names=["y"], shard=(2, 2))
+
+    assert (
+        "b.yaml: counts shard 2 of 2 of 'd', of which a.yaml counts shard 1 of 3 of 'd'; leave one "
+        "out, or count them twice with --allow-overlap"
+    ) == refusal(a, b, allow_missing=True)
+
+
+def test_shards_from_before_and_after_a_change_are_refused():
+    a = state("d", listing=["x", "y"], names=["x"], shard=(1, 2))
+    b = state("d", listing=["w", "x", "y"], names=["x", "y"], shard=(2, 2), images=2)
+
+    assert (
+        "b.yaml: counts shard 2 of 2 of 'd', but of other names than a.yaml, so the source changed "
+        "between them; measure all shards again, or count what they share twice with --allow-overlap"
+    ) == refusal(a, b, allow_missing=True)
+
+
+def test_the_same_names_twice_are_refused_even_inside_a_merged_file():
+    a, b = state("a"), state("b")
+    copy = state("copy", names=["a-0"])
+
+    assert (
+        "b.yaml: counts all 1 image of 'copy', of which a.yaml counts all 1 image of 'a'; leave one "
+        "out, or count them twice with --allow-overlap"
+    ) == refusal(a + b, copy)
+    assert 3 == merge([a + b, copy], allow_overlap=True).images
+
+
+def test_the_same_names_are_found_though_one_run_skipped_some():
+    listing = ["x", "y"]
+    a = state("d", listing=listing, names=["x"])
+    b = state("d", listing=listing, names=listing, images=2)
+
+    assert (
+        "b.yaml: counts all 2 images of 'd', of which a.yaml counts all 1 image of 'd'; leave one "
+        "out, or count them twice with --allow-overlap"
+    ) == refusal(a, b)
+
+
+# Images that two different listings share, where the names were kept
+
+
+def with_names(name: str, names: Sequence[str], kind: str = "folder", ref: str = "") -> Stats:
+    stats = state(name, images=len(names), names=names)
+    source = replace(
+        stats.measurement.source,  # type: ignore[union-attr]
+        kind=kind,
+        ref=ref or name,
+        names=lines_of(n.encode() for n in names),
+    )
+    return replace(stats, measurement=replace(stats.measurement, source=source))  # type: ignore[type-var]
+
+
+def test_names_that_two_files_share_are_counted_and_named():
+    a = with_names("a", [f"{i}.png" for i in range(5)])
+    b = with_names("b", [f"{i}.png" for i in range(4, 8)])
+    c = with_names("c", [f"{i}.png" for i in range(9)])
+
+    assert (
+        "b.yaml: counts 1 image that a.yaml counts, too: '4.png'; leave one out, or count them twice "
+        "with --allow-overlap\n"
+        "c.yaml: counts 5 images that a.yaml counts, too: '0.png', '1.png', '2.png' and 2 more; leave one "
+        "out, or count them twice with --allow-overlap\n"
+        "c.yaml: counts 4 images that b.yaml counts, too: '4.png', '5.png', '6.png' and 1 more; leave one "
+        "out, or count them twice with --allow-overlap"
+    ) == refusal(a, b, c)
+    assert 18 == merge([a, b, c], allow_overlap=True).images
+
+
+def test_names_inside_merged_files_are_seen():
+    a, b, c = (with_names(n, names) for n, names in (("a", "xy"), ("b", "vw"), ("c", "uw")))
+
+    assert (
+        "b.yaml: counts 1 image that a.yaml counts, too: 'w'; leave one out, or count them twice with "
+        "--allow-overlap"
+    ) == refusal(a + b, c)
+
+
+def test_names_are_seen_only_where_both_files_kept_them():
+    a, b = with_names("a", ["x", "y"]), state("b", names=["y", "z"], images=2)
+
+    assert 4 == (a + b).images
+    assert [None, None] == [part.names for part in (a + b).measurement.source.parts]  # type: ignore[union-attr]
+
+
+def test_a_folder_inside_another_one_is_seen_by_its_paths():
+    """Names start from the folder that was named: the same image has two, and two images have one."""
+    outer = with_names("outer", ["val/1.png", "train/1.png", "1.png"], ref="data")
+    inner = with_names("inner", ["1.png", "2.png"], ref="data/train/")
+    listed = with_names("listed", ["2.png", "3.png"], "list", "data/train/names.txt")
+    beside = with_names("beside", ["1.png"], ref="data/training")
+
+    assert (
+        "b.yaml: counts 1 image that a.yaml counts, too: '1.png'; leave one out, or count them twice "
+        "with --allow-overlap"
+    ) == refusal(outer, inner)
+    assert (
+        "b.yaml: counts 1 image that a.yaml counts, too: '2.png'; leave one out, or count them twice "
+        "with --allow-overlap"
+    ) == refusal(inner, listed)
+    assert 5 == merge([outer, listed]).images
+    assert 2 == refusal(outer, inner, beside).count("counts 1 image that")
+
+
+def test_numbers_for_names_mean_an_image_of_their_own_dataset_only():
+    a = with_names("a", ["1", "2"], "dataset", "CIFAR10[9]")
+    b = with_names("b", ["2", "3"], "dataset", "SVHN[9]")
+
+    assert 4 == merge([a, b]).images
+    assert "b.yaml: counts 1 image that a.yaml counts, too: '2'" in refusal(
+        a, with_names("b", ["2", "3"], "dataset", "CIFAR10[9]")
+    )
+
+
+HOSTILE_NAMES = [
+    b"plain.png", b"new\nline", b"back\\slash \\x41", b" space at both ends ", b"\xff\xfe.png", "é🙂".encode(),
+    "\u2028\x85\ufeff".encode(), b"- [1, 2]: {a}", b"#", b"---", b"'\"", b"  ", b"\t",
+]  # fmt: skip
+
+
+def test_any_names_are_kept_written_and_read_back(tmp_path):
+    stats = state("d", images=len(HOSTILE_NAMES))
+    source = replace(
+        stats.measurement.source,  # type: ignore[union-attr]
+        names=lines_of(HOSTILE_NAMES),
+        names_sha256=names_digest(HOSTILE_NAMES),
+    )
+    stats = replace(stats, measurement=replace(stats.measurement, source=source))  # type: ignore[type-var]
+    both = stats + with_names("e", ["x", "y"])
+    for one in (stats, both):
+        write_stats(tmp_path / "stats.yaml", one)
+        back = read_stats(tmp_path / "stats.yaml")
+
+        assert text_of(one) == text_of(back)
+        assert one.measurement.source == back.measurement.source  # type: ignore[union-attr]
+    assert sorted(HOSTILE_NAMES) == sorted(names_in(source.names or ""))
+
+
+@given(st.lists(st.binary(min_size=1, max_size=9).filter(lambda b: b"\0" not in b), min_size=1))
+def test_lines_are_names_again(names):
+    lines = lines_of(names)
+
+    assert sorted(names) == sorted(names_in(lines))
+    assert len(names) == len(lines.split("\n"))
+
+
+def test_names_that_are_not_those_of_the_digest_are_refused(tmp_path):
+    path = tmp_path / "stats.yaml"
+    path.write_text(text_of(with_names("a", ["x", "y"])).replace("\n  y\n", "\n  z\n"))
+    with pytest.raises(InvalidDocument) as caught:
+        read_stats(path)
+
+    digest = with_names("a", ["x", "y"]).measurement.source.names_sha256  # type: ignore[union-attr]
+    assert f"names[0]: not those of the source, whose digest is {digest[:8]}..." in str(
+        caught.value
+    )
+    path.write_text(text_of(with_names("a", ["x", "y"])).replace("- |-", "- a\n- |-"))
+    with pytest.raises(InvalidDocument, match="names: names of 2 sources, but there are 1"):
+        read_stats(path)
+
+
+def test_names_are_kept_on_request_and_shards_merge_to_the_same_bytes(tmp_path, capsys):
+    paths = [str(tmp_path / f"{i}.yaml") for i in range(3)]
+    assert 0 == run(["stats", SHAPES, "--keep-names", "-q", "-o", paths[0]])
+    for i in (1, 2):
+        assert 0 == run(
+            ["stats", SHAPES, "--keep-names", "-q", "--shard", f"{i}/2", "-o", paths[i]]
+        )
+    merged = merge_files(paths[1:])
+    names = sorted(str(p.relative_to(SHAPES)) for p in Path(SHAPES).rglob("*.*"))
+
+    assert Path(paths[0]).read_text() == text_of(merged)
+    assert names == merged.measurement.source.names.split("\n")  # type: ignore[union-attr]
+    assert 0 == run(["stats", SHAPES, "-q", "-o", str(tmp_path / "nameless.yaml")])
+    for parts, of in ((paths[1:], "shards"), (paths[:1], "one")):
+        output = str(tmp_path / f"{of}.yaml")
+        assert 0 == run(["merge", *parts, "--drop-names", "-q", "-o", output])
+        assert Path(output).read_text() == (tmp_path / "nameless.yaml").read_text()
+    whole = imgnorm.measure(ROOT / "examples", keep_names=True, limit=5)
+    assert 29 == merge([merged, whole], allow_overlap=True).images
+    with pytest.raises(IncompatibleStats, match="counts 5 images that folder"):
+        merged + whole
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ([1], {}, "keep_names: its images come without names; measure the dataset itself"),
+        (
+            SHAPES,
+            {"tolerance": 0.1},
+            "a tolerance goes without limit, shard, per_class and keep_names",
+        ),
+    ],
+)
+def test_names_that_cannot_be_kept_are_refused(source, options, message):
+    with pytest.raises((SourceError, ValueError), match=message):
+        imgnorm.measure(source, keep_names=True, **options)
+
+
+def test_names_that_no_stats_file_can_hold_are_refused_before_the_scan(tmp_path, monkeypatch):
+    monkeypatch.setattr(choosing, "_MAX_NAMES_BYTES", 300)
+    with pytest.raises(SourceError) as caught:
+        imgnorm.measure(SHAPES, keep_names=True)
+
+    size = sum(len(str(p.relative_to(SHAPES))) + 3 for p in Path(SHAPES).rglob("*.*"))
+    assert (
+        f"images take {size} bytes, and a stats file has room for 300; measure in shards and merge them with "
+        "--drop-names, or leave --keep-names out" == str(caught.value).partition("24 ")[2]
+    )
+
+
+def test_names_are_counted_in_the_bytes_that_a_stats_file_takes(tmp_path, monkeypatch):
+    """Six bytes of UTF-8 take six, and one that is no character four, as \\xNN."""
+    for name in (b"\xe6\x97\xa5\xe6\x9c\xac.png", b"\xff.png"):
+        shutil.copy(Path(SHAPES, "circle", "png.png"), os.path.join(os.fsencode(tmp_path), name))
+    monkeypatch.setattr(choosing, "_MAX_NAMES_BYTES", 23)
+
+    with pytest.raises(SourceError, match="the names of 2 images take 24 bytes"):
+        imgnorm.measure(tmp_path, keep_names=True)
+
+
+def test_datasets_whose_names_are_numbers_are_told_apart():
+    a, b = state("MNIST"), state("FashionMNIST", names=["MNIST-0"])
+    parts = []
+    for stats, split in ((a, "train"), (b, "train"), (a, "test")):
+        source = replace(stats.measurement.source, kind="torchvision", options={"split": split})  # type: ignore[union-attr]
+        parts.append(replace(stats, measurement=replace(stats.measurement, source=source)))  # type: ignore[type-var]
+
+    assert 3 == merge(parts).images
+    with pytest.raises(IncompatibleStats):
+        merge([*parts, parts[0]])
+
+
+def test_everything_that_is_against_it_is_told_at_once():
+    a, b, _ = shards(3)
+    message = refusal(a, replace(b, preprocess=(CenterCrop(3),)), a, state("e", mode="L"))
+
+    assert ["d.yaml", "b.yaml", "c.yaml", "a.yaml"] == [
+        line.partition(":")[0] for line in message.splitlines()
+    ]
+
+
+def test_nothing_is_a_callers_bug():
+    with pytest.raises(ValueError, match="there is nothing to merge"):
+        merge([])
+
+
+def test_stats_add_up_with_stats_only():
+    with pytest.raises(TypeError, match="unsupported operand"):
+        state() + 1  # type: ignore[operator]
+
+
+# Shards
+
+
+def test_shards_without_an_image_are_refused():
+    message = f"{SHAPES}: 24 images cannot be shared among 25 shards; make at most 24"
+
+    with pytest.raises(SourceError) as caught:
+        measured(SHAPES, shard=(1, 25))
+    assert message == str(caught.value)
+
+
+@pytest.mark.parametrize("shard", [(0, 2), (3, 2), (1, 0)])
+def test_impossible_shards_are_a_callers_bug(shard):
+    with pytest.raises(ValueError, match="expected \\(i, n\\) with i from 1 to n"):
+        measured(SHAPES, shard=shard)
+
+
+def test_the_only_shard_is_the_whole():
+    assert text_of(measured(SHAPES)) == text_of(measured(SHAPES, shard=(1, 1)))
+
+
+# Files
+
+
+def damaged(tmp_path: Path, old: str, new: str, stats: Stats) -> str:
+    """What reading says of a stats file with one edit, without its name."""
+    text = text_of(stats)
+    assert text.count(old) >= 1
+    path = tmp_path / "s.yaml"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(InvalidDocument) as caught:
+        read_stats(path)
+    return str(caught.value).replace(str(path), "s.yaml")
+
+
+def test_shards_that_cannot_be_are_refused(tmp_path):
+    part = shards(3)[1]
+
+    assert "s.yaml:40:15: source.shards.counted[0]: there is no shard 4 of 3" == damaged(
+        tmp_path, "counted: [2]", "counted: [4]", part
+    )
+    assert "source.shards.of: expected a number above 1; got 1" in damaged(
+        tmp_path, "of: 3", "of: 1", part
+    )
+
+
+def test_a_merged_files_digest_must_follow_from_its_parts(tmp_path):
+    merged = state("a") + state("b")
+    digest = merged.measurement.source.names_sha256  # type: ignore[union-attr]
+    other = digest.translate(str.maketrans("0123456789abcdef", "123456789abcdef0"))
+
+    assert "does not follow from the file's integers" in damaged(tmp_path, digest, other, merged)
+    assert "source.parts: 3 images in all, but the file counts 2" in damaged(
+        tmp_path, "images: 1}", "images: 2}", merged
+    )
+
+
+def test_a_digest_is_64_hexadecimal_digits(tmp_path):
+    stats = state("a")
+    digest = stats.measurement.source.names_sha256  # type: ignore[union-attr]
+
+    assert "source.listing_sha256: expected text that matches ^[0-9a-f]{64}$" in damaged(
+        tmp_path, digest, "abc", stats
+    )
+
+
+def test_every_file_that_cannot_be_read_is_told(tmp_path):
+    good, bad, gone = (str(tmp_path / name) for name in ("good.yaml", "bad.yaml", "gone.yaml"))
+    write_stats(good, state("a"))
+    Path(bad).write_text("format: imgnorm-stats/9\n")
+    with pytest.raises(ImgnormError) as caught:
+        merge_files([gone, good, bad])
+    lines = str(caught.value).splitlines()
+
+    assert f"{gone}: no such file; check the path" == lines[0]
+    assert lines[1].startswith(f"{bad}:1:")
+
+
+def test_a_reader_finds_the_old_file_or_the_new_one_while_eight_write(tmp_path):
+    """F20: no torn file, ever; the last whole one wins; no temporary file stays."""
+    target = tmp_path / "all.yaml"
+    write_stats(target, state("0", {0: 1}))
+    program = (
+        "import sys; from imgnorm.stats.file import read_stats, write_stats\n"
+        "one = read_stats(sys.argv[1])\n"
+        "for _ in range(10): write_stats(sys.argv[2], one)\n"
+    )
+    allowed = {text_of(state("0", {0: 1}))}
+    writers = []
+    for i in range(1, 9):
+        stats = state(str(i), dict.fromkeys(range(32 * i), i))
+        allowed.add(text_of(stats))
+        own = tmp_path / f"{i}.own"
+        write_stats(own, stats)
+        command = [sys.executable, "-c", program, str(own), str(target)]
+        writers.append(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}))
+    seen = 0
+    while any(writer.poll() is None for writer in writers):
+        assert text_of(read_stats(target)) in allowed
+        seen += 1
+
+    assert [0] * 8 == [writer.wait() for writer in writers]
+    assert seen > 10
+    assert target.read_text(encoding="utf-8") in allowed
+    assert {"all.yaml", *(f"{i}.own" for i in range(1, 9))} == set(os.listdir(tmp_path))
+
+
+# The command
+
+
+@pytest.fixture
+def halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the shard files 1.yaml and 2.yaml, and the whole in whole.yaml."""
+    first, second = shards(2)
+    for name, stats in {"1": first, "2": second, "whole": first + second}.items():
+        write_stats(tmp_path / f"{name}.yaml", stats)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_command_writes_the_whole(halves, capsys):
+    assert 0 == run(["merge", "2.yaml", "1.yaml", "-o", "all.yaml"])
+    assert "wrote    all.yaml\n" == capsys.readouterr().err
+    assert (halves / "whole.yaml").read_bytes() == (halves / "all.yaml").read_bytes()
+
+
+def test_the_command_replaces_a_file_only_when_told(halves, capsys):
+    assert 2 == run(["merge", "1.yaml", "2.yaml", "-o", "1.yaml"])
+    assert (
+        "1.yaml: exists already; replace it with --force, or name another file\n"
+        == capsys.readouterr().err
+    )
+    assert 0 == run(["merge", "1.yaml", "2.yaml", "-o", "1.yaml", "--force", "-q"])
+    assert "" == capsys.readouterr().err
+    assert (halves / "whole.yaml").read_bytes() == (halves / "1.yaml").read_bytes()
+
+
+def test_the_command_refuses_with_code_2_and_writes_nothing(halves, capsys):
+    assert 2 == run(["merge", "1.yaml", "-o", "all.yaml"])
+    assert (
+        "1.yaml: shard 2 of 2 of 'd' is missing; add the file, or go on without with --allow-missing\n"
+        == capsys.readouterr().err
+    )
+    assert not (halves / "all.yaml").exists()
+
+
+def test_an_incomplete_merge_says_so_in_table_and_module(halves, capsys):
+    assert 0 == run(["merge", "1.yaml", "--allow-missing", "-q", "-o", "part.yaml"])
+    assert "\npartial  of 'd', only shard 1 of 2\n" in capsys.readouterr().out
+    assert 0 == run(["emit", "part.yaml"])
+    assert "\n# Incomplete: of 'd', only shard 1 of 2.\n" in capsys.readouterr().out
+
+
+def test_the_command_counts_twice_when_told(halves, capsys):
+    assert 0 == run(
+        ["merge", "whole.yaml", "1.yaml", "--allow-overlap", "--allow-missing", "--json"]
+    )
+    assert '"images": 3,' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "1/", "a/b", "-1/2", "1/2/3", "1/²"])
+def test_the_command_refuses_what_is_no_shard(shard, capsys):
+    assert 2 == run(["stats", SHAPES, f"--shard={shard}"])
+    assert (
+        f"Invalid value for '--shard': {shard!r} is not a shard; give I/N with I from 1 to N, as in 2/4 "
+        "(see `imgnorm stats --help`)\n"
+    ) == capsys.readouterr().err
