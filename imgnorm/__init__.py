@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from imgnorm import errors as errors
+    from imgnorm import nn as nn
     from imgnorm.checks.verify.verify import Verification as Verification
     from imgnorm.checks.verify.verify import verify as verify
     from imgnorm.errors import ImgnormError as ImgnormError
+    from imgnorm.errors import Problem as Problem
     from imgnorm.measuring.measure import DeviceWarning as DeviceWarning
     from imgnorm.measuring.measure import SkippedImagesWarning as SkippedImagesWarning
     from imgnorm.measuring.measure import SourceWarning as SourceWarning
@@ -26,43 +29,58 @@ if TYPE_CHECKING:
     from imgnorm.pipeline.transforms import to_inverse as to_inverse
     from imgnorm.pipeline.transforms import to_transform as to_transform
     from imgnorm.progress import Profile as Profile
+    from imgnorm.progress import Progress as Progress
     from imgnorm.stats.file import read_stats as read_stats
     from imgnorm.stats.file import write_stats as write_stats
     from imgnorm.stats.stats import Stats as Stats
     from imgnorm.stats.stats import merge as merge
+    from imgnorm.tally.skipped import Reason as Reason
+    from imgnorm.tally.skipped import Skipped as Skipped
 
 _HOMES = {
+    "build": "pipeline.transforms",
     "BuiltPipeline": "pipeline.transforms",
     "DeviceWarning": "measuring.measure",
     "ImgnormError": "errors",
+    "measure": "measuring.measure",
+    "merge": "stats.stats",
+    "Problem": "errors",
     "Profile": "progress",
+    "Progress": "progress",
+    "read_stats": "stats.file",
+    "Reason": "tally.skipped",
+    "Skipped": "tally.skipped",
     "SkippedImagesWarning": "measuring.measure",
     "SourceWarning": "measuring.measure",
     "Stats": "stats.stats",
-    "Verification": "checks.verify.verify",
-    "build": "pipeline.transforms",
-    "measure": "measuring.measure",
-    "merge": "stats.stats",
-    "read_stats": "stats.file",
     "to_inverse": "pipeline.transforms",
     "to_transform": "pipeline.transforms",
+    "Verification": "checks.verify.verify",
     "verify": "checks.verify.verify",
     "write_stats": "stats.file",
 }
+
+_MODULES = ("errors", "nn")
 
 __all__ = [
     "BuiltPipeline",
     "DeviceWarning",
     "ImgnormError",
+    "Problem",
     "Profile",
+    "Progress",
+    "Reason",
+    "Skipped",
     "SkippedImagesWarning",
     "SourceWarning",
     "Stats",
     "Verification",
     "__version__",
     "build",
+    "errors",
     "measure",
     "merge",
+    "nn",
     "read_stats",
     "to_inverse",
     "to_transform",
@@ -73,6 +91,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load a public name on first use (PEP 562): `import imgnorm` itself costs nothing."""
+    if name in _MODULES:
+        return import_module(f"imgnorm.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'imgnorm' has no attribute {name!r}")
     value = getattr(import_module(f"imgnorm.{_HOMES[name]}"), name)

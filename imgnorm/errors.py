@@ -21,6 +21,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+__all__ = [
+    "DeviceError",
+    "FoldError",
+    "ImgnormError",
+    "IncompatibleStats",
+    "InvalidDocument",
+    "MissingDependency",
+    "ModelError",
+    "OutputError",
+    "Problem",
+    "SourceError",
+    "TooManySkipped",
+    "TransformError",
+]
+
 Severity = Literal["error", "warning", "info"]
 
 

@@ -150,15 +150,28 @@ def test_a_package_begins_with_its_readme(package):
     assert 8 <= len(readme.splitlines()) <= 25
 
 
-def test_no_two_public_things_share_a_name():
-    """A name means one thing everywhere; a Protocol and its class are two things, too."""
+def test_no_two_things_share_a_name():
+    """A name means one thing everywhere: classes, functions and constants.
+
+    Not counted: a command of the CLI, which is called as the function that it calls; RULES, which
+    every family of rules has; and what a module keeps for itself, but for classes.
+    """
     homes: dict[str, list[str]] = {}
     for module, path in MODULES.items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                homes.setdefault(node.name, []).append(module)
+            for name in _names_of(node):
+                private = name.startswith("_") and not isinstance(node, ast.ClassDef)
+                if not private and not module.startswith("cli") and name != "RULES":
+                    homes.setdefault(name, []).append(module)
 
     assert {} == {name: places for name, places in homes.items() if len(places) > 1}
+
+
+def _names_of(node: ast.stmt) -> list[str]:
+    if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def loaded_after(program: str) -> set[str]:

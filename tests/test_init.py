@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import imgnorm
+from imgnorm import errors, nn
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,3 +48,26 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
         imgnorm.meassure  # noqa: B018 - looked up, not used
 
     assert "module 'imgnorm' has no attribute 'meassure'" == str(caught.value)
+
+
+def public_things() -> dict[str, Any]:
+    """What imgnorm, imgnorm.nn and imgnorm.errors say that they have: all else is private."""
+    named = {f"imgnorm.{name}": getattr(imgnorm, name) for name in imgnorm.__all__}
+    named |= {f"imgnorm.nn.{name}": getattr(nn, name) for name in nn.__all__}
+    named |= {f"imgnorm.errors.{name}": getattr(errors, name) for name in errors.__all__}
+    return {name: thing for name, thing in named.items() if callable(thing)}
+
+
+@pytest.mark.parametrize("name", sorted(public_things()))
+def test_every_public_name_has_an_example_that_runs(name, tmp_path, monkeypatch):
+    """The examples find the folders examples/ and configs/ of the checkout, and may write files."""
+    for folder in ("examples", "configs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(tmp_path)
+    finder = doctest.DocTestFinder(recurse=False)
+    (test,) = finder.find(public_things()[name], name, globs={"imgnorm": imgnorm})
+    told: list[str] = []
+    result = doctest.DocTestRunner().run(test, out=told.append)
+
+    assert result.attempted > 0
+    assert not told, "".join(told)
