@@ -200,7 +200,7 @@ def test_when_all_time_is_spent_the_other_steps_have_a_row_each(script, monkeypa
 
 
 def test_every_measurement_prints_its_rows(script, monkeypatch, tmp_path, capsys):
-    few = {"kernel": 30_000, "tray": 4_000, "photos": 4, "tiny images": 60, "decoded": 20}
+    few = {"kernel": 30_000, "buffer": 4_000, "photos": 4, "tiny images": 60, "decoded": 20}
     monkeypatch.setattr(script, "SIZES", few)
     monkeypatch.setattr(script, "EDGES", {"photos": 64, "tiny images": 16})
     monkeypatch.setattr(script, "ROUNDS", 1)

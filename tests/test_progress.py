@@ -25,7 +25,7 @@ def test_every_process_and_step_of_a_folder_is_told():
     profile = Profile()
     measure(SHAPES, workers=2, preprocess=[Resize(16)], profile=profile)
 
-    forked = {"nursery"} if sys.platform == "linux" else set()
+    forked = {"fork server"} if sys.platform == "linux" else set()
     workers = set(profile.processes) - {"main"} - forked
     assert {"main"} | forked < set(profile.processes)
     assert workers <= {"worker 1", "worker 2"}  # one that is ready too late has nothing to do

@@ -165,7 +165,7 @@ def open_object(
         SourceError: it does not tell its images.
         TypeError: it is nothing that yields images.
     """
-    if hasattr(source, "listing") or hasattr(source, "drained"):
+    if hasattr(source, "listing") or hasattr(source, "read_all"):
         opened: Source | StreamingSource = source
         return opened
     from imgnorm.datasets.items import Reading

@@ -615,7 +615,7 @@ def test_a_profile_is_printed_on_standard_error_even_if_quiet(command, whole):
     )
     steps = "start list read decode preprocess count merge wait cpu"
     assert steps.split() == columns.split()
-    fork_server = {"nursery"} if sys.platform == "linux" else set()
+    fork_server = {"fork server"} if sys.platform == "linux" else set()
     assert {"main", "sum", "worker"} | fork_server == {row.split()[0] for row in rows}
 
 
