@@ -494,7 +494,7 @@ def _index(placed: _Placed) -> int:
 
 def _fits(placed: _Placed, image: Tensor) -> bool:
     """Whether a decoder found what the file's header says; it may have turned the image, as EXIF says."""
-    channels = 1 if placed.image.met == "L" else 3
+    channels = 1 if placed.image.file_mode == "L" else 3
     alike = image.dtype == torch.uint8 and image.ndim == 3 and len(image) == channels
     return alike and image[0].numel() == placed.image.pixels
 
@@ -571,7 +571,7 @@ class _Kind:
 
     def __init__(self, mode: Mode, *, cross_sums: bool) -> None:
         self._mode = mode
-        self._met: Counter[str] = Counter()
+        self._file_modes: Counter[str] = Counter()
         self._formats: Counter[str] = Counter()
         # By device: images that it has no memory for are counted, and kept, on the CPU.
         self._histograms: dict[torch.device, Tensor] = {}
@@ -589,7 +589,7 @@ class _Kind:
             histogram: int64, (channels, 256), of all of them; it is kept, and added to.
             powers: int64, (images, channels, 2).
         """
-        self._met.update(image.met for image in images)
+        self._file_modes.update(image.file_mode for image in images)
         self._formats.update(image.format for image in images)
         self._unfetched.append(([image.pixels for image in images], powers))
         if histogram.device in self._histograms:
@@ -622,7 +622,7 @@ class _Kind:
             self._sums.images,
             histogram,
             self._sums,
-            dict(self._met),
+            dict(self._file_modes),
             dict(self._formats),
             self._cross_sums,
         )

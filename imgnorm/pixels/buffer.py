@@ -28,7 +28,7 @@ class PackedImages:
     mode: Mode
     pixels: int  # of one
     depth: int  # bytes a pixel; what comes after its channels means nothing
-    met: str  # Pillow's mode of the file itself
+    file_mode: str  # Pillow's mode of the file itself
     format: str
     images: int = 1
     planes: bool = False  # of each image: its channels lie one behind the other
@@ -49,7 +49,7 @@ class PackedFile:
     bytes: int
     mode: Mode
     pixels: int
-    met: str
+    file_mode: str
     format: str = "JPEG"
     images: int = 1
     planes: bool = True
@@ -57,7 +57,7 @@ class PackedFile:
     @property
     def depth(self) -> int:
         """Bytes of a pixel, once it is decoded."""
-        return 1 if self.met == "L" else 3
+        return 1 if self.file_mode == "L" else 3
 
     def each(self) -> Sequence[PackedFile]:
         return [self]

@@ -81,8 +81,8 @@ def count(
         frame, mode = found
         if settings.strict_channels and frame.gray and mode != "L":
             return False  # it will be skipped
-        pixels, met = frame.width * frame.height, "L" if frame.gray else "RGB"
-        return buffer.put(PackedFile(done - 1, len(data), mode, pixels, met), lambda: data)
+        pixels, file_mode = frame.width * frame.height, "L" if frame.gray else "RGB"
+        return buffer.put(PackedFile(done - 1, len(data), mode, pixels, file_mode), lambda: data)
 
     if leave_files:
         loader.leave = leave
@@ -158,7 +158,9 @@ def _put(buffer: PixelBuffer, image: Decoded) -> bool:
             return content.tobytes("raw", raw)
         return content.reshape(-1).data
 
-    return buffer.put(PackedImages(image.mode, pixels, len(raw), image.met, image.format), data)
+    return buffer.put(
+        PackedImages(image.mode, pixels, len(raw), image.file_mode, image.format), data
+    )
 
 
 def count_arrays(
@@ -253,7 +255,7 @@ class ModeCounter:
             self._histograms.append(self._bands(content))
             if len(self._histograms) == 128:
                 self._count_large()
-        self.modes[image.met] += 1
+        self.modes[image.file_mode] += 1
         self.formats[image.format] += 1
 
     def add_arrays(self, images: npt.NDArray[Any], format_: str = "array") -> None:

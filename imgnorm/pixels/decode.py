@@ -47,7 +47,7 @@ class Decoded:
 
     content: Image.Image | Pixels  # in `mode`; Pixels are valid until the next image is decoded
     mode: Mode
-    met: str  # Pillow's mode of the file itself
+    file_mode: str  # Pillow's mode of the file itself
     format: str  # Pillow's name of the format, or "PIL" for an image that was never encoded
 
     @property
@@ -136,13 +136,13 @@ def demand_channels(image: Decoded) -> None:
         Unreadable: the file has other channels than the mode that it was converted to.
     """
     # A palette is a way to store colors, and says nothing of how many channels there are.
-    there = {"P": 3, "PA": 4}.get(image.met) or Image.getmodebands(image.met)
+    there = {"P": 3, "PA": 4}.get(image.file_mode) or Image.getmodebands(image.file_mode)
     wanted = len(channels_of(image.mode))
     if there != wanted:
         several = "s" if there > 1 else ""
         raise Unreadable(
             Reason.CHANNEL_MISMATCH,
-            f"{there} channel{several} ({image.met}), not the {wanted} of mode {image.mode}",
+            f"{there} channel{several} ({image.file_mode}), not the {wanted} of mode {image.mode}",
         )
 
 
@@ -158,15 +158,15 @@ def _decoded_by(
     if frame is None or frame.width * frame.height > max_pixels or mode == "I;16":
         return None
     check_header((frame.width, frame.height), data, "JPEG")
-    met: Mode = "L" if frame.gray else "RGB"
-    target = met if mode == "auto" else mode
-    reserve(_memory_needed((frame.width, frame.height), met, target, "JPEG"))
+    file_mode: Mode = "L" if frame.gray else "RGB"
+    target = file_mode if mode == "auto" else mode
+    reserve(_memory_needed((frame.width, frame.height), file_mode, target, "JPEG"))
     pixels = jpeg.pixels(data, frame, gray=frame.gray and target == "L")
     if pixels is None:
         return None
-    if target in (met, "RGB"):
-        return Decoded(pixels, target, met, "JPEG")
-    return Decoded(_converted(_picture(pixels), target), target, met, "JPEG")
+    if target in (file_mode, "RGB"):
+        return Decoded(pixels, target, file_mode, "JPEG")
+    return Decoded(_converted(_picture(pixels), target), target, file_mode, "JPEG")
 
 
 def _picture(pixels: Pixels) -> Image.Image:
@@ -212,11 +212,13 @@ def _too_large(error: Exception, max_pixels: int) -> str:
 
 def _target(picture: Image.Image, mode: Mode | Literal["auto"]) -> Mode:
     """The mode to convert to, or a refusal where the conversion would be silently wrong."""
-    met = picture.mode
+    file_mode = picture.mode
     samples, bits = _tiff_layout(picture)
     if samples > len(picture.getbands()):
-        raise Unreadable(Reason.UNSUPPORTED_MODE, f"{samples} channels, of which {met} shows fewer")
-    if met in _DEEP:
+        raise Unreadable(
+            Reason.UNSUPPORTED_MODE, f"{samples} channels, of which {file_mode} shows fewer"
+        )
+    if file_mode in _DEEP:
         if bits not in (0, 16):
             raise Unreadable(Reason.UNSUPPORTED_MODE, f"{bits}-bit grayscale")
         if mode in ("auto", "I;16"):
@@ -225,14 +227,14 @@ def _target(picture: Image.Image, mode: Mode | Literal["auto"]) -> Mode:
             Reason.UNSUPPORTED_MODE,
             f"16-bit grayscale, which convert({mode!r}) would clip; measure it with --mode 'I;16'",
         )
-    if met == "F":
+    if file_mode == "F":
         return "L"  # refused after loading, when it is known whether its values are finite
-    if met not in _EIGHT_BIT:
-        raise Unreadable(Reason.UNSUPPORTED_MODE, f"mode {met}")
+    if file_mode not in _EIGHT_BIT:
+        raise Unreadable(Reason.UNSUPPORTED_MODE, f"mode {file_mode}")
     if mode == "I;16":
-        raise Unreadable(Reason.UNSUPPORTED_MODE, f"mode {met}, not 16-bit grayscale")
+        raise Unreadable(Reason.UNSUPPORTED_MODE, f"mode {file_mode}, not 16-bit grayscale")
     if mode == "auto":
-        return "L" if met in _GRAY else "RGB"
+        return "L" if file_mode in _GRAY else "RGB"
     return mode
 
 
@@ -272,9 +274,9 @@ def _converted(picture: Image.Image, target: Mode) -> Image.Image:
         raise damaged(error) from error
 
 
-def _memory_needed(size: tuple[int, int], met: str, target: Mode, format_: str) -> int:
+def _memory_needed(size: tuple[int, int], file_mode: str, target: Mode, format_: str) -> int:
     """A generous estimate, in bytes: Pillow keeps 1, 2 or 4 bytes a pixel, decoders their own copy."""
-    per_pixel = _stored_bytes(met) + _stored_bytes(target) * (met != target)
+    per_pixel = _stored_bytes(file_mode) + _stored_bytes(target) * (file_mode != target)
     if format_ in COMPRESSED:
         per_pixel += 6  # the coefficients of a progressive JPEG: 3 x int16
     return size[0] * size[1] * per_pixel

@@ -69,7 +69,7 @@ def test_mode_auto_keeps_gray_and_makes_rgb_of_all_else():
             expected = mode, opened.mode, opened.convert(mode).tobytes()
         image = decoded(data, "auto")
 
-        assert expected == (image.mode, image.met, image.picture.tobytes()), name
+        assert expected == (image.mode, image.file_mode, image.picture.tobytes()), name
 
 
 def test_the_suffix_means_nothing_and_the_format_is_that_of_the_content():
@@ -235,7 +235,7 @@ def test_an_opened_image_beyond_the_limit_or_without_area_is_refused():
 
 def test_an_opened_image_is_held_to_the_same_policy():
     image = decoded_picture(picture("RGBA"), "RGB", max_pixels=LIMIT)
-    assert ("RGB", "RGBA", "PIL") == (image.mode, image.met, image.format)
+    assert ("RGB", "RGBA", "PIL") == (image.mode, image.file_mode, image.format)
     assert picture("RGBA").convert("RGB").tobytes() == image.picture.tobytes()
 
     for mode, expected in (

@@ -41,7 +41,7 @@ def outcome(data: bytes, mode: str, decoder: JpegDecoder | None, max_pixels: int
     except Unreadable as fault:
         return (str(fault),)
     shown = image.picture
-    return image.mode, image.met, image.format, shown.mode, shown.size, shown.tobytes()
+    return image.mode, image.file_mode, image.format, shown.mode, shown.size, shown.tobytes()
 
 
 def assert_same(data: bytes, mode: str, decoder: JpegDecoder, what: object) -> None:
