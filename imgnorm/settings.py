@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+TORCHVISION = "torchvision:"
+"""How the name of one of torchvision's datasets or models begins: `torchvision:CIFAR10`."""
+
 Mode = str
 """The channels of an image and the kind of its values, as PIL writes it: L, RGB and RGBA have 8 bits,
 I;16 is 16-bit gray, F is float gray. Arrays have more: RGB;16 and RGBA;16, RGB;F and RGBA;F, and with

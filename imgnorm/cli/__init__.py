@@ -22,6 +22,7 @@ from imgnorm.cli.terminal import images_bar
 from imgnorm.cli.terminal import note as _note
 from imgnorm.cli.terminal import show as _print
 from imgnorm.errors import ImgnormError, OutputError, SourceError, TooManySkipped, TransformError
+from imgnorm.settings import TORCHVISION
 
 if TYPE_CHECKING:
     from imgnorm.progress import Profile
@@ -589,7 +590,7 @@ def _refuse_idle_options(source: str, listed: bool, *, dataset: bool = False) ->
     """An option that would do nothing is a misunderstanding."""
     if dataset and listed:
         raise click.UsageError("--list is for a text file of paths; leave it out")
-    if source.startswith("torchvision:"):
+    if source.startswith(TORCHVISION):
         if listed:
             raise click.UsageError("--list is for a text file of paths; leave it out")
         if given("decoder"):

@@ -11,6 +11,7 @@ import click
 from imgnorm.cli.options import given, max_skipped, rejects
 from imgnorm.cli.terminal import note, progress_bar, show
 from imgnorm.errors import ModelError, OutputError, TooManySkipped
+from imgnorm.settings import TORCHVISION
 
 if TYPE_CHECKING:
     from imgnorm.nn.batches import Batches
@@ -223,7 +224,7 @@ def _images(
         raise click.UsageError("give one of --stats and --transform: how images become tensors")
     if transform is not None:
         _refuse(["eps"], "is for --stats; leave it out")
-    if not data.startswith("torchvision:"):
+    if not data.startswith(TORCHVISION):
         _refuse(["root", "split"], "is for torchvision:NAME; leave it out")
     source = open_named(data, **where)
     if transform is not None:

@@ -8,6 +8,7 @@ import click
 
 from imgnorm.cli.options import given, ignore, known_rule, select
 from imgnorm.cli.terminal import images_bar, note, show
+from imgnorm.settings import TORCHVISION
 
 _FORMATS = ["text", "json", "github", "sarif", "junit"]
 
@@ -215,6 +216,6 @@ def _refuse_idle_options(source: str | None, sample: int | str) -> None:
     """An option that would do nothing is a misunderstanding."""
     if sample == "all" and given("seed"):
         raise click.UsageError("--seed decides which images a sample has; leave it out with all")
-    elsewhere = source is not None and not source.startswith("torchvision:")
+    elsewhere = source is not None and not source.startswith(TORCHVISION)
     if elsewhere and given("root"):
         raise click.UsageError("--root is for torchvision:NAME; leave it out")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgnorm.datasets.source import StreamingSource
 from imgnorm.errors import SourceError
+from imgnorm.settings import TORCHVISION
 from imgnorm.sources.files import looks_like_an_image
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.names import as_text
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from imgnorm.datasets.items import TensorCounter
     from imgnorm.pipeline.pipeline import Pipeline
 
-TORCHVISION = "torchvision:"
 _INSTEAD_OF_IMAGES = "name the folder of the images, or a text file with their paths and --list"
 
 

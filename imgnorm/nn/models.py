@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from imgnorm._torchvision import torchvision_module
 from imgnorm.datasets.user_code import UserCode
 from imgnorm.errors import ModelError
+from imgnorm.settings import TORCHVISION
 from imgnorm.wording import describe, headline
 
-TORCHVISION = "torchvision:"
 RAISED_BY_USER_CODE = (
     ArithmeticError,
     AssertionError,

@@ -25,7 +25,7 @@ from imgnorm.pipeline import numbers as stats_rules
 from imgnorm.pipeline import order, structure
 from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, transforms_of
 from imgnorm.pipeline.pipeline import Augmentation, Pipeline
-from imgnorm.settings import CHANNELS, SCALE, STEPS, channel_names
+from imgnorm.settings import CHANNELS, SCALE, STEPS, TORCHVISION, channel_names
 from imgnorm.stats.file import stats_in
 from imgnorm.stats.schema import FORMAT as STATS_FORMAT
 from imgnorm.stats.stats import Stats
@@ -241,7 +241,7 @@ def _pipeline(document: Document, model: Config) -> Pipeline:
 
     if isinstance(source, TorchvisionSource):
         named = {
-            "source": f"torchvision:{source.name}",
+            "source": TORCHVISION + source.name,
             "root": beside(source.root),
             "split": source.split,
         }

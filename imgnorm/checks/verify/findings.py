@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from imgnorm.documents.document import Document, Path
 from imgnorm.errors import Problem, Severity
-from imgnorm.measuring.opening import TORCHVISION, names_a_config
+from imgnorm.measuring.opening import names_a_config
 from imgnorm.progress import Progress
-from imgnorm.settings import ImageSettings, Resize, channels_of, kind_of, mode_of
+from imgnorm.settings import TORCHVISION, ImageSettings, Resize, channels_of, kind_of, mode_of
 from imgnorm.sources.names import for_message
 from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import Measurement

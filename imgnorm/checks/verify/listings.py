@@ -12,7 +12,6 @@ from imgnorm.datasets.source import StreamingSource
 from imgnorm.documents.document import Path
 from imgnorm.errors import IncompatibleStats, SourceError
 from imgnorm.measuring.opening import (
-    TORCHVISION,
     names_a_config,
     open_named,
     open_source,
@@ -21,7 +20,7 @@ from imgnorm.measuring.opening import (
 from imgnorm.measuring.routes import refuse_idle
 from imgnorm.measuring.selection import limited, listing_digest
 from imgnorm.pipeline.config import read_pipeline
-from imgnorm.settings import Limits
+from imgnorm.settings import TORCHVISION, Limits
 from imgnorm.sources.names import as_text, for_message, name_bytes
 from imgnorm.sources.source import Listing, Source
 from imgnorm.stats.measurement import Measurement
