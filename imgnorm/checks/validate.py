@@ -24,10 +24,9 @@ from imgnorm.documents.document import (
 )
 from imgnorm.documents.models import as_yaml
 from imgnorm.errors import InvalidDocument, Problem, SourceError
-from imgnorm.pipeline import order
-from imgnorm.pipeline.config import FORMAT as PIPELINE_FORMAT
-from imgnorm.pipeline.config import format_of, normalization, pipeline_in
+from imgnorm.pipeline.config import PIPELINE_FORMAT, declared_format, normalization, pipeline_in
 from imgnorm.pipeline.numbers import UNUSABLE, Outcome, estimate_note, problem_of
+from imgnorm.pipeline.order import order_problems
 from imgnorm.pipeline.pipeline import Pipeline
 from imgnorm.settings import CHANNELS
 from imgnorm.stats.file import stats_in
@@ -120,7 +119,7 @@ def _below(folder: str) -> Iterator[str]:
 
 def _kind_of(data: bytes) -> str:
     """What the file says it is: its `format`, or "" if it says nothing that is known."""
-    said = format_of(data[: CONFIG_LIMITS.max_bytes])
+    said = declared_format(data[: CONFIG_LIMITS.max_bytes])
     if said.startswith("imgnorm-"):
         return said
     head = _OURS.search(data[:4096])  # a fault in the syntax came before the key
@@ -216,7 +215,7 @@ def _pipeline_problems(
     document: Document, read: dict[str, Outcome], dry_run: Trial | None
 ) -> list[Problem]:
     problems = _number_problems(document)
-    problems += (p for p in order.problems(document) if p.severity != "error")
+    problems += (p for p in order_problems(document) if p.severity != "error")
     try:
         pipeline = pipeline_in(document)
     except InvalidDocument as error:

@@ -648,7 +648,7 @@ def _module_of(path: str, output: str | None, api: Any, eps: float | None) -> st
     from imgnorm.stats.file import parse_stats
 
     data = read_bytes(path, STATS_LIMITS)
-    if not config.format_of(data).startswith("imgnorm-pipeline/"):
+    if not config.declared_format(data).startswith("imgnorm-pipeline/"):
         stats = parse_stats(data, path)
         return emit.emit_for(stats, stats_path=path, module_path=output, api=api or "v1", eps=eps)
     if api is not None:

@@ -206,7 +206,7 @@ def schema(kind: str) -> None:
     from imgnorm.pipeline import config
     from imgnorm.stats import schema as statsmodel
 
-    content = config.schema() if kind == "pipeline" else statsmodel.schema()
+    content = config.pipeline_schema() if kind == "pipeline" else statsmodel.schema()
     import json
 
     show(json.dumps(content, indent=2))

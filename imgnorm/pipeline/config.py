@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -22,15 +23,16 @@ from imgnorm.documents.document import (
 from imgnorm.documents.models import validated
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.pipeline import numbers as stats_rules
-from imgnorm.pipeline import order, structure
 from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, transforms_of
+from imgnorm.pipeline.order import order_problems
 from imgnorm.pipeline.pipeline import Augmentation, Pipeline
+from imgnorm.pipeline.structure import structure_problems
 from imgnorm.settings import CHANNELS, SCALE, STEPS, TORCHVISION, channel_names
 from imgnorm.stats.file import stats_in
 from imgnorm.stats.schema import FORMAT as STATS_FORMAT
 from imgnorm.stats.stats import Stats
 
-FORMAT = "imgnorm-pipeline/1"
+PIPELINE_FORMAT = "imgnorm-pipeline/1"
 
 
 def read_pipeline(path: str | os.PathLike[str]) -> Pipeline:
@@ -77,8 +79,8 @@ def pipeline_in(document: Document) -> Pipeline:
         model = validated(document, Config)
     except InvalidDocument as error:
         problems += error.problems
-    problems += structure.problems(document)
-    problems += (p for p in order.problems(document) if p.severity == "error")
+    problems += structure_problems(document)
+    problems += (p for p in order_problems(document) if p.severity == "error")
     if problems or model is None:
         raise InvalidDocument(problems)
     return _pipeline(document, model)
@@ -114,7 +116,7 @@ def normalization(
     return problems, None if problems or not isinstance(outcome, Stats) else outcome
 
 
-def format_of(data: bytes) -> str:
+def declared_format(data: bytes) -> str:
     """What a YAML file's `format` says; "" where it has none, or is no YAML so far."""
     depth, key = 0, None
     try:
@@ -137,9 +139,11 @@ def format_of(data: bytes) -> str:
     return ""
 
 
-def schema() -> dict[str, Any]:
+def pipeline_schema() -> dict[str, Any]:
     """The config's JSON Schema, for editors."""
-    content = Config.model_json_schema()
+    # Editors show the titles, which pydantic takes from the class names: there a user needs no "Model".
+    text = json.dumps(Config.model_json_schema()).replace("SourceModel", "Source")
+    content: dict[str, Any] = json.loads(text)
     content["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     content["$defs"]["Normalize"]["oneOf"] = [
         {"required": ["stats"], "properties": dict.fromkeys(["preset", "mean", "std"], False)},
@@ -158,28 +162,28 @@ def schema() -> dict[str, Any]:
     return content
 
 
-class _Model(BaseModel):
+class _ConfigModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
-class FolderSource(_Model):
+class FolderSourceModel(_ConfigModel):
     kind: Literal["folder"]
     path: str = Field(description="The folder, relative to this file.")
 
 
-class ListSource(_Model):
+class ListSourceModel(_ConfigModel):
     kind: Literal["list"]
     path: str = Field(description="A text file with one path a line, relative to this file.")
 
 
-class ArchiveSource(_Model):
+class ArchiveSourceModel(_ConfigModel):
     kind: Literal["archive"]
     path: str = Field(
         description="A zip, tar or tar.gz, or a pattern of many, relative to this file."
     )
 
 
-class ArraySource(_Model):
+class ArraySourceModel(_ConfigModel):
     kind: Literal["array"]
     path: str = Field(
         description="A .npy or .npz file, one array of it as in x.npz/train, or a pattern of many, "
@@ -190,20 +194,20 @@ class ArraySource(_Model):
     )
 
 
-class TorchvisionSource(_Model):
+class TorchvisionSourceModel(_ConfigModel):
     kind: Literal["torchvision"]
     name: str = Field(description="As torchvision.datasets calls it: CIFAR10.")
     root: str = Field("data", description="Where the dataset lives, relative to this file.")
     split: str = Field("train", description="train, test, or what its `split` accepts.")
 
 
-class Image(_Model):
+class Image(_ConfigModel):
     mode: Literal["auto", "L", "RGB", "RGBA", "I;16"] = Field(
         "auto", description="What each image is converted to."
     )
 
 
-class Normalize(_Model):
+class Normalize(_ConfigModel):
     stats: str | None = Field(None, description="A stats file, relative to this file.")
     preset: str | None = Field(None, description="Published constants: see `imgnorm presets`.")
     mean: Annotated[list[float], Field(min_length=1)] | None = Field(
@@ -214,12 +218,16 @@ class Normalize(_Model):
     )
 
 
-class Config(_Model):
+class Config(_ConfigModel):
     """An image pipeline: what is measured, and what becomes torchvision transforms."""
 
     format: Literal["imgnorm-pipeline/1"]
     source: Annotated[
-        FolderSource | ListSource | ArchiveSource | ArraySource | TorchvisionSource,
+        FolderSourceModel
+        | ListSourceModel
+        | ArchiveSourceModel
+        | ArraySourceModel
+        | TorchvisionSourceModel,
         Field(discriminator="kind"),
     ]
     image: Image = Image()
@@ -239,7 +247,7 @@ def _pipeline(document: Document, model: Config) -> Pipeline:
     def beside(path: str) -> str:
         return os.path.normpath(os.path.join(here, path)) if path else path
 
-    if isinstance(source, TorchvisionSource):
+    if isinstance(source, TorchvisionSourceModel):
         named = {
             "source": TORCHVISION + source.name,
             "root": beside(source.root),
@@ -247,7 +255,7 @@ def _pipeline(document: Document, model: Config) -> Pipeline:
         }
     else:
         named = {"source": beside(source.path)}
-        if isinstance(source, ArraySource) and source.layout is not None:
+        if isinstance(source, ArraySourceModel) and source.layout is not None:
             named["layout"] = source.layout
     steps = [next(iter(entry.items())) for entry in model.preprocess]
     sizes = [(name, arguments["size"]) for name, arguments in steps]
@@ -258,7 +266,7 @@ def _pipeline(document: Document, model: Config) -> Pipeline:
         document.file,
         source.kind,
         named,
-        isinstance(source, ListSource),
+        isinstance(source, ListSourceModel),
         model.image.mode,
         tuple(
             STEPS[name](size if isinstance(size, int) else (size[0], size[1]))

@@ -13,7 +13,7 @@ from imgnorm.documents.document import Document
 from imgnorm.errors import Problem, TransformError
 from imgnorm.pipeline.pipeline import Pipeline
 from imgnorm.pipeline.steps import pipeline_steps
-from imgnorm.pipeline.transforms import called
+from imgnorm.pipeline.transforms import built_step
 from imgnorm.settings import CHANNELS, SCALE, Mode
 from imgnorm.stats.stats import Stats
 from imgnorm.wording import clause
@@ -39,7 +39,7 @@ def dry_run_problems(document: Document, pipeline: Pipeline, stats: Stats) -> It
     refused = False
     for step, path in zip(train, _places(train, pipeline), strict=True):
         try:
-            built.append((path, called(module, step, names)))
+            built.append((path, built_step(module, step, names)))
         except TransformError as error:
             refused = True
             said = str(error).removeprefix(f"{step.name}: ") if path else str(error)

@@ -15,7 +15,7 @@ from imgnorm.settings import STEPS
 _STATES = {"pil": "PIL images", "uint8": "uint8 tensors", "float": "float tensors"}
 
 
-def problems(document: Document) -> Iterator[Problem]:
+def order_problems(document: Document) -> Iterator[Problem]:
     """For lists whose transforms are all known; whatever else is wrong with the document."""
     value = document.value
     if not isinstance(value, dict):

@@ -14,7 +14,7 @@ from imgnorm.settings import STEPS
 from imgnorm.wording import cut, nearest
 
 
-def problems(document: Document) -> Iterator[Problem]:
+def structure_problems(document: Document) -> Iterator[Problem]:
     """What is wrong with `normalize`, `preprocess` and `augment`, as far as they are what the model says."""
     value = document.value
     if not isinstance(value, dict):

@@ -45,7 +45,7 @@ def build(path: str | os.PathLike[str], *, eps: float | None = None) -> BuiltPip
     train, evaluation = pipeline_steps(pipeline, stats)
     return BuiltPipeline(
         *(
-            module.Compose([called(module, step, names) for step in steps])
+            module.Compose([built_step(module, step, names) for step in steps])
             for steps in (train, evaluation)
         )
     )
@@ -69,7 +69,7 @@ def to_transform(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> 
     std = usable_std(stats, eps)
     module = _transforms(api)
     names = {"MEAN": list(stats.mean), "STD": list(std)}
-    return module.Compose([called(module, step, names) for step in steps])
+    return module.Compose([built_step(module, step, names) for step in steps])
 
 
 def to_inverse(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> Any:
@@ -90,7 +90,7 @@ def to_inverse(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> An
     )
 
 
-def called(module: Any, step: Call, names: dict[str, list[float]]) -> Any:
+def built_step(module: Any, step: Call, names: dict[str, list[float]]) -> Any:
     """A step as torchvision's object.
 
     Raises:

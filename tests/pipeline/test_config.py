@@ -23,6 +23,7 @@ from imgnorm.constants.presets import PRESETS
 from imgnorm.errors import InvalidDocument, TransformError
 from imgnorm.pipeline import config
 from imgnorm.pipeline.emit import emit_pipeline
+from imgnorm.pipeline.pipeline import Augmentation
 from imgnorm.settings import CenterCrop, Resize
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,7 @@ def test_a_pipeline_holds_what_the_file_says(tmp_path):
     root = str(tmp_path.parent / "data")
     assert {"source": "torchvision:CIFAR10", "root": root, "split": "test"} == pipeline.source
     assert (Resize((20, 30)), CenterCrop(16)) == pipeline.preprocess
-    assert (pipeline.Augmentation("RandomCrop", {"size": 16, "padding": 2}),) == pipeline.augment
+    assert (Augmentation("RandomCrop", {"size": 16, "padding": 2}),) == pipeline.augment
     assert ("auto", "v2") == (pipeline.mode, pipeline.api)
 
 
@@ -205,7 +206,7 @@ def test_nothing_is_downloaded_for_a_folder(tmp_path, capsys):
     ],
 )
 def test_the_format_is_found_without_reading_on(text, said):
-    assert said == config.format_of(text.encode())
+    assert said == config.declared_format(text.encode())
 
 
 # The three agree
