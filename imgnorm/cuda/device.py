@@ -28,7 +28,7 @@ from torch import Tensor
 
 from imgnorm.errors import DeviceError
 from imgnorm.pixels.buffer import Found, PackedFile, PackedImages, Sender
-from imgnorm.pixels.count import products_of, sums_of_powers
+from imgnorm.pixels.images import cross_sums_of, sums_of_powers
 from imgnorm.settings import Mode, channels_of, scale_of
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import CrossSums, ImageSums
@@ -610,7 +610,7 @@ class _Kind:
         self._pixels += int(pixels.sum())
         self._powers += powers.sum(axis=0)
         if self._cross_sums is not None:
-            self._cross_sums += products_of(*each)
+            self._cross_sums += cross_sums_of(*each)
 
     def counted(self) -> Counted:
         assert self._sums is not None

@@ -13,11 +13,11 @@ from PIL import Image
 from imgnorm.datasets.items import DeviceCounterFor, Pixels, TensorCounter, eight_bits, stays_there
 from imgnorm.machine import usable_cores
 from imgnorm.pixels.buffer import Sender
-from imgnorm.pixels.count import ModeCounter, count_arrays
 from imgnorm.pixels.damage import check_size
 from imgnorm.pixels.decode import decoded_picture, demand_channels
 from imgnorm.pixels.floats import FloatCounter
 from imgnorm.pixels.formats import decoder_of
+from imgnorm.pixels.images import ModeCounter, count_arrays
 from imgnorm.pixels.preprocess import preprocessed
 from imgnorm.settings import ImageSettings, Kind, Mode, mode_of
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable

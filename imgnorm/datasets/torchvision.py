@@ -16,8 +16,8 @@ from imgnorm._torchvision import torchvision_module
 from imgnorm.datasets.iterables import IndexedSource, class_names_of, labels_of
 from imgnorm.errors import SourceError
 from imgnorm.pixels.buffer import Device
-from imgnorm.pixels.count import count_arrays
 from imgnorm.pixels.damage import RAISED_BY_PILLOW
+from imgnorm.pixels.images import count_arrays
 from imgnorm.settings import ImageSettings, mode_of
 from imgnorm.sources.source import Listing
 from imgnorm.tally.skipped import Reason, Unreadable

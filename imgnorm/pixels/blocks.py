@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from imgnorm.pixels.buffer import PackedImages, PixelBuffer
-from imgnorm.pixels.count import JOB_SECONDS, ModeCounter
+from imgnorm.pixels.count import JOB_SECONDS
 from imgnorm.pixels.damage import check_size
 from imgnorm.pixels.floats import count_floats
+from imgnorm.pixels.images import ModeCounter
 from imgnorm.pixels.load import array_of
 from imgnorm.pixels.planes import PlaneCounter
 from imgnorm.progress import Step, no_lap

@@ -1,46 +1,31 @@
-"""Pixels -> Tally: the work of one worker.
+"""Names -> Tally: the job of one worker.
 
-One histogram is all that a large image leaves behind: Pillow counts it faster than anything that
-would first copy the pixels out, and count, Σx and Σx² follow from it in integers. Small images wait
-until there are many, and share one histogram; their own sums are then taken side by side.
+`count` loads one image after the other and adds it to a `Tallying`, which has one counter for each
+mode. An error of one image is listed, and the next image follows.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from time import monotonic
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from imgnorm.pixels.buffer import PackedFile, PackedImages, PixelBuffer
 from imgnorm.pixels.decode import Decoded, frame_to_leave
 from imgnorm.pixels.formats import decoder_of
+from imgnorm.pixels.images import ModeCounter
 from imgnorm.pixels.jpeg import JpegDecoder
 from imgnorm.pixels.load import Loader
-from imgnorm.pixels.planes import Bytes, Integers, PlaneCounter, images_at_once, powers_of
 from imgnorm.progress import Step, no_lap
-from imgnorm.settings import ImageSettings, Mode, channels_of, scale_of
+from imgnorm.settings import ImageSettings, Mode
 from imgnorm.sources.source import Readable
-from imgnorm.tally.histogram import Histogram
-from imgnorm.tally.moments import UNIT_BITS, CrossSums, ImageSums
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
-from imgnorm.tally.tally import Counted, Tally
-
-Floats = npt.NDArray[np.float64]
+from imgnorm.tally.tally import Tally
 
 JOB_SECONDS = 0.5
 _JOB_BYTES = 64 << 20
-"""A piece of work ends early here, so that a few huge images neither starve nor delay the others."""
-
-_SMALL = 1 << 14
-"""Images of at most so many pixels share a count; their Σx² fit into 32 bits."""
-_TOGETHER = 1 << 18  # pixels of small images that are counted at once
+"""A job ends early at either limit, so that a few huge images do not delay all others."""
 
 
 def count(
@@ -57,16 +42,17 @@ def count(
     leave_files: bool = False,
     lap: Callable[[Step], None] = no_lap,
 ) -> tuple[Tally, int]:
-    """The tally of the first images of `names`, and how many those are.
+    """The tally of the first images of `names`, and how many images that is.
 
     Args:
-        cross_sums: count what error bars need, too.
-        starting: called with the index of each name before it is touched.
+        cross_sums: count also what error bars need.
+        starting: called with the index of each name before the image is read.
         reserve: called with the bytes of memory that an image will take; may wait or raise Unreadable.
         jpeg: decodes ordinary JPEGs instead of Pillow, to the same pixels.
-        buffer: takes the images that it has room for; those are left to a device, and not in the
-            tally's counts.
-        leave_files: lay whole JPEG files on the tray, not their pixels, where a device may decode them.
+        buffer: takes the images that it has room for. A device counts those: the tally has only their
+            decoders.
+        leave_files: put whole JPEG files into the buffer, not their pixels, where the device may decode
+            them.
         lap: called after each step, for a profile.
     """
     loader = Loader(source, settings, max_pixels, reserve, jpeg, lap)
@@ -109,7 +95,7 @@ def count(
 
 
 class Tallying:
-    """Takes images in, gives their tally; mutable, and alive only during one piece of work."""
+    """Collects the images of one job, of any mode, and gives their tally."""
 
     def __init__(self, *, cross_sums: bool = False, buffer: PixelBuffer | None = None) -> None:
         self.names_16bit: list[str] = []
@@ -140,11 +126,15 @@ class Tallying:
 
 
 _RAW: dict[Mode, str] = {"L": "L", "RGB": "RGBX", "RGBA": "RGBA"}
-"""How pixels of one byte a channel stand in memory, with Pillow as with the other decoders."""
+"""How 8-bit pixels lie in memory, in Pillow's images and in those of the other decoders."""
 
 
 def _put(buffer: PixelBuffer, image: Decoded) -> bool:
-    """Whether there was room for the image on the tray: its pixels as they are, which is fastest."""
+    """Put the image's pixels into the buffer as they lie in memory, which is fastest.
+
+    Returns:
+        whether the buffer had room.
+    """
     if image.mode not in _RAW:
         return False
     content, raw = image.content, _RAW[image.mode]
@@ -158,281 +148,5 @@ def _put(buffer: PixelBuffer, image: Decoded) -> bool:
             return content.tobytes("raw", raw)
         return content.reshape(-1).data
 
-    return buffer.put(
-        PackedImages(image.mode, pixels, len(raw), image.file_mode, image.format), data
-    )
-
-
-def count_arrays(
-    images: npt.NDArray[Any],
-    mode: Mode,
-    *,
-    format_: str = "array",
-    cross_sums: bool = False,
-    threads: int = 1,
-) -> Tally:
-    """The tally of images that are an array already.
-
-    Args:
-        images: uint8, or uint16 in a 16-bit mode, (N, H, W, C) with the channels of `mode`, in any
-            layout in memory. N may be 0.
-        format_: what the stats file calls the images' format.
-        threads: count side by side, to the same tally.
-    """
-    if not len(images):
-        return Tally()
-    at_once = images_at_once(images.shape)
-    starts = range(0, len(images), at_once)
-    counters = [ModeCounter(mode, cross_sums=cross_sums) for _ in range(min(threads, len(starts)))]
-    idle: SimpleQueue[ModeCounter] = SimpleQueue()
-    for counter in counters:
-        idle.put(counter)
-
-    def add(start: int) -> None:
-        counter = idle.get()
-        try:
-            counter.add_arrays(images[start : start + at_once], format_)
-        finally:
-            idle.put(counter)
-
-    if len(counters) == 1:
-        for start in starts:
-            add(start)
-    else:
-        with ThreadPoolExecutor(len(counters)) as pool:
-            for _ in pool.map(add, starts):
-                pass
-    first, *others = (counter.counted() for counter in counters)
-    return Tally({mode: sum(others, first)})
-
-
-class ModeCounter:
-    """Collects the images of one mode.
-
-    Args:
-        planes: has memory for arrays already.
-    """
-
-    def __init__(
-        self, mode: Mode, *, cross_sums: bool = False, planes: PlaneCounter | None = None
-    ) -> None:
-        self.mode = mode
-        self.modes: Counter[str] = Counter()
-        self.formats: Counter[str] = Counter()
-        self._channels = len(channels_of(mode))
-        self._bins = scale_of(mode) + 1
-        self._raw = "RGBX" if mode == "RGB" else mode  # as the bytes of small images stand together
-        self._depth = 1 if mode == "L" else 4  # bytes a pixel there
-        self._total = np.zeros((self._channels, self._bins), np.int64)
-        self._sums = ImageSums.zero(self._channels)
-        self._cross_sums = CrossSums.zero(self._channels) if cross_sums else None
-        self._histograms: list[Integers] = []  # of large images
-        self._planes = planes or PlaneCounter()  # of arrays
-        self._together: Bytes | None = None  # the pixels of small images, one after the other
-        self._starts: list[int] = []  # of each, in pixels
-        self._filled = 0
-
-    def add(self, image: Decoded) -> None:
-        content = image.content
-        if isinstance(content, Image.Image):
-            width, height = content.size
-        else:
-            height, width, _ = content.shape
-        pixels = width * height
-        if self.mode == "I;16":
-            row = np.bincount(np.asarray(content).ravel(), minlength=self._bins)
-            self._histograms.append(row.astype(np.int64, copy=False))
-            self._count_large()
-        elif pixels <= _SMALL:
-            if isinstance(content, Image.Image):
-                self._put(np.frombuffer(content.tobytes("raw", self._raw), np.uint8), pixels)
-            else:
-                self._put(content.reshape(-1), pixels)
-        else:
-            if not isinstance(content, Image.Image):
-                raw = self._raw
-                content = Image.frombuffer(raw, (width, height), content, "raw", raw, 0, 1)
-            self._histograms.append(self._bands(content))
-            if len(self._histograms) == 128:
-                self._count_large()
-        self.modes[image.file_mode] += 1
-        self.formats[image.format] += 1
-
-    def add_arrays(self, images: npt.NDArray[Any], format_: str = "array") -> None:
-        """At least one image, as `count_arrays` takes them: all of them, or none if there is not
-        enough memory."""
-        number, height, width, _ = images.shape
-        at_once = images_at_once(images.shape)
-        parts = (images[start : start + at_once] for start in range(0, number, at_once))
-        histograms, *powers = zip(*map(self._planes.count, parts), strict=True)
-        histogram = sum(histograms[1:], histograms[0])
-        pixels = np.full((number, 1), height * width, np.int64)
-        self._add_powers(pixels, *map(np.concatenate, powers))
-        self._total += histogram
-        self.modes[self.mode] += number
-        self.formats[format_] += number
-
-    def counted(self) -> Counted:
-        self._count_small()
-        self._count_large()
-        histogram = Histogram(tuple(tuple(c) for c in self._total.tolist()))
-        return Counted(
-            self._sums.images,
-            histogram,
-            self._sums,
-            dict(self.modes),
-            dict(self.formats),
-            self._cross_sums,
-        )
-
-    def _bands(self, picture: Image.Image) -> Integers:
-        """The histograms of all channels; an X beside R, G and B is none of them."""
-        return np.array(picture.histogram(), np.int64)[: self._channels * self._bins]
-
-    def _put(self, content: Bytes, pixels: int) -> None:
-        if self._together is None:
-            self._together = np.empty(_TOGETHER * self._depth, np.uint8)
-        if self._filled + pixels > _TOGETHER:
-            self._count_small()
-        start = self._filled * self._depth
-        self._together[start : start + pixels * self._depth] = content
-        self._starts.append(self._filled)
-        self._filled += pixels
-
-    def _count_small(self) -> None:
-        if not self._filled or self._together is None:
-            return
-        content = self._together[: self._filled * self._depth]
-        raw = self._raw
-        whole = Image.frombuffer(raw, (self._filled, 1), content, "raw", raw, 0, 1)
-        self._total += self._bands(whole).reshape(self._total.shape)
-        starts = np.array(self._starts)
-        counts = np.diff(starts, append=self._filled)
-        powers = np.empty((2, len(starts), self._channels), np.int64)
-        pixels = content if self._depth == 1 else content.view("<u4")
-        values = np.empty(self._filled, np.uint32)
-        for channel in range(self._channels):
-            np.right_shift(pixels, 8 * channel, out=values)
-            np.bitwise_and(values, 255, out=values)
-            powers[0, :, channel] = _added_up(values, starts, counts)
-            np.multiply(values, values, out=values)
-            powers[1, :, channel] = _added_up(values, starts, counts)
-        self._add_powers(counts[:, np.newaxis], powers[0], powers[1])
-        self._starts.clear()
-        self._filled = 0
-
-    def _count_large(self) -> None:
-        if self._histograms:
-            shape = (len(self._histograms), self._channels, self._bins)
-            histograms = np.concatenate(self._histograms).reshape(shape)
-            self._total += histograms.sum(axis=0)
-            self._add_powers(_pixels_of(histograms), *powers_of(histograms))
-            self._histograms.clear()
-
-    def _add_powers(self, pixels: Integers, total: Integers, total_sq: Integers) -> None:
-        self._sums += sums_of_powers(pixels, total, total_sq, self._bins - 1)
-        if self._cross_sums:
-            self._cross_sums += products_of(pixels, total, total_sq)
-
-
-def _added_up(
-    values: npt.NDArray[np.uint32], starts: npt.NDArray[np.intp], counts: npt.NDArray[np.intp]
-) -> npt.NDArray[np.uint32]:
-    """The sum of each image's values, which fits into 32 bits."""
-    if (counts == counts[0]).all():  # faster than reduceat
-        sums = values.reshape(len(starts), -1).sum(axis=1, dtype=np.uint32)
-    else:
-        sums = np.add.reduceat(values, starts)
-    return np.asarray(sums)
-
-
-def sums_of(histograms: Integers) -> ImageSums:
-    """`sums_of_powers` of images whose histograms are known.
-
-    Args:
-        histograms: int64, (images, channels, bins).
-    """
-    return sums_of_powers(_pixels_of(histograms), *powers_of(histograms), histograms.shape[2] - 1)
-
-
-def _pixels_of(histograms: Integers) -> Integers:
-    """(images, 1)."""
-    pixels: Integers = histograms[:, :1, :].sum(axis=2)
-    return pixels
-
-
-def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale: int) -> ImageSums:
-    """The per-image mean, mean of squares and std of each image, added up exactly.
-
-    Each is computed once in float64, by operations that IEEE 754 rounds correctly, so that they are
-    the same on every machine; from there on they are integers.
-
-    Args:
-        pixels: (images, 1).
-        total: Σx, (images, channels).
-        total_sq: Σx², (images, channels).
-        scale: the pixel value that becomes 1.0.
-    """
-    spread = _spread(pixels, total, total_sq)
-    count = pixels.astype(np.float64)
-    many = pixels > 1
-    pairs = np.where(many, count * (count - 1), 1.0)
-    columns = (
-        total.astype(np.float64) / (count * scale),
-        total_sq.astype(np.float64) / (count * (scale * scale)),
-        np.sqrt(spread) / (count * scale),
-        np.where(many, np.sqrt(spread / pairs) / scale, 0.0),
-    )
-    channels = total.shape[1]
-    sums = _sum(np.concatenate(columns, axis=1))
-    mean, mean_sq, std, std_1 = (
-        sums[start : start + channels] for start in range(0, 4 * channels, channels)
-    )
-    return ImageSums(len(total), mean, mean_sq, std, std_1, one_pixel=int((~many).sum()))
-
-
-def products_of(pixels: Integers, total: Integers, total_sq: Integers) -> CrossSums:
-    """The products of each image's count, total and total_sq, added up exactly.
-
-    Args:
-        pixels: int64, (images, 1).
-        total: int64, (images, channels); `total_sq` too.
-    """
-    powers = np.stack([np.broadcast_to(pixels, total.shape), total, total_sq], axis=2)
-    # In Python's integers: the square of a large image's total_sq needs 120 bits.
-    per_image = powers.transpose(1, 0, 2).astype(object)
-    matrices = per_image.transpose(0, 2, 1) @ per_image  # (channels, 3, 3)
-    rows, columns = np.triu_indices(3)
-    return CrossSums(*(tuple(matrices[:, i, j]) for i, j in zip(rows, columns, strict=True)))
-
-
-def _spread(pixels: Integers, total: Integers, total_sq: Integers) -> Floats:
-    """n · Σx² − (Σx)², exactly, rounded once."""
-    if int(pixels.max()) * int(total_sq.max()) >= 1 << 63:  # from about 12 megapixels on
-        wide = [a.astype(object) for a in (pixels, total, total_sq)]
-        spread = wide[0] * wide[2] - wide[1] * wide[1]
-    else:
-        spread = pixels * total_sq - total * total
-    return np.asarray(spread, dtype=np.float64)
-
-
-_STEP = 40
-"""So many binary digits of 2**13 numbers from 0 to 1 add up to an integer that float64 holds."""
-_TERMS = 1 << 13
-
-
-def _sum(values: Floats) -> tuple[int, ...]:
-    """The exact sum of each column, in units of 2**-UNIT_BITS. All are from 0 to 1."""
-    columns = np.ascontiguousarray(values.T)
-    sums = [0] * len(columns)
-    for start in range(0, len(values), _TERMS):
-        rest = columns[:, start : start + _TERMS]
-        unit = UNIT_BITS
-        while rest.any():
-            unit -= _STEP
-            rest = rest * float(1 << _STEP)
-            whole = np.floor(rest)
-            rest -= whole
-            for column, digits in enumerate(whole.sum(axis=1).tolist()):
-                sums[column] += int(digits) << unit
-    return tuple(sums)
+    packed = PackedImages(image.mode, pixels, len(raw), image.file_mode, image.format)
+    return buffer.put(packed, data)

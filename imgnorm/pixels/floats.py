@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgnorm.pixels.planes import Floats
 from imgnorm.settings import mode_of
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.tally.tally import Counted, Tally
-
-Floats = npt.NDArray[np.float64]
 
 _BLOCK = (
     1 << 16

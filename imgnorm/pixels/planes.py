@@ -16,8 +16,7 @@ from PIL import Image
 
 Integers = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
-Floats = npt.NDArray[Any]
-"""float32 of bytes, float64 of 16 bits."""
+Floats = npt.NDArray[np.float64]
 
 _PIXELS = 1 << 21
 """So many of a channel are counted at once: a histogram's way into NumPy takes as long as 100,000."""
@@ -164,14 +163,14 @@ def _words_counted(values: npt.NDArray[np.uint16]) -> Integers:
     return np.bincount(values, minlength=1 << 16).astype(np.int64, copy=False)
 
 
-def _squares_added_up(rows: Floats) -> npt.NDArray[np.float64]:
+def _squares_added_up(rows: npt.NDArray[Any]) -> Floats:
     """Σx² of each row, by dot products: BLAS has the fastest sums of squares there are."""
     number, pixels = rows.shape
     most = _SQUARES[rows.dtype]
     parts = pixels // most
     whole = rows[:, : parts * most].reshape(number, parts, most)
     sums = np.matmul(whole[:, :, np.newaxis, :], whole[:, :, :, np.newaxis])
-    total: npt.NDArray[np.float64] = sums.sum(axis=(1, 2, 3), dtype=np.float64)
+    total: Floats = sums.sum(axis=(1, 2, 3), dtype=np.float64)
     rest = rows[:, parts * most :]
     if rest.size:
         total += np.matmul(rest[:, np.newaxis, :], rest[:, :, np.newaxis])[:, 0, 0]

@@ -28,7 +28,7 @@ from imgnorm.cli import run
 from imgnorm.cuda import device as gpu
 from imgnorm.errors import DeviceError, SourceError
 from imgnorm.pixels.buffer import Found, PackedImages
-from imgnorm.pixels.count import count_arrays, sums_of
+from imgnorm.pixels.images import count_arrays, sums_of
 from imgnorm.settings import CHANNELS, Mode
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.tally import Counted, Tally

@@ -17,7 +17,7 @@ from imgnorm.cuda import device as gpu
 from imgnorm.cuda import tensors as gpu_tensors
 from imgnorm.datasets import counter as item_count
 from imgnorm.datasets import items
-from imgnorm.pixels.count import count_arrays
+from imgnorm.pixels.images import count_arrays
 from imgnorm.tally.tally import Tally
 
 

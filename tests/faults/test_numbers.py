@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import imgnorm as library
-from imgnorm.pixels.count import sums_of
+from imgnorm.pixels.images import sums_of
 from imgnorm.settings import CHANNELS, SCALE, Mode
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance

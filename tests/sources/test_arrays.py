@@ -20,9 +20,10 @@ from PIL import Image
 import imgnorm
 from imgnorm.cli import run
 from imgnorm.errors import ImgnormError, IncompatibleStats, SourceError
-from imgnorm.pixels import count, planes
+from imgnorm.pixels import planes
 from imgnorm.pixels.blocks import count_blocks
 from imgnorm.pixels.floats import count_floats
+from imgnorm.pixels.images import count_arrays, sums_of
 from imgnorm.pixels.load import array_of
 from imgnorm.settings import ImageSettings, mode_of
 from imgnorm.sources import arrayfile, arrays
@@ -101,7 +102,7 @@ def test_every_dtype_layout_and_order_gives_the_same_pixels(
     wanted = (
         count_floats(images)
         if KINDS[dtype] == "float"
-        else count.count_arrays(images.astype(images.dtype.newbyteorder("=")), mode)
+        else count_arrays(images.astype(images.dtype.newbyteorder("=")), mode)
     ).counted[mode]
     assert (wanted.pixels, wanted.sums) == (one.pixels, one.sums)
     assert ({mode: 7}, {"NPY": 7}) == (one.modes, one.formats)
@@ -174,11 +175,11 @@ def test_the_way_it_runs_never_changes_a_byte(tmp_path, dtype):
 def test_an_image_larger_than_a_block_is_counted_in_strips(monkeypatch, dtype, block):
     images = pixels(2, 30, 40, 3, dtype=dtype)
     mode = mode_of(3, KINDS[np.dtype(dtype).str])  # type: ignore[arg-type]
-    wanted = count.count_arrays(images, mode)
+    wanted = count_arrays(images, mode)
     monkeypatch.setattr(planes, "_PIXELS", block)
     monkeypatch.setattr(planes, "_LARGE", 0)
 
-    assert wanted == count.count_arrays(images, mode)
+    assert wanted == count_arrays(images, mode)
 
 
 @given(
@@ -196,7 +197,7 @@ def test_per_image_sums_of_16_bit_arrays_are_those_of_their_histograms(n, h, w, 
     )
     mode = mode_of(c, "16-bit")
 
-    assert count.sums_of(histograms) == count.count_arrays(images, mode).counted[mode].sums
+    assert sums_of(histograms) == count_arrays(images, mode).counted[mode].sums
 
 
 # Many files, and .npz
@@ -288,7 +289,7 @@ def test_compressed_images_are_read_in_any_order(tmp_path):
     tally, done = count_blocks(source, names, ImageSettings(), max_pixels=1000)
 
     assert 40 == done
-    assert count.count_arrays(images, "RGB").counted["RGB"].pixels == tally.counted["RGB"].pixels
+    assert count_arrays(images, "RGB").counted["RGB"].pixels == tally.counted["RGB"].pixels
 
 
 # Options

@@ -29,7 +29,7 @@ from imgnorm.cli.terminal import images_bar
 from imgnorm.errors import IncompatibleStats, InvalidDocument, SourceError
 from imgnorm.measuring.measure import SkippedImagesWarning, measure
 from imgnorm.pipeline.emit import emit
-from imgnorm.pixels.count import count_arrays
+from imgnorm.pixels.images import count_arrays
 from imgnorm.progress import Progress
 from imgnorm.settings import ImageSettings
 from imgnorm.sources.source import Listing
