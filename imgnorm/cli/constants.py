@@ -141,7 +141,7 @@ def lint(
     subset of YAML that imgnorm reads, are passed over. `# imgnorm: ignore[RULE]` at the end of a line
     silences a rule there.
     """
-    from imgnorm.checks.lint import lint as linted
+    from imgnorm.checks.lint.lint import lint as linted
     from imgnorm.checks.reports import REPORTERS
 
     result = linted(paths, select=select or None, ignore=ignore)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgnorm.checks.lint import lint
+from imgnorm.checks.lint.lint import lint
 from imgnorm.checks.lint.data import json_pairs, toml_pairs, yaml_pairs
 from imgnorm.checks.lint.pair import named
 from imgnorm.checks.lint.python import pairs_in
@@ -23,7 +23,7 @@ from imgnorm.checks.reports import REPORTERS
 from imgnorm.cli import commands, run
 from imgnorm.errors import Problem, SourceError
 
-CASES = Path(__file__).parents[1] / "cases" / "lint"
+CASES = Path(__file__).parents[2] / "cases" / "lint"
 WRONG = "Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))"
 HAS_TOML = sys.version_info >= (3, 11)
 
@@ -32,7 +32,7 @@ def imgnorm(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "imgnorm", *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "PYTHONUTF8": "1"},
         capture_output=True,
         encoding="utf-8",
         timeout=60,
@@ -177,7 +177,7 @@ def test_other_names_hold_neither(name):
 
 def test_a_measured_stats_file_is_not_linted(tmp_path):
     """Its wrong conventions are there on purpose."""
-    shapes = Path(__file__).parents[2] / "examples" / "shapes"
+    shapes = Path(__file__).parents[3] / "examples" / "shapes"
     imgnorm("stats", shapes, "-o", "stats.yaml", "--workers", "1", cwd=tmp_path)
     done = lint([str(tmp_path / "stats.yaml")])
 
@@ -345,7 +345,7 @@ def test_nothing_heavy_is_loaded(project):
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments],
             cwd=project,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
             capture_output=True,
             text=True,
             check=True,
@@ -368,7 +368,7 @@ def test_a_full_disk_is_no_bug_of_ours(command):
         done = subprocess.run(
             [sys.executable, "-m", "imgnorm", *command],
             cwd=CASES,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,0 +1,164 @@
+"""The rules about numbers on the source code and the configs that people already have."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from imgnorm.checks.ignore import MARK, chosen, not_silenced
+from imgnorm.checks.lint.data import json_pairs, toml_pairs, yaml_pairs
+from imgnorm.checks.lint.pair import Pair, problems_of
+from imgnorm.checks.lint.python import comments_in, pairs_in
+from imgnorm.checks.reports import counted, summary
+from imgnorm.documents.document import open_at_once
+from imgnorm.errors import InvalidDocument, Problem, SourceError
+
+MAX_BYTES = 1 << 20  # of one file; configs and source code are smaller
+
+_READERS: dict[str, Callable[[bytes, str], list[Pair]]] = {
+    ".py": lambda data, file: pairs_in(data),
+    ".yaml": yaml_pairs,
+    ".yml": yaml_pairs,
+    ".json": json_pairs,
+    ".toml": toml_pairs,
+}
+_NOT_ENTERED = {"__pycache__", "node_modules", "site-packages", "venv"}
+
+
+@dataclass(frozen=True)
+class Linted:
+    """What was found in how many files."""
+
+    problems: tuple[Problem, ...]  # in the order of the files, and of their lines
+    files: int  # that were read
+    unread: tuple[tuple[str, str], ...]  # name and reason: not Python 3, too large …
+
+    def summary(self) -> str:
+        """One line: `checked  3 files: 1 error, 0 warnings, 0 notes; 2 files not read`."""
+        left = f"; {counted(len(self.unread), 'file')} not read" if self.unread else ""
+        return summary(self.files, self.problems) + left
+
+
+def lint(
+    paths: Sequence[str],
+    *,
+    select: Collection[str] | None = None,
+    ignore: Collection[str] = (),
+) -> Linted:
+    """Look for wrong means and stds in files, and in all files of folders.
+
+    Args:
+        select: the ids of the rules to ask; None: all.
+        ignore: the ids of the rules not to ask.
+
+    Raises:
+        SourceError: a path does not exist or cannot be read, or there is nothing to read in it.
+    """
+    problems: list[Problem] = []
+    unread: list[tuple[str, str]] = []
+    read = 0
+    for file in _files(paths):
+        try:
+            problems += chosen(_lint_file(file), select, ignore)
+            read += 1
+        except ValueError as error:
+            unread.append((file, str(error)))
+    return Linted(tuple(problems), read, tuple(unread))
+
+
+def _lint_file(file: str) -> list[Problem]:
+    """
+    Raises:
+        ValueError: the file is not what its suffix says, or too large.
+    """
+    data = _content(file)
+    reader = _READERS[os.path.splitext(file)[1].lower()]
+    lowered = data.lower()
+    if b"ormaliz" not in lowered and not (b"mean" in lowered and b"std" in lowered):
+        return []
+    try:
+        pairs = reader(data, file)
+    except InvalidDocument as error:
+        return list(error.problems)
+    # A pair is often met twice: where its variables are set, and where they are used.
+    found = {
+        (problem.line, problem.column, problem.rule): problem
+        for pair in pairs
+        for problem in problems_of(pair, file)
+    }
+    ordered = [found[key] for key in sorted(found)]
+    return not_silenced(ordered, _commented(data, file) if MARK in data else (), file)
+
+
+def _commented(data: bytes, file: str) -> list[str]:
+    """The lines in which comments count: of Python, nothing but these."""
+    if file.lower().endswith(".py"):
+        return comments_in(data)
+    return data.decode(errors="replace").splitlines()
+
+
+def _content(file: str) -> bytes:
+    try:
+        with open(file, "rb", opener=open_at_once) as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read ({os.strerror(error.errno or 0).lower()})") from error
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES:,} bytes")
+    return data
+
+
+def _files(paths: Sequence[str]) -> Iterator[str]:
+    """Every file, once; all paths are looked at before the first file is read."""
+    chosen: dict[str, None] = {}
+    for path in paths:
+        chosen.update(dict.fromkeys(_below(path) if _is_folder(path) else [_known(path)]))
+    return iter(chosen)
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: no such file or folder; check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise SourceError(f"{path}: cannot be read ({reason}); check the path") from error
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise SourceError(f"{path}: not a regular file; name a file or a folder")
+    return stat.S_ISDIR(mode)
+
+
+def _known(path: str) -> str:
+    if os.path.splitext(path)[1].lower() not in _READERS:
+        raise SourceError(f"{path}: not a file that lint reads; it reads {', '.join(_READERS)}")
+    return path
+
+
+def _below(root: str) -> list[str]:
+    """The files of a folder that can hold numbers, sorted; links to folders are not followed."""
+    found, waiting = [], [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            if folder == root:
+                reason = (error.strerror or "").lower()
+                raise SourceError(f"{root}: cannot be read ({reason}); check the path") from error
+            continue  # as git does with what it may not enter
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if _entered(entry):
+                    waiting.append(entry.path)
+            elif os.path.splitext(entry.name)[1].lower() in _READERS and entry.is_file():
+                found.append(entry.path)
+    if not found:
+        raise SourceError(f"{root}: no Python, YAML, JSON or TOML file in it; check the path")
+    return sorted(found)
+
+
+def _entered(entry: os.DirEntry[str]) -> bool:
+    return not entry.name.startswith(".") and entry.name not in _NOT_ENTERED
