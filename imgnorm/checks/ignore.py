@@ -1,4 +1,4 @@
-"""Which problems are told: of the rules that were chosen, and not ignored by a comment on their line."""
+"""Which problems are reported: those of the chosen rules that no comment on their line ignores."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ from imgnorm.errors import Problem
 from imgnorm.wording import quoted
 
 MARK = b"imgnorm:"
-"""Without it, a file has no such comment."""
+"""A file without these bytes has no ignore comment."""
 _IGNORE = re.compile(r"#\s*imgnorm:\s*ignore\b(?:\[([^\]\n]*)\])?")
 
 
 def chosen(
     problems: Iterable[Problem], select: Collection[str] | None, ignore: Collection[str]
 ) -> Iterator[Problem]:
-    """Those of the rules to ask.
+    """The problems of the rules that were asked for.
 
     Args:
-        select: their ids; None: all.
-        ignore: the ids of the rules not to ask.
+        select: the ids of these rules; None: all.
+        ignore: the ids of rules to leave out.
     """
     for problem in problems:
         if (select is None or problem.rule in select) and problem.rule not in ignore:
             yield problem
 
 
-def not_silenced(problems: Iterable[Problem], lines: Sequence[str], file: str) -> list[Problem]:
-    """Without those that `# imgnorm: ignore[rule]` silences; and what is wrong with such comments.
+def not_ignored(problems: Iterable[Problem], lines: Sequence[str], file: str) -> list[Problem]:
+    """The problems without those that `# imgnorm: ignore[rule]` on their line ignores.
+
+    A comment that names no rule, or an unknown one, is a problem itself. Sorted by place.
 
     Args:
-        lines: of the file.
+        lines: the lines of the file.
     """
-    told: list[Problem] = []
-    silenced: dict[int, set[str]] = {}
+    found: list[Problem] = []
+    ignored: dict[int, set[str]] = {}
     for number, line in enumerate(lines, 1):
         for comment in _IGNORE.finditer(line):
             rules = {rule.strip() for rule in (comment[1] or "").split(",")} - {""}
-            silenced.setdefault(number, set()).update(rules)
-            told += _faults(rules, file, number, comment.start() + 1)
-    told += (p for p in problems if p.rule not in silenced.get(p.line, ()))
-    return sorted(told, key=lambda p: (p.line, p.column))
+            ignored.setdefault(number, set()).update(rules)
+            found += _faults(rules, file, number, comment.start() + 1)
+    found += (p for p in problems if p.rule not in ignored.get(p.line, ()))
+    return sorted(found, key=lambda p: (p.line, p.column))
 
 
 def _faults(rules: set[str], file: str, line: int, column: int) -> Iterator[Problem]:

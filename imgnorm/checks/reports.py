@@ -1,4 +1,4 @@
-"""Problems -> text for people, for programs and for CI."""
+"""Problems -> text for people, for programs and for CI. One function per format, all in REPORTERS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imgnorm.wording import printable
 
 class Reporter(Protocol):
     def __call__(self, problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
-        """A report, without a line break at its end; `files` are all that were checked."""
+        """The report, without a line break at its end. `files` are all files that were checked."""
 
 
 def text(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
@@ -27,12 +27,15 @@ def text(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
 
 
 def as_json(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
-    """A list with an object for each problem."""
+    """A list with one object per problem."""
     return json.dumps([vars(problem) for problem in problems], indent=2)
 
 
 def github(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
-    """Workflow commands, which GitHub shows beside the lines of a pull request."""
+    """GitHub's workflow commands, which it shows beside the lines of a pull request.
+
+    https://docs.github.com/actions/using-workflows/workflow-commands-for-github-actions
+    """
     return "\n".join(map(_command, problems))
 
 
@@ -59,7 +62,7 @@ def sarif(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
 
 
 def junit(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
-    """JUnit's XML: a test for each file, which fails by its errors and warnings."""
+    """JUnit's XML: one test per file, which fails if the file has an error or a warning."""
     names = list(dict.fromkeys([*files, *(problem.file for problem in problems)]))
     cases = [(name, [p for p in problems if p.file == name]) for name in names]
     failures = sum(any(p.severity != "info" for p in found) for _, found in cases)
@@ -87,11 +90,12 @@ def summary(files: int, problems: Sequence[Problem]) -> str:
     """One line: `checked  3 files: 1 error, 0 warnings, 0 notes`."""
     nouns: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
     counts = Counter(problem.severity for problem in problems)
-    found = ", ".join(counted(counts[severity], noun) for severity, noun in nouns.items())
-    return f"checked  {counted(files, 'file')}: {found}"
+    found = ", ".join(plural(counts[severity], noun) for severity, noun in nouns.items())
+    return f"checked  {plural(files, 'file')}: {found}"
 
 
-def counted(number: int, noun: str) -> str:
+def plural(number: int, noun: str) -> str:
+    """`1 file`, `2,000 files`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -128,15 +132,15 @@ def _command(problem: Problem) -> str:
         f"{key}={_escaped(value).replace(':', '%3A').replace(',', '%2C')}"
         for key, value in properties.items()
     )
-    return f"::{_COMMANDS[problem.severity]} {listed}::{_escaped(_told(problem))}"
+    return f"::{_COMMANDS[problem.severity]} {listed}::{_escaped(_message(problem))}"
 
 
 def _escaped(value: str) -> str:
-    """As @actions/core writes it: a message cannot start another command."""
+    """As @actions/core escapes it, so that no message can start another command."""
     return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _told(problem: Problem) -> str:
+def _message(problem: Problem) -> str:
     return f"{problem.message}\n{problem.hint}" if problem.hint else problem.message
 
 
@@ -160,13 +164,13 @@ def _sarif_result(problem: Problem, index: int) -> dict[str, Any]:
         "ruleId": problem.rule,
         "ruleIndex": index,
         "level": _LEVELS[problem.severity],
-        "message": {"text": _told(problem)},
+        "message": {"text": _message(problem)},
         "locations": [{"physicalLocation": place}],
     }
 
 
 def _uri(file: str) -> str:
-    """A path as a relative or absolute URI reference; undecodable bytes as they are."""
+    """A path as a URI reference, relative or absolute. Bytes that are not UTF-8 stay the same bytes."""
     return quote(file.replace("\\", "/").encode("utf-8", "surrogateescape"), safe="/-._~")
 
 
@@ -176,18 +180,21 @@ def _junit_case(name: str, problems: Sequence[Problem]) -> list[str]:
     notes = [problem for problem in problems if problem.severity == "info"]
     lines = []
     if failing:
-        told = escape(_xml_text("\n".join(map(_lines, failing))))
+        content = escape(_xml_text("\n".join(map(_lines, failing))))
         lines.append(
-            f'      <failure message="{counted(len(failing), "problem")}">{told}</failure>'
+            f'      <failure message="{plural(len(failing), "problem")}">{content}</failure>'
         )
     if notes:
-        told = escape(_xml_text("\n".join(map(_lines, notes))))
-        lines.append(f"      <system-out>{told}</system-out>")
+        content = escape(_xml_text("\n".join(map(_lines, notes))))
+        lines.append(f"      <system-out>{content}</system-out>")
     return [f"{case}>", *lines, "    </testcase>"] if lines else [f"{case}/>"]
 
 
 def _xml_text(content: str) -> str:
-    """Without what XML 1.0 has no way to write."""
+    """With a question mark for each character that XML 1.0 does not allow, or would change.
+
+    https://www.w3.org/TR/xml/#charsets
+    """
     return "".join(
         c if c in "\n\t" or (c >= " " and c not in "\ufffe\uffff") else "?" for c in content
     )

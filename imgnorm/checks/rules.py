@@ -1,8 +1,11 @@
-"""Every rule by its id: what `--select` and `--ignore` know, and, with what verify tells of, `--explain`."""
+"""The registry of rules, by id.
+
+A family of rules stands beside the code that checks it; this module only joins them.
+"""
 
 from __future__ import annotations
 
-from imgnorm.checks.verify.rules import RULES as _TRUTH
+from imgnorm.checks.verify.rules import RULES as _VERIFY
 from imgnorm.constants.findings import RULES as _NUMBERS
 from imgnorm.documents.portability import RULES as _PORTABILITY
 from imgnorm.documents.rules import RULES as _READING
@@ -16,4 +19,6 @@ RULES: dict[str, Rule] = {
     for family in (_READING, _STRUCTURE, _ORDER, _NUMBERS, _STATS, _PORTABILITY)
     for rule in family
 }
-PAGES: dict[str, Rule] = {**RULES, **{rule.id: rule for rule in _TRUTH}}
+"""What validate and lint ask: the ids that `--select`, `--ignore` and ignore comments take."""
+PAGES: dict[str, Rule] = {**RULES, **{rule.id: rule for rule in _VERIFY}}
+"""What `--explain` takes: those, and what verify finds."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imgnorm.checks.ignore import MARK, chosen, not_silenced
-from imgnorm.checks.reports import counted, summary
+from imgnorm.checks.ignore import MARK, chosen, not_ignored
+from imgnorm.checks.reports import plural, summary
 from imgnorm.constants.findings import findings
 from imgnorm.constants.presets import PRESETS
 from imgnorm.documents import portability
@@ -33,24 +33,24 @@ from imgnorm.stats.file import stats_in
 from imgnorm.stats.schema import FORMAT as STATS_FORMAT
 from imgnorm.stats.stats import Stats
 
-Trial = Callable[[Document, Pipeline, Stats], Iterable[Problem]]
+DryRun = Callable[[Document, Pipeline, Stats], Iterable[Problem]]
 _OURS = re.compile(rb"imgnorm-(?:pipeline|stats)/")
 
 
 @dataclass(frozen=True)
 class Validated:
-    """What was found in which files."""
+    """The files that were checked, and the problems in them."""
 
     problems: tuple[Problem, ...]  # in the order of the files, and of their lines
     files: tuple[str, ...]  # that were checked
-    passed_over: int  # YAML files that are none of ours
+    passed_over: int  # YAML files that are not imgnorm's
 
     def count(self, severity: str) -> int:
         return sum(problem.severity == severity for problem in self.problems)
 
     def summary(self) -> str:
         """One line: `checked  3 files: 1 error, 0 warnings, 0 notes; passed over 2 other YAML files`."""
-        others = f"; passed over {counted(self.passed_over, 'other YAML file')}"
+        others = f"; passed over {plural(self.passed_over, 'other YAML file')}"
         return summary(len(self.files), self.problems) + (others if self.passed_over else "")
 
 
@@ -60,16 +60,17 @@ def validate(
     select: Collection[str] | None = None,
     ignore: Collection[str] = (),
     skip_others: bool = False,
-    dry_run: Trial | None = None,
+    dry_run: DryRun | None = None,
 ) -> Validated:
-    """Check pipeline configs and stats files, and all of them in folders.
+    """Check pipeline configs and stats files, and all of those in folders.
 
     Args:
         select: the ids of the rules to ask; None: all.
-        ignore: the ids of the rules not to ask.
-        skip_others: pass over files that are none of ours even where they are named, not only in
+        ignore: the ids of rules to leave out.
+        skip_others: pass over files that are not imgnorm's even if they are named, not only in
             folders.
-        dry_run: builds and runs what has no error so far; see `dry_run.py`.
+        dry_run: called for each pipeline without errors, to build it and run it once;
+            `pipeline.dry_run.dry_run_problems`, or None. (This module never loads torch.)
 
     Raises:
         SourceError: a path does not exist or cannot be read.
@@ -87,7 +88,7 @@ def validate(
         checked.append(file)
         found = _checked(file, data, kind, read, dry_run)
         lines = data.decode(errors="replace").splitlines() if MARK in data else ()
-        problems += chosen(not_silenced(found, lines, file), select, ignore)
+        problems += chosen(not_ignored(found, lines, file), select, ignore)
     return Validated(tuple(problems), tuple(checked), passed_over)
 
 
@@ -118,16 +119,16 @@ def _below(folder: str) -> Iterator[str]:
 
 
 def _kind_of(data: bytes) -> str:
-    """What the file says it is: its `format`, or "" if it says nothing that is known."""
-    said = declared_format(data[: CONFIG_LIMITS.max_bytes])
-    if said.startswith("imgnorm-"):
-        return said
-    head = _OURS.search(data[:4096])  # a fault in the syntax came before the key
-    return head[0].decode() if head and not said else ""
+    """The file's `format` if it is one of imgnorm's, else ""."""
+    kind = declared_format(data[: CONFIG_LIMITS.max_bytes])
+    if kind.startswith("imgnorm-"):
+        return kind
+    head = _OURS.search(data[:4096])  # a fault in the syntax may stand before the key
+    return head[0].decode() if head and not kind else ""
 
 
 def _checked(
-    file: str, data: bytes, kind: str, read: dict[str, Outcome], dry_run: Trial | None
+    file: str, data: bytes, kind: str, read: dict[str, Outcome], dry_run: DryRun | None
 ) -> list[Problem]:
     try:
         if kind.startswith("imgnorm-stats"):
@@ -148,13 +149,13 @@ def _checked(
         return list(error.problems)
     if reading.problems:
         return [*reading.problems, *_no_consequences(found, reading)]
-    if len(data) > CONFIG_LIMITS.max_bytes:  # nobody wrote it by hand
+    if len(data) > CONFIG_LIMITS.max_bytes:  # too large to be written by hand
         return found
     return [*found, *portability.problems(data, file)]
 
 
 def _no_consequences(found: Iterable[Problem], reading: Reading) -> Iterator[Problem]:
-    """Problems that would be there if the YAML was mended, as far as that can be told."""
+    """The problems that would remain if the YAML's own faults were fixed, as far as that is known."""
     document = reading.document
     assert document is not None
     rules = {problem.rule for problem in reading.problems}
@@ -185,8 +186,9 @@ _LOCAL = {
     "random-preprocess",
     "two-normalizations",
 }
-"""Rules about one value, whatever else there is or is not."""
+"""Rules about one value: what else the file holds or lacks does not matter."""
 _FROM_INTEGERS = {"derived", "impossible"}
+"""Rules about integers that belong together, of which a fault in the YAML may hide one."""
 
 
 def _stats_problems(reading: Reading, read: dict[str, Outcome]) -> list[Problem]:
@@ -203,16 +205,16 @@ def _stats_problems(reading: Reading, read: dict[str, Outcome]) -> list[Problem]
     read[path] = InvalidDocument(reading.problems) if reading.problems else stats
     if stats.estimate:
         return [estimate_note(document, stats, ("estimate",))]
-    if stats.measurement:  # what follows from integers needs no opinion
+    if stats.measurement:  # they follow from integers, which `stats_in` has checked
         return []
     found = findings(stats.mean, stats.std, channels=len(stats.channels))
-    if stats.of_floats:  # in a unit that no rule knows
+    if stats.of_floats:  # their unit is unknown
         found = [finding for finding in found if finding.rule in UNUSABLE]
     return [problem_of(document, (), finding) for finding in found]
 
 
 def _pipeline_problems(
-    document: Document, read: dict[str, Outcome], dry_run: Trial | None
+    document: Document, read: dict[str, Outcome], dry_run: DryRun | None
 ) -> list[Problem]:
     problems = _number_problems(document)
     problems += (p for p in order_problems(document) if p.severity != "error")
@@ -228,14 +230,17 @@ def _pipeline_problems(
             path = ("normalize", "stats")
             problems.append(estimate_note(document, stats, path, pipeline.stats_path))
     elif dry_run:
-        _, stats = normalization(document, pipeline)  # what is wrong with it was told above
+        _, stats = normalization(document, pipeline)  # its problems are in the list already
     if dry_run and stats and all(p.severity != "error" for p in problems):
         problems += dry_run(document, pipeline, stats)
     return problems
 
 
 def _number_problems(document: Document) -> list[Problem]:
-    """Asked whatever else is wrong with the config, if its mean and std are lists of numbers."""
+    """What the rules about numbers find, if mean and std are lists of numbers.
+
+    Other faults of the config do not matter here, so it works on the plain document.
+    """
     value = document.value
     numbers = value.get("normalize") if isinstance(value, dict) else None
     if not isinstance(numbers, dict):
@@ -255,7 +260,7 @@ def _number_problems(document: Document) -> list[Problem]:
     dataset = name if isinstance(name, str) else None
     found = findings(mean, std, channels=channels, dataset=dataset)
     placed = (problem_of(document, ("normalize",), finding) for finding in found)
-    return list(dict.fromkeys(placed))  # of a preset, mean and std stand at one place
+    return list(dict.fromkeys(placed))  # a preset's mean and std stand at one place
 
 
 def _are_numbers(values: Any) -> bool:

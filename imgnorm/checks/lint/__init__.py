@@ -1,11 +1,12 @@
 """Wrong means and stds in source code and configs that are not imgnorm's own.
 
     lint.py      the files of the paths -> read each -> rules -> problems
-    python.py    pairs of a mean and a std in Python source, parsed, never imported
-    data.py      the same in YAML, JSON and TOML
+    python.py    pairs of a mean and a std in Python source, which is parsed, never imported
+    values.py    the numbers that a Python expression gives
+    data.py      pairs in YAML, JSON and TOML
     pair.py      what a pair is, and which rules make sense for it
 
-A reader only finds pairs and what their surroundings say of them (unit, channel order, dataset). The
-rules themselves are those of constants/findings.py. To read another kind of file, write a reader
+A reader finds pairs, and what the lines around them say (unit, channel order, dataset). The rules
+are those of constants/findings.py. To read another kind of file, write a reader
 `(data, file) -> list[Pair]` and add its suffix to `_READERS` in lint.py.
 """

@@ -18,7 +18,7 @@ from imgnorm.checks.lint.pair import (
     Place,
     Written,
     named,
-    told_by,
+    pixels_and_dataset,
     words_of,
 )
 from imgnorm.constants.findings import Order
@@ -33,11 +33,13 @@ MAX_JSON_VALUES = 100_000  # a config has hundreds; each is remembered with its 
 
 
 def yaml_pairs(data: bytes, file: str) -> list[Pair]:
-    """Every mean with its std in YAML of the strict subset; our own stats files hold measured numbers.
+    """Every mean with its std in YAML of the subset that imgnorm reads.
+
+    A measured stats file gives none: its numbers follow from counts.
 
     Raises:
         InvalidDocument: it is one of imgnorm's own files, and has faults.
-        ValueError: it is not in the subset that means the same to everybody.
+        ValueError: it is not in the subset, which every YAML reader reads alike.
     """
     try:
         document = parse(data, file, CONFIG_LIMITS)
@@ -52,7 +54,7 @@ _OURS = re.compile(rb"^format:[ \t]*[\"']?imgnorm-", re.MULTILINE)
 
 
 def json_pairs(data: bytes, file: str) -> list[Pair]:
-    """The same in JSON.
+    """Every mean with its std in JSON.
 
     Raises:
         ValueError: it is not JSON.
@@ -62,13 +64,13 @@ def json_pairs(data: bytes, file: str) -> list[Pair]:
 
 
 def toml_pairs(data: bytes, file: str) -> list[Pair]:
-    """The same in TOML, which Python reads from 3.11 on.
+    """Every mean with its std in TOML, which Python reads from 3.11 on.
 
     Raises:
-        ValueError: it is not TOML, or this Python cannot tell.
+        ValueError: it is not TOML, or this Python is older.
     """
     if sys.version_info < (3, 11):
-        raise ValueError("reading TOML takes Python 3.11")
+        raise ValueError("reading TOML needs Python 3.11")
     toml = importlib.import_module("tomllib")
     text = _decoded(data)
     try:
@@ -88,11 +90,11 @@ def _decoded(data: bytes) -> str:
 def _pairs(root: Any, place: Placing) -> Iterator[Pair]:
     form = root.get("format") if isinstance(root, dict) else None
     if isinstance(form, str) and form.startswith("imgnorm-stats/"):
-        # Its numbers are measured, and the wrong conventions in it are there on purpose.
+        # Its numbers are measured, and it lists the wrong conventions on purpose.
         if "exact" not in root and "histogram" not in root:
-            yield from _in_mapping(root, (), root, place, _Context(pixels=True, unit=1.0))
+            yield from _in_mapping(root, (), root, place, _ConfigContext(pixels=True, unit=1.0))
         return
-    waiting: list[tuple[Path, Any, _Context]] = [((), root, _Context())]
+    waiting: list[tuple[Path, Any, _ConfigContext]] = [((), root, _ConfigContext())]
     while waiting:
         path, value, context = waiting.pop()
         if isinstance(value, dict):
@@ -107,19 +109,20 @@ def _pairs(root: Any, place: Placing) -> Iterator[Pair]:
 
 
 @dataclass(frozen=True)
-class _Context:
-    """What the mappings around a pair tell."""
+class _ConfigContext:
+    """What the mappings around a pair say about it."""
 
     pixels: bool = False
     unit: float | None = None
     order: Order | None = None
     dataset: str | None = None
-    measures: bool = False  # other numbers than the pixels that Normalize sees
 
 
-def _inside(mapping: Mapping[str, Any], path: Path, context: _Context, root: Any) -> _Context:
+def _inside(
+    mapping: Mapping[str, Any], path: Path, context: _ConfigContext, root: Any
+) -> _ConfigContext:
     key = next((step for step in reversed(path) if isinstance(step, str)), "")
-    pixels, dataset = told_by(words_of(key)[:8])
+    pixels, dataset = pixels_and_dataset(words_of(key)[:8])
     if pixels or key == "NormalizeImage":
         context = replace(context, pixels=True)
     for name in ("dataset", "dataset_name"):
@@ -137,7 +140,7 @@ def _inside(mapping: Mapping[str, Any], path: Path, context: _Context, root: Any
         return replace(context, unit=1.0)
     for name in ("to_rgb", "bgr_to_rgb"):  # mmcv, mmengine
         if isinstance(flag := mapping.get(name), bool):
-            # False says nothing: not converted, or RGB from the start.
+            # False means nothing: not converted, or RGB from the start.
             context = replace(context, pixels=True, order="RGB" if flag else None)
     form = root.get("format") if isinstance(root, dict) else None
     if isinstance(form, str) and form.startswith("imgnorm-pipeline/") and path == ("normalize",):
@@ -146,7 +149,7 @@ def _inside(mapping: Mapping[str, Any], path: Path, context: _Context, root: Any
 
 
 def _unit_of_processor(mapping: Mapping[str, Any]) -> float | None:
-    """What a Hugging Face image processor hands to Normalize: 0..1, or 0..255 if it does not rescale."""
+    """The pixel value that is 1.0 when a Hugging Face image processor normalizes; None if unknown."""
     factor = mapping.get("rescale_factor")
     if mapping.get("do_rescale") is False and mapping.get("do_normalize") is True:
         return 255.0
@@ -162,7 +165,7 @@ def _source_of(root: Mapping[str, Any]) -> str | None:
 
 
 def _in_mapping(
-    mapping: Mapping[str, Any], path: Path, root: Any, place: Placing, context: _Context
+    mapping: Mapping[str, Any], path: Path, root: Any, place: Placing, context: _ConfigContext
 ) -> Iterator[Pair]:
     roles: dict[str, dict[str, tuple[Named, str]]] = {}
     for key in mapping:
@@ -197,7 +200,7 @@ def _detectron_order(root: Mapping[str, Any]) -> Order | None:
 
 
 def _written(value: Any, path: Path, place: Placing) -> Written | None:
-    """A list of numbers; yacs and mmcv also write it as text: "(0.485, 0.456, 0.406)"."""
+    """A list of numbers, which yacs and mmcv also write as text: "(0.485, 0.456, 0.406)"."""
     if isinstance(value, str):
         if len(value) > 400 or not _TUPLE.fullmatch(value):
             return None
@@ -222,7 +225,10 @@ _TUPLE = re.compile(
 
 
 class _JsonReader:
-    """JSON as the standard has it, and where each value stands: a loop, so that depth costs nothing."""
+    """JSON with the place of each value, which the json module does not give.
+
+    A loop instead of recursion, so that a deep document cannot exhaust the stack.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -249,7 +255,7 @@ class _JsonReader:
                 if len(open_) == MAX_DEPTH:
                     raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
                 open_.append((value, path))
-            while open_:  # to where the next value stands
+            while open_:  # go to the next value
                 container, outer = open_[-1]
                 closing = "]" if isinstance(container, list) else "}"
                 if self._skip(closing):
@@ -300,13 +306,13 @@ class _JsonReader:
 
     def _skip(self, character: str) -> bool:
         self._space()
-        there = self._text.startswith(character, self._at)
-        self._at += there
-        return there
+        found = self._text.startswith(character, self._at)
+        self._at += found
+        return found
 
     def _space(self) -> None:
         space = _JSON_SPACE.match(self._text, self._at)
-        assert space is not None  # it matches nothing, too
+        assert space is not None  # the pattern matches the empty string, too
         for newline in _NEWLINE.finditer(space[0]):
             self._line += 1
             self._line_start = self._at + newline.end()
@@ -330,7 +336,10 @@ _JSON_WORDS = {
 
 
 class _TomlPlaces:
-    """Where `key = value` stands: the first not yet taken with that key and that very value."""
+    """The place of `key = value`: the first one not yet taken with this key and this value.
+
+    tomllib gives no places, so the text is searched.
+    """
 
     def __init__(self, text: str, root: Any) -> None:
         self._text = text

@@ -1,4 +1,4 @@
-"""The rules about numbers on the source code and the configs that people already have."""
+"""Files and folders -> every wrong mean and std in their source code and configs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from imgnorm.checks.ignore import MARK, chosen, not_silenced
+from imgnorm.checks.ignore import MARK, chosen, not_ignored
 from imgnorm.checks.lint.data import json_pairs, toml_pairs, yaml_pairs
 from imgnorm.checks.lint.pair import Pair, problems_of
 from imgnorm.checks.lint.python import comments_in, pairs_in
-from imgnorm.checks.reports import counted, summary
+from imgnorm.checks.reports import plural, summary
 from imgnorm.documents.document import open_at_once
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 
@@ -29,15 +29,15 @@ _NOT_ENTERED = {"__pycache__", "node_modules", "site-packages", "venv"}
 
 @dataclass(frozen=True)
 class Linted:
-    """What was found in how many files."""
+    """How many files were read, and the problems in them."""
 
     problems: tuple[Problem, ...]  # in the order of the files, and of their lines
     files: int  # that were read
-    unread: tuple[tuple[str, str], ...]  # name and reason: not Python 3, too large …
+    unread: tuple[tuple[str, str], ...]  # name and reason: not Python 3, too large, ...
 
     def summary(self) -> str:
         """One line: `checked  3 files: 1 error, 0 warnings, 0 notes; 2 files not read`."""
-        left = f"; {counted(len(self.unread), 'file')} not read" if self.unread else ""
+        left = f"; {plural(len(self.unread), 'file')} not read" if self.unread else ""
         return summary(self.files, self.problems) + left
 
 
@@ -51,10 +51,10 @@ def lint(
 
     Args:
         select: the ids of the rules to ask; None: all.
-        ignore: the ids of the rules not to ask.
+        ignore: the ids of rules to leave out.
 
     Raises:
-        SourceError: a path does not exist or cannot be read, or there is nothing to read in it.
+        SourceError: a path does not exist, cannot be read, or is a folder without any file to read.
     """
     problems: list[Problem] = []
     unread: list[tuple[str, str]] = []
@@ -82,18 +82,18 @@ def _lint_file(file: str) -> list[Problem]:
         pairs = reader(data, file)
     except InvalidDocument as error:
         return list(error.problems)
-    # A pair is often met twice: where its variables are set, and where they are used.
+    # A pair is often found twice: where its variables are set, and where they are used.
     found = {
         (problem.line, problem.column, problem.rule): problem
         for pair in pairs
         for problem in problems_of(pair, file)
     }
     ordered = [found[key] for key in sorted(found)]
-    return not_silenced(ordered, _commented(data, file) if MARK in data else (), file)
+    return not_ignored(ordered, _commented(data, file) if MARK in data else (), file)
 
 
 def _commented(data: bytes, file: str) -> list[str]:
-    """The lines in which comments count: of Python, nothing but these."""
+    """The lines in which to look for ignore comments; Python's hold nothing but their comments."""
     if file.lower().endswith(".py"):
         return comments_in(data)
     return data.decode(errors="replace").splitlines()
@@ -111,11 +111,11 @@ def _content(file: str) -> bytes:
 
 
 def _files(paths: Sequence[str]) -> Iterator[str]:
-    """Every file, once; all paths are looked at before the first file is read."""
-    chosen: dict[str, None] = {}
+    """Every file, once. All paths are checked before the first file is read."""
+    found: dict[str, None] = {}
     for path in paths:
-        chosen.update(dict.fromkeys(_below(path) if _is_folder(path) else [_known(path)]))
-    return iter(chosen)
+        found.update(dict.fromkeys(_below(path) if _is_folder(path) else [_known(path)]))
+    return iter(found)
 
 
 def _is_folder(path: str) -> bool:
@@ -138,7 +138,7 @@ def _known(path: str) -> str:
 
 
 def _below(root: str) -> list[str]:
-    """The files of a folder that can hold numbers, sorted; links to folders are not followed."""
+    """The files of a folder that can hold numbers, sorted. Links to folders are not followed."""
     found, waiting = [], [root]
     while waiting:
         folder = waiting.pop()
@@ -148,7 +148,7 @@ def _below(root: str) -> list[str]:
             if folder == root:
                 reason = (error.strerror or "").lower()
                 raise SourceError(f"{root}: cannot be read ({reason}); check the path") from error
-            continue  # as git does with what it may not enter
+            continue  # as git does with folders that it may not enter
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 if _entered(entry):

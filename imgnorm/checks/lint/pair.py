@@ -1,7 +1,7 @@
-"""A mean and a std found in a file, and what can be said of them there.
+"""A mean and a std that were found in a file, and the rules that make sense for them.
 
-What a field is for is rarely written down, and a false alarm is worse than a miss. A rule is asked
-only where its question makes sense: `pixels` says that the numbers are about images, `unit` and
+Files rarely say what a field is for, and a false alarm is worse than a miss. So a rule is asked
+only where its question makes sense: `pixels` says that the numbers are about images, and `unit` and
 `order` are None unless the framework decides them.
 """
 
@@ -18,12 +18,12 @@ from imgnorm.errors import Problem
 
 Place = tuple[int, int]  # line and column, from 1
 
-MAX_VALUES = 16
+MAX_VALUES = 16  # longer lists are not means or stds of channels
 
 
 @dataclass(frozen=True)
 class Written:
-    """A list of numbers as somebody wrote it; a single number counts as a list of one."""
+    """A list of numbers as it is written in a file. A single number is a list of one."""
 
     values: tuple[float, ...]
     place: Place
@@ -44,14 +44,14 @@ class Written:
 
 @dataclass(frozen=True)
 class Pair:
-    """A mean, the std that belongs to it, and what the place tells about them."""
+    """A mean, the std that belongs to it, and what is known from where they stand."""
 
     mean: Written
     std: Written
-    pixels: bool = False  # they are said to be about images
+    pixels: bool = False  # whether a name or a framework says that they are about images
     unit: float | None = None  # the pixel value that is 1.0, where the framework decides
-    order: Order | None = None
-    dataset: str | None = None
+    order: Order | None = None  # of the channels, where the framework decides
+    dataset: str | None = None  # by a name nearby: `CIFAR10_MEAN`, `if args.dataset == "cifar10"`
 
 
 def problems_of(pair: Pair, file: str) -> list[Problem]:
@@ -75,7 +75,7 @@ def _asked(pair: Pair) -> list[Finding]:
     if not all(map(math.isfinite, values)):
         return [f for f in findings(mean.values, std.values) if pair.pixels]
     if min(mean.effective) < 0 or (not any(mean.values) and max(std.effective) > 1):
-        return []  # an inverse transform, or data that are no pixels
+        return []  # an inverse transform, or data other than pixels
     unit = pair.unit or _unit_by_size(mean.effective, std.effective)
     if unit is None:
         return []
@@ -84,7 +84,7 @@ def _asked(pair: Pair) -> list[Finding]:
 
 
 def _unit_by_size(mean: tuple[float, ...], std: tuple[float, ...]) -> float | None:
-    """0..1 or 0..255 by the look of the numbers; None if they are neither."""
+    """0..1 (1.0) or 0..255 (255.0), judged by the size of the numbers; None if they fit neither."""
     if max(mean) <= 1:
         return 1.0 if max(std) <= 1 else None
     if max(*mean, *std) <= 255 and (min(std) > 1 or set(std) == {1}):
@@ -96,7 +96,7 @@ def _findings(pair: Pair, mean: Written, std: Written, unit: float) -> list[Find
     order = pair.order or "RGB"
     found = findings(mean.values, std.values, unit=unit, order=order, dataset=pair.dataset)
     if pair.order is None:
-        # Where nobody knows the order, only a mean and a std in different orders are wrong.
+        # Where the order is unknown, only a mean and a std in different orders are wrong.
         other = findings(mean.values, std.values, unit=unit, order="BGR", dataset=pair.dataset)
         if "channel-order" not in {finding.rule for finding in other}:
             found = [finding for finding in found if finding.rule != "channel-order"]
@@ -108,7 +108,7 @@ _WHEREVER = {"known-wrong", "swapped", "channel-order", "other-dataset"}
 
 def _makes_sense(finding: Finding, pair: Pair, mean: Written, std: Written) -> bool:
     varied = len(set(std.values)) >= 3
-    if finding.rule == "known-wrong":  # one number can be anybody's
+    if finding.rule == "known-wrong":  # one number by itself occurs anywhere
         return varied or pair.pixels or pair.dataset is not None
     if finding.rule in _WHEREVER:
         return True
@@ -117,7 +117,7 @@ def _makes_sense(finding: Finding, pair: Pair, mean: Written, std: Written) -> b
         return (pair.pixels and varied) or bool(varied and matches("mean", numbers))
     if finding.rule == "impossible-std":
         return pair.pixels and (pair.unit is not None or len(std.values) == 3)
-    if finding.rule == "std-is-scale":  # who writes 1 / 255, or all of its digits, knows that
+    if finding.rule == "std-is-scale":  # written as 1 / 255, or with all its digits, it is intended
         return pair.pixels and numbers_of(std.values).tolerance > 1e-12
     if finding.rule in ("unit", "mean-range"):
         return pair.unit is not None
@@ -132,16 +132,16 @@ _FILLERS = {"default", "train", "training", "dataset", "data", "norm", "normaliz
 
 @dataclass(frozen=True)
 class Named:
-    """What a variable, a keyword or a key says by its name."""
+    """What the name of a variable, a keyword or a key says."""
 
     role: str  # mean or std
-    stem: str  # the rest: what must be the same for two to belong together
-    pixels: bool
+    stem: str  # the rest of the name, which is the same for a mean and its std
+    pixels: bool  # whether it speaks of pixels, or of a dataset of images
     dataset: str | None
 
 
 def named(name: str) -> Named | None:
-    """`CIFAR10_MEAN` -> a mean of cifar10; None if it is neither a mean nor a std, or both."""
+    """`CIFAR10_MEAN` -> a mean of cifar10; None if the name has no word for mean or std, or several."""
     if len(name) > 80:
         return None
     words = words_of(name)
@@ -150,20 +150,20 @@ def named(name: str) -> Named | None:
         return None
     role = "mean" if roles[0] in _MEAN else "std"
     rest = [word for word in words if word != roles[0]]
-    pixels, dataset = told_by(rest)
+    pixels, dataset = pixels_and_dataset(rest)
     return Named(role, "_".join(rest), pixels, dataset)
 
 
 def words_of(name: str) -> list[str]:
-    """`pixelMean` and `PIXEL_MEAN` are pixel and mean."""
+    """The words of a name, in lower case: `pixelMean` and `PIXEL_MEAN` -> pixel, mean."""
     return [word for word in re.split(r"[^a-z0-9]+", _CAMEL.sub(r"\1_\2", name).lower()) if word]
 
 
 _CAMEL = re.compile(r"([a-z0-9])([A-Z])")
 
 
-def told_by(words: Iterable[str]) -> tuple[bool, str | None]:
-    """Whether words speak of pixels, and of which dataset."""
+def pixels_and_dataset(words: Iterable[str]) -> tuple[bool, str | None]:
+    """Whether words speak of pixels, and which dataset they name."""
     listed = list(words)
     dataset = dataset_key("".join(word for word in listed if word not in _FILLERS))
     return dataset is not None or not _PIXELS.isdisjoint(listed), dataset

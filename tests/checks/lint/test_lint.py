@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgnorm.checks.lint.lint import lint
 from imgnorm.checks.lint.data import json_pairs, toml_pairs, yaml_pairs
+from imgnorm.checks.lint.lint import lint
 from imgnorm.checks.lint.pair import named
 from imgnorm.checks.lint.python import pairs_in
 from imgnorm.checks.reports import REPORTERS
