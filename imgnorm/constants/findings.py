@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from imgnorm.constants.presets import (
-    LEAST_DIGITS,
     PRESETS,
+    WIDEST_TOLERANCE,
     Field,
     Numbers,
     Preset,
@@ -308,7 +308,7 @@ def _wrong_set(mean: Numbers, std: Numbers, dataset: str | None) -> Preset | Non
         other: Field = "std" if field == "mean" else "mean"
         if not given[field].same(known.numbers(field)):
             continue
-        if given[field].tolerance > LEAST_DIGITS and dataset != known.dataset:
+        if given[field].tolerance > WIDEST_TOLERANCE and dataset != known.dataset:
             continue  # 0.15 and 0.15 can be anybody's
         if known.use and given[field].same(PRESETS[known.use].numbers(field)):
             continue  # too few digits to tell them apart
@@ -326,7 +326,7 @@ def wrong_field(known: Preset) -> Field:
 
 def _distinctive(numbers: Numbers) -> bool:
     """Three different values of four decimals are no coincidence, whatever stands beside them."""
-    return len(set(numbers.values)) >= 3 and numbers.tolerance <= LEAST_DIGITS / 10
+    return len(set(numbers.values)) >= 3 and numbers.tolerance <= WIDEST_TOLERANCE / 10
 
 
 _CHANNEL_ORDER = Rule(
@@ -368,7 +368,7 @@ def _order_finding(pair: _Pair, field: Field, known: Preset, *, both: bool, mixe
 
 
 def _known_reversed(field: Field, numbers: Numbers) -> Preset | None:
-    if len(numbers.values) != 3 or numbers.tolerance > LEAST_DIGITS or matches(field, numbers):
+    if len(numbers.values) != 3 or numbers.tolerance > WIDEST_TOLERANCE or matches(field, numbers):
         return None
     return next(iter(matches(field, numbers.reversed)), None)
 
@@ -388,7 +388,7 @@ def _std_equals_mean(pair: _Pair) -> Iterator[Finding]:
     if pair.mean != pair.std or _half(pair.mean, pair.unit):
         return
     # 0.3 and 0.3 may well be true of a gray set; 0.306 and 0.306 would be a strange coincidence.
-    if len(set(pair.std)) > 1 or pair.numbers("std").tolerance <= LEAST_DIGITS:
+    if len(set(pair.std)) > 1 or pair.numbers("std").tolerance <= WIDEST_TOLERANCE:
         known = matches("mean", pair.numbers("mean"))
         hint = None
         if known and known[0].mark != "wrong":
@@ -413,7 +413,7 @@ def _std_is_scale(pair: _Pair) -> Iterator[Finding]:
     if pair.unit != 1 or not any(pair.mean):
         return  # with mean 0 it is a scaling, and means to be one
     std = pair.numbers("std")
-    if std.tolerance <= LEAST_DIGITS / 10 and all(
+    if std.tolerance <= WIDEST_TOLERANCE / 10 and all(
         abs(value - 1 / 255) <= std.tolerance * (1 + 1e-6) + 1e-9 for value in std.values
     ):
         message = f"{_shown(pair.std)} is 1/255: a scale, not a std"
@@ -488,7 +488,7 @@ def _other_dataset(pair: _Pair) -> Iterator[Finding]:
             f"{own.title}: mean {pair.written(own.numbers('mean'))}, "
             f"std {pair.written(own.numbers('std'))} (preset {own.name})"
         )
-    if known.of_weights:
+    if known.for_weights:
         message = f"{_shown(pair.mean)} belongs to weights: {known.title}"
         hint = "right for a network that starts from such weights; else " + (hint or "measure")
         yield pair.finding(_OTHER_DATASET, "mean", message, hint, severity="info")
