@@ -72,7 +72,7 @@ def schema_of(kind: Any) -> dict[str, Any]:
 
 @cache
 def _table() -> dict[str, Any]:
-    text = Path(__file__).with_name("torchvision_table.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("augmentations.json").read_text(encoding="utf-8")
     table: dict[str, Any] = json.loads(text)
     return table
 
