@@ -1,4 +1,4 @@
-"""A document as both of PyYAML's parsers give it, with lists of numbers apart and without."""
+"""Documents as both of PyYAML's parsers give them, with long lists of numbers set apart and without."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from imgnorm.documents import document
-from imgnorm.documents.document import CONFIG_LIMITS, Document, Limits
+from imgnorm.documents import reader
+from imgnorm.documents.document import CONFIG_LIMITS, Document, DocumentLimits
 from imgnorm.errors import InvalidDocument
 
 LOADERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
@@ -18,16 +18,16 @@ LOADERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [
 NO_LIST_APART, EVERY_LIST_APART = 1 << 30, 1
 
 
-def parse(data: str | bytes, limits: Limits = CONFIG_LIMITS) -> Document:
+def parse(data: str | bytes, limits: DocumentLimits = CONFIG_LIMITS) -> Document:
     """The document, or InvalidDocument; the same from both parsers, each way."""
     outcomes = []
     for loader, apart in itertools.product(LOADERS, (EVERY_LIST_APART, NO_LIST_APART)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(document, "_Loader", loader)
-            patch.setattr(document, "_LONG", apart)
+            patch.setattr(reader, "_Loader", loader)
+            patch.setattr(reader, "_LONG", apart)
             try:
                 encoded = data.encode() if isinstance(data, str) else data
-                outcomes.append(document.parse(encoded, "f.yaml", limits))
+                outcomes.append(reader.parse(encoded, "f.yaml", limits))
             except InvalidDocument as error:
                 outcomes.append(error)
     assert 1 == len({type(outcome) for outcome in outcomes}), outcomes

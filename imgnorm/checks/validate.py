@@ -12,17 +12,16 @@ from imgnorm.checks.ignore import MARK, chosen, not_ignored
 from imgnorm.checks.reports import plural, summary
 from imgnorm.constants.findings import findings
 from imgnorm.constants.presets import PRESETS
-from imgnorm.documents import portability
 from imgnorm.documents.document import (
     CONFIG_LIMITS,
     FOREIGN_STATS_LIMITS,
     Document,
-    Reading,
     read_bytes,
     read_head,
-    read_through,
 )
 from imgnorm.documents.models import as_yaml
+from imgnorm.documents.portability import portability_problems
+from imgnorm.documents.reader import Reading, read_through
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.pipeline.config import PIPELINE_FORMAT, declared_format, normalization, pipeline_in
 from imgnorm.pipeline.numbers import UNUSABLE, Outcome, estimate_note, problem_of
@@ -30,7 +29,7 @@ from imgnorm.pipeline.order import order_problems
 from imgnorm.pipeline.pipeline import Pipeline
 from imgnorm.settings import CHANNELS
 from imgnorm.stats.file import stats_in
-from imgnorm.stats.schema import FORMAT as STATS_FORMAT
+from imgnorm.stats.schema import STATS_FORMAT
 from imgnorm.stats.stats import Stats
 
 DryRun = Callable[[Document, Pipeline, Stats], Iterable[Problem]]
@@ -151,7 +150,7 @@ def _checked(
         return [*reading.problems, *_no_consequences(found, reading)]
     if len(data) > CONFIG_LIMITS.max_bytes:  # too large to be written by hand
         return found
-    return [*found, *portability.problems(data, file)]
+    return [*found, *portability_problems(data, file)]
 
 
 def _no_consequences(found: Iterable[Problem], reading: Reading) -> Iterator[Problem]:

@@ -203,10 +203,10 @@ def schema(kind: str) -> None:
     \b
     # yaml-language-server: $schema=pipeline.json
     """
-    from imgnorm.pipeline import config
-    from imgnorm.stats import schema as statsmodel
+    from imgnorm.pipeline.config import pipeline_schema
+    from imgnorm.stats.schema import stats_schema
 
-    content = config.pipeline_schema() if kind == "pipeline" else statsmodel.schema()
+    content = pipeline_schema() if kind == "pipeline" else stats_schema()
     import json
 
     show(json.dumps(content, indent=2))

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from imgnorm.documents.document import core_value, events_in
+from imgnorm.documents.reader import core_value, events_in
 from imgnorm.errors import Problem, Rule
 from imgnorm.wording import cut
 
@@ -44,7 +44,7 @@ _KINDS: dict[str, str] = {
 }
 
 
-def problems(data: bytes, file: str) -> Iterator[Problem]:
+def portability_problems(data: bytes, file: str) -> Iterator[Problem]:
     """For a file that was parsed without a fault."""
     if not _IN_BYTES.search(data):
         return

@@ -11,16 +11,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgnorm.constants.presets import preset
-from imgnorm.documents.document import (
-    CONFIG_LIMITS,
-    NOT_YAML,
-    STATS_LIMITS,
-    Document,
-    Limits,
-    events_in,
-    read_document,
-)
+from imgnorm.documents.document import CONFIG_LIMITS, STATS_LIMITS, Document, DocumentLimits
 from imgnorm.documents.models import validated
+from imgnorm.documents.reader import NOT_YAML, events_in, read_document
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.pipeline import numbers as stats_rules
 from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, transforms_of
@@ -29,7 +22,7 @@ from imgnorm.pipeline.pipeline import Augmentation, Pipeline
 from imgnorm.pipeline.structure import structure_problems
 from imgnorm.settings import CHANNELS, SCALE, STEPS, TORCHVISION, channel_names
 from imgnorm.stats.file import stats_in
-from imgnorm.stats.schema import FORMAT as STATS_FORMAT
+from imgnorm.stats.schema import STATS_FORMAT
 from imgnorm.stats.stats import Stats
 
 PIPELINE_FORMAT = "imgnorm-pipeline/1"
@@ -90,7 +83,7 @@ def normalization(
     document: Document,
     pipeline: Pipeline,
     cache: dict[str, Any] | None = None,
-    limits: Limits = STATS_LIMITS,
+    limits: DocumentLimits = STATS_LIMITS,
 ) -> tuple[list[Problem], Stats | None]:
     """The stats that a pipeline normalizes with, and what is wrong with them.
 

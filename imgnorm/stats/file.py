@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from imgnorm.documents.document import STATS_LIMITS, Document, parse, read_document
+from imgnorm.documents.document import STATS_LIMITS, Document
 from imgnorm.documents.models import validated
+from imgnorm.documents.reader import parse, read_document
 from imgnorm.errors import ImgnormError, InvalidDocument, OutputError
 from imgnorm.output import write_whole
 from imgnorm.settings import STEPS, Mode, Step, channel_names, channels_of, mode_of, scale_of
@@ -22,7 +23,7 @@ from imgnorm.stats.faults import (
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance, Shards, combined
 from imgnorm.stats.schema import (
-    FORMAT,
+    STATS_FORMAT,
     AsFloatsModel,
     ClassModel,
     ConstantsModel,
@@ -152,7 +153,7 @@ def _refuse_a_config(document: Document) -> None:
         return
     normalize = value.get("normalize")
     named = normalize.get("stats") if isinstance(normalize, dict) else None
-    message = f"expected {FORMAT!r}; got {said!r}, a pipeline config"
+    message = f"expected {STATS_FORMAT!r}; got {said!r}, a pipeline config"
     hint = f"measure it with `imgnorm stats {document.file} -o stats.yaml`, and give that file"
     if isinstance(named, str):
         path = os.path.normpath(os.path.join(os.path.dirname(document.file), named))

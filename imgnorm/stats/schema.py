@@ -21,15 +21,15 @@ from imgnorm.documents.models import Fault, as_yaml
 from imgnorm.stats.estimate import PLAN_FAULTS
 from imgnorm.stats.provenance import MERGED
 
-FORMAT = "imgnorm-stats/1"
+STATS_FORMAT = "imgnorm-stats/1"
 
 
 def _known_format(text: str) -> str:
-    if text == FORMAT:
+    if text == STATS_FORMAT:
         return text
     newer = re.fullmatch(r"imgnorm-stats/\d+", text)
     remedy = "; upgrade imgnorm, which is older than the file" if newer else ""
-    raise ValueError(f"expected {FORMAT!r}; got {text!r}{remedy}")
+    raise ValueError(f"expected {STATS_FORMAT!r}; got {text!r}{remedy}")
 
 
 def _in_unit(value: float) -> float:
@@ -66,12 +66,12 @@ _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _UnitBits = Annotated[int, Field(ge=0, le=1074)]  # the smallest float64 is 2**-1074
 
 
-class _Model(BaseModel):
+class _StatsFileModel(BaseModel):
     # Built when first used: most checks are of configs, and never meet a stats file.
     model_config = ConfigDict(strict=True, extra="forbid", defer_build=True)
 
 
-class SizeModel(_Model):
+class SizeModel(_StatsFileModel):
     size: int | Annotated[list[int], Field(min_length=2, max_length=2)]
 
     @field_validator("size")
@@ -82,7 +82,7 @@ class SizeModel(_Model):
         return size
 
 
-class StepModel(_Model):
+class StepModel(_StatsFileModel):
     Resize: SizeModel | None = None
     CenterCrop: SizeModel | None = None
 
@@ -93,14 +93,14 @@ class StepModel(_Model):
         return self
 
 
-class ImageModel(_Model):
+class ImageModel(_StatsFileModel):
     mode: Literal["L", "RGB", "RGBA", "I;16"] | _OfArrays
     auto: Literal[True] | None = None
     strict_channels: Literal[True] | None = None
     preprocess: list[StepModel] = []
 
 
-class ConstantsModel(_Model):
+class ConstantsModel(_StatsFileModel):
     format: Annotated[str, AfterValidator(_known_format)]
     channels: list[str] | None = None
     mean: _Numbers
@@ -109,7 +109,7 @@ class ConstantsModel(_Model):
     image: ImageModel | None = None
 
 
-class FloatConstantsModel(_Model):
+class FloatConstantsModel(_StatsFileModel):
     """Constants for float values that are in a unit of their own."""
 
     format: Annotated[str, AfterValidator(_known_format)]
@@ -120,22 +120,22 @@ class FloatConstantsModel(_Model):
     image: ImageModel | None = None
 
 
-class ConventionModel(_Model):
+class ConventionModel(_StatsFileModel):
     mean: _Numbers
     std: _Numbers
 
 
-class FloatConventionModel(_Model):
+class FloatConventionModel(_StatsFileModel):
     mean: _Floats
     std: _Floats
 
 
-class ShardsModel(_Model):
+class ShardsModel(_StatsFileModel):
     of: Annotated[int, Field(gt=1)]
     counted: _Integers
 
 
-class SourceModel(_Model):
+class SourceModel(_StatsFileModel):
     kind: str
     ref: str | Annotated[list[str], Field(min_length=2)]
     split: str | None = None
@@ -150,7 +150,7 @@ class SourcePartModel(SourceModel):
     images: _Natural
 
 
-class MergedModel(_Model):
+class MergedModel(_StatsFileModel):
     kind: str
     parts: Annotated[list[SourcePartModel], Field(min_length=2)]
     names_sha256: _Digest
@@ -160,7 +160,7 @@ def _source_tag(source: Any) -> str:
     return MERGED if isinstance(source, dict) and source.get("kind") == MERGED else "measured"
 
 
-class ClassModel(_Model):
+class ClassModel(_StatsFileModel):
     images: _Natural
     mean: _Numbers | None = None
     std: _Numbers | None = None
@@ -169,7 +169,7 @@ class ClassModel(_Model):
     total_sq: _Integers | None = None
 
 
-class FloatClassModel(_Model):
+class FloatClassModel(_StatsFileModel):
     images: _Natural
     mean: _Floats | None = None
     std: _Floats | None = None
@@ -179,12 +179,12 @@ class FloatClassModel(_Model):
     total_sq: _Integers | None = None
 
 
-class SkippedModel(_Model):
+class SkippedModel(_StatsFileModel):
     name: str
     reason: str
 
 
-class ImageSumsModel(_Model):
+class ImageSumsModel(_StatsFileModel):
     unit_bits: Literal[160]
     mean: _Integers
     mean_sq: _Integers
@@ -196,7 +196,7 @@ class ImageSumsModel(_Model):
 _Counts = Annotated[list[_Natural], Field(min_length=1)]
 
 
-class ProductsModel(_Model):
+class ProductsModel(_StatsFileModel):
     count_count: _Counts
     count_total: _Counts
     count_total_sq: _Counts
@@ -205,7 +205,7 @@ class ProductsModel(_Model):
     total_sq_total_sq: _Counts
 
 
-class ExactModel(_Model):
+class ExactModel(_StatsFileModel):
     count: _Natural
     total: _Integers
     total_sq: _Integers
@@ -222,7 +222,7 @@ def _faultless(name: str) -> AfterValidator:
     return AfterValidator(checked)
 
 
-class EstimateModel(_Model):
+class EstimateModel(_StatsFileModel):
     tolerance: Annotated[float, _faultless("tolerance")]
     confidence: Annotated[float, _faultless("confidence")]
     images: Annotated[int, Field(gt=0)]
@@ -235,14 +235,14 @@ class FloatExactModel(ExactModel):
     unit_bits: _UnitBits
 
 
-class AsFloatsModel(_Model):
+class AsFloatsModel(_StatsFileModel):
     min: _Floats
     max: _Floats
     exact: FloatExactModel
     classes: dict[str, FloatClassModel]
 
 
-class CountedModel(_Model):
+class CountedModel(_StatsFileModel):
     """What there is of every measurement."""
 
     image: ImageModel
@@ -290,7 +290,7 @@ class FloatMeasuredModel(CountedModel):
     exact: FloatExactModel
 
 
-def schema() -> dict[str, Any]:
+def stats_schema() -> dict[str, Any]:
     """The stats file's JSON Schema, for editors: measured or constants, of whole numbers or floats."""
     from pydantic.json_schema import models_json_schema
 

@@ -12,7 +12,7 @@ from imgnorm.settings import Step
 from imgnorm.stats.estimate import Estimate
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance
-from imgnorm.stats.schema import FORMAT
+from imgnorm.stats.schema import STATS_FORMAT
 from imgnorm.stats.stats import Stats
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
@@ -49,7 +49,7 @@ def text_of(stats: Stats) -> str:
 def document_of(stats: Stats) -> dict[str, Any]:
     """The stats file's content as plain values, in its order."""
     content: dict[str, Any] = {
-        "format": FORMAT,
+        "format": STATS_FORMAT,
         "channels": list(stats.channels),
         "mean": _finite(stats.mean),
         "std": _finite(stats.std),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from parsing import JSON, parse
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
-from imgnorm.documents.document import Limits
+from imgnorm.documents.document import DocumentLimits
 from imgnorm.documents.models import validated
 from imgnorm.errors import InvalidDocument, Problem
 
@@ -192,7 +192,7 @@ def test_no_value_makes_validation_fail_in_another_way(value):
     wrapped = {"format": value, "image": value, "augment": [value], "steps": [value, value]}
     problems: list[Problem] = []
     for text in (json.dumps(value), json.dumps(wrapped)):
-        read = parse(text, Limits(1 << 20, 20_000, 100))
+        read = parse(text, DocumentLimits(1 << 20, 20_000, 100))
         try:
             validated(read, Config)
         except InvalidDocument as error:

@@ -23,7 +23,8 @@ from imgnorm.checks.lint.pair import (
 )
 from imgnorm.constants.findings import Order
 from imgnorm.constants.presets import dataset_key
-from imgnorm.documents.document import CONFIG_LIMITS, Path, parse
+from imgnorm.documents.document import CONFIG_LIMITS, Path
+from imgnorm.documents.reader import parse
 from imgnorm.errors import InvalidDocument
 
 Placing = Callable[[Path], Place]

@@ -11,7 +11,8 @@ from imgnorm.checks.verify.findings import Findings, Task
 from imgnorm.checks.verify.listings import compare_names, listed
 from imgnorm.checks.verify.recount import compare_all
 from imgnorm.checks.verify.sample import compare_sample, drawn_from
-from imgnorm.documents.document import STATS_LIMITS, read_document
+from imgnorm.documents.document import STATS_LIMITS
+from imgnorm.documents.reader import read_document
 from imgnorm.errors import IncompatibleStats, Problem
 from imgnorm.progress import Progress
 from imgnorm.settings import Limits
