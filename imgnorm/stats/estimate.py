@@ -117,13 +117,13 @@ class Estimate:
     tolerance: float
     confidence: float
     images: int  # taken: counted, or skipped
-    of: int  # images there are
+    total: int  # images of the source
     seed: int
     cross_sums: CrossSums
     margins: Margins
 
     def __str__(self) -> str:
-        return f"{percent(self.confidence)}, {self.images:,} of {self.of:,} images"
+        return f"{percent(self.confidence)}, {self.images:,} of {self.total:,} images"
 
 
 def percent(confidence: float) -> str:

@@ -95,7 +95,7 @@ def measured_problems(
         moments = Histogram(tuple(map(tuple, model.histogram.values()))).moments()
         problems += [
             _impossible(document, path, message)
-            for path, message in estimate_faults(model, moments, scale_of(mode))
+            for path, message in _estimate_faults(model, moments, scale_of(mode))
         ]
     return problems
 
@@ -333,7 +333,7 @@ def _said(value: Any) -> str:
     return "nothing" if value is _ABSENT else cut(repr(value))
 
 
-Fault = tuple[tuple[str | int, ...], str]
+_Fault = tuple[tuple[str | int, ...], str]
 """The path of a key, and what is wrong with its value."""
 
 
@@ -347,7 +347,7 @@ _FACTORS = {
 }
 
 
-def estimate_faults(model: MeasuredModel, moments: Moments, scale: int) -> Iterator[Fault]:
+def _estimate_faults(model: MeasuredModel, moments: Moments, scale: int) -> Iterator[_Fault]:
     """What no sample of images gives.
 
     Args:
@@ -384,7 +384,7 @@ def estimate_faults(model: MeasuredModel, moments: Moments, scale: int) -> Itera
         yield ("estimate", "tolerance"), message
 
 
-def _too_large(model: MeasuredModel, moments: Moments) -> Iterator[Fault]:
+def _too_large(model: MeasuredModel, moments: Moments) -> Iterator[_Fault]:
     sums = {
         "count": (moments.count,) * len(moments.total),
         "total": moments.total,

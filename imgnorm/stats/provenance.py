@@ -19,20 +19,20 @@ _NUMBERED = {"torchvision", "dataset", "iterable"}
 class Shards:
     """Which shards of one listing were measured, while there are others."""
 
-    of: int  # how many there are
+    total: int  # how many shards the listing was cut into
     counted: tuple[int, ...]  # from 1, sorted; a shard that was added twice stands there twice
 
     @property
     def missing(self) -> list[int]:
-        return sorted(set(range(1, self.of + 1)) - set(self.counted))
+        return sorted(set(range(1, self.total + 1)) - set(self.counted))
 
     @property
     def whole(self) -> bool:
-        return self.counted == tuple(range(1, self.of + 1))
+        return self.counted == tuple(range(1, self.total + 1))
 
     def __str__(self) -> str:
         several = "s" if len(self.counted) > 1 else ""
-        return f"shard{several} {ranges(self.counted)} of {self.of:,}"
+        return f"shard{several} {ranges(self.counted)} of {self.total:,}"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _put_together(parts: Sequence[Provenance]) -> Provenance:
     first = parts[0]
     assert first.shards
     counted = sorted(number for part in parts if part.shards for number in part.shards.counted)
-    shards = Shards(first.shards.of, tuple(counted))
+    shards = Shards(first.shards.total, tuple(counted))
     return Provenance(
         first.kind,
         _refs(parts),
@@ -168,7 +168,7 @@ def _refs(parts: Iterable[Provenance]) -> str | tuple[str, ...]:
 
 def _order(part: Provenance) -> tuple[object, ...]:
     ref = [part.ref] if isinstance(part.ref, str) else list(part.ref)
-    shards = (part.shards.of, part.shards.counted) if part.shards else ()
+    shards = (part.shards.total, part.shards.counted) if part.shards else ()
     options = sorted((key, str(option)) for key, option in part.options.items())
     digests = (part.listing_sha256, part.names_sha256)
     return (part.kind, ref, options, shards, digests, part.images)
@@ -176,7 +176,7 @@ def _order(part: Provenance) -> tuple[object, ...]:
 
 def _listing_of(part: Provenance) -> object:
     """Equal for the shards that make up one whole."""
-    of = part.shards and part.shards.of
+    of = part.shards and part.shards.total
     ref = part.ref if part.kind in _NUMBERED else ""
     return (part.kind, ref, part.listing_sha256, frozenset(part.options.items()), of)
 
@@ -287,7 +287,12 @@ def _overlaps_by_digest(parts: Sequence[Counting]) -> Iterator[tuple[str, tuple[
             if other:
                 yield _overlap(part, source, *other), (places[id(part)], places[id(other[0])])
             elif source.shards:
-                key = (source.kind, source.ref, source.shards.of, frozenset(source.options.items()))
+                key = (
+                    source.kind,
+                    source.ref,
+                    source.shards.total,
+                    frozenset(source.options.items()),
+                )
                 before, its = sharded.setdefault(key, here)
                 if its.listing_sha256 != source.listing_sha256 and before is not part:
                     message = (
@@ -337,6 +342,6 @@ def gaps(parts: Sequence[Counting], whole: Provenance) -> Iterator[str]:
         verb = "are" if len(missing) > 1 else "is"
         several = "s" if len(missing) > 1 else ""
         yield (
-            f"{label}: shard{several} {ranges(missing)} of {source.shards.of:,} of {source.called!r} "
+            f"{label}: shard{several} {ranges(missing)} of {source.shards.total:,} of {source.called!r} "
             f"{verb} missing; add the file{several}, or go on without with --allow-missing"
         )

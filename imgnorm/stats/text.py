@@ -147,7 +147,7 @@ def _source_document(source: Provenance) -> dict[str, Any]:
     if source.parts:
         parts = [{**_source_document(part), "images": part.images} for part in source.parts]
         return {"kind": source.kind, "parts": parts, "names_sha256": source.names_sha256}
-    shards = source.shards and {"of": source.shards.of, "counted": list(source.shards.counted)}
+    shards = source.shards and {"of": source.shards.total, "counted": list(source.shards.counted)}
     return {
         "kind": source.kind,
         "ref": source.ref if isinstance(source.ref, str) else list(source.ref),
@@ -218,7 +218,7 @@ def estimate_document(estimate: Estimate) -> dict[str, Any]:
         "tolerance": float(estimate.tolerance),
         "confidence": float(estimate.confidence),
         "images": estimate.images,
-        "of": estimate.of,
+        "of": estimate.total,
         "seed": estimate.seed,
         "margin": {"mean": list(margins.mean), "std": list(margins.std)},
     }

@@ -377,7 +377,7 @@ def test_an_estimate_is_that_of_its_images(plain, estimated, tmp_path):
         estimated.images,
     )
     assert MIN_IMAGES < len(taken) < IMAGES
-    assert IMAGES == estimated.estimate.of
+    assert IMAGES == estimated.estimate.total
     assert estimated.estimate.margins.widest <= 0.06
     assert {"tolerance": IMAGES - len(taken)} == estimated.measurement.ignored
     assert len(taken) == sum(one.images for one in estimated.measurement.classes.values())

@@ -60,7 +60,7 @@ def listed(task: Task, origin: Provenance, source: str | os.PathLike[str] | Sour
     limit = origin.options.get("limit")
     chosen, _ = limited(listing.names, limit if isinstance(limit, int) else None)
     names = (
-        [name for i in origin.shards.counted for name in chosen[i - 1 :: origin.shards.of]]
+        [name for i in origin.shards.counted for name in chosen[i - 1 :: origin.shards.total]]
         if origin.shards
         else chosen
     )

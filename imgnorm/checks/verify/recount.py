@@ -46,7 +46,7 @@ def _measured_again(task: Task, parts: Sequence[Part]) -> Stats:
         (part, shard)
         for part in parts
         for shard in (
-            [(i, part.origin.shards.of) for i in part.origin.shards.counted]
+            [(i, part.origin.shards.total) for i in part.origin.shards.counted]
             if part.origin.shards
             else [None]
         )
