@@ -1,4 +1,7 @@
-"""Numbers and presets in words: which known set they are, why it is wrong if it is, what to use."""
+"""Numbers and presets in words, for `imgnorm explain` and `imgnorm presets`.
+
+Which known set the numbers are, by which convention, what is wrong with it, and what to use instead.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,14 @@ def explain(
     stats: Stats | None = None,
     stats_name: str = "the stats file",
 ) -> list[str]:
-    """What a set of numbers is, a paragraph for each answer; empty if nothing is known of it.
+    """What a set of numbers is, a paragraph for each answer; empty if nothing is known about it.
 
     The digits that were given decide: 0.2470 is within rounding of 0.24703223, 0.2471 is not.
 
     Args:
-        given: a std; without `mean`, it may as well be a mean. In 0..1, or in 0..255.
+        given: a std; without `mean`, it may also be a mean. In 0..1 or in 0..255.
         mean: the mean that belongs to it.
-        stats: a measurement, whose conventions it is compared with.
+        stats: a measurement; the numbers are compared with its conventions.
 
     Raises:
         ValueError: one of the texts is not a finite number.
@@ -54,6 +57,24 @@ def explain(
     return answers
 
 
+def description(preset: Preset) -> str:
+    """Everything about a preset, with the names of the other sets of its dataset."""
+    lines = [f"{preset.name}: {preset.title}", *_facts(preset)]
+    others = [p for p in presets_of(preset.dataset) if p.name != preset.name]
+    if others:
+        lines.append("  others      " + ", ".join(f"{p.name} ({p.mark})" for p in others))
+    return "\n".join(lines)
+
+
+def listing() -> str:
+    """All presets, a line each."""
+    rows = [["preset", "mark", "mean", "std", "convention"]]
+    rows += [[p.name, p.mark, _four(p.mean), _four(p.std), p.convention] for p in PRESETS.values()]
+    return "\n".join(
+        [*aligned(rows), "", *(f"{mark}: {meaning}" for mark, meaning in MARKS.items())]
+    )
+
+
 def _unit_of(texts: Sequence[str]) -> float:
     for text in texts:
         try:
@@ -66,45 +87,36 @@ def _unit_of(texts: Sequence[str]) -> float:
 
 
 def _known(given: Sequence[str], numbers: Numbers, means: Numbers | None) -> Iterator[str]:
-    for order, turned in (("", numbers), (", in BGR order", numbers.reversed)):
-        if order and turned.values == numbers.values:
+    for order, in_rgb in (("", numbers), (", in BGR order", numbers.reversed)):
+        if order and in_rgb.values == numbers.values:
             continue
-        found = [(preset, "std") for preset in matches("std", turned)]
-        stranger: list[str] = []
+        found = [(preset, "std") for preset in matches("std", in_rgb)]
+        foreign_mean: list[str] = []
         if means:
-            turned_means = means.reversed if order else means
-            both = [(p, f) for p, f in found if turned_means.same(p.numbers("mean"))]
-            stranger = [] if both else [_stranger(means, turned_means)]
+            means_in_rgb = means.reversed if order else means
+            both = [(p, f) for p, f in found if means_in_rgb.same(p.numbers("mean"))]
+            foreign_mean = [] if both else [_foreign_mean(means, means_in_rgb)]
             found = both or found
         else:
-            found += [(p, "mean") for p in matches("mean", turned) if _own_mean(p)]
+            found += [(p, "mean") for p in matches("mean", in_rgb) if _mean_says_which(p)]
         seen: set[tuple[str, str]] = set()
         for preset, field in found:
             if (preset.dataset, field) not in seen:  # the nearest of each dataset
                 seen.add((preset.dataset, field))
                 what = f"{' '.join(given)} is the {field} of {preset.title}{order}"
-                yield "\n".join([what, *stranger, *_facts(preset)])
+                yield "\n".join([what, *foreign_mean, *_facts(preset)])
 
 
-def _stranger(means: Numbers, turned: Numbers) -> str:
-    """A mean that belongs to none of the sets that the std belongs to."""
-    known = matches("mean", turned)
+def _foreign_mean(means: Numbers, in_rgb: Numbers) -> str:
+    """A line about a mean that belongs to none of the sets with this std."""
+    known = matches("mean", in_rgb)
     whose = f": it is that of {known[0].title}" if known else ""
     return f"  but         mean {_digits(means)} is not that of this set{whose}"
 
 
-def _own_mean(preset: Preset) -> bool:
-    """Most wrong sets have the right mean, which says nothing about them."""
+def _mean_says_which(preset: Preset) -> bool:
+    """Whether the mean identifies the set: most wrong sets have the right mean and a wrong std."""
     return preset.mark != "wrong" or preset.use is None or wrong_field(preset) == "mean"
-
-
-def description(preset: Preset) -> str:
-    """Everything about a preset, and the other sets of its dataset."""
-    lines = [f"{preset.name}: {preset.title}", *_facts(preset)]
-    others = [p for p in presets_of(preset.dataset) if p.name != preset.name]
-    if others:
-        lines.append("  others      " + ", ".join(f"{p.name} ({p.mark})" for p in others))
-    return "\n".join(lines)
 
 
 def _facts(preset: Preset) -> list[str]:
@@ -130,15 +142,6 @@ def _facts(preset: Preset) -> list[str]:
     return lines
 
 
-def listing() -> str:
-    """All presets, a line each."""
-    rows = [["preset", "mark", "mean", "std", "convention"]]
-    rows += [[p.name, p.mark, _four(p.mean), _four(p.std), p.convention] for p in PRESETS.values()]
-    return "\n".join(
-        [*aligned(rows), "", *(f"{mark}: {meaning}" for mark, meaning in MARKS.items())]
-    )
-
-
 def _digits(numbers: Numbers) -> str:
     """With the digits that were published."""
     return " ".join(f"{value:.{numbers.decimals}f}" for value in numbers.values)
@@ -151,7 +154,7 @@ def _four(values: Sequence[float]) -> str:
 def _measured(
     given: Sequence[str], numbers: Numbers, stats: Stats, stats_name: str, means: Numbers | None
 ) -> Iterator[str]:
-    told = False
+    matched = False
     for field in _FIELDS if means is None else _FIELDS[1:]:
         equal = {
             name: meaning
@@ -159,7 +162,7 @@ def _measured(
             if numbers.same(Numbers(values, 0))
         }
         if equal:
-            told = True
+            matched = True
             first, *others = equal
             also = f" (also {', '.join(others)})" if others else ""
             what = f"{' '.join(given)} is the {field} of {stats_name}"
@@ -167,43 +170,41 @@ def _measured(
             yield f"{what}: {first}{also}\n  {equal[first]}{within}"
     if means and means.same(Numbers(stats.mean, 0)):
         yield f"mean {_four(means.values)} is the mean of {stats_name}"
-    if not told and len(numbers.values) == len(stats.std) and all(stats.std):
+    if not matched and len(numbers.values) == len(stats.std) and all(stats.std):
         ratios = [100 * a / b - 100 for a, b in zip(numbers.values, stats.std, strict=True)]
         differ = ", ".join(f"{ratio:+.1f} %" for ratio in ratios)
         yield (
-            f"{' '.join(given)} is in no convention of {stats_name}\n"
+            f"{' '.join(given)} matches no convention of {stats_name}\n"
             f"  its pooled std is {_four(stats.std)}: as a std, these differ by {differ}"
         )
 
 
 def _candidates(stats: Stats, field: Field) -> Iterator[tuple[str, str, tuple[float, ...]]]:
-    """The data's numbers by each convention: its name, what it is, values."""
+    """The data's numbers by each convention: the convention's name, its meaning, the values."""
     yield "pooled", f"{CONVENTIONS['pooled']}: what Normalize needs", getattr(stats, field)
     if field == "std":
         squared = tuple(std * std for std in stats.std)
         yield "variance", "the pooled std squared; Normalize needs the root", squared
+    meanings = {str(name): meaning for name, meaning in CONVENTIONS.items()}
     conventions = stats.measurement.conventions() if stats.measurement else {}
     for name, value in conventions.items():
-        meaning = next(text for key, text in CONVENTIONS.items() if key == name)
         if field == "std":
-            yield name, meaning, value.std
-        elif name == "image_weighted":  # the others have its mean
-            yield name, meaning, value.mean
+            yield name, meanings[name], value.std
+        elif name == "image_weighted":  # the averages of per-image stds have the same mean
+            yield name, meanings[name], value.mean
 
 
 def _faults(
     given: Sequence[str], mean: Sequence[str] | None, unit: float, *, known: bool
 ) -> Iterator[str]:
-    """What is wrong with it beside being a known set."""
+    """What else is wrong with the numbers, whether or not they are a known set."""
     std = [float(text) for text in given]
     # Without a mean, 0.5 leaves a std the most room.
     means = [float(text) for text in mean] if mean else [unit / 2] * len(std)
     for finding in findings(means, std, unit=unit):
-        if finding.rule in ("known-wrong", "other-dataset") and known:
-            continue
+        if known and finding.rule in ("known-wrong", "other-dataset", "convention"):
+            continue  # the answer says it
         if not mean and finding.rule not in ("std-is-scale", "std-not-positive"):
-            continue
-        if finding.rule == "convention" and known:
-            continue
+            continue  # the other rules need the true mean
         text = f"{finding.rule} ({finding.severity}): {finding.field} {finding.message}"
         yield f"{text}\n  {finding.hint}" if finding.hint else text

@@ -1,4 +1,7 @@
-"""What a mean and a std can tell by themselves: the rules about numbers, as pure functions."""
+"""The rules about numbers: what is wrong with a mean and a std, known from the numbers alone.
+
+Each rule is its page (a `Rule`) and a pure function below it. `findings` asks them in turn.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,8 @@ class Finding:
     severity: Severity
     message: str  # lower case, with the offending value
     hint: str | None
-    field: Field  # where it stands
-    index: int | None  # which value; None: the whole list
+    field: Field  # the list that it is about
+    index: int | None  # the value in the list; None: the whole list
 
 
 def findings(
@@ -45,13 +48,13 @@ def findings(
     order: Order = "RGB",
     dataset: str | None = None,
 ) -> list[Finding]:
-    """What is wrong with a mean and a std, the fault and not its consequences.
+    """What is wrong with a mean and a std: the fault, not its consequences.
 
     Args:
-        channels: of the images, where that is known. Without it one value may stand for all.
-        unit: the pixel value that the field takes for 1.0: 255 where it is for 0..255.
-        order: of the channels that the field is for.
-        dataset: the data's name, where it is known: CIFAR10, cifar-10.
+        channels: the number of channels, if it is known. Without it, one value may stand for all.
+        unit: the pixel value that means 1.0: 255 if the field is for pixels in 0..255.
+        order: the order of the channels that the field is for.
+        dataset: the data's name, if it is known: CIFAR10, cifar-10.
     """
     means, stds = (tuple(map(_float_or_infinite, values)) for values in (mean, std))
     pair = _Pair(means, stds, unit, order, dataset_key(dataset) if dataset else None)
@@ -68,7 +71,7 @@ def findings(
 
 @dataclass(frozen=True)
 class _Pair:
-    """What was given, and the same as presets have it: RGB, in [0, 1]."""
+    """A mean and a std as given; `numbers` converts them to RGB and [0, 1], as presets are."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -96,19 +99,19 @@ class _Pair:
         return Finding(rule.id, severity or rule.severity, message, hint, field, index)
 
     def written(self, known: Numbers) -> str:
-        """A preset's values as this field would have them: its unit and order, at most 4 digits."""
+        """A preset's values in this field's unit and order, with at most 4 digits."""
         values = known.values[::-1] if self.order == "BGR" else known.values
         digits = min(4, known.decimals) if self.unit == 1 else 3
         return ", ".join(f"{value * self.unit:.{digits}f}" for value in values)
 
     @property
     def only_scales(self) -> bool:
-        """Mean 0, or std 1 (Caffe's convention): no statistic is claimed, or half of one."""
+        """Mean 0, or std 1 as in Caffe: at least one of the two is not meant as a statistic."""
         return not any(self.mean) or set(self.std) == {1}
 
 
 def _float_or_infinite(value: float) -> float:
-    """YAML has whole numbers of any length."""
+    """The value, or infinity for an integer beyond float64: YAML has integers of any length."""
     try:
         float(value)
     except OverflowError:
@@ -116,8 +119,8 @@ def _float_or_infinite(value: float) -> float:
     return value
 
 
-def _shown(values: Sequence[float]) -> str:
-    """As it was written, as far as one can tell: 0.201 beside 0.2023 was 0.2010."""
+def _as_written(values: Sequence[float]) -> str:
+    """As it was probably written: 0.201 beside 0.2023 was 0.2010."""
     texts = [f"{value:g}" if len(repr(value)) > 12 else repr(value) for value in values]
     width = max(map(len, texts))
     if max(map(abs, values)) < 1 and width <= 12 and not any("e" in text for text in texts):
@@ -134,8 +137,8 @@ _LENGTH = Rule(
     "error",
     "as many values as channels",
     "mean and std have one value for each channel of the images: one for gray, three for RGB. Where "
-    "nothing says how many channels there are, the two lists must agree, but a single value may stand "
-    "for all, as torchvision allows.",
+    "the number of channels is not known, the two lists must have the same length, but a single value may "
+    "stand for all, as torchvision allows.",
     "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435]}",
     "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435, 0.2616]}",
 )
@@ -174,8 +177,8 @@ _STD_NOT_POSITIVE = Rule(
     "std-not-positive",
     "error",
     "std above 0",
-    "Normalize divides by std: 0 gives infinities (torchvision refuses it), and no std is negative. A "
-    "channel that really is constant needs a floor, as `imgnorm emit --eps 1e-3` writes it.",
+    "Normalize divides by std: 0 gives infinities (torchvision refuses it), and a std is never negative. "
+    "A channel that really is constant needs a least std, as `imgnorm emit --eps 1e-3` writes it.",
     "normalize: {mean: [0.5, 0.5, 0.5], std: [0.25, 0, 0.25]}",
     "normalize: {mean: [0.5, 0.5, 0.5], std: [0.25, 0.22, 0.25]}",
 )
@@ -190,8 +193,8 @@ def _not_numbers(pair: _Pair) -> Iterator[Finding]:
                 yield pair.finding(_NOT_FINITE, field, message, hint, index)
             elif field == "std" and value <= 0:
                 message = f"{value!r} is not above 0"
-                floor = "a constant channel needs a floor, say 1e-3" if value == 0 else None
-                yield pair.finding(_STD_NOT_POSITIVE, field, message, floor, index)
+                least = "a constant channel needs a least std, such as 1e-3" if value == 0 else None
+                yield pair.finding(_STD_NOT_POSITIVE, field, message, least, index)
 
 
 _UNIT = Rule(
@@ -199,8 +202,8 @@ _UNIT = Rule(
     "error",
     "values in the unit of the field",
     "The numbers are for pixels in 0..255 where the field takes pixels in 0..1, or the reverse. After "
-    "ToTensor pixels are in 0..1; with a mean of 123.675 everything that the network sees is about -2 "
-    "whatever the image.",
+    "ToTensor, pixels are in 0..1; with mean 123.675 and std 58.395 the network gets values of about -2 "
+    "for every image.",
     "normalize: {mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375]}",
     "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
 )
@@ -209,8 +212,8 @@ _MEAN_RANGE = Rule(
     "error",
     "mean within the range of pixels",
     "The mean of pixels lies between the smallest and the largest value that a pixel can have. A "
-    "negative mean usually belongs to an inverse transform (-mean/std), and one beyond 255 to other "
-    "data than 8-bit images.",
+    "negative mean usually belongs to an inverse transform (-mean/std), and one above 255 to data other "
+    "than 8-bit images.",
     "normalize: {mean: [-0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
     "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
 )
@@ -224,20 +227,20 @@ def _unit(pair: _Pair) -> Iterator[Finding]:
             values = pair.given(field)
             if min(values) > 1 and max(values) <= 255:
                 divided = ", ".join(f"{value / 255:.4f}" for value in values)
-                message = f"{_shown(values)} is for 0..255, this field for 0..1"
+                message = f"{_as_written(values)} is for 0..255, this field for 0..1"
                 yield pair.finding(_UNIT, field, message, f"divide by 255: {divided}")
     elif max(*pair.mean, *pair.std) <= 1:
         factor = f"{pair.unit:g}"
         for field in _FIELDS:
             values = pair.given(field)
             scaled = ", ".join(f"{value * pair.unit:.3f}" for value in values)
-            message = f"{_shown(values)} is for 0..1, this field for {_range(pair.unit)}"
+            message = f"{_as_written(values)} is for 0..1, this field for {_range(pair.unit)}"
             yield pair.finding(_UNIT, field, message, f"multiply by {factor}: {scaled}")
 
 
 def _mean_range(pair: _Pair) -> Iterator[Finding]:
     if pair.unit == 1 and min(pair.mean) > 1 and max(pair.mean) <= 255:
-        return  # another unit, or std 1: only subtracts
+        return  # in another unit, which the rule `unit` reports, or with std 1, which only subtracts
     for index, value in enumerate(pair.mean):
         if not 0 <= value <= pair.unit:
             message = f"{value!r} is not within {_range(pair.unit)}"
@@ -248,8 +251,8 @@ _SWAPPED = Rule(
     "swapped",
     "error",
     "mean and std not exchanged",
-    "The mean is a known set's std, and the std its mean: the two were passed in the wrong order, or "
-    "pasted under the wrong names.",
+    "The mean is the std of a known set, and the std is its mean: the two were passed in the wrong order, "
+    "or pasted under the wrong names.",
     "normalize: {mean: [0.229, 0.224, 0.225], std: [0.485, 0.456, 0.406]}",
     "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
 )
@@ -260,7 +263,7 @@ def _swapped(pair: _Pair) -> Iterator[Finding]:
         return
     for known in matches("std", pair.numbers("mean")):
         if pair.numbers("std").same(known.numbers("mean")):
-            message = f"{_shown(pair.mean)} is the std of {known.title}, and std its mean"
+            message = f"{_as_written(pair.mean)} is the std of {known.title}, and std its mean"
             yield pair.finding(_SWAPPED, "mean", message, "exchange mean and std")
             return
 
@@ -272,7 +275,7 @@ _KNOWN_WRONG = Rule(
     "Some published numbers are wrong and have been copied for years: most are averages of per-image "
     "stds, which miss the differences between images (CIFAR-10's 0.2023, 0.1994, 0.2010; SVHN's "
     "0.1201, 0.1231, 0.1052), others are typing errors. The hint has the right numbers where they are "
-    "known. A checkpoint that was trained with a wrong set needs that set: keep it, and say so with "
+    "known. A checkpoint that was trained with a wrong set needs that set: keep it, and mark it with "
     "`# imgnorm: ignore[known-wrong]`.",
     "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.2010]}",
     "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435, 0.2616]}",
@@ -281,17 +284,17 @@ _KNOWN_WRONG = Rule(
 
 def _known_wrong(pair: _Pair) -> Iterator[Finding]:
     mean, std = pair.numbers("mean"), pair.numbers("std")
-    # In BGR a wrong set is as wrong, and the order is another question.
-    for given, way in (((mean, std), 1), ((mean.reversed, std.reversed), -1)):
+    # A wrong set is wrong in BGR too. Whether BGR is right is the question of another rule.
+    for given, step in (((mean, std), 1), ((mean.reversed, std.reversed), -1)):
         known = _wrong_set(*given, pair.dataset)
         if known is None:
             continue
         field = wrong_field(known)
         values = pair.given(field)
-        message = f"{_shown(values)} is a wrong {field} of {known.title}: {known.remark}"
+        message = f"{_as_written(values)} is a wrong {field} of {known.title}: {known.remark}"
         if known.use:
             right = PRESETS[known.use].numbers(field)
-            right = replace(right, values=right.values[::way] * (len(values) // len(right.values)))
+            right = replace(right, values=right.values[::step] * (len(values) // len(right.values)))
             hint = f"use {pair.written(right)} (preset {known.use})"
         else:
             hint = "no pooled std of it is published that we know of: measure with `imgnorm stats`"
@@ -309,23 +312,23 @@ def _wrong_set(mean: Numbers, std: Numbers, dataset: str | None) -> Preset | Non
         if not given[field].same(known.numbers(field)):
             continue
         if given[field].tolerance > WIDEST_TOLERANCE and dataset != known.dataset:
-            continue  # 0.15 and 0.15 can be anybody's
+            continue  # 0.15 and 0.15 may come from any dataset
         if known.use and given[field].same(PRESETS[known.use].numbers(field)):
-            continue  # too few digits to tell them apart
+            continue  # with so few digits it may be the right set
         if _distinctive(given[field]) or given[other].same(known.numbers(other)):
             return known
     return None
 
 
 def wrong_field(known: Preset) -> Field:
-    """Which of a wrong set's two lists is wrong; std if both are."""
+    """The list of a wrong set that is wrong; std if both are."""
     right = PRESETS[known.use] if known.use else None
     mean_alone = right and right.numbers("std").same(known.numbers("std"))
     return "mean" if mean_alone else "std"
 
 
 def _distinctive(numbers: Numbers) -> bool:
-    """Three different values of four decimals are no coincidence, whatever stands beside them."""
+    """Three different values of four decimals are not a coincidence, whatever the other list is."""
     return len(set(numbers.values)) >= 3 and numbers.tolerance <= WIDEST_TOLERANCE / 10
 
 
@@ -333,9 +336,9 @@ _CHANNEL_ORDER = Rule(
     "channel-order",
     "warning",
     "values in the order of the channels",
-    "The values are those of a known set from last to first: BGR, as OpenCV and Caffe have it, where "
-    "the field is for RGB, or the reverse. PIL and torchvision are RGB. If mean and std stand in "
-    "different orders, one of them is wrong whatever the images are.",
+    "The values are those of a known set from last to first: BGR, as in OpenCV and Caffe, where the field "
+    "is for RGB, or the reverse. PIL and torchvision use RGB. If mean and std are in different orders, one "
+    "of them is wrong for any images.",
     "normalize: {mean: [0.406, 0.456, 0.485], std: [0.225, 0.224, 0.229]}",
     "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
 )
@@ -350,14 +353,14 @@ def _channel_order(pair: _Pair) -> Iterator[Finding]:
         yield _order_finding(pair, "mean", known, both=both, mixed=mixed)
         return
     known = _known_reversed("std", std)
-    # Without the mean three stds are too close to one another to tell an order by.
+    # Three stds alone are too close to one another to show an order: the mean must match, too.
     if known and mean.same(known.numbers("mean")):
         yield _order_finding(pair, "std", known, both=False, mixed=True)
 
 
 def _order_finding(pair: _Pair, field: Field, known: Preset, *, both: bool, mixed: bool) -> Finding:
     reverse = "BGR" if pair.order == "RGB" else "RGB"
-    given = _shown(pair.given(field)) + (" and std are" if both else " is")
+    given = _as_written(pair.given(field)) + (" and std are" if both else " is")
     other = "std" if field == "mean" else "mean"
     against = f"but {other}" if mixed else "this field"
     message = f"{given} in {reverse} order ({known.title}), {against} in {pair.order}"
@@ -377,8 +380,8 @@ _STD_EQUALS_MEAN = Rule(
     "std-equals-mean",
     "error",
     "std not a copy of mean",
-    "All values of std equal those of mean: the same list was pasted twice. (0.5 and 0.5 are a "
-    "convention, and not meant here.)",
+    "All values of std equal those of mean: the same list was pasted twice. (0.5 and 0.5 are a convention, "
+    "which this rule does not report.)",
     "normalize: {mean: [0.485, 0.456, 0.406], std: [0.485, 0.456, 0.406]}",
     "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
 )
@@ -387,14 +390,14 @@ _STD_EQUALS_MEAN = Rule(
 def _std_equals_mean(pair: _Pair) -> Iterator[Finding]:
     if pair.mean != pair.std or _half(pair.mean, pair.unit):
         return
-    # 0.3 and 0.3 may well be true of a gray set; 0.306 and 0.306 would be a strange coincidence.
+    # 0.3 and 0.3 may well be right for a gray set; 0.306 and 0.306 would be a strange coincidence.
     if len(set(pair.std)) > 1 or pair.numbers("std").tolerance <= WIDEST_TOLERANCE:
         known = matches("mean", pair.numbers("mean"))
         hint = None
         if known and known[0].mark != "wrong":
             hint = f"the std of {known[0].title} is {pair.written(known[0].numbers('std'))}"
         yield pair.finding(
-            _STD_EQUALS_MEAN, "std", f"{_shown(pair.std)} is the mean once more", hint
+            _STD_EQUALS_MEAN, "std", f"{_as_written(pair.std)} is a copy of mean", hint
         )
 
 
@@ -402,8 +405,8 @@ _STD_IS_SCALE = Rule(
     "std-is-scale",
     "warning",
     "std not 1/255",
-    "1/255 (0.0039) is the factor that turns 0..255 into 0..1, and no std of pixels. Dividing by it "
-    "undoes ToTensor's scaling; weights from Caffe want exactly that, and no others.",
+    "1/255 (0.0039) is the factor that turns 0..255 into 0..1. It is not a std of pixels. Dividing by it "
+    "undoes ToTensor's scaling, which only weights from Caffe need.",
     "normalize: {mean: [0.485, 0.456, 0.406], std: [0.00392, 0.00392, 0.00392]}",
     "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
 )
@@ -411,12 +414,12 @@ _STD_IS_SCALE = Rule(
 
 def _std_is_scale(pair: _Pair) -> Iterator[Finding]:
     if pair.unit != 1 or not any(pair.mean):
-        return  # with mean 0 it is a scaling, and means to be one
+        return  # with mean 0 it is meant as a scaling
     std = pair.numbers("std")
     if std.tolerance <= WIDEST_TOLERANCE / 10 and all(
         abs(value - 1 / 255) <= std.tolerance * (1 + 1e-6) + 1e-9 for value in std.values
     ):
-        message = f"{_shown(pair.std)} is 1/255: a scale, not a std"
+        message = f"{_as_written(pair.std)} is 1/255: a scale, not a std"
         hint = "measure the std with `imgnorm stats`; keep 1/255 for weights from Caffe only"
         yield pair.finding(_STD_IS_SCALE, "std", message, hint)
 
@@ -426,8 +429,9 @@ _IMPOSSIBLE_STD = Rule(
     "error",
     "std at most sqrt(mean * (1 - mean))",
     "Values in [0, 1] with a given mean have a std of at most sqrt(mean * (1 - mean)), which is never "
-    "above 0.5 (Bhatia and Davis): that much if every pixel is 0 or 1. A larger std is a typing error, "
-    "a sum that was not divided, or in another unit. The digits that were rounded away are allowed for.",
+    "above 0.5 (Bhatia and Davis 2000). The std is that large only if every pixel is 0 or 1. A larger std "
+    "is a typing error, a sum that was not divided, or in another unit. The rule allows for the rounding "
+    "of the given digits.",
     "normalize: {mean: [0.52, 0.48, 0.41], std: [0.6298, 0.6112, 0.2531]}",
     "normalize: {mean: [0.52, 0.48, 0.41], std: [0.2698, 0.2612, 0.2531]}",
 )
@@ -443,8 +447,8 @@ def _impossible_std(pair: _Pair) -> Iterator[Finding]:
         if not 0 <= values[index] <= 1:
             continue
         low, high = values[index] - means.tolerance, values[index] + means.tolerance
-        nearest = min(max(0.5, low), high)  # the mean, of those it may have been, with most room
-        if std > math.sqrt(max(0.0, nearest * (1 - nearest))) + stds.tolerance + 1e-9:
+        roomiest = min(max(0.5, low), high)  # before rounding: the mean that allows the largest std
+        if std > math.sqrt(max(0.0, roomiest * (1 - roomiest))) + stds.tolerance + 1e-9:
             at = index if len(pair.std) > 1 else 0
             bound = math.sqrt(values[index] * (1 - values[index])) * pair.unit
             message = (
@@ -460,9 +464,9 @@ _OTHER_DATASET = Rule(
     "other-dataset",
     "warning",
     "the numbers of this dataset, not another's",
-    "The numbers are another dataset's than the one they are used for, such as CIFAR-10's for CIFAR-100. "
-    "Those of pretrained weights (ImageNet's, CLIP's) are right for any data that such weights see, so "
-    "that they are only mentioned. Where nothing tells the dataset, this rule says nothing.",
+    "The numbers belong to another dataset than the one they are used for: CIFAR-10's for CIFAR-100, for "
+    "example. Those of pretrained weights (ImageNet's, CLIP's) are right for any data that such weights "
+    "are used on, so they get a note only. If the dataset is not known, this rule reports nothing.",
     "source: {kind: torchvision, name: CIFAR100}\n"
     "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435, 0.2616]}",
     "source: {kind: torchvision, name: CIFAR100}\n"
@@ -489,11 +493,11 @@ def _other_dataset(pair: _Pair) -> Iterator[Finding]:
             f"std {pair.written(own.numbers('std'))} (preset {own.name})"
         )
     if known.for_weights:
-        message = f"{_shown(pair.mean)} belongs to weights: {known.title}"
+        message = f"{_as_written(pair.mean)} belongs to weights: {known.title}"
         hint = "right for a network that starts from such weights; else " + (hint or "measure")
         yield pair.finding(_OTHER_DATASET, "mean", message, hint, severity="info")
     else:
-        message = f"{_shown(pair.mean)} is the mean of {known.title}, not of {pair.dataset}"
+        message = f"{_as_written(pair.mean)} is the mean of {known.title}, not of {pair.dataset}"
         yield pair.finding(_OTHER_DATASET, "mean", message, hint)
 
 
@@ -523,7 +527,7 @@ def _half(values: Sequence[float], unit: float) -> bool:
     return set(values) <= middles
 
 
-# The first group that finds anything has found the fault; what follows would be its consequences.
+# The first group with findings has found the fault; later groups would report its consequences.
 _IN_TURN = (
     (_swapped,),
     (_known_wrong,),

@@ -159,7 +159,7 @@ def measured() -> Stats:
         ("0.3536", ["0.3536 is the std of data.yaml: mean_of_image_std_correction_1"]),
         ("0.1275", ["0.1275 is the std of data.yaml: variance"]),
         ("0.45", ["0.45 is the mean of data.yaml: pooled (also image_weighted)"]),
-        ("0.2999", ["0.2999 is in no convention of data.yaml"]),
+        ("0.2999", ["0.2999 matches no convention of data.yaml"]),
     ],
 )
 def test_a_stats_file_tells_its_convention(given, expected):

@@ -74,7 +74,7 @@ def test_every_rule_is_explained(rule):
             *((0.1307,), (0,)),
             {},
             [
-                "std-not-positive error std[0]: 0 is not above 0 | a constant channel needs a floor, say 1e-3"
+                "std-not-positive error std[0]: 0 is not above 0 | a constant channel needs a least std, such as 1e-3"
             ],
         ),
         (
@@ -112,7 +112,7 @@ def test_every_rule_is_explained(rule):
                 "known-wrong error std[None]: 0.2023, 0.1994, 0.2010 is a wrong std of CIFAR-10, train: the average of per-image stds from torch.std; the differences between images are missing | use 0.2470, 0.2435, 0.2616 (preset cifar10)"
             ],
         ),
-        (  # in 0..255 and BGR, the right numbers are, too
+        (  # in 0..255 and BGR, so are the right numbers
             *((113.8575, 122.961, 125.307), (51.255, 50.847, 51.5865)),
             {"unit": 255, "order": "BGR"},
             [
@@ -126,7 +126,7 @@ def test_every_rule_is_explained(rule):
                 "known-wrong error std[None]: 0.3015, 0.3015, 0.3015 is a wrong std of MNIST, train: the average of per-image stds from torch.std; the differences between images are missing | use 0.3081, 0.3081, 0.3081 (preset mnist)"
             ],
         ),
-        (  # the mean may be what is wrong
+        (  # the wrong list may be the mean
             *((108.32, 116.746, 104.094), (68.5005, 66.6322, 70.3232)),
             {"unit": 255},
             [
@@ -164,7 +164,7 @@ def test_every_rule_is_explained(rule):
         (
             *((0.61, 0.52, 0.43), (0.61, 0.52, 0.43)),
             {},
-            ["std-equals-mean error std[None]: 0.61, 0.52, 0.43 is the mean once more | None"],
+            ["std-equals-mean error std[None]: 0.61, 0.52, 0.43 is a copy of mean | None"],
         ),
         (
             *((0.52, 0.48, 0.41), (0.0039, 0.0039, 0.0039)),
@@ -217,10 +217,14 @@ def test_each_fault_is_told_whole(mean, std, options, expected):
         ((0, 0, 0), (1, 1, 1), {}),
         ((0, 0, 0), (255, 255, 255), {}),
         ((103.53, 116.28, 123.675), (1, 1, 1), {"unit": 255, "order": "BGR"}),
-        ((0.3,), (0.3,), {}),  # true of some gray data, and only two digits
+        ((0.3,), (0.3,), {}),  # right for some gray data, and only two digits
         ((0.5,), (0.5,), {"channels": 1, "dataset": "mnist"}),
         ((0.15,), (0.14,), {}),
-        ((0.9221,), (0.2681,), {}),  # Omniglot is black and white: as large as can be, and rounded
+        (
+            (0.9221,),
+            (0.2681,),
+            {},
+        ),  # Omniglot is black and white: the largest possible std, rounded
         ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761), {"dataset": "CIFAR100"}),
         ((33000.0,), (16000.0,), {"unit": 65535}),
     ],
@@ -246,17 +250,17 @@ def test_no_usable_preset_is_called_wrong(name):
 def test_every_wrong_preset_is_found_in_each_unit_and_order(name, unit, order):
     entry = PRESETS[name]
     if unit == 255 and entry.name == "mnist-old-fastai":
-        pytest.skip("38.25 is not what anybody wrote")
+        pytest.skip("38.25 was never published")
     way = 1 if order == "RGB" else -1
     mean = [round(value * unit, 4) for value in entry.mean[::way]]
     std = [round(value * unit, 4) for value in entry.std[::way]]
     found = findings(mean, std, unit=unit, order=order, dataset=entry.dataset)
 
     assert ["known-wrong"] == [finding.rule for finding in found]
-    if entry.use and unit == 1:  # and what the hint says is right
+    if entry.use and unit == 1:  # the hint has the right numbers
         right = [float(n) for n in re.findall(r"\d\.\d+", (found[0].hint or "").split("(")[0])]
-        mended = {"mean": mean, "std": std, found[0].field: right}
-        again = findings(**mended, order=order, dataset=entry.dataset)
+        fixed = {"mean": mean, "std": std, found[0].field: right}
+        again = findings(**fixed, order=order, dataset=entry.dataset)
 
         assert [] == again
 

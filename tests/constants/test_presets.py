@@ -32,11 +32,11 @@ def mnist_pixels() -> np.ndarray:
         if (MNIST / name).exists():
             with opened(MNIST / name, "rb") as file:
                 return np.frombuffer(file.read()[16:], np.uint8)
-    pytest.skip("MNIST is not here")
+    pytest.skip("needs MNIST in shared/data")
 
 
 def test_mnist_is_verified_on_the_data():
-    """The only dataset that we have; every other entry is somebody else's word."""
+    """The only dataset that we have; every other entry quotes others."""
     counts = np.bincount(mnist_pixels(), minlength=256)
     moments = Histogram((tuple(map(int, counts)),)).moments()
 
@@ -87,7 +87,7 @@ def test_a_wrong_entry_says_why_and_what_is_right(name):
 
 
 def test_averages_of_per_image_stds_are_below_the_pooled_std():
-    """Jensen: the average of stds never exceeds the pooled one; a slip in the table would show."""
+    """Jensen: the average of stds never exceeds the pooled one; this would show an error in the table."""
     for entry in PRESETS.values():
         if entry.use and entry.convention.startswith("mean_of_image_std"):
             right = PRESETS[entry.use]

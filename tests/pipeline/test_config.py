@@ -352,7 +352,7 @@ def test_build_tells_every_fault(tmp_path):
         f"{path}:3:25: normalize.mean[1]: nan is not a number\n"
         "    measure the data again, and look for what overflowed\n"
         f"{path}:3:48: normalize.std[2]: 0.0 is not above 0\n"
-        "    a constant channel needs a floor, say 1e-3"
+        "    a constant channel needs a least std, such as 1e-3"
     ) == str(caught.value)
 
 
