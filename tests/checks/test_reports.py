@@ -93,11 +93,11 @@ def test_without_problems_there_is_a_report_all_the_same(kind):
 
 @pytest.mark.parametrize("rule", PAGES)
 def test_every_rule_has_a_page(rule):
-    told = page(PAGES[rule])
+    reported = page(PAGES[rule])
 
-    assert told.startswith(f"{rule} ({PAGES[rule].severity}): ")
-    assert "\n\nwrong:\n    " in told
-    assert "\n\nright:\n    " in told
+    assert reported.startswith(f"{rule} ({PAGES[rule].severity}): ")
+    assert "\n\nwrong:\n    " in reported
+    assert "\n\nright:\n    " in reported
 
 
 def found_in(path: Path) -> list[Problem]:

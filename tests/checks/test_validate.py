@@ -73,23 +73,25 @@ def test_the_shipped_configs_are_valid():
 
 
 def test_every_rule_has_a_case_that_breaks_it():
-    told = "".join(path.read_text(encoding="utf-8") for path in CASES.rglob("*.expected"))
-    without = [rule for rule in RULES if f": {rule}:" not in told and f": {rule} (" not in told]
+    reported = "".join(path.read_text(encoding="utf-8") for path in CASES.rglob("*.expected"))
+    without = [
+        rule for rule in RULES if f": {rule}:" not in reported and f": {rule} (" not in reported
+    ]
 
     assert ["build"] == without  # it takes torch, and has its own tests below
 
 
 def test_every_problem_of_a_case_is_about_a_rule_with_a_page():
-    told = {problem.rule for path in INVALID for problem in validate([str(path)]).problems}
+    reported = {problem.rule for path in INVALID for problem in validate([str(path)]).problems}
 
-    assert set() == told - set(RULES)
-    assert all(page(RULES[rule]).startswith(f"{rule} (") for rule in told)
+    assert set() == reported - set(RULES)
+    assert all(page(RULES[rule]).startswith(f"{rule} (") for rule in reported)
 
 
 def test_no_module_tells_of_a_rule_without_a_page():
     """`--explain`, `--ignore` and SARIF reports know only those that have one."""
     argument = {"problem": 1, "_at_node": 2, "report": 3, "Problem": 3, "add": 1}
-    told = {
+    reported = {
         node.args[argument[name]].value
         for path in sorted((ROOT / "imgnorm").rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -99,9 +101,9 @@ def test_no_module_tells_of_a_rule_without_a_page():
         and isinstance(node.args[argument[name]], ast.Constant)
     }
 
-    assert set() == told - set(PAGES)
-    assert set(PAGES) - set(RULES) - {"modes", "formats"} <= told  # these two by their keys
-    assert len(told) > 45
+    assert set() == reported - set(PAGES)
+    assert set(PAGES) - set(RULES) - {"modes", "formats"} <= reported  # these two by their keys
+    assert len(reported) > 45
 
 
 def test_problems_are_in_the_order_of_lines():

@@ -1,12 +1,13 @@
-"""Do images that were drawn at random come from the population that a stats file describes?
+"""The test by betting: do images drawn at random come from the population that a stats file describes?
 
-Of that population the file holds exact sums over images: of their means, mean squares and stds, all
+The file holds exact sums over all images: of their means, mean squares and stds. All of these lie
 within what the least and the greatest pixel allow. So the hypothesis is sharp (these numbers have
 exactly this average), and a bet decides: start with a capital of 1 and, image by image, stake a part
-of it on the number lying above (below) the average of the images not yet drawn. If the hypothesis is true, no strategy gains on average,
-whatever the distribution: skew, heavy tails and few images do no harm, and the chance that the
-capital ever reaches 1/p is at most p (Ville's inequality). Drawing without replacement is part of
-the bet, so it grows sharper as the sample nears the whole.
+of it on the number lying above (below) the average of the images not yet drawn. If the hypothesis is
+true, no strategy gains on average, whatever the distribution: skew, heavy tails and few images do no
+harm. The chance that the capital ever reaches 1/p is then at most p (Ville's inequality). The bet
+takes into account that images are drawn without replacement, so it becomes sharper as the sample
+nears the whole.
 
 Source: Waudby-Smith & Ramdas, "Estimating means of bounded random variables by betting", JRSS B
 2024, section 4.2 (the hedged capital, with the predictable plug-in bets of equation 26) and section 5
@@ -23,22 +24,22 @@ from math import ceil, exp, floor, fsum, inf, log, log1p, sqrt
 from imgnorm.tally.moments import UNIT_BITS, ImageSums
 
 FALSE_ALARMS = 1 / 1000
-"""The chance at most, over all numbers together, to find that unchanged data has moved."""
+"""At most this chance, over all numbers together, to report unchanged data as moved."""
 
-_STAKE = 0.75  # of the capital, at most: a bet that fails never ruins
+_STAKE = 0.75  # of the capital, at most: one lost bet never takes all of it
 _ROUNDING = 50
-"""Bits: far coarser than what rounding does to one image's numbers, far finer than a pixel."""
+"""Bits of slack: far more than the rounding of one image's numbers, far less than one pixel value."""
 _ONE = 1 << UNIT_BITS
 
 
 @dataclass(frozen=True)
 class Shift:
-    """A number of one channel that is another than in the stats file."""
+    """A number of one channel that differs from the stats file."""
 
     number: str  # mean, std or mean_of_image_std; each image with the same weight
     channel: int
-    then: float
-    now: float  # as the sample has it
+    then: float  # in the file
+    now: float  # in the sample
     sigmas: float  # the difference in standard errors; inf if all images of the sample agree
 
     @property
@@ -58,7 +59,7 @@ class _Population:
 
 @dataclass(frozen=True)
 class PixelRange:
-    """What the file tells of one channel: the least and the greatest value of all pixels."""
+    """The least and the greatest value of all pixels of one channel, by the file."""
 
     least: Fraction  # in the unit of mean and std
     greatest: Fraction
@@ -71,9 +72,10 @@ def shifts(
     *,
     false_alarms: float = FALSE_ALARMS,
 ) -> list[Shift]:
-    """Which numbers of the population have moved, going by images drawn from it at random.
+    """The numbers of the population that have moved, judged by images drawn from it at random.
 
-    On unchanged data the list is empty but for a chance of `false_alarms`, whatever the data.
+    On unchanged data the list is empty, except with a chance of at most `false_alarms`, whatever the
+    distribution of the data.
 
     Args:
         pixels: for each channel.
@@ -107,7 +109,7 @@ class _Channel:
         self._means = [one.mean[channel] for one in drawn]
         self._squares = [one.mean_sq[channel] for one in drawn]
         self._stds = [one.std[channel] for one in drawn]
-        # A rounded mean of equal values may lie beside them.
+        # The rounded mean of equal values may lie a little outside of them.
         beside = (ceil(max(abs(pixels.least), abs(pixels.greatest)) * _ONE) >> _ROUNDING) + 1
         self._low = floor(pixels.least * _ONE) - beside
         self._high = ceil(pixels.greatest * _ONE) + beside
@@ -126,7 +128,7 @@ class _Channel:
             variance = self._mean_sq - self._mean**2 // (self._images * _ONE)
             unit = self._images * _ONE
             sigmas = _sigmas(self._centered(around), variance * self._images * unit, self._images)
-            # A mean that moved takes the squares around the old one with it.
+            # Where the mean moved, so do the squares around the old mean.
             if not mean_moved or sigmas > 3:
                 then = sqrt(max(0.0, mean_sq - mean * mean))
                 after = sqrt(max(0.0, now[1] - now[0] * now[0]))
@@ -156,7 +158,7 @@ class _Channel:
         return _moved(_Population(self._std, self._images, top, guess), self._stds, wanted)
 
     def _variance_moved(self, wanted: float) -> bool:
-        """Of the means of (pixel - a)², where a is the population's mean."""
+        """Tests the images' means of (pixel - a)², where a is the population's mean."""
         n, total = self._images, self._mean
         farthest = max(self._high * n - total, total - self._low * n)
         reach = max(abs(self._low), abs(self._high)) * n
@@ -170,7 +172,7 @@ class _Channel:
     def _centered(self, total: int) -> list[int]:
         """Each image's mean of (pixel - a)², where a is total / images; in units of (_ONE · images)**-2.
 
-        It is linear in what is added up, so that its sum over the population is known exactly.
+        It is linear in the numbers that the file adds up, so its sum over the population is exact.
         """
         n = self._images
         return [
@@ -184,7 +186,7 @@ def _moved(population: _Population, drawn: Sequence[int], wanted: float) -> bool
 
 
 def _log_evidence(population: _Population, drawn: Sequence[int], wanted: float) -> float:
-    """The logarithm of the most that a capital of 1 became; of an infinite one if it cannot be."""
+    """The logarithm of the largest capital that 1 became; inf if the numbers are impossible."""
     left, remaining, top = population.images, population.total, population.top
     usual = remaining / (left * top)
     spread = population.variance + 1e-12
@@ -207,13 +209,13 @@ def _log_evidence(population: _Population, drawn: Sequence[int], wanted: float) 
 
 
 def _sigmas(values: Sequence[int], total: int, images: int) -> float:
-    """How many standard errors the average is away, for a person (Cochran 1977, theorem 2.2).
+    """How many standard errors the average is away, for people to read (Cochran 1977, theorem 2.2).
 
     Args:
         total: of all images.
     """
     n = len(values)
-    # Integers of a thousand bits, and their differences are what counts.
+    # The integers have a thousand bits and their differences matter, so scale before floats.
     scale = max(1, max(map(abs, values)), abs(total) // images)
     parts = [value / scale for value in values]
     average = fsum(parts) / n

@@ -1,4 +1,4 @@
-"""In what a stats file and its data differ, each at its line, and the command that mends it."""
+"""What verify was asked for, and what it found: each difference at its line of the stats file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from imgnorm.stats.provenance import MERGED, Provenance
 from imgnorm.stats.stats import Stats
 from imgnorm.tally.skipped import Skipped
 
-_NAMED = 5  # names that a message gives before it says how many more there are
+_OF_PYTHON = ("dataset", "iterable")  # kinds of sources that are Python objects
+_NAMED = 5  # names in a message; of further ones it gives the number
 
 
 @dataclass(frozen=True)
-class Task:
-    """What the caller asked for."""
+class Request:
+    """The stats file, and how the caller wants it verified."""
 
-    file: str
+    file: str  # as the user named it
     stats: Stats
-    measured: Measurement
+    measured: Measurement  # of these stats
     root: str
     layout: str | None
     max_pixels: int
@@ -38,10 +39,10 @@ class Task:
 
     @property
     def settings(self) -> ImageSettings:
-        """With mode auto as it was, so that a color image among gray ones is seen as such."""
+        """The settings of the measurement. Auto stays auto, so that a new color image is noticed."""
         mode = self.stats.mode
         assert mode is not None
-        if kind_of(mode) == "float":  # asked for by the name of as many channels
+        if kind_of(mode) == "float":  # users ask for float arrays by their channels: F as L
             mode = mode_of(len(channels_of(mode)), "8-bit")
         return ImageSettings(
             "auto" if self.stats.auto else mode,
@@ -50,14 +51,14 @@ class Task:
         )
 
     def remedy(self, source: str | os.PathLike[str] | Source | None) -> str:
-        """The command that makes the file true."""
+        """The command that measures the data again, for a hint."""
         origin, file = self.measured.source, shlex.quote(self.file)
         if origin.kind == MERGED or origin.shards:
             return f"measure its parts again, and merge them: `imgnorm merge ... -o {file} --force`"
         named = os.fspath(source) if isinstance(source, (str, os.PathLike)) else _called(origin)
         options = ["--list"] if origin.kind == "list" else []
         if origin.kind in _OF_PYTHON:
-            if ":" not in named:  # no factory
+            if ":" not in named:  # not a factory
                 return (
                     "measure it again with imgnorm.measure, and write it with imgnorm.write_stats"
                 )
@@ -80,9 +81,6 @@ class Task:
         return f"measure again: `{command} -o {file} --force`"
 
 
-_OF_PYTHON = ("dataset", "iterable")
-
-
 def _step_options(stats: Stats) -> list[str]:
     options: list[str] = []
     for step in stats.preprocess:
@@ -98,7 +96,7 @@ def _called(origin: Provenance) -> str:
 
 
 class Findings:
-    """Collects what differs, each at the line of the stats file that says otherwise."""
+    """Collects the differences, each at the line of the stats file that it contradicts."""
 
     def __init__(self, document: Document, remedy: str) -> None:
         self._document = document
@@ -116,13 +114,13 @@ class Findings:
 
 
 def compare_decoders(findings: Findings, then: Mapping[str, str], now: Mapping[str, str]) -> bool:
-    """Whether the same libraries decode; if not, digits may differ for that alone."""
+    """Whether the same libraries decode as then; if not, that alone may change digits."""
     other = [name for name in sorted(now) if name in then and now[name] != then[name]]
     for name in other:
         findings.add(
             ("decoders", name),
             "decoders",
-            f"{then[name]} then, {now[name]} now: pixels may differ by a level for that alone",
+            f"{then[name]} then, {now[name]} now: this alone may change pixels by one level",
             severity="warning",
         )
     return not other
@@ -133,5 +131,6 @@ def faults_of(skipped: Sequence[Skipped]) -> str:
 
 
 def some_of(texts: Sequence[str]) -> str:
+    """The first few, and how many more."""
     more = f" and {len(texts) - _NAMED:,} more" if len(texts) > _NAMED else ""
     return ", ".join(texts[:_NAMED]) + more

@@ -1,4 +1,4 @@
-"""The sources of a stats file as they are now, and whether they hold the same names."""
+"""The sources of a stats file as they are now, and whether they hold the same names as then."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from imgnorm.checks.verify.findings import Findings, Task, faults_of, some_of
+from imgnorm.checks.verify.findings import Findings, Request, faults_of, some_of
 from imgnorm.datasets.source import StreamingSource
 from imgnorm.documents.document import Path
 from imgnorm.errors import IncompatibleStats, SourceError
@@ -29,7 +29,7 @@ from imgnorm.tally.names import names_in
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.wording import printable
 
-_PAIRS = 200_000  # names among which two are looked for whose digests make up a difference
+_PAIRS = 200_000  # up to this many names, two new ones are searched for
 
 
 @dataclass(frozen=True)
@@ -42,20 +42,22 @@ class Part:
     counted: Sequence[str]  # the names that should be counted: by limit and shard, not skipped then
 
 
-def listed(task: Task, origin: Provenance, source: str | os.PathLike[str] | Source | None) -> Part:
+def listed(
+    request: Request, origin: Provenance, source: str | os.PathLike[str] | Source | None
+) -> Part:
     """What a source of the file holds now.
 
     Raises:
-        SourceError: it is not there, or cannot be read.
+        SourceError: it does not exist, or cannot be read.
         IncompatibleStats: it cannot be compared with the file.
     """
-    if source is not None and task.measured.source.parts:
+    if source is not None and request.measured.source.parts:
         raise IncompatibleStats(
-            f"{task.file}: was merged from {len(task.measured.source.parts):,} sources, for which one cannot "
-            "stand; leave SOURCE out, or verify the files that it was merged from"
+            f"{request.file}: was merged from {len(request.measured.source.parts):,} sources, which one SOURCE "
+            "cannot replace; leave SOURCE out, or verify the files that were merged"
         )
-    opened = _opened(task, origin, source)
-    refuse_idle(opened, task.settings, Limits(task.max_pixels, task.timeout_s))
+    opened = _opened(request, origin, source)
+    refuse_idle(opened, request.settings, Limits(request.max_pixels, request.timeout_s))
     listing = opened.listing()
     limit = origin.options.get("limit")
     chosen, _ = limited(listing.names, limit if isinstance(limit, int) else None)
@@ -64,58 +66,58 @@ def listed(task: Task, origin: Provenance, source: str | os.PathLike[str] | Sour
         if origin.shards
         else chosen
     )
-    aside = {s.name for s in task.measured.skipped if s.reason is not Reason.DUPLICATE_NAME}
+    aside = {s.name for s in request.measured.skipped if s.reason is not Reason.DUPLICATE_NAME}
     counted = [name for name in names if as_text(name) not in aside] if aside else names
     return Part(origin, opened, listing, counted)
 
 
 def _opened(
-    task: Task, origin: Provenance, source: str | os.PathLike[str] | Source | None
+    request: Request, origin: Provenance, source: str | os.PathLike[str] | Source | None
 ) -> Source:
-    root, split = task.root, str(origin.options.get("split", "train"))
+    root, split = request.root, str(origin.options.get("split", "train"))
     if source is None:
-        return _named_by_the_file(task, origin, root, split)
+        return _named_by_the_file(request, origin, root, split)
     if not isinstance(source, (str, os.PathLike)):
-        opened = open_source(source, key=origin.options.get("key"), layout=task.layout)
+        opened = open_source(source, key=origin.options.get("key"), layout=request.layout)
         if isinstance(opened, StreamingSource):
             raise IncompatibleStats(
-                f"{task.file}: a stream without names cannot be compared with it; measure it again"
+                f"{request.file}: a stream without names cannot be compared with it; measure it again"
             )
         return opened
     path = os.fspath(source)
     if names_a_config(path):
-        if task.layout is not None:
+        if request.layout is not None:
             raise SourceError(f"--layout: {path} says it; change it there, or leave --layout out")
         return source_of(read_pipeline(path))
     listed = origin.kind == "list" and os.path.isfile(path)
-    return open_named(path, listed=listed, root=root, split=split, layout=task.layout)
+    return open_named(path, listed=listed, root=root, split=split, layout=request.layout)
 
 
 _NAMED_BY_A_USER = ("folder", "list", "archive", "array", "torchvision")
 
 
-def _named_by_the_file(task: Task, origin: Provenance, root: str, split: str) -> Source:
+def _named_by_the_file(request: Request, origin: Provenance, root: str, split: str) -> Source:
     refs = [origin.ref] if isinstance(origin.ref, str) else origin.ref
     ref = next((ref for ref in refs if os.path.exists(ref)), refs[0])
     if origin.kind not in _NAMED_BY_A_USER and not os.path.exists(ref):
         raise IncompatibleStats(
-            f"{task.file}: was measured from a source of kind {origin.kind!r}, which cannot be opened by "
+            f"{request.file}: was measured from a source of kind {origin.kind!r}, which cannot be opened by "
             "its name; call imgnorm.verify with the source itself"
         )
     ref = TORCHVISION + ref if origin.kind == "torchvision" else ref
     try:
         return open_named(
-            ref, listed=origin.kind == "list", root=root, split=split, layout=task.layout
+            ref, listed=origin.kind == "list", root=root, split=split, layout=request.layout
         )
     except SourceError as error:
         raise SourceError(
-            f"{error}\n    {task.file} was measured from it, in the folder that its path is seen from: go "
-            "there, or name it as it is called here: `imgnorm verify FILE SOURCE`"
+            f"{error}\n    {request.file} was measured from this source; go to the folder where its path is "
+            "right, or name the source as it is called here: `imgnorm verify FILE SOURCE`"
         ) from error
 
 
 def compare_names(findings: Findings, measured: Measurement, part: Part, index: int | None) -> None:
-    """Find what became of the names of a part, and of what was skipped without being looked into.
+    """Find names that came or went, and images that the listing itself skips: dangling links, for example.
 
     Args:
         index: the part's place in the file; None if the file has one source.
@@ -133,28 +135,28 @@ def compare_names(findings: Findings, measured: Measurement, part: Part, index: 
         message += "".join(f"; {one}" for one in named)
         findings.add((*path, "listing_sha256"), "names", message)
     if part.origin.shards and 1 not in part.origin.shards.counted:
-        return  # the first shard tells what was skipped without being looked into
+        return  # what the listing skips was counted with the first shard
     known = {s.name for s in measured.skipped}
     fresh = [s for s in part.listing.skipped if as_text(s.name) not in known]
     if fresh:
-        findings.add(("skipped",), "skipped", f"found now, and unreadable: {faults_of(fresh)}")
+        findings.add(("skipped",), "skipped", f"found now, but unreadable: {faults_of(fresh)}")
 
 
 def _counts_of(part: Part) -> str:
     now, then = len(part.counted), part.origin.images
     if now == then:
-        return f"{now:,} names as then, and not the same ones"
+        return f"{now:,} names as then, but not the same ones"
     return f"{now:,} names now, {then:,} then"
 
 
 def _kept_change(part: Part) -> list[str]:
-    """Which names came and went since, if the file keeps them."""
+    """The names that came and went, if the file keeps its names (`--keep-names`)."""
     origin = part.origin
     if origin.names is None:
         return []
     kept = set(names_in(origin.names))
     gone = kept - {name_bytes(name) for name in part.listing.names}
-    # Of a shard or a limit, a name may be among the others now that was always there.
+    # With shards or a limit, a name that the file does not count may have existed then, too.
     all_kept = not origin.shards and "limit" not in origin.options
     fresh = [name for name in part.counted if name_bytes(name) not in kept] if all_kept else []
     return [
@@ -165,13 +167,17 @@ def _kept_change(part: Part) -> list[str]:
 
 
 def _named_change(names: Sequence[str], skipped: Sequence[Skipped], difference: int) -> list[str]:
-    """Which names make up a difference of digests, if it is one or two: a digest is a sum."""
+    """The one or two names that explain a difference of digests.
+
+    The digest of a listing is the sum of its names' digests modulo 2^256, so a new name adds its own
+    digest and a removed one takes it away.
+    """
     difference %= 1 << 256
 
     def number(name: str) -> int:
         return int.from_bytes(sha256(name_bytes(name)).digest(), "big")
 
-    for one in skipped:  # the names that the file knows
+    for one in skipped:  # the only names that the file holds
         if number(one.name) == -difference % (1 << 256):
             return [f"{printable(one.name)!r} is gone"]
     few = len(names) <= _PAIRS

@@ -1,4 +1,4 @@
-"""Are all integers of a stats file those of its data? Everything is measured again."""
+"""Everything is measured again, and every integer of the stats file must be equal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from imgnorm.checks.verify.findings import Findings, Task, compare_decoders, faults_of, some_of
+from imgnorm.checks.verify.findings import Findings, Request, compare_decoders, faults_of, some_of
 from imgnorm.checks.verify.listings import Part
 from imgnorm.documents.document import Path
 from imgnorm.errors import SourceError
@@ -19,21 +19,21 @@ from imgnorm.tally.skipped import Skipped
 from imgnorm.wording import cut, printable
 
 
-def compare_all(findings: Findings, task: Task, parts: Sequence[Part]) -> None:
-    """Find every integer that measuring all images again gives otherwise."""
+def compare_all(findings: Findings, request: Request, parts: Sequence[Part]) -> None:
+    """Find every integer that is another one when all images are measured again."""
     try:
-        now = _measured_again(task, parts)
+        now = _measured_again(request, parts)
     except SourceError as error:
         findings.add(("images",), "differs", f"cannot be measured any more: {error}")
         return
     assert now.measurement is not None
-    then, measured = task.measured, now.measurement
+    then, measured = request.measured, now.measurement
     compare_decoders(findings, then.decoders, measured.decoders)
-    if now.mode != task.stats.mode:
-        message = f"mode {task.stats.mode} then, {now.mode} now"
+    if now.mode != request.stats.mode:
+        message = f"mode {request.stats.mode} then, {now.mode} now"
         findings.add(("image", "mode"), "differs", message)
         return
-    for path, before, after in _facts(task.stats, now):
+    for path, before, after in _facts(request.stats, now):
         if before != after:
             findings.add(
                 path, "differs", f"{cut(str(before), 100)} then, {cut(str(after), 100)} now"
@@ -41,7 +41,7 @@ def compare_all(findings: Findings, task: Task, parts: Sequence[Part]) -> None:
     _compare_skipped(findings, then.skipped, measured.skipped)
 
 
-def _measured_again(task: Task, parts: Sequence[Part]) -> Stats:
+def _measured_again(request: Request, parts: Sequence[Part]) -> Stats:
     jobs = [
         (part, shard)
         for part in parts
@@ -51,7 +51,7 @@ def _measured_again(task: Task, parts: Sequence[Part]) -> Stats:
             else [None]
         )
     ]
-    total = task.measured.images + len(task.measured.skipped)
+    total = request.measured.images + len(request.measured.skipped)
     done = 0
     stats: list[Stats] = []
     for part, shard in jobs:
@@ -59,22 +59,22 @@ def _measured_again(task: Task, parts: Sequence[Part]) -> Stats:
 
         def on_progress(progress: Progress, done: int = done) -> None:
             ahead = max(total, done + (progress.total or 0))
-            task.on_progress(replace(progress, done=done + progress.done, total=ahead))
+            request.on_progress(replace(progress, done=done + progress.done, total=ahead))
 
         with warnings.catch_warnings():
-            for of_ours in (SkippedImagesWarning, SourceWarning):
-                warnings.simplefilter("ignore", of_ours)
+            for category in (SkippedImagesWarning, SourceWarning):  # they become findings
+                warnings.simplefilter("ignore", category)
             one = measure(
                 part.source,
-                mode=task.settings.mode,
-                preprocess=task.settings.preprocess,
-                strict_channels=task.settings.strict_channels,
+                mode=request.settings.mode,
+                preprocess=request.settings.preprocess,
+                strict_channels=request.settings.strict_channels,
                 limit=limit if isinstance(limit, int) else None,
                 shard=shard,
-                per_class=any(one.moments for one in task.measured.classes.values()),
-                max_pixels=task.max_pixels,
-                timeout_s=task.timeout_s,
-                workers=task.workers,
+                per_class=any(one.moments for one in request.measured.classes.values()),
+                max_pixels=request.max_pixels,
+                timeout_s=request.timeout_s,
+                workers=request.workers,
                 on_progress=on_progress,
             )
         done += one.images + len(one.skipped)
@@ -83,7 +83,7 @@ def _measured_again(task: Task, parts: Sequence[Part]) -> Stats:
 
 
 def _facts(then: Stats, now: Stats) -> Iterator[tuple[Path, str, str]]:
-    """All that was counted, and the two numbers that people use; the rest follows from them."""
+    """(place in the file, then, now) for mean, std and all that was counted; the rest follows from it."""
     a, b = then.measurement, now.measurement
     assert a is not None
     assert b is not None
@@ -97,13 +97,13 @@ def _facts(then: Stats, now: Stats) -> Iterator[tuple[Path, str, str]]:
     ):
         before, after = _unequal(mine, theirs)
         yield (key,), before, after
-    before, after = _unequal(_in_words(a.classes), _in_words(b.classes))
+    before, after = _unequal(_described_classes(a.classes), _described_classes(b.classes))
     yield ("classes",), before, after
     for key in ("count", "unit_bits", "total", "total_sq"):
         sums = [getattr(one.pixels.moments(), key) for one in (a, b)]
         before, after = (str(s if isinstance(s, int) else list(s)) for s in sums)
         yield ("exact", key), before, after
-    # Where one of them differs, the others usually do: the first is told.
+    # Where one of them differs, the others usually do, so only the first is reported.
     for key in ("mean", "std", "mean_sq", "std_1", "one_pixel"):
         if getattr(a.sums, key) != getattr(b.sums, key):
             before, after = _average(a.sums, key), _average(b.sums, key)
@@ -119,14 +119,14 @@ def _facts(then: Stats, now: Stats) -> Iterator[tuple[Path, str, str]]:
 
 
 def _average(sums: ImageSums, key: str) -> str:
-    """Over the images, in full: it may differ in the last digit only."""
+    """The average over the images with all digits, since only the last may differ."""
     values = getattr(sums, key)
     if isinstance(values, int):
         return str(values)
     return str([value / (sums.images << UNIT_BITS) for value in values])
 
 
-def _in_words(classes: Mapping[str, ClassStats]) -> dict[str, str]:
+def _described_classes(classes: Mapping[str, ClassStats]) -> dict[str, str]:
     def words(one: ClassStats) -> str:
         moments = (
             one.moments and f" with sums {list(one.moments.total)} {list(one.moments.total_sq)}"
@@ -137,13 +137,13 @@ def _in_words(classes: Mapping[str, ClassStats]) -> dict[str, str]:
 
 
 def _unequal(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
-    """What differs of two mappings: in the one, in the other."""
+    """The entries in which two mappings differ: as they are in the one, and in the other."""
     names = [n for n in sorted({*before, *after}) if before.get(n, 0) != after.get(n, 0)]
     return [some_of([f"{side.get(n, 0)} {n}" for n in names]) for side in (before, after)]
 
 
 def _differing(before: Sequence[int], after: Sequence[int]) -> tuple[str, str]:
-    """The first pixel value whose count differs."""
+    """The first pixel value whose count differs, as it is in the one, and in the other."""
     places = [i for i, (x, y) in enumerate(zip(before, after, strict=True)) if x != y]
     if not places:
         return "", ""
@@ -157,9 +157,9 @@ def _differing(before: Sequence[int], after: Sequence[int]) -> tuple[str, str]:
 def _compare_skipped(findings: Findings, then: Sequence[Skipped], now: Sequence[Skipped]) -> None:
     before, after = ({(s.name, s.reason): s for s in skipped} for skipped in (then, now))
     fresh = [s for key, s in after.items() if key not in before]
-    mended = [s for key, s in before.items() if key not in after]
+    readable = [s for key, s in before.items() if key not in after]
     if fresh:
         findings.add(("skipped",), "skipped", f"unreadable now: {faults_of(fresh)}")
-    if mended:
-        names = [f"{printable(s.name)} ({s.reason})" for s in mended]
-        findings.add(("skipped",), "skipped", f"skipped then, and not now: {some_of(names)}")
+    if readable:
+        names = [f"{printable(s.name)} ({s.reason})" for s in readable]
+        findings.add(("skipped",), "skipped", f"skipped then, but not now: {some_of(names)}")

@@ -1,4 +1,4 @@
-"""What verify tells of: a stats file that is no longer true of its data."""
+"""The pages of what verify finds: ways in which a stats file no longer describes its data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ RULES = (
         "error",
         "the names that were measured",
         "The digest of the names that the source lists now is not the one in the file: images were added, "
-        "removed or renamed. Where one or two did, and where classes changed, they are named.",
+        "removed or renamed. The message lists them if the file keeps its names (`--keep-names`) or if only "
+        "one or two are new, and the classes whose number of images changed.",
         "listing_sha256: 5b41...    # of 24 names; the folder has 25 now",
         "listing_sha256: 90fe...    # of the 25 names, measured again",
     ),
@@ -18,7 +19,7 @@ RULES = (
         "skipped",
         "error",
         "the same images skipped as then",
-        "Images that were counted cannot be read now, or images that were skipped can be. Mend the files, "
+        "Images that were counted cannot be read now, or images that were skipped can be. Fix the files, "
         "or measure again.",
         "skipped: []    # and circle/png.png is truncated now",
         "skipped: [{name: circle/png.png, reason: truncated}]",
@@ -26,18 +27,18 @@ RULES = (
     Rule(
         "differs",
         "error",
-        "every integer that measuring all images gives",
+        "the same integers when all images are measured again",
         "With `--sample all`, or where the sample would be all images, everything is measured again and "
-        "compared, integer by integer. This one is another now.",
+        "compared, integer by integer. This one is different now.",
         "pixels: 87598    # 87,000 now",
         "pixels: 87000",
     ),
     Rule(
         "mode",
         "error",
-        "images of the mode that all had",
+        "images of the mode that all of them had",
         "The file was measured with `--mode auto`, which found one mode that all images share. Images of "
-        "the sample have another one now: color among gray ones, say.",
+        "the sample have another one now: color images among gray ones, for example.",
         "image: {mode: L, auto: true}    # and cat/7.png is RGB now",
         "image: {mode: RGB, auto: true}",
     ),
@@ -45,8 +46,8 @@ RULES = (
         "modes",
         "error",
         "no more images of a mode than were counted",
-        "The sample has more images of one of Pillow's modes (before conversion) than the file has counted "
-        "in all. So files were replaced or converted.",
+        "The sample alone has more images of one of Pillow's modes (before conversion) than the file "
+        "counted in all images. So files were replaced or converted.",
         "modes: {RGB: 18, L: 3}    # 5 of L in the sample",
         "modes: {RGB: 16, L: 5}",
     ),
@@ -54,8 +55,8 @@ RULES = (
         "formats",
         "error",
         "no more images of a format than were counted",
-        "The sample has more images of one format than the file has counted in all. So files were encoded "
-        "again, and where that is lossy, other pixels came of it.",
+        "The sample alone has more images of one format than the file counted in all images. So files were "
+        "encoded again, and a lossy format changes pixels.",
         "formats: {PNG: 24}    # 12 of JPEG in the sample",
         "formats: {JPEG: 12, PNG: 12}",
     ),
@@ -63,9 +64,9 @@ RULES = (
         "pixels",
         "error",
         "no pixels that the file has not counted",
-        "The sample has more pixels of one value than the file's histogram has in all, or smaller or larger "
-        "values than its min and max; or the images have another size than `preprocess` gave them. A part "
-        "cannot have more than the whole.",
+        "The sample alone has more pixels of one value than the file's histogram, or smaller or larger "
+        "values than the file's min and max; or its images have another size than `preprocess` gives. A "
+        "part cannot have more than the whole.",
         "min: [23]    # 0 in the sample",
         "min: [0]",
     ),
@@ -73,8 +74,9 @@ RULES = (
         "sizes",
         "warning",
         "images about as large as they were",
-        "The images of the sample have less than half or more than twice as many pixels as the file's on "
-        "average. A few huge images that the sample missed could be the reason; `--sample all` tells.",
+        "On average, the images of the sample have less than half or more than twice as many pixels as "
+        "those of the file. A few huge images that the sample missed could be the reason; `--sample all` "
+        "shows whether they are.",
         "pixels: 87598    # 3,650 an image; 900 in the sample",
         "pixels: 21600    # measured again",
     ),
@@ -82,8 +84,8 @@ RULES = (
         "moved",
         "error",
         "the averages of the images' numbers",
-        "The images of the sample have other means, stds or mean stds than the file's images on average, by "
-        "more than chance: of 1,000 unchanged datasets, whatever is in them, at most one is told so.",
+        "On average, the images of the sample have other means, variances or stds than those of the file, "
+        "by more than chance explains: at most 1 in 1,000 unchanged datasets is reported, whatever is in it.",
         "mean: [0.5704]    # each image with the same weight: about 0.6210 now",
         "mean: [0.6210]    # measured again",
     ),
@@ -91,8 +93,8 @@ RULES = (
         "decoders",
         "warning",
         "the libraries that decoded the images then",
-        "Another library, or another version of it, decodes now. Pixels of JPEG, WebP and AVIF may differ by "
-        "a level for that alone, so counts of pixels are not compared in a sample.",
+        "Another library, or another version of it, decodes now. This alone may change pixels of JPEG, WebP "
+        "and AVIF by one level, so a sample's counts of pixels are not compared.",
         "decoders: {JPEG: 'Pillow 12.0.0, libjpeg-turbo 3.1.0'}    # 3.2.0 now",
         "decoders: {JPEG: 'Pillow 13.0.0, libjpeg-turbo 3.2.0'}",
     ),

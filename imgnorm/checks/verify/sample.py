@@ -1,4 +1,4 @@
-"""Does a random sample of the images fit into what a stats file counts?"""
+"""Does a random sample of the images fit what a stats file counts?"""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import isfinite
+from operator import gt, lt
 
 from imgnorm.checks.verify.betting import PixelRange, Shift, shifts
-from imgnorm.checks.verify.findings import Findings, Task, compare_decoders, faults_of, some_of
+from imgnorm.checks.verify.findings import Findings, Request, compare_decoders, faults_of, some_of
 from imgnorm.checks.verify.listings import Part
 from imgnorm.documents.document import Path
 from imgnorm.measuring.routes import counting
@@ -23,9 +24,9 @@ from imgnorm.tally.moments import ImageSums
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.tally.tally import Counted, Tally, in_mode
 
-_BLOCK = {"I;16": 64}  # images whose histograms are in memory at a time, each by itself
-_MENDED = 100  # images skipped then that are tried again
-_NOT_THE_IMAGE_S_FAULT = {
+_BLOCK = {"I;16": 64}  # images measured at a time, since each has a histogram of its own in memory
+_RETRIED = 100  # of the images that were skipped then, how many are tried again
+_NOT_THE_IMAGES_FAULT = {
     Reason.DUPLICATE_NAME,
     Reason.OUT_OF_MEMORY,
     Reason.TIMEOUT,
@@ -34,7 +35,7 @@ _NOT_THE_IMAGE_S_FAULT = {
 }
 
 
-_Key = tuple[int, str]  # the part, the name
+_Key = tuple[int, str]  # which part, and the image's name in it
 
 
 @dataclass(frozen=True)
@@ -58,33 +59,33 @@ def drawn_from(parts: Sequence[Part], sample: int, seed: int) -> list[_Key]:
 
 
 def compare_sample(
-    findings: Findings, task: Task, parts: Sequence[Part], drawn: Sequence[_Key]
+    findings: Findings, request: Request, parts: Sequence[Part], drawn: Sequence[_Key]
 ) -> None:
-    """Find what images that were drawn at random show of a change of all.
+    """Find differences that images drawn at random show.
 
     Args:
-        drawn: in their random order, on which the bound depends; see `sampling`.
+        drawn: in their random order, on which the bound depends; see `betting`.
     """
-    mode = task.stats.mode
+    mode = request.stats.mode
     assert mode is not None
-    tried = _mended_names(task, parts)
+    retried = _names_to_retry(request, parts)
     whole = Counted.zero(mode)
     seen: dict[_Key, _Seen] = {}
     broken: list[Skipped] = []
-    mended: list[str] = []
+    readable: list[str] = []
     unlike: list[str] = []
     decoders: dict[str, str] = {}
-    for key, tally in _tallies(task, parts, [*drawn, *tried]):
+    for key, tally in _tallies(request, parts, [*drawn, *retried]):
         name = for_message(key[1])
         faults = [*tally.skipped]
-        if key in tried:
-            mended += [name] if tally.images and not faults else []
+        if key in retried:
+            readable += [name] if tally.images and not faults else []
             continue
         decoders |= tally.decoders
         if faults:
             broken += faults
             continue
-        if any(met not in _welcome(task) for met in tally.counted):
+        if any(met not in _modes_of(request) for met in tally.counted):
             unlike.append(f"{name} ({', '.join(tally.counted)})")
             continue
         counted = in_mode(tally.counted, mode)
@@ -93,46 +94,46 @@ def compare_sample(
         whole += counted
         seen[key] = _Seen(counted.sums, _pixels(counted.pixels))
     if broken:
-        message = f"counted then, and unreadable now: {faults_of(broken)}"
+        message = f"counted then, but unreadable now: {faults_of(broken)}"
         findings.add(("skipped",), "skipped", message)
-    if mended:
-        message = f"skipped then, and readable now: {some_of(mended)}"
+    if readable:
+        message = f"skipped then, but readable now: {some_of(readable)}"
         findings.add(("skipped",), "skipped", message)
     if unlike:
-        message = f"all {mode} then, and of another mode now: {some_of(unlike)}"
+        message = f"all {mode} then, but of another mode now: {some_of(unlike)}"
         findings.add(("image", "mode"), "mode", message)
-    if compare_decoders(findings, task.measured.decoders, decoders):
-        _compare_with_counts(findings, task, whole)
-        _compare_sizes(findings, task, seen)
+    if compare_decoders(findings, request.measured.decoders, decoders):
+        _compare_with_counts(findings, request, whole)
+        _compare_sizes(findings, request, seen)
     order = [seen[key].sums for key in drawn if key in seen]
-    _compare_averages(findings, task, order)
+    _compare_averages(findings, request, order)
 
 
-def _welcome(task: Task) -> tuple[str, ...]:
-    """The modes that images of the file were counted in."""
-    mode = task.stats.mode
-    return ("L", "RGB") if mode == "RGB" and task.stats.auto else (str(mode),)
+def _modes_of(request: Request) -> tuple[str, ...]:
+    """The modes in which images of the file were counted."""
+    mode = request.stats.mode
+    return ("L", "RGB") if mode == "RGB" and request.stats.auto else (str(mode),)
 
 
-def _mended_names(task: Task, parts: Sequence[Part]) -> set[_Key]:
-    """Images that were skipped for what they were: some may be whole by now."""
-    names = {s.name for s in task.measured.skipped if s.reason not in _NOT_THE_IMAGE_S_FAULT}
+def _names_to_retry(request: Request, parts: Sequence[Part]) -> set[_Key]:
+    """Images that were skipped for their own faults, and may have been repaired since."""
+    names = {s.name for s in request.measured.skipped if s.reason not in _NOT_THE_IMAGES_FAULT}
     if not names:
         return set()
-    there = [
+    listed = [
         (index, name)
         for index, part in enumerate(parts)
         for name in part.listing.names
         if as_text(name) in names
     ]
-    return set(there[:_MENDED])
+    return set(listed[:_RETRIED])
 
 
 def _tallies(
-    task: Task, parts: Sequence[Part], keys: Iterable[_Key]
+    request: Request, parts: Sequence[Part], keys: Iterable[_Key]
 ) -> Iterator[tuple[_Key, Tally]]:
-    """The tally of each image by itself."""
-    block = _BLOCK.get(str(task.stats.mode), 1000)
+    """One tally per image."""
+    block = _BLOCK.get(str(request.stats.mode), 1000)
     by_part: dict[int, list[str]] = {}
     for index, name in keys:
         by_part.setdefault(index, []).append(name)
@@ -145,101 +146,99 @@ def _tallies(
             some = ordered[start : start + block]
 
             def on_progress(progress: Progress, done: int = done) -> None:
-                task.on_progress(replace(progress, done=done + progress.done, total=total))
+                request.on_progress(replace(progress, done=done + progress.done, total=total))
 
-            for name, tally in _each(task, source, some, on_progress):
+            for name, tally in _each(request, source, some, on_progress):
                 yield (index, name), tally
             done += len(some)
 
 
 def _each(
-    task: Task, source: Source, names: Sequence[str], on_progress: Callable[[Progress], None]
+    request: Request, source: Source, names: Sequence[str], on_progress: Callable[[Progress], None]
 ) -> Iterator[tuple[str, Tally]]:
-    limits = Limits(task.max_pixels, task.timeout_s)
+    limits = Limits(request.max_pixels, request.timeout_s)
     groups = {name: [name] for name in names}
-    with counting(source, task.settings, limits, images=len(names), workers=task.workers) as count:
+    with counting(
+        source, request.settings, limits, images=len(names), workers=request.workers
+    ) as count:
         yield from count(groups, on_progress).items()
 
 
 def _pixels(pixels: Histogram | FloatPixels) -> int:
-    """Of one channel."""
+    """The number of pixels in one channel."""
     return sum(pixels.counts[0]) if isinstance(pixels, Histogram) else pixels.moments().count
 
 
-def _compare_with_counts(findings: Findings, task: Task, whole: Counted) -> None:
-    """A part is no more than the whole: what the sample has more of than the file is proof of a change."""
-    then = task.measured
-    there, here = then.pixels, whole.pixels
-    for channel, name in enumerate(task.stats.channels if whole.images else ()):
-        if isinstance(there, Histogram) and isinstance(here, Histogram):
-            counts = list(zip(here.counts[channel], there.counts[channel], strict=True))
-            more = [value for value, (sampled, all_) in enumerate(counts) if sampled > all_]
+def _compare_with_counts(findings: Findings, request: Request, whole: Counted) -> None:
+    """A part cannot have more than the whole: where the sample has more than the file, data changed."""
+    then = request.measured
+    in_file, in_sample = then.pixels, whole.pixels
+    for channel, name in enumerate(request.stats.channels if whole.images else ()):
+        if isinstance(in_file, Histogram) and isinstance(in_sample, Histogram):
+            counts = list(zip(in_sample.counts[channel], in_file.counts[channel], strict=True))
+            more = [value for value, (some, total) in enumerate(counts) if some > total]
             if more:
-                sampled, all_ = counts[more[0]]
+                some, total = counts[more[0]]
                 several = f" ({len(more):,} such values)" if len(more) > 1 else ""
-                message = (
-                    f"{sampled:,} pixels of value {more[0]} in the sample, {all_:,} in the file"
-                )
+                message = f"{some:,} pixels of value {more[0]} in the sample, {total:,} in the file"
                 findings.add(("histogram", name), "pixels", message + several)
             continue
-        least, greatest = here.minimum()[channel], here.maximum()[channel]
-        if least < there.minimum()[channel]:
-            message = f"{name}: {least!r} in the sample, {there.minimum()[channel]!r} in the file"
-            findings.add(("min",), "pixels", message)
-        if greatest > there.maximum()[channel]:
-            message = (
-                f"{name}: {greatest!r} in the sample, {there.maximum()[channel]!r} in the file"
-            )
-            findings.add(("max",), "pixels", message)
-    for key, some, all_of in (
+        for key, new, old, outside in (
+            ("min", in_sample.minimum(), in_file.minimum(), lt),
+            ("max", in_sample.maximum(), in_file.maximum(), gt),
+        ):
+            if outside(new[channel], old[channel]):
+                message = f"{name}: {new[channel]!r} in the sample, {old[channel]!r} in the file"
+                findings.add((key,), "pixels", message)
+    for key, sampled, counted in (
         ("modes", whole.modes, then.modes),
         ("formats", whole.formats, then.formats),
     ):
-        for name, images in sorted(some.items()):
-            if images > all_of.get(name, 0):
-                message = f"{images:,} images in the sample, {all_of.get(name, 0):,} in the file"
+        for name, images in sorted(sampled.items()):
+            if images > counted.get(name, 0):
+                message = f"{images:,} images in the sample, {counted.get(name, 0):,} in the file"
                 findings.add((key, name), key, message)
 
 
-def _compare_sizes(findings: Findings, task: Task, seen: Mapping[_Key, _Seen]) -> None:
-    """Sizes are no part of the file but for their sum: known only where `preprocess` makes them equal."""
+def _compare_sizes(findings: Findings, request: Request, seen: Mapping[_Key, _Seen]) -> None:
+    """The file has the sum of the sizes only, which gives each one where `preprocess` makes them equal."""
     if not seen:
         return
-    last = task.stats.preprocess[-1] if task.stats.preprocess else None
-    pixels = _pixels(task.measured.pixels)
-    average = pixels / task.measured.images
+    last = request.stats.preprocess[-1] if request.stats.preprocess else None
+    pixels = _pixels(request.measured.pixels)
+    average = pixels / request.measured.images
     equal = isinstance(last, CenterCrop) or (
         isinstance(last, Resize) and not isinstance(last.size, int)
     )
     sampled = sum(one.pixels for one in seen.values()) / len(seen)
-    if equal and any(one.pixels * task.measured.images != pixels for one in seen.values()):
+    if equal and any(one.pixels * request.measured.images != pixels for one in seen.values()):
         message = f"{average:,.0f} pixels an image then, {sampled:,.0f} in the sample"
         findings.add(("pixels",), "pixels", message)
     elif not average / 2 <= sampled <= average * 2:
-        # No error: a few huge images that the sample missed could explain it.
+        # A warning only: a few huge images that the sample missed could explain it.
         message = f"{average:,.0f} pixels an image then, {sampled:,.0f} in the sample"
         findings.add(
             ("pixels",),
             "sizes",
             message,
             severity="warning",
-            hint="`--sample all` tells whether images were resized",
+            hint="`--sample all` shows whether images were resized",
         )
 
 
-def _compare_averages(findings: Findings, task: Task, drawn: Sequence[ImageSums]) -> None:
+def _compare_averages(findings: Findings, request: Request, drawn: Sequence[ImageSums]) -> None:
     if not drawn:
         return
-    pixels, scale = task.measured.pixels, task.stats.scale
+    pixels, scale = request.measured.pixels, request.stats.scale
     bounds = [
         PixelRange(Fraction(least) / scale, Fraction(greatest) / scale)
         for least, greatest in zip(pixels.minimum(), pixels.maximum(), strict=True)
     ]
-    found = shifts(task.measured.sums, bounds, drawn[: task.measured.images])
+    found = shifts(request.measured.sums, bounds, drawn[: request.measured.images])
     for number in dict.fromkeys(shift.number for shift in found):
         moved = [shift for shift in found if shift.number == number]
-        told = "; ".join(_told(shift, task.stats.channels) for shift in moved)
-        findings.add(_PLACES[number], "moved", f"{_CALLED[number]} moved: {told}")
+        shown = "; ".join(_described(shift, request.stats.channels) for shift in moved)
+        findings.add(_PLACES[number], "moved", f"{_NAMES[number]} moved: {shown}")
 
 
 _PLACES: dict[str, Path] = {
@@ -247,14 +246,14 @@ _PLACES: dict[str, Path] = {
     "std": ("std",),
     "mean_of_image_std": ("conventions", "mean_of_image_std", "std"),
 }
-_CALLED = {
-    "mean": "mean, each image with the same weight,",
-    "std": "std, each image with the same weight,",
+_NAMES = {
+    "mean": "mean (each image with the same weight)",
+    "std": "std (each image with the same weight)",
     "mean_of_image_std": "mean of the images' stds",
 }
 
 
-def _told(shift: Shift, channels: Sequence[str]) -> str:
+def _described(shift: Shift, channels: Sequence[str]) -> str:
     sigmas = f": {shift.sigmas:.1f} σ" if isfinite(shift.sigmas) else ""
     name = channels[shift.channel]
     return f"{name} by {shift.by:+.4f} ({shift.then:.4f} then, about {shift.now:.4f} now{sigmas})"

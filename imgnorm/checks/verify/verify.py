@@ -1,4 +1,4 @@
-"""Stats file + source -> is the file still true of the data?"""
+"""Stats file + source -> does the file still describe its data?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from imgnorm.checks.verify.findings import Findings, Task
+from imgnorm.checks.verify.findings import Findings, Request
 from imgnorm.checks.verify.listings import compare_names, listed
 from imgnorm.checks.verify.recount import compare_all
 from imgnorm.checks.verify.sample import compare_sample, drawn_from
@@ -23,30 +23,38 @@ from imgnorm.stats.stats import Stats
 from imgnorm.wording import printable
 
 SAMPLE = 1000
-"""Images that are measured again by default: seconds, and photos that became 5 % brighter are found."""
+"""Images that are measured again by default: it takes seconds, and finds photos that became 5 % brighter."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was looked at, and everything in which the file and the data differ."""
+    """What `verify` compared, and every difference between the file and the data.
+
+    Example:
+        >>> imgnorm.write_stats("stats.yaml", imgnorm.measure("examples/shapes"))
+        >>> found = imgnorm.verify("stats.yaml")
+        >>> found.stale, found.images, found.problems
+        (False, 24, ())
+    """
 
     file: str  # as the user named it
-    problems: tuple[Problem, ...]  # errors: the file is stale; warnings and infos: good to know
+    problems: tuple[Problem, ...]  # in line order; if one is an error, the file is stale
     measured: int  # images that were measured again
     images: int  # images that the file counts
-    seed: int | None  # None if all were measured again
+    seed: int | None  # of the sample; None if all images were measured again
 
     @property
     def stale(self) -> bool:
+        """Whether the data changed since it was measured."""
         return any(problem.severity == "error" for problem in self.problems)
 
     def summary(self) -> str:
-        """One line: `verified stats.yaml: true, by 1,000 of its 50,000 images (seed 0)`."""
+        """One line: `verified stats.yaml: true (1,000 of 50,000 images measured again, seed 0)`."""
         verdict = "stale" if self.stale else "true"
-        if self.seed is None:
-            return f"verified {printable(self.file)}: {verdict}, by all of its images"
-        what = f"{self.measured:,} of its {self.images:,} images (seed {self.seed})"
-        return f"verified {printable(self.file)}: {verdict}, by {what}"
+        which, seed = "all", ""
+        if self.seed is not None:
+            which, seed = f"{self.measured:,} of {self.images:,}", f", seed {self.seed}"
+        return f"verified {printable(self.file)}: {verdict} ({which} images measured again{seed})"
 
 
 def verify(
@@ -62,26 +70,36 @@ def verify(
     workers: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Verification:
-    """Whether a stats file is still true of its data.
+    """Compare a stats file with its data.
 
-    The names are compared by their digest. Of the images, a random sample is measured again, with the
-    file's own mode and preprocess: what it shows must fit into the file's counts, and the images' means,
-    variances and stds must average what the file says, which they do on unchanged data but for a chance
-    of 1 in 1,000, whatever the data (see `sampling`). With `sample="all"`, every integer must be equal;
-    so it is, too, where the sample would be all images.
+    The names are compared by their digest. A random sample of the images is measured again, with the
+    file's own mode and preprocess. It must not have more of anything than the file counts, and the
+    averages of the images' means, variances and stds must be those of the file. On unchanged data,
+    whatever its distribution, this reports a difference with a chance of at most 1 in 1,000 (see
+    `imgnorm.checks.verify.betting`). With `sample="all"`, or where the sample would be all images,
+    every integer must be equal.
 
     Args:
-        source: a folder, archive, list or torchvision:NAME, as `measure` has it, or a pipeline config;
-            None: what the file's `source` says, paths as seen from the current folder.
+        source: a folder, archive, list or torchvision:NAME, as for `measure`, or a pipeline config.
+            None: the file's own `source`, with paths relative to the current folder.
         sample: how many images are measured again.
-        seed: decides which.
-        root: where a torchvision dataset lives.
-        layout: of arrays whose shape does not tell, as `measure` has it; a config says it itself.
+        seed: decides which images.
+        root: the folder of a torchvision dataset.
+        layout: the dimensions of arrays whose shape is ambiguous, as for `measure`. A config has its
+            own.
+        max_pixels: larger images are skipped, as for `measure`.
+        timeout_s: for one image.
+        workers: processes that decode; None: one per core.
 
     Raises:
-        SourceError: the file or its data is not there, or cannot be read.
-        InvalidDocument: the file is no sound stats file.
-        IncompatibleStats: the file says nothing that can be verified.
+        SourceError: the file or its data does not exist, or cannot be read.
+        InvalidDocument: the file is not a valid stats file.
+        IncompatibleStats: the file holds nothing that can be verified: constants, or an estimate.
+
+    Example:
+        >>> imgnorm.write_stats("stats.yaml", imgnorm.measure("examples/shapes"))
+        >>> print(imgnorm.verify("stats.yaml", sample=12).summary())
+        verified stats.yaml: true (12 of 24 images measured again, seed 0)
     """
     if sample != "all" and not sample > 0:
         raise ValueError(f"sample is {sample!r}; expected 'all' or a positive number")
@@ -89,39 +107,39 @@ def verify(
     document = read_document(file, STATS_LIMITS)
     stats = stats_in(document)
     measured = _verifiable(stats, file)
-    task = Task(
+    request = Request(
         file, stats, measured, os.fspath(root), layout, max_pixels, timeout_s, workers, on_progress
     )
-    findings = Findings(document, task.remedy(source))
-    parts = [listed(task, origin, source) for origin in measured.source.sources]
+    findings = Findings(document, request.remedy(source))
+    parts = [listed(request, origin, source) for origin in measured.source.sources]
     for index, part in enumerate(parts):
         compare_names(findings, measured, part, index if measured.source.parts else None)
     everything = sum(len(part.counted) for part in parts)
     if not everything:
         return Verification(file, findings.sorted(), 0, measured.images, seed)
     if sample == "all" or sample >= min(everything, measured.images):
-        compare_all(findings, task, parts)
+        compare_all(findings, request, parts)
         return Verification(file, findings.sorted(), everything, measured.images, None)
     drawn = drawn_from(parts, sample, seed)
-    compare_sample(findings, task, parts, drawn)
+    compare_sample(findings, request, parts, drawn)
     return Verification(file, findings.sorted(), sample, measured.images, seed)
 
 
 def _verifiable(stats: Stats, file: str) -> Measurement:
     if stats.measurement is None:
         raise IncompatibleStats(
-            f"{file}: holds constants, which do not tell what images they are of; measure these with "
-            "`imgnorm stats`, or compare with `imgnorm explain NUMBERS --stats FILE`"
+            f"{file}: holds constants, and does not say which images they are from; measure the images "
+            "with `imgnorm stats`, or compare with `imgnorm explain NUMBERS --stats FILE`"
         )
     if stats.estimate is not None:
         raise IncompatibleStats(
-            f"{file}: holds an estimate, from a sample of the images, which is true within its margins "
-            "only; measure all images with `imgnorm stats`, and verify that"
+            f"{file}: holds an estimate from a sample of the images, which is true only within its "
+            "margins; measure all images with `imgnorm stats`, and verify that"
         )
     for part in stats.measurement.source.sharded:
         if part.shards and len(set(part.shards.counted)) < len(part.shards.counted):
             raise IncompatibleStats(
-                f"{file}: counts images of {part.called!r} twice ({part.shards}), so it is true of no "
-                "data; merge each shard once"
+                f"{file}: counts images of {part.called!r} twice ({part.shards}), so no data can "
+                "match it; merge each shard once"
             )
     return stats.measurement

@@ -156,7 +156,7 @@ def test_a_renamed_image_shows(here):
     Path("data/b/001.png").rename("data/b/renamed.png")
 
     assert [
-        "names: source.listing_sha256: listing changed: 80 names as then, and not the same ones"
+        "names: source.listing_sha256: listing changed: 80 names as then, but not the same ones"
     ] == describe(verify(sample=10))
 
 
@@ -189,7 +189,7 @@ def test_an_image_that_was_mended_is_found(here):
     assert () == verify(sample=10).problems
     broken.write_bytes(whole)
 
-    assert ["skipped: skipped: skipped then, and readable now: a/000.png"] == describe(
+    assert ["skipped: skipped: skipped then, but readable now: a/000.png"] == describe(
         verify(sample=10)
     )
 
@@ -198,7 +198,7 @@ def test_a_link_that_leads_nowhere_is_found_without_a_sample(here):
     Path("data/a/zz.png").symlink_to("nowhere")
     found = verify(sample=1)
 
-    assert ["skipped: skipped: found now, and unreadable: a/zz.png (dangling-link)"] == describe(
+    assert ["skipped: skipped: found now, but unreadable: a/zz.png (dangling-link)"] == describe(
         found
     )
 
@@ -212,7 +212,7 @@ def test_brighter_images_are_found_by_a_sample(here, monkeypatch):
     found = verify(sample=60)
 
     assert {"moved"} == {problem.rule for problem in found.problems}
-    assert "mean: mean, each image with the same weight, moved: R by +0.2" in describe(found)[0]
+    assert "mean: mean (each image with the same weight) moved: R by +0.2" in describe(found)[0]
     assert " σ)" in describe(found)[0]
 
 
@@ -251,7 +251,7 @@ def test_a_color_image_among_gray_ones_is_found(here):
         save(path, 100, rng)
     (mode, *_) = verify(sample=3).problems
 
-    assert ("mode", "image.mode: all L then, and of another mode now: ") == (
+    assert ("mode", "image.mode: all L then, but of another mode now: ") == (
         mode.rule,
         mode.message[:49],
     )
@@ -309,7 +309,7 @@ def test_all_images_tell_what_was_skipped_then_and_is_now(here):
     found = describe(verify(sample="all"))
 
     assert "skipped: skipped: unreadable now: b/001.png (empty-file)" in found
-    assert "skipped: skipped: skipped then, and not now: a/000.png (empty-file)" in found
+    assert "skipped: skipped: skipped then, but not now: a/000.png (empty-file)" in found
 
 
 def test_another_decoder_is_a_warning_and_proves_nothing(here):
@@ -381,9 +381,7 @@ def test_merged_sources_are_verified_each(here, sample):
     ]
     with pytest.raises(IncompatibleStats) as caught:
         verify("data")
-    assert str(caught.value).startswith(
-        "stats.yaml: was merged from 2 sources, for which one cannot"
-    )
+    assert str(caught.value).startswith("stats.yaml: was merged from 2 sources, which one SOURCE")
 
 
 def test_shards_that_are_missing_are_not_asked_for(here):
@@ -515,8 +513,8 @@ def test_constants_cannot_be_verified(tmp_path, monkeypatch, capsys):
 
     assert 2 == run(["verify", "stats.yaml"])
     assert (
-        "stats.yaml: holds constants, which do not tell what images they are of; measure these with "
-        "`imgnorm stats`, or compare with `imgnorm explain NUMBERS --stats FILE`\n"
+        "stats.yaml: holds constants, and does not say which images they are from; measure the images "
+        "with `imgnorm stats`, or compare with `imgnorm explain NUMBERS --stats FILE`\n"
     ) == capsys.readouterr().err
 
 
@@ -527,8 +525,8 @@ def test_a_source_that_is_not_there_is_said_so(here):
 
     assert (
         "data: no such folder; name a folder of images, an archive, an array, a list (with --list) or "
-        "torchvision:NAME\n    stats.yaml was measured from it, in the folder that its path is seen from: "
-        "go there, or name it as it is called here: `imgnorm verify FILE SOURCE`"
+        "torchvision:NAME\n    stats.yaml was measured from this source; go to the folder where its path is "
+        "right, or name the source as it is called here: `imgnorm verify FILE SOURCE`"
     ) == str(caught.value)
     assert () == verify("moved", sample=5).problems
 
@@ -550,7 +548,7 @@ def test_the_command_tells_and_exits(here, capsys):
 
     assert 0 == run(["verify", "stats.yaml", "--sample", "10"])
     captured = capsys.readouterr()
-    assert ("", "verified stats.yaml: true, by 10 of its 80 images (seed 0)\n") == captured
+    assert ("", "verified stats.yaml: true (10 of 80 images measured again, seed 0)\n") == captured
     Path("data/b/001.png").rename("data/b/renamed.png")
     assert 1 == run(["verify", "stats.yaml", "--sample", "10", "--seed", "3", "--format", "json"])
     captured = capsys.readouterr()
@@ -558,7 +556,7 @@ def test_the_command_tells_and_exits(here, capsys):
     assert ("names", "error") == (problem["rule"], problem["severity"])
     lines = Path("stats.yaml").read_text().splitlines()
     assert lines[problem["line"] - 1][problem["column"] - 1 :].startswith("listing_sha256")
-    assert captured.err == "verified stats.yaml: stale, by 10 of its 80 images (seed 3)\n"
+    assert captured.err == "verified stats.yaml: stale (10 of 80 images measured again, seed 3)\n"
 
 
 @pytest.mark.parametrize("sample", ["0", "-1", "some", "1.5", "٣", "9" * 13])
