@@ -1,4 +1,4 @@
-"""Blocks of arrays -> Tally: the work of one worker where nothing has to be decoded."""
+"""Blocks of arrays -> Tally: the job of one worker where nothing has to be decoded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Tally
 
 _FORMAT = "NPY"
-_WIDENED = 8  # a float16, or a byte of an image that is not contiguous, is looked at as 8 bytes
+_WIDENED = 8  # bytes: a float16, or a byte of an image that is not contiguous, becomes this wide
 
 
 def count_blocks(
@@ -41,7 +41,7 @@ def count_blocks(
     """The tally of the first images of `names`, and how many those are; as `count.count`.
 
     Args:
-        planes: has memory from an earlier call.
+        planes: counts arrays, with memory that it took for earlier ones.
     """
     tally = Tally()
     planes = planes or PlaneCounter()
@@ -81,7 +81,7 @@ def _tally_of(
     reserve: Callable[[int], None],
     buffer: PixelBuffer | None,
 ) -> Tally:
-    """Of a block of 8 or 16 bits, what its counter does not tell."""
+    """What a block adds to the tally, but for images that are now in a counter or in the buffer."""
     _, height, width, _ = block.shape
     try:
         check_size((width, height), max_pixels)
@@ -98,13 +98,17 @@ def _tally_of(
     except Unreadable as fault:
         return Tally(skipped=tuple(fault.skipped(name) for name in block.names))
     except MemoryError:
-        detail = "not enough memory to look at it"
+        detail = "not enough memory to count it"
         faults = (Skipped(name, Reason.OUT_OF_MEMORY, detail) for name in block.names)
         return Tally(skipped=tuple(faults))
 
 
 def _put(buffer: PixelBuffer, images: npt.NDArray[np.uint8], mode: Mode) -> bool:
-    """Whether there was room for all of these images on the tray."""
+    """Put these images into the buffer, if there is room for all of them.
+
+    Returns:
+        whether there was room.
+    """
     number, height, width, channels = images.shape
     packed = PackedImages(mode, height * width, channels, mode, _FORMAT, number)
     return buffer.put(packed, lambda: np.ascontiguousarray(images).reshape(-1).data)

@@ -1,8 +1,9 @@
-"""Tray: the pixels that a worker has decoded, in memory that it shares with its parent.
+"""Pixels on their way to a device that counts them.
 
-Only where a device counts: a worker then puts its images here, one behind the other, and says which
-they are; on the CPU it counts them itself, and pixels never leave it. Where the device decodes, too,
-they are files, as they were read.
+Only where a device counts: a worker puts its decoded images into a `PixelBuffer`, in memory that it
+shares with the main process, and sends a list of what lies there; a `BufferCounter` of the `Device`
+counts it. Where the device also decodes, whole JPEG files lie in the buffer. Arrays of the main process
+go through a `Sender`, which has a buffer of its own. On the CPU a worker counts its images itself.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+_LARGE = 1 << 20  # bytes
+"""Arrays of at least this size are sent from where they lie; smaller ones are collected in the buffer."""
+
 
 @dataclass(frozen=True)
 class PackedImages:
-    """One image on a tray, or many that are alike; the next one begins where it ends."""
+    """One image in a buffer, or several of the same size and mode; they lie one after the other."""
 
     mode: Mode
-    pixels: int  # of one
-    depth: int  # bytes a pixel; what comes after its channels means nothing
+    pixels: int  # of each image
+    depth: int  # bytes a pixel; those after the mode's channels have no meaning
     file_mode: str  # Pillow's mode of the file itself
     format: str
     images: int = 1
-    planes: bool = False  # of each image: its channels lie one behind the other
+    planes: bool = False  # each channel of an image is contiguous, not each pixel
 
     @property
     def bytes(self) -> int:
@@ -43,9 +47,9 @@ class PackedImages:
 
 @dataclass(frozen=True)
 class PackedFile:
-    """A JPEG file on a tray, whose pixels the device is to find."""
+    """A JPEG file in a buffer, which the device decodes."""
 
-    index: int  # of its name in the piece of work
+    index: int  # of its name in the job
     bytes: int
     mode: Mode
     pixels: int
@@ -56,83 +60,32 @@ class PackedFile:
 
     @property
     def depth(self) -> int:
-        """Bytes of a pixel, once it is decoded."""
+        """Bytes a pixel, once it is decoded."""
         return 1 if self.file_mode == "L" else 3
 
     def each(self) -> Sequence[PackedFile]:
         return [self]
 
 
-class BufferCounter(Protocol):
-    """Counts trays on a device, for one thread at a time."""
-
-    def count(
-        self, group: str, buffer: Any, images: Sequence[PackedImages | PackedFile]
-    ) -> Sequence[int]:
-        """Adds the images that lie on a tray; afterwards it may be filled anew.
-
-        Returns:
-            the `index` of each file that the device does not decode.
-        """
-
-    def taken(self) -> Mapping[str, Tally]:
-        """All that was counted, by group; from now on it counts from zero."""
-
-
-class Device(Protocol):
-    """What counts in the place of the workers."""
-
-    @property
-    def used(self) -> bool:
-        """Whether a device has counted any image."""
-
-    def note_use(self) -> None:
-        """Say that one has: images that lie on a device are counted there, whichever was asked for."""
-
-    @property
-    def batch(self) -> int:
-        """How many pixels it is sent at once."""
-
-    def counter(self, *, cross_sums: bool = False) -> BufferCounter:
-        """
-        Args:
-            cross_sums: count what error bars need, too.
-        """
-
-    def count_arrays(self, images: Any, mode: Mode, *, cross_sums: bool = False) -> Tally:
-        """The tally of uint8 images that are one array already, (N, H, W, C)."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What stands behind the name of a device."""
-
-    device: Any | None  # torch's; None: the workers count
-    words: str  # for a person
-
-
 @dataclass(frozen=True)
 class BufferSize:
-    """How many bytes make a tray full."""
+    """How many bytes make a buffer full."""
 
     full: int
 
     @classmethod
     def of(cls, batch: int, settings: ImageSettings) -> BufferSize:
-        """
-        Args:
-            batch: pixels.
-        """
+        """The size for a batch of `batch` pixels."""
         return cls(batch * (1 if settings.mode == "L" else 4))
 
     @property
     def bytes(self) -> int:
-        """Twice as much: until it is full, an image of a whole batch has room."""
+        """Twice as much: as long as it is not full, an image of a whole batch has room."""
         return 2 * self.full
 
 
 class PixelBuffer:
-    """The worker's side."""
+    """Memory that images are put into, and the list of what lies there. Not thread-safe."""
 
     def __init__(self, memory: mmap.mmap, size: BufferSize) -> None:
         self._memory = memory
@@ -143,7 +96,11 @@ class PixelBuffer:
     def put(
         self, image: PackedImages | PackedFile, content: Callable[[], bytes | memoryview]
     ) -> bool:
-        """Whether there was room; what there is no room for, the worker counts itself."""
+        """Put an image behind the others, if there is room; else the caller counts it itself.
+
+        Returns:
+            whether there was room.
+        """
         end = self._used + image.bytes
         if end > self._size.bytes:
             return False
@@ -155,24 +112,70 @@ class PixelBuffer:
 
     @property
     def full(self) -> bool:
-        """Of bytes, or of what files will become: the device has memory for so much, too."""
+        """Whether its bytes make a batch, or the pixels of its files will: the device needs memory for
+        these too."""
         return max(self._used, self._decoded) >= self._size.full
 
     def take(self) -> tuple[PackedImages | PackedFile, ...]:
-        """What lies on it; from now on it counts as empty."""
+        """What lies in it; from now on it counts as empty."""
         images, self._images, self._used, self._decoded = tuple(self._images), [], 0, 0
         return images
 
 
-_LARGE = 1 << 20
-"""Arrays of so many bytes are sent from where they lie; smaller ones wait on a tray for one another."""
+class Device(Protocol):
+    """What counts instead of the workers."""
+
+    @property
+    def used(self) -> bool:
+        """Whether a device has counted any image."""
+
+    def note_use(self) -> None:
+        """Note that a device has counted images: tensors are counted where they lie, whichever device
+        was asked for."""
+
+    @property
+    def batch(self) -> int:
+        """How many pixels it is sent at once."""
+
+    def counter(self, *, cross_sums: bool = False) -> BufferCounter:
+        """
+        Args:
+            cross_sums: count also what error bars need.
+        """
+
+    def count_arrays(self, images: Any, mode: Mode, *, cross_sums: bool = False) -> Tally:
+        """The tally of uint8 images that are one array already, (N, H, W, C)."""
+
+
+class BufferCounter(Protocol):
+    """Counts the images of buffers on a device. Not thread-safe: make one per thread."""
+
+    def count(
+        self, group: str, buffer: Any, images: Sequence[PackedImages | PackedFile]
+    ) -> Sequence[int]:
+        """Add the images of a buffer to a group. Afterwards the buffer may be filled again.
+
+        Returns:
+            the `index` of each file that the device does not decode.
+        """
+
+    def taken(self) -> Mapping[str, Tally]:
+        """All that was counted, by group; from now on it counts from zero."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The device that a name stands for."""
+
+    device: Any | None  # torch's; None: the workers count
+    words: str  # for a person
 
 
 class Sender:
-    """Has a device count; for one thread at a time.
+    """Sends arrays and images to a device. Not thread-safe: make one per thread.
 
     Attributes:
-        buffer: takes images for `send`, as a worker's does.
+        buffer: takes images for `send`, as a worker's buffer does.
     """
 
     def __init__(self, device: Device, *, cross_sums: bool = False) -> None:
@@ -182,22 +185,23 @@ class Sender:
         """
         size = BufferSize(4 * device.batch)
         try:
-            self._memory = mmap.mmap(-1, size.bytes)  # none is taken before it is written to
+            self._memory = mmap.mmap(-1, size.bytes)  # takes no memory until it is written to
         except OSError as error:
             raise DeviceError(
-                f"there are no {size.bytes:,} bytes of memory for what is sent to the device "
+                f"cannot reserve {size.bytes:,} bytes of memory for what is sent to the device "
                 f"({error.strerror}); use a smaller --batch-size"
             ) from error
         self.buffer = PixelBuffer(self._memory, size)
         self.device = device
         self._counter = device.counter(cross_sums=cross_sums)
-        self._group = ""  # of what lies on the tray
+        self._group = ""  # of what lies in the buffer
 
     def add(self, group: str, images: npt.NDArray[np.uint8], mode: Mode) -> None:
-        """
+        """Have images counted in a group, now or with later ones.
+
         Args:
-            images: (N, H, W, C) with the channels of `mode`, in any layout in memory; they may change
-                afterwards. N may be 0.
+            images: (N, H, W, C) with the channels of `mode`, in any layout in memory; the caller may
+                change them afterwards. N may be 0.
 
         Raises:
             DeviceError: the device failed.
@@ -210,7 +214,7 @@ class Sender:
             self._add(images[start : start + at_once], mode)
 
     def send(self, group: str) -> None:
-        """What lies on the tray is of this group, and is counted.
+        """Have what lies in the buffer counted in a group.
 
         Raises:
             DeviceError: the device failed.
@@ -218,7 +222,7 @@ class Sender:
         self._counter.count(group, self._memory, self.buffer.take())
 
     def taken(self) -> Mapping[str, Tally]:
-        """All that was sent, by group; from now on it counts from zero.
+        """The tallies of all that was sent, by group; from now on it counts from zero.
 
         Raises:
             DeviceError: the device failed.
@@ -227,7 +231,7 @@ class Sender:
         return self._counter.taken()
 
     def _add(self, images: npt.NDArray[np.uint8], mode: Mode) -> None:
-        import numpy as np  # not above: the main process knows batches without loading it
+        import numpy as np  # not at the top: the main process uses this module, and does not load NumPy
 
         number, height, width, channels = images.shape
         planes = images.transpose(0, 3, 1, 2)

@@ -1,6 +1,7 @@
-"""Damage that Pillow does not notice, for which it would invent pixels.
+"""Damage that Pillow does not notice: it would return pixels that the file does not have.
 
-Each format has its own tell-tales; what they find is never counted.
+The checks follow the way of an image: its size, the bytes of its file before it is opened, its header
+before memory is taken, its pixels once they are loaded. Each format has its own signs of damage.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from imgnorm.wording import clause
 
 RAISED_BY_PILLOW = (
     OSError,
-    SyntaxError,  # its PNG reader's word for a broken file
+    SyntaxError,  # how its PNG reader reports a broken file
     ValueError,
     TypeError,
     ArithmeticError,
@@ -30,21 +31,21 @@ RAISED_BY_PILLOW = (
     struct.error,
     zlib.error,
 )
-"""What Pillow's plugins raise on hostile files, as found by replaying fuzzing corpora."""
+"""What Pillow's plugins raise for damaged files, as found with the corpora of fuzzers."""
 
-_JPEG_PIXELS_PER_BYTE = 512  # a constant JPEG needs 1/256 byte a pixel; twice that to be sure
-_DEFLATE_MAX_RATIO = 1032  # the most bytes that one byte of deflate can stand for
-_TAIL = 64
+_JPEG_PIXELS_PER_BYTE = 512  # a constant JPEG needs 1/256 byte a pixel; half of that to be sure
+_DEFLATE_MAX_RATIO = 1032  # bytes from one byte of deflate: https://zlib.net/zlib_tech.html
+_TAIL = 64  # zeros at the end of a file that may mean that its end was never written
 
 COMPRESSED = {"JPEG", "PNG", "GIF", "WEBP", "AVIF"}
 _END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b"\0;"}
-"""What stands at the end of a whole file of these formats."""
+"""The last bytes of a whole file of these formats."""
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:
     """
     Raises:
-        Unreadable: an image of this width and height has no pixels, or more than are allowed.
+        Unreadable: an image of this width and height has no pixels, or too many.
     """
     width, height = size
     if not width or not height:
@@ -59,10 +60,10 @@ def above_limit(pixels: int, max_pixels: int) -> str:
 
 
 def check_bytes(data: bytes, format_: str) -> None:
-    """Before the file is opened.
+    """Check a file before it is opened.
 
     Raises:
-        Unreadable: it was never written to its end.
+        Unreadable: its end was never written.
     """
     end_mark = _END_MARKS.get(format_)
     if end_mark and _has_zero_tail(data) and not _padded(data, end_mark):
@@ -70,10 +71,10 @@ def check_bytes(data: bytes, format_: str) -> None:
 
 
 def check_header(size: tuple[int, int], data: bytes, format_: str) -> None:
-    """Once the size is known, before memory is taken for the pixels.
+    """Check a file whose size is known, before memory is taken for the pixels.
 
     Raises:
-        Unreadable: so many pixels cannot be there, or not all of them are.
+        Unreadable: the file is too short for its pixels, ends too early or has a damaged part.
     """
     check = _HEADER_CHECKS.get(format_)
     if check:
@@ -81,10 +82,10 @@ def check_header(size: tuple[int, int], data: bytes, format_: str) -> None:
 
 
 def check_pixels(picture: Image.Image, data: bytes, format_: str) -> None:
-    """Once the pixels are loaded.
+    """Check the pixels that Pillow has loaded.
 
     Raises:
-        Unreadable: some of them are invented.
+        Unreadable: the file does not have some of them.
     """
     if format_ == "PNG":
         _check_png_rows(picture, data)
@@ -98,6 +99,7 @@ def check_pixels(picture: Image.Image, data: bytes, format_: str) -> None:
 
 
 def damaged(error: Exception) -> Unreadable:
+    """What an exception of Pillow or zlib becomes."""
     reason = Reason.TRUNCATED if "truncated" in str(error).lower() else Reason.CORRUPT
     return Unreadable(reason, clause(error))
 
@@ -111,7 +113,7 @@ def _zero_filled() -> Unreadable:
 
 
 def _padded(data: bytes, end_mark: bytes) -> bool:
-    """Whether the zeros stand behind the end of a whole image."""
+    """Whether the zeros follow the end of a whole image."""
     return data.rstrip(b"\0").endswith(end_mark)
 
 
@@ -126,10 +128,10 @@ def _is_lossless_webp(data: bytes) -> bool:
 
 
 def _ends_in_zeros_by_itself(picture: Image.Image, data: bytes) -> bool:
-    """Whether the last rows have one color: the arithmetic coders of VP8 and AVIF write zeros then.
+    """Whether the last rows have one color, which the arithmetic coders of VP8 and AVIF write as zeros.
 
-    A tail that was never written decodes to a smear of what stands above it instead. (Lossless
-    WebP has no such coder: rows of one color are not zeros there, and a missing tail may be one.)
+    A tail that was never written decodes to a smear of the rows above it instead. Lossless WebP has no
+    such coder: it does not write rows of one color as zeros, and may show a missing tail as such rows.
     """
     if _is_lossless_webp(data):
         return False
@@ -144,7 +146,10 @@ def _check_jpeg(size: tuple[int, int], data: bytes) -> None:
 
 
 def _check_png(size: tuple[int, int], data: bytes) -> None:
-    """What Pillow does not look at: the checksums of the image data, the end, the palette."""
+    """Check what Pillow does not: the checksums of the image data, the end, the palette.
+
+    Source: https://www.w3.org/TR/png-3/
+    """
     header = _png_header(data)
     if header.raw_bytes() > len(data) * _DEFLATE_MAX_RATIO:
         raise Unreadable(
@@ -153,7 +158,7 @@ def _check_png(size: tuple[int, int], data: bytes) -> None:
         )
     has_palette = False
     for kind, body, checksum in _png_chunks(data):
-        # Ancillary chunks (lower case) do not touch the pixels; tRNS decides how P becomes RGB.
+        # Ancillary chunks (lower case) do not change the pixels, except tRNS: it decides how P becomes RGB.
         if (kind[:1].isupper() or kind == b"tRNS") and zlib.crc32(
             body, zlib.crc32(kind)
         ) != checksum:
@@ -222,10 +227,10 @@ def _png_chunks(data: bytes) -> list[tuple[bytes, memoryview, int]]:
 
 
 def _check_png_rows(picture: Image.Image, data: bytes) -> None:
-    """Rows that are missing come out of Pillow as black: if the last one is, count the bytes."""
+    """Pillow shows missing rows as black: where the last row is black, count the bytes."""
     header = _png_header(data)
     last_row = picture.crop((0, picture.height - 1, picture.width, picture.height))
-    # The last bytes of an interlaced image are its odd rows, and the last row may be an even one.
+    # An interlaced image ends with its odd rows, and the last row may be an even one.
     if not header.interlaced and last_row.tobytes().strip(b"\0"):
         return
     wanted = header.raw_bytes()
@@ -250,14 +255,14 @@ def _inflated_bytes(data: bytes, enough: int) -> int:
         while pending and inflated < enough and not inflate.eof:
             inflated += len(inflate.decompress(pending, 1 << 20))
             pending = inflate.unconsumed_tail
-    if inflated < enough:  # else flush() would inflate all that follows, without a limit
+    if inflated < enough:  # otherwise flush() would inflate all that follows, without a limit
         inflated += len(inflate.flush())
     return inflated
 
 
 def _check_jpeg2000(size: tuple[int, int], data: bytes) -> None:
-    """Data cut off right after the header come out of OpenJPEG as one flat color."""
-    start = data.find(b"\xff\x4f\xff\x51")  # SOC; no packet holds the two bytes of EOC
+    """OpenJPEG shows data that are cut off right behind the header as one flat color."""
+    start = data.find(b"\xff\x4f\xff\x51")  # SOC, SIZ; no packet has the two bytes of EOC
     if data.find(b"\xff\xd9", start) < 0:
         raise Unreadable(Reason.TRUNCATED, "the file ends before its last marker")
 

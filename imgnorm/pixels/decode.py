@@ -1,9 +1,8 @@
-"""Encoded bytes -> the pixels that torchvision's default loader would hand over, or the reason why not.
+"""Encoded bytes -> the pixels that torchvision's default loader returns, or the reason why not.
 
-Pillow's `Image.open(file).convert(mode)` is the reference; it is fenced in on both sides. Before it:
-the format is decided by content, sizes are checked before memory is taken, and damage that Pillow
-does not notice is looked for. After it: modes that `convert` would map to wrong values without a
-word are refused.
+The reference is Pillow's `Image.open(file).convert(mode)`, with checks around it. Before: the format
+is decided by content, the size is checked before memory is taken, and damage that Pillow does not
+notice is looked for. After: modes for which `convert` would silently give wrong values are refused.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.wording import clause
 
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-"""Pillow's guard; the second one where the user has made errors of warnings."""
+"""What Pillow raises for large images: the second one where the user has turned warnings into errors."""
 _GRAY = {"1", "L", "LA", "La"}
 _DEEP = {"I;16", "I;16B", "I;16L", "I;16N"}
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
@@ -59,10 +58,10 @@ class Decoded:
 
 
 def own_process(max_pixels: int) -> None:
-    """Set what Pillow and Python know for a whole process only: in one that does nothing but count.
+    """Set Pillow's limit and the filter of warnings, which are global: only in a process of our own.
 
-    Pillow's own guard also sees sizes that are met while parsing; its warnings are about metadata
-    and palettes. In the user's process both stay as the user has them.
+    Pillow's limit also covers sizes that it finds while it parses; its warnings are about metadata and
+    palettes. In the user's process both stay as the user has set them.
     """
     Image.MAX_IMAGE_PIXELS = max_pixels
     warnings.simplefilter("ignore")
@@ -76,9 +75,9 @@ def decode(
     reserve: Callable[[int], None],
     jpeg: JpegDecoder | None = None,
 ) -> Decoded:
-    """The image that `Image.open(...).convert(mode)` yields: first frame, no EXIF rotation.
+    """The image that `Image.open(...).convert(mode)` gives: first frame, no EXIF rotation.
 
-    Mode "auto" keeps gray as L, 16-bit gray as I;16, and makes RGB of all else; alpha is dropped.
+    Mode "auto" keeps gray as L and 16-bit gray as I;16, and converts all else to RGB, without alpha.
 
     Args:
         max_pixels: an image with more is refused before it is decoded.
@@ -107,9 +106,9 @@ def decode(
 def frame_to_leave(
     data: bytes, mode: Mode | Literal["auto"], *, max_pixels: int
 ) -> tuple[Frame, Mode] | None:
-    """Of a JPEG that may be left to a device, what it holds, and the mode that `decode` would give.
+    """What a JPEG holds that a device may decode, and the mode that `decode` would give.
 
-    None where this process has to look at the pixels: to find damage, or a conversion of colors.
+    None if this process must decode it: to find damage, or to convert its colors.
     """
     if not data.startswith(b"\xff\xd8\xff") or mode not in ("auto", "RGB"):
         return None
@@ -123,7 +122,7 @@ def frame_to_leave(
 def decoded_picture(
     picture: Image.Image, mode: Mode | Literal["auto"], *, max_pixels: int
 ) -> Decoded:
-    """The same for an image that somebody else has opened, under the same policy of modes."""
+    """What `decode` gives, of an image that the caller has opened; the same modes are refused."""
     check_size(picture.size, max_pixels)
     _target(picture, mode)
     _load(picture)
@@ -133,16 +132,16 @@ def decoded_picture(
 def demand_channels(image: Decoded) -> None:
     """
     Raises:
-        Unreadable: the file has other channels than the mode that it was converted to.
+        Unreadable: the file does not have the channels of the mode that it was converted to.
     """
-    # A palette is a way to store colors, and says nothing of how many channels there are.
-    there = {"P": 3, "PA": 4}.get(image.file_mode) or Image.getmodebands(image.file_mode)
+    # A palette is a way to store colors; its one band is not a channel.
+    found = {"P": 3, "PA": 4}.get(image.file_mode) or Image.getmodebands(image.file_mode)
     wanted = len(channels_of(image.mode))
-    if there != wanted:
-        several = "s" if there > 1 else ""
+    if found != wanted:
+        plural = "s" if found > 1 else ""
         raise Unreadable(
             Reason.CHANNEL_MISMATCH,
-            f"{there} channel{several} ({image.file_mode}), not the {wanted} of mode {image.mode}",
+            f"{found} channel{plural} ({image.file_mode}), not the {wanted} of mode {image.mode}",
         )
 
 
@@ -153,7 +152,7 @@ def _decoded_by(
     max_pixels: int,
     reserve: Callable[[int], None],
 ) -> Decoded | None:
-    """The image, if nothing about it is unusual; if something is, Pillow says what."""
+    """The image, if it is an ordinary file; None for all others, which Pillow decodes or refuses."""
     frame = jpeg.frame(data)
     if frame is None or frame.width * frame.height > max_pixels or mode == "I;16":
         return None
@@ -175,13 +174,13 @@ def _picture(pixels: Pixels) -> Image.Image:
     return Image.frombytes(mode, (width, height), pixels, "raw", raw)
 
 
-# Each call into Pillow is fenced in by itself: a bug of ours must not pass for a broken image.
+# Each call into Pillow has a `try` of its own, so that a bug of ours is not taken for a broken image.
 
 
 def _opened(data: bytes, format_: str, max_pixels: int) -> Image.Image:
     try:
         return Image.open(BytesIO(data), formats=(format_,))
-    except UnidentifiedImageError as error:  # its text holds a memory address
+    except UnidentifiedImageError as error:  # its text has a memory address
         raise Unreadable(Reason.CORRUPT, f"not a readable {format_} file") from error
     except _BOMBS as error:
         raise Unreadable(Reason.TOO_LARGE, _too_large(error, max_pixels)) from error
@@ -200,23 +199,28 @@ def _load(picture: Image.Image) -> None:
 
 def _decoded(picture: Image.Image, mode: Mode | Literal["auto"], format_: str) -> Decoded:
     _check_finite(picture)
-    target = _target(picture, mode)  # again: loading may change the mode, as of some GIF files
+    target = _target(picture, mode)  # again: loading may change the mode, as with some GIF files
     return Decoded(_converted(picture, target), target, picture.mode, format_)
 
 
 def _too_large(error: Exception, max_pixels: int) -> str:
-    """Pillow's words name twice the limit, and no option."""
+    """In our words: Pillow's message gives twice the limit as the limit, and does not name the option."""
     pixels = re.search(r"\d+", str(error))
     return above_limit(int(pixels[0]) if pixels else 0, max_pixels)
 
 
 def _target(picture: Image.Image, mode: Mode | Literal["auto"]) -> Mode:
-    """The mode to convert to, or a refusal where the conversion would be silently wrong."""
+    """The mode to convert to.
+
+    Raises:
+        Unreadable: the conversion would silently give wrong values.
+    """
     file_mode = picture.mode
     samples, bits = _tiff_layout(picture)
-    if samples > len(picture.getbands()):
+    extra = samples - len(picture.getbands())
+    if extra > 0:
         raise Unreadable(
-            Reason.UNSUPPORTED_MODE, f"{samples} channels, of which {file_mode} shows fewer"
+            Reason.UNSUPPORTED_MODE, f"{samples} channels; {file_mode} would drop {extra}"
         )
     if file_mode in _DEEP:
         if bits not in (0, 16):
@@ -228,7 +232,7 @@ def _target(picture: Image.Image, mode: Mode | Literal["auto"]) -> Mode:
             f"16-bit grayscale, which convert({mode!r}) would clip; measure it with --mode 'I;16'",
         )
     if file_mode == "F":
-        return "L"  # refused after loading, when it is known whether its values are finite
+        return "L"  # refused after loading, when we know whether its values are finite
     if file_mode not in _EIGHT_BIT:
         raise Unreadable(Reason.UNSUPPORTED_MODE, f"mode {file_mode}")
     if mode == "I;16":
@@ -239,11 +243,11 @@ def _target(picture: Image.Image, mode: Mode | Literal["auto"]) -> Mode:
 
 
 def _tiff_layout(picture: Image.Image) -> tuple[int, int]:
-    """Samples a pixel and bits a sample of a TIFF; 0 for other formats."""
+    """Samples a pixel and bits a sample of a TIFF (its tags 277 and 258); 0 for other formats."""
     tags = getattr(picture, "tag_v2", None)
     if picture.format != "TIFF" or tags is None:
         return 0, 0
-    try:  # Pillow parses a tag when it is asked for
+    try:  # Pillow parses a tag when it is read
         bits = tags.get(258, (1,))
         return int(tags.get(277, 1)), int(bits[0] if isinstance(bits, tuple) else bits)
     except RAISED_BY_PILLOW as error:

@@ -1,10 +1,11 @@
 """Exact power sums of float pixels, in NumPy.
 
-A float is a whole number of some power of two, so a sum of floats is one, too; only float64 cannot
-hold it. So each value is split at one place of its binary digits, far enough up that all the upper
-parts add up to 53 digits: NumPy adds these in any order without a rounding. What is left is split
-again, until nothing is left. (Rump, Ogita & Oishi 2008, "Accurate floating-point summation", AccSum.)
-The partial sums become Python integers.
+A float is a whole number of some power of two, so a sum of floats is one too, but float64 cannot
+always hold it. Therefore all values are split at one place of their binary digits, high enough that the
+sum of the upper parts has at most 53 digits: NumPy adds these in any order without rounding. The lower
+parts are split again, until nothing is left. The partial sums become Python integers.
+
+Source: Rump, Ogita & Oishi 2008, "Accurate floating-point summation", AccSum.
 """
 
 from __future__ import annotations
@@ -24,31 +25,29 @@ from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.tally.tally import Counted, Tally
 
-_BLOCK = (
-    1 << 16
-)  # values that are looked at together: 512 KiB of float64, which a core's cache holds
+_BLOCK = 1 << 16  # values that are added at once: 512 KiB of float64 fit into a core's cache
 _LEAST = -1074  # the exponent of the smallest float64
-_FINEST = {2: 24, 4: 149, 8: 1074}  # bytes of a dtype -> every value is a whole number of 2**-this
+_FINEST = {2: 24, 4: 149, 8: 1074}  # bytes of a dtype -> n: every value is a whole number of 2**-n
 _SAFE = 480  # squares of float64 within 2**-480..2**480 neither overflow nor lose their last digits
-_FAR = 600  # to the power of which two brings all others there
+_FAR = 600  # multiplied with 2**600 or 2**-600, all other values are within that range
 
 
 def count_floats(
     images: npt.NDArray[Any], names: Sequence[str] | None = None, *, format_: str = "array"
 ) -> Tally:
-    """The tally of float images. Exact: it depends on neither batches nor their order.
+    """The tally of float images: exact, and the same in batches of any size and order.
 
-    The images that hold a NaN or an infinity are not counted, but listed as `nonfinite-pixels`. The
-    values are taken as they are, in whatever unit they have.
+    Images that have a NaN or an infinity are not counted, but listed as `nonfinite-pixels`. The values
+    are counted as they are, in their own unit.
 
     Args:
         images: float16, float32 or float64, (N, H, W, C), in any layout in memory and byte order. N
             may be 0.
-        names: what to call each image if it cannot be counted; by default its number.
+        names: of the images, for those that cannot be counted; by default their numbers.
         format_: what the stats file calls the images' format.
 
     Raises:
-        TypeError: the images are of another dtype or shape.
+        TypeError: the images have another dtype or number of dimensions.
     """
     if images.ndim != 4:
         raise TypeError(f"images are {images.ndim}-dimensional; give (N, H, W, C)")
@@ -58,7 +57,7 @@ def count_floats(
 
 
 class FloatCounter:
-    """Collects float images of so many channels; mutable, and alive during one piece of work."""
+    """Collects float images that all have `channels` channels."""
 
     def __init__(self, channels: int) -> None:
         self.mode = mode_of(channels, "float")
@@ -80,7 +79,7 @@ class FloatCounter:
             self._add_block(images[start : start + per_block], names[start : start + per_block])
 
     def tally(self, format_: str) -> Tally:
-        """All that was added so far."""
+        """All images that were added so far."""
         count = self._sums.images
         counted = Counted(count, self._pixels, self._sums, {self.mode: count}, {format_: count})
         return Tally({self.mode: counted} if count else {}, skipped=tuple(self._skipped))
@@ -92,7 +91,7 @@ class FloatCounter:
         if not pixels:
             self._skipped += (Skipped(n, Reason.ZERO_AREA, "it has no pixels") for n in names)
             return
-        least, greatest = rows.min(axis=2), rows.max(axis=2)  # NaN if there is one
+        least, greatest = rows.min(axis=2), rows.max(axis=2)  # NaN if any value is
         finite = (np.isfinite(least) & np.isfinite(greatest)).all(axis=1)
         if not finite.all():
             self._skipped += (
@@ -111,7 +110,7 @@ class FloatCounter:
             [sum(total_sq[c :: self._channels]) for c in channels],
             finest,
         )
-        # -0.0 + 0.0 is 0.0: of the two zeros, which the order would choose between, one is left.
+        # -0.0 + 0.0 is 0.0: which of the two zeros min() and max() return depends on the order.
         lowest = tuple(float(v) + 0.0 for v in least.min(axis=0))
         highest = tuple(float(v) + 0.0 for v in greatest.max(axis=0))
         self._pixels += FloatPixels(sums, lowest, highest)
@@ -143,7 +142,7 @@ def _image_sums(
 
 
 def _power_sums(rows: npt.NDArray[Any], finest: int) -> tuple[list[int], list[int]]:
-    """Σx and Σx² of each row, in units of 2**-finest and 2**(-2 · finest); all values are finite."""
+    """Σx and Σx² of each row, whose values are finite, in units of 2**-finest and 2**(-2 · finest)."""
     total, total_sq = [0] * len(rows), [0] * len(rows)
     width = max(1, _BLOCK // len(rows))
     for start in range(0, rows.shape[1], width):
@@ -156,11 +155,11 @@ def _power_sums(rows: npt.NDArray[Any], finest: int) -> tuple[list[int], list[in
 
 
 def _squares(values: Floats, finest: int) -> Iterator[tuple[Floats, int]]:
-    """Arrays, and the powers of two to multiply them with, that add up to the squares exactly."""
-    if finest <= 149:  # 24 digits, so that the square has 48
+    """Pairs (array, power): the arrays times 2**power add up to the squares exactly."""
+    if finest <= 149:  # values have 24 digits, so squares have 48
         yield values * values, 0
         return
-    # Halves of 26 digits each, since the lower one has a sign.
+    # Both halves have 26 digits: 53 in all, because the lower one has a sign.
     whole = np.ascontiguousarray(values)
     upper = ((whole.view(np.int64) + (1 << 26)) & -(1 << 27)).view(np.float64)
     lower = whole - upper
@@ -170,7 +169,7 @@ def _squares(values: Floats, finest: int) -> Iterator[tuple[Floats, int]]:
 
 
 def _within_range(values: Floats) -> Iterator[tuple[Floats, int]]:
-    """Arrays of which the squares are safe, and the powers of two to multiply them with."""
+    """Pairs (array, power): the arrays times 2**power add up to the values, and their squares are safe."""
     sizes = np.abs(values)
     tiny = (sizes < 2.0**-_SAFE) & (sizes > 0)
     huge = sizes > 2.0**_SAFE
@@ -186,16 +185,16 @@ def _within_range(values: Floats) -> Iterator[tuple[Floats, int]]:
 
 
 def _add_sums(values: Floats, sums: list[int], unit: int) -> None:
-    """Adds the exact sum of each row, times 2**unit, which makes it whole. Uses up `values`."""
+    """Add the exact sum of each row to `sums`, times 2**unit, which makes it whole. Overwrites `values`."""
     digits = max(2, values.shape[1].bit_length())
     upper = np.empty_like(values)
     while True:
         top = max(float(values.max()), -float(values.min()))
         if not top:
             return
-        # Multiples of 2**place, of which so many add up to less than 2**53.
+        # The upper parts are multiples of 2**place, and a row of them adds up to less than 2**53 of it.
         place = max(_LEAST, math.frexp(top)[1] + digits - 53)
-        shift = math.ldexp(1.5, place + 52)  # adding it rounds to such a multiple
+        shift = math.ldexp(1.5, place + 52)  # adding and subtracting it rounds to such a multiple
         np.add(values, shift, out=upper)
         upper -= shift
         parts = np.ldexp(upper.sum(axis=1), -place).astype(np.int64).tolist()

@@ -1,6 +1,6 @@
-"""What kind of file some bytes are: decided by their content, from a short list; the suffix means nothing.
+"""The format of a file, by its first bytes and from a short list; the suffix means nothing.
 
-The only module that knows the libraries behind Pillow.
+Also the libraries behind Pillow that decode each format, with their versions.
 """
 
 from __future__ import annotations
@@ -12,62 +12,13 @@ from PIL import Image, features
 
 from imgnorm.tally.skipped import Reason, Unreadable
 
-
-def format_of(data: bytes) -> str:
-    """Pillow's name of the format, its plugin loaded."""
-    format_ = _sniffed(data)
-    if format_ not in _loaded:
-        try:
-            import_module(f"PIL.{_PLUGINS[format_]}")
-        except ImportError as error:
-            raise Unreadable(
-                Reason.UNSUPPORTED_FORMAT, f"this Pillow reads no {format_}"
-            ) from error
-        if format_ not in Image.OPEN:
-            raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"this Pillow reads no {format_}")
-        _loaded.add(format_)
-    return format_
-
-
-def decoder_of(format_: str) -> str:
-    """The libraries that decoded this format, with versions: digits of lossy formats depend on them."""
-    pillow = f"Pillow {PIL.__version__}"
-    name, feature = _LIBRARIES.get(format_, ("", ""))
-    version = features.version(feature) if feature else None
-    return f"{pillow}, {name} {version}" if version else pillow
-
-
-def _sniffed(data: bytes) -> str:
-    if not data:
-        raise Unreadable(Reason.EMPTY_FILE, "0 bytes")
-    for signature, format_ in _SIGNATURES:
-        if data.startswith(signature):
-            return format_
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
-        return "AVIF"
-    if data[:1] == b"P" and data[1:2] in b"123456fy" and data[2:3].isspace():
-        return "PPM"
-    if data.startswith(b"version https://git-lfs.github.com/spec/"):
-        raise Unreadable(Reason.GIT_LFS_POINTER, "a Git LFS pointer; fetch it with `git lfs pull`")
-    for signature, what in _FOREIGN:
-        if data.startswith(signature):
-            raise Unreadable(Reason.UNSUPPORTED_FORMAT, what)
-    if data[4:8] == b"ftyp":
-        raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"ISO media, {data[8:12]!r}")
-    if not any(data[:4096]):
-        raise Unreadable(Reason.NOT_AN_IMAGE, "starts with zeros only")
-    raise Unreadable(Reason.NOT_AN_IMAGE, f"starts with {data[:8]!r}")
-
-
 _LIBRARIES = {
     "JPEG": ("libjpeg-turbo", "libjpeg_turbo"),
     "WEBP": ("libwebp", "webp"),
     "AVIF": ("libavif", "avif"),
     "JPEG2000": ("OpenJPEG", "jpg_2000"),
     "TIFF": ("libtiff", "libtiff"),
-    "PIL": ("libjpeg-turbo", "libjpeg_turbo"),  # opened by others: JPEG, more often than not
+    "PIL": ("libjpeg-turbo", "libjpeg_turbo"),  # opened by the caller: most often JPEG
 }
 _PLUGINS = {
     "JPEG": "JpegImagePlugin",
@@ -114,4 +65,58 @@ _FOREIGN = (
     (b"PK\x03\x04", "zip archive"),
     (b"\x1f\x8b", "gzip"),
 )
-_loaded: set[str] = set()
+_loaded: set[str] = set()  # formats whose plugin is imported
+
+
+def format_of(data: bytes) -> str:
+    """Pillow's name of a file's format. Its plugin is loaded.
+
+    Raises:
+        Unreadable: it is not an image, or not of a format that Pillow decodes here.
+    """
+    format_ = _sniffed(data)
+    if format_ not in _loaded:
+        try:
+            import_module(f"PIL.{_PLUGINS[format_]}")
+        except ImportError as error:
+            raise _unsupported(format_) from error
+        if format_ not in Image.OPEN:
+            raise _unsupported(format_)
+        _loaded.add(format_)
+    return format_
+
+
+def decoder_of(format_: str) -> str:
+    """The libraries that decode this format, with versions: the digits of lossy formats depend on them."""
+    pillow = f"Pillow {PIL.__version__}"
+    name, feature = _LIBRARIES.get(format_, ("", ""))
+    version = features.version(feature) if feature else None
+    return f"{pillow}, {name} {version}" if version else pillow
+
+
+def _unsupported(format_: str) -> Unreadable:
+    return Unreadable(Reason.UNSUPPORTED_FORMAT, f"this Pillow cannot read {format_}")
+
+
+def _sniffed(data: bytes) -> str:
+    if not data:
+        raise Unreadable(Reason.EMPTY_FILE, "0 bytes")
+    for signature, format_ in _SIGNATURES:
+        if data.startswith(signature):
+            return format_
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
+        return "AVIF"
+    if data[:1] == b"P" and data[1:2] in b"123456fy" and data[2:3].isspace():
+        return "PPM"
+    if data.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise Unreadable(Reason.GIT_LFS_POINTER, "a Git LFS pointer; fetch it with `git lfs pull`")
+    for signature, what in _FOREIGN:
+        if data.startswith(signature):
+            raise Unreadable(Reason.UNSUPPORTED_FORMAT, what)
+    if data[4:8] == b"ftyp":
+        raise Unreadable(Reason.UNSUPPORTED_FORMAT, f"ISO media, {data[8:12]!r}")
+    if not any(data[:4096]):
+        raise Unreadable(Reason.NOT_AN_IMAGE, "starts with zeros only")
+    raise Unreadable(Reason.NOT_AN_IMAGE, f"starts with {data[:8]!r}")

@@ -1,4 +1,4 @@
-"""A name -> the pixels that are to be counted: read, decode, preprocess."""
+"""A name -> the pixels to count: read, decode, preprocess."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from imgnorm.tally.skipped import Reason, Unreadable
 
 @dataclass
 class Loader:
-    """Loads the images of one source, one after the other; mutable, one for each thread."""
+    """Loads the images of one source, one after the other. Not thread-safe: make one per thread."""
 
     source: Readable
     settings: ImageSettings
     max_pixels: int
     reserve: Callable[[int], None] = lambda size: None  # before memory is taken; may wait or raise
     jpeg: JpegDecoder | None = None
-    lap: Callable[[Step], None] = no_lap  # a step is done
-    leave: Callable[[bytes], bool] = lambda data: False  # a file to somebody else, if it is for him
+    lap: Callable[[Step], None] = no_lap  # called after each step, for a profile
+    leave: Callable[[bytes], bool] = lambda data: False  # whether a device will decode this file
     bytes_read: int = 0
     size: int | None = None  # of the last image's file
 
     def load(self, name: str) -> Decoded | None:
-        """The image's pixels, valid until the next call; None of a file that is left to somebody else.
+        """The image's pixels, valid until the next call; None if a device will decode the file.
 
         Raises:
             Unreadable: it cannot be counted, with the reason.
@@ -76,15 +76,13 @@ def array_of(block: Block) -> npt.NDArray[Any]:
 
 
 def picture_of(block: Block) -> Image.Image:
-    """A block of one image as the PIL image that torchvision's ToPILImage makes of it.
+    """A block of one image as the PIL image that torchvision's ToPILImage makes from it.
 
     Raises:
-        Unreadable: PIL has no such images.
+        Unreadable: PIL has no images of its mode.
     """
     if block.mode not in CHANNELS:
-        raise Unreadable(
-            Reason.UNSUPPORTED_MODE, f"of mode {block.mode}, which PIL has no image for"
-        )
+        raise Unreadable(Reason.UNSUPPORTED_MODE, f"mode {block.mode}, which PIL has no images of")
     (pixels,) = array_of(block)
     if block.mode == "I;16":
         return Image.fromarray(np.ascontiguousarray(pixels[..., 0], "<u2"))
@@ -92,4 +90,5 @@ def picture_of(block: Block) -> Image.Image:
 
 
 def picture_bytes(block: Block) -> int:
+    """How much memory the PIL image takes, at most."""
     return 4 * block.shape[1] * block.shape[2]

@@ -1,8 +1,9 @@
 """Pixels of arrays -> histograms and each image's own power sums, in exact integers.
 
-All is done on planes, one channel's pixels side by side, in memory that is reused from block to
-block: taking new memory for each would cost more time than the arithmetic. Histograms are Pillow's.
-Σx and Σx² are sums of floats that are whole numbers, and so few at a time that each stays exact.
+All is done on planes, one channel's pixels side by side, in memory that is used again for the next
+block: taking new memory for each would cost more time than the arithmetic. Pillow makes the
+histograms of bytes. Σx and Σx² are sums of floats that are whole numbers, and of few enough at a time
+to be exact.
 """
 
 from __future__ import annotations
@@ -18,22 +19,24 @@ Integers = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
+# How much is done at once.
 _PIXELS = 1 << 21
-"""So many of a channel are counted at once: a histogram's way into NumPy takes as long as 100,000."""
-_VALUES = 1 << 24  # of all channels at once: what bounds the memory
-_FLOATS = 1 << 19  # at once: in few enough calls, and yet not out of the cache
-_WORDS = 1 << 14  # of 8 bytes, at once
-_LARGE = 1 << 17
-"""From so many pixels on, an image's sums are sooner told by a histogram of its own. Below, the sum
-of so many numbers of at most 2**7 is one that float32 holds exactly."""
+"""Of one channel. Pillow's histogram becomes an array in the time that counting 100,000 pixels takes."""
+_VALUES = 1 << 24  # pixel values of all channels: this limits the memory
+_FLOATS = 1 << 19  # so that calls are few, and the floats still fit into the cache
+_WORDS = 1 << 14  # of 8 bytes
+
+_LARGE = 1 << 17  # pixels
+"""The sums of an image of at least this size follow faster from a histogram of its own. Below, the
+absolute values of its bytes (at most 2**7, see _MIDDLE) add up to less than 2**24: exact in float32."""
 _SQUARES = {np.dtype(np.float32): 1 << 10, np.dtype(np.float64): _LARGE}
-"""How many squares add up exactly: of 7 bits in a float of 24 digits, of 16 bits in one of 53."""
-_MANY = 1 << 17  # bytes
-_MIDDLE = 128
+"""How many squares add up exactly: 2**10 of 14 bits in 24 digits, 2**17 of 32 bits in 53."""
+_MANY = 1 << 17  # bytes from which on four histograms at once are faster than one
+_MIDDLE = 128  # is subtracted from bytes, so that their squares have 14 bits, not 16
 
 
 def images_at_once(shape: tuple[int, ...]) -> int:
-    """How many images of an array (N, H, W, C) `PlaneCounter.count` takes best; at least one."""
+    """How many images of an array (N, H, W, C) `PlaneCounter.count` should be given; at least one."""
     _, height, width, channels = shape
     return max(1, _pixels_at_once(channels) // max(1, height * width))
 
@@ -43,17 +46,17 @@ def _pixels_at_once(channels: int) -> int:
 
 
 class PlaneCounter:
-    """Counts one block of images after the other. Its memory is reused: one for each thread."""
+    """Counts one block of images after the other. Not thread-safe: make one per thread."""
 
     def __init__(self) -> None:
-        self._memory: dict[str, Bytes] = {}  # by what it is for
+        self._memory: dict[str, Bytes] = {}  # by use; kept for the next block
 
     def count(self, images: npt.NDArray[Any]) -> tuple[Integers, Integers, Integers]:
         """The histogram of all, (C, bins), and each image's Σx and Σx², (N, C).
 
         Args:
-            images: uint8 or uint16, (N, H, W, C) in any layout in memory; at least one, of any
-                size, and no more than `images_at_once`.
+            images: uint8 or uint16, (N, H, W, C), of any size and layout in memory. N is from 1 to
+                `images_at_once`.
         """
         number, height, width, channels = images.shape
         if height * width < _LARGE:
@@ -69,7 +72,7 @@ class PlaneCounter:
         return each.sum(axis=0), *powers_of(each)
 
     def _room(self, use: str, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
-        """Memory with anything in it."""
+        """An array that is not initialized; the last one for the same use is overwritten."""
         size = prod(shape) * np.dtype(dtype).itemsize
         if use not in self._memory or self._memory[use].size < size:
             self._memory[use] = np.empty(size, np.uint8)
@@ -77,7 +80,7 @@ class PlaneCounter:
         return room.reshape(shape)
 
     def _planes(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """(C, N, pixels); the pixels of each image in any order, but in the same in all channels."""
+        """(C, N, pixels): each channel has the pixels of an image in some order of its own."""
         number, height, width, channels = images.shape
         shape = channels, number, height * width
         whole = images.flags.c_contiguous
@@ -91,23 +94,23 @@ class PlaneCounter:
         return planes
 
     def _take_apart(self, interleaved: Bytes, planes: Bytes) -> None:
-        """R, G and B apart, 8 pixels at a time, twice as fast as byte by byte.
+        """Separate R, G and B, 8 pixels at a time, twice as fast as byte by byte.
 
-        Their 24 bytes are three words, and in no two of them does a channel have the same places: what
-        each word has of a channel makes a word of it, together.
+        8 pixels are three words of 8 bytes. In each of them a channel is at other places, and in the
+        three together at all 8: its bytes, or-ed, are one word of its plane.
         """
         groups = interleaved.view(np.uint64).reshape(-1, 3)
         targets = planes.view(np.uint64)
         for start in range(0, len(groups), _WORDS):
             part = groups[start : start + _WORDS]
-            first, second, third, some = self._room("words", (4, len(part)), np.uint64)
+            first, second, third, masked = self._room("words", (4, len(part)), np.uint64)
             for column, word in enumerate((first, second, third)):
                 np.copyto(word, part[:, column])
             for target, places in zip(targets, _PLACES, strict=True):
                 whole = target[start : start + len(part)]
                 np.bitwise_and(first, places[0], out=whole)
-                np.bitwise_or(whole, np.bitwise_and(second, places[1], out=some), out=whole)
-                np.bitwise_or(whole, np.bitwise_and(third, places[2], out=some), out=whole)
+                np.bitwise_or(whole, np.bitwise_and(second, places[1], out=masked), out=whole)
+                np.bitwise_or(whole, np.bitwise_and(third, places[2], out=masked), out=whole)
 
     def _histogram(self, planes: npt.NDArray[Any]) -> Integers:
         count = _bytes_counted if planes.dtype == np.uint8 else _words_counted
@@ -129,10 +132,27 @@ class PlaneCounter:
             np.copyto(floats, part)
             total[start : start + at_once] = np.einsum("ij->i", floats)
             total_sq[start : start + at_once] = _squares_added_up(floats)
-        if rows.dtype == np.uint8:  # (y + m)² = y² + 2my + m²
+        if rows.dtype == np.uint8:  # x = y + m, x² = y² + 2my + m², where m is _MIDDLE
             total_sq += 2 * _MIDDLE * total + _MIDDLE**2 * pixels
             total += _MIDDLE * pixels
         return total, total_sq
+
+
+def powers_of(histograms: Integers) -> tuple[Integers, Integers]:
+    """Σx and Σx² of images, (images, channels), from their histograms.
+
+    Args:
+        histograms: int64, (images, channels, bins).
+    """
+    bins = histograms.shape[2]
+    values = np.arange(bins, dtype=np.int64)
+    weights = np.stack([values, values * values], axis=1)
+    most = int(histograms[:, 0].sum(axis=1).max())
+    if most * (bins - 1) ** 2 >= 1 << 63:  # from 2.1 gigapixels of 16 bits on
+        powers = histograms.astype(object) @ weights.astype(object)
+    else:
+        powers = histograms @ weights  # (images, channels, 2)
+    return powers[:, :, 0], powers[:, :, 1]
 
 
 _PLACES: npt.NDArray[np.uint64] = (
@@ -140,14 +160,14 @@ _PLACES: npt.NDArray[np.uint64] = (
     .astype(np.uint8)
     .view(np.uint64)
 )
-"""By channel and word: the bytes that the channel has of three words of RGBRGB..."""
+"""(channel, word): a mask of the bytes that belong to the channel in three words of RGBRGB..."""
 
 
 def _bytes_counted(values: Bytes) -> Integers:
-    """By Pillow, several times as fast as by NumPy's bincount.
+    """The histogram of bytes by Pillow, several times as fast as by NumPy's bincount.
 
-    Many are counted as the bands of a picture: four times 256 counters, so that equal neighbors, which
-    photographs are full of, do not wait for one another's sum.
+    Many bytes are counted as an image of four channels, each with 256 counters of its own: photographs
+    have many equal neighbors, and two increments of one counter must wait for one another.
     """
     mode, bands = ("RGBX", 4) if values.size >= _MANY else ("L", 1)
     pixels = values.size // bands
@@ -164,7 +184,7 @@ def _words_counted(values: npt.NDArray[np.uint16]) -> Integers:
 
 
 def _squares_added_up(rows: npt.NDArray[Any]) -> Floats:
-    """Σx² of each row, by dot products: BLAS has the fastest sums of squares there are."""
+    """Σx² of each row, by dot products: no sum of squares is faster than BLAS's."""
     number, pixels = rows.shape
     most = _SQUARES[rows.dtype]
     parts = pixels // most
@@ -175,20 +195,3 @@ def _squares_added_up(rows: npt.NDArray[Any]) -> Floats:
     if rest.size:
         total += np.matmul(rest[:, np.newaxis, :], rest[:, :, np.newaxis])[:, 0, 0]
     return total
-
-
-def powers_of(histograms: Integers) -> tuple[Integers, Integers]:
-    """Σx and Σx² of images whose histograms are known, (images, channels).
-
-    Args:
-        histograms: int64, (images, channels, bins).
-    """
-    bins = histograms.shape[2]
-    values = np.arange(bins, dtype=np.int64)
-    weights = np.stack([values, values * values], axis=1)
-    most = int(histograms[:, 0].sum(axis=1).max())
-    if most * (bins - 1) ** 2 >= 1 << 63:  # one 16-bit image of 2.1 gigapixels
-        powers = histograms.astype(object) @ weights.astype(object)
-    else:
-        powers = histograms @ weights  # (images, channels, 2)
-    return powers[:, :, 0], powers[:, :, 1]

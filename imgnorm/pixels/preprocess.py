@@ -1,7 +1,7 @@
 """Resize and CenterCrop as torchvision does them on PIL images, pixel for pixel, without torch.
 
-Source of the arithmetic: torchvision/transforms/functional.py, `_compute_resized_output_size` and
-`center_crop`.
+The arithmetic is that of `_compute_resized_output_size` and `center_crop` in
+https://github.com/pytorch/vision/blob/main/torchvision/transforms/functional.py.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def preprocessed(picture: Image.Image, steps: tuple[Step, ...], max_pixels: int)
     """The picture after all steps.
 
     Raises:
-        Unreadable: a step would make more than `max_pixels` pixels, as Resize does with the shorter
-            edge of a very long image, or CenterCrop where it pads.
+        Unreadable: a step would make more than `max_pixels` pixels: Resize of the shorter edge of a very
+            long image, or CenterCrop where it pads.
     """
     for step in steps:
         if isinstance(step, Resize):
@@ -66,5 +66,5 @@ def _check_size(
 
 def _crop_start(length: int, crop: int) -> int:
     if crop > length:
-        return -((crop - length) // 2)  # Pillow fills what lies outside with 0, as torchvision does
+        return -((crop - length) // 2)  # Pillow fills the outside with 0, as torchvision does
     return round((length - crop) / 2.0)

@@ -1,4 +1,4 @@
-"""FloatPixels: float pixel values, exactly; the whole state of a measurement of float images."""
+"""What is kept of the pixels of float images: exact power sums, and the range. Python numbers only."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from imgnorm.tally.moments import Moments
 
 @dataclass(frozen=True)
 class FloatPixels:
-    """The exact power sums of float pixel values, and their range, per channel."""
+    """The exact power sums and the range of float pixel values, per channel; they add up in any order."""
 
     sums: Moments
-    least: tuple[float, ...]
-    greatest: tuple[float, ...]
+    least: tuple[float, ...]  # inf without pixels
+    greatest: tuple[float, ...]  # -inf without pixels
 
     @classmethod
     def zero(cls, channels: int) -> FloatPixels:
@@ -32,7 +32,7 @@ class FloatPixels:
         return len(self.least)
 
     def replicated(self, channels: int) -> FloatPixels:
-        """The same gray pixels, shown in `channels` equal channels."""
+        """The same gray pixels in `channels` equal channels."""
         sums = self.sums.replicated(channels)
         return FloatPixels(sums, self.least * channels, self.greatest * channels)
 

@@ -1,7 +1,7 @@
-"""Histogram: how often each pixel value occurs, per channel; the whole state of a measurement.
+"""What is kept of the pixels of 8- and 16-bit images: how often each value occurs, per channel.
 
-Python integers only: the process that adds histograms up needs neither NumPy nor Pillow, and counts
-never overflow.
+All other numbers of a stats file follow from it, but for those that need each image's own sums. Python
+integers only: they never overflow, and the process that adds histograms up needs no NumPy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ QUANTILES = {
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts per channel and pixel value."""
+    """How often each pixel value occurs, per channel; histograms add up in any order."""
 
     counts: tuple[tuple[int, ...], ...]  # (channels, 256) or (channels, 65536)
 
@@ -54,7 +54,7 @@ class Histogram:
         return len(self.counts[0])
 
     def replicated(self, channels: int) -> Histogram:
-        """The histogram of the same grayscale pixels, shown in `channels` equal channels."""
+        """The same gray pixels in `channels` equal channels."""
         return Histogram(self.counts * channels)
 
     def moments(self) -> Moments:
@@ -62,7 +62,7 @@ class Histogram:
 
     @cached_property
     def _moments(self) -> Moments:
-        # Once: whoever reads or writes stats asks several times, and 65,536 bins take a while.
+        # Cached: reading or writing stats asks several times, and 65,536 bins take long.
         return Moments(
             count=sum(self.counts[0]),
             total=tuple(sum(map(mul, count(), c)) for c in self.counts),
@@ -76,9 +76,12 @@ class Histogram:
         return tuple(next(v for v in reversed(range(len(c))) if c[v]) for c in self.counts)
 
     def quantile(self, q: Fraction) -> tuple[int, ...]:
-        """The smallest raw value that at least the part `q` of all pixels does not exceed.
+        """The smallest raw value v such that at least the part `q` of all pixels is at most v.
 
         NumPy calls this method "inverted_cdf".
+
+        Raises:
+            ValueError: there are no pixels.
         """
         return tuple(_quantile(c, q) for c in self.counts)
 

@@ -1,11 +1,13 @@
-"""Power sums, and the numbers that are read off them.
+"""Sums over pixels and over images, and the means and stds that follow from them.
 
-Two kinds of sum, both made of Python integers, so that they add in any order without a rounding:
+All are sums of Python integers, so that they add up in any order without rounding:
 
-- `Moments`: count, Σx, Σx² over all pixels. From them the *pooled* mean and std, population by default.
-- `ImageSums`: per image a mean, a mean of squares and a std, added up as integers in units of
-  2**-160. From them the conventions that give every image the same weight. Of 8- and 16-bit images
-  these are one float64 each; of float images they are rounded down to the unit.
+- `Moments`: count, Σx and Σx² of all pixels. They give the *pooled* mean and std, by default those of
+  the population.
+- `ImageSums`: each image's mean, mean of squares and std, in units of 2**-160. They give the conventions
+  in which every image has the same weight. For 8- and 16-bit images each number is one float64; for
+  float images it is rounded down to a whole unit.
+- `CrossSums`: products of each image's own count, Σx and Σx². They give the error bars of an estimate.
 """
 
 from __future__ import annotations
@@ -16,26 +18,18 @@ from fractions import Fraction
 from math import isqrt
 
 UNIT_BITS = 160
-"""Per-image numbers are added in units of 2**-UNIT_BITS. Of 8- and 16-bit images, the smallest that
-can occur is the mean square of an image with a single dim pixel, 1 / (65535**2 * pixels): its last bit
-is a multiple of 2**-160 for every image of fewer than 2**76 pixels. Of float images, whose numbers have
-no smallest, 2**-160 is below the last bit of every float64 from 1e-32 on."""
-
-
-def square_root(value: Fraction) -> float:
-    """The float64 nearest to the root of a rational number, within 1 ulp."""
-    numerator, denominator = value.numerator, value.denominator
-    # Shift so that the integer root has at least 64 bits, more than a float64 can tell apart.
-    shift = max(0, 66 + (denominator.bit_length() - numerator.bit_length()) // 2)
-    return isqrt((numerator << 2 * shift) // denominator) / (1 << shift)
+"""Per-image numbers are added in units of 2**-UNIT_BITS. In 8- and 16-bit images the smallest one is the
+mean square of an image with a single dim pixel, 1 / (65535**2 * pixels): its last bit is a multiple of
+2**-160 for every image of fewer than 2**76 pixels. The numbers of float images have no lower limit; the
+last bit of every float64 from 1e-32 on is larger than 2**-160."""
 
 
 @dataclass(frozen=True)
 class Moments:
     """Exact power sums of raw pixel values, per channel.
 
-    A float is a whole number of some power of two, so that the sums of floats are integers, too, in
-    the largest unit of which all of them are multiples. It is at most 1: integers have no other.
+    A float is a whole number of some power of two, so the sums of floats are integers too, in the
+    largest unit that divides all of them. The unit is at most 1, which is that of integers.
     """
 
     count: int  # pixels per channel
@@ -51,7 +45,7 @@ class Moments:
     def in_units(
         cls, count: int, total: Sequence[int], total_sq: Sequence[int], unit_bits: int
     ) -> Moments:
-        """The same sums in their own unit, which depends on nothing else."""
+        """The sums in the largest unit that divides them, so that equal sums are equal objects."""
         if not unit_bits:
             return cls(count, tuple(total), tuple(total_sq))
         spare = min(
@@ -84,7 +78,7 @@ class Moments:
         )
 
     def replicated(self, channels: int) -> Moments:
-        """The sums of the same gray pixels, shown in `channels` equal channels."""
+        """The sums of the same gray pixels in `channels` equal channels."""
         return Moments(self.count, self.total * channels, self.total_sq * channels, self.unit_bits)
 
     def mean(self, *, scale: int = 1) -> tuple[float, ...]:
@@ -116,23 +110,15 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Convention:
-    """One way to average mean and std over a dataset, per channel, in [0, 1]."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class ImageSums:
     """Sums over images of per-image numbers in [0, 1], as integers in units of 2**-UNIT_BITS."""
 
     images: int
-    mean: tuple[int, ...]  # of each image's mean
-    mean_sq: tuple[int, ...]  # of each image's mean of x²
-    std: tuple[int, ...]  # of each image's std, correction 0
-    std_1: tuple[int, ...]  # of each image's std, correction 1; images of one pixel add nothing
-    one_pixel: int  # images of one pixel: they have no std with correction 1
+    mean: tuple[int, ...]  # the sum of each image's mean
+    mean_sq: tuple[int, ...]  # the sum of each image's mean of x²
+    std: tuple[int, ...]  # the sum of each image's std, correction 0
+    std_1: tuple[int, ...]  # the sum of each image's std, correction 1, without images of one pixel
+    one_pixel: int  # images of one pixel, which have no std with correction 1
 
     @classmethod
     def zero(cls, channels: int) -> ImageSums:
@@ -150,7 +136,7 @@ class ImageSums:
         )
 
     def replicated(self, channels: int) -> ImageSums:
-        """The sums of the same grayscale images, each shown in `channels` equal channels."""
+        """The sums of the same gray images in `channels` equal channels."""
         return ImageSums(
             self.images,
             self.mean * channels,
@@ -163,11 +149,11 @@ class ImageSums:
     def conventions(self) -> dict[str, Convention]:
         """The conventions other than pooled, by name.
 
-        image_weighted: pooled, but every image has the same weight whatever its size.
-        mean_of_image_std: the average of per-image stds, correction 0: smaller than any std of the
-            data, since the differences between images are missing.
-        mean_of_image_std_correction_1: the same from torch.std's default; left out if an image has
-            one pixel.
+        image_weighted: as pooled, but every image has the same weight, whatever its size.
+        mean_of_image_std: the average of the images' stds, correction 0. It is smaller than a std of the
+            whole, because the differences between images are missing.
+        mean_of_image_std_correction_1: the same with torch.std's default; left out if an image has one
+            pixel.
         """
         mean = self._averages(self.mean)
         means = tuple(map(float, mean))
@@ -186,21 +172,20 @@ class ImageSums:
         return [Fraction(value, self.images << UNIT_BITS) for value in sums]
 
 
-def _low_zeros(value: int) -> int:
-    """How many zeros stand at the end of a number's binary digits."""
-    return (value & -value).bit_length() - 1
+@dataclass(frozen=True)
+class Convention:
+    """A mean and a std of a dataset, averaged over its images in one way; per channel, in [0, 1]."""
 
-
-def _added(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(x + y for x, y in zip(a, b, strict=True))
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class CrossSums:
-    """Sums over images of products of two of an image's own count, total and total_sq.
+    """Sums over images of the products of an image's own count, total and total_sq.
 
-    Per channel, raw pixel values. From them and the sums themselves follows, exactly, the sum over
-    images of the square of any a · count + b · total + c · total_sq.
+    Per channel, of raw pixel values. Together with the sums themselves they give, exactly, the sum over
+    images of (a · count + b · total + c · total_sq)² for any a, b and c.
     """
 
     count_count: tuple[int, ...]
@@ -215,13 +200,25 @@ class CrossSums:
         return cls(*[(0,) * channels] * len(fields(cls)))
 
     def __add__(self, other: CrossSums) -> CrossSums:
-        return CrossSums(
-            *(
-                tuple(x + y for x, y in zip(a, b, strict=True))
-                for a, b in zip(astuple(self), astuple(other), strict=True)
-            )
-        )
+        return CrossSums(*map(_added, astuple(self), astuple(other)))
 
     def replicated(self, channels: int) -> CrossSums:
-        """The products of the same grayscale images, each shown in `channels` equal channels."""
+        """The cross sums of the same gray images in `channels` equal channels."""
         return CrossSums(*(sums * channels for sums in astuple(self)))
+
+
+def square_root(value: Fraction) -> float:
+    """The square root of a rational number as a float64, within 1 ulp."""
+    numerator, denominator = value.numerator, value.denominator
+    # The integer root has at least 64 bits: more than the 53 of a float64.
+    shift = max(0, 66 + (denominator.bit_length() - numerator.bit_length()) // 2)
+    return isqrt((numerator << 2 * shift) // denominator) / (1 << shift)
+
+
+def _low_zeros(value: int) -> int:
+    """How many zeros a number's binary digits end with."""
+    return (value & -value).bit_length() - 1
+
+
+def _added(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(x + y for x, y in zip(a, b, strict=True))

@@ -1,4 +1,4 @@
-"""Why an input was skipped: the closed list of reasons."""
+"""Images that were not counted: the list of reasons, and how many of them are allowed."""
 
 from __future__ import annotations
 
@@ -13,37 +13,47 @@ from imgnorm.output import write_whole
 
 
 class Reason(str, Enum):
-    """Every skipped input has exactly one of these."""
+    """Why an image was skipped: each skipped image has exactly one of these.
+
+    Its string is the text that stats files show.
+
+    Example:
+        >>> stats = imgnorm.measure("examples/shapes")
+        >>> imgnorm.Reason.TRUNCATED in {skipped.reason for skipped in stats.skipped}
+        False
+        >>> print(imgnorm.Reason.TRUNCATED)
+        truncated
+    """
 
     EMPTY_FILE = "empty-file"
     NOT_AN_IMAGE = "not-an-image"
-    GIT_LFS_POINTER = "git-lfs-pointer"
-    UNSUPPORTED_FORMAT = "unsupported-format"
-    UNSUPPORTED_MODE = "unsupported-mode"
-    TRUNCATED = "truncated"
+    GIT_LFS_POINTER = "git-lfs-pointer"  # a text file in place of the image: `git lfs pull`
+    UNSUPPORTED_FORMAT = "unsupported-format"  # of no format that is decoded
+    UNSUPPORTED_MODE = "unsupported-mode"  # no conversion of its pixels has the right values
+    TRUNCATED = "truncated"  # the file ends before its pixels do
     CORRUPT = "corrupt"
-    ZERO_FILLED_TAIL = "zero-filled-tail"
-    ZERO_AREA = "zero-area"
-    TOO_LARGE = "too-large"
-    TOO_LARGE_FILE = "too-large-file"
+    ZERO_FILLED_TAIL = "zero-filled-tail"  # its end was never written
+    ZERO_AREA = "zero-area"  # it has no pixels
+    TOO_LARGE = "too-large"  # more pixels than the limit
+    TOO_LARGE_FILE = "too-large-file"  # more bytes than the limit
     NOT_A_REGULAR_FILE = "not-a-regular-file"
     SYMLINK_LOOP = "symlink-loop"
-    DANGLING_LINK = "dangling-link"
+    DANGLING_LINK = "dangling-link"  # a link to a file that does not exist
     PATH_TOO_LONG = "path-too-long"
-    UNREADABLE = "unreadable"
-    READ_ERROR = "read-error"
-    VANISHED = "vanished"
+    UNREADABLE = "unreadable"  # no permission
+    READ_ERROR = "read-error"  # any other error of the operating system
+    VANISHED = "vanished"  # listed, but gone when it was read
     CHANGED_DURING_READ = "changed-during-read"
-    TIMEOUT = "timeout"
+    TIMEOUT = "timeout"  # it took longer than the limit, twice
     OUT_OF_MEMORY = "out-of-memory"
-    WORKER_DIED = "worker-died"
-    NONFINITE_PIXELS = "nonfinite-pixels"
-    CHANNEL_MISMATCH = "channel-mismatch"
+    WORKER_DIED = "worker-died"  # the process that read it crashed
+    NONFINITE_PIXELS = "nonfinite-pixels"  # NaN or infinity
+    CHANNEL_MISMATCH = "channel-mismatch"  # other channels than were asked for
     DUPLICATE_NAME = "duplicate-name"
     ARCHIVE_CORRUPT = "archive-corrupt"
     ARCHIVE_TRUNCATED = "archive-truncated"
     ARCHIVE_ENCRYPTED = "archive-encrypted"
-    ARCHIVE_ENTRY_UNSAFE = "archive-entry-unsafe"
+    ARCHIVE_ENTRY_UNSAFE = "archive-entry-unsafe"  # a link, a path outside of the archive, a bomb
     ARCHIVE_UNSUPPORTED_COMPRESSION = "archive-unsupported-compression"
 
     def __str__(self) -> str:
@@ -52,9 +62,15 @@ class Reason(str, Enum):
 
 @dataclass(frozen=True)
 class Skipped:
-    """One input that was found and not counted."""
+    """One image that was found and not counted.
 
-    name: str
+    Example:
+        >>> skipped = imgnorm.Skipped("cats/1.png", imgnorm.Reason.EMPTY_FILE, "0 bytes", bytes=0)
+        >>> print(f"{skipped.name}: {skipped.reason} ({skipped.detail})")
+        cats/1.png: empty-file (0 bytes)
+    """
+
+    name: str  # as its source lists it; in an archive, ARCHIVE/MEMBER
     reason: Reason
     detail: str = ""  # one clause for a person, lower case
     bytes: int | None = None  # the file's size, where it was read
@@ -62,13 +78,13 @@ class Skipped:
 
 
 def skipped_order(skipped: Skipped) -> tuple[str, str]:
-    """How a stats file sorts them, whatever was measured together and whatever merged."""
+    """The sort key of skipped images in a stats file: the same whether measured at once or merged."""
     return skipped.name, skipped.reason.value
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """How many skipped images are fine: a number, or a part of all images."""
+    """How many skipped images are allowed: a number, or a percentage of all images."""
 
     number: Fraction
     percent: bool
@@ -78,7 +94,7 @@ class Allowance:
         """From "10" or "0.5%".
 
         Raises:
-            ValueError: it is neither.
+            ValueError: it is neither of them, or more than 100%.
         """
         if not re.fullmatch(r"\d{1,12}|\d{1,3}(\.\d{1,12})?%", text, re.ASCII):
             raise ValueError(
@@ -90,7 +106,7 @@ class Allowance:
         return cls(number, text.endswith("%"))
 
     def covers(self, skipped: int, images: int) -> bool:
-        """Whether `skipped` of `images` are fine."""
+        """Whether `skipped` of `images` are allowed."""
         return skipped <= (self.number * images / 100 if self.percent else self.number)
 
     def __str__(self) -> str:
@@ -98,7 +114,7 @@ class Allowance:
 
 
 class Unreadable(Exception):
-    """One image cannot be counted. Never leaves imgnorm: it becomes a `Skipped`."""
+    """One image cannot be counted. It never reaches the caller of imgnorm: it becomes a `Skipped`."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
@@ -106,11 +122,12 @@ class Unreadable(Exception):
         self.detail = detail
 
     def skipped(self, name: str, size: int | None = None) -> Skipped:
+        """The list entry of the image that has this fault; `size` is that of its file, in bytes."""
         return Skipped(name, self.reason, self.detail, size)
 
 
 def write_rejects(path: str, skipped: Sequence[Skipped], *, force: bool) -> None:
-    """One line per skipped input: name, member (inside an archive), reason, detail, bytes.
+    """Write one line of JSON per skipped image: name, member (in an archive), reason, detail, bytes.
 
     Raises:
         OutputError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Tally: what one piece of work counted. Tallies add up, in any order, to the same whole."""
+"""Tally: what one job counted. Tallies add up, in any order, to the same whole."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from imgnorm.tally.moments import CrossSums, ImageSums
 from imgnorm.tally.skipped import Skipped
 
 DIVIDED = "float k/255"
-"""The format of images that came as floats and were 8-bit before they were divided by 255."""
+"""The format of images that came as floats, but were 8-bit images divided by 255."""
+BETWEEN = "; "  # several decoders of one format
+GRAY: dict[Mode, Mode] = {"RGB": "L", "RGB;F": "F"}
+"""Mode of colored images -> mode of the gray images that may be among them."""
 
 
 @dataclass(frozen=True)
 class Counted:
-    """Images that were counted in one mode."""
+    """The images that were counted in one mode."""
 
     images: int
     pixels: Histogram | FloatPixels
     sums: ImageSums
-    modes: Mapping[str, int]  # as the files have them: P, CMYK, ... -> images
+    modes: Mapping[str, int]  # of the files themselves: P, CMYK, ... -> images
     formats: Mapping[str, int]  # JPEG, PNG, ... -> images
-    cross_sums: CrossSums | None = None  # where they were asked for: error bars need them
+    cross_sums: CrossSums | None = None  # if asked for: error bars need them
 
     @classmethod
     def zero(cls, mode: Mode) -> Counted:
@@ -39,14 +42,14 @@ class Counted:
 
     @property
     def histogram(self) -> Histogram:
-        """Of 8- and 16-bit images."""
+        """The pixels of 8- and 16-bit images."""
         assert isinstance(self.pixels, Histogram)
         return self.pixels
 
     def __add__(self, other: Counted) -> Counted:
         return Counted(
             self.images + other.images,
-            self.pixels + other.pixels,  # type: ignore[operator]  # of one mode, so of one kind
+            self.pixels + other.pixels,  # type: ignore[operator]  # one mode, so one class
             self.sums + other.sums,
             Counter(self.modes) + Counter(other.modes),
             Counter(self.formats) + Counter(other.formats),
@@ -54,7 +57,7 @@ class Counted:
         )
 
     def replicated(self, channels: int) -> Counted:
-        """The same grayscale images as `convert("RGB")` shows them."""
+        """The same gray images, converted to a mode of `channels` equal channels."""
         return Counted(
             self.images,
             self.pixels.replicated(channels),
@@ -67,17 +70,18 @@ class Counted:
 
 @dataclass(frozen=True)
 class Tally:
-    """What one piece of work counted, and what it could not."""
+    """What one job counted, and what it skipped."""
 
     counted: Mapping[Mode, Counted] = field(default_factory=dict)
-    names_16bit: tuple[str, ...] = ()  # met by mode "auto", which may yet skip these images
+    names_16bit: tuple[
+        str, ...
+    ] = ()  # counted in mode "auto", which skips them in the end if other images are not 16-bit
     skipped: tuple[Skipped, ...] = ()
     decoders: Mapping[str, str] = field(default_factory=dict)  # format -> library and version
     bytes_read: int = 0
-    names: int = 0  # provenance.names_sum of all it looked at; 0 where no worker has made it
+    names: int = 0  # `names_sum` of all names of the job; 0 if no worker has computed it
     divided: Mapping[Mode, Counted] = field(default_factory=dict)
-    """The images of format DIVIDED once more, as the floats that they came as: among other floats, they
-    are floats."""
+    """The images of format DIVIDED once more, counted as floats: they are floats if others are."""
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -91,20 +95,20 @@ class Tally:
         )
 
     def of_floats(self) -> Tally:
-        """The same, with the images that came as floats as these floats."""
+        """The same tally, in which the images of format DIVIDED are floats."""
         floats = {mode: one for mode, one in self.counted.items() if kind_of(mode) == "float"}
         return replace(self, counted=_joined(floats, self.divided), divided={})
 
     @property
     def has_other_floats(self) -> bool:
-        """Whether all images came as floats, and some of them were not 8-bit before."""
+        """Whether all images came as floats, and some are not of format DIVIDED."""
         eight_bits = sum(c.images for mode, c in self.counted.items() if kind_of(mode) == "8-bit")
         divided = sum(counted.images for counted in self.divided.values())
         return eight_bits == divided and any(kind_of(mode) == "float" for mode in self.counted)
 
     @property
     def all_divided(self) -> bool:
-        """Whether all images came as floats, and all of them were 8-bit before."""
+        """Whether all images are of format DIVIDED."""
         return 0 < self.images == sum(counted.images for counted in self.divided.values())
 
     @property
@@ -112,34 +116,20 @@ class Tally:
         return sum(counted.images for counted in self.counted.values())
 
 
-BETWEEN = "; "  # of several decoders of one format
-
-
 def joined_decoders(parts: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """By format, all that decoded it: several where a device left some files to the CPU, say."""
+    """By format, all decoders of it: several if, for example, a device left some files to the CPU."""
     found: dict[str, str] = {}
     for part in parts:
         for format_, decoders in part.items():
-            there = found.setdefault(format_, decoders)
-            if there != decoders:
-                both = {*there.split(BETWEEN), *decoders.split(BETWEEN)}
+            known = found.setdefault(format_, decoders)
+            if known != decoders:
+                both = {*known.split(BETWEEN), *decoders.split(BETWEEN)}
                 found[format_] = BETWEEN.join(sorted(both))
     return found
 
 
-def _joined(a: Mapping[Mode, Counted], b: Mapping[Mode, Counted]) -> dict[Mode, Counted]:
-    counted = dict(a)
-    for mode, more in b.items():
-        counted[mode] = counted[mode] + more if mode in counted else more
-    return counted
-
-
-GRAY: dict[Mode, Mode] = {"RGB": "L", "RGB;F": "F"}
-"""Colored -> gray images that may be among them."""
-
-
 def in_mode(counted: Mapping[Mode, Counted], mode: Mode) -> Counted:
-    """All that belongs to a whole of this mode: among RGB images, gray ones as `convert` shows them."""
+    """All images of a measurement of this mode: with RGB images, the gray ones as RGB."""
     whole = counted.get(mode)
     its_gray = counted.get(GRAY.get(mode, ""))
     if its_gray is not None:
@@ -149,12 +139,19 @@ def in_mode(counted: Mapping[Mode, Counted], mode: Mode) -> Counted:
 
 
 def common_mode(modes: Collection[Mode]) -> Mode | None:
-    """The mode of a whole whose images have these modes: gray ones become RGB among RGB ones.
+    """The mode of a measurement of images of these modes: with RGB images, gray ones become RGB.
 
-    None if they do not belong together.
+    None if there is no such mode.
     """
-    met = set(modes)
+    found = set(modes)
     for colored, gray in GRAY.items():
-        if met == {colored, gray}:
+        if found == {colored, gray}:
             return colored
-    return met.pop() if len(met) == 1 else None
+    return found.pop() if len(found) == 1 else None
+
+
+def _joined(a: Mapping[Mode, Counted], b: Mapping[Mode, Counted]) -> dict[Mode, Counted]:
+    counted = dict(a)
+    for mode, more in b.items():
+        counted[mode] = counted[mode] + more if mode in counted else more
+    return counted

@@ -815,7 +815,7 @@ def test_batches_for_which_this_machine_has_no_memory_are_told(cpu_as_device, mo
         imgnorm.measure(planar(), device="cuda", batch_size=1)
 
     assert (
-        "there are no 8,388,608 bytes of memory for what is sent to the device (Cannot allocate memory); use "
+        "cannot reserve 8,388,608 bytes of memory for what is sent to the device (Cannot allocate memory); use "
         "a smaller --batch-size"
     ) == str(caught.value)
 

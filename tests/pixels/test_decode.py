@@ -159,15 +159,15 @@ REFUSED_MODES = {
     ),
     "2-channels": (
         tiff(bytes(24), 4, 3, (8, 8), extra=(0,)),
-        "unsupported-mode: 2 channels, of which L shows fewer",
+        "unsupported-mode: 2 channels; L would drop 1",
     ),
     "rgb-and-infrared": (
         tiff(bytes(48), 4, 3, (8,) * 4, photometric=2, extra=(0,)),
-        "unsupported-mode: 4 channels, of which RGB shows fewer",
+        "unsupported-mode: 4 channels; RGB would drop 1",
     ),
     "5-channels": (
         tiff(bytes(60), 4, 3, (8,) * 5, photometric=2, extra=(0, 0)),
-        "unsupported-mode: 5 channels, of which RGB shows fewer",
+        "unsupported-mode: 5 channels; RGB would drop 2",
     ),
     "lab": (encoded(Image.new("LAB", (4, 3)), "TIFF"), "unsupported-mode: mode LAB"),
 }

@@ -91,11 +91,11 @@ def test_a_format_that_this_pillow_lacks_is_unsupported(monkeypatch):
     monkeypatch.setattr(formats_module, "_loaded", set())
     monkeypatch.delitem(Image.OPEN, "WEBP")
 
-    assert "unsupported-format: this Pillow reads no WEBP" == refusal(data)
+    assert "unsupported-format: this Pillow cannot read WEBP" == refusal(data)
 
 
 def test_a_plugin_that_cannot_be_imported_is_unsupported(monkeypatch):
     monkeypatch.setattr(formats_module, "_loaded", set())
     monkeypatch.setattr(formats_module, "_PLUGINS", {"WEBP": "NoSuchImagePlugin"})
 
-    assert "unsupported-format: this Pillow reads no WEBP" == refusal(FORMATS["webp-RGB"])
+    assert "unsupported-format: this Pillow cannot read WEBP" == refusal(FORMATS["webp-RGB"])
