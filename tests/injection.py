@@ -38,7 +38,7 @@ needs_mount = pytest.mark.skipif(not (LINUX and ROOT_USER), reason="needs root, 
 
 WITHOUT_POWERS = """
 import ctypes, os
-if os.geteuid() == 0:  # root without the right to pass over permissions
+if os.geteuid() == 0:  # root without the right to ignore permissions
     for power in (1, 2, 3):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
         assert ctypes.CDLL(None).prctl(24, power, 0, 0, 0) == 0  # PR_CAPBSET_DROP
 """
@@ -57,7 +57,7 @@ def command(*arguments: str | os.PathLike[str], before: str = "") -> list[str]:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment without Python's own settings, but for the path to the checkout."""
+    """This process's environment without Python's settings, except the path to the checkout."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": compiled(), **changes}
 
@@ -94,7 +94,7 @@ def imgnorm(
 
 
 class Running:
-    """The command at work, in a session of its own, and every process that comes of it."""
+    """The running command, in a session of its own, and all processes that it starts."""
 
     def __init__(self, *arguments: str | os.PathLike[str], before: str = "") -> None:
         self._mark = f"FAULTS={uuid.uuid4().hex}"
@@ -127,7 +127,7 @@ class Running:
         self._process.communicate()
 
     def processes(self) -> list[int]:
-        """All that carry our mark and are not dead, orphans too."""
+        """All processes with our mark that are not dead, orphans included."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -141,15 +141,15 @@ class Running:
         return found
 
     def children(self) -> list[int]:
-        """The workers, and the nursery that they come from."""
+        """The workers, and the fork server that they come from."""
         return [pid for pid in self.processes() if pid != self.pid]
 
-    def nurseries(self) -> list[int]:
-        """Those children that take orders from a socket."""
+    def fork_servers(self) -> list[int]:
+        """The children whose standard input is a socket."""
         return [pid for pid in self.children() if _stream(pid, 0).startswith("socket:")]
 
     def workers_at_work(self) -> list[int]:
-        """Those that have started up: from then on their standard error goes nowhere."""
+        """The workers that are ready: from then on their standard error is /dev/null."""
         return [
             pid
             for pid in self.children()
@@ -157,7 +157,7 @@ class Running:
         ]
 
     def wait_until_listening(self) -> None:
-        """Until its own handler of SIGTERM is in place: Python's start-up is not ours."""
+        """Until imgnorm's handler of SIGTERM is in place; before that, Python is still starting."""
 
         def listening() -> bool:
             status = Path(f"/proc/{self.pid}/status").read_text()
@@ -176,7 +176,7 @@ class Running:
 
 
 def _stream(pid: int, number: int) -> str:
-    """What stands behind the standard stream of a process."""
+    """The file behind a standard stream of a process."""
     try:
         return os.readlink(f"/proc/{pid}/fd/{number}")
     except OSError:
@@ -199,7 +199,7 @@ def until(true: Callable[[], bool], timeout: float = 20) -> None:
 
 
 def noise(seed: int, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Image.Image:
-    """Pixels that no codec makes small, the same for the same seed."""
+    """Pixels that no codec can compress, the same for the same seed."""
     data = random.Random(seed).randbytes(
         size[0] * size[1] * len(Image.new(mode, (1, 1)).getbands())
     )
@@ -229,7 +229,7 @@ def slow_folder(folder: Path, images: int, edge: int = 1400) -> Path:
 
 @dataclass(frozen=True)
 class Suicidal(FolderSource):
-    """A process that reads what starts with `victim` ends by a signal, as one with a bug would."""
+    """A process that reads a name starting with `victim` ends by a signal, as one with a bug would."""
 
     victim: str = ""
     by: int = signal.SIGSEGV
@@ -254,7 +254,7 @@ class Leaving(FolderSource):
 
 @dataclass(frozen=True)
 class Sleepy(FolderSource):
-    """Reading what starts with `victim` takes for ever, as on storage that is gone."""
+    """Reading a name that starts with `victim` takes for ever, as on storage that is gone."""
 
     victim: str = ""
 
@@ -290,7 +290,7 @@ class Buggy(FolderSource):
 
 @dataclass(frozen=True)
 class Stillborn(FolderSource):
-    """No worker survives being told of it."""
+    """A worker that receives it dies."""
 
     def __setstate__(self, state: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -301,7 +301,7 @@ class Stillborn(FolderSource):
 
 @dataclass(frozen=True)
 class Dawdling(FolderSource):
-    """No worker ever gets ready; with `first`, a path, only the first one does not."""
+    """No worker becomes ready; with `first`, a path, the first one does not, and all others do."""
 
     first: str = ""
 

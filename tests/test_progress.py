@@ -1,4 +1,4 @@
-"""profile.py: where the time went is told, by step and process, and asking changes nothing."""
+"""A profile shows where the time went, by stage and process, and changes no result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from imgnorm import Profile, measure
 from imgnorm.measuring import measure as measurement
 from imgnorm.pixels.buffer import Found
-from imgnorm.progress import Spent, Step, Stopwatch
+from imgnorm.progress import Spent, Stage, Stopwatch
 from imgnorm.settings import Resize
 from imgnorm.stats.text import text_of
 
@@ -28,10 +28,10 @@ def test_every_process_and_step_of_a_folder_is_told():
     forked = {"fork server"} if sys.platform == "linux" else set()
     workers = set(profile.processes) - {"main"} - forked
     assert {"main"} | forked < set(profile.processes)
-    assert workers <= {"worker 1", "worker 2"}  # one that is ready too late has nothing to do
+    assert workers <= {"worker 1", "worker 2"}  # a worker that is ready too late gets no job
     assert {"start", "list", "merge", "wait"} == set(profile.processes["main"].seconds)
     whole = sum(profile.processes.values(), start=_Sum())
-    assert set(get_args(Step)) == set(whole.seconds)
+    assert set(get_args(Stage)) == set(whole.seconds)
     assert 24 == profile.images
     assert 0 < profile.main_share < 1
 
@@ -57,7 +57,7 @@ def test_finding_a_device_is_no_listing(monkeypatch):
 
 
 def test_the_time_of_a_program_before_it_measures_is_not_told():
-    """A notebook's, say; the command tells that of its imports."""
+    """A notebook's, say; the command counts its imports, too."""
     began = time.process_time()
     while time.process_time() < began + 0.1:
         pass

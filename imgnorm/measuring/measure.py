@@ -17,8 +17,7 @@ from imgnorm.measuring.result import finished
 from imgnorm.measuring.routes import MADE_HERE, counting, refuse_idle
 from imgnorm.measuring.selection import NO_CLASS, aside_of, listing_digest, origin_of, selection_of
 from imgnorm.pixels.buffer import Found
-from imgnorm.progress import Profile, Progress, no_lap
-from imgnorm.progress import Step as ProfileStep
+from imgnorm.progress import Profile, Progress, Stage, no_lap
 from imgnorm.settings import (
     NVJPEG,
     CenterCrop,
@@ -239,7 +238,7 @@ class _Run:
     profile: Profile | None
 
     @property
-    def lap(self) -> Callable[[ProfileStep], None]:
+    def lap(self) -> Callable[[Stage], None]:
         return self.profile.lap if self.profile else no_lap
 
 

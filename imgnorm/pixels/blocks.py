@@ -15,7 +15,7 @@ from imgnorm.pixels.floats import count_floats
 from imgnorm.pixels.images import ModeCounter
 from imgnorm.pixels.load import array_of
 from imgnorm.pixels.planes import PlaneCounter
-from imgnorm.progress import Step, no_lap
+from imgnorm.progress import Stage, no_lap
 from imgnorm.settings import ImageSettings, Mode, kind_of
 from imgnorm.sources.source import Block, BlockSource
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
@@ -35,7 +35,7 @@ def count_blocks(
     starting: Callable[[int], None] = lambda index: None,
     reserve: Callable[[int], None] = lambda size: None,
     buffer: PixelBuffer | None = None,
-    lap: Callable[[Step], None] = no_lap,
+    lap: Callable[[Stage], None] = no_lap,
     planes: PlaneCounter | None = None,
 ) -> tuple[Tally, int]:
     """The tally of the first images of `names`, and how many those are; as `count.count`.

@@ -17,7 +17,7 @@ from imgnorm.pixels.formats import decoder_of
 from imgnorm.pixels.images import ModeCounter
 from imgnorm.pixels.jpeg import JpegDecoder
 from imgnorm.pixels.load import Loader
-from imgnorm.progress import Step, no_lap
+from imgnorm.progress import Stage, no_lap
 from imgnorm.settings import ImageSettings, Mode
 from imgnorm.sources.source import Readable
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
@@ -40,7 +40,7 @@ def count(
     jpeg: JpegDecoder | None = None,
     buffer: PixelBuffer | None = None,
     leave_files: bool = False,
-    lap: Callable[[Step], None] = no_lap,
+    lap: Callable[[Stage], None] = no_lap,
 ) -> tuple[Tally, int]:
     """The tally of the first images of `names`, and how many images that is.
 

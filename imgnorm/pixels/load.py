@@ -13,7 +13,7 @@ from PIL import Image
 from imgnorm.pixels.decode import Decoded, decode, decoded_picture, demand_channels
 from imgnorm.pixels.jpeg import JpegDecoder
 from imgnorm.pixels.preprocess import preprocessed
-from imgnorm.progress import Step, no_lap
+from imgnorm.progress import Stage, no_lap
 from imgnorm.settings import CHANNELS, ImageSettings
 from imgnorm.sources.source import Block, Readable
 from imgnorm.tally.skipped import Reason, Unreadable
@@ -28,7 +28,7 @@ class Loader:
     max_pixels: int
     reserve: Callable[[int], None] = lambda size: None  # before memory is taken; may wait or raise
     jpeg: JpegDecoder | None = None
-    lap: Callable[[Step], None] = no_lap  # called after each step, for a profile
+    lap: Callable[[Stage], None] = no_lap  # called after each step, for a profile
     leave: Callable[[bytes], bool] = lambda data: False  # whether a device will decode this file
     bytes_read: int = 0
     size: int | None = None  # of the last image's file

@@ -1,10 +1,12 @@
-"""Nursery: a process that imports once what all workers need, and forks each of them from itself.
+"""Fork server: one process imports what all workers need, and each worker is forked from it.
 
-A worker is then there in milliseconds instead of a tenth of a second, and shares the memory of what
-was imported. Forking is safe there: that process has one thread. Where there is no nursery, or none
-any more, workers are started as plain processes.
+A forked worker is ready in milliseconds instead of a tenth of a second, and shares the memory of the
+imported modules. The fork is safe because the fork server has a single thread: in a forked process,
+a lock that another thread held stays locked (https://man7.org/linux/man-pages/man2/fork.2.html).
+Without a fork server, or after it has died, workers are started as plain processes.
 
-A worker that has ended keeps its process id until it is buried: a signal meets nobody else.
+An ended worker is a zombie until it is waited for, so its pid cannot be reused and a signal cannot
+hit another process.
 """
 
 from __future__ import annotations
@@ -23,21 +25,52 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
+_FORK_IS_SAFE = sys.platform == "linux"  # elsewhere, libraries of the system do not survive a fork
+
 _IMPORT_S = 600.0
-"""For a nursery to import: from a slow disk, beside many."""
+"""For the fork server to import: from a slow disk, beside many others."""
 _ANSWER_S = 10.0
-"""For one that has imported; somebody has stopped the one that takes longer."""
-_DEATH_S = 2.0
+"""For its answers after that; a fork server that takes longer has been stopped."""
+_KILL_S = 2.0
 """For a killed process to end."""
 
-_FORK, _ALIVE = 0, 1 << 20
+_FORK, _RUNNING = 0, 1 << 20
 _MESSAGE = struct.Struct("<q")
-# To the nursery: _FORK, with a worker's input, output, errors and pulse; or whom to bury.
-# From it: a process id, or an error number below 0; an exit code, or _ALIVE.
+# To the fork server: _FORK, with the descriptors of a worker's input, output, errors and heartbeat;
+# or the process id of a worker to reap.
+# From it: the process id of the new worker, or a negative errno; the exit code, or _RUNNING.
+
+_early: list[ForkServer] = []
+
+
+@contextmanager
+def starting_early() -> Iterator[None]:
+    """Start a fork server that `start_server` will find: it imports while files are being listed."""
+    if _FORK_IS_SAFE:
+        with suppress(OSError):
+            _early.append(ForkServer())
+    try:
+        yield
+    finally:
+        while _early:  # it was not needed
+            _early.pop().close()
+
+
+def start_server() -> ForkServer | None:
+    """A fork server; None where forking is not safe, or the system grants no process."""
+    while _early:
+        fork_server = _early.pop()
+        if fork_server.path == import_path():
+            return fork_server
+        fork_server.close()
+    if _FORK_IS_SAFE:
+        with suppress(OSError):
+            return ForkServer()
+    return None
 
 
 class ForkServer:
-    """The nursery as the process sees it that needs workers; for any number of threads."""
+    """The fork server, seen from the process that needs workers; threads may share it."""
 
     def __init__(self) -> None:
         """
@@ -52,7 +85,9 @@ class ForkServer:
             stack.callback(self._socket.close)
             with theirs:
                 self._process = subprocess.Popen(
-                    python("from imgnorm.workers.forkserver import serve; serve()"),
+                    python_command(
+                        "from imgnorm.workers.forkserver import run_server; run_server()"
+                    ),
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -60,7 +95,7 @@ class ForkServer:
             stack.pop_all()
 
     def fork(self, heartbeat: int) -> Forked | None:
-        """A new worker; None where the nursery is gone.
+        """A new worker; None if the fork server is gone.
 
         Raises:
             OSError: the system grants no further process, or no further open file.
@@ -72,7 +107,7 @@ class ForkServer:
                 theirs.callback(os.close, read if to_worker else write)
                 ours.callback(os.close, write if to_worker else read)
                 handles.append((read, write) if to_worker else (write, read))
-            pid = self._asked(_FORK, [*(its for its, _ in handles), heartbeat])
+            pid = self._ask(_FORK, [*(its for its, _ in handles), heartbeat])
             if pid is None:
                 return None
             if pid < 0:
@@ -81,32 +116,32 @@ class ForkServer:
         return Forked(self, pid, *(our for _, our in handles))
 
     def exit_code_of(self, pid: int) -> int | None:
-        """Of a worker that has ended, as in Popen.returncode; None while it has not.
+        """The exit code of a worker, as in Popen.returncode; None while it runs.
 
         Raises:
-            ChildProcessError: the nursery is gone, and nobody knows.
+            ChildProcessError: the fork server is gone, so the exit code cannot be known.
         """
-        code = self._asked(pid)
+        code = self._ask(pid)
         if code is None:
             raise ChildProcessError
-        return None if code == _ALIVE else code
+        return None if code == _RUNNING else code
 
     def abandon(self) -> None:
-        """Nobody waits any longer for one that is not ready."""
+        """Ends a fork server that is not ready, so that no thread waits for it any longer."""
         if not self._ready:
             self._process.kill()
 
     def close(self) -> None:
-        """Ends it; its workers live on."""
+        """Ends the fork server; its workers live on."""
         self._socket.close()
         self._process.kill()
         try:
-            self._process.wait(_DEATH_S)
+            self._process.wait(_KILL_S)
         except subprocess.TimeoutExpired:
-            self._process.returncode = -signal.SIGKILL  # or Popen would complain that it runs
+            self._process.returncode = -signal.SIGKILL  # or Popen would warn that it still runs
 
-    def _asked(self, number: int, handles: Sequence[int] = ()) -> int | None:
-        """Its answer; None where it is gone."""
+    def _ask(self, number: int, handles: Sequence[int] = ()) -> int | None:
+        """The answer; None if the fork server is gone."""
         with self._lock:
             if self._gone:
                 return None
@@ -125,7 +160,7 @@ class ForkServer:
 
 
 class Forked:
-    """A worker that a nursery has forked: as much of Popen as is needed."""
+    """A worker that a fork server has forked: the part of Popen that is needed."""
 
     def __init__(
         self, fork_server: ForkServer, pid: int, stdin: int, stdout: int, stderr: int
@@ -136,19 +171,19 @@ class Forked:
         self.returncode: int | None = None
         self._fork_server = fork_server
         self._pid = pid
-        self._lock = threading.Lock()  # nobody is killed while he is buried
+        self._lock = threading.Lock()  # a worker must not be killed while it is reaped
 
     def kill(self) -> None:
         with self._lock:
             if self.returncode is None:
-                with suppress(ProcessLookupError):  # where no nursery keeps it
+                with suppress(ProcessLookupError):  # without a fork server, the system reaps it
                     os.kill(self._pid, signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:
         """
         Raises:
             TimeoutExpired: it has not ended.
-            ChildProcessError: its nursery is gone, and nobody knows how it ended.
+            ChildProcessError: its fork server is gone, so the exit code cannot be known.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -161,17 +196,18 @@ class Forked:
             time.sleep(0.01)
 
 
-def serve() -> None:
-    """Be the nursery, until the other end of standard input is closed."""
+def run_server() -> None:
+    """Be the fork server, until the other end of standard input is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent decides
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would bury whoever dies
+    # With SIG_IGN the system would reap dead workers itself (https://man7.org/linux/man-pages/man2/wait.2.html).
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     gc.disable()
     from imgnorm.workers import worker
 
     worker.load()
     gc.enable()
-    gc.freeze()  # nobody looks for garbage there again, and its memory stays shared
-    if _threads() > 1:  # of a debugger, say: after a fork, what they had locked stays locked
+    gc.freeze()  # the collector leaves what was imported alone, so that its memory stays shared
+    if _threads() > 1:  # a debugger's, say: a lock that it held would stay locked in every worker
         os._exit(1)
     ready_s = time.process_time()
     parent = socket.socket(fileno=0)
@@ -181,7 +217,7 @@ def serve() -> None:
             os._exit(0)
         (number,) = _MESSAGE.unpack(message)
         if number != _FORK:
-            answer = _buried(number)
+            answer = _reap(number)
         elif len(handles) < 4:
             answer = -errno.EMFILE
         else:
@@ -190,11 +226,11 @@ def serve() -> None:
             except OSError as error:
                 answer = -(error.errno or errno.EAGAIN)
             if not answer:
-                parent.detach()  # its place is that of our standard input
+                parent.detach()  # the worker's own standard input takes its place
                 for place, handle in enumerate(handles[:3]):
                     os.dup2(handle, place)
                     os.close(handle)
-                worker.serve(handles[3], ready_s)
+                worker.run_worker(handles[3], ready_s)
         for handle in handles:
             os.close(handle)
         parent.send(_MESSAGE.pack(answer))
@@ -207,54 +243,22 @@ def _threads() -> int:
         return threading.active_count()
 
 
-def _buried(pid: int) -> int:
-    """The exit code of a child that was killed or has closed its output; waits for it, but not long."""
+def _reap(pid: int) -> int:
+    """The exit code of a child that was killed or has closed its output; waits a few ms for its end."""
     for _ in range(20):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.0005)
-    return _ALIVE
+    return _RUNNING
 
 
-def python(program: str) -> list[str]:
-    """The command that runs a program in a Python that finds the modules that this one finds."""
+def python_command(program: str) -> list[str]:
+    """The command that runs a program in a Python that finds the same modules as this one."""
     return [sys.executable, "-c", f"import sys; sys.path[:] = {import_path()!a}\n{program}"]
 
 
 def import_path() -> list[str]:
-    """`sys.path`, without what is no text there: Python itself passes over that."""
+    """The texts in `sys.path`; Python's import ignores other objects in it."""
     entries: list[object] = list(sys.path)
     return [entry for entry in entries if isinstance(entry, str)]
-
-
-_early: list[ForkServer] = []
-
-
-@contextmanager
-def opened_early() -> Iterator[None]:
-    """Begin to open a nursery that `opened` will find: while imports and listings take their time."""
-    if _SAFE:
-        with suppress(OSError):
-            _early.append(ForkServer())
-    try:
-        yield
-    finally:
-        while _early:  # nobody has asked for it
-            _early.pop().close()
-
-
-def opened() -> ForkServer | None:
-    """None where forking is not safe, or the system grants no nursery."""
-    while _early:
-        fork_server = _early.pop()
-        if fork_server.path == import_path():
-            return fork_server
-        fork_server.close()
-    if _SAFE:
-        with suppress(OSError):
-            return ForkServer()
-    return None
-
-
-_SAFE = sys.platform == "linux"  # elsewhere, libraries of the system do not survive a fork

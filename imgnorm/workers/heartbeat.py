@@ -1,4 +1,8 @@
-"""Where a worker is, in memory that it shares with its parent."""
+"""Memory that a worker process shares with its parent: its heartbeat, and pixels for a device.
+
+The first `PAGE_BYTES` hold the heartbeat: the image that the worker is at. The parent can read it
+however the worker ended. Behind it lies the buffer for pixels, if a device counts them.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +14,22 @@ from contextlib import ExitStack
 
 from imgnorm.pixels.buffer import BufferSize
 
-_PULSE = struct.Struct("<q")
+_NUMBER = struct.Struct("<q")
+_INDEX_BITS = 20
 PAGE_BYTES = 1 << 16
-"""A multiple of what every system maps at least: other things may lie behind it."""
+"""A multiple of `mmap.ALLOCATIONGRANULARITY` on every system, as the offset of a mapping must be."""
 
 
 class Heartbeat:
-    """Where a worker is, in memory that it shares with its parent: survives any way to die."""
+    """Where a worker is: two numbers in shared memory.
+
+    The first is the job and the index of the name in it, the second counts signs of life.
+    """
 
     def __init__(self, handle: int | str) -> None:
         """
         Args:
-            handle: a file descriptor of one page; on Windows, the name of a shared mapping.
+            handle: a file descriptor from `shared_page`; on Windows, the name of a shared mapping.
         """
         if isinstance(handle, int):
             self._memory = mmap.mmap(handle, mmap.PAGESIZE)
@@ -29,33 +37,34 @@ class Heartbeat:
             self._memory = mmap.mmap(-1, mmap.PAGESIZE, tagname=handle)  # type: ignore[call-arg]
 
     def at(self, job: int, index: int) -> None:
-        _PULSE.pack_into(self._memory, 0, job << 20 | index)
+        """The worker begins the name at this index of a job."""
+        _NUMBER.pack_into(self._memory, 0, job << _INDEX_BITS | index)
 
     def still_alive(self) -> None:
-        """Still at the same name, but not stuck."""
-        (breaths,) = _PULSE.unpack_from(self._memory, _PULSE.size)
-        _PULSE.pack_into(self._memory, _PULSE.size, breaths + 1)
+        """The worker is at the same name, but makes progress."""
+        (count,) = _NUMBER.unpack_from(self._memory, _NUMBER.size)
+        _NUMBER.pack_into(self._memory, _NUMBER.size, count + 1)
 
     def state(self) -> bytes:
-        """Differs from the last one unless the worker is stuck, or has nothing to do."""
-        return self._memory[: 2 * _PULSE.size]
+        """Equal to an earlier state only if the worker hangs, or has nothing to do."""
+        return self._memory[: 2 * _NUMBER.size]
 
     def last(self) -> tuple[int, int]:
-        """The number of the job, and the index of the name that is being read."""
-        (value,) = _PULSE.unpack_from(self._memory, 0)
-        return value >> 20, value & (1 << 20) - 1
+        """The job that the worker was at last, and the index of the name in it."""
+        (value,) = _NUMBER.unpack_from(self._memory, 0)
+        return value >> _INDEX_BITS, value & (1 << _INDEX_BITS) - 1
 
 
-def page(stack: ExitStack, behind: int = 0) -> int:
-    """The handle of an empty page that a child inherits; closed with the stack.
+def shared_page(stack: ExitStack, behind: int = 0) -> int:
+    """A file descriptor of empty memory that a child process inherits; closed with the stack.
 
     Args:
-        behind: how many bytes of other use follow it.
+        behind: bytes for other use behind the heartbeat.
     """
     if hasattr(os, "memfd_create"):  # needs no folder for temporary files, which may be full
-        handle = os.memfd_create("imgnorm-pulse")
+        handle = os.memfd_create("imgnorm-heartbeat")
     else:
-        import tempfile  # and half a dozen modules with it
+        import tempfile  # imports half a dozen modules
 
         with tempfile.TemporaryFile() as file:
             file.write(bytes(PAGE_BYTES))
@@ -64,7 +73,7 @@ def page(stack: ExitStack, behind: int = 0) -> int:
     stack.callback(os.close, handle)
     os.truncate(handle, PAGE_BYTES + behind)
     if sys.platform != "win32" and handle <= 2:
-        # Ours, where our own input or output is closed; the child's 0, 1 and 2 are pipes.
+        # Possible where our own standard streams are closed; in the child, 0, 1 and 2 are pipes.
         import fcntl
 
         handle = fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, 3)
@@ -73,11 +82,11 @@ def page(stack: ExitStack, behind: int = 0) -> int:
 
 
 def buffer_memory(handle: int | str, size: BufferSize) -> mmap.mmap:
-    """The memory behind a worker's pulse.
+    """The memory for pixels, behind the heartbeat.
 
     Args:
-        handle: the pulse's.
+        handle: the heartbeat's.
     """
     if isinstance(handle, int):
         return mmap.mmap(handle, size.bytes, offset=PAGE_BYTES)
-    return mmap.mmap(-1, size.bytes, tagname=f"{handle}-tray")  # type: ignore[call-arg]
+    return mmap.mmap(-1, size.bytes, tagname=f"{handle}-pixels")  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""How much memory there is to spare on this machine, in this container, and who may take it."""
+"""How much memory all workers together may take for large files and images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 class MemoryBudget:
-    """What all workers together may take for large images."""
+    """Bytes that several threads share."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -15,7 +15,7 @@ class MemoryBudget:
         self._changed = threading.Condition()
 
     def acquire(self, size: int) -> bool:
-        """Waits until `size` bytes are free; False if there will never be so many."""
+        """Waits until `size` bytes are free; False if the whole budget is smaller."""
         with self._changed:
             if size > self._total:
                 return False
@@ -29,15 +29,17 @@ class MemoryBudget:
             self._changed.notify_all()
 
     def close(self) -> None:
+        """Ends all waiting, now and later."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
 
 class Budgets:
-    """Encoded files and decoded pixels apart.
+    """One budget for encoded files, another for decoded pixels.
 
-    Who waits for pixels may hold a file, but never the other way round: nobody waits in a circle.
+    A worker that waits for pixels may hold a file. One that waits for a file holds nothing. So no
+    two workers can wait for each other.
     """
 
     def __init__(self, total: int) -> None:
@@ -50,31 +52,31 @@ class Budgets:
 
 
 class Share:
-    """What one worker has of the budgets."""
+    """The part of the budgets that one worker holds."""
 
     def __init__(self, budgets: Budgets) -> None:
         self._budgets = budgets
         self._file = self._pixels = 0
 
     def ask_for_file(self, size: int) -> bool:
-        """Waits until a file of `size` bytes may be read; gives back what the image before it took."""
-        self.give_back()
+        """Releases what the previous image took, then waits until a file of `size` bytes may be read."""
+        self.release()
         granted = self._budgets.file.acquire(size)
         self._file = size if granted else 0
         return granted
 
     def ask_for_pixels(self, size: int) -> bool:
-        """Waits until `size` bytes may be taken for pixels; the file stays where it is."""
-        self._give_back_pixels()
+        """Waits until `size` bytes may be taken for pixels; the file's share is kept."""
+        self._release_pixels()
         granted = self._budgets.pixels.acquire(size)
         self._pixels = size if granted else 0
         return granted
 
-    def give_back(self) -> None:
-        self._give_back_pixels()
+    def release(self) -> None:
+        self._release_pixels()
         size, self._file = self._file, 0
         self._budgets.file.release(size)
 
-    def _give_back_pixels(self) -> None:
+    def _release_pixels(self) -> None:
         size, self._pixels = self._pixels, 0
         self._budgets.pixels.release(size)

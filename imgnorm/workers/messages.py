@@ -1,4 +1,4 @@
-"""What a worker process and its parent say to each other: pickles with their length in front."""
+"""Messages between a worker process and its parent: pickles, each behind its length."""
 
 from __future__ import annotations
 
@@ -20,62 +20,60 @@ _BEGIN = b"\0imgnorm\n"
 
 @dataclass(frozen=True)
 class Setup:
-    """The first message to a worker."""
+    """To the worker, first: what all jobs have in common."""
 
     source: EncodedSource
     settings: ImageSettings
     max_pixels: int
     decoder: Decoder
-    profiled: bool  # whether tallies come with the seconds they took
-    cross_sums: bool  # whether they come with what error bars need
-    buffer: BufferSize | None  # where a device counts
+    profiled: bool  # whether to send the seconds that each step took
+    cross_sums: bool  # whether to count what error bars need
+    buffer: BufferSize | None  # for pixels, if a device counts them
 
     def prepare(self) -> None:
-        """Opens a source that has something to open, before the time of its first image runs."""
+        """Opens the source, if it is to be opened, before the time of its first image runs."""
         if isinstance(self.source, OpenedSource):
             self.source.open()
 
 
 @dataclass(frozen=True)
 class Job:
-    """A piece of work."""
+    """To the worker: names to count."""
 
     number: int
     names: Sequence[str]
-    decode: bool = True  # else leave to the device what it may decode
+    decode: bool = True  # False: leave to the device what it may decode
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker has imported what it needs."""
+    """From the worker, first: it has imported what it needs."""
 
-    jpeg: str  # who decodes ordinary JPEGs, and why Pillow if it does
-    fork_server_s: float | None  # the CPU time of the nursery that imported it, if there is one
+    jpeg: str  # what decodes ordinary JPEGs; if that is Pillow, also why
+    fork_server_s: float | None  # CPU time of the fork server until then; None without one
 
 
 @dataclass(frozen=True)
 class NeedsMemory:
-    """The worker waits for a bool: may it take this much?"""
+    """From the worker, which waits for a bool: may it take this much memory?"""
 
     bytes: int
-    of: Literal["file", "pixels"]
+    kind: Literal["file", "pixels"]
 
 
 @dataclass(frozen=True)
 class Done:
-    """The tally of the first `done` names of a job."""
+    """From the worker: the tally of the first `done` names of a job."""
 
     tally: Tally
     done: int
-    images: tuple[
-        PackedImages | PackedFile, ...
-    ]  # of those names, on the tray: counted by nobody yet
+    images: tuple[PackedImages | PackedFile, ...]  # of these names, in the buffer, not yet counted
     spent: Spent | None  # since the last answer, if that is asked for
 
 
 @dataclass(frozen=True)
 class Bug:
-    """Something broke that is not the image's fault."""
+    """From the worker: an error that is not the image's fault."""
 
     traceback: str
 
@@ -87,20 +85,9 @@ def send(stream: IO[bytes], message: object) -> None:
 
 
 def send_first(stream: IO[bytes], message: object) -> None:
+    """Send the first message to a reader that calls `receive_first`."""
     stream.write(_BEGIN)
     send(stream, message)
-
-
-def receive_first(stream: IO[bytes]) -> Any:
-    """Passes over what the user's own modules, which Python imports as it starts, have printed.
-
-    Raises:
-        EOFError: the other side is gone.
-    """
-    while line := stream.readline():
-        if line.endswith(_BEGIN):
-            return receive(stream)
-    raise EOFError
 
 
 def receive(stream: IO[bytes]) -> Any:
@@ -116,3 +103,15 @@ def receive(stream: IO[bytes]) -> Any:
     if len(data) < length:
         raise EOFError
     return pickle.loads(data)
+
+
+def receive_first(stream: IO[bytes]) -> Any:
+    """Receive the first message; skips what modules of the user print while Python starts.
+
+    Raises:
+        EOFError: the other side is gone.
+    """
+    while line := stream.readline():
+        if line.endswith(_BEGIN):
+            return receive(stream)
+    raise EOFError

@@ -1,7 +1,8 @@
-"""The process that counts: takes pieces of work from its standard input, answers with tallies.
+"""The worker process: counts the names that it reads from standard input, and answers with tallies.
 
-It comes from a nursery or is started as a plain Python, and not through multiprocessing, so that the
-user's own program is neither forked nor imported again.
+It is forked from the fork server, or started as a plain Python. Not by multiprocessing, which would
+import the user's own program again, or fork it
+(https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods).
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import IO, Any, Literal
 
 from imgnorm.pixels.buffer import PixelBuffer
-from imgnorm.progress import Stopwatch, no_lap
+from imgnorm.progress import Stage, Stopwatch, no_lap
 from imgnorm.sources.files import ask_before_reading
 from imgnorm.sources.names import encoded
 from imgnorm.sources.source import BlockSource, ShardedSource
 from imgnorm.tally.names import names_sum
 from imgnorm.tally.skipped import Reason, Unreadable
+from imgnorm.tally.tally import Tally
 from imgnorm.workers.heartbeat import Heartbeat, buffer_memory
 from imgnorm.workers.messages import (
     Bug,
@@ -36,101 +39,100 @@ from imgnorm.workers.messages import (
 )
 
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""A worker is one of many: NumPy's thread pools would only cost memory."""
+"""A worker is one of many: NumPy's thread pools would only take memory."""
 
 FREE_BYTES = 64 << 20
 """Files and images that take less memory than this are read and decoded without asking."""
 
+_Count = Callable[..., tuple[Tally, int]]
+"""`count` or `count_blocks`, with what all jobs have in common."""
+
 
 def load() -> None:
-    """Import and try out ahead of time what workers need, whatever they will be asked for."""
+    """Import and check what every worker needs, before it is known what they will count."""
     os.environ.update(_ONE_THREAD)
     from imgnorm.pixels.jpeg import fault_of_the_fast_path
 
     fault_of_the_fast_path()
 
 
-def serve(pulse_handle: int | str, fork_server_s: float | None = None) -> None:
-    """Work until the parent closes our standard input, or is gone.
+def run_worker(heartbeat_handle: int | str, fork_server_s: float | None = None) -> None:
+    """Work until the parent closes our standard input, or is gone. Never returns.
 
     Args:
-        fork_server_s: the CPU time of the nursery that has imported everything already.
+        fork_server_s: CPU time of the fork server, if this process comes from one.
     """
     try:
-        _serve(pulse_handle, fork_server_s)
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # Ctrl-C reaches all processes: the parent decides
+        answers = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)  # what a module prints while it is imported must not be among the answers
+        heartbeat = Heartbeat(heartbeat_handle)
+        setup: Setup = receive(sys.stdin.buffer)
+        buffer = None
+        if setup.buffer:
+            buffer = PixelBuffer(buffer_memory(heartbeat_handle, setup.buffer), setup.buffer)
+        count, jpeg = _counting(setup)
+        setup.prepare()
+        # After the imports: on Windows, a thread that waits for a pipe can hold them up.
+        messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=_listen, args=(sys.stdin.buffer, messages), daemon=True).start()
+        if isinstance(setup.source, ShardedSource):
+            setup.source.keep_alive(heartbeat.still_alive)
+        send_first(answers, Ready(jpeg, fork_server_s))
+        _silence()
+        _answer_jobs(setup, count, messages, answers, heartbeat, buffer)
     except BaseException:  # noqa: BLE001 - the outermost edge of this process
         _print_traceback()
     os._exit(1)  # an ordinary exit would wait for the thread that reads standard input
 
 
-def _serve(pulse_handle: int | str, fork_server_s: float | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent decides
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a module prints while it is imported is no answer
-    heartbeat = Heartbeat(pulse_handle)
-    setup: Setup = receive(sys.stdin.buffer)
-    buffer = (
-        PixelBuffer(buffer_memory(pulse_handle, setup.buffer), setup.buffer)
-        if setup.buffer
-        else None
-    )
+def _counting(setup: Setup) -> tuple[_Count, str]:
+    """The function that counts names, and what decodes ordinary JPEGs for it."""
     os.environ.update(_ONE_THREAD)
-    from imgnorm.pixels.blocks import count_blocks  # NumPy and Pillow
+    from imgnorm.pixels.blocks import count_blocks  # imports NumPy and Pillow
     from imgnorm.pixels.count import count
     from imgnorm.pixels.decode import own_process
     from imgnorm.pixels.jpeg import JpegDecoder, fast_path_version, fault_of_the_fast_path
     from imgnorm.pixels.planes import PlaneCounter
 
     fault = "told to" if setup.decoder == "pillow" else fault_of_the_fast_path()
-    own_process(setup.max_pixels)  # only now: the check above decodes an image of its own
-    jpeg = None if fault else JpegDecoder()
-    setup.prepare()
-    # Only now: on Windows, a thread that waits for a pipe can hold up the imports above.
-    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, messages), daemon=True).start()
-    if isinstance(setup.source, ShardedSource):
-        setup.source.keep_alive(heartbeat.still_alive)
-    send_first(answers, Ready(f"Pillow: {fault}" if fault else fast_path_version(), fork_server_s))
-    _silence()
+    own_process(setup.max_pixels)  # after the check above, which decodes an image of its own
+    jpeg = f"Pillow: {fault}" if fault else fast_path_version()
+    source = setup.source
+    if isinstance(source, BlockSource) and not setup.settings.preprocess:
+        _keep_memory()
+        return partial(count_blocks, source, planes=PlaneCounter()), jpeg
+    return partial(count, source, jpeg=None if fault else JpegDecoder()), jpeg
+
+
+def _answer_jobs(
+    setup: Setup,
+    count: _Count,
+    messages: queue.SimpleQueue[Any],
+    answers: IO[bytes],
+    heartbeat: Heartbeat,
+    buffer: PixelBuffer | None,
+) -> None:
+    """Answers each job with Done or Bug, for ever; in between, it may ask for memory."""
     watch = Stopwatch()
     lap = watch.lap if setup.profiled else no_lap
-
-    def ask(size: int, of: Literal["file", "pixels"]) -> None:
-        if size <= FREE_BYTES:
-            return
-        lap("read" if of == "file" else "decode")
-        send(answers, NeedsMemory(size, of))
-        granted = messages.get()
-        lap("wait")
-        if not granted:
-            doing = "reading" if of == "file" else "decoding"
-            raise Unreadable(
-                Reason.OUT_OF_MEMORY,
-                f"{doing} takes about {size >> 20:,} MiB, more than this machine has to spare",
-            )
-
-    ask_before_reading(lambda size: ask(size, "file"))
-
-    def reserve(size: int) -> None:
-        ask(size, "pixels")
-
-    source, task = setup.source, partial(count, setup.source, jpeg=jpeg)
-    if isinstance(source, BlockSource) and not setup.settings.preprocess:
-        task = partial(count_blocks, source, planes=PlaneCounter())
-        _keep_memory()
+    ask = partial(_ask_for_memory, messages, answers, lap)
+    ask_before_reading(partial(ask, "file"))
     while True:
         job: Job = messages.get()
         lap("wait")
         number = job.number
         try:
-            counting = task if job.decode else partial(task, leave_files=True)
+            counting = count if job.decode else partial(count, leave_files=True)
             tally, done = counting(
                 job.names,
                 setup.settings,
                 max_pixels=setup.max_pixels,
                 cross_sums=setup.cross_sums,
                 starting=lambda index, number=number: heartbeat.at(number, index),
-                reserve=reserve,
+                reserve=partial(ask, "pixels"),
                 buffer=buffer,
                 lap=lap,
             )
@@ -146,10 +148,40 @@ def _serve(pulse_handle: int | str, fork_server_s: float | None) -> None:
         send(answers, answer)
 
 
+def _ask_for_memory(
+    messages: queue.SimpleQueue[Any],
+    answers: IO[bytes],
+    lap: Callable[[Stage], None],
+    kind: Literal["file", "pixels"],
+    size: int,
+) -> None:
+    """Waits until the parent grants memory for a file or for the pixels of an image.
+
+    Raises:
+        Unreadable: there is not enough.
+    """
+    if size <= FREE_BYTES:
+        return
+    lap("read" if kind == "file" else "decode")
+    send(answers, NeedsMemory(size, kind))
+    granted = messages.get()
+    lap("wait")
+    if not granted:
+        doing = "reading" if kind == "file" else "decoding"
+        raise Unreadable(
+            Reason.OUT_OF_MEMORY,
+            f"{doing} takes about {size >> 20:,} MiB, more than this machine has to spare",
+        )
+
+
 def _keep_memory() -> None:
-    """Have glibc keep memory that is freed, instead of taking it from the system anew, page by page: it
-    keeps twice as much as the largest piece that was ever freed, which need not be used."""
-    bytes(31 << 20)  # of 32 MiB on, it does not look at it
+    """Have glibc keep freed memory, instead of giving it back to the system and asking for it anew.
+
+    Freeing a block that was mapped raises the size from which glibc maps blocks, if the block is no
+    larger than 32 MiB. It then keeps up to twice that size. The block itself is never touched
+    (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in https://man7.org/linux/man-pages/man3/mallopt.3.html).
+    """
+    bytes(31 << 20)
 
 
 def _listen(stream: IO[bytes], messages: queue.SimpleQueue[Any]) -> None:
@@ -159,7 +191,7 @@ def _listen(stream: IO[bytes], messages: queue.SimpleQueue[Any]) -> None:
             messages.put(receive(stream))
     except (EOFError, OSError):
         os._exit(0)
-    except BaseException:  # noqa: BLE001 - a message that cannot be read; nobody else would tell
+    except BaseException:  # noqa: BLE001 - a message that cannot be read would be lost in this thread
         _print_traceback()
         os._exit(1)
 

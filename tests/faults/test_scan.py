@@ -1,4 +1,4 @@
-"""Workers that die, hang or starve, files that change underfoot: the scan ends, and names each loss."""
+"""Workers that die, hang or starve, files that change: the scan ends, and names each lost image."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ from injection import (
 
 import imgnorm as library
 from imgnorm.stats.stats import Stats
-from imgnorm.workers import forkserver as fork_server
-from imgnorm.workers import pool as scan
-from imgnorm.workers import process
+from imgnorm.workers import driver, forkserver, process
 
 pytestmark = [needs_posix, pytest.mark.usefixtures("quick_workers")]
 
@@ -93,7 +91,7 @@ def assert_same_digits(expected: Stats, stats: Stats) -> None:
 def test_an_image_that_kills_its_decoder_is_listed_and_the_others_counted(
     folder: Path, others: Stats, number: int, workers: int
 ) -> None:
-    """Tried twice, since a signal may be chance; never more, and never at the cost of another image."""
+    """It is tried twice, since a signal may be chance; never more, and no other image is lost."""
     stats = measured(Suicidal(str(folder), VICTIM, number), workers=workers)
 
     detail = f"the process that decoded it ended, twice: signal {int(number)}"
@@ -128,7 +126,7 @@ def test_memory_that_is_not_there_costs_the_image_only(folder: Path, others: Sta
 
 
 def test_half_of_the_images_may_kill_their_workers(tmp_path: Path) -> None:
-    """No number of deaths ends the run, and none leaves it waiting."""
+    """No number of deaths ends the run or makes it wait for ever."""
     folder = folder_of(tmp_path, 8)
     stats = measured(Suicidal(str(folder), "a/"), workers=2)
 
@@ -184,8 +182,8 @@ def test_workers_that_never_start_are_an_error(folder: Path) -> None:
 def test_workers_that_never_get_ready_are_an_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    """Python itself on storage that is gone, or a dataset that waits for something."""
-    monkeypatch.setattr(process, "START_S", 0.7)
+    """Python itself may lie on storage that is gone, or a dataset wait for something."""
+    monkeypatch.setattr(process, "START_TIMEOUT_S", 0.7)
     started = time.monotonic()
     with pytest.raises(library.ImgnormError) as caught:
         library.measure(Dawdling(str(folder)), workers=workers)
@@ -200,7 +198,7 @@ def test_workers_that_never_get_ready_are_an_error(
 def test_one_worker_that_never_gets_ready_is_done_without(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "START_S", 6.0)
+    monkeypatch.setattr(process, "START_TIMEOUT_S", 6.0)
     stats = measured(Dawdling(str(folder), first=str(tmp_path / "first")), workers=2)
 
     assert_same_digits(library.measure(folder), stats)
@@ -212,8 +210,8 @@ def test_one_worker_that_never_gets_ready_is_done_without(
 @pytest.fixture
 def _immortal(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL does nothing to a process that waits in the kernel for storage that is gone."""
-    monkeypatch.setattr(process, "_DEATH_S", 0.2)
-    for kind in (subprocess.Popen, fork_server.Forked):
+    monkeypatch.setattr(process, "_KILL_S", 0.2)
+    for kind in (subprocess.Popen, forkserver.Forked):
         monkeypatch.setattr(kind, "kill", lambda self: None)
 
 
@@ -231,8 +229,8 @@ def test_an_image_whose_process_cannot_be_ended_is_listed_and_the_others_counted
 def test_storage_that_never_answers_ends_the_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not a minute for each of a million images."""
-    monkeypatch.setattr(scan, "_MAX_STUCK", 2)
+    """Otherwise each of a million images could take a minute."""
+    monkeypatch.setattr(driver, "_MAX_UNKILLABLE", 2)
     with pytest.raises(library.ImgnormError) as caught:
         library.measure(Sleepy(str(folder), "a/"), workers=2, timeout_s=1.5)
 
@@ -245,7 +243,7 @@ def test_storage_that_never_answers_ends_the_run(
 
 def test_a_scan_leaves_no_process_thread_or_open_file(folder: Path) -> None:
     library.measure(folder, workers=2)
-    gc.collect()  # what earlier tests left to be closed is not ours
+    gc.collect()  # close what earlier tests have left open
     before = threading.active_count(), _handles()
     for source in (folder, Suicidal(str(folder), VICTIM), Sleepy(str(folder), VICTIM)):
         measured(source, workers=2, timeout_s=0.3)
@@ -264,7 +262,7 @@ def _handles() -> int:
 
 @contextmanager
 def _beside(act: Callable[[threading.Event], None]) -> Iterator[None]:
-    """`act` in a thread, told to stop at the end."""
+    """`act` runs in a thread, and is asked to stop at the end."""
     over = threading.Event()
     thread = threading.Thread(target=act, args=(over,))
     thread.start()
@@ -279,7 +277,7 @@ def _beside(act: Callable[[threading.Event], None]) -> Iterator[None]:
 def test_workers_killed_at_random_moments_cost_at_most_the_images_they_were_at(
     tmp_path: Path,
 ) -> None:
-    """As the kernel does when memory runs out, thirty times in one scan."""
+    """As the kernel kills when memory runs out, thirty times in one scan."""
     images = 300
     folder = slow_folder(tmp_path / "data", images, edge=600)
     alone = library.measure(folder, limit=1)
@@ -330,7 +328,7 @@ def test_a_worker_that_is_stopped_is_replaced_after_the_timeout(tmp_path: Path) 
 
 
 def _mutate(folder: Path, names: list[str], chance: random.Random, over: threading.Event) -> None:
-    """Every few hundred microseconds, one of ten things that happen to files, to each once."""
+    """Changes each file once, in one of ten ways, one every few hundred microseconds."""
     files = [folder / name for name in names]
     chance.shuffle(files)
     added = 0
@@ -411,7 +409,7 @@ def test_files_that_change_during_the_scan_are_each_counted_or_named(
         stats.measurement.ignored.values()
     )
     assert len(stats.skipped) == len(rejects.read_text().splitlines())
-    # All counted images are the one picture: not a pixel of a cut or a grown one got in.
+    # All counted images are the same picture: no pixel of a cut or grown one was counted.
     assert stats.images * 3600 == sum(stats.measurement.histogram.counts[0])
     alone = library.measure(_alone(tmp_path, data))
     assert alone.mean == stats.mean
@@ -450,7 +448,7 @@ def test_a_read_error_of_the_storage_is_tried_once_more(
 
 
 def limited(**limits: int) -> str:
-    """Python that lowers resource limits, by their names in lower case."""
+    """A program that lowers resource limits, by their names in lower case."""
     lines = [
         f"resource.setrlimit(resource.RLIMIT_{name.upper()}, ({value}, {value}))"
         for name, value in limits.items()
@@ -459,7 +457,7 @@ def limited(**limits: int) -> str:
 
 
 def png_of(width: int, height: int, bits: int, color_type: int) -> bytes:
-    """A PNG of equal bytes, made row by row: no such image is ever in memory."""
+    """A PNG of equal bytes, made row by row: the whole image is never in memory."""
     samples = {0: 1, 2: 3, 3: 1}[color_type]
     row = b"\0" + b"\x55" * ((width * bits * samples + 7) // 8)
     deflate = zlib.compressobj(1)
@@ -507,7 +505,7 @@ def test_giant_images_are_skipped_before_they_are_decoded(giants: Path) -> None:
 def test_giant_images_that_are_allowed_cost_themselves_and_no_more(
     giants: Path, tmp_path: Path
 ) -> None:
-    """One gigabyte of address space for each process, and four of them."""
+    """Four processes, each with one gigabyte of address space."""
     path = tmp_path / "stats.yaml"
     ended = imgnorm(
         "stats", giants, "--max-pixels", "1000000000", "--workers", "4", "-o", path,
@@ -549,7 +547,7 @@ def test_an_image_beyond_the_memory_is_out_of_memory_whatever_its_format(
 def test_few_open_files_mean_fewer_workers_or_one_line(
     folder: Path, tmp_path: Path, handles: int
 ) -> None:
-    """On a machine with 128 cores, the usual limit of 1,024 is as tight."""
+    """On a machine with 128 cores, the usual limit of 1,024 is just as tight."""
     path = tmp_path / "stats.yaml"
     ended = imgnorm(
         "stats", folder, "--workers", "16", "-o", path, "-q", before=limited(nofile=handles)
@@ -568,7 +566,7 @@ def test_few_open_files_mean_fewer_workers_or_one_line(
 
 @needs_linux
 def test_a_signal_while_workers_start_is_no_bug(tmp_path: Path, folder: Path) -> None:
-    """Some of their threads are not yet running then, and cannot be waited for."""
+    """Some of their drivers are not yet running then, and a thread cannot be joined before it runs."""
     for pause in (0, 0.005, 0.02, 0.05):
         with Running("stats", folder, "--workers", "40") as run:
             until(lambda run=run: bool(run.children()))  # type: ignore[misc]

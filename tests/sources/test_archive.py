@@ -1057,7 +1057,7 @@ def dealt(source: ArchiveSource, workers: int, turns: list[int]) -> list[list[st
         assert work is not None
         (shard,) = {source.shard_of(name) for name in work.names}
         got[worker].append(shard)
-        if not board._undealt:
+        if not board._names_left:
             return got
     raise AssertionError("not all was dealt")
 
@@ -1152,7 +1152,7 @@ def test_a_folder_is_dealt_as_one(tmp_path):
 
     assert 2 == pile.left
     assert [("a", ["a/0.png"]), ("b", ["b/1.png"])] == [
-        (work.group, work.names) for work in (pile.piece(9), pile.piece(9))
+        (work.group, work.names) for work in (pile.take(9), pile.take(9))
     ]
 
 

@@ -312,18 +312,18 @@ def test_one_worker_inflates_a_compressed_array(tmp_path):
     counted: list[str] = []
     suspects: list[str] = []
     for turn in count_from(0):
-        if not board._undealt:
+        if not board._names_left:
             break
         work = board.take(0)
         assert work is not None
         assert board._next(1) is None  # it waits
         names = work.names
         if turn % 5 == 3 and len(names) > 3:  # it had no time for all of them
-            board.give_back(work.of(names[2:]))
+            board.give_back(work.with_names(names[2:]))
             names = names[:2]
         elif turn % 5 == 4 and len(names) > 3:  # it died at the third
             suspect = Task("", names[2:3], alone=True)
-            board.give_back(work.of(names[:2]), suspect, work.of(names[3:]))
+            board.give_back(work.with_names(names[:2]), suspect, work.with_names(names[3:]))
             suspects += suspect.names
             names = []
         counted += names
@@ -344,7 +344,7 @@ def test_a_compressed_array_goes_on_without_its_worker(tmp_path):
     board.done()
     board.withdraw(0, ImgnormError("no process"))
     left = []
-    while board._undealt:
+    while board._names_left:
         left += board.take(1).names  # type: ignore[union-attr]
 
     assert source.listing().names == left
@@ -358,7 +358,7 @@ def test_compressed_arrays_have_a_worker_each_and_stored_ones_all(tmp_path):
     stored, _ = board_of([tmp_path / "a.npy", tmp_path / "b.npy"], 2)
     takers: dict[str, set[int]] = {}
     for board in (compressed, stored):
-        while board._undealt:
+        while board._names_left:
             for worker in (0, 1):
                 work = board._next(worker)
                 if work:

@@ -1,4 +1,4 @@
-"""nursery.py: workers are forked from one process, and nothing is lost where that cannot be, or dies."""
+"""Workers are forked from one process, and nothing is lost where that is impossible or dies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from injection import Running, Suicidal, folder_of, kill, needs_linux, slow_fold
 import imgnorm as library
 from imgnorm import __main__
 from imgnorm.stats.text import text_of
-from imgnorm.workers import forkserver as fork_server
+from imgnorm.workers import forkserver
 from imgnorm.workers.forkserver import Forked, ForkServer
 
 pytestmark = [needs_linux, pytest.mark.usefixtures("quick_workers")]
@@ -30,7 +30,7 @@ VICTIM = "a/00004.png"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder_of(tmp_path_factory.mktemp("nursery") / "data", 40)
+    return folder_of(tmp_path_factory.mktemp("forkserver") / "data", 40)
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,8 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened() -> Iterator[ForkServer]:
-    one = fork_server.opened()
+def server() -> Iterator[ForkServer]:
+    one = forkserver.start_server()
     assert one is not None
     yield one
     one.close()
@@ -49,7 +49,7 @@ def opened() -> Iterator[ForkServer]:
 
 def forked(one: ForkServer) -> Forked:
     """A worker that waits for its setup."""
-    heartbeat = os.memfd_create("pulse")
+    heartbeat = os.memfd_create("heartbeat")
     os.truncate(heartbeat, 1 << 16)
     try:
         worker = one.fork(heartbeat)
@@ -72,7 +72,7 @@ def status(pid: int) -> dict[str, str]:
 
 
 def streams(worker: Forked) -> list[str]:
-    """Its open pipes and sockets; its output counts twice when it is put aside."""
+    """Its open pipes and sockets; the pipe of its output is open twice once it has been duplicated."""
     targets = []
     for handle in Path(f"/proc/{worker._pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # it has just been closed
@@ -90,28 +90,28 @@ def measured(source: Any, **options: Any) -> library.Stats:
 
 
 def test_all_workers_are_forked_from_one_process_that_has_one_thread(slow: Path) -> None:
-    """Else a fork would not be safe."""
+    """Otherwise a fork would not be safe."""
     with Running("stats", slow, "--workers", "4") as run:
         until(lambda: len(run.workers_at_work()) == 4)
-        (fork_server,) = run.nurseries()
+        (fork_server,) = run.fork_servers()
 
         assert "1" == status(fork_server)["Threads"]
         assert str(run.pid) == status(fork_server)["PPid"]
         assert {str(fork_server)} == {status(pid)["PPid"] for pid in run.workers_at_work()}
 
 
-def test_how_a_worker_ended_is_told(opened: ForkServer) -> None:
-    by_signal, by_itself = forked(opened), forked(opened)
+def test_how_a_worker_ended_is_told(server: ForkServer) -> None:
+    by_signal, by_itself = forked(server), forked(server)
     by_signal.kill()
     by_itself.stdin.close()
 
     assert -signal.SIGKILL == ended(by_signal)
-    assert 1 == ended(by_itself)  # it had not been told what to do
+    assert 1 == ended(by_itself)  # it had not received its setup
 
 
-def test_a_worker_that_has_ended_keeps_its_number_until_it_is_buried(opened: ForkServer) -> None:
-    """Else a signal could meet a process of somebody else."""
-    worker = forked(opened)
+def test_a_worker_that_has_ended_keeps_its_number_until_it_is_buried(server: ForkServer) -> None:
+    """Otherwise a signal could hit another process."""
+    worker = forked(server)
     worker.kill()
     until(lambda: status(worker._pid)["State"].startswith("Z"))
     worker.kill()
@@ -120,8 +120,8 @@ def test_a_worker_that_has_ended_keeps_its_number_until_it_is_buried(opened: For
     assert not Path(f"/proc/{worker._pid}").exists()
 
 
-def test_waiting_for_a_worker_that_goes_on_ends(opened: ForkServer) -> None:
-    worker = forked(opened)
+def test_waiting_for_a_worker_that_goes_on_ends(server: ForkServer) -> None:
+    worker = forked(server)
     with pytest.raises(subprocess.TimeoutExpired):
         worker.wait(0.05)
     worker.kill()
@@ -129,10 +129,10 @@ def test_waiting_for_a_worker_that_goes_on_ends(opened: ForkServer) -> None:
     assert -signal.SIGKILL == ended(worker)
 
 
-def test_a_worker_has_the_open_files_of_nobody_else(opened: ForkServer) -> None:
-    """It would notice too late that its parent is gone, and its parent that a sibling is."""
-    one, other = forked(opened), forked(opened)
-    # Once its output is put aside, it waits to be told what to do.
+def test_a_worker_has_the_open_files_of_nobody_else(server: ForkServer) -> None:
+    """It would notice too late that its parent is gone, and its parent that a sibling is gone."""
+    one, other = forked(server), forked(server)
+    # Once its output is duplicated, it waits for its setup.
     until(lambda: all(len(streams(worker)) == 4 for worker in (one, other)))
 
     assert not set(streams(one)) & set(streams(other))
@@ -141,36 +141,36 @@ def test_a_worker_has_the_open_files_of_nobody_else(opened: ForkServer) -> None:
         ended(worker)
 
 
-def test_too_few_open_files_are_an_error_of_the_system(opened: ForkServer) -> None:
-    """What the nursery may not open is left out of what it is sent."""
-    resource.prlimit(opened._process.pid, resource.RLIMIT_NOFILE, (5, 5))
+def test_too_few_open_files_are_an_error_of_the_system(server: ForkServer) -> None:
+    """The system leaves out descriptors that the fork server may not open."""
+    resource.prlimit(server._process.pid, resource.RLIMIT_NOFILE, (5, 5))
     with pytest.raises(OSError, match="Too many open files"):
-        forked(opened)
+        forked(server)
 
 
-# ── without a nursery ──
+# ── without a fork server ──
 
 
 def without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fork_server, "_SAFE", False)
+    monkeypatch.setattr(forkserver, "_FORK_IS_SAFE", False)
 
 
 def dying(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fork_server, "python", lambda program: [sys.executable, "-c", ""])
+    monkeypatch.setattr(forkserver, "python_command", lambda program: [sys.executable, "-c", ""])
 
 
 def refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(fork_server, "Nursery", refuse)
+    monkeypatch.setattr(forkserver, "ForkServer", refuse)
 
 
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Importing on storage that does not answer."""
-    monkeypatch.setattr(fork_server, "_IMPORT_S", 0.2)
+    monkeypatch.setattr(forkserver, "_IMPORT_S", 0.2)
     program = [sys.executable, "-c", "import time; time.sleep(60)"]
-    monkeypatch.setattr(fork_server, "python", lambda _: program)
+    monkeypatch.setattr(forkserver, "python_command", lambda _: program)
 
 
 @pytest.mark.parametrize("spoil", [without, dying, refused, silent])
@@ -191,7 +191,7 @@ def test_workers_are_started_without_a_nursery_to_the_same_result(
 def test_a_nursery_in_which_a_thread_runs_forks_nothing(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a debugger or a tracer is in every Python: what it has locked would stay locked."""
+    """As with a debugger or a tracer in every Python: what it has locked would stay locked."""
     (tmp_path / "sitecustomize.py").write_text(
         "import threading, time\n"
         "threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\n"
@@ -202,14 +202,14 @@ def test_a_nursery_in_which_a_thread_runs_forks_nothing(
     stats = library.measure(folder, workers=2, profile=profile)
 
     assert text_of(expected) == text_of(stats)
-    assert "nursery" not in profile.processes
+    assert "fork server" not in profile.processes
 
 
 @pytest.mark.parametrize("spoil", [None, without])
 def test_what_the_user_prints_as_python_starts_is_no_answer_of_a_worker(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Any
 ) -> None:
-    """Nor what a module does that is imported there."""
+    """Nor what a module prints while the worker imports it."""
     (tmp_path / "sitecustomize.py").write_text("print('hello', flush=True)\n")
     (tmp_path / "simplejpeg.py").write_text("print('good bye', flush=True)\nraise ImportError\n")
     expected = library.measure(folder, workers=2)
@@ -221,14 +221,14 @@ def test_what_the_user_prints_as_python_starts_is_no_answer_of_a_worker(
     assert text_of(expected) == text_of(library.measure(folder, workers=2))
 
 
-# ── a nursery that dies ──
+# ── a fork server that dies ──
 
 
 def test_a_nursery_that_is_killed_costs_nothing(slow: Path, tmp_path: Path) -> None:
     path = tmp_path / "stats.yaml"
     with Running("stats", slow, "--workers", "2", "-o", path) as run:
         until(lambda: len(run.workers_at_work()) == 2)
-        kill(run.nurseries()[0], signal.SIGKILL)
+        kill(run.fork_servers()[0], signal.SIGKILL)
         done = run.end(timeout=60)
 
         until(lambda: not run.processes(), timeout=2)
@@ -243,7 +243,7 @@ def test_workers_that_die_after_their_nursery_are_replaced(
     path = tmp_path / "stats.yaml"
     with Running("stats", slow, "--workers", "2", "-o", path) as run:
         until(lambda: len(run.workers_at_work()) == 2)
-        (fork_server,) = run.nurseries()
+        (fork_server,) = run.fork_servers()
         workers = run.workers_at_work()
         kill(fork_server, number)
         for pid in workers:
@@ -255,25 +255,25 @@ def test_workers_that_die_after_their_nursery_are_replaced(
     assert 80 == library.read_stats(path).images
 
 
-def test_how_a_worker_ended_is_unknown_without_its_nursery(opened: ForkServer) -> None:
-    worker = forked(opened)
-    opened._process.kill()
+def test_how_a_worker_ended_is_unknown_without_its_nursery(server: ForkServer) -> None:
+    worker = forked(server)
+    server._process.kill()
     worker.stdin.close()
     with pytest.raises(ChildProcessError):
         worker.wait()
     worker.kill()
     for stream in (worker.stdout, worker.stderr):
         stream.close()
-    assert opened.fork(0) is None
+    assert server.fork(0) is None
 
 
-# ── one that is opened early ──
+# ── one that is started early ──
 
 
 def test_a_nursery_is_there_before_it_is_asked_for() -> None:
-    with fork_server.opened_early():
-        (early,) = fork_server._early
-        found = fork_server.opened()
+    with forkserver.starting_early():
+        (early,) = forkserver._early
+        found = forkserver.start_server()
 
         assert early is found
     found.close()
@@ -281,23 +281,23 @@ def test_a_nursery_is_there_before_it_is_asked_for() -> None:
 
 def test_one_that_finds_other_modules_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker would not find the user's own source."""
-    with fork_server.opened_early():
-        (early,) = fork_server._early
+    with forkserver.starting_early():
+        (early,) = forkserver._early
         monkeypatch.syspath_prepend("/somewhere/else")
-        found = fork_server.opened()
+        found = forkserver.start_server()
 
         assert found is not None
-        assert found.path == fork_server.import_path() != early.path
+        assert found.path == forkserver.import_path() != early.path
         assert early._process.returncode is not None
     found.close()
 
 
 def test_one_that_nobody_asks_for_ends() -> None:
-    with fork_server.opened_early():
-        (early,) = fork_server._early
+    with forkserver.starting_early():
+        (early,) = forkserver._early
 
     assert early._process.returncode is not None
-    assert [] == fork_server._early
+    assert [] == forkserver._early
 
 
 @pytest.mark.parametrize("arguments", [["stats", "nowhere"], ["stats", "--nonsense"]])
@@ -310,8 +310,8 @@ def test_a_command_that_fails_leaves_no_nursery(arguments: list[str]) -> None:
 def test_a_nursery_ends_with_its_parent() -> None:
     program = (
         "import os, sys, time\n"
-        "from imgnorm.workers.forkserver import opened\n"
-        "print(opened()._process.pid, flush=True)\n"
+        "from imgnorm.workers.forkserver import start_server\n"
+        "print(start_server()._process.pid, flush=True)\n"
         "time.sleep(0.3)\n"
         "os._exit(0)"
     )

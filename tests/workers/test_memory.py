@@ -1,4 +1,4 @@
-"""What workers may take together: never more than there is, and never a circle of waiting."""
+"""What workers may take together: never more than the budget, and no two wait for each other."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import time
 import pytest
 
 from imgnorm import measure
-from imgnorm.workers import work_queue as board
-from imgnorm.workers import worker
+from imgnorm.workers import work_queue, worker
 from imgnorm.workers.memory import Budgets, MemoryBudget, Share
 
 MIB = 1 << 20
@@ -31,7 +30,7 @@ def test_a_file_may_take_a_quarter_and_pixels_the_rest():
 
 
 def test_the_next_file_gives_back_what_the_image_before_it_took():
-    """Or a worker with pixels would wait for one with a file, which waits for the pixels."""
+    """Otherwise a worker with pixels would wait for one with a file, which waits for the pixels."""
     budgets = Budgets(100)
     first, second = Share(budgets), Share(budgets)
     assert first.ask_for_file(20)
@@ -68,7 +67,7 @@ def test_many_workers_never_take_more_than_there_is_and_all_get_done(seed):
                 share.ask_for_file(chance.randrange(1, 101))
             share.ask_for_pixels(chance.randrange(1, 301))
             time.sleep(0.0002)
-        share.give_back()
+        share.release()
         finished.append(number)
 
     threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(16)]
@@ -92,7 +91,7 @@ def test_a_large_file_is_read_only_if_there_is_memory_for_it(tmp_path, monkeypat
     Image.new("L", (9000, 9000), 3).save(tmp_path / "large.bmp")
     size = (tmp_path / "large.bmp").stat().st_size
     assert size > worker.FREE_BYTES
-    monkeypatch.setattr(board, "available_memory", lambda: spare)
+    monkeypatch.setattr(work_queue, "available_memory", lambda: spare)
     stats = measure(tmp_path, workers=1)
 
     assert images == stats.images
