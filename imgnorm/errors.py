@@ -1,4 +1,4 @@
-"""What imgnorm raises.
+"""What imgnorm raises on purpose, and what its checks find.
 
 ImgnormError                 the command exits 2: the work could not be done, nothing was written
 ├── SourceError              the folder, list or dataset cannot be measured
@@ -8,8 +8,8 @@ ImgnormError                 the command exits 2: the work could not be done, no
 ├── TransformError           no transform can be made from these stats
 ├── ModelError               a network or its checkpoint cannot be used for what was asked
 ├── FoldError                a normalization cannot be absorbed exactly
-├── DeviceError              a CUDA device is not there, or failed
-├── MissingDependency        a package is absent or broken (the message says what to install)
+├── DeviceError              a CUDA device is missing, or failed
+├── MissingDependency        a package is missing or broken (the message says what to install)
 └── TooManySkipped           more images were skipped than allowed: a failed check, exit 1
 
 A caller's bug (wrong type, wrong value of an argument) is a plain TypeError or ValueError.
@@ -36,52 +36,165 @@ __all__ = [
     "TransformError",
 ]
 
-Severity = Literal["error", "warning", "info"]
-
 
 class ImgnormError(Exception):
-    """The root of all that imgnorm raises on purpose; its text says where, what, and what to do."""
+    """The root of all that imgnorm raises on purpose; its text says where, what, and what to do.
+
+    Example:
+        >>> try:
+        ...     imgnorm.measure("no-such-folder")
+        ... except imgnorm.ImgnormError as error:
+        ...     print(str(error).partition(";")[0])
+        no-such-folder: no such folder
+    """
 
 
 class SourceError(ImgnormError):
-    """The folder, list or dataset cannot be measured."""
+    """The folder, list or dataset cannot be measured.
+
+    Example:
+        >>> try:
+        ...     imgnorm.measure("no-such-folder")
+        ... except imgnorm.errors.SourceError:
+        ...     print("nothing to measure")
+        nothing to measure
+    """
 
 
 class OutputError(ImgnormError):
-    """A result cannot be written where it was asked for."""
+    """A result cannot be written where it was asked for.
+
+    Example:
+        >>> stats = imgnorm.measure("examples/shapes")
+        >>> try:
+        ...     imgnorm.write_stats("no-such-folder/stats.yaml", stats)
+        ... except imgnorm.errors.OutputError as error:
+        ...     print(str(error).partition(" ")[0])
+        no-such-folder/stats.yaml:
+    """
 
 
 class IncompatibleStats(ImgnormError):
-    """These measurements or settings do not belong together."""
+    """These measurements or settings do not belong together.
+
+    Example:
+        >>> half = imgnorm.measure("examples/shapes", shard=(1, 2))
+        >>> try:
+        ...     imgnorm.merge([half])
+        ... except imgnorm.errors.IncompatibleStats:
+        ...     print("shard 2 is missing")
+        shard 2 is missing
+    """
 
 
 class TransformError(ImgnormError):
-    """No transform can be made from these stats."""
+    """No transform can be made from these stats.
+
+    Example:
+        >>> constant = imgnorm.Stats(mean=(0.5,), std=(0.0,), channels=("L",))
+        >>> try:
+        ...     imgnorm.to_transform(constant)
+        ... except imgnorm.errors.TransformError:
+        ...     print("it would divide by 0")
+        it would divide by 0
+    """
 
 
 class ModelError(ImgnormError):
-    """A network, its checkpoint or what runs through it cannot be used for what was asked."""
+    """A network, its checkpoint or what runs through it cannot be used for what was asked.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
+        >>> try:
+        ...     imgnorm.nn.calibrate(model, [torch.zeros(2, 1, 8, 8)])  # one channel, not three
+        ... except imgnorm.errors.ModelError:
+        ...     print("the images do not fit the model")
+        the images do not fit the model
+    """
 
 
 class FoldError(ImgnormError):
-    """A normalization cannot be absorbed into a network's weights exactly."""
+    """A normalization cannot be absorbed into a network's weights exactly.
+
+    Example:
+        >>> import torch
+        >>> stats = imgnorm.measure("examples/shapes")
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1))
+        >>> try:
+        ...     imgnorm.nn.fold_input_norm(model, stats)
+        ... except imgnorm.errors.FoldError:
+        ...     print("zero padding would mean black, not the mean")
+        zero padding would mean black, not the mean
+    """
 
 
 class DeviceError(ImgnormError):
-    """A CUDA device is not there, or failed."""
+    """A CUDA device is missing, or failed.
+
+    Example:
+        >>> try:
+        ...     imgnorm.measure("examples/shapes", device="cuda:99")
+        ... except imgnorm.errors.DeviceError:
+        ...     print("no such device")
+        no such device
+    """
 
 
 class MissingDependency(ImgnormError):
-    """A package is absent or broken."""
+    """A package is missing or broken; the message says what to install.
+
+    Example:
+        >>> stats = imgnorm.measure("examples/shapes")
+        >>> try:
+        ...     transform = imgnorm.to_transform(stats)  # needs torch and torchvision
+        ... except imgnorm.errors.MissingDependency as error:
+        ...     print(error)
+    """
 
 
 class TooManySkipped(ImgnormError):
-    """More images were skipped than the caller allowed."""
+    """More images were skipped than allowed: the command raises it for `--max-skipped`.
+
+    In Python, `Stats.skipped` lists them, and the caller decides.
+
+    Example:
+        >>> stats = imgnorm.measure("examples/shapes")
+        >>> if len(stats.skipped) > 10:
+        ...     raise imgnorm.errors.TooManySkipped(f"{len(stats.skipped)} images skipped")
+    """
+
+
+class InvalidDocument(ImgnormError):
+    """A YAML file has faults; `problems` holds all of them, in line order.
+
+    Example:
+        >>> with open("stats.yaml", "w") as file:
+        ...     _ = file.write("format: imgnorm-stats/1\\nmean: [0.5]\\nstd: [0.2, 0.3]\\n")
+        >>> try:
+        ...     imgnorm.read_stats("stats.yaml")
+        ... except imgnorm.errors.InvalidDocument as error:
+        ...     print(len(error.problems), error.problems[0].file)
+        1 stats.yaml
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.column)))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+Severity = Literal["error", "warning", "info"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of a document, at its place."""
+    """One fault of a document, at its place.
+
+    Example:
+        >>> print(imgnorm.Problem("config.yaml", 3, 5, "unknown-key", "std: missing", hint="add it"))
+        config.yaml:3:5: std: missing
+            add it
+    """
 
     file: str  # as the user named it
     line: int  # from 1
@@ -96,21 +209,13 @@ class Problem:
         return f"{text}\n    {self.hint}" if self.hint else text
 
 
-class InvalidDocument(ImgnormError):
-    """A YAML file has faults; `problems` holds all of them, in line order."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.column)))
-        super().__init__("\n".join(map(str, self.problems)))
-
-
 @dataclass(frozen=True)
 class Rule:
-    """One thing that validate and lint look for."""
+    """One kind of fault that validate and lint look for."""
 
     id: str  # as on the command line: known-wrong
     severity: Severity
     summary: str  # half a line
     explanation: str  # one paragraph, for `--explain RULE` and the documentation
     bad: str  # an example in YAML that breaks it
-    good: str  # the same, mended
+    good: str  # the same, fixed

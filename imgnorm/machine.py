@@ -1,6 +1,8 @@
-"""What the control groups around this process leave it: a container's limits, or a batch system's.
+"""How many cores and how much memory this process may use: the machine's, or its container's limits.
 
-Both versions are read, and every level: the tightest limit counts, wherever it was set.
+Containers and batch systems set limits on control groups. Both versions are read, at every level: the
+tightest limit counts (https://docs.kernel.org/admin-guide/cgroup-v2.html,
+https://docs.kernel.org/admin-guide/cgroup-v1/memory.html).
 """
 
 from __future__ import annotations
@@ -12,16 +14,48 @@ from math import ceil
 
 _MEMBERSHIP = "/proc/self/cgroup"
 _MOUNTS = "/sys/fs/cgroup"
+_UNKNOWN = 4 << 30
+"""Bytes to assume where the system does not report any: enough for the largest image allowed by default."""
 
 
-def memory_left() -> int | None:
-    """Bytes until the first limit; None where nothing limits it."""
+def usable_cores() -> int:
+    """How many cores this process may run on; a quota of one and a half counts as two."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = cgroup_cores()
+    return cores if quota is None else max(1, min(cores, ceil(quota)))
+
+
+def available_memory() -> int:
+    """Bytes that can be taken without swapping or being killed."""
+    known = [size for size in (_machine_memory(), cgroup_memory()) if size is not None]
+    return min(known, default=_UNKNOWN)
+
+
+def cgroup_cores() -> Fraction | None:
+    """How many cores' time the control groups allow; None if they do not limit it."""
+    return min((quota for level in _levels("cpu") for quota in _quota_of(level)), default=None)
+
+
+def cgroup_memory() -> int | None:
+    """Bytes that are left until the first limit of a control group; None if there is no limit."""
     return min((left for level in _levels("memory") for left in _left_in(level)), default=None)
 
 
-def cpus() -> Fraction | None:
-    """How many cores' time may be used; None where nothing limits it."""
-    return min((quota for level in _levels("cpu") for quota in _quota_of(level)), default=None)
+def _machine_memory() -> int | None:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) << 10
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _levels(controller: str) -> Iterator[str]:
@@ -40,7 +74,7 @@ def _levels(controller: str) -> Iterator[str]:
         else:
             continue
         steps = [step for step in group.split("/") if step]
-        if ".." in steps:  # a group outside of what this process is shown
+        if ".." in steps:  # a group outside of what this process can see
             steps = []
         for mount in mounts:
             for depth in range(len(steps), -1, -1):
@@ -59,7 +93,7 @@ def _left_in(level: str) -> Iterator[int]:
 
 
 def _file_cache(level: str, prefix: str) -> int:
-    """Files that were read stay in memory until somebody needs it: they are counted, but not taken."""
+    """Bytes of cached files, which count as used, but are given up when memory is needed."""
     try:
         lines = _text_of(os.path.join(level, "memory.stat")).splitlines()
         pages = dict(line.split() for line in lines)
@@ -72,7 +106,7 @@ def _quota_of(level: str) -> Iterator[Fraction]:
     try:
         quota, period = _text_of(os.path.join(level, "cpu.max")).split()
         yield Fraction(int(quota), int(period))
-    except (OSError, ValueError, ZeroDivisionError):  # "max" is no number
+    except (OSError, ValueError, ZeroDivisionError):  # "max": no limit
         pass
     micros = _number_in(os.path.join(level, "cpu.cfs_quota_us"))  # -1: no limit
     period_us = _number_in(os.path.join(level, "cpu.cfs_period_us"))
@@ -83,44 +117,10 @@ def _quota_of(level: str) -> Iterator[Fraction]:
 def _number_in(path: str) -> int | None:
     try:
         return int(_text_of(path))
-    except (OSError, ValueError):  # "max" is no number
+    except (OSError, ValueError):  # "max": no limit
         return None
 
 
 def _text_of(path: str) -> str:
     with open(path, encoding="utf-8") as file:
         return file.read()
-
-
-def usable_cores() -> int:
-    """Those that it is not kept from; a quota of one and a half is two."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    quota = cpus()
-    return cores if quota is None else max(1, min(cores, ceil(quota)))
-
-
-_UNKNOWN = 4 << 30
-"""Where the system does not tell: enough for the largest image allowed by default."""
-
-
-def available_memory() -> int:
-    """Bytes that can be taken without swapping or being killed: the machine's, or the cgroup's."""
-    known = [size for size in (_machine(), memory_left()) if size is not None]
-    return min(known, default=_UNKNOWN)
-
-
-def _machine() -> int | None:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) << 10
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None

@@ -1,4 +1,4 @@
-"""Where results go: looked at before the work, written whole or not at all."""
+"""Files of results: checked before the work, then written whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from imgnorm.errors import OutputError
 
 
 def check_output(path: str, *, force: bool) -> None:
-    """Find out now whether `path` can be written later, and leave no trace.
+    """Check whether `path` can be written later. Leaves no file behind.
 
     Raises:
-        OutputError: it exists (without `force`), is no regular file, or its folder takes no file.
+        OutputError: it exists (without `force`), is not a regular file, or cannot be created.
     """
     if path in ("", "-"):
-        raise OutputError(f"{path!r}: is no file; name one, or leave the option out and use `>`")
+        raise OutputError(f"{path!r}: is not a file; name one, or leave the option out and use `>`")
     target = os.path.realpath(path)
     try:
         mode = os.stat(target).st_mode
@@ -37,9 +37,9 @@ def check_output(path: str, *, force: bool) -> None:
             )
     if not os.path.isdir(os.path.dirname(target)):
         raise OutputError(f"{path}: its folder does not exist; create it first")
-    temporary = _temporary(target)
+    temporary = _temporary_name(target)
     try:
-        os.close(_created(temporary))
+        os.close(_create(temporary))
     except OSError as error:
         raise _refused(path, error) from error
     finally:
@@ -56,21 +56,21 @@ def write_whole(
 ) -> None:
     """Write a file so that a reader finds the old bytes or the new ones, never anything else.
 
-    A temporary file in the same folder, flushed to the disk, read back, then renamed. A link is
-    followed and kept; the permissions of a file that is replaced are kept.
+    A temporary file in the same folder is written, flushed to the disk, read back, then renamed. A
+    link is followed and kept; the permissions of a replaced file are kept.
 
     Args:
-        force: replace a file that is there; without it, one that was made meanwhile is left alone.
-        check: called with what was read back; raises if that is not what it should be.
+        force: replace an existing file; without it, a file that was made since the check is kept.
+        check: called with the bytes that were read back; raises if they are wrong.
 
     Raises:
-        OutputError: the file cannot be written. What was there before is untouched, unless all went
-            well up to the last step, the flush of the folder.
+        OutputError: the file cannot be written. The old file is untouched, unless only the last step
+            failed, the flush of the folder.
     """
     target = os.path.realpath(path)
-    temporary = _temporary(target)
+    temporary = _temporary_name(target)
     try:
-        with open(_created(temporary), "w+b") as file:
+        with open(_create(temporary), "w+b") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -92,20 +92,20 @@ def _publish(temporary: str, target: str, *, force: bool) -> None:
         os.replace(temporary, target)
         return
     try:
-        os.link(temporary, target)  # unlike a rename, fails where there is a file
+        os.link(temporary, target)  # unlike a rename, it fails if the target exists
     except FileExistsError:
         raise
-    except OSError:  # a file system without links
+    except OSError:  # a file system without hard links
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
         os.replace(temporary, target)
 
 
 def read_whole(path: str) -> bytes | None:
-    """The bytes of a result that was written before; None if there is none.
+    """The bytes of a result that was written earlier; None if there is none.
 
     Raises:
-        OutputError: there is something, but it cannot be read.
+        OutputError: it exists, but cannot be read.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would wait for a writer
@@ -118,30 +118,33 @@ def read_whole(path: str) -> bytes | None:
         raise OutputError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from error
 
 
-def _temporary(target: str) -> str:
-    """A name beside the target; hidden, so that a scan of this folder passes over it.
+def _temporary_name(target: str) -> str:
+    """A name beside the target; hidden, so that a scan of this folder ignores it.
 
-    Known before the file exists: a signal that ends us right after its creation leaves none behind.
+    It is known before the file exists, so that a signal right after the creation leaves no file behind.
     """
     return os.path.join(os.path.dirname(target), f".imgnorm-{os.urandom(8).hex()}.tmp")
 
 
-def _created(temporary: str) -> int:
+def _create(temporary: str) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     return os.open(temporary, flags, 0o666)
 
 
 def _sync_folder(folder: str) -> None:
-    if os.name == "nt":  # Windows has no handle of a folder to flush
+    if os.name == "nt":  # Windows cannot flush a folder
         return
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # a folder that takes files and shows none; the file itself is flushed
+    except PermissionError:  # it may be written to but not read; the file itself is flushed
         return
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that flush no folders
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+        ):  # a file system that cannot flush folders
             raise
     finally:
         os.close(handle)

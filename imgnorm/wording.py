@@ -1,58 +1,58 @@
-"""How messages say values and exceptions: short, on one line, and harmless to a terminal."""
+"""How messages show values, names and exceptions: short, on one line, and harmless to a terminal."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-_OF_ANOTHER = 300  # characters of what others say
-
-
-def cut(text: str, at_most: int = 60) -> str:
-    """So many characters at most; an ellipsis stands for the rest."""
-    return text if len(text) <= at_most else f"{text[: at_most - 1]}…"
-
-
-def quoted(text: str) -> str:
-    """In quotes, and short."""
-    return ascii(cut(text)) if not cut(text).isprintable() else repr(cut(text))
+_FOREIGN = 300  # characters of a text that is not ours
 
 
 def printable(text: str) -> str:
-    """On one line, without commands to a terminal: what is none of it becomes \\n, \\x1b, \\u2028."""
+    """The text on one line, without commands to a terminal: they become \\n, \\x1b, \\u2028 and so on."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def cut(text: str, at_most: int = 60) -> str:
+    """At most this many characters; an ellipsis stands for the rest."""
+    return text if len(text) <= at_most else f"{text[: at_most - 1]}…"
+
+
+def quoted(text: str) -> str:
+    """A value in quotes, cut to 60 characters."""
+    return ascii(cut(text)) if not cut(text).isprintable() else repr(cut(text))
+
+
 def one_line(text: str) -> str:
-    """What others say, as it can be printed, and not too much of it."""
-    return cut(printable(" ".join(text.split())), _OF_ANOTHER)
+    """A text that is not ours: printable, and at most 300 characters."""
+    return cut(printable(" ".join(text.split())), _FOREIGN)
 
 
 def clause(error: BaseException) -> str:
-    """What an exception says; its type if it says nothing."""
+    """An exception's message; its type if it has none."""
     return one_line(str(error)) or type(error).__name__
 
 
 def describe(error: BaseException) -> str:
-    """An exception's type, and what it says."""
+    """An exception's type and message."""
     name, words = type(error).__name__, one_line(str(error))
     return f"{name}: {words}" if words else name
 
 
 def headline(error: BaseException | str) -> str:
-    """The first line of what an exception says, where the rest is advice for programmers."""
+    """The first line of an exception's message, where the rest is advice for programmers."""
     return one_line(str(error).strip().partition("\n")[0]).rstrip(".") or type(error).__name__
 
 
 def nearest(word: str, known: Iterable[str], *, at_most: int = 1, cutoff: float = 0.6) -> list[str]:
     """The known names that are spelled most like a word, the nearest first.
 
-    Case, dashes and underscores make no difference; a name that differs in these only is the one.
+    Case, dashes and underscores are ignored. A name that differs in nothing else comes alone.
 
     Args:
-        cutoff: how much alike they must be, from 0 to 1, as `difflib` has it.
+        cutoff: how similar they must be, from 0 to 1, as in `difflib.get_close_matches`.
     """
     folded = {_folded(name): name for name in known}
     meant = _folded(word)

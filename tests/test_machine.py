@@ -1,4 +1,4 @@
-"""A container's limits, as the kernel tells them, in both versions of control groups."""
+"""A container's limits, as the kernel reports them, in both versions of control groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ V1 = "12:cpu,cpuacct:/docker/abc\n7:memory:/docker/abc\n1:name=systemd:/docker/a
 
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
-    """Writes files as the kernel shows them: `kernel(membership, {path: text})`."""
+    """Writes files as the kernel does: `kernel(membership, {path: text})`."""
 
     def shown(membership: str, files: dict[str, str]) -> None:
         (tmp_path / "membership").write_text(membership)
@@ -60,25 +60,25 @@ def test_the_tightest_limit_above_this_process_counts(kernel):
         | version_2("system.slice/", str(9 * GIB), 2 * GIB),
     )
 
-    assert 2 * GIB == machine.memory_left()
+    assert 2 * GIB == machine.cgroup_memory()
 
 
 def test_the_limits_of_version_1_count_too(kernel):
     kernel(V1, version_1("memory/docker/abc/", 2 * GIB, GIB))
 
-    assert GIB == machine.memory_left()
+    assert GIB == machine.cgroup_memory()
 
 
 def test_a_container_of_version_1_that_sees_itself_as_the_root(kernel):
-    """Docker mounts the container's own group where the host has the outermost one."""
+    """Docker mounts the container's own group in the place of the outermost one."""
     kernel(V1, version_1("memory/", 2 * GIB, GIB) | {"cpu/cpu.cfs_quota_us": "150000"})
 
-    assert GIB == machine.memory_left()
+    assert GIB == machine.cgroup_memory()
 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_files_that_the_kernel_keeps_for_later_take_no_memory(kernel, version):
-    """After a pass over a dataset they fill a container up to its limit: the next run must go on."""
+    """After a pass over a dataset they fill a container up to its limit: the next run must still work."""
     files: dict[str, str] = (
         version_1("memory/", 4 * GIB, 4 * GIB - 4096, inactive=2 * GIB, active=GIB)
         if version == 1
@@ -86,19 +86,19 @@ def test_files_that_the_kernel_keeps_for_later_take_no_memory(kernel, version):
     )
     kernel(V1 if version == 1 else "0::/\n", files)
 
-    assert 3 * GIB + 4096 == machine.memory_left()
+    assert 3 * GIB + 4096 == machine.cgroup_memory()
 
 
 def test_more_taken_than_allowed_leaves_nothing(kernel):
     kernel("0::/\n", version_2("", str(GIB), 2 * GIB))
 
-    assert 0 == machine.memory_left()
+    assert 0 == machine.cgroup_memory()
 
 
 def test_a_version_1_group_without_a_limit_leaves_what_the_machine_has(kernel):
-    """The kernel shows no limit as a number beyond all machines."""
+    """Where there is no limit, the kernel writes a number larger than any memory."""
     kernel(V1, version_1("memory/docker/abc/", 9223372036854771712, GIB))
-    left = machine.memory_left()
+    left = machine.cgroup_memory()
 
     assert left is not None
     assert left > 1 << 60
@@ -137,10 +137,10 @@ def test_a_quota_of_version_1_is_the_default_number_of_workers(
 def test_the_tightest_quota_counts_though_it_is_not_the_nearest(kernel):
     kernel(V2, {"system.slice/cpu.max": "30000 20000", f"{V2[4:-1]}/cpu.max": "40000 20000"})
 
-    assert Fraction(3, 2) == machine.cpus()
+    assert Fraction(3, 2) == machine.cgroup_cores()
 
 
-# ── what kernels may show otherwise ──
+# ── what else a kernel may write ──
 
 
 @pytest.mark.parametrize(
@@ -158,13 +158,13 @@ def test_the_tightest_quota_counts_though_it_is_not_the_nearest(kernel):
 def test_what_cannot_be_understood_limits_nothing(kernel, membership, files):
     kernel(membership, files)
 
-    assert (None, None) == (machine.memory_left(), machine.cpus())
+    assert (None, None) == (machine.cgroup_memory(), machine.cgroup_cores())
 
 
 def test_a_system_without_control_groups_limits_nothing(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(machine, "_MEMBERSHIP", tmp_path / "missing")
 
-    assert (None, None) == (machine.memory_left(), machine.cpus())
+    assert (None, None) == (machine.cgroup_memory(), machine.cgroup_cores())
     assert machine.available_memory() > 0
     assert machine.usable_cores() > 0
 
@@ -174,4 +174,4 @@ def test_statistics_of_memory_that_are_missing_count_as_no_cache(kernel):
     del files["memory.stat"]
     kernel("0::/\n", files)
 
-    assert GIB == machine.memory_left()
+    assert GIB == machine.cgroup_memory()

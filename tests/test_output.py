@@ -1,4 +1,4 @@
-"""Results are looked at before the work, and written whole or not at all."""
+"""Outputs are checked before the work, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_link_to_a_file_counts_as_that_file(here):
 
 @pytest.mark.parametrize("path", ["", "-"])
 def test_what_names_no_file_is_refused(path):
-    expected = f"{path!r}: is no file; name one, or leave the option out and use `>`"
+    expected = f"{path!r}: is not a file; name one, or leave the option out and use `>`"
 
     assert expected == refusal(check_output, path, force=True)
 
@@ -166,7 +166,7 @@ def test_permissions_of_a_replaced_file_are_kept(here, mode):
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_a_new_file_has_the_permissions_that_the_umask_leaves(here, umask, mode):
-    """A temporary file of the tempfile module would be readable for its owner only."""
+    """The tempfile module would make a file that only its owner can read."""
     before = os.umask(umask)
     try:
         write_whole("new", b"new")
@@ -177,7 +177,7 @@ def test_a_new_file_has_the_permissions_that_the_umask_leaves(here, umask, mode)
 
 
 def test_a_name_as_long_as_names_may_be_is_written(here):
-    """The temporary name is not made longer than that."""
+    """The temporary name is not longer."""
     name = "n" * 255
 
     check_output(name, force=False)
@@ -187,7 +187,7 @@ def test_a_name_as_long_as_names_may_be_is_written(here):
 
 
 def test_the_temporary_file_is_beside_the_target_and_hidden(here):
-    """A rename is whole within one file system only, and a scan must not find half a file."""
+    """A rename is atomic within one file system only, and a scan must not find half a file."""
     os.mkdir("far")
     Path("link").symlink_to("far/real.png")
     seen = []
@@ -247,7 +247,7 @@ def test_when_the_system_fails_the_old_file_stays(here, monkeypatch, call, numbe
 
 
 def test_the_bytes_are_on_the_disk_before_the_name_changes(here, monkeypatch):
-    """Else a power cut could leave an empty file under the final name."""
+    """Otherwise a power cut could leave an empty file under the final name."""
     steps = []
     fsync, replace = os.fsync, os.replace
 

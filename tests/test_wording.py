@@ -1,4 +1,4 @@
-"""How messages say values and exceptions."""
+"""How messages show values, names and exceptions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_only_what_cannot_be_printed_is_escaped(text, expected):
 
 
 @pytest.mark.parametrize(
-    ("error", "of_clause", "of_told", "of_headline"),
+    ("error", "of_clause", "of_describe", "of_headline"),
     [
         (OSError("no\n  such\tdisk."), "no such disk.", "OSError: no such disk.", "no"),
         (
@@ -53,9 +53,11 @@ def test_only_what_cannot_be_printed_is_escaped(text, expected):
         (ValueError(LONG), LONG[:299] + "…", f"ValueError: {LONG[:299]}…", LONG[:299] + "…"),
     ],
 )
-def test_an_exception_is_one_line_of_at_most_300_characters(error, of_clause, of_told, of_headline):
+def test_an_exception_is_one_line_of_at_most_300_characters(
+    error, of_clause, of_describe, of_headline
+):
     assert of_clause == clause(error)
-    assert of_told == describe(error)
+    assert of_describe == describe(error)
     assert of_headline == headline(error)
 
 

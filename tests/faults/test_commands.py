@@ -1,4 +1,4 @@
-"""Writers that meet, clocks that jump, hostile command lines: what holds for every command."""
+"""Several writers of one file, clocks that jump, hostile command lines: what holds for every command."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = needs_posix
 
 OLD = b"old bytes\n"
 RUNS = int(os.environ.get("IMGNORM_TEST_RUNS", "3"))
-"""Of each of eight writers; 50 take some minutes."""
+"""Runs of each of eight writers; 50 take some minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def _may_write(call: ast.Call) -> bool:
     if function in ("open", "os.fdopen", "io.open") or function.endswith(".open_file"):
         modes = [*call.args[1:2], *(word.value for word in call.keywords if word.arg == "mode")]
         texts = [mode.value for mode in modes if isinstance(mode, ast.Constant)]
-        if function == "os.fdopen":  # a stream of ours, to the parent
+        if function == "os.fdopen":  # the worker's stream to its parent
             return False
         return len(texts) < len(modes) or any(set(str(text)) & set("wax+") for text in texts)
     changes = (
@@ -99,7 +99,7 @@ CONSTANTS = "format: imgnorm-stats/1\nmean: [0.5, 0.4, 0.3]\nstd: [0.2, 0.25, 0.
 def calibrating(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[str], Path]:
-    """`bn calibrate` of a checkpoint onto a file that is there."""
+    """`bn calibrate` of a checkpoint onto a file that exists."""
     torch = pytest.importorskip("torch")
     from torch import nn
 
@@ -136,7 +136,7 @@ def test_a_calibration_that_cannot_be_written_is_shown_and_the_old_file_kept(
         if call == "open" and ".imgnorm-" not in str(given[0]):
             return real(*given, **options)
         calls += 1
-        if call == "open" and calls == 1:  # the look before the work
+        if call == "open" and calls == 1:  # the check before the work
             return real(*given, **options)
         raise OSError(number, os.strerror(number))
 
@@ -160,7 +160,7 @@ def test_a_checkpoint_that_was_made_meanwhile_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Without --force: it was not there when the command began."""
+    """Without --force: it did not exist when the command began."""
     arguments, output = calibrating
     output.unlink()
     real = os.fsync
@@ -190,7 +190,7 @@ def beside(arguments: Sequence[str | Path]) -> subprocess.Popen[bytes]:
 
 
 def test_of_eight_that_create_one_file_exactly_one_does(parts: list[Path], tmp_path: Path) -> None:
-    """Without --force nobody's file is replaced: seven are told that it exists."""
+    """Without --force no file is replaced: seven commands report that it exists."""
     target = tmp_path / "all.yaml"
     for _ in range(RUNS):
         target.unlink(missing_ok=True)
@@ -205,7 +205,7 @@ def test_of_eight_that_create_one_file_exactly_one_does(parts: list[Path], tmp_p
 def test_a_reader_finds_a_whole_file_while_eight_commands_replace_it(
     parts: list[Path], tmp_path: Path
 ) -> None:
-    """And kill -9 of a writer leaves nothing that would hold up the others."""
+    """And a writer that is killed leaves nothing that would block the others."""
     target = tmp_path / "all.yaml"
     written = set()
     sources: list[list[Path]] = [[parts[0]], [parts[1]], parts, parts[::-1]]
@@ -254,7 +254,7 @@ time.time = lambda: real() + next(hours)
 
 
 def test_no_clock_changes_a_byte(data: Path, tmp_path: Path) -> None:
-    """Wall clocks that jump, time zones, a date for reproducible builds: durations are monotonic."""
+    """Wall clocks that jump, time zones, a date for reproducible builds: durations come from a monotonic clock."""
     results = []
     for index, changes in enumerate(
         [{}, {"TZ": "Pacific/Kiritimati"}, {"SOURCE_DATE_EPOCH": "0"}, {"SOURCE_DATE_EPOCH": "x"}]
@@ -264,7 +264,7 @@ def test_no_clock_changes_a_byte(data: Path, tmp_path: Path) -> None:
         assert 0 == ended.returncode
         results.append(path.read_bytes())
     path = tmp_path / "jumping.yaml"
-    (tmp_path / "sitecustomize.py").write_text(JUMPING)  # in every process, the workers, too
+    (tmp_path / "sitecustomize.py").write_text(JUMPING)  # in every process, workers included
     jumping = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
     ended = imgnorm("stats", data, "-o", path, PYTHONPATH=jumping)
     results.append(path.read_bytes())
@@ -284,7 +284,7 @@ def test_files_of_any_time_are_measured(tmp_path: Path, moment: int) -> None:
         os.utime(path, (moment, moment))
     stats = tmp_path / "stats.yaml"
     stats.write_bytes(OLD)
-    os.utime(stats, (4_070_908_800, 4_070_908_800))  # "newer" than all that comes
+    os.utime(stats, (4_070_908_800, 4_070_908_800))  # "newer" than everything
     ended = imgnorm("stats", folder, "-o", stats, "--force")
 
     assert 0 == ended.returncode
@@ -309,12 +309,12 @@ def test_a_module_is_out_of_date_by_its_bytes_and_not_by_its_time(
 
 
 def argument_bytes() -> int:
-    """What the system takes in one command line, less the environment and some."""
+    """The bytes that the system takes in one command line, less the environment."""
     return os.sysconf("SC_ARG_MAX") - sum(len(k) + len(v) + 16 for k, v in os.environ.items())
 
 
 def test_as_many_arguments_as_the_system_takes(parts: list[Path], tmp_path: Path) -> None:
-    """`merge part-*.yaml` in a folder of a hundred thousand: one line for each fault, no crash."""
+    """`merge part-*.yaml` with a hundred thousand files: one line for each fault, no crash."""
     folder = tmp_path / ("n" * 40)
     folder.mkdir()
     room = min(argument_bytes(), 10_000_000) // 2
@@ -327,7 +327,7 @@ def test_as_many_arguments_as_the_system_takes(parts: list[Path], tmp_path: Path
 
 
 def test_a_list_of_ten_megabytes_is_measured(tmp_path: Path) -> None:
-    """What no command line takes goes through --list."""
+    """What is too long for a command line goes through --list."""
     noise(1).save(tmp_path / "a.png")
     (tmp_path / "names").write_text(
         "".join(f"{'./' * 200}{'missing' * 8}{index}.png\n" for index in range(22_000)) + "a.png\n"
@@ -387,14 +387,16 @@ def test_an_argument_of_any_length_is_one_message(
 def test_standard_output_is_no_file(
     data: Path, parts: list[Path], tmp_path: Path, arguments: list[str], name: str
 ) -> None:
-    """A file called - would surprise, and a half-written stream cannot be taken back."""
+    """A file called - would surprise, and a half-written stream cannot be undone."""
     (tmp_path / "data").symlink_to(data)
     shutil.copy(parts[0], tmp_path)
     before = sorted(os.listdir(tmp_path))
     ended = imgnorm(*arguments, name, cwd=tmp_path)
 
     assert (2, "") == (ended.returncode, ended.stdout)
-    assert f"{name!r}: is no file; name one, or leave the option out and use `>`\n" == ended.stderr
+    assert (
+        f"{name!r}: is not a file; name one, or leave the option out and use `>`\n" == ended.stderr
+    )
     assert before == sorted(os.listdir(tmp_path))
 
 
@@ -467,7 +469,7 @@ def test_measuring_an_archive_changes_nothing_but_the_output(tmp_path: Path, suf
 
 
 def _changes(line: str) -> bool:
-    """Whether a line of strace tells of something that was changed, or opened to be."""
+    """Whether a line of strace shows that something was changed, or opened for it."""
     _, _, call = line.partition(" ")
     call = call.strip()
     if " = -1 " in call or "execve(" in call or "resumed>" in call or "(" not in call:

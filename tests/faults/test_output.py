@@ -1,4 +1,4 @@
-"""Disks that are full, folders that refuse, crashes at every call: the old file or the new one."""
+"""Full disks, folders that refuse, crashes at every call: the old file or the new one remains."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def output(tmp_path: Path) -> Path:
 
 
 def traced(*options: str) -> list[str]:
-    """Without -f: the thread that writes results, not those that serve the workers."""
+    """Without -f, which would add the threads that drive workers: results are written by the main thread."""
     return ["strace", "-y", "-qq", "-e", f"trace={TOUCHING}", *options]
 
 
 def calls_on(folder: Path, log: Path) -> list[tuple[str, int, str]]:
-    """Each call on something in the folder: its name, how many of that name there were, its line."""
+    """Each call on something in the folder: its name, its number among those of that name, its line."""
     counts: dict[str, int] = {}
     found = []
     for line in log.read_text(errors="replace").splitlines():
@@ -87,13 +87,13 @@ def calls_on(folder: Path, log: Path) -> list[tuple[str, int, str]]:
 
 
 class Scene:
-    """A command that writes `path`, a file which is alone in its folder."""
+    """A command that writes `path`, the only file in its folder."""
 
     def __init__(self, arguments: Sequence[str | Path], path: Path) -> None:
         self.path = path
         self.arguments = [*arguments, path, "--force"]
         self.reset(OLD)
-        self.run()  # from here on, nothing is left to be compiled
+        self.run()  # compiles the modules
         self.reset(OLD)
         ended = self.run(traced("-o", str(self._log)))
         assert (0, "") == (ended.returncode, ended.stderr.replace(f"wrote    {path}\n", ""))
@@ -110,7 +110,7 @@ class Scene:
         return imgnorm(*self.arguments, around=around)
 
     def injected(self, name: str, count: int, fault: str) -> subprocess.CompletedProcess[str]:
-        """The command with a fault at one call, which is one on the folder as it was before."""
+        """The command with a fault at one call; checks that the call is on the folder, as in the first run."""
         ended = self.run(traced("-o", str(self._log), "-e", f"inject={name}:{fault}:when={count}"))
         assert (name, count) in [call[:2] for call in calls_on(self.path.parent, self._log)]
         return ended
@@ -140,7 +140,7 @@ class Scene:
 def scene(
     request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Scene:
-    """Each command that writes a file. (bn calibrate imports torch: see test_faults_commands.py.)"""
+    """Each command that writes a file. (bn calibrate imports torch: see test_commands.py.)"""
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "out").mkdir()
     parts = []
@@ -167,10 +167,10 @@ def scene(
 def test_a_crash_at_any_call_leaves_the_old_file_or_the_new_one(
     scene: Scene, old: bytes | None
 ) -> None:
-    """kill -9 on entry to each system call on the folder: what SQLite does to its own writes."""
+    """kill -9 on entry to each system call on the folder, as SQLite tests its own writes."""
     for name, count, line in scene.calls:
         if old is None and name in ("read", "chmod"):
-            continue  # not made, or between two others
+            continue  # not called without an old file, or between two other calls
         scene.reset(old)
         scene.injected(name, count, "signal=SIGKILL")
 
@@ -181,7 +181,7 @@ def test_a_crash_at_any_call_leaves_the_old_file_or_the_new_one(
 
 @needs_strace
 def test_after_a_crash_the_same_command_does_its_work(scene: Scene) -> None:
-    """No lock, no half-written file, nothing that the next run would trip over."""
+    """No lock and no half-written file disturbs the next run."""
     scene.reset(OLD)
     scene.injected("rename", scene.last("rename", of_temporary=True), "signal=SIGKILL")
     ended = scene.run()
@@ -192,7 +192,7 @@ def test_after_a_crash_the_same_command_does_its_work(scene: Scene) -> None:
 
 @needs_strace
 def test_a_signal_at_any_call_leaves_no_temporary_file(scene: Scene) -> None:
-    """Even right after the file was created, and before anything could be noted about it."""
+    """Even right after the file was created, before Python could store its descriptor."""
     codes = set()
     for name, count, line in scene.calls:
         scene.reset(OLD)
@@ -223,7 +223,7 @@ def test_a_signal_at_any_call_leaves_no_temporary_file(scene: Scene) -> None:
 def test_a_result_that_cannot_be_written_is_shown_and_the_old_file_kept(
     scene: Scene, call: str, error: str, reason: str
 ) -> None:
-    """Hours of work are not lost with the disk: the table is on standard output."""
+    """Hours of work are not lost when the disk fails: the table is on standard output."""
     scene.reset(OLD)
     ended = scene.injected(call, scene.last(call, of_temporary=True), f"error={error}")
 
@@ -235,7 +235,7 @@ def test_a_result_that_cannot_be_written_is_shown_and_the_old_file_kept(
 
 @needs_strace
 def test_a_folder_that_cannot_be_flushed_is_reported(scene: Scene) -> None:
-    """The name might be lost in a power failure: no success is claimed; the file is whole anyway."""
+    """The name might be lost in a power failure, so the command fails; the file is whole anyway."""
     scene.reset(OLD)
     ended = scene.injected("fsync", scene.last("fsync", of_temporary=False), "error=EIO")
 
@@ -254,7 +254,7 @@ def test_a_file_system_that_flushes_no_folders_is_good_enough(scene: Scene) -> N
 
 
 def test_what_a_crash_left_behind_is_not_measured(tmp_path: Path) -> None:
-    """A stats file may live among the images; its temporary files are hidden, and passed over."""
+    """A stats file may live among the images; its temporary files are hidden, and ignored."""
     noise(1).save(tmp_path / "image.png")
     (tmp_path / ".imgnorm-0123456789abcdef.tmp").write_bytes(b"half a file")
     stats = library.measure(tmp_path)
@@ -364,13 +364,13 @@ def test_no_place_for_temporary_files_is_needed(data: Path, table: str) -> None:
     assert (0, table, "") == (ended.returncode, ended.stdout, ended.stderr)
 
 
-# ── places that take no file: found out before the scan, so the source does not matter ──
+# ── places that take no file: found before the scan, so the source does not matter ──
 
 NOWHERE = "/no such folder/of images"
 
 
 def _refused(path: Path, *options: str, before: str = "") -> str:
-    """Why, in one line; with another source, the scan would have been the first to complain."""
+    """The reason, in one line. The source does not exist: a scan would have reported that first."""
     for arguments in (["-o", str(path)], ["--rejects", str(path)]):
         ended = imgnorm("stats", NOWHERE, *arguments, *options, before=before)
 
@@ -431,7 +431,7 @@ def test_a_folder_without_permission_is_refused_before_the_scan(output: Path) ->
 def test_a_folder_that_takes_files_but_shows_none_takes_this_one(
     output: Path, data: Path, new: bytes
 ) -> None:
-    """It cannot be opened, hence not flushed; the file itself is."""
+    """It cannot be opened and so not flushed; the file itself is flushed."""
     output.parent.chmod(0o333)
     ended = imgnorm("stats", data, "-o", output, "--force", "-q", before=WITHOUT_POWERS)
     output.parent.chmod(0o755)
@@ -494,7 +494,7 @@ def test_the_permissions_of_a_replaced_file_are_kept(
 
 
 def test_a_new_file_has_the_permissions_that_others_get(tmp_path: Path, data: Path) -> None:
-    """Not those of a private temporary file."""
+    """Not the permissions of a private temporary file."""
     path = tmp_path / "stats.yaml"
     imgnorm("stats", data, "-o", path, before="import os; os.umask(0o027)")
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, kill, a lost terminal, a reader that is gone: the end is quick, quiet and clean."""
+"""Ctrl-C, kill, a lost terminal, a closed pipe: the command ends quickly, quietly and cleanly."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def assert_clean(run: Running, ended: subprocess.CompletedProcess[str]) -> None:
 def test_a_signal_ends_a_scan_within_two_seconds(
     slow: Path, output: Path, name: str, group: bool
 ) -> None:
-    """Ctrl-C reaches the whole group of processes, kill only the one: no difference to be seen."""
+    """Ctrl-C reaches the whole group of processes, kill only one: the result is the same."""
     with Running("stats", slow, "--workers", "4", "-o", output, "--force") as run:
         until(lambda: len(run.workers_at_work()) == 4)
         run.send(getattr(signal, name), group=group)
@@ -107,7 +107,7 @@ def test_a_second_ctrl_c_leaves_at_once(slow: Path, output: Path, pause: float) 
 def test_a_signal_at_any_moment_leaves_the_old_file_or_the_new_one(
     small: Path, output: Path, name: str
 ) -> None:
-    """Import, listing, scan, write, exit: moments all over the command's life."""
+    """Import, listing, scan, write, exit: moments from the start to the end of the command."""
     undisturbed = output.with_name("undisturbed.yaml")
     with Running("stats", small, "--workers", "2", "-o", undisturbed) as run:
         assert 0 == run.end().returncode
@@ -138,7 +138,7 @@ def test_a_signal_at_any_moment_leaves_the_old_file_or_the_new_one(
 @needs_linux
 @pytest.mark.parametrize("name", CODES)
 def test_a_signal_while_leaving_shows_no_traceback(name: str) -> None:
-    """The last milliseconds, when all is written and Python takes itself apart."""
+    """The last milliseconds, when all is written and Python shuts down."""
     for delay in range(8):
         with Running("--help") as run:
             run.wait_until_listening()
@@ -147,13 +147,13 @@ def test_a_signal_while_leaving_shows_no_traceback(name: str) -> None:
             run.send(getattr(signal, name))
             ended = run.end()
 
-            # Minus the signal: Python's own handlers were gone; a shell shows the same 128 + signal.
+            # Minus the signal: our handlers were gone already; a shell shows 128 + signal for both.
             assert ended.returncode in (0, CODES[name], -getattr(signal, name))
             assert ended.stderr in ("", f"stopped by {name}\n")
 
 
 def test_a_signal_that_python_wraps_is_still_no_bug() -> None:
-    """What a handler raises while a class is made, as in an import, comes out as a RuntimeError."""
+    """Python turns what a handler raises in __set_name__, as in an import, into a RuntimeError."""
     program = """
 import os, signal, imgnorm.cli, imgnorm.__main__ as entry
 class Field:
@@ -183,7 +183,7 @@ def test_a_lost_terminal_does_not_end_a_run_under_nohup(small: Path, tmp_path: P
 
 @needs_linux
 def test_workers_end_when_their_parent_is_killed(slow: Path) -> None:
-    """kill -9 gives the parent no chance to tell them: none may go on, and hold memory, alone."""
+    """kill -9 gives the parent no chance to end them: none may continue alone and hold memory."""
     with Running("stats", slow, "--workers", "4") as run:
         until(lambda: len(run.workers_at_work()) == 4)
         kill(run.pid, signal.SIGKILL)
@@ -196,7 +196,7 @@ def test_workers_end_when_their_parent_is_killed(slow: Path) -> None:
 
 
 def test_a_reader_that_is_gone_is_no_fault(small: Path, tmp_path: Path) -> None:
-    """`imgnorm stats | head -0`: exit 141 as of SIGPIPE, no traceback, the file whole."""
+    """`imgnorm stats | head -0`: exit 141 as for SIGPIPE, no traceback, and the file is whole."""
     read, write = os.pipe()
     os.close(read)
     path = tmp_path / "stats.yaml"
@@ -254,7 +254,7 @@ def test_standard_output_without_space_is_told_in_one_line(
 def test_closed_standard_streams_change_nothing_in_the_file(
     small: Path, tmp_path: Path, closed: tuple[int, ...]
 ) -> None:
-    """A daemon's or a cron job's: files that are opened later get the numbers 0, 1 and 2."""
+    """As in a daemon or a cron job: files that are opened later get the numbers 0, 1 and 2."""
     imgnorm("stats", small, "-o", tmp_path / "expected.yaml")
     path = tmp_path / "stats.yaml"
     ended = imgnorm("stats", small, "-o", path, before=f"import os; [*map(os.close, {closed})]")

@@ -1,4 +1,4 @@
-"""Storage that fails, stalls, answers in small pieces, holds a great many files, or changes meanwhile."""
+"""Storage that fails, stalls, answers in small pieces, holds very many files, or changes meanwhile."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def injecting(path: Path, fault: str, *, call: str = "read", log: Path | None = None) -> list[str]:
-    """strace around the command: a fault in one kind of call on one file, in whatever process."""
+    """strace around the command: a fault in one kind of call on one file, in any process."""
     return ["strace", "-f", "-qq", "-o", str(log or os.devnull), "-P", str(path), "-e",
             f"trace={call}", "-e", f"inject={call}:{fault}"]  # fmt: skip
 
@@ -63,7 +63,7 @@ def injecting(path: Path, fault: str, *, call: str = "read", log: Path | None = 
 def test_a_passing_fault_of_the_storage_costs_nothing(
     folder: Path, whole: bytes, tmp_path: Path, error: str, call: str
 ) -> None:
-    """Tried once more; what a network file system says when its server restarts, too."""
+    """It is tried once more; these are also the errors of a network file system whose server restarts."""
     path = tmp_path / "stats.yaml"
     calls = "fstat,newfstatat" if call == "fstat" else call
     around = injecting(folder / VICTIM, f"error={error}:when=1", call=calls)
@@ -100,7 +100,7 @@ def test_a_lasting_fault_of_the_storage_is_a_read_error_and_exit_3(
 def test_an_interrupted_read_is_no_fault(
     folder: Path, whole: bytes, tmp_path: Path, when: str
 ) -> None:
-    """EINTR: a signal came in between, and nothing is wrong."""
+    """EINTR: a signal interrupted the call, and nothing is wrong."""
     path = tmp_path / "stats.yaml"
     around = injecting(folder / VICTIM, f"error=EINTR:when={when}")
     ended = imgnorm("stats", "data", "--workers", "1", "-o", path, cwd=folder.parent, around=around)
@@ -112,7 +112,7 @@ def test_an_interrupted_read_is_no_fault(
 def test_short_reads_give_the_whole_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    """A pipe, a network drive and a signal may each hand over less than was asked for."""
+    """A pipe, a network drive and a signal may each deliver less than was asked for."""
     real = os.read
     monkeypatch.setattr(os, "read", lambda handle, size: real(handle, min(size, piece)))
 
@@ -147,7 +147,7 @@ def test_short_reads_of_an_archive_give_its_whole_members(
 def test_a_file_on_stalled_storage_is_named_and_the_others_go_on(
     folder: Path, tmp_path: Path
 ) -> None:
-    """As on a network drive whose server is gone: not even SIGKILL ends a process that waits for it.
+    """As on a network drive whose server is gone: even SIGKILL does not end a process that waits for it.
 
     The delay is strace's, which holds a killed process just as the kernel does.
     """
@@ -219,7 +219,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_not_counted(
 def test_a_file_that_is_replaced_whole_while_it_is_read_is_counted_as_it_was(
     tmp_path: Path, act: str
 ) -> None:
-    """What is open stays what it was (another inode now has its name): never half old, half new."""
+    """An open file stays as it was (its name belongs to another inode now): never half old, half new."""
     folder = folder_of(tmp_path / "data", 4)
     expected = library.measure(folder)
     path, log = tmp_path / "stats.yaml", tmp_path / "log"
@@ -235,7 +235,7 @@ def test_a_file_that_is_replaced_whole_while_it_is_read_is_counted_as_it_was(
 def test_an_archive_that_is_replaced_by_one_of_equal_size_and_time_is_not_counted(
     folder: Path, tmp_path: Path
 ) -> None:
-    """As `rsync --times` or `cp -p` leave it: only the inode tells the two apart."""
+    """As `rsync --times` or `cp -p` leave it: only the inode differs."""
     path, other = tmp_path / "images.tar", tmp_path / "other.tar"
     for target in (path, other):
         with tarfile.open(target, "w") as tar:
@@ -251,7 +251,7 @@ def test_an_archive_that_is_replaced_by_one_of_equal_size_and_time_is_not_counte
         source.read(name)
 
 
-# ── a great many files ──
+# ── very many files ──
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +277,7 @@ def test_twenty_thousand_files_and_sixty_four_handles(many: Path, tmp_path: Path
 
 @needs_linux
 def test_thirty_two_workers_and_sixty_four_handles(folder: Path, tmp_path: Path) -> None:
-    """Each takes three; those that find none left are done without."""
+    """Each worker takes three; the scan continues without those that find none left."""
     path = tmp_path / "stats.yaml"
     before = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))"
     ended = imgnorm("stats", folder, "--workers", "32", "-o", path, before=before)
@@ -291,7 +291,7 @@ def handles() -> set[tuple[str, str]]:
     for entry in os.scandir("/proc/self/fd"):
         try:
             found.add((entry.name, os.readlink(entry.path)))
-        except OSError:  # the one that looks
+        except OSError:  # the descriptor of this loop
             continue
     return found
 
@@ -300,7 +300,7 @@ def handles() -> set[tuple[str, str]]:
 def test_no_handle_is_left_after_measuring_merging_and_writing(
     folder: Path, tmp_path: Path
 ) -> None:
-    """libvips's test_descriptors: what is open before is what is open after."""
+    """As libvips's test_descriptors: the same descriptors are open before and after."""
 
     def everything() -> None:
         parts = [library.measure(folder, shard=(number, 2), workers=32) for number in (1, 2)]
@@ -334,11 +334,13 @@ def test_many_folders_and_files_take_little_memory(tmp_path: Path) -> None:
     program = (
         "import re, sys; from imgnorm.sources.folder import FolderSource\n"
         "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
-        "before = peak()\n"  # getrusage would tell that of the process that started this one
+        "before = peak()\n"  # getrusage would report the peak of the process that started this one
         "names = FolderSource(sys.argv[1]).listing().names\n"
         "print(peak() - before)"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program, folder], env=environment(), capture_output=True, text=True
     )
-    assert int(ended.stdout) < 5 << 10  # kB; 2.3 MB as it is, 11 with the status of each kept
+    assert (
+        int(ended.stdout) < 5 << 10
+    )  # kB; it takes 2.3 MB, and 11 if the status of each file is kept
