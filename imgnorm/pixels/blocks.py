@@ -38,7 +38,7 @@ def count_blocks(
     lap: Callable[[Stage], None] = no_lap,
     planes: PlaneCounter | None = None,
 ) -> tuple[Tally, int]:
-    """The tally of the first images of `names`, and how many those are; as `count.count`.
+    """The tally of the first images of `names`, and how many that is; the arguments are those of `count.count`.
 
     Args:
         planes: counts arrays, with memory that it took for earlier ones.

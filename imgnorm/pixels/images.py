@@ -174,8 +174,8 @@ class ModeCounter:
             return
         content = self._together[: self._filled * self._depth]
         raw = self._raw
-        whole = Image.frombuffer(raw, (self._filled, 1), content, "raw", raw, 0, 1)
-        self._total += self._histogram(whole).reshape(self._total.shape)
+        together = Image.frombuffer(raw, (self._filled, 1), content, "raw", raw, 0, 1)
+        self._total += self._histogram(together).reshape(self._total.shape)
         starts = np.array(self._starts)
         counts = np.diff(starts, append=self._filled)
         powers = np.empty((2, len(starts), self._channels), np.int64)

@@ -40,13 +40,13 @@ class Reason(str, Enum):
     SYMLINK_LOOP = "symlink-loop"
     DANGLING_LINK = "dangling-link"  # a link to a file that does not exist
     PATH_TOO_LONG = "path-too-long"
-    UNREADABLE = "unreadable"  # no permission
+    UNREADABLE = "unreadable"  # no permission, or an impossible name
     READ_ERROR = "read-error"  # any other error of the operating system
     VANISHED = "vanished"  # listed, but gone when it was read
     CHANGED_DURING_READ = "changed-during-read"
     TIMEOUT = "timeout"  # it took longer than the limit, twice
     OUT_OF_MEMORY = "out-of-memory"
-    WORKER_DIED = "worker-died"  # the process that read it crashed
+    WORKER_DIED = "worker-died"  # the process that decoded it ended, twice
     NONFINITE_PIXELS = "nonfinite-pixels"  # NaN or infinity
     CHANNEL_MISMATCH = "channel-mismatch"  # other channels than were asked for
     DUPLICATE_NAME = "duplicate-name"

@@ -73,9 +73,8 @@ class Tally:
     """What one job counted, and what it skipped."""
 
     counted: Mapping[Mode, Counted] = field(default_factory=dict)
-    names_16bit: tuple[
-        str, ...
-    ] = ()  # counted in mode "auto", which skips them in the end if other images are not 16-bit
+    names_16bit: tuple[str, ...] = ()
+    """Images that mode "auto" counted as 16-bit; they are skipped in the end if others are not."""
     skipped: tuple[Skipped, ...] = ()
     decoders: Mapping[str, str] = field(default_factory=dict)  # format -> library and version
     bytes_read: int = 0

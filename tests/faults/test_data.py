@@ -88,7 +88,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_locale_changes_no_byte_of_the_files(
     hostile: Path, tmp_path: Path, locale: dict[str, str]
 ) -> None:
-    """Names are bytes: what they are called in a file does not depend on who measures."""
+    """Names are bytes: how a file shows them does not depend on the locale."""
     files = []
     for number, changes in enumerate([{"PYTHONUTF8": "1"}, locale]):
         paths = [tmp_path / f"stats{number}.yaml", tmp_path / f"rejects{number}.jsonl"]
@@ -182,7 +182,7 @@ def assert_harmless(source: str) -> None:
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Modules whose stats, files and numbers are as hostile as can be."""
+    """Modules of stats with hostile names, paths and numbers."""
     folder = tmp_path_factory.mktemp("modules")
     data = folder_of(folder / "data", 4)
     measured = library.measure(data, resize=16, center_crop=(8, 12))
@@ -228,7 +228,7 @@ def test_importing_a_module_only_makes_transforms(modules: Path, tmp_path: Path)
 @needs_linux
 @pytest.mark.parametrize("name", HOSTILE)
 def test_the_command_emits_for_hostile_paths(hostile: Path, tmp_path: Path, name: str) -> None:
-    """A class folder measured, its stats file and its module all of that name."""
+    """A class folder, its stats file and its module, all of that name."""
     shutil.copytree(hostile / name, tmp_path / "in" / name)
     folder = tmp_path / "out"
     folder.mkdir()
@@ -422,7 +422,7 @@ def test_a_mix_of_modes_is_counted_as_rgb_and_reported(tmp_path: Path) -> None:
 
 
 def test_images_of_other_channels_are_named_when_the_channels_are_strict(tmp_path: Path) -> None:
-    """Gray photos among RGB ones are fine for the one, and a mistake in the data of the other."""
+    """Gray photos among RGB ones may be right in one dataset, and a mistake in another."""
     folder, path = tmp_path / "data", tmp_path / "stats.yaml"
     folder.mkdir()
     pictures = mixed(folder)
@@ -518,7 +518,7 @@ def test_the_mean_is_pooled_over_pixels_not_averaged_over_images(tmp_path: Path)
 
 
 def test_no_way_to_run_changes_a_byte(tmp_path: Path) -> None:
-    """Workers, the order in which files were made, one run or another."""
+    """Neither the number of workers, nor the order in which files were made, nor a second run."""
     parts: list[tuple[str, bytes]] = []
     for index in range(60):
         data = io.BytesIO()
@@ -598,7 +598,7 @@ def test_only_our_own_words_are_on_the_terminal(tmp_path: Path) -> None:
 
 
 def test_classes_whose_names_look_the_same_are_added_up(tmp_path):
-    """One folder's name holds the byte FF, the other's the four characters that stand for it."""
+    """One folder's name has the byte FF, the other's the four characters that stand for it."""
     for folder in (b"\xff", rb"\xff"):
         (tmp_path / os.fsdecode(folder)).mkdir()
         Image.new("L", (2, 2), 255).save(tmp_path / os.fsdecode(folder) / "white.png")

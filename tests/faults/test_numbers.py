@@ -1,4 +1,4 @@
-"""Counts beyond what machines count in: the digits are those of fractions.Fraction, and nothing wraps."""
+"""Counts beyond the integers of machines: all digits are those of fractions.Fraction, and nothing wraps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ULP = Fraction(1, 2**52)
 
 
 def state(number: int, counts: dict[int, int], mode: Mode = "RGB") -> Stats:
-    """What measuring one image of `counts` pixels a value would have given."""
+    """The stats of one image that has `counts` pixels of each value."""
     channels, scale = len(CHANNELS[mode]), SCALE[mode]
     row = [0] * (scale + 1)
     for value, pixels in counts.items():
@@ -63,7 +63,7 @@ def test_any_number_of_pixels_gives_the_true_mean_and_std(pixels: int, tmp_path:
 
 @pytest.mark.parametrize("pixels", WIDE)
 def test_one_pixel_that_differs_from_any_number_of_others_gives_the_true_std(pixels: int) -> None:
-    """Σx² and (Σx)² agree in all digits that a float has: only integers can tell them apart."""
+    """n · Σx² and (Σx)² are equal in all digits that a float has: only integers show the difference."""
     stats = state(0, {254: pixels, 255: 1})
     variance = Fraction(pixels, (pixels + 1) ** 2 * 255**2)
 
@@ -118,7 +118,7 @@ def test_white_16_bit_pixels_beyond_int64_are_added_up() -> None:
 @pytest.mark.parametrize("whites", [2_147_516_416, 2_147_516_417, 2_200_000_000, 2**40])
 @pytest.mark.parametrize("blacks", [0, 1, 2_200_000_000])
 def test_one_16_bit_image_beyond_int64_has_its_true_mean_and_std(whites: int, blacks: int) -> None:
-    """What a worker makes of one image: Σx² of 2,147,516,417 white pixels is the first above 2^63."""
+    """The sums of one image in a worker: Σx² of 2,147,516,417 white pixels is the first above 2^63."""
     row = np.zeros((1, 1, 65536), np.int64)
     row[0, 0, [0, 65535]] = blacks, whites
     sums = sums_of(row)

@@ -143,7 +143,7 @@ def test_preprocessed_pixels_are_counted():
 
 @pytest.mark.parametrize("images", [1, 169, 170, 171, 345])
 def test_the_size_of_a_batch_does_not_matter(images):
-    """170 RGB histograms are summed at once; alone, each is a batch of its own."""
+    """Small images share a histogram; alone, each has its own."""
     encoded_images = {
         str(i): encoded(noise(1 + i % 3, 1 + i % 5, seed=i), "PPM") for i in range(images)
     }
@@ -220,13 +220,13 @@ def test_an_image_for_which_there_is_no_memory_is_skipped():
     def refuse(size: int) -> None:
         raise Unreadable(Reason.OUT_OF_MEMORY, f"{size} bytes")
 
-    # 7 x 9 pixels of 4 bytes, and 6 a pixel for what the decoder keeps.
+    # 7 x 9 pixels of 4 bytes, and 6 bytes a pixel for the decoder.
     expected = Skipped("rgb.png", Reason.OUT_OF_MEMORY, "630 bytes", len(ASSORTED["rgb.png"]))
     assert (expected,) == tally_of({"rgb.png": ASSORTED["rgb.png"]}, reserve=refuse).skipped
 
 
 def test_each_image_is_announced_before_it_is_touched():
-    """What the parent reads after a crash: the index of the image that did it."""
+    """After a crash the main process reads the index of the image that caused it."""
     source = MemorySource(ASSORTED)
     seen: list[tuple[int, int]] = []
 
@@ -241,11 +241,11 @@ def test_each_image_is_announced_before_it_is_touched():
     assert [(i, i) for i in range(len(ASSORTED))] == seen
 
 
-# Gray among colour
+# Gray images among colored ones
 
 
 def test_gray_that_is_replicated_later_equals_gray_that_is_replicated_first():
-    """mode auto costs no second pass."""
+    """So `--mode auto` needs no second pass."""
     images = {"a": encoded(noise(5, 6, 1, seed=1)), "b": encoded(noise(4, 4, 1, seed=2))}
 
     later = tally_of(images, "auto").counted["L"].replicated(3)

@@ -1,4 +1,4 @@
-"""Promise 4: no invented pixels, and no whole image taken for a damaged one."""
+"""No invented pixels, and no whole image taken for a damaged one."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ CUT = [
 
 @pytest.mark.parametrize("name", [name for name in CUT if name in FORMATS])
 def test_a_file_that_is_cut_off_is_refused_or_all_its_pixels_were_there(name, capfd):
-    """At every length up to 400 bytes, and at 300 lengths beyond; never other pixels."""
+    """At every length up to 400 bytes, and at 300 longer ones; never other pixels."""
     data = FORMATS[name]
     whole = decoded(data).picture.tobytes()
     lengths = {*range(min(400, len(data))), *range(400, len(data), max(1, len(data) // 300))}
@@ -167,7 +167,7 @@ def test_a_tail_of_zeros_is_no_fault_of_formats_that_are_not_compressed():
 
 
 def test_a_jpeg_that_is_only_a_header_is_refused():
-    """Every decoder makes 144 megapixels of gray of it."""
+    """Every decoder shows its header as 96 megapixels of gray."""
     data = bytearray(FORMATS["jpeg-L-95"])
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = struct.pack(">HH", 12_000, 8_000)
@@ -198,7 +198,7 @@ def test_the_best_compressed_png_that_there_can_be_is_counted():
 
 
 def test_a_wrong_checksum_of_a_png_is_noticed():
-    """Pillow does not look at the checksum of the image data."""
+    """Pillow does not check the image data."""
     pixels = noise(9, 11, 1)[:, :, None]
     palette = chunk(b"PLTE", bytes(range(12)))
     for kind, data in (

@@ -1,4 +1,4 @@
-"""Promise 1, pixel for pixel, and the policy of modes and sizes.
+"""Decoded pixels are those of torchvision's loader; modes and sizes that are refused.
 
 The reference is torchvision's own `default_loader`, never `imgnorm`.
 """
@@ -35,7 +35,7 @@ from imgnorm.tally.skipped import Reason, Unreadable
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's own, as in count()
 
 
-# Promise 1: what your loader sees
+# What your loader sees
 
 
 @pytest.mark.parametrize("data", FORMATS.values(), ids=FORMATS)
@@ -201,7 +201,7 @@ def test_an_image_beyond_the_limit_is_refused(format_):
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
 def test_an_image_beyond_pillow_s_own_limit_is_refused_in_our_words(format_, monkeypatch):
-    """Above twice the limit Pillow itself refuses, and names neither the limit nor the option."""
+    """Above twice the limit Pillow itself refuses, and its message has neither the limit nor the option."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)  # as own_process() sets it
     data = encoded(picture("RGB", 20, 30), format_)
 
@@ -301,11 +301,11 @@ def test_whatever_the_bytes_are_they_are_decoded_or_refused(seed, capfd):
         assert 0 < image.picture.width * image.picture.height <= 100_000, name
 
 
-# ── whose process it is ──
+# ── the user's process ──
 
 
 def test_decoding_leaves_the_process_as_it_is():
-    """Pillow's limit and the filters of warnings belong to whoever called us."""
+    """Pillow's limit and the filters of warnings belong to the caller."""
     before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
     data = encoded(picture("RGB", 20, 20), "PNG")
     decode(data, "RGB", max_pixels=400, reserve=lambda size: None)

@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes; what cannot be decoded is named."""
+"""The format of a file is that of its first bytes; a format that cannot be decoded is named."""
 
 from __future__ import annotations
 

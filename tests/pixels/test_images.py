@@ -65,7 +65,7 @@ def test_any_array_gives_numpy_s_sums(images):
 
 
 def test_blocks_of_an_array_do_not_matter():
-    """2,097,152 pixels are counted at once: here 32 images, and the rest."""
+    """2,097,152 pixels are counted at once: here 32 images, then the other 5."""
     images = np.random.default_rng(12).integers(0, 256, (37, 256, 256, 3), np.uint8)
 
     alone = [count_arrays(images[i : i + 1], "RGB") for i in range(len(images))]
@@ -226,7 +226,7 @@ SIZES = [(1, 1), (1, 7), (32, 32), (31, 33), (128, 128), (1, 16384), (129, 128),
 @pytest.mark.parametrize("format_", ["PNG", "JPEG"])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
 def test_small_and_large_images_are_counted_alike(mode, format_):
-    """Up to 128x128 pixels they wait for others, in memory of their own; mixed here, and many."""
+    """Images of up to 128x128 pixels are collected and counted together; here with larger ones."""
     rng = np.random.default_rng(5)
     pictures = []
     for index in range(120):

@@ -35,7 +35,7 @@ def decoder() -> JpegDecoder:
 
 
 def outcome(data: bytes, mode: str, decoder: JpegDecoder | None, max_pixels: int = LIMIT) -> tuple:
-    """All that can be known of an image, or the words in which it is refused."""
+    """All of a decoded image, or the message with which it is refused."""
     try:
         image = decode(data, mode, max_pixels=max_pixels, reserve=lambda size: None, jpeg=decoder)
     except Unreadable as fault:
@@ -49,7 +49,7 @@ def assert_same(data: bytes, mode: str, decoder: JpegDecoder, what: object) -> N
 
 
 def textured(height: int, width: int, seed: int) -> np.ndarray:
-    """Edges, gradients and noise: all that upsampling and rounding can differ in."""
+    """Edges, gradients and noise: they show differences in upsampling and rounding."""
     rng = np.random.default_rng(seed)
     y, x = np.indices((height, width))
     waves = [np.sin(x / (1 + c) + y * c) * 100 + 128 for c in range(3)]
@@ -82,7 +82,7 @@ def test_every_size_has_the_pixels_of_pillow(decoder, sampling, progressive, qua
 
 @pytest.mark.parametrize("quality", [1, 30, 75, 95, 100])
 def test_every_size_of_4_4_0_has_the_pixels_of_pillow(decoder, quality):
-    """Pillow writes no such file, libjpeg-turbo does."""
+    """Pillow cannot write such files, libjpeg-turbo can."""
     for width in range(1, 68):
         height = width * 29 % 67 + 1
         pixels = textured(height, width, width)
@@ -217,7 +217,7 @@ HEADERS = {
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
 def test_a_strange_header_has_the_same_outcome(decoder, header):
-    """Pillow's reader of headers stumbles over some that libjpeg-turbo passes over."""
+    """Pillow's reader of headers fails for some that libjpeg-turbo ignores."""
     for rest in (BODY, BARE):
         for mode in ("auto", "L"):
             assert_same(b"\xff\xd8" + header + rest, mode, decoder, mode)
@@ -395,7 +395,7 @@ def test_a_file_without_a_scan_of_every_channel_is_not_whole():
 
 @pytest.mark.parametrize(("transform", "whole"), [(0, False), (1, True), (2, False)])
 def test_colors_that_are_not_ycbcr_for_sure_are_not_left_to_others(transform, whole):
-    """libjpeg and nvJPEG find out in ways of their own what the three channels are."""
+    """libjpeg and nvJPEG have different rules for what the three channels are."""
     adobe = struct.pack(">BBH5sHHHB", 0xFF, 0xEE, 14, b"Adobe", 100, 0, 0, transform)
     colored, gray = (file_of(20, 10, gray=gray) for gray in (False, True))
 

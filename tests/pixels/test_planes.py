@@ -56,7 +56,7 @@ def test_images_longer_than_a_sum_of_squares_are_summed_in_parts(edges, channels
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 129, 255])
 @pytest.mark.parametrize("pixels", [1023, 1024, 1025, (1 << 17) - 1, 1 << 17])
 def test_the_largest_sums_are_exact(value, pixels):
-    """All black is the worst: -128 in the middle's terms, whose square has 14 bits."""
+    """Black is the worst case: 0 - 128, whose square has 14 bits."""
     assert_counts(np.full((2, 1, pixels, 1), value, np.uint8))
 
 

@@ -89,7 +89,7 @@ def test_the_shorter_edge_is_exact_where_a_factor_would_round():
 
 
 def test_gray_resized_and_replicated_is_gray_replicated_and_resized():
-    """So `--mode auto` may join gray with colour after the fact."""
+    """So `--mode auto` may convert gray to RGB after counting."""
     steps = (Resize(24), CenterCrop((30, 20)))
     for size in CORNERS + sizes(60, 70):
         gray = noise(size, "L")
@@ -149,7 +149,7 @@ def test_a_long_image_that_a_resize_would_blow_up_is_refused():
 
 
 def test_a_crop_that_pads_beyond_the_limit_is_refused():
-    """Pillow's own guard would end the worker with DecompressionBombError."""
+    """Pillow itself would raise DecompressionBombError, which ends the worker."""
     expected = (
         "too-large: cropping 5x4 to 60x50 makes 3,000 pixels; the limit is 2,999 (--max-pixels)"
     )

@@ -63,7 +63,7 @@ def test_minimum_and_maximum_are_those_of_the_pixels(pixels):
 
 @given(pixel_lists)
 def test_quantiles_are_exact_order_statistics(pixels):
-    """The smallest value at or below which lie at least q of all pixels, without a float in sight."""
+    """The smallest value v such that at least the part q of all pixels is at most v; no floats."""
     ordered = sorted(pixels)
     expected = {name: (ordered[math.ceil(q * len(pixels)) - 1],) for name, q in QUANTILES.items()}
 
@@ -74,7 +74,7 @@ def test_quantiles_are_exact_order_statistics(pixels):
 
 @given(pixel_lists)
 def test_numpy_calls_these_quantiles_inverted_cdf(pixels):
-    """For quarters, which a float holds exactly; NumPy multiplies the others with a rounding."""
+    """Only for quarters, which are exact floats: with others, NumPy rounds its product."""
     for q in (Fraction(1, 4), Fraction(1, 2), Fraction(3, 4)):
         expected = np.quantile(pixels, float(q), method="inverted_cdf")
 
@@ -108,7 +108,6 @@ def test_replicated_gray_counts_as_three_equal_channels(pixels):
 
 @pytest.mark.parametrize("count", [2**31 - 1, 2**31 + 1, 2**53 - 1, 2**53 + 1, 2**64, 2**64 + 1])
 def test_counts_beyond_every_machine_integer_stay_exact(count):
-    """F28."""
     histogram = single(256, {0: count, 1: 1, 255: count})
 
     expected = Moments(2 * count + 1, (255 * count + 1,), (65025 * count + 1,))
@@ -120,7 +119,7 @@ def test_counts_beyond_every_machine_integer_stay_exact(count):
 
 
 def test_white_16_bit_images_of_two_billion_pixels_do_not_wrap():
-    """F29: Σx² passes 2^63 at 2.15e9 pixels."""
+    """Σx² passes 2^63 at 2.15e9 pixels."""
     moments = single(65536, {65535: 2_200_000_000}).moments()
 
     assert moments.total_sq[0] == 2_200_000_000 * 65535**2 > 2**63

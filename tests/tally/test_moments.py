@@ -140,7 +140,7 @@ LARGE = [2**31 - 1, 2**31 + 1, 2**53 - 1, 2**53 + 1, 2**64, 10**30]
 
 @pytest.mark.parametrize("count", LARGE)
 def test_counts_beyond_every_machine_integer_stay_exact(count):
-    """F28: one bright pixel more among 2^53 is lost by a float, and by an int64 at 2^63."""
+    """One bright pixel more among 2^53 is lost by a float, and by an int64 at 2^63."""
     moments = Moments(2 * count, (255 * (count + 1),), (65025 * (count + 1),))
     mean = Fraction(count + 1, 2 * count)
 
