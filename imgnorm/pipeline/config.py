@@ -102,7 +102,7 @@ def normalization(
         known = None if mode == "auto" else mode
         return [], Stats(names, *numbers, scale, known, pipeline.preprocess)
     cache = {} if cache is None else cache
-    outcome = stats_rules.referred(
+    outcome = stats_rules.read_once(
         pipeline.stats_path, cache, lambda path: stats_in(read_document(path, limits))
     )
     problems = [*stats_rules.reference_problems(document, pipeline, outcome)]

@@ -1,4 +1,4 @@
-"""What is wrong with the numbers that a pipeline normalizes with, and with the stats file it names."""
+"""Problems with the numbers that a pipeline normalizes with, and with the stats file that it names."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from imgnorm.pipeline.pipeline import Pipeline
 
 UNUSABLE = ("length", "not-finite", "std-not-positive")
-"""The rules about numbers that nothing can be normalized with, whatever their unit."""
+"""The rules that find numbers with which nothing can be normalized, whatever their unit."""
 
 Outcome = Stats | InvalidDocument | SourceError
 
 
-def referred(path: str, cache: dict[str, Outcome], read_stats: Callable[[str], Stats]) -> Outcome:
-    """A stats file's content, or why there is none; read once."""
+def read_once(path: str, cache: dict[str, Outcome], read_stats: Callable[[str], Stats]) -> Outcome:
+    """A stats file's content, or why it cannot be read. Each file is read once."""
     if path not in cache:
         try:
             cache[path] = read_stats(path)
@@ -43,18 +43,19 @@ def reference_problems(
         first, *others = outcome.problems
         where = f"{first.file}:{first.line}:{first.column}"
         more = f" (and {len(others)} more)" if others else ""
-        message = f"is no sound stats file: {where}: {first.message}{more}"
+        message = f"is not a valid stats file: {where}: {first.message}{more}"
         yield document.problem(path, "unsound-stats", message, first.hint)
     else:
         yield from _mismatches(document, pipeline, outcome)
 
 
 def estimate_note(document: Document, stats: Stats, path: Path, named: str = "") -> Problem:
-    """That numbers are no more than an estimate: they may be meant so.
+    """A note that the numbers are an estimate, which may be on purpose.
 
     Args:
         stats: an estimate.
-        path: where the document has it, or the name of its file, `named`.
+        path: the place of the estimate in the document, or that of the name of its file.
+        named: the name of its file, if it is not the document itself.
     """
     assert stats.estimate
     message = (
@@ -73,7 +74,7 @@ def constant_problems(
     std: tuple[float, ...],
     mode: Mode | Literal["auto"],
 ) -> Iterator[Problem]:
-    """What keeps `normalize: {mean: …, std: …}` from being used at all."""
+    """Why `normalize: {mean: …, std: …}` cannot be used at all."""
     channels = len(mean) if mode == "auto" else len(CHANNELS[mode])
     found = [f for f in findings(mean, std, channels=channels) if f.rule in UNUSABLE]
     yield from dict.fromkeys(problem_of(document, ("normalize",), finding) for finding in found)
@@ -95,8 +96,8 @@ def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterato
         yield document.problem(
             path,
             "other-preprocess",
-            f"{pipeline.stats_path} was measured through {_words(stats.preprocess)}, and preprocess "
-            f"is {_words(pipeline.preprocess)}",
+            f"{pipeline.stats_path} was measured with preprocess {_as_text(stats.preprocess)}, but the config has "
+            f"{_as_text(pipeline.preprocess)}",
             f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`",
         )
     if pipeline.mode == "auto":
@@ -105,8 +106,7 @@ def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterato
             yield document.problem(
                 path,
                 "other-mode",
-                f"{pipeline.stats_path} is about {what}, and a pipeline begins with PIL images, which "
-                "are never so",
+                f"{pipeline.stats_path} was measured on {what}, but a pipeline starts from PIL images",
                 f"`imgnorm emit {pipeline.stats_path}` writes the transform for such arrays; for images, "
                 f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`",
             )
@@ -115,7 +115,7 @@ def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterato
         yield document.problem(
             path,
             "other-mode",
-            f"{pipeline.stats_path} was measured in mode {stats.mode}, and image.mode is "
+            f"{pipeline.stats_path} was measured in mode {stats.mode}, but image.mode is "
             f"{pipeline.mode}",
             f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`",
         )
@@ -123,12 +123,12 @@ def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterato
         yield document.problem(
             path,
             "other-mode",
-            f"{pipeline.stats_path} has {len(stats.channels)} channels, and mode {pipeline.mode} has "
+            f"{pipeline.stats_path} has {len(stats.channels)} channels, but mode {pipeline.mode} has "
             f"{len(CHANNELS[pipeline.mode])}",
         )
 
 
-def _words(steps: tuple[Step, ...]) -> str:
+def _as_text(steps: tuple[Step, ...]) -> str:
     sizes = [
         (type(step).__name__, step.size if isinstance(step.size, int) else list(step.size))
         for step in steps
@@ -141,7 +141,7 @@ RULES = (
         "missing-stats",
         "error",
         "a stats file where the config says it is",
-        "`normalize: {stats: …}` names a file that is not there, or cannot be read. The path is relative "
+        "`normalize: {stats: …}` names a file that does not exist or cannot be read. The path is relative "
         "to the config; `~` and environment variables are not expanded.",
         "normalize: {stats: nowhere.yaml}",
         "normalize: {stats: ../stats/cifar10.yaml}",
@@ -150,16 +150,16 @@ RULES = (
         "unsound-stats",
         "error",
         "a stats file without faults",
-        "The stats file that the config names has faults itself. Validate it to see all of them.",
+        "The stats file that the config names has faults itself. Run `imgnorm validate` on it to see all of them.",
         "normalize: {stats: edited-by-hand.yaml}",
         "normalize: {stats: as-measured.yaml}",
     ),
     Rule(
         "other-preprocess",
         "error",
-        "stats measured through the config's preprocess",
+        "stats measured with the config's preprocess",
         "Resizing and cropping change the statistics: resizing to half lowers the std by several percent. "
-        "The stats file tells which steps its images went through, and they are others than the config's.",
+        "The stats file records the steps that its images went through, and they differ from the config's.",
         "preprocess: [{Resize: {size: 256}}]\nnormalize: {stats: measured-without-resize.yaml}",
         "preprocess: [{Resize: {size: 256}}]\nnormalize: {stats: measured-with-resize-256.yaml}",
     ),
@@ -167,7 +167,7 @@ RULES = (
         "other-mode",
         "error",
         "stats measured in the config's mode",
-        "The stats file is about images of another mode than the config's, with other channels.",
+        "The stats file was measured in another mode than the config's, with other channels.",
         "image: {mode: RGB}\nnormalize: {stats: measured-in-L.yaml}",
         "image: {mode: L}\nnormalize: {stats: measured-in-L.yaml}",
     ),
@@ -176,8 +176,8 @@ RULES = (
         "info",
         "exact numbers, not an estimate",
         "The stats file was measured with --tolerance, on a random sample of the images. Its numbers are "
-        "within the tolerance of the exact ones, at its confidence. Nothing is wrong with that if it is "
-        "what you want; such a file cannot be merged or verified.",
+        "within the tolerance of the exact ones, with the confidence that the file states. That may be what you "
+        "want; such a file cannot be merged or verified.",
         "normalize: {stats: measured-with-tolerance.yaml}",
         "normalize: {stats: measured-without.yaml}",
     ),

@@ -1,4 +1,4 @@
-"""What is wrong with the order of a pipeline's transforms, each of which is fine by itself."""
+"""Problems with the order of a pipeline's transforms, where each transform alone is correct."""
 
 from __future__ import annotations
 
@@ -6,17 +6,36 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from imgnorm.documents.document import Document, Path
+from imgnorm.documents.document import Document
 from imgnorm.errors import Problem, Rule
 from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, transforms_of
 from imgnorm.pipeline.structure import api_of
 from imgnorm.settings import STEPS
 
-_STATES = {"pil": "PIL images", "uint8": "uint8 tensors", "float": "float tensors"}
+# What an image may be between two steps, in the order in which the tensor steps change it.
+_FORMS = {"pil": "PIL images", "uint8": "uint8 tensors", "float": "float tensors"}
+# Of a tensor step: the form that it takes, and the form that it makes.
+_TRANSITIONS = {
+    "ToTensor": ("pil", "float"),
+    "ToImage": ("pil", "uint8"),
+    "ToDtype": ("uint8", "float"),
+}
+
+# Transforms that change neither height nor width.
+_KEEPS_SIZE = {
+    *("AugMix", "AutoAugment", "ColorJitter", "ElasticTransform", "GaussianBlur", "GaussianNoise"),
+    *("Grayscale", "Identity", "JPEG", "Normalize", "RGB", "RandAugment", "RandomAdjustSharpness"),
+    *("RandomAutocontrast", "RandomChannelPermutation", "RandomEqualize", "RandomErasing"),
+    *("RandomGrayscale", "RandomHorizontalFlip", "RandomInvert", "RandomPerspective"),
+    *("RandomPhotometricDistort", "RandomPosterize", "RandomSolarize", "RandomVerticalFlip"),
+    *("ToDtype", "ToImage", "ToTensor", "TrivialAugmentWide"),
+}
+
+_Fault = tuple[str, str, str]  # rule, message, hint
 
 
 def order_problems(document: Document) -> Iterator[Problem]:
-    """For lists whose transforms are all known; whatever else is wrong with the document."""
+    """Checks each list whose transforms are all known, whatever else is wrong with the document."""
     value = document.value
     if not isinstance(value, dict):
         return
@@ -32,12 +51,12 @@ def order_problems(document: Document) -> Iterator[Problem]:
     known = (*transforms_of(api), *TENSOR_STEPS[api], NORMALIZE)
     augment = _sound_steps(value.get("augment"), known)
     if augment is not None:
-        yield from _stage_problems(document, augment, api)
+        yield from _form_problems(document, augment, api)
         yield from _crop_problems(document, preprocess, augment)
 
 
 def _sound_steps(entries: Any, known: Collection[str]) -> list[dict[str, Any]] | None:
-    """A list's entries, if each is one known transform with arguments; None if not."""
+    """A list's entries if each is one known transform with arguments, else None."""
     if entries is None:
         return []
     sound = isinstance(entries, list) and all(
@@ -49,81 +68,86 @@ def _sound_steps(entries: Any, known: Collection[str]) -> list[dict[str, Any]] |
     return entries if sound else None
 
 
-def _stage_problems(
+def _form_problems(
     document: Document, augment: list[dict[str, Any]], api: Api
 ) -> Iterator[Problem]:
+    """Follows the form that an image has before each step."""
     names = [next(iter(entry)) for entry in augment]
-    tensor_steps = TENSOR_STEPS[api]
-    state, normalized = "pil", False
+    form = "pil"
     for index, name in enumerate(names):
-        path: Path = ("augment", index, name)
+        before, after = names[:index], names[index + 1 :]
+        fault = None
+        if name in TENSOR_STEPS[api]:
+            fault = _tensor_step_fault(name, form, before, after, api)
+            form = max(form, _TRANSITIONS[name][1], key=_rank)
+        elif name == NORMALIZE and name in before:
+            fault = "normalize-twice", "Normalize is given twice", "keep one"
+        elif form not in _takes(name, api):
+            fault = _transform_fault(name, form, before, after, api)
+        if fault:
+            rule, message, hint = fault
+            yield document.problem(("augment", index, name), rule, message, hint, of_key=True)
 
-        def found(rule: str, message: str, hint: str, path: Path = path) -> Problem:
-            return document.problem(path, rule, message, hint, of_key=True)
 
-        later = [step for step in names[index:] if step in tensor_steps]
-        if name in tensor_steps:
-            before, after = _transition(name)
-            if name in names[:index]:
-                yield found("tensor-step-twice", f"{name} is here again", "keep one")
-            elif state == "pil" != before:
-                message = f"{name} takes {_STATES[before]}, and has {_STATES[state]} here"
-                makes = next(s for s in tensor_steps if _transition(s)[1] == before)
-                hint = (
-                    f"put it after {makes}" if later[1:] else f"write `- {makes}: {{}}` before it"
-                )
-                yield found("before-tensor", message, hint)
-            if _rank(after) > _rank(state):
-                state = after
-        elif name == NORMALIZE and normalized:
-            yield found("normalize-twice", "Normalize is here again", "keep one")
-        elif state not in (takes := _takes(name, api)):
-            wants = " or ".join(_STATES[s] for s in _STATES if s in takes)
-            message = f"{name} takes {wants}, and has {_STATES[state]} here"
-            leaves = [step for step in names[:index] if step in tensor_steps]
-            left = next((step for step in leaves if _transition(step)[1] not in takes), None)
-            comes = next((step for step in later if _transition(step)[1] in takes), None)
-            if left and state not in takes and _rank(state) > min(map(_rank, takes)):
-                yield found("after-tensor", message, f"put it before {left}")
-            elif comes:
-                yield found("before-tensor", message, f"put it after {comes}")
-            else:
-                steps = ", ".join(f"`- {step}: {{}}`" for step in _steps_to(takes, state, api))
-                yield found("no-tensor-step", message, f"write {steps} before it")
-        normalized = normalized or name == NORMALIZE
+def _tensor_step_fault(
+    name: str, form: str, before: list[str], after: list[str], api: Api
+) -> _Fault | None:
+    """What is wrong with a ToTensor, ToImage or ToDtype at this place."""
+    takes, _ = _TRANSITIONS[name]
+    if name in before:
+        return "tensor-step-twice", f"{name} is given twice", "keep one"
+    if form == "pil" and takes != "pil":
+        maker = next(step for step in TENSOR_STEPS[api] if _TRANSITIONS[step][1] == takes)
+        follows = any(step in TENSOR_STEPS[api] for step in after)
+        hint = f"put it after {maker}" if follows else f"write `- {maker}: {{}}` before it"
+        return "before-tensor", _mismatch(name, [takes], form), hint
+    return None
+
+
+def _transform_fault(name: str, form: str, before: list[str], after: list[str], api: Api) -> _Fault:
+    """Where a transform belongs that does not take the form it gets."""
+    takes = _takes(name, api)
+    message = _mismatch(name, takes, form)
+    tensor_steps = [step for step in before if step in TENSOR_STEPS[api]]
+    too_early = next((s for s in tensor_steps if _TRANSITIONS[s][1] not in takes), None)
+    if too_early and _rank(form) > min(map(_rank, takes)):
+        return "after-tensor", message, f"put it before {too_early}"
+    tensor_steps = [step for step in after if step in TENSOR_STEPS[api]]
+    maker = next((s for s in tensor_steps if _TRANSITIONS[s][1] in takes), None)
+    if maker:
+        return "before-tensor", message, f"put it after {maker}"
+    steps = ", ".join(f"`- {step}: {{}}`" for step in _steps_to(takes, form, api))
+    return "no-tensor-step", message, f"write {steps} before it"
+
+
+def _mismatch(name: str, takes: Collection[str], form: str) -> str:
+    wanted = " or ".join(_FORMS[s] for s in _FORMS if s in takes)
+    return f"{name} takes {wanted}, but gets {_FORMS[form]} here"
 
 
 def _takes(name: str, api: Api) -> frozenset[str]:
     return frozenset({"float"}) if name == NORMALIZE else transforms_of(api)[name].takes
 
 
-def _transition(step: str) -> tuple[str, str]:
-    return {
-        "ToTensor": ("pil", "float"),
-        "ToImage": ("pil", "uint8"),
-        "ToDtype": ("uint8", "float"),
-    }[step]
-
-
-def _steps_to(takes: Collection[str], state: str, api: Api) -> Iterator[str]:
-    """The tensor steps that are missing between a state and one that is taken."""
+def _steps_to(takes: Collection[str], form: str, api: Api) -> Iterator[str]:
+    """The tensor steps that turn a form into one that is taken."""
     for step in TENSOR_STEPS[api]:
-        before, after = _transition(step)
-        if state == before and state not in takes:
+        before, after = _TRANSITIONS[step]
+        if form == before and form not in takes:
             yield step
-            state = after
+            form = after
 
 
-def _rank(state: str) -> int:
-    return list(_STATES).index(state)
+def _rank(form: str) -> int:
+    return list(_FORMS).index(form)
 
 
 def _crop_problems(
     document: Document, preprocess: list[dict[str, Any]] | None, augment: list[dict[str, Any]]
 ) -> Iterator[Problem]:
-    """Follows the least height and width that an image has after each step, where that is known."""
+    """Follows the least height and width that an image has after each step, as far as they are known."""
     least: tuple[int, int] | None = None
-    by = ""
+    last = ""  # the step that left this size
     steps = [("preprocess", i, e) for i, e in enumerate(preprocess or [])]
     steps += [("augment", i, e) for i, e in enumerate(augment)]
     for where, index, entry in steps:
@@ -133,31 +157,21 @@ def _crop_problems(
             room = _padded(least, arguments) if name == "RandomCrop" else least
             pads = arguments.get("pad_if_needed") is True
             if room is not None and not pads and (size[0] > room[0] or size[1] > room[1]):
-                what = "fails" if name == "RandomCrop" else "fills what is missing with black"
+                what = "fails" if name == "RandomCrop" else "fills the rest with black"
                 assert least is not None
                 problem = document.problem(
                     (where, index, name, "size"),
                     "crop-larger-than-image",
-                    f"{size[0]}x{size[1]} from an image that {by} may leave at "
-                    f"{least[0]}x{least[1]}: {name} {what}",
-                    "crop no more than there is, or resize to more",
+                    f"{size[0]}x{size[1]} from an image that may be only {least[0]}x{least[1]} after "
+                    f"{last}: {name} {what}",
+                    "use a smaller crop, or resize to a larger size",
                 )
                 yield problem if name == "RandomCrop" else replace(problem, severity="warning")
-            least, by = size, name
+            least, last = size, name
         elif name in ("RandomResizedCrop", "Resize") and size and not arguments.get("max_size"):
-            least, by = size, name
+            least, last = size, name
         elif name not in _KEEPS_SIZE:
             least = None
-
-
-_KEEPS_SIZE = {
-    *("AugMix", "AutoAugment", "ColorJitter", "ElasticTransform", "GaussianBlur", "GaussianNoise"),
-    *("Grayscale", "Identity", "JPEG", "Normalize", "RGB", "RandAugment", "RandomAdjustSharpness"),
-    *("RandomAutocontrast", "RandomChannelPermutation", "RandomEqualize", "RandomErasing"),
-    *("RandomGrayscale", "RandomHorizontalFlip", "RandomInvert", "RandomPerspective"),
-    *("RandomPhotometricDistort", "RandomPosterize", "RandomSolarize", "RandomVerticalFlip"),
-    *("ToDtype", "ToImage", "ToTensor", "TrivialAugmentWide"),
-}
 
 
 def _pair(size: Any) -> tuple[int, int] | None:
@@ -174,7 +188,7 @@ def _padded(least: tuple[int, int] | None, arguments: Mapping[str, Any]) -> tupl
     padding = padding if isinstance(padding, list) else [padding]
     if not all(type(edge) is int for edge in padding):
         return None
-    # torchvision's order: one for all sides; left and right, top and bottom; left, top, right, bottom
+    # torchvision's order. 1: all sides; 2: left and right, top and bottom; 4: left, top, right, bottom.
     left, top, right, bottom = (padding * 4)[:4] if len(padding) in (1, 2, 4) else (0, 0, 0, 0)
     return least[0] + top + bottom, least[1] + left + right
 
@@ -192,17 +206,17 @@ RULES = (
     Rule(
         "no-tensor-step",
         "error",
-        "a tensor for what works on tensors",
-        "The pipeline itself appends ToTensor (v2: ToImage and ToDtype) and Normalize to the end. What "
-        "works on tensors only needs them before it, so they are written out there.",
+        "a tensor step before transforms of tensors",
+        "The pipeline itself appends ToTensor (v2: ToImage and ToDtype) and Normalize at the end. A transform "
+        "that works on tensors only needs them before it, so write them out there.",
         "augment:\n  - RandomErasing: {}",
         "augment:\n  - ToTensor: {}\n  - Normalize: {}\n  - RandomErasing: {}",
     ),
     Rule(
         "before-tensor",
         "error",
-        "what works on tensors behind the tensor step",
-        "The transform does not work on PIL images (or on uint8 tensors), and stands before the step that "
+        "transforms of tensors after the tensor step",
+        "The transform does not work on PIL images (or on uint8 tensors), but stands before the step that "
         "makes what it needs.",
         "augment:\n  - RandomErasing: {}\n  - ToTensor: {}",
         "augment:\n  - ToTensor: {}\n  - RandomErasing: {}",
@@ -210,9 +224,9 @@ RULES = (
     Rule(
         "after-tensor",
         "error",
-        "what works on images before the tensor step",
-        "The transform does not work on float tensors (or on tensors at all), and stands behind the step "
-        "that makes one.",
+        "transforms of images before the tensor step",
+        "The transform does not work on float tensors (or on tensors at all), but stands after the step that "
+        "makes them.",
         "augment:\n  - ToTensor: {}\n  - RandomPosterize: {bits: 4}",
         "augment:\n  - RandomPosterize: {bits: 4}\n  - ToTensor: {}",
     ),
@@ -228,7 +242,7 @@ RULES = (
         "normalize-twice",
         "error",
         "Normalize once",
-        "Normalizing what is normalized gives values that no network has been trained for.",
+        "Normalizing twice gives values that no network was trained with.",
         "augment:\n  - ToTensor: {}\n  - Normalize: {}\n  - Normalize: {}",
         "augment:\n  - ToTensor: {}\n  - Normalize: {}",
     ),
@@ -236,8 +250,8 @@ RULES = (
         "crop-larger-than-image",
         "error",
         "crops no larger than the image",
-        "The step before leaves less than this crop takes. RandomCrop then fails (an error); CenterCrop "
-        "fills the rest with black, which is measured, too (a warning).",
+        "After the step before, the image may be smaller than this crop. RandomCrop then fails (an error); "
+        "CenterCrop fills the rest with black, which is measured, too (a warning).",
         "preprocess:\n  - Resize: {size: 224}\n  - CenterCrop: {size: 256}",
         "preprocess:\n  - Resize: {size: 256}\n  - CenterCrop: {size: 224}",
     ),

@@ -1,8 +1,12 @@
-"""What a pipeline config may hold beyond its model: known transforms, their arguments, one way to normalize."""
+"""Problems with the content of a pipeline config that its pydantic model does not see.
+
+They are about `normalize` (one way only, a usable preset) and about the transforms of `preprocess` and
+`augment`: their names, their arguments, and which of them are allowed there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from imgnorm.constants.presets import preset
@@ -15,7 +19,7 @@ from imgnorm.wording import cut, nearest
 
 
 def structure_problems(document: Document) -> Iterator[Problem]:
-    """What is wrong with `normalize`, `preprocess` and `augment`, as far as they are what the model says."""
+    """What is wrong with `normalize`, `preprocess` and `augment`. A value of the wrong type is skipped."""
     value = document.value
     if not isinstance(value, dict):
         return
@@ -30,6 +34,7 @@ def structure_problems(document: Document) -> Iterator[Problem]:
 
 
 def api_of(value: dict[str, Any]) -> Api:
+    """The API that a config chooses, whatever else is wrong with it."""
     return "v2" if value.get("api") == "v2" else "v1"
 
 
@@ -71,12 +76,12 @@ def _preprocess_problems(document: Document, path: Path, entry: Any, api: Api) -
     known = transforms_of(api)
     if name not in STEPS:
         if name in known and known[name].random:
-            message = "is random, and the images are measured through preprocess"
+            message = "is random, but every image is measured once, after preprocess"
             hint = "put it under augment"
             yield document.problem((*path, name), "random-preprocess", message, hint, of_key=True)
         elif name in known or name in (*TENSOR_STEPS["v1"], *TENSOR_STEPS["v2"], NORMALIZE):
-            message = "cannot be measured through"
-            hint = "only Resize and CenterCrop can; augment takes the rest"
+            message = "cannot be part of the measurement"
+            hint = "only Resize and CenterCrop can; put the rest under augment"
             yield document.problem((*path, name), "not-measurable", message, hint, of_key=True)
         else:
             yield _unknown(document, (*path, name), list(STEPS), "preprocess")
@@ -84,14 +89,16 @@ def _preprocess_problems(document: Document, path: Path, entry: Any, api: Api) -
     arguments = entry[name]
     for key in arguments:
         if key != "size":
-            message = "unknown argument; in preprocess there is only size, and it is bilinear"
+            message = "unknown argument; size is the only one in preprocess, and Resize is bilinear"
             near = None if key in known[name].parameters else _suggestion(key, ["size"])
             where = (*path, name, key)
             yield document.problem(where, "unknown-argument", message, near, of_key=True)
     if "size" not in arguments:
         yield document.problem((*path, name), "missing-argument", "size is missing", of_key=True)
     elif not _is_size(arguments["size"]):
-        message = f"expected a whole number above 0, or two of them; got {_told(arguments['size'])}"
+        message = (
+            f"expected a whole number above 0, or two of them; got {_as_text(arguments['size'])}"
+        )
         yield document.problem((*path, name, "size"), "wrong-argument", message)
 
 
@@ -102,10 +109,10 @@ def _augment_problems(document: Document, path: Path, entry: Any, api: Api) -> I
     known, arguments = transforms_of(api), entry[name]
     if name in (*TENSOR_STEPS[api], NORMALIZE):
         for key in arguments:
-            whose = "mean and std are those of `normalize`" if name == NORMALIZE else None
+            hint = "mean and std are those of `normalize`" if name == NORMALIZE else None
             message = f"{name} takes no argument here"
             where = (*path, name, key)
-            yield document.problem(where, "unknown-argument", message, whose, of_key=True)
+            yield document.problem(where, "unknown-argument", message, hint, of_key=True)
         return
     if name not in known:
         yield _unknown(document, (*path, name), [*known, *TENSOR_STEPS[api], NORMALIZE], api)
@@ -117,7 +124,7 @@ def _augment_problems(document: Document, path: Path, entry: Any, api: Api) -> I
             near = _suggestion(key, [p for p in parameters if p not in arguments])
             yield document.problem(where, "unknown-argument", "unknown argument", near, of_key=True)
         elif not parameters[key].accepts(value):
-            message = f"expected {parameters[key].expected()}; got {_told(value)}"
+            message = f"expected {parameters[key].expected()}; got {_as_text(value)}"
             near = _suggestion(value, parameters[key].choices) if isinstance(value, str) else None
             yield document.problem(where, "wrong-argument", message, near)
     for key, parameter in parameters.items():
@@ -128,8 +135,8 @@ def _augment_problems(document: Document, path: Path, entry: Any, api: Api) -> I
 
 def _name_problems(
     document: Document, path: Path, entry: Any
-) -> Iterator[Problem] | Any:  # a generator that returns the transform's name, or None
-    """What keeps an entry from being `Name: {arguments}`; returns the name if nothing does."""
+) -> Generator[Problem, None, str | None]:
+    """Why an entry is not `Name: {arguments}`; returns the transform's name if it is."""
     if isinstance(entry, str):
         message = f"expected a mapping; got {as_yaml(entry)} (text)"
         yield document.problem(path, "wrong-type", message, f"write {cut(entry)}: {{}}")
@@ -143,7 +150,8 @@ def _name_problems(
         hint = "start each with its own '-', and indent its arguments further"
         yield document.problem(path, "wrong-type", message, hint)
         return None
-    name, arguments = next(iter(entry.items()))
+    name: str = next(iter(entry))
+    arguments = entry[name]
     if not isinstance(arguments, dict):
         message = f"expected a mapping of arguments; got {as_yaml(arguments)}"
         how = f"write {cut(name)}: {{}}" if arguments is None else None
@@ -160,11 +168,11 @@ def _unknown(document: Document, path: Path, choices: Sequence[str], where: str)
     elif where == "v2" and name in TENSOR_STEPS[other]:
         hint = "with `api: v2` write ToImage and ToDtype"
     elif name in (*left_out("v1"), *left_out("v2")):
-        message = "torchvision has it, and a pipeline config has not"
+        message = "torchvision has it, but a pipeline config cannot use it"
         hint = "what takes functions, transforms or boxes, or converts images, needs code around it"
         return document.problem(path, "unknown-transform", message, hint, of_key=True)
     elif "." in name:
-        hint = "write a torchvision transform by its name; no other code is run"
+        hint = "write the name of a torchvision transform alone; no other code is run"
     return document.problem(path, "unknown-transform", "unknown transform", hint, of_key=True)
 
 
@@ -173,11 +181,11 @@ def _suggestion(word: str, choices: Sequence[str]) -> str | None:
     return f"did you mean '{near[0]}'?" if near else None
 
 
-def _told(value: object) -> str:
+def _as_text(value: object) -> str:
     if not isinstance(value, list):
         return as_yaml(value)
-    told = ", ".join(map(as_yaml, value[:8]))
-    return f"[{told}{', …' if len(value) > 8 else ''}]"
+    first = ", ".join(map(as_yaml, value[:8]))
+    return f"[{first}{', …' if len(value) > 8 else ''}]"
 
 
 def _is_size(value: object) -> bool:
@@ -190,8 +198,8 @@ RULES = (
         "unknown-format",
         "error",
         "a format that says what the file is",
-        "The file has no `format`, or one that is neither a pipeline config nor a stats file. In a folder "
-        "such files are passed over; named by themselves they are a fault.",
+        "The file has no `format`, or one that is neither that of a pipeline config nor that of a stats file. In "
+        "a folder such files are passed over; on the command line they are a fault.",
         "source: {kind: folder, path: data}",
         "format: imgnorm-pipeline/1\nsource: {kind: folder, path: data}",
     ),
@@ -199,8 +207,7 @@ RULES = (
         "build",
         "error",
         "a pipeline that torchvision builds and runs (with --build)",
-        "torchvision refused an argument, or failed on a generated image of 640x480. Its own words are in "
-        "the message.",
+        "torchvision refused an argument, or failed on a generated image of 640x480. The message quotes it.",
         "augment:\n  - RandomRotation: {degrees: -4}",
         "augment:\n  - RandomRotation: {degrees: 4}",
     ),
@@ -217,17 +224,17 @@ RULES = (
         "two-normalizations",
         "error",
         "one way to normalize",
-        "`normalize` has a stats file, a preset or numbers beside one another. Which of them counts is "
-        "anybody's guess.",
+        "`normalize` has more than one of a stats file, a preset, and a mean and a std. Nothing says which of "
+        "them counts.",
         "normalize: {stats: stats.yaml, mean: [0.5], std: [0.25]}",
         "normalize: {stats: stats.yaml}",
     ),
     Rule(
         "unknown-preset",
         "error",
-        "presets that are known, and not as wrong",
-        "`imgnorm presets` lists the names. A set that is known to be wrong is no preset to normalize "
-        "with; write its numbers out if a checkpoint depends on them.",
+        "presets that exist and are not wrong",
+        "`imgnorm presets` lists the names. A set that is known to be wrong cannot be used by its name; write "
+        "its numbers out if a checkpoint depends on them.",
         "normalize: {preset: cifar-10}",
         "normalize: {preset: cifar10}",
     ),
@@ -235,9 +242,9 @@ RULES = (
         "unknown-transform",
         "error",
         "transforms that torchvision has",
-        "Each entry is a torchvision transform by its name, in the API that `api` chooses, and one that "
-        "takes plain values and makes an image of an image: no Compose, Lambda, FiveCrop or "
-        "PILToTensor. Dotted names and code are never run.",
+        "Each entry names a torchvision transform of the API that `api` chooses. The transform must take plain "
+        "values and turn one image into one image, which Compose, Lambda, FiveCrop and PILToTensor do not. "
+        "Dotted names and code are never run.",
         "augment:\n  - RandomHorizontallFlip: {}",
         "augment:\n  - RandomHorizontalFlip: {}",
     ),
@@ -245,8 +252,8 @@ RULES = (
         "unknown-argument",
         "error",
         "arguments that the transform has",
-        "The transform has no such argument in torchvision. In `preprocess` there is only size; ToTensor, "
-        "ToImage, ToDtype and Normalize take none here, for the pipeline knows what belongs to them.",
+        "The transform has no such argument in torchvision. In `preprocess`, size is the only argument; ToTensor, "
+        "ToImage, ToDtype and Normalize take none, because the pipeline fills theirs in.",
         "augment:\n  - RandomCrop: {sise: 32}",
         "augment:\n  - RandomCrop: {size: 32}",
     ),
@@ -262,7 +269,7 @@ RULES = (
         "wrong-argument",
         "error",
         "arguments of the right type",
-        "The value is none that torchvision's own signature allows for this argument.",
+        "torchvision's own signature does not allow this value for this argument.",
         "augment:\n  - RandomCrop: {size: large}",
         "augment:\n  - RandomCrop: {size: 32}",
     ),
@@ -270,17 +277,17 @@ RULES = (
         "random-preprocess",
         "error",
         "nothing random in preprocess",
-        "The images are measured through `preprocess`, and every image is measured once: what is random "
-        "belongs to `augment`, which the eval transform leaves out.",
+        "Every image is measured once, after `preprocess`, so nothing there may be random. Random transforms "
+        "belong in `augment`, which the eval transform leaves out.",
         "preprocess:\n  - RandomCrop: {size: 32}",
         "augment:\n  - RandomCrop: {size: 32}",
     ),
     Rule(
         "not-measurable",
         "error",
-        "in preprocess only what can be measured through",
-        "The images are measured through `preprocess`, and imgnorm does that for Resize and CenterCrop "
-        "only, pixel for pixel as torchvision does.",
+        "only Resize and CenterCrop in preprocess",
+        "The images are measured after `preprocess`, so imgnorm applies it itself, pixel for pixel as "
+        "torchvision does. It can do that for Resize and CenterCrop only.",
         "preprocess:\n  - Pad: {padding: 4}",
         "preprocess:\n  - Resize: {size: 256}\n  - CenterCrop: {size: 224}",
     ),

@@ -218,8 +218,8 @@ def test_explain_prints_the_page_of_a_rule():
     assert (
         "two-normalizations (error): one way to normalize\n"
         "\n"
-        "`normalize` has a stats file, a preset or numbers beside one another. Which of them\n"
-        "counts is anybody's guess.\n"
+        "`normalize` has more than one of a stats file, a preset, and a mean and a std. Nothing\n"
+        "says which of them counts.\n"
         "\n"
         "wrong:\n"
         "    normalize: {stats: stats.yaml, mean: [0.5], std: [0.25]}\n"

@@ -398,7 +398,7 @@ def test_a_pipeline_of_images_refuses_stats_of_floats(tmp_path):
 
     assert "other-mode" == problem.rule
     assert (
-        f"normalize.stats: {tmp_path}/stats.yaml is about arrays of mode RGB;F, and a pipeline begins with PIL images, which are never so"
+        f"normalize.stats: {tmp_path}/stats.yaml was measured on arrays of mode RGB;F, but a pipeline starts from PIL images"
         == problem.message
     )
 
