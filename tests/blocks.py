@@ -73,7 +73,7 @@ def keep_yaml(block: str, checkout: Path) -> None:
 def run(command: str, checkout: Path) -> str:
     """What a command prints on both streams, standard error last."""
     prefix = Path(sys.prefix)
-    if not (prefix / "imgnorm-stamp.json").exists():  # not the environment that scripts/ make
+    if not (prefix / "imgnorm-digest.txt").exists():  # not the environment that scripts/ make
         command = command.replace("./scripts/imgnorm", f"{sys.executable} -m imgnorm")
     done = subprocess.run(
         command,
