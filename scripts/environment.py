@@ -19,20 +19,19 @@ from pathlib import Path
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING, without the import of typing
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
+OLDEST = (3, 10)
 DIGEST = "imgnorm-digest.txt"
 
 
 def set_up(*extras: str) -> Path:
     """The Python of an environment with these extras of pyproject.toml, made or updated if need be."""
-    if sys.version_info < (3, 10):
-        fail("Python {}.{} is too old: use 3.10 or newer, such as `python3.12 {}`".format(
-            *sys.version_info[:2], sys.argv[0]
-        ))  # fmt: skip
+    if sys.version_info < OLDEST:
+        running = "Python {}.{}".format(*sys.version_info)
+        fail(f"{running} is too old: use 3.10 or newer, such as `python3.12 {sys.argv[0]}`")
     place = Path(os.environ.get("IMGNORM_VENV") or ROOT / ".venv").expanduser().absolute()
     python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     asked = (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
@@ -42,28 +41,20 @@ def set_up(*extras: str) -> Path:
     if known == digest and python.exists() and {*extras} <= {*installed}:
         return python
     if place.exists() and not (place / "pyvenv.cfg").exists() and any(place.iterdir()):
-        fail(
-            f"{place} is not a virtual environment: move it, or set IMGNORM_VENV to another folder"
-        )
+        fail(f"{place} is not an environment: move it, or set IMGNORM_VENV to another folder")
 
     wanted = sorted({*extras, *installed})
+    target = f".[{','.join(wanted)}]" if wanted else "."
     size = "5 GB, minutes" if "torch" in wanted else "0.2 GB, less than a minute"
-    say(
-        f"installing {'imgnorm with ' + ', '.join(wanted) if wanted else 'imgnorm'} in {place} (once; {size})"
-    )
+    say(f"installing {' and '.join(['imgnorm', *wanted])} in {place} (once: {size})")
     if not note.exists() or not python.exists():
         broken = (place / "pyvenv.cfg").exists() and not python.exists()
         call(sys.executable, "-I", "-m", "venv", *(["--clear"] if broken else []), str(place))
     note.unlink(missing_ok=True)
     uv = shutil.which("uv")
-    pip = (
-        [uv, "pip", "install", "--python", str(python)]
-        if uv
-        else [str(python), "-I", "-m", "pip", "install"]
-    )
-    call(
-        *pip, "--quiet", "-c", "constraints.txt", "-e", f".[{','.join(wanted)}]" if wanted else "."
-    )
+    pip = [uv, "pip"] if uv else [str(python), "-I", "-m", "pip"]
+    where = ["--python", str(python)] if uv else []
+    call(*pip, "install", *where, "--quiet", "-c", "constraints.txt", "-e", target)
     note.write_text(" ".join([digest, *wanted]))
     return python
 
@@ -92,9 +83,7 @@ def call(*command: str) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     if code:
-        fail(
-            "the set-up failed, see above; check the network and the space on the disk, then run this again"
-        )
+        fail("this step failed, see above; check the network and the disk, then run this again")
 
 
 def fail(text: str) -> "NoReturn":
@@ -114,7 +103,7 @@ class TorchInstaller:
     ) -> "ModuleSpec | None":
         if name not in ("torch", "torchvision"):
             return None
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         say("this needs torch and torchvision, which are not installed yet")
         set_up("torch")
         importlib.invalidate_caches()
@@ -126,5 +115,5 @@ if __name__ == "__main__":
 
     here = Path(__file__).parent  # the scripts are no modules for the user's code
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here.resolve()]
-    sys.meta_path.append(TorchInstaller())  # type: ignore[arg-type]
+    sys.meta_path.append(TorchInstaller())
     runpy.run_module("imgnorm", run_name="__main__", alter_sys=True)

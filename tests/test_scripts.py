@@ -1,4 +1,4 @@
-"""scripts/: one environment, made once, kept while nothing changed, never half made."""
+"""scripts/: an environment that is made once, noticed when it is out of date, and never half made."""
 
 from __future__ import annotations
 
@@ -7,32 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-import time
 import venv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
-
-
-@pytest.fixture
-def environment() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("environment", ROOT / "scripts/environment.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout in a folder with spaces, whose program tells how it was called."""
+    """A checkout in a folder with spaces, whose program prints how it was called."""
     root = tmp_path / "a check out"
     shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__*__"))
     for name in ("pyproject.toml", "constraints.txt"):
@@ -47,6 +34,19 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def environment(checkout: Path) -> ModuleType:
+    """scripts/environment.py of that checkout."""
+    spec = importlib.util.spec_from_file_location(
+        "environment", checkout / "scripts/environment.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the environment of these tests goes."""
     place = tmp_path / "environments" / "one of them"
@@ -54,59 +54,46 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-class Installer:
-    """Stands in for the commands of a set-up: makes the files of an environment, notes the rest."""
-
-    def __init__(self, environment: ModuleType) -> None:
-        self.environment = environment
-        self.steps: list[str] = []  # in order: "create", "install .[test]", "uninstall imgnorm"
-        self.fail_with: BaseException | None = None
-
-    def run(self, command: Sequence[str], cwd: Path | None, lock: int) -> None:
-        if "venv" in command:
-            self.steps.append(" ".join(["create", *(o for o in command if o == "--clear")]))
-            self.make(Path(command[-1]))
-            return
-        what = [part for part in command[1:] if part in ("install", "uninstall", "imgnorm")]
-        self.steps.append(" ".join([*what, *(part for part in command if part[0] == ".")]))
-        time.sleep(0.05)
-        if self.fail_with is not None:
-            raise self.fail_with
-
-    def make(self, place: Path, version: str = MINOR) -> None:
-        python = self.environment.python_of(place)
-        python.parent.mkdir(parents=True, exist_ok=True)
-        python.touch()
-        (place / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion = {version}.1\n")
-
-
-@pytest.fixture
-def installer(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Installer:
-    installer = Installer(environment)
-    monkeypatch.setattr(environment, "run", installer.run)
-    monkeypatch.setattr(environment, "succeeded", lambda command: True)
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    return installer
-
-
 SetUp = Callable[..., list[str]]
 
 
 @pytest.fixture
-def set_up(environment: ModuleType, installer: Installer, checkout: Path, place: Path) -> SetUp:
-    """Set up, and tell the steps that it took."""
+def set_up(environment: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch) -> SetUp:
+    """Set up with steps that only make the files of an environment, and return these steps."""
+    steps: list[str] = []
+
+    def call(*command: str) -> None:
+        if "venv" in command:
+            steps.append(" ".join(["venv", *(part for part in command if part == "--clear")]))
+            python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+            python.parent.mkdir(parents=True, exist_ok=True)
+            python.touch()
+            (place / "pyvenv.cfg").touch()
+        else:
+            steps.append(" ".join(part for part in command[1:] if part[0] != "-" or part == "-e"))
+            if steps[-1].endswith("[broken]"):
+                raise SystemExit(2)
 
     def steps_of_set_up(*extras: str) -> list[str]:
-        installer.steps.clear()
-        assert environment.python_of(place) == environment.set_up(extras, checkout)
-        return installer.steps.copy()
+        steps.clear()
+        environment.set_up(*extras)
+        return steps.copy()
 
+    monkeypatch.setattr(environment, "call", call)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     return steps_of_set_up
 
 
-def test_the_project_is_not_left_in_the_environment(set_up: SetUp) -> None:
-    """A shared environment would otherwise run one checkout's code for another."""
-    assert ["create", "install .", "uninstall imgnorm"] == set_up()
+INSTALL = "pip install constraints.txt -e "
+
+
+def test_a_first_set_up_makes_an_environment_and_says_what_it_costs(
+    set_up: SetUp, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ["venv", INSTALL + "."] == set_up()
+    assert (
+        f"imgnorm: installing imgnorm in {place} (once: 0.2 GB, less than a minute)\n"
+    ) == capsys.readouterr().err
 
 
 def test_a_second_set_up_does_nothing(set_up: SetUp, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,215 +110,169 @@ def test_a_changed_file_updates_the_environment(set_up: SetUp, checkout: Path, n
     with open(checkout / name, "a") as file:
         file.write("# changed\n")
 
-    assert ["install .", "uninstall imgnorm"] == set_up()
+    assert [INSTALL + "."] == set_up()
     assert [] == set_up()
 
 
 def test_more_extras_than_needed_are_accepted(set_up: SetUp) -> None:
-    set_up("test")
+    set_up("test", "torch")
 
+    assert [] == set_up("torch")
     assert [] == set_up()
 
 
 def test_a_missing_extra_is_added(set_up: SetUp) -> None:
-    set_up()
+    set_up("test")
 
-    assert ["install .[test]", "uninstall imgnorm"] == set_up("test")
+    assert [INSTALL + ".[test,torch]"] == set_up("torch")
 
 
 def test_an_update_keeps_the_extras(set_up: SetUp, checkout: Path) -> None:
     set_up("test")
     (checkout / "constraints.txt").write_text("")
 
-    assert ["install .[test]", "uninstall imgnorm"] == set_up()
+    assert [INSTALL + ".[test]"] == set_up()
     assert [] == set_up("test")
 
 
-def test_an_interrupted_install_is_done_again(
-    set_up: SetUp, installer: Installer, checkout: Path
-) -> None:
+def test_an_interrupted_install_is_done_again(set_up: SetUp) -> None:
     set_up()
-    (checkout / "constraints.txt").write_text("")
-    installer.fail_with = KeyboardInterrupt()
-    with pytest.raises(KeyboardInterrupt):
-        set_up()
-    installer.fail_with = None
+    with pytest.raises(SystemExit):
+        set_up("broken")
 
-    assert ["install .", "uninstall imgnorm"] == set_up()
+    assert ["venv", INSTALL + "."] == set_up()
 
 
-def test_a_full_disk_is_told_in_a_sentence(
-    set_up: SetUp, installer: Installer, place: Path, environment: ModuleType
-) -> None:
-    installer.fail_with = OSError(28, "No space left on device")
-    with pytest.raises(environment.SetUpError) as error:
-        set_up()
-
-    assert (
-        f"the environment in {place} cannot be written ([Errno 28] No space left on device): "
-        "make room there, or set IMGNORM_VENV to another folder"
-    ) == str(error.value)
-
-
-def test_an_environment_of_another_python_is_made_again(
-    set_up: SetUp, place: Path, environment: ModuleType
-) -> None:
+def test_an_environment_whose_python_is_gone_is_made_again(set_up: SetUp, place: Path) -> None:
     set_up()
-    stamp = place / environment.STAMP
-    stamp.write_text(stamp.read_text().replace(f'"{MINOR}"', '"3.9"'))
+    shutil.rmtree(place / ("Scripts" if os.name == "nt" else "bin"))
 
-    assert ["create --clear", "install .", "uninstall imgnorm"] == set_up()
-
-
-def test_an_environment_without_a_stamp_is_adopted(
-    set_up: SetUp, installer: Installer, place: Path
-) -> None:
-    installer.make(place)
-
-    assert ["install .", "uninstall imgnorm"] == set_up()
-
-
-def test_somebody_elses_environment_of_another_python_is_left_alone(
-    set_up: SetUp, installer: Installer, place: Path, environment: ModuleType
-) -> None:
-    installer.make(place, "3.9")
-    with pytest.raises(environment.SetUpError) as error:
-        set_up()
-
-    assert (
-        f"{place} belongs to Python 3.9 and this is Python {MINOR}: "
-        "delete it, or set IMGNORM_VENV to another folder"
-    ) == str(error.value)
+    assert ["venv --clear", INSTALL + "."] == set_up()
 
 
 def test_a_folder_that_is_no_environment_is_left_alone(
-    set_up: SetUp, place: Path, environment: ModuleType
+    set_up: SetUp, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place.mkdir(parents=True)
     (place / "thesis.tex").touch()
-    with pytest.raises(environment.SetUpError) as error:
+    with pytest.raises(SystemExit) as ended:
         set_up()
 
+    assert 2 == ended.value.code
     assert (
-        f"{place} is not a virtual environment: move it away, or set IMGNORM_VENV to another folder"
-    ) == str(error.value)
+        f"imgnorm: {place} is not an environment: move it, or set IMGNORM_VENV to another folder\n"
+    ) == capsys.readouterr().err
     assert ["thesis.tex"] == [path.name for path in place.iterdir()]
 
 
-def test_two_set_ups_at_once_install_once(
-    installer: Installer, environment: ModuleType, checkout: Path, place: Path
-) -> None:
-    threads = [threading.Thread(target=environment.set_up, args=((), checkout)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert ["create", "install .", "uninstall imgnorm"] == installer.steps
-
-
 def test_uv_is_used_where_there_is_one(
-    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    set_up: SetUp, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
-    pip = environment.pip_of(tmp_path, 0)
-    python = str(environment.python_of(tmp_path))
+    python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
-    assert ["/bin/uv", "pip", "install", "--quiet", "--python", python] == pip("install")
+    assert ["venv", f"pip install {python} constraints.txt -e ."] == set_up()
 
 
-def test_a_failure_shows_the_last_lines_and_what_to_do(
-    environment: ModuleType, capsys: pytest.CaptureFixture[str]
+def test_a_failed_step_shows_its_own_words_and_what_to_do(
+    environment: ModuleType, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    talk = "import sys; print(*range(100), sep='\\n'); sys.exit(5)"
-    with pytest.raises(environment.SetUpError) as error:
-        environment.run([sys.executable, "-c", talk], None, os.open(os.devnull, os.O_RDONLY))
+    with pytest.raises(SystemExit) as ended:
+        environment.call(sys.executable, "-c", "print('no space left'); raise SystemExit(5)")
 
-    assert "".join(f"    {n}\n" for n in range(85, 100)) == capsys.readouterr().err
-    assert (
-        "pip failed (exit code 5; its last lines are above): "
-        "see to it that the network is up and the disk has 8 GB to spare, then run this again"
-    ) == str(error.value)
+    said = (
+        "no space left\nimgnorm: this step failed, see above; check the network and the disk, then "
+        "run this again\n"
+    )
+
+    assert 2 == ended.value.code
+    assert ("", said) == capfd.readouterr()
 
 
-@pytest.mark.parametrize(
-    ("python", "said"),
-    [
-        ((3, 9), "Python 3.9 is too old: run it with Python 3.10 or newer"),
-        ((2, 7), "Python 2.7 is too old: run it with Python 3.10 or newer"),
-    ],
-)
+def test_ctrl_c_during_the_set_up_ends_without_a_traceback(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "call", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        environment.call("pip")
+
+    assert 130 == ended.value.code
+
+
 def test_an_old_python_is_told_so(
-    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, python: tuple[int, int], said: str
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "version_info", python)
+    monkeypatch.setattr(sys, "version_info", (3, 9))
     monkeypatch.setattr(sys, "argv", ["scripts/test"])
-    with pytest.raises(environment.SetUpError) as error:
+    with pytest.raises(SystemExit):
         environment.set_up()
 
-    assert f"{said}, for example `python3.12 scripts/test`" == str(error.value)
-
-
-def test_a_python_without_venv_is_told_what_to_install(
-    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(environment.SetUpError) as error:
-        environment.create(tmp_path, 0)
-
     assert (
-        f"{sys.executable} has no venv module: install it "
-        "(`apt install python3-venv` on Debian and Ubuntu), or use another Python"
-    ) == str(error.value)
+        "imgnorm: Python 3.9 is too old: use 3.10 or newer, such as `python3.12 scripts/test`\n"
+    ) == capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("raised", "code", "said"),
-    [("KeyboardInterrupt", 130, ""), ("environment.SetUpError('no')", 2, "imgnorm: no\n")],
-)
-def test_a_failed_set_up_ends_without_a_traceback(raised: str, code: int, said: str) -> None:
-    script = (
-        f"import environment\ndef main(arguments): raise {raised}\nenvironment.run_script(main)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT / "scripts", capture_output=True, text=True
-    )
-
-    assert (code, said) == (done.returncode, done.stderr)
+@pytest.fixture
+def empty_environment(set_up: SetUp, environment: ModuleType, place: Path) -> Path:
+    """A real environment without any package, which is up to date."""
+    set_up()
+    note = (place / environment.DIGEST).read_text()
+    venv.create(place, with_pip=False, clear=True)
+    (place / environment.DIGEST).write_text(note)
+    return place
 
 
-def test_the_checkout_comes_before_the_users_python_path(environment: ModuleType) -> None:
-    root = Path("checkout")
-
-    assert "checkout" == environment.python_path(root, None)
-    assert os.pathsep.join(["checkout", "a", "b"]) == environment.python_path(
-        root, os.pathsep.join(["a", "b"])
-    )
-
-
-def test_imgnorm_runs_this_checkout_where_the_user_is(
-    environment: ModuleType, checkout: Path, place: Path, tmp_path: Path
-) -> None:
-    """Arguments, folder and exit code are the program's own, with a real environment."""
-    venv.create(place, with_pip=False)
-    (place / environment.STAMP).write_text(
-        environment.json.dumps(environment.stamp_of(checkout, []))
-    )
-    # A folder of the user's that happens to be called imgnorm must not be run in its place.
-    here = tmp_path / "here"
-    (here / "imgnorm").mkdir(parents=True)
-    if sys.version_info >= (3, 11):
-        (here / "imgnorm/__init__.py").write_text("raise RuntimeError('not this one')")
-    done = subprocess.run(
+def run_imgnorm(checkout: Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, str(checkout / "scripts/imgnorm"), "stats", "two words"],
-        cwd=here,
+        cwd=cwd,
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
     )
+
+
+@pytest.mark.usefixtures("empty_environment")
+def test_imgnorm_runs_this_checkout_where_the_user_is(checkout: Path, tmp_path: Path) -> None:
+    """Arguments, folder and exit code are the program's own, with a real environment."""
+    # A folder of the user's that happens to be called imgnorm must not be run in its place.
+    here = tmp_path / "here"
+    (here / "imgnorm").mkdir(parents=True)
+    (here / "imgnorm/__init__.py").write_text("raise RuntimeError('not this one')")
+    done = run_imgnorm(checkout, here, PYTHONPATH=str(here))
     main = (checkout / "imgnorm/__main__.py").resolve()
 
     assert (7, "") == (done.returncode, done.stderr)
     assert f"['stats', 'two words'] {here.resolve()} {main}\n" == done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the installer that stands in is a shell script")
+def test_torch_is_installed_when_a_command_imports_it_and_that_is_said(
+    checkout: Path, empty_environment: Path, tmp_path: Path
+) -> None:
+    (checkout / "imgnorm/__main__.py").write_text("import torch\nprint(torch.NAME)\n")
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    site = next(empty_environment.glob("lib/python3*/site-packages"))
+    uv.write_text(
+        f"#!/bin/sh\necho \"$@\" >> '{tmp_path}/calls'\necho 'NAME = \"a torch\"' > '{site}/torch.py'\n"
+    )
+    uv.chmod(0o755)
+    path = f"{uv.parent}{os.pathsep}{os.environ['PATH']}"
+    first = run_imgnorm(checkout, tmp_path, PATH=path)
+    second = run_imgnorm(checkout, tmp_path, PATH=path)
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+
+    assert ("a torch\n", "a torch\n") == (first.stdout, second.stdout)
+    assert (
+        "imgnorm: this needs torch and torchvision, which are not installed yet\n"
+        f"imgnorm: installing imgnorm and torch in {empty_environment} (once: 5 GB, minutes)\n"
+    ) == first.stderr
+    assert "" == second.stderr
+    assert call.endswith("-e .[torch]")
 
 
 @pytest.mark.parametrize("option", ["--markdown", "--json"])

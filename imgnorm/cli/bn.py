@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgnorm._torch import torch_needed
 from imgnorm.cli.options import given, max_skipped, rejects
 from imgnorm.cli.terminal import note, progress_bar, show
 from imgnorm.errors import ModelError, OutputError, TooManySkipped
@@ -121,9 +122,10 @@ def calibrate(
 
     Images that cannot be read are skipped and listed, as by `imgnorm stats`.
     """
-    from imgnorm.nn.batches import Batches
-    from imgnorm.nn.calibration import calibrate as calibrate_model
-    from imgnorm.nn.models import open_model, placed
+    with torch_needed():
+        from imgnorm.nn.batches import Batches
+        from imgnorm.nn.calibration import calibrate as calibrate_model
+        from imgnorm.nn.models import open_model, placed
     from imgnorm.output import check_output, write_whole
     from imgnorm.tally.skipped import write_rejects
 
@@ -182,9 +184,10 @@ def inspect(model: str, weights: str | None, num_classes: int | None, strict: bo
     calibrate --help` says. A checkpoint alone tells neither eps (taken to be 1e-5) nor momentum,
     nor of layers without running statistics.
     """
-    from imgnorm.nn.inspection import inspect as inspect_model
-    from imgnorm.nn.inspection import table_of
-    from imgnorm.nn.models import file_kind, open_model, read_checkpoint
+    with torch_needed():
+        from imgnorm.nn.inspection import inspect as inspect_model
+        from imgnorm.nn.inspection import table_of
+        from imgnorm.nn.models import file_kind, open_model, read_checkpoint
 
     if os.path.isfile(model) and file_kind(model) == "checkpoint" and weights is None:
         if num_classes is not None:

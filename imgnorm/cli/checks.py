@@ -66,7 +66,10 @@ def validate(
 
     dry_run: Any = None
     if build:
-        from imgnorm.pipeline.dry_run import dry_run_problems as dry_run
+        from imgnorm._torch import torch_needed
+
+        with torch_needed():
+            from imgnorm.pipeline.dry_run import dry_run_problems as dry_run
     found = check(
         paths, select=select or None, ignore=ignore, skip_others=skip_others, dry_run=dry_run
     )

@@ -81,7 +81,7 @@ def find(device: torch.device) -> NvJpeg:
 
 def _torchcodec() -> tuple[Callable[..., Any], str]:
     wanted = f"--decoder {NVJPEG} needs torchcodec {OLDEST[0]}.{OLDEST[1]} or newer, built for CUDA"
-    remedy = "install it with `pip install 'imgnorm[nvjpeg]'`, or leave the decoder out"
+    remedy = "install it with `pip install torchcodec`, or leave the decoder out"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its video decoders

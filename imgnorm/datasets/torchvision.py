@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgnorm._torchvision import torchvision_module
+from imgnorm._torch import torchvision_module
 from imgnorm.datasets.iterables import IndexedSource, class_names_of, labels_of
 from imgnorm.errors import SourceError
 from imgnorm.pixels.buffer import Device

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from imgnorm._torch import INSTALL, is_missing
 from imgnorm.errors import ImgnormError
 from imgnorm.wording import describe
 
@@ -127,6 +128,8 @@ class UserCode:
         place = _place(error)
         if doing == "calling" and isinstance(error, TypeError) and not place:
             return self._told(f"{what}; name a factory that takes no arguments")
+        if is_missing(error):
+            return self._told(f"{what}; {INSTALL}")
         return self._told(f"{what}{place}")
 
     def _told(self, what: str) -> ImgnormError:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
+from imgnorm._torch import torch_needed
 from imgnorm.datasets.source import ArraySource, CountingSource, StreamingSource
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
 from imgnorm.measuring.opening import open_source
@@ -32,7 +33,6 @@ from imgnorm.sources.source import BlockSource, OpenedSource, Source
 from imgnorm.stats.stats import NORMALIZED, Stats
 from imgnorm.tally.names import digest_of
 from imgnorm.tally.tally import Tally
-from imgnorm.wording import clause
 
 if TYPE_CHECKING:
     from imgnorm.cuda import device as gpu
@@ -381,12 +381,12 @@ def find_device(name: str) -> Found:
         MissingDependency: torch cannot be imported.
     """
     try:
-        from imgnorm.cuda import device as gpu
-    except (ImportError, OSError) as error:
-        why = f"torch cannot be imported ({clause(error)})"
+        with torch_needed():
+            from imgnorm.cuda import device as gpu
+    except MissingDependency as error:
         if name == "auto":
-            return Found(None, f"cpu: {why}")
-        raise MissingDependency(f"{why}; install it anew, or use the device cpu") from error
+            return Found(None, f"cpu: {error}")
+        raise
     return gpu.find(name)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from imgnorm._torch import torch_needed
+
 if TYPE_CHECKING:
     from imgnorm.nn.calibration import Calibration as Calibration
     from imgnorm.nn.calibration import calibrate as calibrate
@@ -47,7 +49,9 @@ def __getattr__(name: str) -> Any:
     """Load a public name on first use, as `imgnorm` itself does."""
     if name not in _HOMES:
         raise AttributeError(f"module 'imgnorm.nn' has no attribute {name!r}")
-    value = getattr(import_module(f"imgnorm.nn.{_HOMES[name]}"), name)
+    with torch_needed():
+        module = import_module(f"imgnorm.nn.{_HOMES[name]}")
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

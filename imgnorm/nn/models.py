@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imgnorm._torchvision import torchvision_module
+from imgnorm._torch import torchvision_module
 from imgnorm.datasets.user_code import UserCode
 from imgnorm.errors import ModelError
 from imgnorm.settings import TORCHVISION

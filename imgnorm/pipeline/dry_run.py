@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from imgnorm._torchvision import torchvision_module
+from imgnorm._torch import torchvision_module
 from imgnorm.documents.document import Document
 from imgnorm.errors import Problem, TransformError
 from imgnorm.pipeline.pipeline import Pipeline

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from imgnorm._torchvision import torchvision_module
+from imgnorm._torch import torchvision_module
 from imgnorm.errors import TransformError
 from imgnorm.pipeline.augmentations import Api
 from imgnorm.pipeline.config import read_normalized

@@ -407,7 +407,7 @@ def test_without_a_device_it_exits_2(folder, monkeypatch, capsys):
 
 
 NEEDS = "--decoder nvjpeg needs torchcodec 0.17 or newer, built for CUDA"
-REMEDY = "install it with `pip install 'imgnorm[nvjpeg]'`, or leave the decoder out"
+REMEDY = "install it with `pip install torchcodec`, or leave the decoder out"
 
 
 def test_without_torchcodec_it_says_what_to_install(monkeypatch):

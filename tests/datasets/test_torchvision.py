@@ -735,7 +735,7 @@ def test_a_torchvision_that_cannot_be_imported_is_answered_with_what_to_install(
     def broken(name: str) -> Any:
         raise error
 
-    monkeypatch.setattr("imgnorm._torchvision.import_module", broken)
+    monkeypatch.setattr("imgnorm._torch.import_module", broken)
     with pytest.raises(MissingDependency) as caught:
         imgnorm.measure("torchvision:MNIST")
 

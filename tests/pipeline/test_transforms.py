@@ -181,7 +181,7 @@ def test_the_inverse_brings_the_image_back(stats, mode, api):
 
 def test_a_torchvision_that_does_not_fit_torch_is_told_in_one_sentence(monkeypatch):
     """`operator torchvision::nms does not exist` helps nobody."""
-    import imgnorm._torchvision as pair
+    import imgnorm._torch as pair
 
     def broken(name: str) -> object:
         raise RuntimeError("operator torchvision::nms does not exist")
