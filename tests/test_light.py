@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 import imgnorm
 from imgnorm import nn
@@ -184,6 +185,28 @@ def test_every_public_name_works_or_says_how_to_install_torch(light: Path, here:
     assert "" == done.stderr
     for name, printed in zip(names, done.stdout.split("\n"), strict=False):
         assert printed in (SENTENCES if name in needing else {""}), name
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A checkout with modules of the names that checking it imports: they must not be run."""
+    for name in ("pip", "yaml", "imgnorm", "pydantic", "click"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name}.py of the checkout ran')\n")
+    (tmp_path / "wrong.yaml").write_text("format: imgnorm-pipeline/1\n")
+    return tmp_path
+
+
+def test_the_hooks_and_the_action_run_nothing_of_the_checkout(light: Path, hostile: Path) -> None:
+    steps = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))["runs"]["steps"]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    programs = [step["run"] for step in steps] + [hook["entry"] for hook in hooks]
+
+    assert [True] * 4 == [program.startswith("python -I -m ") for program in programs]
+    for command in ("validate", "lint"):
+        done = run(light, "-I", "-m", "imgnorm", command, "wrong.yaml", cwd=hostile)
+
+        assert "of the checkout ran" not in done.stdout + done.stderr
+    assert 0 == run(Path(sys.executable), "-I", "-m", "pip", "--version", cwd=hostile).returncode
 
 
 def test_nobody_is_told_to_install_a_package_of_another_project() -> None:
