@@ -1,4 +1,4 @@
-"""A YAML document as a pydantic model, or what does not fit, in words and at its place."""
+"""A document as a pydantic model, or every value that does not fit, in plain words and at its place."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 def validated(document: Document, model: type[M]) -> M:
-    """The document as a model, strictly: text is never taken for a number, nor a number for text.
+    """The document as a model, strictly: text never becomes a number, and a number never text.
 
     Raises:
         InvalidDocument: with everything that does not fit the model, each at its place.
     """
     from pydantic import ValidationError
 
-    # By way of JSON, because "strict" for Python objects refuses a list where a tuple is declared,
-    # and YAML, like JSON, has only lists.
+    # Through JSON: in strict mode, pydantic refuses a Python list where a model declares a tuple.
+    # https://docs.pydantic.dev/latest/concepts/strict_mode/
     try:
         text = json.dumps(document.value)
-        if len(text) > _LARGE:  # each of pydantic's faults holds a copy of the mapping it is in
+        if len(text) > _LARGE:  # each of pydantic's faults holds a copy of the mapping around it
             model.model_validate_json(json.dumps(_outline(document.value)), strict=True)
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
@@ -47,7 +47,7 @@ _LARGE = 1 << 20
 
 
 def _outline(value: Any) -> Any:
-    """The same without most of its long lists of counts, which no model has anything against."""
+    """The value without most of the counts in long lists, which are valid in every model."""
     if isinstance(value, dict):
         return {key: _outline(part) for key, part in value.items()}
     if isinstance(value, list) and len(value) > 10:
@@ -96,16 +96,16 @@ _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 @dataclass
 class _Expected:
-    """What would have been right at a path: the members of a union each have their say."""
+    """What was expected at a path; each member of a union adds its own."""
 
     kinds: list[str] = field(default_factory=list)
-    choices: list[str] = field(default_factory=list)  # as Python writes them: 'RGB', 3
+    choices: list[str] = field(default_factory=list)  # as Python spells them: 'RGB', 3
     bounds: list[str] = field(default_factory=list)
     of_key: bool = False
 
 
 class Fault(ValueError):
-    """What a validator of ours raises, where there is a rule about it, or something to do."""
+    """Raised by our validators where a fault has a rule of its own, or a hint."""
 
     def __init__(self, message: str, *, rule: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -159,7 +159,7 @@ def _problems_of(
     problems += _wrong(expected, deeper, document)
     problems += _missing([path for path in missing if path not in suggested], document)
     if len(details) > MAX_PROBLEMS:
-        message = f"{len(details):,} faults, of which {MAX_PROBLEMS:,} are told"
+        message = f"{len(details):,} faults, of which {MAX_PROBLEMS:,} are listed"
         problems.append(document.problem((), "limit", message))
     return problems
 
@@ -175,8 +175,8 @@ def _bound(kind: str, context: Mapping[str, Any]) -> str:
 def _path_of(detail: ErrorDetails, value: object) -> Path:
     """Where pydantic's `loc` leads in the document.
 
-    A `loc` also names union members and the tags of discriminated unions, which are not keys, or
-    not always: the longest way through the document that ends where the fault can be is taken.
+    A `loc` also names members of unions and tags of discriminated unions, which may or may not be
+    keys of the document. The longest path that exists, and can have the fault, is the right one.
     """
     *way, last = detail["loc"] or ("[key]",)
     paths: list[Path] = [()]
@@ -184,12 +184,12 @@ def _path_of(detail: ErrorDetails, value: object) -> Path:
         onward = [(*path, step) for path in paths if _exists((*path, step), value)]
         paths = onward + (paths if isinstance(step, str) else [])
     paths.sort(key=len, reverse=True)
-    there = [(*path, last) for path in paths if _exists((*path, last), value)]
+    existing = [(*path, last) for path in paths if _exists((*path, last), value)]
     if detail["type"] in ("missing", "missing_argument"):
         holders = (list,) if isinstance(last, int) else (dict,)
         absent = ((*p, last) for p in paths if isinstance(_at(p, value), holders))
-        return next((path for path in absent if path not in there), (*paths[0], last))
-    return (there or paths)[0]
+        return next((path for path in absent if path not in existing), (*paths[0], last))
+    return (existing or paths)[0]
 
 
 def _at(path: Path, value: Any) -> Any:
@@ -216,7 +216,7 @@ def _exists(path: Path, value: Any) -> bool:
 def _unknown_key(
     detail: ErrorDetails, path: Path, document: Document, model: type[BaseModel]
 ) -> tuple[Problem, Path]:
-    """The problem, and the path of the key that was probably meant."""
+    """The problem, and the path of the key that the user probably meant."""
     key, parent = str(path[-1]), path[:-1]
     given = _at(parent, document.value)
     free = [name for name in _keys_at(model, detail["loc"][:-1]) if name not in given]
@@ -227,12 +227,14 @@ def _unknown_key(
 
 
 def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """The names of the fields of every model that `loc` can mean."""
+    """The names of the fields of every model at which `loc` can point."""
     kinds = _members(model)
     for step in loc:
         below = [inner for kind in kinds for inner in _members_below(kind, step)]
         tagged = [kind for kind in kinds if _tagged(kind, step)]
-        outer = tagged or kinds if len(kinds) > 1 else []  # a step may be a tag, and a field's name
+        outer = (
+            tagged or kinds if len(kinds) > 1 else []
+        )  # a step may be both a tag and a field's name
         kinds = below + outer or kinds
     return [name for kind in kinds for name in _fields(kind)]
 
@@ -284,7 +286,7 @@ def _wrong(
     expected: Mapping[Path, _Expected], deeper: set[Path], document: Document
 ) -> Iterator[Problem]:
     for path, here in expected.items():
-        # The member of a union that came furthest is the one that was meant.
+        # The union's member that fits furthest down is the one that the user meant.
         kinds = [] if path in deeper else list(dict.fromkeys(here.kinds))
         choices = list(dict.fromkeys(here.choices))
         if len(choices) > 1:
@@ -310,12 +312,12 @@ def _meant(value: object, choices: Sequence[str]) -> str | None:
 
 
 def _choices(listed: str) -> list[str]:
-    """`'a', 'b' or 3`, as pydantic lists what it expected, taken apart."""
+    """The choices in pydantic's list of what it expected: `'a', 'b' or 3`."""
     return re.findall(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b(?!or\b)[^\s,'"]+""", listed)
 
 
 def as_yaml(value: object) -> str:
-    """A value of a document as a message shows it: short, harmless, as YAML spells it."""
+    """A value for a message: short, safe for a terminal, and spelled as in YAML."""
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, bool):
@@ -330,7 +332,7 @@ def as_yaml(value: object) -> str:
 
 
 def _own_words(detail: ErrorDetails) -> str:
-    """The words of a validator of ours; for what pydantic says itself, the best that can be had."""
+    """The message of our own validator; of other validators, pydantic's message in our style."""
     raised = detail.get("ctx", {}).get("error")
     if isinstance(raised, Exception):
         return str(raised)

@@ -1,4 +1,4 @@
-"""Plain scalars that readers of YAML 1.1, PyYAML's `safe_load` above all, take for something else."""
+"""The rule about plain scalars that readers of YAML 1.1, such as PyYAML's `safe_load`, read otherwise."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ OTHER_READERS = Rule(
     "scalars that every YAML reader reads alike",
     "imgnorm reads scalars by YAML 1.2, in which 1e-3 is a number, and `no`, 010 and 1:30 are text or "
     "decimal. Readers of YAML 1.1, such as yaml.safe_load, see something else. Nothing is wrong as long "
-    "as imgnorm alone reads the file. Files of more than 1 MiB, which nobody writes by hand, are not asked.",
+    "as imgnorm alone reads the file. Files of more than 1 MiB are not checked, since people do not write "
+    "them by hand.",
     "- RandomErasing: {p: 1e-1}",
     "- RandomErasing: {p: 0.1}",
 )
 RULES = (OTHER_READERS,)
 
-# What may be such a scalar; most files have none, and are not parsed again.
+# Matches what may be such a scalar. Most files have none, and are not parsed again.
 _CANDIDATE = r"""(?<![\w.])(?:
         (?:[yY][eE][sS] | [nN][oO] | [oO][nN] | [oO][fF][fF])(?!\w)          # booleans
         | [-+]?\.?\d[\d_.]*[eE] | [-+]?0[0-9oObBxX_] | [-+]?\d[\d_]*[_:]\d    # numbers
@@ -45,7 +46,7 @@ _KINDS: dict[str, str] = {
 
 
 def portability_problems(data: bytes, file: str) -> Iterator[Problem]:
-    """For a file that was parsed without a fault."""
+    """Where readers of YAML 1.1 read something else, in a file that was parsed without a fault."""
     if not _IN_BYTES.search(data):
         return
     for event in events_in(data):
@@ -55,23 +56,23 @@ def portability_problems(data: bytes, file: str) -> Iterator[Problem]:
         if not _IN_TEXT.search(text):
             continue
         ours, theirs = core_value(text), _yaml_1_1(text)
-        if repr(ours) == repr(theirs):  # a NaN equals no other
+        if repr(ours) == repr(theirs):  # by repr, since a NaN is not equal to itself
             continue
         mark = event.start_mark
         assert mark is not None
-        there = theirs if isinstance(theirs, str) else str(theirs).lower()
-        message = f"{cut(text)} is {_word(ours)}; readers of YAML 1.1 see {there}"
+        seen = theirs if isinstance(theirs, str) else str(theirs).lower()
+        message = f"{cut(text)} is {_word(ours)}; readers of YAML 1.1 see {seen}"
         hint = f'write "{cut(text)}"' if isinstance(ours, str) else f"write {_plain(ours)}"
         yield Problem(file, mark.line + 1, mark.column + 1, OTHER_READERS.id, message, hint, "info")
 
 
 def _yaml_1_1(text: str) -> Any:
-    """The value, or for what has another type there its name."""
+    """The value that YAML 1.1 gives, or the name of its type where that is not built here."""
     resolvers = yaml.SafeLoader.yaml_implicit_resolvers.get(text[:1], [])
     tag = next((tag for tag, pattern in resolvers if pattern.match(text)), None)
     if tag is None:
         return text if isinstance(core_value(text), str) else "text"
-    if tag not in _BUILT or len(text) > 60:  # a long base-60 number would take for ever
+    if tag not in _BUILT or len(text) > 60:  # a long base-60 number takes quadratic time
         return _KINDS.get(tag, "something else")
     return yaml.SafeLoader.yaml_constructors[tag](_CONSTRUCTOR, yaml.ScalarNode(tag, text))
 
@@ -87,7 +88,7 @@ def _word(value: object) -> str:
 
 
 def _plain(value: object) -> str:
-    """A number as every reader sees it."""
+    """A number in a form that every reader reads alike."""
     text = repr(value)
     if "e" in text:
         mantissa, _, exponent = text.partition("e")

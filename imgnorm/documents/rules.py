@@ -1,6 +1,7 @@
-"""What reading itself finds: YAML that does not mean the same to everybody, models, stats files.
+"""The pages of the rules about reading: YAML, the models of the file formats, the stats file.
 
-The rules are carried out by document.py and statsfile.py; here is what they are about.
+reader.py, models.py, stats/schema.py and stats/faults.py check these rules; their explanations are
+here.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ RULES = (
     Rule(
         "empty",
         "error",
-        "a file with something in it",
-        "The file holds no YAML at all, or comments only.",
+        "a file that is not empty",
+        "The file holds nothing, or comments only.",
         "# nothing yet",
         f"{_CONFIG}…",
     ),
@@ -40,8 +41,8 @@ RULES = (
         "control-character",
         "error",
         "no control characters",
-        "YAML allows no control characters but tab and line break; a NUL usually comes from a damaged "
-        "file.",
+        "The only control characters that YAML allows are tab and line break. A NUL usually comes from a "
+        "damaged file.",
         "source: {kind: folder, path: data\\x00}",
         "source: {kind: folder, path: data}",
     ),
@@ -49,7 +50,7 @@ RULES = (
         "multiple-documents",
         "error",
         "one document in a file",
-        "A line '---' starts a second document. Which of the two is meant depends on the reader.",
+        "A line '---' starts a second document. Which of the two a program takes depends on its reader.",
         "format: imgnorm-stats/1\n---\nmean: [0.5]",
         "format: imgnorm-stats/1\nmean: [0.5]",
     ),
@@ -57,8 +58,7 @@ RULES = (
         "directive",
         "error",
         "no %YAML directive but 1.2",
-        "The file asks to be read by another version of YAML than 1.2, in which `no` is false and 010 "
-        "is eight.",
+        "The file asks for another version of YAML than 1.2. In YAML 1.1, `no` is false and 010 is eight.",
         "%YAML 1.1",
         "(no directive)",
     ),
@@ -66,7 +66,7 @@ RULES = (
         "duplicate-key",
         "error",
         "no key twice",
-        "A key is given twice in one mapping. Most readers keep the last value without a word.",
+        "A key is given twice in one mapping. Most readers keep the last value and report nothing.",
         "mean: [0.5]\nmean: [0.4]",
         "mean: [0.4]",
     ),
@@ -82,7 +82,7 @@ RULES = (
         "merge-key",
         "error",
         "no merge keys",
-        "`<<` merges another mapping into this one in YAML 1.1, and is a key like any other in 1.2.",
+        "In YAML 1.1, `<<` merges another mapping into this one; in 1.2 it is a key like any other.",
         "image: {<<: {mode: RGB}}",
         "image: {mode: RGB}",
     ),
@@ -90,8 +90,8 @@ RULES = (
         "anchor",
         "error",
         "no anchors",
-        "Anchors and aliases make what a line means depend on another line, and a small file as large "
-        "as one likes in memory.",
+        "With anchors and aliases, the meaning of a line depends on another line, and a small file can take "
+        "any amount of memory.",
         "mean: &m [0.5]",
         "mean: [0.5]",
     ),
@@ -99,7 +99,7 @@ RULES = (
         "alias",
         "error",
         "no aliases",
-        "See anchor: write out what the alias stands for.",
+        "See `anchor`. Write out the value that the alias stands for.",
         "std: *m",
         "std: [0.25]",
     ),
@@ -107,7 +107,7 @@ RULES = (
         "tag",
         "error",
         "no tags",
-        "Tags ask the reader to build objects; with some readers they run code.",
+        "Tags ask the reader to build objects. With some readers they run code.",
         "mean: !!python/tuple [0.5]",
         "mean: [0.5]",
     ),
@@ -115,7 +115,7 @@ RULES = (
         "number-too-large",
         "error",
         "numbers within a float64, and of at most 1,300 digits",
-        "The number is beyond what a 64-bit float holds, or has so many digits that it cannot be meant.",
+        "The number is beyond the range of a 64-bit float, or has more digits than any real measurement.",
         "mean: [1e999]",
         "mean: [0.5]",
     ),
@@ -123,9 +123,10 @@ RULES = (
         "limit",
         "error",
         "within the limits of size, depth and number",
-        "A config has at most 1 MiB, 20,000 values and 16 levels; a stats file that is validated 12 MiB and "
-        "400,000 values beside those of its histogram, so that nobody can keep CI busy; the other commands "
-        "read 64 MiB and 2,000,000. Reading ends there, and so does a report after 1,000 faults.",
+        "A config has at most 1 MiB, 20,000 values and 16 levels. A stats file that is validated has at most "
+        "12 MiB, and 400,000 values beside those of its histogram, so that a hostile file cannot keep CI "
+        "busy; the other commands read 64 MiB and 2,000,000 values. Reading ends at the limit, and a report "
+        "ends after 1,000 faults.",
         "[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]",
         "[0]",
     ),
@@ -133,15 +134,15 @@ RULES = (
         "unknown-key",
         "error",
         "keys that are known",
-        "The key is not one that this file format has, so it would do nothing.",
+        "This file format does not have the key, so it would do nothing.",
         "image: {modus: RGB}",
         "image: {mode: RGB}",
     ),
     Rule(
         "missing-key",
         "error",
-        "all keys that must be there",
-        "A key without default is not there.",
+        "all required keys",
+        "A key that has no default is missing.",
         "source: {kind: torchvision}",
         "source: {kind: torchvision, name: CIFAR10}",
     ),
@@ -149,8 +150,8 @@ RULES = (
         "wrong-type",
         "error",
         "values of the right type",
-        "Text is never taken for a number, nor a number for text. Scalars are read by YAML 1.2: 1e-3 is "
-        "a number, `no` is text.",
+        "Text is never read as a number, nor a number as text. Scalars are read by YAML 1.2: 1e-3 is a "
+        "number, `no` is text.",
         "normalize: {mean: 0.5, std: 0.25}",
         "normalize: {mean: [0.5], std: [0.25]}",
     ),
@@ -158,7 +159,7 @@ RULES = (
         "wrong-value",
         "error",
         "values that are allowed",
-        "The value has the right type, and is none of those that the format allows.",
+        "The value has the right type, but the format does not allow it.",
         "api: v3",
         "api: v2",
     ),
@@ -166,16 +167,15 @@ RULES = (
         "channels",
         "error",
         "as many values as channels, in a stats file",
-        "Lists of a stats file have one value for each of its channels, and the channels are those of "
-        "its mode.",
+        "Each list of a stats file has one value per channel, and the channels are those of its mode.",
         "channels: [R, G, B]\nmean: [0.5]",
         "channels: [L]\nmean: [0.5]",
     ),
     Rule(
         "reason",
         "error",
-        "reasons from the closed list",
-        "A skipped image of a stats file has one of the reasons that imgnorm knows.",
+        "reasons that imgnorm knows",
+        "The reason of a skipped image in a stats file is one of a fixed list.",
         "skipped: [{name: a.png, reason: broken}]",
         "skipped: [{name: a.png, reason: corrupt}]",
     ),
@@ -183,8 +183,8 @@ RULES = (
         "derived",
         "error",
         "numbers that follow from the integers",
-        "A measured stats file holds the integers that everything else in it is computed from. A number "
-        "that does not follow from them was edited, or the file is damaged. Measure again.",
+        "A measured stats file holds integers, and all its other numbers are computed from them. A number "
+        "that does not follow from the integers was edited, or the file is damaged. Measure again.",
         "exact: {count: 4, total: [510], …}\nmean: [0.4]",
         "exact: {count: 4, total: [510], …}\nmean: [0.5]",
     ),
@@ -192,8 +192,8 @@ RULES = (
         "impossible",
         "error",
         "numbers that some images can have",
-        "No images have these numbers: more of a class than there are in all, sums that no pixels add up "
-        "to. Nothing can be computed from them. Measure again.",
+        "No images can have these numbers: a class with more images than the dataset, or sums that no pixel "
+        "values add up to. Nothing can be computed from them. Measure again.",
         "images: 23\nmodes: {RGB: 24}",
         "images: 24\nmodes: {RGB: 24}",
     ),

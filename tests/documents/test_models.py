@@ -168,7 +168,7 @@ def test_faults_of_the_model_that_are_not_told_are_counted():
         f"format: x\nimage: {{names: {{{', '.join(f'n{i}: 1' for i in range(1003))}}}}}"
     )
 
-    assert "f.yaml:1:1: 1,003 faults, of which 1,000 are told" == told.splitlines()[0]
+    assert "f.yaml:1:1: 1,003 faults, of which 1,000 are listed" == told.splitlines()[0]
     assert 1001 == len(told.splitlines())
 
 
