@@ -30,7 +30,7 @@ from imgnorm.tally.skipped import Reason
 from imgnorm.wording import cut
 
 _ABSENT = object()
-_NOT_EDITED = "measure again; these numbers are not edited by hand"
+_NOT_EDITED = "measure again; do not edit these numbers by hand"
 
 
 def constants_problems(
@@ -140,7 +140,7 @@ def _source_problems(
         path = ("source", "parts", place) if isinstance(source, MergedModel) else ("source",)
         for index, number in enumerate(part.shards.counted if part.shards else ()):
             if part.shards and not 1 <= number <= part.shards.of:
-                message = f"there is no shard {number} of {part.shards.of}"
+                message = f"shard {number} of {part.shards.of} does not exist"
                 yield document.problem((*path, "shards", "counted", index), "derived", message)
 
 
@@ -155,7 +155,7 @@ def _names_problems(
     if model.names is None:
         return
     if len(model.names) != len(digests):
-        message = f"names of {len(model.names):,} sources, but there are {len(digests):,}"
+        message = f"names of {len(model.names):,} sources; the file has {len(digests):,}"
         yield document.problem(("names",), "derived", message)
         return
     for index, (lines, digest) in enumerate(zip(model.names, digests, strict=True)):
@@ -360,7 +360,7 @@ def _estimate_faults(model: MeasuredModel, moments: Moments, scale: int) -> Iter
         yield ("estimate",), "has no exact.image_products, from which its margins follow"
         return
     if not estimate:
-        yield ("exact", "image_products"), "belongs to an estimate, which is not there"
+        yield ("exact", "image_products"), "belongs to an estimate, but the file has none"
         return
     if not model.images <= estimate.images < estimate.of:
         message = f"{estimate.images:,} of {estimate.of:,} images; the file counts {model.images:,}"

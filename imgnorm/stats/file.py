@@ -62,11 +62,11 @@ def write_stats(path: str | os.PathLike[str], stats: Stats, *, force: bool = Tru
         advice = (
             "leave the names out: stats without --keep-names, merge with --drop-names"
             if named
-            else "mend or leave out what is skipped, which it lists, or leave --per-class out"
+            else "fix or remove the skipped images, which it lists, or leave --per-class out"
         )
         raise OutputError(
-            f"{file}: would take {len(data):,} bytes, and a stats file has {STATS_LIMITS.max_bytes:,} at "
-            f"most; {advice}"
+            f"{file}: would take {len(data):,} bytes, but a stats file has at most "
+            f"{STATS_LIMITS.max_bytes:,}; {advice}"
         )
     write_whole(file, data, force=force, check=lambda written: parse_stats(written, file))
 

@@ -224,7 +224,7 @@ class Merger:
             if part.per_class != with_classes[0].per_class:
                 a, b = (part, with_classes[0])[:: 1 if part.per_class else -1]
                 yield (
-                    f"{a.label}: has mean and std of each class, but {b.label} has not; measure both "
+                    f"{a.label}: has mean and std of each class, but {b.label} does not; measure both "
                     "with --per-class, or neither"
                 )
 
@@ -299,6 +299,6 @@ def _decoder_faults(parts: Sequence[_Part]) -> Iterator[str]:
                     if there != by:
                         yield (
                             f"{part.label}: {what} by {by}, but {label} by {there}, whose digits may "
-                            "differ; measure both with the same versions, or add them up all the same "
+                            "differ; measure both with the same versions, or merge them anyway "
                             "with --allow-decoders"
                         )

@@ -74,7 +74,7 @@ class Provenance:
     def incomplete(self) -> list[str]:
         """What there is of each source of which shards are missing, for a person."""
         return [
-            f"of {source.called!r}, only {source.shards}"
+            f"only {source.shards} of {source.called!r}"
             for source in self.sharded
             if source.shards and source.shards.missing
         ]
@@ -205,7 +205,7 @@ def overlaps(parts: Sequence[Counting]) -> Iterator[str]:
             several = "s" if len(names) > 1 else ""
             yield (
                 f"{parts[one].label}: counts {len(names):,} image{several} that {parts[other].label} "
-                f"counts, too: {some}{more}; leave one out, or count them twice with --allow-overlap"
+                f"also counts: {some}{more}; leave one out, or count them twice with --allow-overlap"
             )
 
 
@@ -296,9 +296,9 @@ def _overlaps_by_digest(parts: Sequence[Counting]) -> Iterator[tuple[str, tuple[
                 before, its = sharded.setdefault(key, here)
                 if its.listing_sha256 != source.listing_sha256 and before is not part:
                     message = (
-                        f"{part.label}: counts {_extent(source)}, but of other names than {before.label}, "
-                        "so the source changed between them; measure all shards again, or count what "
-                        "they share twice with --allow-overlap"
+                        f"{part.label}: counts {_extent(source)}, but {before.label} was measured from a "
+                        "listing with other names, so the source has changed; measure all shards again, or "
+                        "count what they share twice with --allow-overlap"
                     )
                     yield message, (places[id(part)], places[id(before)])
 
@@ -309,9 +309,9 @@ def _overlap(part: Counting, source: Provenance, other: Counting, its: Provenanc
             f"{part.label}: is given twice, and counts {_extent(source)}; leave one out, or count them twice "
             "with --allow-overlap"
         )
-    theirs = "the same" if _extent(its) == _extent(source) else _extent(its)
+    extents = dict.fromkeys([_extent(source), _extent(its)])  # each once
     return (
-        f"{part.label}: counts {_extent(source)}, of which {other.label} counts {theirs}; leave "
+        f"{part.label}: counts images that {other.label} also counts ({' and '.join(extents)}); leave "
         "one out, or count them twice with --allow-overlap"
     )
 
@@ -343,5 +343,5 @@ def gaps(parts: Sequence[Counting], whole: Provenance) -> Iterator[str]:
         several = "s" if len(missing) > 1 else ""
         yield (
             f"{label}: shard{several} {ranges(missing)} of {source.shards.total:,} of {source.called!r} "
-            f"{verb} missing; add the file{several}, or go on without with --allow-missing"
+            f"{verb} missing; add the file{several}, or continue with --allow-missing"
         )

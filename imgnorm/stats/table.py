@@ -81,7 +81,7 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     if DIVIDED in measured.formats:
         lines.append(
             f"values   {measured.formats[DIVIDED]:,} images came as floats, every value k/255: counted as the "
-            "8 bits that they were"
+            "8-bit images that they come from"
         )
     if stats.looks_normalized:
         lines.append(f"note     {NORMALIZED}")
@@ -104,8 +104,8 @@ def _range(stats: Stats, measured: Measurement) -> list[str]:
     if not stats.of_floats or (least >= 0 and greatest <= 1):
         return []
     line = (
-        f"range    {least:g} to {greatest:g}, not [0, 1]: mean and std are for these very values; if the "
-        "network gets others, from ToTensor say, measure those"
+        f"range    {least:g} to {greatest:g}, not [0, 1]: mean and std are for these values; if the "
+        "network gets others, such as those of ToTensor, measure them"
     )
     return [line]
 

@@ -343,7 +343,7 @@ def test_merging_with_other_decoders_is_refused_unless_told(folder, tmp_path, de
     assert 2 == run(["merge", *parts])
     err = capsys.readouterr().err
     assert f"JPEG by {WORDS}, but {parts[0]} by libjpeg-turbo" in err
-    assert "add them up all the same with --allow-decoders" in err
+    assert "merge them anyway with --allow-decoders" in err
     whole = tmp_path / "whole.yaml"
     assert 0 == run(["merge", *parts, "--allow-decoders", "-q", "-o", str(whole)])
     assert WORDS in decoders_in(imgnorm.read_stats(whole))["JPEG"].split("; ")

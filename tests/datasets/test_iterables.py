@@ -728,9 +728,7 @@ def test_recognised_floats_are_told_in_the_report_and_in_the_file(tmp_path):
     stats = imgnorm.measure([image / 255 for image in IMAGES])
 
     assert "formats: {float k/255: 20}\n" in bytes_of(stats, tmp_path).decode()
-    told = (
-        "values   20 images came as floats, every value k/255: counted as the 8 bits that they were"
-    )
+    told = "values   20 images came as floats, every value k/255: counted as the 8-bit images that they come from"
     assert told in table(stats).splitlines()
 
 

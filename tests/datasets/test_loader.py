@@ -545,6 +545,6 @@ def test_datasets_of_other_names_merge_though_their_names_are_numbers():
     first = imgnorm.measure(Images(), shard=(1, 2))
     second = imgnorm.measure(Dicts(), shard=(2, 2))
 
-    assert ["of 'Dicts[100]', only shard 2 of 2", "of 'Images[100]', only shard 1 of 2"] == (
+    assert ["only shard 2 of 2 of 'Dicts[100]'", "only shard 1 of 2 of 'Images[100]'"] == (
         (first + second).measurement.source.incomplete
     )

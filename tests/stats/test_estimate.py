@@ -599,7 +599,7 @@ def test_products_that_no_images_have_are_refused(estimated):
     assert ["estimate: has no exact.image_products, from which its margins follow"] == edited(
         estimated, lambda content: content["exact"].pop("image_products")
     )
-    assert ["exact.image_products: belongs to an estimate, which is not there"] == edited(
+    assert ["exact.image_products: belongs to an estimate, but the file has none"] == edited(
         estimated, lambda content: content.pop("estimate")
     )
     assert [

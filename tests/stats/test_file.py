@@ -349,7 +349,7 @@ def test_a_number_that_does_not_follow_from_the_integers_is_refused_at_its_place
 
     assert (
         f"{place(TEXT, path)}: {dotted}: {changed!r} does not follow from the file's integers, "
-        f"which give {there!r}\n    measure again; these numbers are not edited by hand"
+        f"which give {there!r}\n    measure again; do not edit these numbers by hand"
     ) == refusal(edited(TEXT, path, repr(changed)))
 
 
@@ -407,7 +407,7 @@ exact:
 histogram:
   L: [4, ZEROS, 4]
 """.replace("MEAN", str(1 << 160)).replace("ZEROS", ", ".join("0" * 254))
-NOT_EDITED = "\n    measure again; these numbers are not edited by hand"
+NOT_EDITED = "\n    measure again; do not edit these numbers by hand"
 
 
 def test_a_file_that_follows_the_rules_may_come_from_anywhere():
@@ -675,7 +675,7 @@ def test_one_wrong_character_never_ends_in_a_traceback(index, character):
             {"keep_names": True},
             "leave the names out: stats without --keep-names, merge with --drop-names",
         ),
-        ({}, "mend or leave out what is skipped, which it lists, or leave --per-class out"),
+        ({}, "fix or remove the skipped images, which it lists, or leave --per-class out"),
     ],
 )
 def test_a_file_that_nobody_could_read_is_not_written(tmp_path, monkeypatch, options, advice):
@@ -685,7 +685,7 @@ def test_a_file_that_nobody_could_read_is_not_written(tmp_path, monkeypatch, opt
     with pytest.raises(OutputError) as caught:
         write_stats(path, stats)
 
-    assert f"{path}: would take {size:,} bytes, and a stats file has 99 at most; {advice}" == str(
+    assert f"{path}: would take {size:,} bytes, but a stats file has at most 99; {advice}" == str(
         caught.value
     )
     assert not path.exists()

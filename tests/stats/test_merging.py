@@ -381,7 +381,7 @@ def test_decoders_of_lossy_formats_must_be_the_same():
     )
     assert (
         "b.yaml: JPEG by libjpeg-turbo 3.1, but a.yaml by libjpeg-turbo 3.0, whose digits may differ; "
-        "measure both with the same versions, or add them up all the same with --allow-decoders"
+        "measure both with the same versions, or merge them anyway with --allow-decoders"
     ) == refusal(a, b)
 
 
@@ -403,14 +403,14 @@ def test_what_resized_must_be_the_same():
     )
     assert (
         "b.yaml: Resize by Pillow 11.0, but a.yaml by Pillow 10.0, whose digits may differ; measure "
-        "both with the same versions, or add them up all the same with --allow-decoders"
+        "both with the same versions, or merge them anyway with --allow-decoders"
     ) == refusal(a, b)
 
 
 def test_classes_with_and_without_moments_are_refused():
     with_moments = {"x": ClassStats(1, Moments(1, (0,) * 3, (0,) * 3))}
     message = (
-        "a.yaml: has mean and std of each class, but b.yaml has not; measure both with --per-class, or "
+        "a.yaml: has mean and std of each class, but b.yaml does not; measure both with --per-class, or "
         "neither"
     )
 
@@ -444,11 +444,11 @@ def test_missing_shards_are_refused_and_noted_when_allowed():
     several = [parts[i] for i in (0, 2, 3, 4, 7)]
 
     assert (
-        "a.yaml: shards 2, 6-7, 9 of 9 of 'd' are missing; add the files, or go on without with "
+        "a.yaml: shards 2, 6-7, 9 of 9 of 'd' are missing; add the files, or continue with "
         "--allow-missing"
     ) == refusal(*several)
     assert (
-        "a.yaml: shard 1 of 9 of 'd' is missing; add the file, or go on without with --allow-missing"
+        "a.yaml: shard 1 of 9 of 'd' is missing; add the file, or continue with --allow-missing"
     ) == refusal(merge(parts[1:], allow_missing=True))
     merged = merge(several, allow_missing=True).measurement
     assert merged is not None
@@ -458,7 +458,7 @@ def test_missing_shards_are_refused_and_noted_when_allowed():
 def test_a_shard_twice_is_refused_and_noted_when_allowed():
     first, second = shards(2)
     message = (
-        "c.yaml: counts shard 1 of 2 of 'd', of which a.yaml counts the same; leave one out, or "
+        "c.yaml: counts images that a.yaml also counts (shard 1 of 2 of 'd'); leave one out, or "
         "count them twice with --allow-overlap"
     )
 
@@ -486,8 +486,8 @@ def test_a_shard_of_what_is_counted_whole_is_refused():
     first, second = shards(2)
 
     assert (
-        "b.yaml: counts shard 1 of 2 of 'd', of which a.yaml counts all 2 images of 'd'; leave one "
-        "out, or count them twice with --allow-overlap"
+        "b.yaml: counts images that a.yaml also counts (shard 1 of 2 of 'd' and all 2 images of "
+        "'d'); leave one out, or count them twice with --allow-overlap"
     ) == refusal(first + second, first, allow_missing=True)
 
 
@@ -497,8 +497,8 @@ def test_shards_of_other_numbers_are_refused():
     b = state("d", listing=listing, names=["y"], shard=(2, 2))
 
     assert (
-        "b.yaml: counts shard 2 of 2 of 'd', of which a.yaml counts shard 1 of 3 of 'd'; leave one "
-        "out, or count them twice with --allow-overlap"
+        "b.yaml: counts images that a.yaml also counts (shard 2 of 2 of 'd' and shard 1 of 3 of "
+        "'d'); leave one out, or count them twice with --allow-overlap"
     ) == refusal(a, b, allow_missing=True)
 
 
@@ -507,8 +507,9 @@ def test_shards_from_before_and_after_a_change_are_refused():
     b = state("d", listing=["w", "x", "y"], names=["x", "y"], shard=(2, 2), images=2)
 
     assert (
-        "b.yaml: counts shard 2 of 2 of 'd', but of other names than a.yaml, so the source changed "
-        "between them; measure all shards again, or count what they share twice with --allow-overlap"
+        "b.yaml: counts shard 2 of 2 of 'd', but a.yaml was measured from a listing with other names, so "
+        "the source has changed; measure all shards again, or count what they share twice with "
+        "--allow-overlap"
     ) == refusal(a, b, allow_missing=True)
 
 
@@ -517,8 +518,8 @@ def test_the_same_names_twice_are_refused_even_inside_a_merged_file():
     copy = state("copy", names=["a-0"])
 
     assert (
-        "b.yaml: counts all 1 image of 'copy', of which a.yaml counts all 1 image of 'a'; leave one "
-        "out, or count them twice with --allow-overlap"
+        "b.yaml: counts images that a.yaml also counts (all 1 image of 'copy' and all 1 image of "
+        "'a'); leave one out, or count them twice with --allow-overlap"
     ) == refusal(a + b, copy)
     assert 3 == merge([a + b, copy], allow_overlap=True).images
 
@@ -529,8 +530,8 @@ def test_the_same_names_are_found_though_one_run_skipped_some():
     b = state("d", listing=listing, names=listing, images=2)
 
     assert (
-        "b.yaml: counts all 2 images of 'd', of which a.yaml counts all 1 image of 'd'; leave one "
-        "out, or count them twice with --allow-overlap"
+        "b.yaml: counts images that a.yaml also counts (all 2 images of 'd' and all 1 image of 'd'); "
+        "leave one out, or count them twice with --allow-overlap"
     ) == refusal(a, b)
 
 
@@ -554,11 +555,11 @@ def test_names_that_two_files_share_are_counted_and_named():
     c = with_names("c", [f"{i}.png" for i in range(9)])
 
     assert (
-        "b.yaml: counts 1 image that a.yaml counts, too: '4.png'; leave one out, or count them twice "
+        "b.yaml: counts 1 image that a.yaml also counts: '4.png'; leave one out, or count them twice "
         "with --allow-overlap\n"
-        "c.yaml: counts 5 images that a.yaml counts, too: '0.png', '1.png', '2.png' and 2 more; leave one "
+        "c.yaml: counts 5 images that a.yaml also counts: '0.png', '1.png', '2.png' and 2 more; leave one "
         "out, or count them twice with --allow-overlap\n"
-        "c.yaml: counts 4 images that b.yaml counts, too: '4.png', '5.png', '6.png' and 1 more; leave one "
+        "c.yaml: counts 4 images that b.yaml also counts: '4.png', '5.png', '6.png' and 1 more; leave one "
         "out, or count them twice with --allow-overlap"
     ) == refusal(a, b, c)
     assert 18 == merge([a, b, c], allow_overlap=True).images
@@ -568,7 +569,7 @@ def test_names_inside_merged_files_are_seen():
     a, b, c = (with_names(n, names) for n, names in (("a", "xy"), ("b", "vw"), ("c", "uw")))
 
     assert (
-        "b.yaml: counts 1 image that a.yaml counts, too: 'w'; leave one out, or count them twice with "
+        "b.yaml: counts 1 image that a.yaml also counts: 'w'; leave one out, or count them twice with "
         "--allow-overlap"
     ) == refusal(a + b, c)
 
@@ -588,11 +589,11 @@ def test_a_folder_inside_another_one_is_seen_by_its_paths():
     beside = with_names("beside", ["1.png"], ref="data/training")
 
     assert (
-        "b.yaml: counts 1 image that a.yaml counts, too: '1.png'; leave one out, or count them twice "
+        "b.yaml: counts 1 image that a.yaml also counts: '1.png'; leave one out, or count them twice "
         "with --allow-overlap"
     ) == refusal(outer, inner)
     assert (
-        "b.yaml: counts 1 image that a.yaml counts, too: '2.png'; leave one out, or count them twice "
+        "b.yaml: counts 1 image that a.yaml also counts: '2.png'; leave one out, or count them twice "
         "with --allow-overlap"
     ) == refusal(inner, listed)
     assert 5 == merge([outer, listed]).images
@@ -604,7 +605,7 @@ def test_numbers_for_names_mean_an_image_of_their_own_dataset_only():
     b = with_names("b", ["2", "3"], "dataset", "SVHN[9]")
 
     assert 4 == merge([a, b]).images
-    assert "b.yaml: counts 1 image that a.yaml counts, too: '2'" in refusal(
+    assert "b.yaml: counts 1 image that a.yaml also counts: '2'" in refusal(
         a, with_names("b", ["2", "3"], "dataset", "CIFAR10[9]")
     )
 
@@ -652,7 +653,7 @@ def test_names_that_are_not_those_of_the_digest_are_refused(tmp_path):
         caught.value
     )
     path.write_text(text_of(with_names("a", ["x", "y"])).replace("- |-", "- a\n- |-"))
-    with pytest.raises(InvalidDocument, match="names: names of 2 sources, but there are 1"):
+    with pytest.raises(InvalidDocument, match="names: names of 2 sources; the file has 1"):
         read_stats(path)
 
 
@@ -786,7 +787,7 @@ def damaged(tmp_path: Path, old: str, new: str, stats: Stats) -> str:
 def test_shards_that_cannot_be_are_refused(tmp_path):
     part = shards(3)[1]
 
-    assert "s.yaml:40:15: source.shards.counted[0]: there is no shard 4 of 3" == damaged(
+    assert "s.yaml:40:15: source.shards.counted[0]: shard 4 of 3 does not exist" == damaged(
         tmp_path, "counted: [2]", "counted: [4]", part
     )
     assert "source.shards.of: expected a number above 1; got 1" in damaged(
@@ -888,7 +889,7 @@ def test_the_command_replaces_a_file_only_when_told(halves, capsys):
 def test_the_command_refuses_with_code_2_and_writes_nothing(halves, capsys):
     assert 2 == run(["merge", "1.yaml", "-o", "all.yaml"])
     assert (
-        "1.yaml: shard 2 of 2 of 'd' is missing; add the file, or go on without with --allow-missing\n"
+        "1.yaml: shard 2 of 2 of 'd' is missing; add the file, or continue with --allow-missing\n"
         == capsys.readouterr().err
     )
     assert not (halves / "all.yaml").exists()
@@ -896,9 +897,9 @@ def test_the_command_refuses_with_code_2_and_writes_nothing(halves, capsys):
 
 def test_an_incomplete_merge_says_so_in_table_and_module(halves, capsys):
     assert 0 == run(["merge", "1.yaml", "--allow-missing", "-q", "-o", "part.yaml"])
-    assert "\npartial  of 'd', only shard 1 of 2\n" in capsys.readouterr().out
+    assert "\npartial  only shard 1 of 2 of 'd'\n" in capsys.readouterr().out
     assert 0 == run(["emit", "part.yaml"])
-    assert "\n# Incomplete: of 'd', only shard 1 of 2.\n" in capsys.readouterr().out
+    assert "\n# Incomplete: only shard 1 of 2 of 'd'.\n" in capsys.readouterr().out
 
 
 def test_the_command_counts_twice_when_told(halves, capsys):
