@@ -1,6 +1,6 @@
-"""What torchvision's transforms are called and take, known without importing torchvision.
+"""The names and parameters of torchvision's transforms, known without importing torchvision.
 
-The table is made by `scripts/make_transform_table` from torchvision itself.
+The table is augmentations.json. `scripts/make_transform_table` makes it from torchvision itself.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import Any, Literal
 Api = Literal["v1", "v2"]
 
 TENSOR_STEPS: dict[str, tuple[str, ...]] = {"v1": ("ToTensor",), "v2": ("ToImage", "ToDtype")}
-"""What turns a PIL image into a float tensor, in order; a pipeline adds what is not written."""
+"""The steps from a PIL image to a float tensor, in order. A pipeline adds those that are not written."""
 NORMALIZE = "Normalize"
 
 
 @dataclass(frozen=True)
 class Parameter:
+    """An argument of a transform."""
+
     types: tuple[Any, ...]  # "integer", "number", …, {"list": …, "length": …}, {"choices": …}
     required: bool
 
@@ -28,7 +30,7 @@ class Parameter:
         return any(_fits(value, kind) for kind in self.types)
 
     def expected(self) -> str:
-        """In words: `a whole number or a list of whole numbers`."""
+        """Its types in words: `a whole number or a list of whole numbers`."""
         return " or ".join(_words(kind) for kind in self.types)
 
     @property
@@ -37,26 +39,28 @@ class Parameter:
 
     @property
     def enum(self) -> str | None:
-        """The torchvision enum that a text value is a member of."""
+        """The name of the torchvision enum that a text value is a member of."""
         enums = (kind.get("enum") for kind in self.types if isinstance(kind, dict))
         return next((name for name in enums if name), None)
 
 
 @dataclass(frozen=True)
 class Transform:
-    takes: frozenset[str]  # pil, uint8, float: the images that go through
+    """What a config has to know about a transform of torchvision."""
+
+    takes: frozenset[str]  # the forms of image that it accepts: pil, uint8, float
     random: bool
     parameters: dict[str, Parameter]
 
 
 @cache
 def transforms_of(api: Api) -> dict[str, Transform]:
-    """By torchvision's name, every transform that takes plain values only."""
+    """Every transform that takes plain values only, by torchvision's name."""
     return {name: _transform(row) for name, row in _table()[api].items()}
 
 
 def left_out(api: Api) -> frozenset[str]:
-    """What else torchvision has: it takes functions, transforms or boxes, or makes no image of one."""
+    """torchvision's other transforms: they take functions, transforms or boxes, or return no image."""
     return frozenset(_table()["left_out"][api])
 
 

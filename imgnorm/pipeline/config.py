@@ -1,4 +1,4 @@
-"""The pipeline config: from where, through what, with which numbers, into which transforms."""
+"""Pipeline configs: reading a YAML file, the model of its content, and the JSON Schema of that model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from imgnorm.constants.presets import preset
+from imgnorm.constants.presets import Preset, preset
 from imgnorm.documents.document import CONFIG_LIMITS, STATS_LIMITS, Document, DocumentLimits
 from imgnorm.documents.models import validated
 from imgnorm.documents.reader import NOT_YAML, events_in, read_document
@@ -20,7 +20,7 @@ from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_
 from imgnorm.pipeline.order import order_problems
 from imgnorm.pipeline.pipeline import Augmentation, Pipeline
 from imgnorm.pipeline.structure import structure_problems
-from imgnorm.settings import CHANNELS, SCALE, STEPS, TORCHVISION, channel_names
+from imgnorm.settings import CHANNELS, SCALE, STEPS, TORCHVISION, Step, channel_names
 from imgnorm.stats.file import stats_in
 from imgnorm.stats.schema import STATS_FORMAT
 from imgnorm.stats.stats import Stats
@@ -32,14 +32,14 @@ def read_pipeline(path: str | os.PathLike[str]) -> Pipeline:
     """Read a config.
 
     Raises:
-        SourceError: there is no such file, it cannot be read, or it is a stats file.
-        InvalidDocument: it has faults; all of them are in it.
+        SourceError: the file does not exist, cannot be read, or is a stats file.
+        InvalidDocument: the file has faults; the error holds all of them.
     """
     document = read_document(path, CONFIG_LIMITS)
     if isinstance(document.value, dict) and document.value.get("format") == STATS_FORMAT:
         raise SourceError(
-            f"{document.file}: is a stats file, and no config or data; name what is to be measured (`imgnorm "
-            "show` prints the file, `imgnorm verify` measures its data again)"
+            f"{document.file}: is a stats file, not a config or data; name what to measure (`imgnorm show` "
+            "prints the file, `imgnorm verify` measures its data again)"
         )
     return pipeline_in(document)
 
@@ -48,7 +48,7 @@ def read_normalized(path: str | os.PathLike[str]) -> tuple[Pipeline, Stats]:
     """Read a config, and the numbers that it normalizes with: its own, or those of its stats file.
 
     Raises:
-        SourceError: there is no such config, or it cannot be read.
+        SourceError: the config does not exist or cannot be read.
         InvalidDocument: the config has faults, its stats file is missing or has faults, or the two do
             not belong together.
     """
@@ -64,7 +64,7 @@ def pipeline_in(document: Document) -> Pipeline:
     """The pipeline that a document describes.
 
     Raises:
-        InvalidDocument: it has faults; all of them are in it.
+        InvalidDocument: the document has faults; the error holds all of them.
     """
     problems: list[Problem] = []
     model = None
@@ -88,8 +88,8 @@ def normalization(
     """The stats that a pipeline normalizes with, and what is wrong with them.
 
     Args:
-        cache: of stats files that were read before, by path; many configs may share one.
-        limits: of a stats file.
+        cache: the stats files that were read before, by path; many configs may share one.
+        limits: those of the stats file.
     """
     if pipeline.stats_path is None:
         mode = pipeline.mode
@@ -110,7 +110,7 @@ def normalization(
 
 
 def declared_format(data: bytes) -> str:
-    """What a YAML file's `format` says; "" where it has none, or is no YAML so far."""
+    """The value of `format` in a YAML file; "" if it has none, or is not YAML up to there."""
     depth, key = 0, None
     try:
         for event in events_in(data):
@@ -194,6 +194,15 @@ class TorchvisionSourceModel(_ConfigModel):
     split: str = Field("train", description="train, test, or what its `split` accepts.")
 
 
+SourceModel = (
+    FolderSourceModel
+    | ListSourceModel
+    | ArchiveSourceModel
+    | ArraySourceModel
+    | TorchvisionSourceModel
+)
+
+
 class Image(_ConfigModel):
     mode: Literal["auto", "L", "RGB", "RGBA", "I;16"] = Field(
         "auto", description="What each image is converted to."
@@ -215,14 +224,7 @@ class Config(_ConfigModel):
     """An image pipeline: what is measured, and what becomes torchvision transforms."""
 
     format: Literal["imgnorm-pipeline/1"]
-    source: Annotated[
-        FolderSourceModel
-        | ListSourceModel
-        | ArchiveSourceModel
-        | ArraySourceModel
-        | TorchvisionSourceModel,
-        Field(discriminator="kind"),
-    ]
+    source: Annotated[SourceModel, Field(discriminator="kind")]
     image: Image = Image()
     preprocess: list[Any] = Field(
         [], description="Resize and CenterCrop: measured through, and in both transforms."
@@ -235,42 +237,43 @@ class Config(_ConfigModel):
 
 
 def _pipeline(document: Document, model: Config) -> Pipeline:
-    source, here = model.source, os.path.dirname(document.file)
-
-    def beside(path: str) -> str:
-        return os.path.normpath(os.path.join(here, path)) if path else path
-
-    if isinstance(source, TorchvisionSourceModel):
-        named = {
-            "source": TORCHVISION + source.name,
-            "root": beside(source.root),
-            "split": source.split,
-        }
-    else:
-        named = {"source": beside(source.path)}
-        if isinstance(source, ArraySourceModel) and source.layout is not None:
-            named["layout"] = source.layout
-    steps = [next(iter(entry.items())) for entry in model.preprocess]
-    sizes = [(name, arguments["size"]) for name, arguments in steps]
-    numbers = model.normalize
-    known = preset(numbers.preset) if numbers.preset is not None else None
-    mean, std = (known.mean, known.std) if known else (numbers.mean or (), numbers.std or ())
+    folder, numbers = os.path.dirname(document.file), model.normalize
+    constants: Preset | Normalize = preset(numbers.preset) if numbers.preset else numbers
     return Pipeline(
-        document.file,
-        source.kind,
-        named,
-        isinstance(source, ListSourceModel),
-        model.image.mode,
-        tuple(
-            STEPS[name](size if isinstance(size, int) else (size[0], size[1]))
-            for name, size in sizes
-        ),
-        tuple(Augmentation(*next(iter(entry.items()))) for entry in model.augment),
-        beside(numbers.stats) if numbers.stats is not None else None,
-        tuple(mean),
-        tuple(std),
-        model.api,
+        file=document.file,
+        kind=model.source.kind,
+        source=_source_arguments(model.source, folder),
+        listed=isinstance(model.source, ListSourceModel),
+        mode=model.image.mode,
+        preprocess=tuple(map(_step, model.preprocess)),
+        augment=tuple(Augmentation(*next(iter(entry.items()))) for entry in model.augment),
+        stats_path=_seen_from(folder, numbers.stats) if numbers.stats is not None else None,
+        mean=tuple(constants.mean or ()),
+        std=tuple(constants.std or ()),
+        api=model.api,
     )
+
+
+def _source_arguments(source: SourceModel, folder: str) -> dict[str, str]:
+    """A source as arguments of `measure`."""
+    if isinstance(source, TorchvisionSourceModel):
+        root = _seen_from(folder, source.root)
+        return {"source": TORCHVISION + source.name, "root": root, "split": source.split}
+    arguments = {"source": _seen_from(folder, source.path)}
+    if isinstance(source, ArraySourceModel) and source.layout is not None:
+        arguments["layout"] = source.layout
+    return arguments
+
+
+def _seen_from(folder: str, path: str) -> str:
+    """A path that is relative to the config's folder, relative to the working directory."""
+    return os.path.normpath(os.path.join(folder, path)) if path else path
+
+
+def _step(entry: dict[str, Any]) -> Step:
+    name, arguments = next(iter(entry.items()))
+    size = arguments["size"]
+    return STEPS[name](size if isinstance(size, int) else (size[0], size[1]))
 
 
 def _step_schema(name: str) -> dict[str, Any]:

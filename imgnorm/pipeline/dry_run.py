@@ -1,4 +1,7 @@
-"""A pipeline, built and run once: what torchvision itself says, at its line of the config."""
+"""A pipeline's train transform, built and run on a generated image (`validate --build`).
+
+What torchvision refuses becomes a problem at its line of the config.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,21 @@ import torch
 from PIL import Image
 
 from imgnorm._torch import torchvision_module
-from imgnorm.documents.document import Document
+from imgnorm.documents.document import Document, Path
 from imgnorm.errors import Problem, TransformError
 from imgnorm.pipeline.pipeline import Pipeline
-from imgnorm.pipeline.steps import pipeline_steps
+from imgnorm.pipeline.steps import Call, pipeline_steps
 from imgnorm.pipeline.transforms import built_step
 from imgnorm.settings import CHANNELS, SCALE, Mode
 from imgnorm.stats.stats import Stats
 from imgnorm.wording import clause
 
 _SIZE = (640, 480)
-_RUNS = 8  # with other seeds: much is done every other time only
+_RUNS = 8  # each with its own seed: many transforms act with probability 0.5
 
 
 def dry_run_problems(document: Document, pipeline: Pipeline, stats: Stats) -> Iterator[Problem]:
-    """What torchvision refuses to build, or to do to a generated image of 640x480.
+    """What torchvision refuses to build, or to do with a generated image of 640x480.
 
     Raises:
         MissingDependency: torchvision cannot be imported.
@@ -35,36 +38,35 @@ def dry_run_problems(document: Document, pipeline: Pipeline, stats: Stats) -> It
     except TransformError as error:
         yield document.problem(("api",), "build", str(error))
         return
-    built: list[tuple[tuple[str | int, ...], Any]] = []
+    built: list[tuple[Path, Any]] = []
     refused = False
     for step, path in zip(train, _places(train, pipeline), strict=True):
         try:
             built.append((path, built_step(module, step, names)))
         except TransformError as error:
             refused = True
-            said = str(error).removeprefix(f"{step.name}: ") if path else str(error)
-            yield document.problem(path, "build", said, of_key=bool(path))
+            message = str(error).removeprefix(f"{step.name}: ") if path else str(error)
+            yield document.problem(path, "build", message, of_key=bool(path))
     if not refused:
         yield from _run_problems(document, built, stats.image_mode or "RGB")
 
 
-def _places(train: list[Any], pipeline: Pipeline) -> list[tuple[str | int, ...]]:
-    """Where each step of the train transform stands in the config; () for what imgnorm adds."""
+def _places(train: list[Call], pipeline: Pipeline) -> list[Path]:
+    """The place of each step of the train transform in the config; () for a step that imgnorm adds."""
     head = [("preprocess", i, type(s).__name__) for i, s in enumerate(pipeline.preprocess)]
     body = [("augment", i, a.name) for i, a in enumerate(pipeline.augment)]
+    written = [*head, *body]
+    added = len(train) - len(written)
     first = next(
         i
-        for i in range(len(train) - len(head) - len(body) + 1)
-        if [s.name for s in train[i : i + len(head) + len(body)]]
-        == [path[2] for path in [*head, *body]]
+        for i in range(added + 1)
+        if [step.name for step in train[i : i + len(written)]] == [name for _, _, name in written]
     )
-    before: list[tuple[str | int, ...]] = [()] * first
-    after: list[tuple[str | int, ...]] = [()] * (len(train) - first - len(head) - len(body))
-    return [*before, *head, *body, *after]
+    return [*[()] * first, *written, *[()] * (added - first)]
 
 
 def _run_problems(
-    document: Document, built: list[tuple[tuple[str | int, ...], Any]], mode: Mode
+    document: Document, built: list[tuple[Path, Any]], mode: Mode
 ) -> Iterator[Problem]:
     with torch.random.fork_rng(devices=[]):
         for seed in range(_RUNS):
@@ -73,9 +75,9 @@ def _run_problems(
             for path, transform in built:
                 try:
                     image = transform(image)
-                except Exception as error:  # noqa: BLE001 - whatever torchvision raises is told
-                    image_of = f"a generated {mode} image of {_SIZE[0]}x{_SIZE[1]}"
-                    message = f"fails on {image_of}: {clause(error)}"
+                except Exception as error:  # noqa: BLE001 - torchvision may raise anything
+                    size = f"{_SIZE[0]}x{_SIZE[1]}"
+                    message = f"fails on a generated {mode} image of {size}: {clause(error)}"
                     yield document.problem(path, "build", message, of_key=bool(path))
                     return
 

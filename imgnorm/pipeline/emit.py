@@ -28,12 +28,12 @@ def emit(
 ) -> str:
     """The source of a module with MEAN, STD, train_transform, eval_transform and inverse_transform.
 
-    Formatted as ruff does by default. Whatever a stats file holds, no text of it becomes code.
+    It is formatted as ruff does by default. No text of a stats file ever becomes code.
 
     Args:
-        eps: the least std; needed where a channel is constant.
-        stats_path: the stats file as seen from the module's folder, for its header.
-        module_path: the module's own file name, for its header.
+        eps: the least std; needed if a channel is constant.
+        stats_path: the stats file as seen from the module's folder, for the header.
+        module_path: the module's own file name, for the header.
 
     Raises:
         TransformError: see `steps_of` and `usable_std`.
@@ -57,9 +57,9 @@ def emit_pipeline(
 
     Args:
         stats: what the config normalizes with.
-        eps: the least std; needed where a channel is constant.
-        config_path: the config as seen from the module's folder, for its header.
-        module_path: the module's own file name, for its header.
+        eps: the least std; needed if a channel is constant.
+        config_path: the config as seen from the module's folder, for the header.
+        module_path: the module's own file name, for the header.
 
     Raises:
         TransformError: see `pipeline_steps` and `usable_std`.
@@ -112,17 +112,17 @@ def _module_text(
 def emit_for(
     stats: Stats, *, stats_path: str, module_path: str | None, api: Api, eps: float | None
 ) -> str:
-    """`emit` with a header that tells, in the module's own folder, where the stats file is."""
-    seen_from_there, module = seen_from(stats_path, module_path)
-    return emit(stats, api=api, eps=eps, stats_path=seen_from_there, module_path=module)
+    """`emit`, with the stats file in the header as seen from the module's folder."""
+    path, module = seen_from(stats_path, module_path)
+    return emit(stats, api=api, eps=eps, stats_path=path, module_path=module)
 
 
 def seen_from(path: str, module_path: str | None) -> tuple[str, str]:
-    """A file as the module's own folder sees it, and the module's file name."""
+    """The path of a file relative to the module's folder, and the module's file name."""
     folder, module = os.path.split(os.path.abspath(module_path or "transforms.py"))
-    # A shell takes `..` of a linked folder for the parent of the folder it links to.
-    its_folder, its_name = os.path.split(os.path.abspath(path))
-    path = os.path.join(os.path.realpath(its_folder), its_name)
+    # `..` after a symbolic link is the parent of the folder that it points to: resolve both folders.
+    file_folder, name = os.path.split(os.path.abspath(path))
+    path = os.path.join(os.path.realpath(file_folder), name)
     try:
         seen = os.path.relpath(path, os.path.realpath(folder))
     except ValueError:  # another drive
@@ -188,7 +188,7 @@ def _shell_word(path: str) -> str:
 
 
 def _shell_character(character: str) -> str:
-    """As bash, zsh and POSIX 2024 read it in $'...'."""
+    """As bash, zsh and POSIX.1-2024 read it in $'...'."""
     if character.isprintable() and character not in "'\\":
         return character
     return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
@@ -208,15 +208,15 @@ def _compose(name: str, steps: list[Call], api: Api) -> list[str]:
 
 
 def _call(step: Call, api: Api) -> list[str]:
-    """A list's item, broken as ruff breaks it."""
-    called = f"        {_module(api)}.{step.name}("
+    """The lines of an item of a list, broken as ruff breaks them."""
+    opening = f"        {_module(api)}.{step.name}("
     arguments = [f"{key}={_argument(value, api)}" for key, value in step.arguments.items()]
     joined = ", ".join(arguments)
-    if len(f"{called}{joined}),") <= _WIDTH:
-        return [f"{called}{joined}),"]
+    if len(f"{opening}{joined}),") <= _WIDTH:
+        return [f"{opening}{joined}),"]
     if len(joined) + 12 <= _WIDTH:
-        return [called, f"            {joined}", "        ),"]
-    return [called, *(f"            {argument}," for argument in arguments), "        ),"]
+        return [opening, f"            {joined}", "        ),"]
+    return [opening, *(f"            {argument}," for argument in arguments), "        ),"]
 
 
 def _argument(value: object, api: Api) -> str:

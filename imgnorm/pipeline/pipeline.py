@@ -1,4 +1,4 @@
-"""What a pipeline config says, once it is read."""
+"""A pipeline config, read and checked."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from imgnorm.settings import Mode, Step
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A torchvision transform of the train pipeline, with plain arguments."""
+    """A transform of the train pipeline."""
 
-    name: str
-    arguments: Mapping[str, Any]
+    name: str  # torchvision's
+    arguments: Mapping[str, Any]  # plain values, as in YAML
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A config that has no fault in itself; the files it names are not looked at."""
+    """A config without faults. The files that it names have not been looked at."""
 
     file: str  # as the user named it
-    kind: str  # of the source
-    source: Mapping[str, str]  # what `measure` calls them: source, root, split, layout
+    kind: str  # the source's: folder, list, archive, array, torchvision
+    source: Mapping[str, str]  # arguments of `measure`: source, root, split, layout
     listed: bool  # the source is a list of files
     mode: Mode | Literal["auto"]
     preprocess: tuple[Step, ...]
     augment: tuple[Augmentation, ...]
-    stats_path: str | None  # None: mean and std are in the config, or a preset's
-    mean: tuple[float, ...]
+    stats_path: str | None  # None: mean and std are in the config, or are a preset's
+    mean: tuple[float, ...]  # empty if the config names a stats file; so is std
     std: tuple[float, ...]
     api: Api

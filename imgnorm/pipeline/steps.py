@@ -1,4 +1,7 @@
-"""What a transform does, as calls of torchvision by name: the same for a module's source and a Compose."""
+"""The steps of a transform, as calls of torchvision by name.
+
+emit.py writes them into a module, transforms.py makes the objects: so both do the same.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ _GRAY_MODES = {"1", "L", "LA", "La"}
 
 @dataclass(frozen=True)
 class Call:
-    """A torchvision transform by name, with plain arguments, or names that the module defines."""
+    """A torchvision transform by name. Its arguments are plain values, `Name` or `Member`."""
 
     name: str
     arguments: dict[str, Any]
 
 
 class Name(str):
-    """An argument that is the name of something: MEAN, STD, torch.float32."""
+    """An argument that is a name in the emitted module: MEAN, STD, torch.float32."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,9 @@ class Member:
 
 
 def steps_of(stats: Stats, api: Api) -> list[Call]:
-    """What turns a loaded PIL image into a normalized tensor; the last step is Normalize.
+    """The steps from a loaded PIL image to a normalized tensor. The last is Normalize.
 
-    Of float stats it is the only one: what they were measured on are tensors, and in their own unit.
+    For float stats it is the only one: they were measured on tensors, in a unit of their own.
 
     Raises:
         TransformError: v1 for 16-bit stats.
@@ -48,7 +51,7 @@ def steps_of(stats: Stats, api: Api) -> list[Call]:
 
 
 def pipeline_steps(pipeline: Pipeline, stats: Stats) -> tuple[list[Call], list[Call]]:
-    """What the train and the eval transform of a config do.
+    """The steps of a config's train transform, and those of its eval transform.
 
     Raises:
         TransformError: v1 for 16-bit stats.
@@ -69,7 +72,7 @@ def usable_std(stats: Stats, eps: float | None) -> tuple[float, ...]:
     """The std to divide by: max(std, eps).
 
     Raises:
-        TransformError: a channel is constant and there is no eps.
+        TransformError: eps is not in (0, 1], or a channel is constant and eps is None.
     """
     if eps is not None:
         if not 0 < eps <= 1:
@@ -79,13 +82,13 @@ def usable_std(stats: Stats, eps: float | None) -> tuple[float, ...]:
     if constant:
         raise TransformError(
             f"channel {', '.join(constant)} is constant (std 0): normalizing would divide by 0; look at "
-            "the images, or allow it with an eps (--eps 1e-3, say)"
+            "the images, or allow it with an eps (such as --eps 1e-3)"
         )
     return stats.std
 
 
 def _conversion(stats: Stats) -> list[Call]:
-    """Grayscale, where the loader's image is not in the mode that was measured."""
+    """Grayscale, if the loader's image may not be in the mode that was measured."""
     if not stats.measurement:
         return []
     all_gray = set(stats.measurement.modes) <= _GRAY_MODES

@@ -1,4 +1,4 @@
-"""Stats or a pipeline config -> torchvision transforms, the same that an emitted module holds."""
+"""Stats or a pipeline config -> torchvision transforms, the same as in an emitted module."""
 
 from __future__ import annotations
 
@@ -20,24 +20,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BuiltPipeline:
-    """The transforms of a pipeline config, each from PIL image to normalized float32 tensor."""
+    """The transforms of a pipeline config, as `imgnorm.build` makes them.
+
+    Each turns a PIL image into a normalized float32 tensor, (C, H, W).
+
+    Example:
+        >>> from PIL import Image
+        >>> built = imgnorm.build("configs/imagenet.yaml")
+        >>> built.eval(Image.new("RGB", (500, 375))).shape
+        torch.Size([3, 224, 224])
+    """
 
     train: Compose  # with the augmentation
     eval: Compose
 
 
 def build(path: str | os.PathLike[str], *, eps: float | None = None) -> BuiltPipeline:
-    """The transforms that a pipeline config describes, in the API it chooses.
+    """The train and the eval transform that a pipeline config describes, in the API that it chooses.
 
     Args:
-        eps: the least std, for stats with a constant channel.
+        eps: the least std to divide by, in (0, 1]; needed if a channel is constant.
 
     Raises:
-        SourceError: there is no such config, or it cannot be read.
-        InvalidDocument: the config or its stats file has faults; all of them are in it.
-        TransformError: v1 for 16-bit stats, a constant channel without eps, or an argument that
-            torchvision refuses.
+        SourceError: the config does not exist or cannot be read.
+        InvalidDocument: the config or its stats file has faults; the error holds all of them.
+        TransformError: v1 for 16-bit stats, a constant channel without eps, an eps that is not in
+            (0, 1], or an argument that torchvision refuses.
         MissingDependency: torchvision cannot be imported.
+
+    Example:
+        >>> built = imgnorm.build("configs/cifar10.yaml")
+        >>> [type(step).__name__ for step in built.train.transforms]
+        ['RandomCrop', 'RandomHorizontalFlip', 'ToTensor', 'Normalize']
     """
     pipeline, stats = read_normalized(path)
     module = _transforms(pipeline.api)
@@ -52,18 +66,29 @@ def build(path: str | os.PathLike[str], *, eps: float | None = None) -> BuiltPip
 
 
 def to_transform(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> Compose:
-    """A Compose from PIL image to normalized float32 tensor, (C, H, W); of float stats, from tensors.
+    """A Compose that turns a PIL image into a normalized float32 tensor, (C, H, W).
 
-    v1 is Compose([ToTensor(), Normalize(mean, std)]), v2 is Compose([ToImage(), ToDtype(float32,
-    scale=True), Normalize(mean, std)]); what was measured through Resize or CenterCrop has the same
-    steps in front.
+    With v1 it is Compose([ToTensor(), Normalize(mean, std)]), with v2 Compose([ToImage(),
+    ToDtype(float32, scale=True), Normalize(mean, std)]). Before these come the Resize and CenterCrop
+    that the images were measured with, and Grayscale if the images are not in the measured mode.
+
+    For float stats it is Normalize alone: it takes float tensors, (..., C, H, W), in the data's unit.
 
     Args:
-        eps: the least std, for stats with a constant channel.
+        api: "v1" is torchvision.transforms, "v2" is torchvision.transforms.v2.
+        eps: the least std to divide by, in (0, 1]; needed if a channel is constant.
 
     Raises:
-        TransformError: v1 for 16-bit stats, or a constant channel without eps.
+        TransformError: v1 for 16-bit stats, a constant channel without eps, or an eps that is not in
+            (0, 1].
         MissingDependency: torchvision cannot be imported.
+
+    Example:
+        >>> from PIL import Image
+        >>> stats = imgnorm.read_stats("configs/stats/shapes.yaml")  # Resize(64), CenterCrop(56)
+        >>> transform = imgnorm.to_transform(stats)
+        >>> transform(Image.new("RGB", (200, 100))).shape
+        torch.Size([3, 56, 56])
     """
     steps = steps_of(stats, api)
     std = usable_std(stats, eps)
@@ -75,14 +100,23 @@ def to_transform(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> 
 def to_inverse(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> Any:
     """The Normalize that takes normalized float tensors, (..., C, H, W), back to [0, 1].
 
-    Of float stats, which no transform scales, back to the unit of the data.
+    With float stats it takes them back to the unit of the data.
 
     Args:
-        eps: as it was given to `to_transform`.
+        api: "v1" is torchvision.transforms, "v2" is torchvision.transforms.v2.
+        eps: the same as for `to_transform`.
 
     Raises:
-        TransformError: a constant channel without eps.
+        TransformError: a constant channel without eps, or an eps that is not in (0, 1].
         MissingDependency: torchvision cannot be imported.
+
+    Example:
+        >>> from PIL import Image
+        >>> stats = imgnorm.read_stats("configs/stats/shapes.yaml")
+        >>> normalized = imgnorm.to_transform(stats)(Image.new("RGB", (64, 64), (255, 128, 0)))
+        >>> image = imgnorm.to_inverse(stats)(normalized)
+        >>> (255 * image[:, 0, 0]).round().int().tolist()
+        [255, 128, 0]
     """
     std = usable_std(stats, eps)
     return _transforms(api).Normalize(

@@ -318,7 +318,7 @@ def replaced(option: str, value: str) -> list[str]:
             replaced("--stats", "constant.yaml"),
             (
                 "channel B is constant (std 0): normalizing would divide by 0; look at the images, or allow it "
-                "with an eps (--eps 1e-3, say)\n"
+                "with an eps (such as --eps 1e-3)\n"
             ),
         ),
         (

@@ -803,7 +803,7 @@ def test_a_module_that_is_not_up_to_date_fails_the_check_and_is_left_alone(
         (["s.yaml", "--check"], "--check needs -o: the module to compare (see `imgnorm emit --help`)"),
         (["s.yaml", "-o", "d", "--check"], "d: is not a regular file; name one"),
         (["s.yaml", "-o", "./s.yaml", "--force"], "-o names the stats file itself; give the module its own (see `imgnorm emit --help`)"),
-        (["flat.yaml"], "flat.yaml: channel L is constant (std 0): normalizing would divide by 0; look at the images, or allow it with an eps (--eps 1e-3, say)"),
+        (["flat.yaml"], "flat.yaml: channel L is constant (std 0): normalizing would divide by 0; look at the images, or allow it with an eps (such as --eps 1e-3)"),
         (["s.yaml", "--eps", "nan"], "s.yaml: eps is nan; it must be above 0 and at most 1"),
         (["deep.yaml"], "deep.yaml: 16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values at 32768; use api v2 (--api v2)"),
     ],

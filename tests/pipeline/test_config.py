@@ -375,8 +375,8 @@ def test_a_stats_file_in_the_place_of_a_config_is_told_as_such(tmp_path, capsys)
 
     assert 2 == run(["stats", file])
     assert capsys.readouterr().err == (
-        f"{file}: is a stats file, and no config or data; name what is to be measured (`imgnorm show` prints "
-        "the file, `imgnorm verify` measures its data again)\n"
+        f"{file}: is a stats file, not a config or data; name what to measure (`imgnorm show` prints the "
+        "file, `imgnorm verify` measures its data again)\n"
     )
 
 

@@ -237,7 +237,7 @@ def test_constant_channels_are_refused_by_name():
 
     assert (
         "channel R, B is constant (std 0): normalizing would divide by 0; look at the images, or "
-        "allow it with an eps (--eps 1e-3, say)"
+        "allow it with an eps (such as --eps 1e-3)"
     ) == str(caught.value)
 
 
