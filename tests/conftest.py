@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import Command, Ended
 from injection import compiled
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -17,6 +18,20 @@ def shared_data() -> Path:
     if not _SHARED_DATA.is_dir():
         pytest.skip(f"no {_SHARED_DATA}")
     return _SHARED_DATA
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command line in this process."""
+
+    def run(*arguments: str | Path) -> Ended:
+        from imgnorm import cli
+
+        capsys.readouterr()
+        code = cli.run([str(argument) for argument in arguments])
+        return Ended(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="module")

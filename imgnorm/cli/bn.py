@@ -1,17 +1,17 @@
-"""The commands `imgnorm bn …`: parse, one call, print. torch is loaded when one of them runs."""
+"""`imgnorm bn calibrate` and `inspect`: BatchNorm layers of a model. torch is loaded when one runs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgnorm._torch import torch_needed
-from imgnorm.cli.options import given, max_skipped, rejects
-from imgnorm.cli.terminal import note, progress_bar, show
-from imgnorm.errors import ModelError, OutputError, TooManySkipped
+from imgnorm.cli import options as shared
+from imgnorm.cli.terminal import note, print_result, progress_bar
+from imgnorm.errors import ModelError
 from imgnorm.settings import TORCHVISION
 
 if TYPE_CHECKING:
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from imgnorm.settings import Mode
     from imgnorm.sources.source import Source
     from imgnorm.tally.skipped import Allowance
+
+
+_num_classes = click.option(
+    "--num-classes",
+    type=click.IntRange(min=1),
+    help="How many classes a torchvision model has.  [default: its own]",
+)
 
 
 @click.group()
@@ -36,31 +43,23 @@ def bn() -> None:
     "--data",
     required=True,
     metavar="SOURCE|CONFIG",
-    help="The images: whatever `imgnorm stats` takes, a pipeline config included, whose eval transform then makes the tensors.",
+    help="The images: whatever `imgnorm stats` takes. Of a pipeline config, the eval transform makes the tensors.",
 )
 @click.option(
     "--stats",
     "stats_file",
     type=click.Path(),
-    help="Make tensors of the images with this stats file's transform.",
+    help="Turn the images into tensors with this stats file's transform.",
 )
 @click.option(
     "--transform",
     metavar="MODULE:NAME",
-    help="Make tensors of the images with this callable instead; its module is imported and runs.",
+    help="Turn the images into tensors with this callable instead; its module is imported and runs.",
 )
-@click.option(
-    "--eps",
-    type=click.FloatRange(min=0, min_open=True, max=1),
-    help="The least std to divide by: max(std, eps).  [default: refuse constant channels]",
-)
-@click.option("--list", "listed", is_flag=True, help="SOURCE is a text file with one path a line.")
-@click.option(
-    "--root", default="data", show_default=True, help="Where a torchvision dataset lives."
-)
-@click.option(
-    "--split", default="train", show_default=True, help="The split of a torchvision dataset."
-)
+@shared.eps
+@shared.listed
+@shared.root
+@shared.split
 @click.option(
     "--mode",
     type=click.Choice(["one-pass", "sequential"]),
@@ -74,7 +73,7 @@ def bn() -> None:
     type=click.IntRange(min=0),
     default=1,
     show_default=True,
-    help="Processes that decode images. 0: this one, which an image that crashes its decoder then ends.",
+    help="Processes that decode images. 0: this process decodes, and an image that crashes its decoder ends it.",
 )
 @click.option(
     "--device",
@@ -82,17 +81,13 @@ def bn() -> None:
     show_default=True,
     help="auto (cuda if there is one, else cpu), cpu, cuda, cuda:1.",
 )
-@click.option(
-    "--num-classes", type=click.IntRange(min=1), help="Of a torchvision model.  [default: its own]"
-)
-@max_skipped
-@rejects
-@click.option(
-    "-o", "--output", type=click.Path(), required=True, help="Write the calibrated checkpoint here."
-)
-@click.option("--force", is_flag=True, help="Replace files that exist.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no notes on standard error.")
-@click.option("-v", "--verbose", is_flag=True, help="Print every skipped image.")
+@_num_classes
+@shared.max_skipped
+@shared.rejects
+@shared.output("Write the calibrated checkpoint here.", required=True)
+@shared.force
+@shared.quiet("No progress and no notes on standard error.")
+@shared.verbose("Print every skipped image.")
 def calibrate(
     model: str,
     weights: str | None,
@@ -133,35 +128,26 @@ def calibrate(
         raise click.UsageError(
             "give --weights: a model without its checkpoint is not worth calibrating"
         )
-    written = [path for path in (output, rejects) if path is not None]
-    if len(set(map(os.path.realpath, written))) < len(written):
-        raise click.UsageError("-o and --rejects name the same file; give each its own")
+    written = shared.written_files(output, rejects)
     for path in written:
         check_output(path, force=force)
     source, to_tensor, image_mode = _images(data, stats_file, transform, eps, where)
     opened = open_model(model, weights=weights, num_classes=num_classes)
     placed(opened.module, device)
     batches = Batches(source, to_tensor, mode=image_mode, batch_size=batch_size, workers=workers)
-    with progress_bar("batches", quiet=quiet, told=lambda progress: progress.layer) as on_progress:
+    with progress_bar(
+        "batches", quiet=quiet, describe=lambda progress: progress.layer
+    ) as on_progress:
         done = calibrate_model(opened.module, batches, mode=mode, on_progress=on_progress)
     skipped = batches.skipped
-    report = _report(done, batches, verbose)
-    if rejects is not None:
-        try:
-            write_rejects(rejects, skipped, force=force)
-        except OutputError:  # the result is not lost with the list
-            show(report)
-            raise
-    if max_skipped is not None and not max_skipped.covers(len(skipped), done.images + len(skipped)):
-        show(report)
-        raise TooManySkipped(
-            f"{len(skipped):,} images skipped, more than --max-skipped {max_skipped}; no checkpoint was "
-            "written: mend them, or allow more"
-        )
     try:
+        if rejects is not None:
+            write_rejects(rejects, skipped, force=force)
+        looked_at = done.images + len(skipped)
+        shared.demand_few_skipped(len(skipped), looked_at, max_skipped, "checkpoint")
         write_whole(output, opened.saved(), force=force)
-    finally:
-        show(report)
+    finally:  # the result is not lost when it cannot be written
+        print_result(_table_of(done, batches, verbose))
     if not quiet:
         for name in done.unreached:
             note(f"note     {name}: no image reached it in eval mode; left as it was")
@@ -173,16 +159,14 @@ def calibrate(
 @bn.command(no_args_is_help=True)
 @click.argument("model")
 @click.option("--weights", type=click.Path(), help="The checkpoint of MODEL.")
-@click.option(
-    "--num-classes", type=click.IntRange(min=1), help="Of a torchvision model.  [default: its own]"
-)
+@_num_classes
 @click.option("--strict", is_flag=True, help="Exit 1 if anything is wrong with a layer.")
 def inspect(model: str, weights: str | None, num_classes: int | None, strict: bool) -> int:
-    """A table of all BatchNorm layers of MODEL, and what about them hurts.
+    """A table of all BatchNorm layers of MODEL, and what is wrong with them.
 
-    MODEL is a checkpoint, which is loaded without running anything in it; or what `imgnorm bn
-    calibrate --help` says. A checkpoint alone tells neither eps (taken to be 1e-5) nor momentum,
-    nor of layers without running statistics.
+    MODEL is a checkpoint, which is loaded without running anything in it; or a model as in `imgnorm
+    bn calibrate --help`. A checkpoint alone holds neither eps (assumed to be 1e-5) nor momentum, and
+    nothing about layers without running statistics.
     """
     with torch_needed():
         from imgnorm.nn.inspection import inspect as inspect_model
@@ -195,7 +179,7 @@ def inspect(model: str, weights: str | None, num_classes: int | None, strict: bo
         reports = inspect_model(read_checkpoint(model).state)
     else:
         reports = inspect_model(open_model(model, weights=weights, num_classes=num_classes).module)
-    show(table_of(reports))
+    print_result(table_of(reports))
     return int(strict and any(report.faults for report in reports))
 
 
@@ -214,10 +198,7 @@ def _images(
     from imgnorm.stats.file import read_stats
 
     if names_a_config(data) and not where["listed"]:
-        _refuse(
-            ["stats_file", "transform", "listed", "root", "split"],
-            f"{data} says it; leave the option out",
-        )
+        shared.refuse_beside_config(data, "stats_file", "transform", "listed", "root", "split")
         pipeline, stats = read_normalized(data)
         named: dict[str, Any] = {**pipeline.source, "listed": pipeline.listed}
         source = open_named(**named)
@@ -226,9 +207,9 @@ def _images(
     if (stats_file is None) == (transform is None):
         raise click.UsageError("give one of --stats and --transform: how images become tensors")
     if transform is not None:
-        _refuse(["eps"], "is for --stats; leave it out")
+        shared.refuse("eps", why="is for --stats; leave it out")
     if not data.startswith(TORCHVISION):
-        _refuse(["root", "split"], "is for torchvision:NAME; leave it out")
+        shared.refuse("root", "split", why="is for torchvision:NAME; leave it out")
     source = open_named(data, **where)
     if transform is not None:
         return source, UserCode(transform, ModelError, "--transform").function(), None
@@ -238,13 +219,7 @@ def _images(
     return source, to_transform(stats, api=api, eps=eps), stats.image_mode
 
 
-def _refuse(options: Sequence[str], why: str) -> None:
-    """An option that would do nothing is a misunderstanding."""
-    for option in given(*options):
-        raise click.UsageError(f"{option}: {why}")
-
-
-def _report(done: Calibration, batches: Batches, verbose: bool) -> str:
+def _table_of(done: Calibration, batches: Batches, verbose: bool) -> str:
     from imgnorm.stats.table import aligned, found_line, skipped_lines
 
     rows = [["layer", "values", "mean shift", "old variance / new"]]

@@ -1,13 +1,12 @@
-"""The commands about numbers that somebody wrote down: presets, explain, lint."""
+"""`imgnorm presets` and `explain`: means and stds that were published, and what given numbers are."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import click
 
-from imgnorm.cli.options import ignore, select
-from imgnorm.cli.terminal import note, show
+from imgnorm.cli.terminal import print_result
 
 
 @click.group(invoke_without_command=True)
@@ -17,7 +16,7 @@ def presets(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         from imgnorm.constants.explain import listing
 
-        show(listing())
+        print_result(listing())
 
 
 @presets.command("show", no_args_is_help=True)
@@ -27,11 +26,11 @@ def show_preset(name: str) -> None:
     from imgnorm.constants.explain import description
     from imgnorm.constants.presets import shown_preset
 
-    show(description(shown_preset(name)))
+    print_result(description(shown_preset(name)))
 
 
 class _ManyMeans(click.Command):
-    """`--mean 0.49 0.48 0.45`: the option takes all numbers that follow it."""
+    """`--mean 0.49 0.48 0.45`: the option takes all numbers up to the next option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--mean" in args:
@@ -47,7 +46,7 @@ class _ManyMeans(click.Command):
 _EXPLAIN_CODES = """\b
 Exit codes:
   0    at least one answer
-  1    nothing is known of these numbers
+  1    nothing is known about these numbers
   2    wrong usage, or the stats file cannot be read
 """
 
@@ -55,19 +54,19 @@ Exit codes:
 @click.command(cls=_ManyMeans, no_args_is_help=True, epilog=_EXPLAIN_CODES)
 @click.argument("numbers", nargs=-1, required=True)
 @click.option(
-    "--mean", metavar="NUMBERS...", help="The mean that belongs to NUMBERS, which are a std then."
+    "--mean", metavar="NUMBERS...", help="The mean that belongs to NUMBERS; NUMBERS are a std then."
 )
 @click.option(
     "--stats",
     "stats_file",
     metavar="FILE",
-    help="A stats file: say which of its conventions the numbers follow.",
+    help="A stats file: report which of its conventions the numbers follow.",
 )
 def explain(numbers: tuple[str, ...], mean: str | None, stats_file: str | None) -> int:
-    """Say what NUMBERS are: of which dataset, by which convention, and what to use if they are wrong.
+    """Explain NUMBERS: of which dataset, by which convention, and what to use if they are wrong.
 
     One number for each channel, in 0..1 or in 0..255. The digits you give decide what they can be:
-    give all you have.
+    give all that you have.
     """
     from imgnorm.constants.explain import explain as explained
 
@@ -86,73 +85,17 @@ def explain(numbers: tuple[str, ...], mean: str | None, stats_file: str | None) 
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if not answers:
-        show(
-            f"{' '.join(given)}: nothing is known of these numbers; `imgnorm presets` lists what is"
+        print_result(
+            f"{' '.join(given)}: nothing is known about these numbers; `imgnorm presets` lists what is"
         )
         return 1
-    show("\n\n".join(answers))
+    print_result("\n\n".join(answers))
     return 0
 
 
 def _split(texts: Sequence[str]) -> list[str]:
-    """Commas and brackets of pasted code are no part of a number."""
+    """The numbers alone, without the commas and brackets of pasted code."""
     return [part for text in texts for part in text.translate(_BRACKETS).split()]
 
 
 _BRACKETS = str.maketrans(",;()[]", "      ")
-
-_LINT_CODES = """\b
-Exit codes:
-  0    no errors (with --strict: no warnings either)
-  1    problems
-  2    wrong usage, or a path that cannot be read
-"""
-
-
-@click.command(no_args_is_help=True, epilog=_LINT_CODES)
-@click.argument("paths", nargs=-1, required=True)
-@select
-@ignore
-@click.option("--strict", is_flag=True, help="Exit 1 for warnings, too.")
-@click.option(
-    "--format",
-    "report",
-    type=click.Choice(["text", "json", "github"]),
-    default="text",
-    show_default=True,
-    help="For people, for programs, or as annotations of a pull request on GitHub.",
-)
-@click.option("-q", "--quiet", is_flag=True, help="No summary on standard error.")
-@click.option(
-    "-v", "--verbose", is_flag=True, help="Name the files that could not be read, and why."
-)
-def lint(
-    paths: tuple[str, ...],
-    select: Collection[str],
-    ignore: Collection[str],
-    strict: bool,
-    report: str,
-    quiet: bool,
-    verbose: bool,
-) -> int:
-    """Look for wrong means and stds in source code and configs: Python, YAML, JSON, TOML.
-
-    PATHS are files or folders. Nothing is imported or run. Files that are not valid, or not in the
-    subset of YAML that imgnorm reads, are passed over. `# imgnorm: ignore[RULE]` at the end of a line
-    silences a rule there.
-    """
-    from imgnorm.checks.lint.lint import lint as linted
-    from imgnorm.checks.reports import REPORTERS
-
-    result = linted(paths, select=select or None, ignore=ignore)
-    printed = REPORTERS[report](result.problems)
-    if printed:
-        show(printed)
-    if verbose:
-        for name, reason in result.unread:
-            note(f"not read  {name}: {reason}")
-    if not quiet:
-        hint = " (-v says why)" if result.unread and not verbose else ""
-        note(result.summary() + hint)
-    failing = ("error", "warning") if strict else ("error",)
-    return int(any(problem.severity in failing for problem in result.problems))

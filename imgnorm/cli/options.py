@@ -1,23 +1,111 @@
-"""Options that more than one command has, so that they mean the same everywhere."""
+"""What more than one command has, so that it means the same everywhere: options, and their checks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgnorm.tally.skipped import Allowance
+from imgnorm.cli.terminal import print_result
+from imgnorm.errors import TooManySkipped
+from imgnorm.settings import Limits
+
+if TYPE_CHECKING:
+    from imgnorm.tally.skipped import Allowance
+
+_Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+EXIT_CODES = """\b
+Exit codes:
+  0    all that was found is counted, or the check passed
+  1    a check failed: a file is not up to date, more images skipped than --max-skipped allows
+  2    wrong usage, or the work could not be done; nothing was written
+  3    written, but some images were skipped, and no --max-skipped was given
+  70   a bug in imgnorm
+  130  Ctrl-C (143 SIGTERM, 129 SIGHUP, 141 the reader of the output is gone)
+"""
 
 
 def given(*names: str) -> list[str]:
-    """Those of these options that stand on the command line, as they are written there."""
+    """Those of these options that are on the command line, as they are written there."""
     context = click.get_current_context()
     written = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     source = click.core.ParameterSource.COMMANDLINE
     return [written[name] for name in names if context.get_parameter_source(name) is source]
 
 
+def refuse(*names: str, why: str) -> None:
+    """
+    Args:
+        why: what follows the name of the option in the message.
+
+    Raises:
+        UsageError: one of these options is given. It would do nothing, so it is a misunderstanding.
+    """
+    for option in given(*names):
+        raise click.UsageError(f"{option} {why}")
+
+
+def refuse_beside_config(path: str, *names: str) -> None:
+    """
+    Raises:
+        UsageError: one of these options is given, and the config sets the same thing.
+    """
+    for option in given(*names):
+        raise click.UsageError(f"{option}: {path} says it; change it there, or leave {option} out")
+
+
+listed = click.option(
+    "--list",
+    "listed",
+    is_flag=True,
+    help="SOURCE is a text file with one path a line, relative to that file; each file is read, whatever its suffix.",
+)
+root = click.option(
+    "--root",
+    default="data",
+    show_default=True,
+    help="Where a torchvision dataset is: its own `root`.",
+)
+split = click.option(
+    "--split",
+    default="train",
+    show_default=True,
+    help="The split of a torchvision dataset: train, test, or another value that its `split` accepts.",
+)
+
+
+def layout(text: str) -> _Option:
+    return click.option(
+        "--layout", type=click.Choice(["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"]), help=text
+    )
+
+
+def max_pixels(text: str) -> _Option:
+    return click.option(
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        default=Limits.max_pixels,
+        show_default=True,
+        help=text,
+    )
+
+
+timeout = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    default=Limits.timeout_s,
+    show_default=True,
+    help="Seconds that one image may take; it is tried twice.",
+)
+
+
 def _allowance(ctx: click.Context, param: click.Parameter, value: str | None) -> Allowance | None:
+    from imgnorm.tally.skipped import Allowance
+
     try:
         return None if value is None else Allowance.parse(value)
     except ValueError as error:
@@ -28,7 +116,7 @@ max_skipped = click.option(
     "--max-skipped",
     callback=_allowance,
     metavar="N|P%",
-    help="So many skipped images are fine (exit 0); with more, the result is not written (exit 1).  [default: any number, exit 3]",
+    help="This many skipped images are accepted (exit 0); with more, the result is not written (exit 1).  [default: any number, exit 3]",
 )
 rejects = click.option(
     "--rejects",
@@ -37,25 +125,93 @@ rejects = click.option(
 )
 
 
-def known_rule(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
-    """The id of a rule that there is."""
-    from imgnorm.checks.rules import PAGES, RULES
+def demand_few_skipped(
+    skipped: int, images: int, allowed: Allowance | None, unwritten: str
+) -> None:
+    """
+    Args:
+        images: how many were looked at, the skipped ones included.
+        unwritten: the file that is not written if there are too many.
+
+    Raises:
+        TooManySkipped: more images were skipped than `--max-skipped` allows.
+    """
+    if allowed is not None and not allowed.covers(skipped, images):
+        raise TooManySkipped(
+            f"{skipped:,} images skipped, more than --max-skipped {allowed}; no {unwritten} was "
+            "written: fix them, or allow more"
+        )
+
+
+def output(text: str, *, required: bool = False) -> _Option:
+    return click.option("-o", "--output", type=click.Path(), required=required, help=text)
+
+
+force = click.option("--force", is_flag=True, help="Replace files that exist.")
+eps = click.option(
+    "--eps",
+    type=click.FloatRange(min=0, min_open=True, max=1),
+    help="The least std to divide by: max(std, eps).  [default: refuse constant channels]",
+)
+
+
+def written_files(output: str | None, rejects: str | None) -> list[str]:
+    """The files that -o and --rejects name.
+
+    Raises:
+        UsageError: they name the same file.
+    """
+    written = [path for path in (output, rejects) if path is not None]
+    if len(set(map(os.path.realpath, written))) < len(written):
+        raise click.UsageError("-o and --rejects name the same file; give each its own")
+    return written
+
+
+def quiet(text: str) -> _Option:
+    return click.option("-q", "--quiet", is_flag=True, help=text)
+
+
+def verbose(text: str) -> _Option:
+    return click.option("-v", "--verbose", is_flag=True, help=text)
+
+
+as_json = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the content of the stats file as JSON, instead of the table.",
+)
+
+
+def _demand_known(
+    ctx: click.Context, param: click.Parameter, name: str, rules: Collection[str]
+) -> None:
     from imgnorm.wording import nearest
 
-    rules = PAGES if param.name == "explain" else RULES
-    if name is not None and name not in rules:
+    if name not in rules:
         near = nearest(name, rules)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(rules)}"
         raise click.BadParameter(f"there is no rule {name!r}; {hint}", ctx, param)
-    return name
 
 
 def _known_rules(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> set[str]:
     """The ids in `--select a,b --select c`."""
+    from imgnorm.checks.rules import RULES
+
     names = {name.strip() for part in value for name in part.split(",")} - {""}
     for name in sorted(names):
-        known_rule(ctx, param, name)
+        _demand_known(ctx, param, name, RULES)
     return names
+
+
+def _print_page(ctx: click.Context, param: click.Parameter, name: str | None) -> None:
+    from imgnorm.checks.reports import page
+    from imgnorm.checks.rules import PAGES
+
+    if name is not None:
+        _demand_known(ctx, param, name, PAGES)
+        print_result(page(PAGES[name]))
+        ctx.exit()
 
 
 select = click.option(
@@ -63,12 +219,29 @@ select = click.option(
     multiple=True,
     callback=_known_rules,
     metavar="RULES",
-    help="Ask these rules only: a,b,c.",
+    help="Check these rules only: a,b,c.",
 )
 ignore = click.option(
     "--ignore",
     multiple=True,
     callback=_known_rules,
     metavar="RULES",
-    help="Do not ask these rules.",
+    help="Do not check these rules.",
+)
+explain = click.option(
+    "--explain",
+    is_eager=True,  # before the command asks for a file
+    expose_value=False,
+    callback=_print_page,
+    metavar="RULE",
+    help="Print what a rule is about, and stop.",
+)
+strict = click.option("--strict", is_flag=True, help="Exit 1 for warnings, too.")
+report_format = click.option(
+    "--format",
+    "report",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+    help="For people, for programs, or as annotations of a pull request on GitHub.",
 )

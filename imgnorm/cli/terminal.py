@@ -1,8 +1,9 @@
-"""What the commands show: results on standard output, notes and progress on standard error."""
+"""What the commands print: results on standard output, notes and progress on standard error."""
 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from time import monotonic
@@ -12,26 +13,54 @@ if TYPE_CHECKING:
     from imgnorm.progress import Progress
 
 
-def show(text: str) -> None:
-    """A result."""
+def print_result(text: str) -> None:
     _write(text, sys.stdout)
 
 
 def note(text: str) -> None:
-    """What is no part of the result."""
-    with suppress(OSError):  # nobody can be told
+    """Print what is not part of the result."""
+    with suppress(OSError):  # a closed standard error does not fail the command
         _write(text, sys.stderr)
 
 
 @contextmanager
+def warnings_as_notes(*noted: type[Warning], ignored: type[Warning], quiet: bool) -> Iterator[None]:
+    """Print warnings of these classes as notes, or not at all if `quiet`; others as Python does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ignored)
+        for category in noted:
+            warnings.simplefilter("ignore" if quiet else "always", category)
+        show = warnings.showwarning
+
+        def show_as_note(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, noted):
+                note(f"note     {message}")
+            else:
+                show(message, category, *rest, **more)
+
+        warnings.showwarning = show_as_note
+        yield
+
+
+def draws_blocks() -> bool:
+    """Whether standard output can show the blocks that histograms are drawn with."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    try:
+        "▁█".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+@contextmanager
 def progress_bar(
-    unit: str, *, quiet: bool, told: Callable[[Any], str]
+    unit: str, *, quiet: bool, describe: Callable[[Any], str]
 ) -> Iterator[Callable[[Any], None]]:
     """A function that shows progress on a terminal, and does nothing elsewhere or if `quiet`.
 
     Args:
         unit: what `done` and `total` of the progress count.
-        told: from the progress to what stands behind the bar.
+        describe: from the progress to the text behind the bar.
     """
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield lambda progress: None
@@ -42,7 +71,7 @@ def progress_bar(
 
         def on_progress(progress: Any) -> None:
             bar.total = progress.total
-            bar.set_postfix_str(told(progress), refresh=False)
+            bar.set_postfix_str(describe(progress), refresh=False)
             bar.update(progress.done - bar.n)
 
         yield on_progress
@@ -51,23 +80,24 @@ def progress_bar(
 def images_bar(
     *, quiet: bool, tolerance: float | None = None
 ) -> AbstractContextManager[Callable[[Any], None]]:
-    """The progress bar of a scan: images, and how fast their bytes come in.
+    """The progress bar of a scan: images, and how many bytes are read per second.
 
     Args:
-        tolerance: where the interval has to shrink to; the bar itself ends at the next look.
+        tolerance: what the margin of an estimate must shrink to; the bar itself shows only how far
+            the current sample is.
     """
     started = monotonic()
 
-    def rate(progress: Progress) -> str:
-        told = []
+    def describe(progress: Progress) -> str:
+        words = []
         if progress.bytes_read:
             megabytes = progress.bytes_read / 1e6
-            told.append(f"{megabytes / max(monotonic() - started, 1e-9):,.0f} MB/s")
+            words.append(f"{megabytes / max(monotonic() - started, 1e-9):,.0f} MB/s")
         if progress.margin is not None:
-            told.append(f"± {progress.margin:.3g}, wanted {tolerance:g}")
-        return ", ".join(told)
+            words.append(f"± {progress.margin:.3g}, wanted {tolerance:g}")
+        return ", ".join(words)
 
-    return progress_bar("images", quiet=quiet, told=rate)
+    return progress_bar("images", quiet=quiet, describe=describe)
 
 
 def _write(text: str, stream: IO[str] | None) -> None:

@@ -302,16 +302,16 @@ def replaced(option: str, value: str) -> list[str]:
         ),
         (
             [*WITH_STATS, "--root", "data"],
-            ("--root: is for torchvision:NAME; leave it out (see `imgnorm bn calibrate --help`)\n"),
+            ("--root is for torchvision:NAME; leave it out (see `imgnorm bn calibrate --help`)\n"),
         ),
         (
             [*CALIBRATE, "--transform", "nets_of_test:to_tensor", "--eps", "1e-3", "-o", "out.pt"],
-            "--eps: is for --stats; leave it out (see `imgnorm bn calibrate --help`)\n",
+            "--eps is for --stats; leave it out (see `imgnorm bn calibrate --help`)\n",
         ),
         (
             [*replaced("--data", "pipeline.yaml"), "--split", "test"],
             (
-                "--stats: pipeline.yaml says it; leave the option out (see `imgnorm bn calibrate --help`)\n"
+                "--stats: pipeline.yaml says it; change it there, or leave --stats out (see `imgnorm bn calibrate --help`)\n"
             ),
         ),
         (
@@ -513,7 +513,7 @@ def test_max_skipped_says_how_many_are_fine(place, allowed, code, capsys):
     assert printed.endswith(LOST)
     if code:
         assert (
-            "2 images skipped, more than --max-skipped 1; no checkpoint was written: mend them, or allow "
+            "2 images skipped, more than --max-skipped 1; no checkpoint was written: fix them, or allow "
             "more\n"
         ) == said
     assert os.path.exists("out.pt") is (code == 0)

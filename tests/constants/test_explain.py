@@ -195,7 +195,7 @@ def test_explain_takes_pasted_code_and_all_numbers_after_mean(capsys):
 def test_explain_exits_1_when_nothing_is_known(capsys):
     assert 1 == run(["explain", "0.7", "0.1"])
     assert (
-        "0.7 0.1: nothing is known of these numbers; `imgnorm presets` lists what is\n",
+        "0.7 0.1: nothing is known about these numbers; `imgnorm presets` lists what is\n",
         "",
     ) == capsys.readouterr()
 

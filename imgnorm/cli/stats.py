@@ -1,0 +1,516 @@
+"""`imgnorm stats`, `show` and `merge`: measure, print the table again, add stats files up."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import redirect_stdout
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import imgnorm
+from imgnorm.cli import options as shared
+from imgnorm.cli.terminal import (
+    draws_blocks,
+    images_bar,
+    note,
+    print_result,
+    warnings_as_notes,
+)
+from imgnorm.errors import SourceError
+from imgnorm.settings import TORCHVISION
+
+if TYPE_CHECKING:
+    from imgnorm.progress import Profile
+    from imgnorm.stats.stats import Stats
+    from imgnorm.tally.skipped import Allowance
+
+_SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "center_crop")
+_output = shared.output("Write the stats file here.  [default: only print]")
+_verbose = shared.verbose("Print the other conventions, the quantiles, and every skipped image.")
+
+
+def _size(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> int | tuple[int, int] | None:
+    """256, or 224x320 for (height, width)."""
+    if value is None:
+        return None
+    edges = value.lower().split("x")
+    short = re.fullmatch(r"\d{1,9}(x\d{1,9})?", value.lower(), re.ASCII)
+    if short is None or not all(map(int, edges)):
+        raise click.BadParameter(
+            f"{value!r} is not a size; give 256, or HEIGHTxWIDTH as in 224x320", ctx, param
+        )
+    return int(edges[0]) if len(edges) == 1 else (int(edges[0]), int(edges[1]))
+
+
+def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """2/4: the second of four."""
+    if value is None:
+        return None
+    number, _, total = value.partition("/")
+    if not re.fullmatch(r"\d{1,9}/\d{1,9}", value, re.ASCII) or not 1 <= int(number) <= int(total):
+        raise click.BadParameter(
+            f"{value!r} is not a shard; give I/N with I from 1 to N, as in 2/4", ctx, param
+        )
+    return int(number), int(total)
+
+
+def _device(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    from imgnorm.measuring.measure import DEVICES
+
+    if value is None:
+        return None
+    if not DEVICES.fullmatch(value):
+        raise click.BadParameter(
+            f"{value!r} is not a device; give cpu, cuda, auto, or a number as in cuda:1", ctx, param
+        )
+    return value
+
+
+def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """An option of an estimate, checked as the estimate's plan checks it."""
+    if value is not None:
+        from imgnorm.stats.estimate import PLAN_FAULTS
+
+        if fault := PLAN_FAULTS[str(param.name)](value):
+            raise click.BadParameter(fault, ctx, param)
+    return value
+
+
+@click.command(
+    no_args_is_help=True, epilog=shared.EXIT_CODES, context_settings={"allow_extra_args": True}
+)
+@click.argument("source", required=False)
+@click.option(
+    "--dataset",
+    "factory",
+    metavar="MODULE:FACTORY",
+    help="Measure what this function of yours returns: a torch Dataset or DataLoader, or any iterable of images. This imports the module, from the current folder first, and runs its code.  [default: none; SOURCE is measured]",
+)
+@click.option(
+    "--key",
+    help="Where the image is in the items of --dataset: a dict's key, or the place in a tuple.  [default: the first of a tuple; of a dict, image, images, img, imgs, pixel_values, x, input or inputs]",
+)
+@shared.listed
+@shared.root
+@shared.split
+@click.option("--download", is_flag=True, help="Let torchvision download the dataset.")
+@shared.layout(
+    "The dimensions of .npy and .npz arrays, and of the arrays of --dataset: N images of H x W, C channels.  [default: what the shape shows]"
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "L", "RGB", "RGBA", "I;16"]),
+    default="auto",
+    show_default=True,
+    help="Convert each image to this mode. auto: the mode that all share (L for gray, I;16 for 16-bit gray), else RGB, without alpha.",
+)
+@click.option(
+    "--strict-channels",
+    is_flag=True,
+    help="Skip images that have other channels than --mode (gray, alpha or CMYK among RGB) as channel-mismatch, instead of converting them; with --max-skipped 0, one of them fails the run.",
+)
+@click.option(
+    "--resize",
+    callback=_size,
+    metavar="SIZE",
+    help="Resize first, as torchvision.transforms.Resize does: the shorter edge, or HEIGHTxWIDTH.  [default: native sizes]",
+)
+@click.option(
+    "--center-crop",
+    callback=_size,
+    metavar="SIZE",
+    help="Then crop, as torchvision.transforms.CenterCrop does: a square's edge, or HEIGHTxWIDTH.  [default: no crop]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes that decode, or threads that count pixels in memory.  [default: the cores this process may use]",
+)
+@click.option(
+    "--device",
+    callback=_device,
+    metavar="DEVICE",
+    help="Where 8-bit pixels are counted, with the same digits: cpu; cuda or cuda:N; auto: cuda, if there is one that works. Other pixels are counted on the CPU.  [default: cpu; cuda with --decoder nvjpeg]",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1, max=1024),
+    metavar="MEGAPIXELS",
+    help="What is sent to the device at once; a larger image may be counted by its worker.  [default: 8]",
+)
+@click.option(
+    "--decoder",
+    type=click.Choice(["auto", "pillow", "nvjpeg"]),
+    default="auto",
+    show_default=True,
+    help="What decodes. pillow: the reference, for all images. auto: a faster decoder where every pixel is the same (simplejpeg for ordinary JPEGs). Both give the same digits. nvjpeg: a CUDA device decodes JPEGs, and digits do change: some pixels differ by a level. The stats file records that, and does not merge with the others. Needs torchcodec.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Measure N images only, spread evenly over the sorted names.  [default: all]",
+)
+@click.option(
+    "--shard",
+    callback=_shard,
+    metavar="I/N",
+    help="Measure every N-th of these names only, from the I-th on; `imgnorm merge` adds the N stats files up.  [default: all]",
+)
+@click.option("--per-class", is_flag=True, help="Mean and std of each class folder, too.")
+@click.option(
+    "--keep-names",
+    is_flag=True,
+    help="Keep the names of the counted images in the stats file, one a line, so that `imgnorm merge` sees which of them two files share.",
+)
+@click.option(
+    "--tolerance",
+    type=float,
+    callback=_estimated,
+    metavar="T",
+    help="Look at a random sample of the images that is just large enough for every mean and std to be within T of the exact one; prints error bars.  [default: look at all, exactly]",
+)
+@click.option(
+    "--confidence",
+    type=float,
+    callback=_estimated,
+    metavar="P",
+    help="The probability that all of them are within T, with --tolerance.  [default: 0.99]",
+)
+@click.option(
+    "--seed",
+    type=int,
+    callback=_estimated,
+    help="Decides which images are taken, with --tolerance.  [default: 0]",
+)
+@shared.max_skipped
+@shared.max_pixels("Skip larger images before they are decoded.")
+@shared.timeout
+@shared.rejects
+@shared.as_json
+@_output
+@shared.force
+@shared.quiet("No progress and no notes on standard error.")
+@click.option(
+    "--profile",
+    "profiled",
+    is_flag=True,
+    help="Print to standard error where the time went, in seconds by step and process; send it with a report about speed.",
+)
+@_verbose
+def stats(
+    source: str | None,
+    factory: str | None,
+    key: str | None,
+    max_skipped: Allowance | None,
+    rejects: str | None,
+    as_json: bool,
+    output: str | None,
+    force: bool,
+    quiet: bool,
+    profiled: bool,
+    verbose: bool,
+    **options: Any,
+) -> int:
+    """Measure SOURCE: a folder of images, an archive, .npy or .npz arrays, a list (--list),
+    torchvision:NAME, or a pipeline config; or a Dataset of your own (--dataset).
+
+    An archive is a zip, tar or tar.gz, or many of them: 'shards/train-*.tar' and
+    'train-{000000..000127}.tar', quoted. They are read in place; nothing is unpacked. A config (a file
+    whose name ends in .yaml or .yml) says itself what is measured, in which mode and after which
+    preprocessing.
+
+    The mean and std are pooled over all pixels of all images, population, for ToTensor's [0, 1], and
+    exact: no option about speed changes a digit. With --tolerance they are an estimate, from as few
+    images as it allows, and the file says so.
+    """
+    from imgnorm.measuring.measure import (
+        DeviceWarning,
+        SkippedImagesWarning,
+        SourceWarning,
+        default_device,
+        find_device,
+        measure,
+    )
+    from imgnorm.measuring.opening import names_a_config
+    from imgnorm.output import check_output
+    from imgnorm.progress import Profile
+    from imgnorm.tally.skipped import write_rejects
+
+    options["device"] = options["device"] or default_device(options["decoder"])
+    if options["batch_size"] is not None and options["device"] == "cpu":
+        raise click.UsageError("--batch-size is for --device cuda or auto; leave it out")
+    written = shared.written_files(output, rejects)
+    _refuse_idle_estimate(**options)
+    _demand_one_source(source, factory, key)
+    config = None
+    if source is not None and not options["listed"] and names_a_config(source):
+        config = source
+    else:
+        _refuse_idle_options(source)
+    for path in written:
+        check_output(path, force=force)
+    if config is not None:
+        options |= _config_options(config)
+        source = options.pop("source")
+    if options["strict_channels"] and options["mode"] == "auto":
+        raise click.UsageError(
+            "--strict-channels needs a mode that says which channels are right: give --mode RGB, say"
+        )
+    if verbose and not quiet and options["device"] != "cpu":
+        note(f"device   {find_device(options['device']).words}")
+
+    started = monotonic()
+    profile = Profile.of_command() if profiled else None
+    noting = warnings_as_notes(
+        SourceWarning, DeviceWarning, ignored=SkippedImagesWarning, quiet=quiet
+    )
+    bar = images_bar(quiet=quiet, tolerance=options["tolerance"])
+    with noting, bar as on_progress:
+        options |= {"on_progress": on_progress, "profile": profile}
+        if factory is None:
+            measured = measure(source, **options)
+        else:
+            measured = _measure_user_code(factory, key, **options)
+    seconds = monotonic() - started
+
+    if profile:
+        note(_profile_text(profile, seconds, measured))
+    try:
+        if rejects is not None:
+            write_rejects(rejects, measured.skipped, force=force)
+        looked_at = measured.images + len(measured.skipped)
+        shared.demand_few_skipped(len(measured.skipped), looked_at, max_skipped, "stats file")
+        if output is not None:
+            from imgnorm.stats.file import write_stats
+
+            write_stats(output, measured, force=force)
+    finally:  # the result is not lost when it cannot be written
+        _print_stats(measured, as_json=as_json, verbose=verbose)
+    if not quiet:
+        if options["tolerance"] is not None and measured.estimate is None:
+            note(
+                "exact    no estimate: all images were looked at, since fewer are not enough for "
+                f"--tolerance {options['tolerance']:g}"
+            )
+        note(f"time     {seconds:.1f} s, {measured.images / max(seconds, 1e-9):,.0f} images/s")
+        for path in written:
+            note(f"wrote    {path}")
+    return 3 if measured.skipped and max_skipped is None else 0
+
+
+@click.command(no_args_is_help=True)
+@click.argument("stats_file")
+@_verbose
+def show(stats_file: str, verbose: bool) -> None:
+    """Print the table of a stats file again."""
+    from imgnorm.stats.file import read_stats
+
+    _print_stats(read_stats(stats_file), as_json=False, verbose=verbose)
+
+
+@click.command(no_args_is_help=True)
+@click.argument("stats_files", nargs=-1, required=True)
+@_output
+@shared.force
+@click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Continue without shards that are missing; the stats file records which it has, and later merges can add the rest.",
+)
+@click.option(
+    "--allow-overlap",
+    is_flag=True,
+    help="Count images twice that two files count, or that have the same names and are not the same.",
+)
+@click.option(
+    "--allow-decoders",
+    is_flag=True,
+    help="Add up what other decoders or other versions decoded, whose pixels may differ by a level; the stats file names them all.",
+)
+@click.option(
+    "--drop-names",
+    is_flag=True,
+    help="Leave out the names that `stats --keep-names` kept: they are compared, but not written.",
+)
+@shared.as_json
+@shared.quiet("No notes on standard error.")
+@_verbose
+def merge(
+    stats_files: tuple[str, ...],
+    output: str | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **allowed: bool,
+) -> None:
+    """Add STATS_FILES up to one, exactly: as if all had been measured at once, in any order.
+
+    Refused: other settings (mode, resize, crop), decoders whose digits may differ, shards that are
+    missing, and the same listing of names or the same set of counted names twice. Images that
+    listings of different names share are found if both files were measured with --keep-names; the
+    sum keeps names if all of its files do.
+    """
+    from imgnorm.output import check_output
+    from imgnorm.stats.file import merge_files, write_stats
+
+    if output is not None:
+        check_output(output, force=force)
+    merged = merge_files(stats_files, **allowed)
+    try:
+        if output is not None:
+            write_stats(output, merged, force=force)
+    finally:  # the result is not lost when it cannot be written
+        _print_stats(merged, as_json=as_json, verbose=verbose)
+    if output is not None and not quiet:
+        note(f"wrote    {output}")
+
+
+def _demand_one_source(source: str | None, factory: str | None, key: str | None) -> None:
+    if extra := click.get_current_context().args:  # usually a pattern that the shell has expanded
+        raise click.UsageError(
+            f"there are {1 + len(extra):,} sources, and {extra[0]!r} is the second; name one, or quote a pattern, "
+            "as in 'shards/*.tar'"
+        )
+    if (source is None) == (factory is None):
+        raise click.UsageError("give SOURCE or --dataset, one of them")
+    if factory is None and key is not None:
+        raise click.UsageError("--key is for --dataset; leave it out")
+
+
+def _refuse_idle_options(source: str | None) -> None:
+    """An option that would do nothing is a misunderstanding.
+
+    Args:
+        source: None with `--dataset`.
+    """
+    torchvision = source is not None and source.startswith(TORCHVISION)
+    if source is None or torchvision:
+        shared.refuse("listed", why="is for a text file of paths; leave it out")
+    if torchvision:
+        shared.refuse(
+            "decoder",
+            why="is for encoded files; a torchvision dataset opens its images itself, so leave it out",
+        )
+    else:
+        shared.refuse("root", "split", "download", why="is for torchvision:NAME; leave it out")
+
+
+def _refuse_idle_estimate(
+    *,
+    tolerance: float | None,
+    limit: object,
+    shard: object,
+    per_class: bool,
+    keep_names: bool,
+    **others: object,
+) -> None:
+    if tolerance is None:
+        for name in ("confidence", "seed"):
+            if others[name] is not None:
+                raise click.UsageError(f"--{name} is for --tolerance; leave it out, or give both")
+    elif limit is not None:
+        raise click.UsageError("--tolerance takes as many images as it needs; leave --limit out")
+    elif shard is not None:
+        raise click.UsageError(
+            "--tolerance gives an estimate, and estimates do not merge; leave --shard out"
+        )
+    elif keep_names:
+        raise click.UsageError(
+            "--tolerance gives an estimate, and estimates do not merge; leave --keep-names out"
+        )
+    elif per_class:
+        raise click.UsageError(
+            "--tolerance is of the whole, and too few images of each class would be taken for "
+            "--per-class; leave one out"
+        )
+
+
+def _config_options(path: str) -> dict[str, Any]:
+    """What a config sets among the arguments of `measure`.
+
+    Raises:
+        UsageError: an option on the command line sets the same thing.
+    """
+    from imgnorm.measuring.opening import source_of
+    from imgnorm.pipeline.config import read_pipeline
+
+    shared.refuse_beside_config(path, *_SET_BY_A_CONFIG)
+    pipeline = read_pipeline(path)
+    download = click.get_current_context().params["download"]
+    if download and pipeline.kind != "torchvision":
+        raise click.UsageError("--download is for torchvision datasets; leave it out")
+    return {
+        "source": source_of(pipeline, download=download),
+        "listed": False,
+        "mode": pipeline.mode,
+        "preprocess": pipeline.preprocess,
+    }
+
+
+def _measure_user_code(
+    factory: str, key: str | None, *, layout: str | None, **options: Any
+) -> Stats:
+    """The stats of what the user's `--dataset` makes."""
+    from imgnorm.datasets.user_code import UserCode
+    from imgnorm.measuring.measure import measure
+    from imgnorm.measuring.opening import open_object
+
+    code = UserCode(factory, SourceError, "--dataset")
+    # What the user's code prints is not part of the result.
+    with redirect_stdout(sys.stderr), code.exits_refused():
+        made = code.dataset()
+        try:
+            source = open_object(made, key=key, layout=layout, ref=factory)
+        except TypeError as error:
+            raise SourceError(
+                f"--dataset {factory}: gave something of type {type(made).__name__}; return a Dataset, "
+                "a DataLoader or another iterable of images"
+            ) from error
+        return measure(source, **options)
+
+
+def _print_stats(measured: Stats, *, as_json: bool, verbose: bool) -> None:
+    if as_json:
+        import json
+
+        from imgnorm.stats.text import document_of
+
+        print_result(json.dumps(document_of(measured)))
+    else:
+        from imgnorm.stats.table import table
+
+        print_result(table(measured, unicode=draws_blocks(), verbose=verbose))
+
+
+def _profile_text(profile: Profile, seconds: float, measured: Stats) -> str:
+    from imgnorm.stats.table import aligned
+
+    head = (
+        f"profile  {profile.images:,} images in {seconds:.2f} s; main took {profile.main_share:.1%} of "
+        "the CPU time; seconds by step:"
+    )
+    has_jpegs = measured.measurement and "JPEG" in measured.measurement.formats
+    decoder = [f"JPEG by {profile.jpeg}"] if profile.jpeg and has_jpegs else []
+    notes = [profile.note] if profile.note else []
+    return "\n".join([head, *aligned(profile.rows()), _environment(), *decoder, *notes])
+
+
+def _environment() -> str:
+    """What a report about speed needs to know about the machine, and nothing about its user."""
+    import platform
+    from importlib.metadata import version
+
+    from imgnorm.machine import usable_cores
+
+    cores = usable_cores()
+    packages = ", ".join(f"{name} {version(name)}" for name in ("NumPy", "Pillow"))
+    return (
+        f"imgnorm {imgnorm.__version__}, Python {platform.python_version()}, {packages}, "
+        f"{platform.system()} {platform.machine()}, {cores} core{'s' * (cores != 1)}"
+    )

@@ -1,0 +1,91 @@
+"""`imgnorm validate` and `schema`: the files that imgnorm reads, checked and described."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from imgnorm.cli import options as shared
+from imgnorm.cli.terminal import note, print_result
+
+
+@click.command(no_args_is_help=True)
+@click.argument("paths", nargs=-1, metavar="FILE|FOLDER...")
+@click.option(
+    "--format",
+    "report",
+    type=click.Choice(["text", "json", "github", "sarif", "junit"]),
+    default="text",
+    show_default=True,
+    help="How problems are written to standard output.",
+)
+@shared.select
+@shared.ignore
+@click.option(
+    "--skip-others",
+    is_flag=True,
+    help="Pass over YAML files that are neither configs nor stats files, even if named.  [default: in folders only]",
+)
+@shared.strict
+@click.option(
+    "--build",
+    is_flag=True,
+    help="Build each pipeline that has no error, too, and run it on a generated image (loads torch).",
+)
+@shared.explain
+@shared.quiet("No summary on standard error.")
+def validate(
+    paths: tuple[str, ...],
+    report: str,
+    select: set[str],
+    ignore: set[str],
+    skip_others: bool,
+    strict: bool,
+    build: bool,
+    quiet: bool,
+) -> int:
+    """Check pipeline configs and stats files, and all of them in folders.
+
+    Every problem of every file is reported: file:line:column: rule: what is wrong. A comment
+    `# imgnorm: ignore[rule]` on its line silences one. Exit 1 if there is an error.
+    """
+    if not paths:
+        raise click.UsageError("name a file or a folder to check")
+    from imgnorm.checks.reports import REPORTERS
+    from imgnorm.checks.validate import validate as check
+
+    dry_run: Any = None
+    if build:
+        from imgnorm._torch import torch_needed
+
+        with torch_needed():
+            from imgnorm.pipeline.dry_run import dry_run_problems as dry_run
+    found = check(
+        paths, select=select or None, ignore=ignore, skip_others=skip_others, dry_run=dry_run
+    )
+    written = REPORTERS[report](found.problems, found.files)
+    if written:
+        print_result(written)
+    if not quiet:
+        note(found.summary())
+    return 1 if found.count("error") or (strict and found.count("warning")) else 0
+
+
+@click.command(no_args_is_help=True)
+@click.argument("kind", type=click.Choice(["pipeline", "stats"]))
+def schema(kind: str) -> None:
+    """Print the JSON Schema of a file format, for editors.
+
+    This line at the top of a config makes them use it:
+
+    \b
+    # yaml-language-server: $schema=pipeline.json
+    """
+    import json
+
+    from imgnorm.pipeline.config import pipeline_schema
+    from imgnorm.stats.schema import stats_schema
+
+    content = pipeline_schema() if kind == "pipeline" else stats_schema()
+    print_result(json.dumps(content, indent=2))

@@ -1,0 +1,84 @@
+"""`imgnorm verify`: whether a stats file still describes its data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from imgnorm.cli import options as shared
+from imgnorm.cli.terminal import images_bar, note, print_result
+from imgnorm.settings import TORCHVISION
+
+_EXIT_CODES = """\b
+Exit codes:
+  0    true
+  1    stale: every difference is reported, with what to do
+  2    wrong usage, or the check could not be done
+"""
+
+
+def _sample(ctx: click.Context, param: click.Parameter, value: str) -> int | str:
+    if value == "all":
+        return value
+    if not (value.isascii() and value.isdigit() and len(value) <= 12 and int(value)):
+        raise click.BadParameter(f"{value!r} is neither 'all' nor a number of images", ctx, param)
+    return int(value)
+
+
+@click.command(no_args_is_help=True, epilog=_EXIT_CODES)
+@click.argument("stats_file")
+@click.argument("source", required=False)
+@click.option(
+    "--sample",
+    default="1000",
+    callback=_sample,
+    show_default=True,
+    metavar="N|all",
+    help="Images that are measured again; all: every integer of the file must be equal.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides which images."
+)
+@shared.root
+@shared.layout(
+    "The dimensions of .npy and .npz arrays, as they were measured.  [default: what the shape shows]"
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes that decode.  [default: the cores this process may use]",
+)
+@shared.max_pixels("Larger images are not decoded; as it was when the file was measured.")
+@shared.timeout
+@shared.report_format
+@shared.explain
+@shared.quiet("No progress and no summary on standard error.")
+def verify(stats_file: str, source: str | None, report: str, quiet: bool, **options: Any) -> int:
+    """Check whether STATS_FILE still describes its data.
+
+    SOURCE is where the data is now; by default, what the file's `source` says, seen from the
+    current folder. Names that were added or removed show in their digest. A random sample of the
+    images is measured again, and compared with the file by a bound that raises a false alarm for at
+    most 1 in 1,000 unchanged datasets, whatever is in them.
+    """
+    from imgnorm.checks.reports import REPORTERS
+    from imgnorm.checks.verify.verify import verify as check
+
+    _refuse_idle_options(source, options["sample"])
+    with images_bar(quiet=quiet) as on_progress:
+        found = check(stats_file, source, on_progress=on_progress, **options)
+    written = REPORTERS[report](found.problems)
+    if written:
+        print_result(written)
+    if not quiet:
+        note(found.summary())
+    return int(found.stale)
+
+
+def _refuse_idle_options(source: str | None, sample: int | str) -> None:
+    """An option that would do nothing is a misunderstanding."""
+    if sample == "all":
+        shared.refuse("seed", why="decides which images a sample has; leave it out with all")
+    if source is not None and not source.startswith(TORCHVISION):
+        shared.refuse("root", why="is for torchvision:NAME; leave it out")

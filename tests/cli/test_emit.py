@@ -1,0 +1,84 @@
+"""`imgnorm emit`: what is printed, written and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commands import Command, Ended, files
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def measured(command: Command, whole: Path) -> str:
+    command("stats", "d", "-o", "s.yaml")
+    return "s.yaml"
+
+
+def test_emit_writes_what_it_prints(command, measured):
+    printed = command("emit", measured)
+    written = command("emit", measured, "-o", "transforms.py")
+
+    assert (0, "") == (printed.code, printed.err)
+    assert Ended(0, "", "wrote    transforms.py\n") == written
+    assert printed.out == Path("transforms.py").read_text()
+
+
+def test_a_module_that_is_up_to_date_passes_the_check(command, measured):
+    command("emit", measured, "-o", "t.py", "--api", "v2")
+
+    assert Ended(0, "", "") == command("emit", measured, "-o", "t.py", "--api", "v2", "--check")
+
+
+@pytest.mark.parametrize("stale", ["edited", "other options", "missing"])
+def test_a_module_that_is_not_up_to_date_fails_the_check_and_is_left_alone(
+    command, measured, stale
+):
+    if stale != "missing":
+        command("emit", measured, "-o", "t.py")
+    if stale == "edited":
+        text = Path("t.py").read_text()
+        Path("t.py").write_text(text.replace("0.2836", "0.2837"))
+    before = files()
+    options = ["--api", "v2"] if stale == "other options" else []
+
+    ended = command("emit", measured, "-o", "t.py", "--check", *options)
+
+    state = "does not exist" if stale == "missing" else "is not what `imgnorm emit` writes now"
+    remedy = "run the same command without --check and with --force"
+    assert Ended(1, "", f"t.py: {state}; {remedy}\n") == ended
+    assert before == files()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.yaml"], "none.yaml: no such file; check the path"),
+        (["d"], "d: a folder; name a YAML file in it"),
+        (["s.yaml", "-o", "old.py"], "old.py: exists already; replace it with --force, or name another file"),
+        (["s.yaml", "-o", "d"], "d: is a folder; name a file in it"),
+        (["s.yaml", "-o", ""], "'': is not a file; name one, or leave the option out and use `>`"),
+        (["s.yaml", "--check"], "--check needs -o: the module to compare (see `imgnorm emit --help`)"),
+        (["s.yaml", "-o", "d", "--check"], "d: is not a regular file; name one"),
+        (["s.yaml", "-o", "./s.yaml", "--force"], "-o names the stats file itself; give the module its own (see `imgnorm emit --help`)"),
+        (["flat.yaml"], "flat.yaml: channel L is constant (std 0): normalizing would divide by 0; look at the images, or allow it with an eps (such as --eps 1e-3)"),
+        (["s.yaml", "--eps", "nan"], "s.yaml: eps is nan; it must be above 0 and at most 1"),
+        (["deep.yaml"], "deep.yaml: 16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values at 32768; use api v2 (--api v2)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_emit_cannot_do_is_told_in_one_line(command, measured, arguments, message):
+    Path("old.py").write_text("old")
+    Path("flat.yaml").write_text("format: imgnorm-stats/1\nmean: [0.5]\nstd: [0.0]\n")
+    Path("deep.yaml").write_text("format: imgnorm-stats/1\nmean: [0.5]\nstd: [0.1]\nscale: 65535\n")
+    before = {name: Path(name).read_bytes() for name in files()}
+
+    assert Ended(2, "", f"{message}\n") == command("emit", *arguments)
+    assert before == {name: Path(name).read_bytes() for name in files()}
+
+
+def test_eps_makes_a_constant_channel_usable(command, whole):
+    Path("flat.yaml").write_text("format: imgnorm-stats/1\nmean: [0.5]\nstd: [0.0]\n")
+
+    assert "\nSTD = (0.01,)\n" in command("emit", "flat.yaml", "--eps", "1e-2").out

@@ -1,0 +1,127 @@
+"""The options that commands share, and what their help says."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from imgnorm import cli
+from imgnorm.measuring.measure import MODES
+from imgnorm.pipeline.config import Config
+from imgnorm.settings import Decoder, Limits
+from imgnorm.sources.npy import LAYOUTS
+from imgnorm.tally.skipped import Allowance
+
+ROOT = Path(__file__).parents[2]
+
+DEFAULTS = {
+    "stats": {
+        "--dataset": "none",
+        "--key": "the first of a tuple",
+        "--list": None,
+        "--root": "data",
+        "--split": "train",
+        "--download": None,
+        "--layout": "what the shape shows",
+        "--mode": "auto",
+        "--strict-channels": None,
+        "--resize": "native sizes",
+        "--center-crop": "no crop",
+        "--workers": "the cores this process may use",
+        "--device": "cpu",
+        "--batch-size": "8",
+        "--decoder": "auto",
+        "--limit": "all",
+        "--shard": "all",
+        "--per-class": None,
+        "--keep-names": None,
+        "--tolerance": "look at all, exactly",
+        "--confidence": "0.99",
+        "--seed": "0",
+        "--max-skipped": "any number, exit 3",
+        "--max-pixels": "178956970",
+        "--timeout": "30.0",
+        "--rejects": "",
+        "--json": None,
+        "-o, --output": "only print",
+        "--force": None,
+        "-q, --quiet": None,
+        "--profile": None,
+        "-v, --verbose": None,
+        "-h, --help": None,
+    },
+    "show": {"-v, --verbose": None, "-h, --help": None},
+    "merge": {
+        "-o, --output": "only print",
+        "--force": None,
+        "--allow-missing": None,
+        "--allow-overlap": None,
+        "--allow-decoders": None,
+        "--drop-names": None,
+        "--json": None,
+        "-q, --quiet": None,
+        "-v, --verbose": None,
+        "-h, --help": None,
+    },
+    "emit": {
+        "-o, --output": "print it",
+        "--api": "what a pipeline config says, else v1",
+        "--eps": "refuse constant channels",
+        "--check": None,
+        "--force": None,
+        "-h, --help": None,
+    },
+}  # None: a flag, which is off; "": it says itself what is done without
+
+
+def test_options_say_what_measure_and_configs_say():
+    """They are written out in each, so that the help needs nothing of what measures."""
+    stats, verify = (
+        {option.name: option for option in cli.commands.commands[name].params}
+        for name in ("stats", "verify")
+    )
+    configs = Config.model_json_schema()["$defs"]
+
+    for options in (stats, verify):
+        assert Limits() == Limits(options["max_pixels"].default, options["timeout_s"].default)
+        assert list(LAYOUTS) == list(options["layout"].type.choices)
+    assert list(LAYOUTS) == configs["ArraySource"]["properties"]["layout"]["anyOf"][0]["enum"]
+    assert list(MODES) == list(stats["mode"].type.choices)
+    assert list(MODES) == configs["Image"]["properties"]["mode"]["enum"]
+    assert list(get_args(Decoder)) == list(stats["decoder"].type.choices)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_every_option_with_its_default(command, name, flag):
+    ended = command(name, flag)
+    _, _, listed = ended.out.partition("Options:\n")
+    listed, _, _ = listed.partition("\n\n")
+    found: dict[str, str | None] = {}
+    for line in listed.splitlines():
+        text = line.strip()
+        if line.startswith("  -"):
+            option = text.split("  ")[0]
+            key = " ".join(part for part in option.split(" ") if part.startswith("-"))
+            found[key] = text
+        else:
+            found[key] += " " + text
+    told = {
+        key: text.split("[default: ")[1].split("]")[0].split(";")[0] if "[default: " in text else None
+        for key, text in found.items()
+    }  # fmt: skip
+
+    assert (0, "") == (ended.code, ended.err)
+    assert {key: value or None for key, value in DEFAULTS[name].items()} == told
+
+
+@pytest.mark.parametrize("percent", ["0.57%", "0.29%", "1.1%"])
+def test_a_percentage_of_skipped_images_is_exact(percent):
+    """0.57% of 10,000 is 57; in floats it is a little less."""
+    exactly = int(Fraction(percent[:-1]) * 100)
+
+    assert Allowance.parse(percent).covers(exactly, 10_000)
+    assert not Allowance.parse(percent).covers(exactly + 1, 10_000)
