@@ -88,7 +88,7 @@ def test_options_say_what_measure_and_configs_say():
     for options in (stats, verify):
         assert Limits() == Limits(options["max_pixels"].default, options["timeout_s"].default)
         assert list(LAYOUTS) == list(options["layout"].type.choices)
-    assert list(LAYOUTS) == configs["ArraySource"]["properties"]["layout"]["anyOf"][0]["enum"]
+    assert list(LAYOUTS) == configs["ArraySourceModel"]["properties"]["layout"]["anyOf"][0]["enum"]
     assert list(MODES) == list(stats["mode"].type.choices)
     assert list(MODES) == configs["Image"]["properties"]["mode"]["enum"]
     assert list(get_args(Decoder)) == list(stats["decoder"].type.choices)
