@@ -19,6 +19,9 @@ import torch
 from devices import needs_cuda
 
 from imgnorm.cuda import device as gpu
+from imgnorm.cuda import kernel as kernels
+from imgnorm.cuda.counter import _CPU as COUNTED_HERE
+from imgnorm.cuda.counter import DeviceCounter
 from imgnorm.errors import MissingDependency
 from imgnorm.pixels.buffer import Found
 
@@ -38,31 +41,31 @@ def loaded() -> ModuleType:
 
 @contextmanager
 def limited(device: torch.device, size: int) -> Iterator[None]:
-    """As the script's, for a device that is the CPU."""
-    kernel = gpu.image_histograms
+    """Like the script's `limited`, for a device that is the CPU."""
+    kernel = kernels.image_histograms
 
     def image_histograms(pixels: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
         if device_is_counting and 8 * pixels.numel() > size:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return kernel(pixels, sizes)
 
-    counted = gpu.DeviceCounter._counted
+    counted = DeviceCounter._counted
     device_is_counting = True
 
     def on(self: object, pixels: object, part: object, where: torch.device) -> object:
         nonlocal device_is_counting
-        device_is_counting = where is not gpu._CPU
+        device_is_counting = where is not COUNTED_HERE
         return counted(self, pixels, part, where)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gpu, "image_histograms", image_histograms)
-        patch.setattr(gpu.DeviceCounter, "_counted", on)
+        patch.setattr(kernels, "image_histograms", image_histograms)
+        patch.setattr(DeviceCounter, "_counted", on)
         yield
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The script, which takes the CPU for the device that it looks for."""
+    """The script, which finds the CPU as its device."""
     module = loaded()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # OpenMP's do not survive a fork
@@ -74,7 +77,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
     monkeypatch.setattr(gpu, "find", find)
     monkeypatch.setattr(module, "limited", limited)
-    monkeypatch.setattr(module.nvjpeg, "find", lambda device: module.PillowDecoder())
+    monkeypatch.setattr(module.nvjpeg, "find_decoder", lambda device: module.PillowDecoder())
     monkeypatch.setattr(sys, "argv", ["gpu_check"])
     yield module
     torch.set_num_threads(threads)
@@ -97,8 +100,8 @@ def test_without_a_device_it_says_so_and_exits_2():
 
 
 def test_every_check_passes_where_the_device_is_the_cpu(script, monkeypatch, tmp_path, capsys):
-    """But for the one of whole measurements, which another test runs."""
-    quick = [check for check in script.CHECKS if check is not script.check_road]
+    """Except the check of whole measurements, which another test runs."""
+    quick = [check for check in script.CHECKS if check is not script.check_measure]
     monkeypatch.setattr(script, "CHECKS", quick)
     monkeypatch.setattr(script, "MEASUREMENTS", [])
 
@@ -114,7 +117,7 @@ def test_without_torchcodec_its_checks_are_told_apart_from_failures(
     def find(device: torch.device) -> None:
         raise MissingDependency("needs torchcodec")
 
-    monkeypatch.setattr(script.nvjpeg, "find", find)
+    monkeypatch.setattr(script.nvjpeg, "find_decoder", find)
     monkeypatch.setattr(script, "CHECKS", [script.check_nvjpeg])
     monkeypatch.setattr(script, "MEASUREMENTS", [script.measure_decoding, script.measure_blocks])
 
@@ -126,13 +129,13 @@ def test_without_torchcodec_its_checks_are_told_apart_from_failures(
 
 
 def test_a_wrong_count_fails_its_checks_and_exits_1(script, monkeypatch, capsys):
-    right = gpu._added
+    right = kernels._add_pixels
 
     def wrong(counts: torch.Tensor, pixels: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         counts[7] += 1
         return right(counts, pixels, rows)
 
-    monkeypatch.setattr(gpu, "_added", wrong)
+    monkeypatch.setattr(kernels, "_add_pixels", wrong)
     monkeypatch.setattr(script, "CHECKS", [script.check_kernel, script.check_streams])
     monkeypatch.setattr(script, "MEASUREMENTS", [])
 

@@ -1,7 +1,7 @@
-"""JPEG files -> pixels on a CUDA device, by nvJPEG, which TorchCodec brings along.
+"""JPEG files -> pixels on a CUDA device, by nvJPEG, which comes with TorchCodec.
 
-nvJPEG rounds its inverse transform in a way of its own, so its pixels are a level off here and there,
-and no two decoders' digits are the same: a stats file names it, with its version and the device.
+nvJPEG rounds its inverse transform in its own way: some of its pixels differ from other decoders' by one
+level, and so do the digits. A stats file therefore names it, with its version and the device.
 """
 
 from __future__ import annotations
@@ -26,18 +26,20 @@ OLDEST = (0, 17)
 """Before it, nvJPEG's hardware wrote into memory that kernels of the same stream were still reading
 (pytorch/vision#9606, meta-pytorch/torchcodec#1634)."""
 _AT_ONCE = 4
-"""Threads that decode, each with a batch. TorchCodec waits for the device at full speed, and the cores are
-wanted for reading; of a device it keeps 32 decoders, and with more it makes some anew each time."""
-_ALIKE = 2.0  # levels: how far pixels may be from Pillow's on average, as torchvision's own tests have it
+"""Threads that decode at the same time, each a batch. TorchCodec keeps a core busy while it waits for the
+device, and reading needs the cores. It keeps 32 decoders of a device; with more, some are made each time."""
+_TOLERANCE = (
+    2.0  # levels that pixels may differ from Pillow's on average, as in torchvision's own tests
+)
 
 
 class NvJpeg:
-    """Decodes on one device; for any number of threads."""
+    """Decodes on one device. Thread-safe."""
 
     def __init__(self, device: torch.device, decode: Callable[..., Any], words: str) -> None:
         """
         Args:
-            decode: as TorchCodec's `decode_jpeg`.
+            decode: TorchCodec's `decode_jpeg`, or a function like it.
             words: which decoder this is, for stats files.
         """
         self.words = words
@@ -46,11 +48,11 @@ class NvJpeg:
         self._turns = BoundedSemaphore(_AT_ONCE)
 
     def pixels_of(self, files: Sequence[Tensor]) -> list[Tensor]:
-        """uint8, (C, H, W), on the device, of each file; ordered on the current stream as if it had
-        written them.
+        """uint8, (C, H, W), of each file, on the device. Work that is queued on the current stream later
+        sees the pixels.
 
         Args:
-            files: the bytes of each, uint8, in ordinary memory, which is free when this returns.
+            files: the bytes of each, uint8, in ordinary memory, which may be reused afterwards.
 
         Raises:
             RuntimeError: one of them cannot be decoded, or the device failed.
@@ -60,18 +62,18 @@ class NvJpeg:
         return found
 
 
-def find(device: torch.device) -> NvJpeg:
+def find_decoder(device: torch.device) -> NvJpeg:
     """nvJPEG on a device.
 
     Raises:
-        MissingDependency: TorchCodec is not there, or too old.
+        MissingDependency: TorchCodec is not installed, or too old.
         DeviceError: it does not work on this device.
     """
     decode, version = _torchcodec()
-    there = torch.cuda.get_device_name(device)
-    nvjpeg = NvJpeg(device, decode, f"{NVJPEG} by torchcodec {version} on {there}")
+    device_name = torch.cuda.get_device_name(device)
+    nvjpeg = NvJpeg(device, decode, f"{NVJPEG} by torchcodec {version} on {device_name}")
     try:
-        _demand_alike(nvjpeg)
+        _check_samples(nvjpeg)
     except RuntimeError as error:
         raise DeviceError(
             f"nvJPEG does not work on {device} ({headline(error)}); leave out --decoder {NVJPEG}"
@@ -84,7 +86,7 @@ def _torchcodec() -> tuple[Callable[..., Any], str]:
     remedy = "install it with `pip install torchcodec`, or leave the decoder out"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its video decoders
+            warnings.simplefilter("ignore")  # about its video decoders
             import torchcodec  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except (ImportError, OSError, RuntimeError) as error:
         raise MissingDependency(
@@ -97,12 +99,12 @@ def _torchcodec() -> tuple[Callable[..., Any], str]:
     return decode, version
 
 
-def _demand_alike(nvjpeg: NvJpeg) -> None:
-    """Whether it decodes small pictures, of each kind that it is given, to about what Pillow makes of
-    them: it has not mixed up colors, planes or images.
+def _check_samples(nvjpeg: NvJpeg) -> None:
+    """Decodes a small picture of each kind that nvJPEG is given, and compares the pixels with Pillow's:
+    colors, planes and images must not be mixed up.
 
     Raises:
-        RuntimeError: it does not.
+        RuntimeError: they differ by more than rounding.
     """
     y, x = np.mgrid[0:43, 0:61]
     smooth = np.stack([x * 4, y * 5, 255 - x * 2 - y * 2], 2).astype(np.uint8)
@@ -121,7 +123,9 @@ def _demand_alike(nvjpeg: NvJpeg) -> None:
         expected.append(pixels[None] if mode == "L" else pixels.permute(2, 0, 1))
     for found, wanted in zip(nvjpeg.pixels_of(files), expected, strict=True):
         if found.shape != wanted.shape or found.dtype != torch.uint8:
-            raise RuntimeError(f"a sample came out as {found.dtype}, {tuple(found.shape)}")
-        off = (found.cpu().float() - wanted.float()).abs().mean().item()
-        if off > _ALIKE:
-            raise RuntimeError(f"a sample came out {off:.1f} levels off Pillow's pixels")
+            raise RuntimeError(f"a sample became {found.dtype} of shape {tuple(found.shape)}")
+        difference = (found.cpu().float() - wanted.float()).abs().mean().item()
+        if difference > _TOLERANCE:
+            raise RuntimeError(
+                f"a sample differs from Pillow's by {difference:.1f} levels on average"
+            )

@@ -432,7 +432,7 @@ def _device_of(
         return CudaDevice(found.device, megapixels * _MEGAPIXEL)
     from imgnorm.cuda import nvjpeg
 
-    return CudaDevice(found.device, megapixels * _MEGAPIXEL, nvjpeg.find(found.device))
+    return CudaDevice(found.device, megapixels * _MEGAPIXEL, nvjpeg.find_decoder(found.device))
 
 
 def _positive(what: str, value: _Number) -> _Number:

@@ -1,4 +1,4 @@
-"""Counting on a device gives the integers that NumPy gives; the kernel and its road on CPU tensors."""
+"""A whole measurement with a device gives the file of the CPU; the CPU takes the place of a device."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from devices import DEVICES
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from devices import CPU, CUDA_ERROR, DEVICES, OUT_OF_MEMORY, Failing, Pixels, noise
 from injection import Leaving, Sleepy, Starved, Suicidal, needs_posix
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
@@ -26,276 +23,14 @@ from torch.utils.data import DataLoader, TensorDataset
 import imgnorm
 from imgnorm.cli import run
 from imgnorm.cuda import device as gpu
+from imgnorm.cuda.counter import DeviceCounter
 from imgnorm.errors import DeviceError, SourceError
 from imgnorm.pixels.buffer import Found, PackedImages
 from imgnorm.pixels.images import count_arrays, sums_of
 from imgnorm.settings import CHANNELS, Mode
-from imgnorm.tally.histogram import Histogram
-from imgnorm.tally.tally import Counted, Tally
+from imgnorm.tally.tally import Tally
 
 ROOT = Path(__file__).parents[2]
-CPU = torch.device("cpu")
-CUDA_ERROR = (
-    "CUDA error: an illegal memory access was encountered\n"
-    "CUDA kernel errors might be asynchronously reported at some other API call.\n"
-)
-
-Pixels = npt.NDArray[np.uint8]
-
-
-def noise(seed: int, pixels: int, mode: Mode) -> Pixels:
-    return np.random.default_rng(seed).integers(0, 256, (pixels, len(CHANNELS[mode])), np.uint8)
-
-
-def some_images(seed: int = 1, images: int = 40) -> list[tuple[Mode, Pixels]]:
-    """Gray and RGB ones, mixed, of 1 to 900 pixels."""
-    chance = random.Random(seed)
-    modes: list[Mode] = [chance.choice(["L", "RGB"]) for _ in range(images)]
-    return [(mode, noise(i, chance.randint(1, 900), mode)) for i, mode in enumerate(modes)]
-
-
-def tray_of(images: Sequence[tuple[Mode, Pixels]]) -> tuple[bytearray, list[PackedImages]]:
-    """As a worker lays it: RGB with a byte of padding after each pixel."""
-    packed = [PackedImages(m, len(p), 1 if m == "L" else 4, m, "PNG") for m, p in images]
-    padded = [p if m == "L" else np.insert(p, 3, 77, axis=1) for m, p in images]
-    return bytearray(b"".join(p.tobytes() for p in padded)), packed
-
-
-def expected(images: Sequence[tuple[Mode, Pixels]]) -> Tally:
-    """From NumPy's int64 histograms of each image, by the way of a worker on the CPU."""
-    tally = Tally()
-    for mode, pixels in images:
-        rows = [np.bincount(channel, minlength=256) for channel in pixels.T]
-        histogram = Histogram(tuple(tuple(row.tolist()) for row in rows))
-        sums = sums_of(np.stack(rows)[np.newaxis])
-        tally += Tally({mode: Counted(1, histogram, sums, {mode: 1}, {"PNG": 1})})
-    return tally
-
-
-def counted(
-    images: Sequence[tuple[Mode, Pixels]],
-    *,
-    room: gpu.Room | None = None,
-    device: torch.device = CPU,
-    per_tray: int = 7,
-) -> Tally:
-    counter = gpu.DeviceCounter(device, room or gpu.Room())
-    for start in range(0, len(images), per_tray):
-        buffer, packed = tray_of(images[start : start + per_tray])
-        counter.count("all", buffer, packed)
-        buffer[:] = bytes(len(buffer))  # as the next images would
-    return counter.taken()["all"]
-
-
-# ── the kernel ──
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("shape", [(3, 3, 5, 7), (1, 1, 1, 1), (64, 3, 32, 32), (2, 4, 100, 3)])
-def test_a_histogram_of_each_image_and_channel_is_numpys(shape, device):
-    images = np.random.default_rng(5).integers(0, 256, shape, np.uint8)
-    N, C, _, _ = shape
-    rows = torch.arange(N * C, device=device).view(N, C, 1, 1)
-    found = gpu.histograms_of(torch.from_numpy(images).to(device), rows, N * C)
-
-    assert torch.int64 == found.dtype
-    assert [
-        np.bincount(images[n, c].ravel(), minlength=256).tolist()
-        for n in range(N)
-        for c in range(C)
-    ] == found.tolist()
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_channels_last_images_take_the_same_kernel(device):
-    images = np.random.default_rng(6).integers(0, 256, (5, 9, 11, 3), np.uint8)
-    rows = torch.arange(15, device=device).view(5, 1, 1, 3)
-    found = gpu.histograms_of(torch.from_numpy(images).to(device), rows, 15)
-
-    assert [
-        np.bincount(images[n, ..., c].ravel(), minlength=256).tolist()
-        for n in range(5)
-        for c in range(3)
-    ] == found.tolist()
-
-
-def test_images_need_not_be_contiguous():
-    images = np.random.default_rng(6).integers(0, 256, (5, 9, 11, 3), np.uint8)
-    rows = torch.arange(15).view(5, 3, 1, 1)
-    last = torch.from_numpy(images).permute(0, 3, 1, 2)
-
-    assert torch.equal(
-        gpu.histograms_of(last.contiguous(), rows, 15), gpu.histograms_of(last, rows, 15)
-    )
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_more_than_2_to_the_24_equal_pixels_are_all_counted(device):
-    """float32 stops there: that is why torch.histc is not used."""
-    pixels = torch.full(((1 << 24) + 5,), 7, dtype=torch.uint8, device=device)
-    found = gpu.histograms_of(pixels, torch.zeros(1, dtype=torch.int64, device=device), 1)
-
-    assert (1 << 24) + 5 == int(found[0, 7]) == int(found.sum())
-
-
-def test_only_uint8_is_counted():
-    with pytest.raises(TypeError) as caught:
-        gpu.histograms_of(torch.zeros(3), torch.zeros(1, dtype=torch.int64), 1)
-
-    assert "pixels are torch.float32; expected torch.uint8" == str(caught.value)
-
-
-def test_pieces_of_a_batch_add_up(monkeypatch):
-    """A piece ends in the middle of an image, or holds many."""
-    monkeypatch.setattr(gpu, "_PIECE", 100)
-    images = some_images()
-
-    assert expected(images) == counted(images, per_tray=40)
-
-
-def test_the_powers_of_a_histogram_are_those_of_its_pixels():
-    pixels = noise(3, 10_000, "RGB").astype(np.int64)
-    histograms = gpu.image_histograms(torch.from_numpy(pixels.astype(np.uint8)), [10_000])
-
-    assert [pixels.sum(0).tolist(), (pixels**2).sum(0).tolist()] == gpu.powers_of(histograms)[
-        0
-    ].T.tolist()
-
-
-def test_powers_do_not_wrap_at_32_bits():
-    """2**40 white pixels: Σx² is 7e16."""
-    histogram = torch.zeros(256, dtype=torch.int64)
-    histogram[255] = 1 << 40
-
-    assert [255 << 40, 255 * 255 << 40] == gpu.powers_of(histogram).tolist()
-
-
-# ── which kernel ──
-
-
-def wrong_by_one(pixels: torch.Tensor, sizes: Sequence[int], planes: int = 1) -> Any:
-    histogram, powers = gpu.counts_of(pixels, sizes, planes)
-    histogram[0, 7] += 1
-    return histogram, powers
-
-
-def test_a_kernel_that_counts_otherwise_is_not_used():
-    gpu._demand_the_same(gpu.counts_of, CPU)
-    with pytest.raises(
-        ArithmeticError, match=r"^its counts are not those of torch's own operations$"
-    ):
-        gpu._demand_the_same(wrong_by_one, CPU)
-
-
-@pytest.fixture
-def fake_device() -> Iterator[Any]:
-    """What passes for a CUDA device until its kernel is chosen."""
-    gpu.counting_on.cache_clear()
-    yield torch.device("cuda", 0)
-    gpu.counting_on.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("error", "why"),
-    [
-        (RuntimeError("Failed to find C compiler.\nPlease specify"), "Failed to find C compiler"),
-        (ImportError("No module named 'triton'"), "No module named 'triton'"),
-        (AssertionError(), "AssertionError"),
-    ],
-)
-def test_a_kernel_that_does_not_work_is_replaced_by_the_plain_one(
-    fake_device, monkeypatch, error, why
-):
-    def demand(counting: Any, device: Any) -> None:
-        raise error
-
-    pytest.importorskip("triton")
-    monkeypatch.setattr(gpu, "_demand_the_same", demand)
-
-    assert (
-        gpu.counts_of,
-        f"torch, since Triton's kernel does not work ({why})",
-    ) == gpu.counting_on(fake_device)
-
-
-def test_a_kernel_that_works_is_used_and_named(fake_device, monkeypatch):
-    pytest.importorskip("triton")
-    from imgnorm.cuda import kernel as gpu_kernel
-
-    monkeypatch.setattr(gpu, "_demand_the_same", lambda counting, device: None)
-
-    assert (gpu_kernel.counts_of, f"Triton {gpu_kernel.VERSION}") == gpu.counting_on(fake_device)
-
-
-def test_a_kernel_that_counts_wrong_is_found_out(monkeypatch):
-    """Histogram and sums are counted apart; where they disagree, neither is trusted."""
-    images = [("L", np.full((5, 1), 7, np.uint8))]
-    monkeypatch.setattr(gpu, "counting_on", lambda device: (wrong_by_one, "wrong"))
-    with pytest.raises(DeviceError) as caught:
-        counted(images)
-
-    assert (
-        "the device counted wrong: its histograms hold [(6, 42, 294)], but its images [(5, 35, 245)] "
-        "(pixels, sum and sum of squares of each channel); use cpu, and have the device looked at"
-        == str(caught.value)
-    )
-
-
-# ── trays ──
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("per_tray", [1, 2, 7, 40])
-def test_trays_of_any_size_give_the_tally_of_the_cpu(per_tray, device):
-    images = some_images()
-
-    assert expected(images) == counted(images, per_tray=per_tray, device=torch.device(device))
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 5_000))
-def test_a_batch_of_any_size_gives_the_tally_of_the_cpu(seed, images, most):
-    some = some_images(seed, images)
-
-    assert expected(some) == counted(some, room=gpu.Room(most))
-
-
-def test_groups_are_kept_apart():
-    images = some_images()
-    counter = gpu.DeviceCounter(CPU, gpu.Room())
-    for group, part in (("a", images[:10]), ("b", images[10:30]), ("a", images[30:])):
-        counter.count(group, *tray_of(part))
-
-    assert {
-        "a": expected([*images[:10], *images[30:]]),
-        "b": expected(images[10:30]),
-    } == counter.taken()
-
-
-def test_what_was_taken_is_not_counted_again():
-    images = some_images()
-    counter = gpu.DeviceCounter(CPU, gpu.Room())
-    counter.count("a", *tray_of(images[:10]))
-
-    assert {"a": expected(images[:10])} == counter.taken()
-    counter.count("a", *tray_of(images[10:]))
-    assert {"a": expected(images[10:])} == counter.taken()
-    assert {} == counter.taken()
-
-
-def test_nothing_on_a_tray_is_nothing_counted():
-    counter = gpu.DeviceCounter(CPU, gpu.Room())
-    counter.count("a", b"", [])
-
-    assert {} == counter.taken()
-
-
-def test_sums_of_images_are_fetched_before_they_pile_up(monkeypatch):
-    """Memory on the device does not grow with the number of images, and no digit changes."""
-    monkeypatch.setattr(gpu, "_MOST_IMAGES", 3)
-    images = some_images()
-
-    assert expected(images) == counted(images, per_tray=2)
 
 
 @pytest.mark.parametrize("writable", [True, False])
@@ -414,14 +149,14 @@ def test_the_device_counts_all_images_of_8_bits_that_have_room(
 ):
     """Else the tests above would compare the CPU with itself."""
     monkeypatch.setattr("imgnorm.measuring.measure._MEGAPIXEL", pixels)
-    counting = gpu.DeviceCounter.count
+    counting = DeviceCounter.count
     images: list[PackedImages] = []
 
     def count(self: Any, group: str, buffer: Any, some: Sequence[PackedImages]) -> Any:
         images.extend(some)
         return counting(self, group, buffer, some)
 
-    monkeypatch.setattr(gpu.DeviceCounter, "count", count)
+    monkeypatch.setattr(DeviceCounter, "count", count)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", imgnorm.SkippedImagesWarning)
         imgnorm.measure(mixed, device="cuda", workers=1)
@@ -509,14 +244,14 @@ def test_the_device_counts_the_blocks_of_an_array_that_have_room(
 ):
     """Else the tests of arrays would compare the CPU with itself."""
     monkeypatch.setattr("imgnorm.measuring.measure._MEGAPIXEL", pixels // 8)
-    counting = gpu.DeviceCounter.count
+    counting = DeviceCounter.count
     images: list[PackedImages] = []
 
     def count(self: Any, group: str, buffer: Any, some: Sequence[PackedImages]) -> Any:
         images.extend(some)
         return counting(self, group, buffer, some)
 
-    monkeypatch.setattr(gpu.DeviceCounter, "count", count)
+    monkeypatch.setattr(DeviceCounter, "count", count)
     array = tmp_path / "images.npy"
     np.save(array, np.zeros((50, 9, 20, 3), np.uint8))
     with nullcontext() if expected else pytest.warns(imgnorm.DeviceWarning, match="counted none"):
@@ -551,7 +286,7 @@ def test_an_estimate_gives_the_same_file(many, tmp_path, device, options, capsys
 def test_an_estimate_in_more_than_one_stage_counts_no_image_twice(
     many, tmp_path, device, monkeypatch, capsys
 ):
-    taking = gpu.DeviceCounter.taken
+    taking = DeviceCounter.taken
     calls: list[int] = []
 
     def taken(self: Any) -> dict[str, Tally]:
@@ -559,7 +294,7 @@ def test_an_estimate_in_more_than_one_stage_counts_no_image_twice(
         calls.append(sum(tally.images for tally in tallies.values()))
         return tallies
 
-    monkeypatch.setattr(gpu.DeviceCounter, "taken", taken)
+    monkeypatch.setattr(DeviceCounter, "taken", taken)
     stats = imgnorm.measure(many, tolerance=0.015, device=device, workers=1)
 
     assert len(calls) > 1
@@ -656,13 +391,13 @@ OWN: dict[str, tuple[Any, dict[str, Any]]] = {
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each tray brought to a device: else the CPU would be compared with itself."""
     numbers: list[int] = []
-    count = gpu.DeviceCounter.count
+    count = DeviceCounter.count
 
     def counting(self: Any, group: str, buffer: Any, images: Sequence[PackedImages]) -> Any:
         numbers.append(sum(image.images for image in images))
         return count(self, group, buffer, images)
 
-    monkeypatch.setattr(gpu.DeviceCounter, "count", counting)
+    monkeypatch.setattr(DeviceCounter, "count", counting)
     return numbers
 
 
@@ -726,7 +461,7 @@ def test_what_the_device_does_not_count_is_counted_on_the_cpu_and_told(device, o
     assert 1 == len(told)
     assert (
         "the device counted none of these images: it takes pixels of 8 bits, from files or as arrays "
-        "and tensors, that have room in a batch; the CPU counted them all" == str(told[0].message)
+        "and tensors, that have state in a batch; the CPU counted them all" == str(told[0].message)
     )
 
 
@@ -772,7 +507,7 @@ def test_workers_count_what_they_make(cpu_as_device):
 
 def test_a_device_without_memory_for_what_python_makes_changes_no_digit(cpu_as_device, monkeypatch):
     kernel = Failing(OUT_OF_MEMORY, lambda self, pixels, sizes: len(sizes) > 9)
-    monkeypatch.setattr(gpu, "image_histograms", kernel)
+    monkeypatch.setattr("imgnorm.cuda.kernel.image_histograms", kernel)
     with pytest.warns(imgnorm.DeviceWarning, match="ran out of memory: batches were halved"):
         there = imgnorm.measure(planar(), device="cuda")
 
@@ -783,7 +518,7 @@ def test_a_device_that_fails_under_auto_is_replaced_where_images_can_be_had_agai
     cpu_as_device, monkeypatch
 ):
     kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: True)
-    monkeypatch.setattr(gpu, "image_histograms", kernel)
+    monkeypatch.setattr("imgnorm.cuda.kernel.image_histograms", kernel)
     with pytest.warns(imgnorm.DeviceWarning, match="all is counted anew on the CPU"):
         there = imgnorm.measure(planar(), device="auto")
 
@@ -799,7 +534,7 @@ def test_a_device_that_fails_in_every_thread_leaves_none_waiting(
     from torchvision.datasets import MNIST
 
     kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: True)
-    monkeypatch.setattr(gpu, "image_histograms", kernel)
+    monkeypatch.setattr("imgnorm.cuda.kernel.image_histograms", kernel)
     dataset = MNIST(shared_data / "mnist", train=False)
 
     with pytest.raises(DeviceError, match="illegal memory access"):
@@ -810,7 +545,7 @@ def test_batches_for_which_this_machine_has_no_memory_are_told(cpu_as_device, mo
     def full(*arguments: Any) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr("imgnorm.pixels.sender.mmap.mmap", full)
+    monkeypatch.setattr("imgnorm.pixels.buffer.mmap.mmap", full)
     with pytest.raises(DeviceError) as caught:
         imgnorm.measure(planar(), device="cuda", batch_size=1)
 
@@ -818,35 +553,6 @@ def test_batches_for_which_this_machine_has_no_memory_are_told(cpu_as_device, mo
         "cannot reserve 8,388,608 bytes of memory for what is sent to the device (Cannot allocate memory); use "
         "a smaller --batch-size"
     ) == str(caught.value)
-
-
-def test_pinned_memory_is_sent_as_it_is_and_free_at_once(monkeypatch):
-    """The next batch may be written there: the device is waited for. "meta" stands for a device."""
-    counter = gpu.DeviceCounter(CPU, gpu.Room())
-    done: list[str] = []
-
-    class Event:
-        def record(self) -> None:
-            done.append("record")
-
-        def synchronize(self) -> None:
-            done.append("wait")
-
-    pixels = torch.zeros(100, dtype=torch.uint8)
-    sending = torch.Tensor.to
-
-    def to(self: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
-        done.append(f"send {options}")
-        return sending(self, *arguments, **options)
-
-    monkeypatch.setattr(counter, "_staged", Event())
-    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: self is pixels)
-    monkeypatch.setattr(torch.Tensor, "to", to)
-    there = counter._sent(pixels, torch.device("meta"))
-
-    assert torch.device("meta") == there.device
-    assert ["send {'non_blocking': True}", "record", "wait"] == done
-    assert counter._stage is None
 
 
 @pytest.mark.parametrize(
@@ -888,103 +594,7 @@ def test_real_photos_give_the_same_file(tmp_path, device, shared_data, capsys):
     assert stats_file(tmp_path, folder, "--limit", 60) == there
 
 
-# ── no memory ──
-
-
-class Failing:
-    """The kernel, but for some of its calls."""
-
-    def __init__(self, error: Exception, when: Any) -> None:
-        self.calls = 0
-        self.sizes: list[int] = []
-        self._error = error
-        self._when = when
-        self._kernel = gpu.image_histograms
-
-    def __call__(self, pixels: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
-        self.calls += 1
-        self.sizes.append(pixels.numel())
-        if self._when(self, pixels, sizes):
-            raise self._error
-        return self._kernel(pixels, sizes)
-
-
-OUT_OF_MEMORY = torch.OutOfMemoryError(
-    "CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has"
-)
-
-
-@pytest.mark.parametrize("k", range(1, 21))
-def test_a_device_that_is_out_of_memory_at_batch_k_changes_no_digit(monkeypatch, k):
-    images = some_images(images=80)
-    kernel = Failing(OUT_OF_MEMORY, lambda self, pixels, sizes: self.calls == k)
-    monkeypatch.setattr(gpu, "image_histograms", kernel)
-    room = gpu.Room()
-
-    assert expected(images) == counted(images, room=room, per_tray=4)
-    assert kernel.calls > k
-    assert room.most is not None
-
-
-@pytest.mark.parametrize("most", [1, 2_000, 5_000])
-def test_batches_are_halved_until_they_fit_and_stay_so(monkeypatch, most):
-    """As in accelerate's find_executable_batch_size. What does not fit alone is counted on the CPU."""
-    images = some_images()
-    real = gpu.DeviceCounter._counted
-    sizes: list[tuple[str, int]] = []
-
-    def fitting(self: Any, pixels: Any, part: Any, device: torch.device) -> Any:
-        size = part[-1].end - part[0].start
-        where = "elsewhere" if device is gpu._CPU else "device"
-        sizes.append((where, size))
-        if where == "device" and size > most:
-            raise OUT_OF_MEMORY
-        return real(self, pixels, part, device)
-
-    monkeypatch.setattr(gpu.DeviceCounter, "_counted", fitting)
-    room = gpu.Room()
-
-    assert expected(images) == counted(images, room=room, device=torch.device("cpu"), per_tray=40)
-    lengths = [len(tray_of([image])[0]) for image in images]
-    alone = [length for length in lengths if length > most]
-    assert sorted(alone) == sorted(size for where, size in sizes if where == "elsewhere")
-    assert len(alone) == room.on_cpu
-    tried = [size for where, size in sizes if where == "device"]
-    assert tried[0] == sum(lengths)
-    assert len(tried) < 3 * len(images)
-
-
-def test_no_half_of_a_batch_stays_behind(monkeypatch):
-    """Gray images are counted before the RGB ones of a batch run out of memory."""
-    images = some_images()
-    kernel = Failing(
-        OUT_OF_MEMORY, lambda self, pixels, sizes: pixels.shape[1] == 3 and len(sizes) > 1
-    )
-    monkeypatch.setattr(gpu, "image_histograms", kernel)
-
-    assert expected(images) == counted(images, per_tray=40)
-
-
 # ── errors ──
-
-
-def test_a_cuda_error_is_one_sentence(monkeypatch):
-    kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: self.calls == 3)
-    monkeypatch.setattr(gpu, "image_histograms", kernel)
-    with pytest.raises(DeviceError) as caught:
-        counted(some_images())
-
-    assert (
-        "device cpu: CUDA error: an illegal memory access was encountered; try again, or use cpu"
-        == str(caught.value)
-    )
-
-
-def test_another_runtime_error_is_a_bug(monkeypatch):
-    kernel = Failing(RuntimeError("shape mismatch"), lambda self, pixels, sizes: True)
-    monkeypatch.setattr(gpu, "image_histograms", kernel)
-    with pytest.raises(RuntimeError, match="shape mismatch"):
-        counted(some_images())
 
 
 @pytest.fixture
@@ -1003,7 +613,7 @@ def test_an_index_that_does_not_exist_is_refused(two_devices, name):
         gpu.find(name)
 
     assert (
-        f"device {name}: there is no such device; torch finds 2, from cuda:0 on; use cpu or auto"
+        f"device {name}: no such device; torch finds 2, numbered from cuda:0; use cpu or auto"
         == str(caught.value)
     )
 
@@ -1055,7 +665,7 @@ def test_a_device_that_runs_out_of_memory_changes_no_byte_and_is_told_once(
     mixed, tmp_path, on_the_cpu, cpu_as_device, monkeypatch, capsys
 ):
     kernel = Failing(OUT_OF_MEMORY, lambda self, pixels, sizes: len(sizes) > 1)
-    monkeypatch.setattr(gpu, "image_histograms", kernel)
+    monkeypatch.setattr("imgnorm.cuda.kernel.image_histograms", kernel)
     monkeypatch.setattr("imgnorm.measuring.measure._MEGAPIXEL", 1 << 14)
     capsys.readouterr()
     output = tmp_path / "stats.yaml"
@@ -1073,7 +683,7 @@ def test_a_device_that_fails_under_auto_is_replaced_by_the_cpu(
     mixed, tmp_path, on_the_cpu, cpu_as_device, monkeypatch, capsys
 ):
     kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: self.calls == 2)
-    monkeypatch.setattr(gpu, "image_histograms", kernel)
+    monkeypatch.setattr("imgnorm.cuda.kernel.image_histograms", kernel)
     capsys.readouterr()
     output = tmp_path / "stats.yaml"
     code = run(["stats", str(mixed), "--device", "auto", "-o", str(output), "--force"])
@@ -1092,7 +702,7 @@ def test_a_device_that_fails_in_an_estimate_under_auto_is_replaced_by_the_cpu(
     """From the first image on, so that none is counted twice."""
     here = stats_file(tmp_path, many, "--tolerance", "0.015")
     kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: self.calls == 5)
-    monkeypatch.setattr(gpu, "image_histograms", kernel)
+    monkeypatch.setattr("imgnorm.cuda.kernel.image_histograms", kernel)
 
     assert here == stats_file(tmp_path, many, "--tolerance", "0.015", "--device", "auto")
     assert 5 <= kernel.calls
@@ -1102,7 +712,7 @@ def test_a_device_that_fails_ends_the_command_and_nothing_is_written(
     mixed, tmp_path, cpu_as_device, monkeypatch, capsys
 ):
     kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: self.calls == 2)
-    monkeypatch.setattr(gpu, "image_histograms", kernel)
+    monkeypatch.setattr("imgnorm.cuda.kernel.image_histograms", kernel)
     output = tmp_path / "stats.yaml"
     code = run(["stats", str(mixed), "--device", "cuda", "-o", str(output)])
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from devices import needs_cuda
+from devices import CPU, needs_cuda
 from injection import Suicidal, needs_posix
 from PIL import Image
 
@@ -24,12 +24,12 @@ import imgnorm
 from imgnorm.cli import run
 from imgnorm.cuda import device as gpu
 from imgnorm.cuda import nvjpeg
+from imgnorm.cuda.counter import DeviceCounter, DeviceState
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
 from imgnorm.pixels.buffer import Found, PackedFile
 from imgnorm.stats.stats import Stats
 
 ROOT = Path(__file__).parents[2]
-CPU = torch.device("cpu")
 WORDS = "nvjpeg by Pillow as a device"
 
 
@@ -73,7 +73,7 @@ def decoder(monkeypatch: pytest.MonkeyPatch) -> Decoder:
 
 def set_up(monkeypatch: pytest.MonkeyPatch, decoder: Decoder) -> Decoder:
     monkeypatch.setattr(gpu, "find", lambda name: Found(CPU, "cpu, as a device"))
-    monkeypatch.setattr(nvjpeg, "find", lambda device: decoder)
+    monkeypatch.setattr(nvjpeg, "find_decoder", lambda device: decoder)
     return decoder
 
 
@@ -413,7 +413,7 @@ REMEDY = "install it with `pip install torchcodec`, or leave the decoder out"
 def test_without_torchcodec_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchcodec", None)
     with pytest.raises(MissingDependency) as caught:
-        nvjpeg.find(CPU)
+        nvjpeg.find_decoder(CPU)
 
     why = "import of torchcodec halted; None in sys.modules"
     assert f"{NEEDS}, which cannot be imported ({why}); {REMEDY}" == str(caught.value)
@@ -430,7 +430,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, version: str, decode: Any) -> None:
 def test_a_torchcodec_that_writes_too_early_is_refused(monkeypatch, version):
     fake(monkeypatch, version, pillow)
     with pytest.raises(MissingDependency) as caught:
-        nvjpeg.find(CPU)
+        nvjpeg.find_decoder(CPU)
 
     assert f"{NEEDS}; this is {version}; {REMEDY}" == str(caught.value)
 
@@ -438,20 +438,20 @@ def test_a_torchcodec_that_writes_too_early_is_refused(monkeypatch, version):
 def test_the_decoder_is_called_by_its_version_and_its_device(monkeypatch):
     fake(monkeypatch, "0.17.0+cu130", pillow)
 
-    assert "nvjpeg by torchcodec 0.17.0+cu130 on NVIDIA H100" == nvjpeg.find(CPU).words
+    assert "nvjpeg by torchcodec 0.17.0+cu130 on NVIDIA H100" == nvjpeg.find_decoder(CPU).words
 
 
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        (lambda image: image.flip(0), "a sample came out 64.0 levels off Pillow's pixels"),
-        (lambda image: image[:, 1:], "a sample came out as torch.uint8, (3, 42, 61)"),
+        (lambda image: image.flip(0), "a sample differs from Pillow's by 64.0 levels on average"),
+        (lambda image: image[:, 1:], "a sample became torch.uint8 of shape (3, 42, 61)"),
     ],
 )
 def test_a_decoder_of_wrong_pixels_is_refused(monkeypatch, wrong, why):
     fake(monkeypatch, "0.17.0", lambda *a, **k: [wrong(image) for image in pillow(*a, **k)])
     with pytest.raises(DeviceError) as caught:
-        nvjpeg.find(CPU)
+        nvjpeg.find_decoder(CPU)
 
     assert f"nvJPEG does not work on cpu ({why}); leave out --decoder nvjpeg" == str(caught.value)
 
@@ -459,15 +459,15 @@ def test_a_decoder_of_wrong_pixels_is_refused(monkeypatch, wrong, why):
 @pytest.mark.gpu
 @needs_cuda
 def test_on_a_device_pixels_are_about_those_of_pillow():
-    """nvjpeg.find compares samples; skipped where torchcodec is missing."""
+    """nvjpeg.find_decoder compares samples; skipped where torchcodec is missing."""
     pytest.importorskip("torchcodec")
 
-    assert nvjpeg.find(torch.device("cuda", 0)).words.startswith("nvjpeg by torchcodec ")
+    assert nvjpeg.find_decoder(torch.device("cuda", 0)).words.startswith("nvjpeg by torchcodec ")
 
 
 def test_a_batch_is_decoded_at_once():
     decoder = Decoder()
-    counter = gpu.DeviceCounter(CPU, gpu.Room(), files=decoder)
+    counter = DeviceCounter(CPU, DeviceState(), files=decoder)
     files = [encoded(picture(seed, 9, 5 + seed, "RGB")) for seed in range(5)]
     packed = [
         PackedFile(index, len(file), "RGB", 9 * (5 + index), "RGB")

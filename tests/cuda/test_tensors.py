@@ -13,8 +13,8 @@ from devices import DEVICES
 from torch.utils.data import DataLoader, TensorDataset
 
 import imgnorm
-from imgnorm.cuda import device as gpu
-from imgnorm.cuda import tensors as gpu_tensors
+from imgnorm.cuda import kernel as kernels
+from imgnorm.cuda import tensors
 from imgnorm.datasets import counter as item_count
 from imgnorm.datasets import items
 from imgnorm.pixels.images import count_arrays
@@ -42,18 +42,18 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
 def there(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes that were counted on a device: else these tests would compare the CPU with itself."""
     shapes: list[tuple[int, ...]] = []
-    count = gpu_tensors._counts_of
+    count = tensors._counts_of
 
     def counted(images: torch.Tensor) -> Any:
         shapes.append(tuple(images.shape))
         return count(images)
 
-    monkeypatch.setattr(gpu_tensors, "_counts_of", counted)
+    monkeypatch.setattr(tensors, "_counts_of", counted)
     return shapes
 
 
 def tally_of(batches: list[torch.Tensor], mode: str, device: torch.device) -> Tally:
-    counter = gpu_tensors.TensorCounter(device)
+    counter = tensors.TensorCounter(device)
     for batch in batches:
         mine = batch.to(device, copy=True)
         counter.add(mine, mode)
@@ -68,8 +68,8 @@ def tally_of(batches: list[torch.Tensor], mode: str, device: torch.device) -> Ta
 def test_batches_of_any_size_are_counted_as_on_the_cpu(
     monkeypatch, device, together, planes, channels, mode
 ):
-    monkeypatch.setattr(gpu_tensors, "_TOGETHER", together)
-    monkeypatch.setattr(gpu_tensors, "_AT_ONCE", 300)
+    monkeypatch.setattr(tensors, "_TOGETHER", together)
+    monkeypatch.setattr(tensors, "_AT_ONCE", 300)
     arrays = [noise((n, 9, 7 + n % 2, channels), n) for n in (1, 1, 5, 2, 0, 30)]
     batches = [torch.from_numpy(array) for array in arrays]
     if planes:
@@ -89,7 +89,7 @@ def test_what_is_not_contiguous_is_counted_too():
 
 def test_modes_are_kept_apart():
     gray, colored = noise((3, 4, 5, 1)), noise((2, 4, 5, 3))
-    counter = gpu_tensors.TensorCounter(torch.device("cpu"))
+    counter = tensors.TensorCounter(torch.device("cpu"))
     counter.add(torch.from_numpy(gray), "L")
     counter.add(torch.from_numpy(colored), "RGB")
 
@@ -99,7 +99,7 @@ def test_modes_are_kept_apart():
 @pytest.mark.parametrize("most", [0, 400])
 def test_a_device_without_memory_gets_half_and_changes_no_digit(monkeypatch, most):
     array = noise((12, 10, 10, 3))
-    kernel = gpu.image_histograms
+    kernel = kernels.image_histograms
     failed: list[int] = []
 
     def image_histograms(pixels: torch.Tensor, sizes: Any) -> torch.Tensor:
@@ -108,7 +108,7 @@ def test_a_device_without_memory_gets_half_and_changes_no_digit(monkeypatch, mos
             raise torch.OutOfMemoryError("CUDA out of memory")
         return kernel(pixels, sizes)
 
-    monkeypatch.setattr(gpu, "image_histograms", image_histograms)
+    monkeypatch.setattr(kernels, "image_histograms", image_histograms)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
 
     assert count_arrays(array, "RGB") == tally_of(
