@@ -1,6 +1,6 @@
-"""Where tests count: on a CUDA device if this machine has one, and on the CPU in its place.
+"""What tests of a device share: where they count, and devices that fail.
 
-And how a device fails: the plain kernel with faults.
+They count on a CUDA device if this machine has one, and on the CPU in its place.
 """
 
 from __future__ import annotations

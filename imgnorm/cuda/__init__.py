@@ -1,20 +1,21 @@
-"""Counting on a CUDA device, in integers: the tally is the one that the CPU gives.
+"""Counting on a CUDA device, in integers: the tally is equal to the one that the CPU gives.
 
-The way of the data:
+The way of the images, which workers or this process packed into a buffer (imgnorm.pixels.buffer):
 
-1. `device.find` turns a name ("cuda:1", "auto") into a device, and `CudaDevice` makes its counters.
-2. Workers, or a `Sender` of this process, pack 8-bit images into a buffer (`pixels/buffer.py`). Each
-   `counter.DeviceCounter` sends buffers to the device. Files are decoded there by `nvjpeg`.
-3. A kernel gives one histogram for all images of a batch, and Σx and Σx² of each image: torch's own
-   operations (`kernel`), or Triton's (`triton_kernel`), which needs less memory and is used where it
-   counts the same.
-4. `counter.Counts` keeps the results on the device, compares histograms with sums, and hands out tallies.
+    device.py         a device by its name ("cuda:1", "auto"), and the counters that use it
+    counter.py        a buffer goes to the device, is counted in batches, and becomes a `Tally`
+    nvjpeg.py         JPEG files in the buffer -> pixels, on the device
+    kernel.py         pixels -> one histogram of a batch, and Σx and Σx² of each image, by torch's own
+                      operations; and the choice of the kernel
+    triton_kernel.py  the same in one pass, by Triton: used where it works and counts the same
 
-`tensors.TensorCounter` takes steps 3 and 4 for tensors that lie on a device already. `errors` turns
-CUDA's errors into DeviceError. Where the device has too little memory, batches get smaller.
+tensors.py counts tensors that lie on a device already. errors.py turns CUDA's errors into DeviceError.
+Histograms and sums are counted apart and compared at the end. A device without memory for a batch gets
+smaller batches; an image that does not fit alone is counted on the CPU.
 
-Imports: packages to the left (pixels, tally, ...), torch, NumPy; Triton in `triton_kernel` alone;
-TorchCodec and Pillow in `nvjpeg`. Nothing imports this package before a device is asked for.
-A new kernel is a function like `kernel.counts_by_torch`, chosen in `kernel.kernel_for`; a new decoder is
-a class like `counter.FileDecoder`.
+Imports the packages up to imgnorm.tally and imgnorm.pixels, torch and NumPy; Triton only in
+triton_kernel.py, TorchCodec and Pillow only in nvjpeg.py. It takes seconds to load, so it is imported
+only where a device is asked for, or where a tensor lies on one.
+A new kernel: a function like `kernel.counts_by_torch`, chosen in `kernel.kernel_for`. A new decoder: a
+class like `counter.FileDecoder`.
 """

@@ -461,7 +461,7 @@ def test_what_the_device_does_not_count_is_counted_on_the_cpu_and_told(device, o
     assert 1 == len(told)
     assert (
         "the device counted none of these images: it takes pixels of 8 bits, from files or as arrays "
-        "and tensors, that have state in a batch; the CPU counted them all" == str(told[0].message)
+        "and tensors, that have room in a batch; the CPU counted them all" == str(told[0].message)
     )
 
 
