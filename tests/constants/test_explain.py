@@ -86,7 +86,7 @@ def test_the_mean_that_belongs_to_it_changes_nothing():
                 "0.3310 is the std of EMNIST letters",
             ],
         ),
-        (  # with the mean there is only one
+        (  # with the mean, one dataset is left
             "0.3310",
             "0.1722",
             ["0.3310 is the std of EMNIST letters"],

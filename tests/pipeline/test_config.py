@@ -1,4 +1,4 @@
-"""Pipeline configs: what is read, built, written and measured is one and the same."""
+"""Pipeline configs: reading, building, writing and measuring agree with one another."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RGB = "{mean: [0.5, 0.4, 0.3], std: [0.25, 0.2, 0.15]}"
 
 
 def written(folder: Path, **parts: str) -> Path:
-    """A config with these parts instead of the plainest ones."""
+    """A config with these parts instead of the simplest ones."""
     plain = {"source": f"{{kind: folder, path: {SHAPES}}}", "normalize": RGB}
     lines = [f"{key}: {value}" for key, value in (plain | parts).items()]
     path = folder / "pipeline.yaml"
@@ -138,7 +138,7 @@ def test_an_archive_and_a_pattern_of_them_are_measured(tmp_path, named):
 
 @pytest.mark.parametrize("named", ["a.npy", "b.npz/x", "a*.npy"])
 def test_arrays_are_measured_and_built_for(tmp_path, named):
-    """uint8 and uint16 arrays are what PIL images hold, so one pipeline is for both."""
+    """PIL images hold uint8 and uint16 arrays, so one pipeline works for both."""
     images = np.random.default_rng(3).integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)
     np.save(tmp_path / "a.npy", images)
     np.savez(tmp_path / "b.npz", x=images)
@@ -369,7 +369,7 @@ def test_build_tells_what_torchvision_refuses(tmp_path):
 
 
 def test_a_stats_file_in_the_place_of_a_config_is_told_as_such(tmp_path, capsys):
-    """Not by the keys that a config has not."""
+    """The error is not about the keys that a config lacks."""
     file = str(tmp_path / "s.yaml")
     Path(file).write_text("format: imgnorm-stats/1\nmean: [0.5]\nstd: [0.2]\n")
 
@@ -440,7 +440,7 @@ def test_a_shipped_config_builds_and_runs(path):
 
 
 def test_the_shipped_stats_are_those_of_the_example_images(tmp_path):
-    """Other releases of libjpeg may round the last digits otherwise."""
+    """Other releases of libjpeg may round the last digits differently."""
     shipped = imgnorm.read_stats(ROOT / "configs" / "stats" / "shapes.yaml")
     command(ROOT, "stats", "configs/folder.yaml", "-o", str(tmp_path / "shapes.yaml"))
     measured = imgnorm.read_stats(tmp_path / "shapes.yaml")
@@ -470,11 +470,11 @@ def test_a_table_that_is_out_of_date_is_noticed(tmp_path, monkeypatch, capsys):
     loader = SourceFileLoader("make_table", str(ROOT / "scripts" / "make_transform_table"))
     make_table = module_from_spec(spec_from_loader("make_table", loader))
     loader.exec_module(make_table)
-    there = json.loads(make_table.TABLE.read_text())
+    stored = json.loads(make_table.TABLE.read_text())
     now = json.loads(make_table.TABLE.read_text())
     now["v1"]["RandomCrop"]["random"] = False
 
-    differences = list(make_table.differing(there, now, ""))
+    differences = list(make_table.differing(stored, now, ""))
 
     assert ["v1.RandomCrop.random is true, torchvision has false"] == differences
 

@@ -36,7 +36,7 @@ SHAPES = ROOT / "examples" / "shapes"
 def measured(
     mode: Mode = "RGB",
     *,
-    met: str | None = None,
+    file_mode: str | None = None,
     preprocess: tuple[Resize | CenterCrop, ...] = (),
     ref: str = "data/train",
     options: dict[str, str | int] | None = None,
@@ -48,7 +48,7 @@ def measured(
         images=1,
         pixels=Histogram(tuple((1 + c, *[1] * (bins - 1 - c), *[0] * c) for c in range(channels))),
         sums=ImageSums(1, unit, unit, unit, unit, 0),
-        modes={met or mode: 1},
+        modes={file_mode or mode: 1},
         formats={"PNG": 1},
         decoders={},
         source=Provenance("folder", ref, "0" * 64, "0" * 64, 1, options or {}),
@@ -63,8 +63,8 @@ KINDS: dict[str, tuple[Stats, Api, float | None]] = {
         "RGB": measured(),
         "RGBA": measured("RGBA"),
         "I;16": measured("I;16"),
-        "L of RGB": measured("L", met="RGB"),
-        "RGB of L": measured("RGB", met="L"),
+        "L of RGB": measured("L", file_mode="RGB"),
+        "RGB of L": measured("RGB", file_mode="L"),
         "resized": measured(preprocess=(Resize(40), CenterCrop(32))),
         "resized to a shape": measured(preprocess=(Resize((224, 320)), CenterCrop((200, 300)))),
         "constants": Stats(("R", "G", "B"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -189,8 +189,8 @@ def picture(mode: str) -> Image.Image:
 def test_a_module_transforms_as_to_transform_does(stats, api, eps):
     module = executed(emit(stats, api=api, eps=eps))
     ours = imgnorm.to_transform(stats, api=api, eps=eps)
-    met = next(iter(stats.measurement.modes)) if stats.measurement else "RGB"
-    image = picture(met)
+    file_mode = next(iter(stats.measurement.modes)) if stats.measurement else "RGB"
+    image = picture(file_mode)
     if len(stats.channels) == 5:  # no PIL image has five channels
         assert repr(ours.transforms[:-1]) == repr(module.train_transform.transforms[:-1])
         return
@@ -207,7 +207,7 @@ def test_the_inverse_brings_back_what_was_normalized(stats, api, eps):
     values = torch.linspace(0, 1, 256).repeat(len(stats.channels), 1).unsqueeze(1)
     tensors = module.eval_transform.transforms[-1](values)
 
-    # float32 has 24 bits; through the smallest std here (1e-3) up to 10 of them are lost.
+    # float32 has 24 bits; dividing by the smallest std here (1e-3) loses up to 10 of them.
     tolerance = 1e-6 if min(module.STD) > 0.01 else 1e-4
     assert (module.inverse_transform(tensors) - values).abs().max() < tolerance
     assert torch.equal(
@@ -274,7 +274,7 @@ def test_the_header_says_what_was_measured_and_how_to_make_it_again():
 
 
 def test_constants_are_not_called_a_measurement():
-    """Nobody knows what a number that was typed in is pooled over."""
+    """A number that was typed in may be pooled over anything."""
     assert [
         "# Constants that were written by hand, not measured, for values in [0, 1].",
         "# Regenerate it in this folder:",
@@ -349,7 +349,7 @@ def test_a_name_that_is_not_utf_8_is_written_as_its_bytes(tmp_path, monkeypatch)
     ids=lambda text: ascii(text)[:20],
 )
 def test_no_text_of_a_stats_file_becomes_code(text):
-    """A stats file may come from anywhere; importing the module must not run what it says."""
+    """A stats file may come from anywhere; importing the module must not run its text."""
     honest = measured()
     stats = measured(ref=text, options={"split": text, "limit": 3})
     stats = replace(
@@ -366,7 +366,7 @@ def test_no_text_of_a_stats_file_becomes_code(text):
 
 
 def normalized(folder: Path, transform: object) -> tuple[list[float], list[float]]:
-    """Mean and std per channel over all pixels, in float64, as a training loop would meet them."""
+    """Mean and std per channel over all pixels, in float64, as a training loop would see them."""
     dataset = ImageFolder(str(folder), transform=transform)
     # Images of any size: pixels in a row, channel by channel.
     loader = torch.utils.data.DataLoader(
@@ -386,7 +386,7 @@ def normalized(folder: Path, transform: object) -> tuple[list[float], list[float
 
 def assert_standard(mean: list[float], std: list[float]) -> None:
     # The transform computes in float32, which rounds each pixel by 2**-24 of its value; those
-    # errors are of either sign, and their average is far below what a wrong digit would cost.
+    # errors have either sign, and their average is far below the effect of a wrong digit.
     assert max(map(abs, mean)) < 1e-6
     assert max(abs(s - 1) for s in std) < 1e-6
 
@@ -408,7 +408,7 @@ def test_the_examples_come_out_with_mean_0_and_std_1(options, api):
 
 
 def test_a_gray_set_measured_as_rgb_comes_out_in_three_channels(tmp_path):
-    """Datasets such as MNIST hand over gray images, whatever the network wants."""
+    """Datasets such as MNIST give gray images, but many networks take three channels."""
     (tmp_path / "a").mkdir()
     for index in range(3):
         picture("L").rotate(90 * index).save(tmp_path / "a" / f"{index}.png")

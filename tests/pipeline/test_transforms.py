@@ -1,4 +1,4 @@
-"""`to_transform` is what people write by hand, with the right numbers in it."""
+"""`to_transform` makes what people write by hand, with the right numbers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_pixel_becomes_what_the_formula_says():
         for value, mean, std in zip((0, 128, 255), RGB.mean, RGB.std, strict=True)
     ]
 
-    # float32 has 24 bits, and there are three operations.
+    # float32 has 24 bits, and the formula has three operations.
     assert imgnorm.to_transform(RGB)(image).ravel().tolist() == pytest.approx(
         list(map(float, exact)), rel=1e-6
     )
@@ -180,7 +180,7 @@ def test_the_inverse_brings_the_image_back(stats, mode, api):
 
 
 def test_a_torchvision_that_does_not_fit_torch_is_told_in_one_sentence(monkeypatch):
-    """`operator torchvision::nms does not exist` helps nobody."""
+    """`operator torchvision::nms does not exist` does not say what to do."""
     import imgnorm._torch as pair
 
     def broken(name: str) -> object:
