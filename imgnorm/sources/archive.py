@@ -67,7 +67,7 @@ class ArchiveSource:
             **vars(self),
             "_member_order": {},
             "_open": OrderedDict(),
-            "_breathe": no_breath,
+            "_still_alive": no_breath,
         }
 
     def listing(self) -> Listing:

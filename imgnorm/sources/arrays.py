@@ -149,7 +149,7 @@ class ArrayFileSource:
         self._still_alive: Callable[[], None] = no_breath
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_open": {}, "_breathe": no_breath}
+        return {**vars(self), "_open": {}, "_still_alive": no_breath}
 
     def listing(self) -> Listing:
         """

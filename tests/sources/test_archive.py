@@ -1169,6 +1169,15 @@ def test_a_slow_search_in_a_stream_is_no_stuck_image(tmp_path):
     assert len(breaths) > 8
 
 
+def test_a_source_that_reports_to_its_process_can_be_sent_to_another(tmp_path):
+    """What it calls while it seeks belongs to one process, and stays behind."""
+    source = ArchiveSource("", [str(packed(tmp_path / "a.tar", THREE))])
+    names = source.listing().names
+    source.keep_alive(lambda: None)  # cannot be pickled
+
+    assert THREE["cat/0.png"] == pickle.loads(pickle.dumps(source)).read(names[0])
+
+
 def test_handles_are_closed(tmp_path):
     paths = [packed(tmp_path / f"{n}.{format_}", THREE) for n in range(9) for format_ in FORMATS]
     paths += [written(tmp_path / "x.tar", b""), written(tmp_path / "x.zip", b"PK\3\4 no more")]

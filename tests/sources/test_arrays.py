@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import random
 import zipfile
 from itertools import count as count_from
@@ -479,6 +480,18 @@ def test_an_image_that_is_read_alone_takes_no_more_memory_than_its_bytes(tmp_pat
 
     assert isinstance(block.data, memoryview)
     assert 8 * 9 * 3 == len(block.data.obj)
+
+
+def test_a_source_that_reports_to_its_process_can_be_sent_to_another(tmp_path):
+    """What it calls while it seeks belongs to one process, and stays behind."""
+    images = pixels(2, 8, 9, 3)
+    path = saved(tmp_path / "a.npy", images)
+    source = ArrayFileSource(path, [path])
+    names = source.listing().names
+    source.keep_alive(lambda: None)  # cannot be pickled
+    (block,) = pickle.loads(pickle.dumps(source)).blocks(names)
+
+    assert (images == array_of(block)).all()
 
 
 def test_a_file_of_another_folder_is_named_as_the_user_did(tmp_path, monkeypatch, capsys):
