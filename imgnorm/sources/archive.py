@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 from operator import eq
 from typing import Any, NamedTuple
 
-from imgnorm.sources.bytestream import FileBytes, GzipBytes, no_breath
+from imgnorm.sources.bytestream import FileBytes, GzipBytes, no_heartbeat
 from imgnorm.sources.files import (
     about_to_read,
     looks_like_an_image,
@@ -59,7 +59,7 @@ class ArchiveSource:
         self._streams: set[str] = set()  # compressed as a whole
         self._member_order: dict[str, list[str]] = {}  # where it is not the order of the names
         self._open: OrderedDict[str, _Shard] = OrderedDict()
-        self._still_alive: Callable[[], None] = no_breath
+        self._still_alive: Callable[[], None] = no_heartbeat
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker opens archives itself, and finds the members of those that it gets to read.
@@ -67,7 +67,7 @@ class ArchiveSource:
             **vars(self),
             "_member_order": {},
             "_open": OrderedDict(),
-            "_still_alive": no_breath,
+            "_still_alive": no_heartbeat,
         }
 
     def listing(self) -> Listing:
@@ -87,7 +87,7 @@ class ArchiveSource:
             try:
                 with closing(self._opened(shard)) as archive:
                     self._versions[shard] = archive.version
-                    if isinstance(archive.tape, GzipBytes):
+                    if isinstance(archive.bytes, GzipBytes):
                         self._streams.add(shard)
                     found.take(archive)
             except Unreadable as fault:
@@ -216,13 +216,13 @@ class _Shard:
             self._kind = _kind_of(self._handle)
             if self._kind is None:
                 raise _no_archive(self._handle)
-            self.tape: FileBytes | GzipBytes = FileBytes(self._handle, still_alive)
+            self.bytes: FileBytes | GzipBytes = FileBytes(self._handle, still_alive)
             self._places: dict[bytes, int] | None = None  # by member; the size in the lower bits
             self._entries: Iterator[Entry] = iter(())  # that were not passed yet
             self._passed: Counter[bytes] = Counter()  # doubles
             self.reader: ZipReader | TarReader
             if self._kind == "zip":
-                self.reader = ZipReader(self.tape)
+                self.reader = ZipReader(self.bytes)
                 self._entries = self.reader.entries()
             else:
                 self._rewind()
@@ -250,16 +250,16 @@ class _Shard:
         about_to_read(size)
         if isinstance(self.reader, ZipReader):
             return self.reader.content(place)
-        data = self.tape.read(place, size)
+        data = self.bytes.read(place, size)
         if len(data) < size:
-            raise self.tape.fault or Unreadable(
+            raise self.bytes.fault or Unreadable(
                 Reason.ARCHIVE_TRUNCATED, f"the archive ends within its {size:,} bytes"
             )
         return data
 
     def _found(self, member: bytes) -> tuple[int, int] | None:
         """Its place and size."""
-        if isinstance(self.tape, GzipBytes):
+        if isinstance(self.bytes, GzipBytes):
             return self._on_stream(member)
         if self._places is None:
             if member not in self._doubles:
@@ -314,8 +314,8 @@ class _Shard:
 
     def _rewind(self) -> None:
         if self._kind == "tar.gz":
-            self.tape = GzipBytes(self._handle, self._still_alive)
-        self.reader = TarReader(self.tape)
+            self.bytes = GzipBytes(self._handle, self._still_alive)
+        self.reader = TarReader(self.bytes)
         self._entries = self.reader.entries(passing=self._kind == "tar")
         self._passed = Counter()
 
@@ -336,7 +336,7 @@ class _Contents:
 
     def take(self, archive: _Shard) -> None:
         names, folders, reader = self._names, self._folders, archive.reader
-        marking = isinstance(archive.tape, FileBytes)
+        marking = isinstance(archive.bytes, FileBytes)
         for raw, _, size, fault in reader.entries():
             start = raw.rfind(b"/") + 1
             above, file = raw[:start], _text(raw[start:])
@@ -371,7 +371,7 @@ class _Contents:
             self.marks = _no_marks()
         if archive.reader.fault is not None:
             self.skip(self._label, archive.reader.fault, archive.version[0])
-        if isinstance(archive.tape, GzipBytes) and archive.tape.distrusted:
+        if isinstance(archive.bytes, GzipBytes) and archive.bytes.distrusted:
             fault = Unreadable(
                 Reason.ARCHIVE_CORRUPT,
                 "the archive's checksum is wrong, perhaps because of this one",
@@ -448,16 +448,16 @@ def is_archive(path: str) -> bool:
 
 
 def _kind_of(handle: int) -> str | None:
-    start = FileBytes(handle, no_breath).read(0, BLOCK)
+    start = FileBytes(handle, no_heartbeat).read(0, BLOCK)
     if start.startswith((b"PK\3\4", b"PK\5\6")):
         return "zip"
     if start.startswith(b"\x1f\x8b\x08"):
-        return "tar.gz" if is_header(GzipBytes(handle, no_breath).read(0, BLOCK)) else None
+        return "tar.gz" if is_header(GzipBytes(handle, no_heartbeat).read(0, BLOCK)) else None
     return "tar" if is_header(start) else None
 
 
 def _no_archive(handle: int) -> Unreadable:
-    start = FileBytes(handle, no_breath).read(0, BLOCK)
+    start = FileBytes(handle, no_heartbeat).read(0, BLOCK)
     if not start:
         return Unreadable(Reason.EMPTY_FILE, "no bytes at all")
     if start.startswith(b"version https://git-lfs"):

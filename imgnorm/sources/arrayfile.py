@@ -29,9 +29,9 @@ class ArrayFile:
         self._still_alive = still_alive
         self._stream: _Inflating | None = None
         try:
-            self.tape = FileBytes(self._handle, still_alive)
+            self.bytes = FileBytes(self._handle, still_alive)
             self.version = self.version_now()
-            self.is_zip = self.tape.read(0, 2) == b"PK"
+            self.is_zip = self.bytes.read(0, 2) == b"PK"
         except BaseException:
             os.close(self._handle)
             raise
@@ -51,7 +51,7 @@ class ArrayFile:
 
     def members(self) -> Iterator[tuple[str, PackedMember | None, Unreadable | None]]:
         """The arrays in a zip, by their names without .npy."""
-        reader = ZipReader(self.tape)
+        reader = ZipReader(self.bytes)
         entries = list(reader.entries())
         if reader.fault:
             raise reader.fault
@@ -85,13 +85,13 @@ class ArrayFile:
             Unreadable: there are fewer, or they are damaged.
         """
         if packed is None:
-            data = self.tape.read(offset, size)
+            data = self.bytes.read(offset, size)
         elif packed.method == STORED:
             size = max(0, min(size, packed.size - offset)) if short else size
-            data = self.tape.read(packed.start + offset, size)
+            data = self.bytes.read(packed.start + offset, size)
         else:
             if self._stream is None or not self._stream.leads_to(packed, offset):
-                self._stream = _Inflating(self.tape, packed, self._still_alive)
+                self._stream = _Inflating(self.bytes, packed, self._still_alive)
             data = self._stream.read(offset, size)
         if len(data) < size and not short:
             raise _shorter()
@@ -105,7 +105,7 @@ class ArrayFile:
         """
         if packed is None or packed.method == STORED:
             start = packed.start if packed else 0
-            if self.tape.fill(start + offset, room) < len(room):
+            if self.bytes.fill(start + offset, room) < len(room):
                 raise _shorter()
         else:
             room[:] = self.bytes_of(packed, offset, len(room))
@@ -165,9 +165,9 @@ class _Inflating:
     """A deflated member, forward only."""
 
     def __init__(
-        self, tape: FileBytes, packed: PackedMember, still_alive: Callable[[], None]
+        self, bytes_: FileBytes, packed: PackedMember, still_alive: Callable[[], None]
     ) -> None:
-        self._tape = tape
+        self._bytes = bytes_
         self._packed = packed
         self._still_alive = still_alive
         self._inflate = zlib.decompressobj(-15)
@@ -194,7 +194,7 @@ class _Inflating:
         while not data and not self._inflate.eof:
             source = self._inflate.unconsumed_tail
             if not source:
-                source = self._tape.read(self._next, min(_CHUNK, end - self._next))
+                source = self._bytes.read(self._next, min(_CHUNK, end - self._next))
                 self._next += len(source)
                 self._still_alive()
             if not source:

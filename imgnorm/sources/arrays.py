@@ -14,7 +14,7 @@ from typing import Any
 from imgnorm.errors import SourceError
 from imgnorm.settings import CHANNELS, ImageSettings, Mode, mode_of
 from imgnorm.sources.arrayfile import ArrayFile
-from imgnorm.sources.bytestream import FileBytes, no_breath
+from imgnorm.sources.bytestream import FileBytes, no_heartbeat
 from imgnorm.sources.files import opened, refused, unreadable
 from imgnorm.sources.names import NumberedNames, Run, for_message, name_bytes
 from imgnorm.sources.npy import MAGIC, Header, UnclearLayout, header_of, layout_of
@@ -41,7 +41,7 @@ def is_array_file(path: str) -> bool:
     try:
         handle, _ = opened(path)
         try:
-            start = FileBytes(handle, no_breath).read(0, 30 + 512)
+            start = FileBytes(handle, no_heartbeat).read(0, 30 + 512)
         finally:
             os.close(handle)
     except Unreadable:
@@ -146,10 +146,10 @@ class ArrayFileSource:
         self._arrays: dict[str, _Array] = {}  # by the part of the name before the number
         self._versions: dict[str, tuple[int, int]] = {}  # of each file, when it was listed
         self._open: dict[str, ArrayFile] = {}
-        self._still_alive: Callable[[], None] = no_breath
+        self._still_alive: Callable[[], None] = no_heartbeat
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_open": {}, "_still_alive": no_breath}
+        return {**vars(self), "_open": {}, "_still_alive": no_heartbeat}
 
     def listing(self) -> Listing:
         """
@@ -327,8 +327,8 @@ class ArrayFileSource:
         self, label: str, file: ArrayFile, ignored: Counter[str]
     ) -> Iterator[tuple[str, _Array]]:
         if not file.is_zip:
-            header = header_of(file.tape.read)
-            _demand_size(header, file.tape.size)
+            header = header_of(file.bytes.read)
+            _demand_size(header, file.bytes.size)
             yield label, self._array(label, header, None)
             return
         found: dict[str, _Array] = {}

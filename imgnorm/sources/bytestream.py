@@ -1,4 +1,4 @@
-"""The bytes of an archive by their offset: a file's, at random, or a gzip stream's, forward only."""
+"""The bytes of an archive by their offset: a file's in any order, or a gzip stream's forward only."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SMALL_STEP = 1 << 9
 
 FREE_EXPANSION = 1 << 30
 MAX_EXPANSION = 200
-"""A gzip stream may expand so many times, beyond the first GiB: images hardly compress at all."""
+"""A gzip stream may expand to 1 GiB plus 200 times its size: images hardly compress at all."""
 
 
-def no_breath() -> None:
-    """Of a tape that nobody waits for."""
+def no_heartbeat() -> None:
+    """Called while seeking takes long; does nothing by default."""
 
 
 class FileBytes:
@@ -31,10 +31,10 @@ class FileBytes:
         self._handle = handle
         self._still_alive = still_alive
         self._window = b""
-        self._window_at = -1 - _NEAR  # nothing is near yet
+        self._window_at = -1 - _NEAR  # so that no offset is near it
 
     def read(self, offset: int, size: int) -> bytes:
-        """Fewer bytes only at the end. Small pieces are cheap where each is not far from the last."""
+        """Fewer bytes only at the end. Small reads are cheap where each is close to the one before."""
         start = offset - self._window_at
         if start < 0 or start + size > len(self._window):
             if size > _NEAR:
@@ -44,7 +44,7 @@ class FileBytes:
         return self._window[start : start + size]
 
     def fill(self, offset: int, room: memoryview) -> int:
-        """Read into `room`; how many bytes, fewer only at the end."""
+        """Read into `room`; returns how many bytes, fewer than fit only at the end."""
         if not hasattr(os, "preadv"):
             data = self._at(offset, len(room))
             room[: len(data)] = data
@@ -55,7 +55,7 @@ class FileBytes:
         return done
 
     def ahead(self, offset: int) -> bytes:
-        """At least 512 bytes, fewer only at the end, and more where this is not far from the last."""
+        """At least 512 bytes, fewer only at the end; more if `offset` is close to the last one."""
         start = offset - self._window_at
         if not 0 <= start <= len(self._window) - 512:
             self._look(offset, 512)
@@ -69,7 +69,7 @@ class FileBytes:
         self._window_at = offset
 
     def _at(self, offset: int, size: int) -> bytes:
-        if offset >= self.size:  # it may be larger than any file
+        if offset >= self.size:  # or it may be too large for `pread`
             return b""
         data = _read_at(self._handle, size, offset)
         while len(data) < min(size, self.size - offset):
@@ -80,23 +80,27 @@ class FileBytes:
         return data
 
     def reaches(self, offset: int) -> bool:
+        """Whether the file has at least this many bytes."""
         return offset <= self.size
 
 
 class GzipBytes:
-    """What a gzip file expands to. Offsets may only grow, but for what the last `read` returned."""
+    """What a gzip file expands to, read forward.
+
+    Offsets may only grow, except within what the last `read` returned.
+    """
 
     def __init__(self, handle: int, still_alive: Callable[[], None]) -> None:
         self.fault: Unreadable | None = None  # why it ends where it ends
-        self.distrusted = False  # a checksum is wrong, so that any byte may be
+        self.distrusted = False  # a checksum is wrong, so any byte may be wrong
         self._handle = handle
         self._still_alive = still_alive
-        self._consumed = 0  # bytes of the file
+        self._consumed = 0  # compressed bytes read from the file
         self._expanded = 0
         self._step = _CHUNK
         self._inflate = zlib.decompressobj(31)
         self._buffer = b""
-        self._at = 0  # the offset of the buffer
+        self._at = 0  # the buffer's offset
 
     def read(self, offset: int, size: int) -> bytes:
         """Fewer bytes only at the end."""
@@ -106,20 +110,20 @@ class GzipBytes:
         start = offset - self._at
         if start + size > len(self._buffer):
             parts = [self._buffer[start:]]
-            held = len(parts[0])
-            while held < size and (more := self._more()):
+            length = len(parts[0])
+            while length < size and (more := self._more()):
                 parts.append(more)
-                held += len(more)
+                length += len(more)
             self._buffer, self._at, start = b"".join(parts), offset, 0
         return self._buffer[start : start + size]
 
     def ahead(self, offset: int) -> bytes:
-        """At least 512 bytes, fewer only at the end, and more where they are there already."""
+        """At least 512 bytes, fewer only at the end; more if they are in the buffer already."""
         self.read(offset, 512)
         return self._buffer[max(0, offset - self._at) :]
 
     def reaches(self, offset: int) -> bool:
-        """Whether it is so long; passes over all that lies before."""
+        """Whether it has at least this many bytes; expands, and forgets, all bytes before them."""
         while self._at + len(self._buffer) < offset:
             more = self._more()
             if not more:
@@ -152,7 +156,7 @@ class GzipBytes:
     def _inflated(self, data: bytes) -> bytes:
         """
         Raises:
-            zlib.error: the stream is damaged, at this very place.
+            zlib.error: the stream is damaged, within the next few bytes.
         """
         before = self._inflate.copy()
         try:
@@ -160,12 +164,12 @@ class GzipBytes:
         except zlib.error:
             if self._step == _SMALL_STEP:
                 raise
-        # What a call made before it met the damage is lost with it: go there in small steps.
+        # A call that runs into damage loses what it expanded before: repeat it in small steps.
         self._inflate, self._step = before, _SMALL_STEP
         return self._inflated(data)
 
     def _at_next_stream(self) -> bool:
-        """Several gzip streams in one file are one; zeros behind them are padding."""
+        """Several gzip streams in a row count as one (RFC 1952); zeros after them are padding."""
         rest = self._inflate.unused_data
         while not (rest := rest.lstrip(b"\0")):
             rest = self._input()
@@ -178,7 +182,7 @@ class GzipBytes:
                 Reason.ARCHIVE_CORRUPT, "data follow the end of the gzip stream"
             )
             return False
-        self._consumed -= len(rest)  # to be read again, as the input of that stream
+        self._consumed -= len(rest)  # read again, as the input of that stream
         self._inflate = zlib.decompressobj(31)
         return True
 
@@ -188,7 +192,7 @@ class GzipBytes:
         return data
 
     def _expands(self, size: int) -> bool:
-        """Whether `size` bytes more are within reason."""
+        """Whether `size` more bytes are within the limit of expansion."""
         self._expanded += size
         if self._expanded <= FREE_EXPANSION + MAX_EXPANSION * self._consumed:
             return True
@@ -196,9 +200,6 @@ class GzipBytes:
             Reason.ARCHIVE_ENTRY_UNSAFE, f"its gzip stream expands more than {MAX_EXPANSION} times"
         )
         return False
-
-
-Tape = FileBytes | GzipBytes
 
 
 def _read_at(handle: int, size: int, offset: int) -> bytes:

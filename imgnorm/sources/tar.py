@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from zlib import adler32
 
-from imgnorm.sources.bytestream import FileBytes, Tape
+from imgnorm.sources.bytestream import FileBytes, GzipBytes
 from imgnorm.sources.files import MAX_FILE_BYTES, too_large
 from imgnorm.tally.skipped import Reason, Unreadable
 
@@ -47,8 +47,8 @@ _UNKNOWN: _Rest = (0, b"", _OTHER, b"")
 class TarReader:
     """The members of one tar, once, from its beginning to its end."""
 
-    def __init__(self, tape: Tape) -> None:
-        self._tape = tape
+    def __init__(self, bytes_: FileBytes | GzipBytes) -> None:
+        self._bytes = bytes_
         self.fault: Unreadable | None = None  # the archive's first, once all entries were read
         self.began = 0  # where the headers of the last entry do
         self.apart = True  # what an entry is does not depend on those before it
@@ -58,9 +58,8 @@ class TarReader:
         Args:
             start: where the headers of an entry begin; they must be `apart`.
             passing: look whether a member's data are all there; otherwise they can be read from the
-                tape as long as the next entry is not asked for.
+                bytes until the next entry is asked for.
         """
-        tape = self._tape
         everywhere: dict[bytes, bytes] = {}  # attributes of all members
         attributes: dict[bytes, bytes] = {}  # of the next one
         long_name: bytes | None = None
@@ -72,7 +71,7 @@ class TarReader:
         held = b""
         while True:
             if position + BLOCK > held_end:
-                held, held_at = tape.ahead(position), position
+                held, held_at = self._bytes.ahead(position), position
                 held_end = held_at + len(held)
                 if len(held) < BLOCK:
                     self._blame(_cut_off())
@@ -178,8 +177,8 @@ class TarReader:
     ) -> Unreadable | None:
         if kind in _UNSAFE:
             return _unsafe(f"{_UNSAFE[kind]}, not a file")
-        if passing and not self._tape.reaches(data + size):
-            return self._tape.fault or Unreadable(
+        if passing and not self._bytes.reaches(data + size):
+            return self._bytes.fault or Unreadable(
                 Reason.ARCHIVE_TRUNCATED, f"the archive ends within its {size:,} bytes"
             )
         if sparse:
@@ -189,19 +188,19 @@ class TarReader:
         return too_large(size) if size > MAX_FILE_BYTES else None
 
     def _blame(self, fault: Unreadable) -> None:
-        self.fault = self.fault or self._tape.fault or fault
+        self.fault = self.fault or self._bytes.fault or fault
 
     def _text(self, data: int, size: int) -> bytes:
         if size > _MAX_HEADER:
             raise ValueError
-        text = self._tape.read(data, size)
+        text = self._bytes.read(data, size)
         if len(text) < size:
             raise _Cut
         return text
 
     def _at_end(self, position: int) -> bool:
         """Whether a zero block is the end, as it should be or not."""
-        second = self._tape.read(position + BLOCK, BLOCK)
+        second = self._bytes.read(position + BLOCK, BLOCK)
         if len(second) < BLOCK:
             self._blame(
                 Unreadable(
@@ -214,20 +213,20 @@ class TarReader:
             self._blame(_corrupt(f"a zero block in place of a header at byte {position:,}"))
             return False
         position += 2 * BLOCK
-        while rest := self._tape.read(position, _SEARCHED):
+        while rest := self._bytes.read(position, _SEARCHED):
             if rest.count(0) < len(rest):
                 start = position + len(rest) - len(rest.lstrip(b"\0"))
                 self._blame(_corrupt(f"data follow the end of the archive at byte {start:,}"))
-                if isinstance(self._tape, FileBytes):
+                if isinstance(self._bytes, FileBytes):
                     return True
             position += len(rest)  # a stream is read to its checksum
-        if self._tape.fault:
-            self._blame(self._tape.fault)
+        if self._bytes.fault:
+            self._blame(self._bytes.fault)
         return True
 
     def _next_header(self, position: int) -> int | None:
         """Where the next whole header is; only those that say "ustar" can be told from data."""
-        while len(chunk := self._tape.read(position, _SEARCHED)) >= BLOCK:
+        while len(chunk := self._bytes.read(position, _SEARCHED)) >= BLOCK:
             found = chunk.find(b"ustar")
             while found >= 0:
                 start = found - 257
@@ -245,7 +244,7 @@ class TarReader:
     def _behind_sparse_headers(self, block: bytes, data: int) -> int:
         more = block[482:483]
         while more not in (b"", b"\0"):
-            more = self._tape.read(data, BLOCK)[504:505]
+            more = self._bytes.read(data, BLOCK)[504:505]
             data += BLOCK
         return data
 

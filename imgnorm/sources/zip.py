@@ -70,8 +70,8 @@ class ZipReader:
         Unreadable: it has no directory.
     """
 
-    def __init__(self, tape: FileBytes) -> None:
-        self._tape = tape
+    def __init__(self, bytes_: FileBytes) -> None:
+        self._bytes = bytes_
         self.fault: Unreadable | None = None  # the archive's first, once all entries were read
         self._shift = 0  # how many bytes lie in front of the archive
         self._count = 0
@@ -102,7 +102,7 @@ class ZipReader:
         """What the local header of the entry that was read last calls it; b"" if it is none."""
         assert self._last is not None
         record = self._last[1]
-        header = self._tape.read(record.start, _LOCAL.size + len(record.name))
+        header = self._bytes.read(record.start, _LOCAL.size + len(record.name))
         return header[_LOCAL.size :] if header[:4] == b"PK\3\4" else b""
 
     def content(self, place: int) -> bytes:
@@ -111,7 +111,7 @@ class ZipReader:
             Unreadable: it is damaged, or not what the directory says.
         """
         packed = self.packed(place)
-        data = self._tape.read(packed.start, packed.packed)
+        data = self._bytes.read(packed.start, packed.packed)
         if packed.method != STORED:
             data = _unpacked(data, packed.method, packed.size)
         if len(data) != packed.size:
@@ -127,7 +127,7 @@ class ZipReader:
             Unreadable: its local header is damaged, or not what the directory says.
         """
         record = self._last[1] if self._last and self._last[0] == place else self._record(place)
-        header = self._tape.read(record.start, _LOCAL.size + len(record.name))
+        header = self._bytes.read(record.start, _LOCAL.size + len(record.name))
         if len(header) < _LOCAL.size or header[:4] != b"PK\3\4":
             raise _corrupt(f"no local header at byte {record.start:,}")
         _, _, flags, method, _, _, checksum, packed, size, name_size, extra_size = (
@@ -154,9 +154,8 @@ class ZipReader:
         return PackedMember(start, record.packed, record.size, record.method, record.checksum)
 
     def _found_directory(self) -> bytes:
-        tape = self._tape
-        tail_at = max(0, tape.size - _END.size - _MAX_COMMENT)
-        tail = tape.read(tail_at, tape.size - tail_at)
+        tail_at = max(0, self._bytes.size - _END.size - _MAX_COMMENT)
+        tail = self._bytes.read(tail_at, self._bytes.size - tail_at)
         found = tail.rfind(b"PK\5\6")
         if found < 0 or found + _END.size > len(tail):
             raise Unreadable(
@@ -164,7 +163,7 @@ class ZipReader:
             )
         _, disk, first_disk, _, count, size, start, comment = _END.unpack_from(tail, found)
         at = tail_at + found
-        behind = tape.size - (at + _END.size + comment)
+        behind = self._bytes.size - (at + _END.size + comment)
         if behind < 0:
             self._blame(Unreadable(Reason.ARCHIVE_TRUNCATED, "its comment is cut off"))
         elif behind > 0:
@@ -184,17 +183,17 @@ class ZipReader:
             raise _corrupt("its directory is not where its end says")
         self._count = count
         self._directory_at = at - size
-        return tape.read(self._directory_at, size)
+        return self._bytes.read(self._directory_at, size)
 
     def _end_64(self, end: int) -> tuple[int, int, int, int, int, int]:
-        locator = self._tape.read(max(0, end - _LOCATOR_64.size), _LOCATOR_64.size)
+        locator = self._bytes.read(max(0, end - _LOCATOR_64.size), _LOCATOR_64.size)
         if locator[:4] != b"PK\6\7" or len(locator) < _LOCATOR_64.size:
             raise _corrupt("its zip64 end is missing")
         at = end - _LOCATOR_64.size - _END_64.size  # the only place, but for rare extensions
-        record = self._tape.read(max(0, at), _END_64.size)
+        record = self._bytes.read(max(0, at), _END_64.size)
         if record[:4] != b"PK\6\6":
             at = _LOCATOR_64.unpack(locator)[2]
-            record = self._tape.read(at, _END_64.size)
+            record = self._bytes.read(at, _END_64.size)
         if record[:4] != b"PK\6\6" or len(record) < _END_64.size:
             raise _corrupt("its zip64 end is missing")
         _, _, _, _, disk, first_disk, _, count, size, start = _END_64.unpack(record)
@@ -254,7 +253,7 @@ class ZipReader:
             apart = apart and start >= reached
             reached = start + size
             starts.append(start)
-            ends.append(min(reached, self._tape.size))
+            ends.append(min(reached, self._bytes.size))
         order = range(len(starts)) if apart else sorted(range(len(starts)), key=starts.__getitem__)
         self._starts = array("Q", map(starts.__getitem__, order)) if not apart else starts
         if apart and reached <= self._directory_at:

@@ -25,7 +25,7 @@ from PIL import Image
 from imgnorm.errors import ImgnormError, SourceError
 from imgnorm.measuring.measure import SkippedImagesWarning, measure
 from imgnorm.pixels.decode import decode
-from imgnorm.sources import bytestream as tape
+from imgnorm.sources import bytestream
 from imgnorm.sources.archive import ArchiveSource
 from imgnorm.sources.files import MAX_FILE_BYTES
 from imgnorm.sources.folder import FolderSource
@@ -548,7 +548,7 @@ def test_of_members_with_one_name_the_last_is_counted(tmp_path, format_):
 
 
 def test_a_gzip_bomb_is_named_and_costs_little(tmp_path, monkeypatch):
-    monkeypatch.setattr(tape, "FREE_EXPANSION", 1 << 24)
+    monkeypatch.setattr(bytestream, "FREE_EXPANSION", 1 << 24)
     bomb = header(b"bomb.png", MAX_FILE_BYTES + 512)
     packer = zlib.compressobj(9, wbits=31)
     data = packer.compress(blocks(THREE) + bomb)

@@ -758,7 +758,7 @@ def test_a_header_of_version_2_is_read(tmp_path):
     with path.open("wb") as file:
         np.lib.format.write_array(file, pixels(5, 8, 9, 3), version=(2, 0))
     with ArrayFile(str(path)) as file:
-        header = header_of(file.tape.read)
+        header = header_of(file.bytes.read)
 
     assert ("|u1", (5, 8, 9, 3), False) == (header.dtype, header.shape, header.fortran)
 
