@@ -26,8 +26,8 @@ from imgnorm.sources.files import (
 from imgnorm.sources.names import name_bytes
 from imgnorm.sources.paths import labelled
 from imgnorm.sources.source import Listing
-from imgnorm.sources.tar import BLOCK, Entry, TarReader, is_header
-from imgnorm.sources.zip import ZipReader
+from imgnorm.sources.tar import BLOCK, TarEntry, TarReader, is_header
+from imgnorm.sources.zip import ZipEntry, ZipReader
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 _OPEN_SHARDS = 2  # in one process: its own, and one that it helps with
@@ -218,7 +218,7 @@ class _Shard:
                 raise _no_archive(self._handle)
             self.bytes: FileBytes | GzipBytes = FileBytes(self._handle, still_alive)
             self._places: dict[bytes, int] | None = None  # by member; the size in the lower bits
-            self._entries: Iterator[Entry] = iter(())  # that were not passed yet
+            self._entries: Iterator[TarEntry | ZipEntry] = iter(())  # that were not passed yet
             self._passed: Counter[bytes] = Counter()  # doubles
             self.reader: ZipReader | TarReader
             if self._kind == "zip":

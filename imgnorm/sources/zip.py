@@ -34,7 +34,7 @@ _UTF8 = 1 << 11
 _UNIX = 3
 _LARGE = 64 << 20
 
-Entry = tuple[bytes, int, int, Unreadable | None]
+ZipEntry = tuple[bytes, int, int, Unreadable | None]
 """Raw name, offset of its record in the directory, size, and why it cannot be read."""
 
 
@@ -83,7 +83,7 @@ class ZipReader:
         self._overlap: set[int] | None = None
         self._last: tuple[int, _Record] | None = None  # entry
 
-    def entries(self, start: int = 0) -> Iterator[Entry]:
+    def entries(self, start: int = 0) -> Iterator[ZipEntry]:
         """
         Args:
             start: where the record of the first one begins.
