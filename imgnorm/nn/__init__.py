@@ -1,4 +1,24 @@
-"""Normalization inside a model: as its first layer, in its weights, in its BatchNorm layers."""
+"""Normalization inside a model: as its first layer, in its weights, in its BatchNorm layers.
+
+    input_norm.py    mean and std of a dataset as a layer: InputNorm, to_batchnorm
+    image_norm.py    an image, or a vector, normalized by itself
+    folding.py       a normalization moved into the weights of the layer next to it
+    inspection.py    the BatchNorm layers of a model or checkpoint, and their faults
+    calibration.py   BatchNorm's running statistics recomputed over a whole dataset
+    population.py    BatchNorm layers that keep such statistics while a model trains
+    activations.py   what the last two share: inputs of BatchNorm layers, pooled in float64
+    models.py        models and checkpoints by the names that users give on the command line
+    batches.py       a source's images as batches of tensors, for calibration
+
+To calibrate: `models` opens a model and `batches` a source; each batch runs through the model while
+`activations.Watch` pools what reaches every BatchNorm layer; the pooled mean and variance become
+running_mean and running_var; `models` writes the file again.
+
+May import torch and Pillow, and all packages before nn. All of its modules load torch, so the names
+below load on first use. A new public class or function: its own module if it is a new subject, its
+name in `_HOMES` and below TYPE_CHECKING, an example in its docstring, and a line in
+docs/normalization.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A source's images as batches of tensors, the same pixels that `imgnorm stats` counts."""
+"""A source's images as batches of tensors, with the same pixels that `imgnorm stats` counts."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import clause, describe
 
 _AHEAD = 2
-"""Batches that each process reads ahead."""
+"""Batches that each worker prepares in advance."""
 _STOPPING = {signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])}
 
 
 class Batches:
-    """All images of a source, in an order of the source's, as often as it is iterated.
+    """All images of a source, in the source's order. Can be iterated more than once.
 
-    An image that cannot be read is left out from then on, and told in `skipped`. So is one at which
-    a process that decodes dies, which is found by trying the images that were being read one by one.
+    An image that cannot be read is left out from then on and listed in `skipped`. So is an image
+    that kills its worker: after a death, the images that were being read are tried one by one.
 
     Args:
         source: one that gives images one by one.
         transform: from PIL image to tensor.
-        mode: what each image is converted to before the transform; None for what torchvision's own
-            loaders hand over: RGB from files, a dataset's own image from torchvision's datasets.
-        workers: processes that decode; 0 for this one, which an image that kills its decoder then
+        mode: what each image is converted to before the transform. None: what torchvision's own
+            loaders give: RGB for files, a dataset's own image for torchvision's datasets.
+        workers: processes that decode; 0: this one, which an image that crashes its decoder then
             ends.
 
     Raises:
-        SourceError: the source holds no images, or none that can be read one by one. While
-            iterating: not one image could be read, the transform fails, images of one batch
-            differ in size, or a process that decodes dies at no image in particular.
+        SourceError: the source has no images, or does not give them one by one. While iterating: no
+            image could be read, the transform fails, images of one batch differ in size, or workers
+            die, but not because of a certain image.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class Batches:
         )
 
     def __len__(self) -> int:
-        """How many batches there are, unless further images turn out to be unreadable."""
+        """The number of batches, unless more images turn out to be unreadable."""
         return ceil(len(self._readable().names) / self._batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
         images = self._readable()
-        nothing, by_chance = True, False
+        nothing, unexplained = True, False  # unexplained: the last death was not due to an image
         while images.names:
             done = 0
             try:
@@ -106,15 +106,19 @@ class Batches:
                         nothing = False
                         yield batch.images
                 break
-            except (RuntimeError, EOFError, OSError) as error:  # a process died, or its batch did
+            except (
+                RuntimeError,
+                EOFError,
+                OSError,
+            ) as error:  # a worker died, or its batch was lost
                 left = replace(images, names=images.names[done * self._batch_size :])
                 found = self._deadly(left)
-                if by_chance and not (found or done):  # again, and at once
+                if unexplained and not (found or done):  # for the second time, at the same batch
                     raise SourceError(
-                        f"{as_text(left.source.ref)}: processes that decode die, at no image in particular "
-                        f"({clause(error)}); try fewer --workers, or 0"
+                        f"{as_text(left.source.ref)}: decoding processes die, but not because of a certain "
+                        f"image ({clause(error)}); try fewer --workers, or 0"
                     ) from error
-                images, by_chance = replace(left, fatal={**left.fatal, **found}), not found
+                images, unexplained = replace(left, fatal={**left.fatal, **found}), not found
         if nothing:
             raise SourceError(self._nothing_left())
 
@@ -129,7 +133,7 @@ class Batches:
         )
         if self._workers:
             _find_death_by_waiting()
-        with _signals_held_back():
+        with _signals_blocked():
             batches = iter(loader)
         try:
             yield from batches
@@ -139,7 +143,7 @@ class Batches:
             raise
 
     def _deadly(self, left: _Images) -> dict[str, Skipped]:
-        """The images at which processes die, of those that they may have been reading."""
+        """The images that kill a process, of those that the workers may have been reading."""
         ahead = (self._workers * _AHEAD + 1) * self._batch_size
         return _tried_alone(replace(left, names=left.names[:ahead]))
 
@@ -153,7 +157,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class _Batch:
-    images: Tensor | None  # (N, C, H, W); None if not one could be read
+    images: Tensor | None  # (N, C, H, W); None if none could be read
     skipped: tuple[Skipped, ...]
 
 
@@ -163,13 +167,15 @@ class _Images(Dataset[Any]):
     names: Sequence[str]
     transform: Callable[[Any], Tensor]
     mode: Mode | None
-    fatal: Mapping[str, Skipped] = field(default_factory=dict)  # not to be read again
+    fatal: Mapping[str, Skipped] = field(
+        default_factory=dict
+    )  # these kill a process that reads them
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> tuple[str, Tensor] | Skipped | SourceError:
-        # A fault is a value: raised, it would reach the parent process with a traceback in its text.
+        # Faults are returned: a raised one reaches the parent with a traceback in its message.
         name = self.names[index]
         if name in self.fatal:
             return self.fatal[name]
@@ -225,27 +231,27 @@ def _stacked(items: list[tuple[str, Tensor] | Skipped | SourceError]) -> _Batch 
         name, tensor = item
         if tensors and tensor.shape != tensors[0].shape:
             return SourceError(
-                f"{as_text(name)}: becomes {tuple(tensor.shape)}, others of its batch {tuple(tensors[0].shape)}; "
-                "resize them (measure with --resize and --center-crop), or use --batch-size 1"
+                f"{as_text(name)}: becomes {tuple(tensor.shape)}, but others of its batch become "
+                f"{tuple(tensors[0].shape)}; resize them (measure with --resize and --center-crop), or use --batch-size 1"
             )
         tensors.append(tensor)
     return _Batch(torch.stack(tensors) if tensors else None, tuple(skipped))
 
 
 def _find_death_by_waiting() -> None:
-    """Without torch's handler of SIGCHLD, which raises wherever this process is: in the model, say.
+    """Remove torch's handler of SIGCHLD, which raises anywhere in this process: in the model, even.
 
-    DataLoader then looks every five seconds while it waits. The handler stays away, since a worker
-    that died may be known to it for longer than anybody iterates.
+    DataLoader then checks its workers every five seconds while it waits for a batch. The handler is
+    not set again, since it may still know a dead worker after the iteration has ended.
     """
     if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
-        _set_SIGCHLD_handler()  # once in a process: now, so that it is not set later
+        _set_SIGCHLD_handler()  # torch sets it once per process: do it now, so that it does not later
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """For processes that start here, too: until each has said what its signals are to do."""
+def _signals_blocked() -> Iterator[None]:
+    """Block signals while a process starts. It inherits that, until `_begin_worker` has set handlers."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -257,7 +263,7 @@ def _signals_held_back() -> Iterator[None]:
 
 
 def _tried_alone(images: _Images) -> dict[str, Skipped]:
-    """The images that end a process which reads them, each tried once more alone."""
+    """The images that kill the process that reads them, twice: among others, and alone."""
     found = {}
     following = range(len(images))
     while following:
@@ -271,11 +277,11 @@ def _tried_alone(images: _Images) -> dict[str, Skipped]:
 
 
 def _read_elsewhere(images: _Images, indices: range) -> tuple[int, int]:
-    """The last index that another process came to, and its exit code: 0 if it outlived them all."""
+    """Read images in another process: the last index that it began, and its exit code, 0 if it survived."""
     context = multiprocessing.get_context()
     reading, writing = context.Pipe(duplex=False)
     process = context.Process(target=_read, args=(images, indices, writing), daemon=True)
-    with _signals_held_back():
+    with _signals_blocked():
         process.start()
     writing.close()
     at = indices[0]
@@ -294,16 +300,16 @@ def _read_elsewhere(images: _Images, indices: range) -> tuple[int, int]:
 
 def _read(images: _Images, indices: range, writing: Connection) -> None:
     _begin_worker(0)
-    torch.set_num_threads(1)  # as DataLoader does: threads of before a fork are gone
+    torch.set_num_threads(1)  # as DataLoader does: after a fork, the parent's threads do not exist
     for index in indices:
         writing.send(index)
         images[index]
 
 
 def _begin_worker(worker: int) -> None:
-    """A signal may reach every process: the parent decides, and tells.
+    """Set what signals do in a worker. A signal may reach all processes, and only the parent reacts.
 
-    A worker that is ended leaves without a fault, or torch would have the parent tell of that, too.
+    Terminated, a worker exits with code 0, or torch would make the parent report it as an error.
     """
     for number in _STOPPING - {signal.SIGINT}:
         signal.signal(number, lambda number, frame: os._exit(0))

@@ -1,4 +1,4 @@
-"""Normalizations absorbed into the weights next to them."""
+"""Folding: a normalization becomes part of the weights of the layer next to it."""
 
 from __future__ import annotations
 
@@ -40,12 +40,23 @@ _BATCHNORMS = (
 
 
 class FoldedInput(nn.Module):
-    """A first layer that takes pixels: casts integers to the weights' dtype, and pads with the mean.
+    """A first layer that takes pixels: it casts integers to the weights' dtype, and pads with the mean.
+
+    `fold_input_norm` makes it. Takes uint8, uint16 or float images, (N, C, H, W) before a
+    two-dimensional convolution.
 
     Args:
         layer: the convolution or linear layer, without padding of its own if `border` is given.
         padding: as torch.nn.functional.pad has it: the last dimension first.
-        border: per channel, the value to pad with.
+        border: (C,), the value to pad with in each channel.
+
+    Example:
+        >>> import torch
+        >>> stats = imgnorm.Stats(("L",), mean=(0.5,), std=(0.25,))
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3, padding=1))
+        >>> folded = imgnorm.nn.fold_input_norm(model, stats, padding="mean", pixels="raw")
+        >>> type(folded[0]).__name__, folded[0].padding, folded[0].border
+        ('FoldedInput', (1, 1, 1, 1), tensor([127.5000]))
     """
 
     border: Tensor | None
@@ -85,23 +96,32 @@ def fold_input_norm(
 ) -> nn.Module:
     """A copy of the model that takes pixels where the model takes normalized images.
 
-    `Normalize` goes into the first convolution or linear layer, which torch.fx finds. Without
-    padding, and with padding modes reflect, replicate and circular, this is exact. Zero padding is
-    not: a 0 means the mean before the fold, and black after it, so the border would differ. Neither
-    is a transposed convolution: an output near the border, or between strides, sees fewer taps and
-    so another share of the mean.
+    torch.fx finds the first convolution or linear layer, and `Normalize` becomes part of its weights.
+    Without padding, and with padding modes reflect, replicate and circular, this is exact. With zero
+    padding it is not: a 0 means the mean before the fold and black after it, so the border would
+    differ. It is not exact for a transposed convolution either: an output near the border, or between
+    strides, is the sum of fewer taps, so it has another share of the mean.
 
     Args:
-        padding: "mean" replaces zero padding by padding with the mean, which is exact again; the
+        padding: "mean" replaces zero padding by padding with the mean, which is exact again. The
             layer is then a `FoldedInput`, and its keys in the state_dict get `.layer`.
         pixels: what the copy takes: "unit", floats in [0, 1], or "raw", 0 to 255 (65535 for 16-bit
-            stats) as integers or floats; the layer is then a `FoldedInput`, too.
+            stats) as integers or floats. For "raw", the layer is a `FoldedInput`, too.
         eps: the least std, for stats with a constant channel.
 
     Raises:
-        FoldError: the model cannot be traced, its images go anywhere but into one layer, or that
+        FoldError: the model cannot be traced, its images do not go into exactly one layer, or that
             layer cannot absorb the shift exactly.
-        TransformError: a constant channel without eps.
+        TransformError: a channel is constant, and eps is None.
+
+    Example:
+        >>> import torch
+        >>> stats = imgnorm.Stats(("L",), mean=(0.5,), std=(0.25,))
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3))
+        >>> folded = imgnorm.nn.fold_input_norm(model, stats)
+        >>> images = torch.rand(2, 1, 4, 4)
+        >>> torch.allclose(folded(images), model((images - 0.5) / 0.25), atol=1e-5)
+        True
     """
     if padding not in ("refuse", "mean"):
         raise ValueError(f"padding is {padding!r}; expected 'refuse' or 'mean'")
@@ -129,13 +149,19 @@ def fold_input_norm(
 def fold_batchnorm(model: nn.Module) -> nn.Module:
     """A copy of the model in which convolutions have absorbed the BatchNorm that follows them.
 
-    In eval mode only, where BatchNorm is a fixed scale and shift. torch.fx finds the pairs; each
-    BatchNorm that was absorbed is an Identity in the copy, so the names of all else stay. Left as it
-    is, since that is exact, is a BatchNorm that has no running statistics, does not follow a
-    convolution directly, or whose convolution is used elsewhere, has hooks, or computes its weight.
+    The model must be in eval mode, where BatchNorm is a fixed scale and shift. torch.fx finds the
+    pairs. In the copy, each absorbed BatchNorm is an Identity, so the names of all other layers stay.
+    A BatchNorm stays as it is if it has no running statistics, does not follow a convolution
+    directly, or if its convolution is used elsewhere, has hooks, or computes its weight.
 
     Raises:
-        FoldError: the model cannot be traced, a BatchNorm is in training mode, or there is no pair.
+        FoldError: the model cannot be traced, a BatchNorm is in training mode, or it has no pair.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)).eval()
+        >>> imgnorm.nn.fold_batchnorm(model)[1]
+        Identity()
     """
     holder = _held_copy(model)
     training = [
@@ -152,8 +178,8 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
     pairs = [pair for node in graph.nodes if (pair := _pair_at(node, graph, holder)) is not None]
     if not pairs:
         raise FoldError(
-            f"{type(model).__name__}: has no convolution with a BatchNorm behind it that could be folded; "
-            "use it as it is"
+            f"{type(model).__name__}: has no convolution followed by a BatchNorm that can be folded; use "
+            "it as it is"
         )
     for convolution, batchnorm in pairs:
         _absorb(batchnorm, holder.get_submodule(convolution), holder.get_submodule(batchnorm))
@@ -162,7 +188,7 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
 
 
 def _held_copy(model: nn.Module) -> nn.Sequential:
-    """A copy, in a holder so that the model itself has a name, too."""
+    """A copy of the model, inside a holder so that the model itself has a name, too."""
     model = unwrapped(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise FoldError(
@@ -180,7 +206,7 @@ def _held_copy(model: nn.Module) -> nn.Sequential:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        ours = type(m).__module__.startswith("imgnorm.")  # their forward looks at shapes and dtypes
+        ours = type(m).__module__.startswith("imgnorm.")  # their forward reads shapes and dtypes
         return ours or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -195,14 +221,14 @@ def _traced(holder: nn.Sequential) -> fx.Graph:
         ) from error
     if any(isinstance(node.target, OpOverload) for node in graph.nodes):
         raise FoldError(
-            f"{type(holder[0]).__name__}: was exported, and has operators where its layers were; fold the "
+            f"{type(holder[0]).__name__}: was exported, so it has operators in place of layers; fold the "
             "model before it is exported"
         )
     return graph
 
 
 def _first_layer(graph: fx.Graph, holder: nn.Module) -> tuple[str, bool]:
-    """The one layer that the images go into, and whether they are flattened on the way."""
+    """The name of the one layer that the images go into, and whether they are flattened before it."""
     node = next(node for node in graph.nodes if node.op == "placeholder")
     flattened = False
     while True:
@@ -221,8 +247,8 @@ def _first_layer(graph: fx.Graph, holder: nn.Module) -> tuple[str, bool]:
                 continue
             if type(layer) in _TRANSPOSED:
                 raise FoldError(
-                    f"{_described(node, holder)}: each of its outputs sees another share of the mean, "
-                    "which no bias can stand for; keep InputNorm in front"
+                    f"{_described(node, holder)}: each of its outputs has another share of the mean, "
+                    "which a bias cannot express; keep InputNorm in front"
                 )
         if not flattened and _flattens(node, holder):
             flattened = True
@@ -234,7 +260,7 @@ def _first_layer(graph: fx.Graph, holder: nn.Module) -> tuple[str, bool]:
 
 
 def _flattens(node: fx.Node, holder: nn.Module) -> bool:
-    """Whether (N, C, H, W) becomes (N, C·H·W) here."""
+    """Whether this node makes (N, C·H·W) of (N, C, H, W)."""
     if node.op == "call_module":
         layer = holder.get_submodule(str(node.target))
         return type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1)
@@ -248,14 +274,14 @@ def _flattens(node: fx.Node, holder: nn.Module) -> bool:
 
 
 def _reads_shape(node: fx.Node) -> bool:
-    """Whether this asks the images for what folding leaves as it is: not for pixels, nor for their dtype."""
+    """Whether this node reads only what folding does not change: the images' shape or device."""
     if node.target is getattr:
         return node.args[1] in ("shape", "ndim", "device")
     return node.op == "call_method" and node.target in ("size", "dim")
 
 
 def _is_batch_size(size: object, images: object) -> bool:
-    """Whether this is images.size(0) or images.shape[0]."""
+    """Whether a size is images.size(0) or images.shape[0]."""
     if not isinstance(size, fx.Node):
         return False
     if size.target == "size":
@@ -267,7 +293,7 @@ def _is_batch_size(size: object, images: object) -> bool:
 
 
 def _pair_at(node: fx.Node, graph: fx.Graph, holder: nn.Module) -> tuple[str, str] | None:
-    """The names of a convolution and a BatchNorm, if `node` is that BatchNorm and they can be folded."""
+    """The names of a convolution and its BatchNorm, if `node` is a BatchNorm that can be folded."""
     if node.op != "call_module" or len(node.all_input_nodes) != 1:
         return None
     before = node.all_input_nodes[0]
@@ -286,13 +312,13 @@ def _pair_at(node: fx.Node, graph: fx.Graph, holder: nn.Module) -> tuple[str, st
     if batchnorm.num_features != convolution.out_channels:
         raise FoldError(
             f"{_shown(str(node.target))}: has {batchnorm.num_features} channels and follows "
-            f"{_shown(str(before.target))} with {convolution.out_channels}; mend the model"
+            f"{_shown(str(before.target))} with {convolution.out_channels}; fix the model"
         )
     return str(before.target), str(node.target)
 
 
 def _entangled(name: str, layer: nn.Module, graph: fx.Graph, holder: nn.Module) -> str | None:
-    """Why changing this layer's parameters would change more than this one call of it."""
+    """Why a change of this layer's parameters would change more than this one call; None if it would not."""
     own = {id(parameter) for parameter in layer.parameters()}
     owners = Counter(
         id(parameter)
@@ -332,7 +358,7 @@ def _described(node: fx.Node, holder: nn.Module) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name inside the holder, as the user knows it."""
+    """The name that the user knows, of a name inside the holder."""
     return name.partition(".")[2] or "the model itself"
 
 
@@ -343,7 +369,7 @@ def _fold_into_convolution(
     std: Tensor,
     padding: str,
 ) -> tuple[Sequence[int], Tensor | None]:
-    """What is to be padded in front of the layer: how much, and with which values."""
+    """Fold into a convolution; what to pad in front of it: how much, and with which values."""
     if layer.in_channels != len(mean):
         raise FoldError(
             f"{_shown(name)}: takes {layer.in_channels} channels, the statistics have {len(mean)}; measure "
@@ -362,7 +388,7 @@ def _fold_into_convolution(
     _store(name, layer, mean[channels], std[channels])
     if not needs_mean:
         return (), None
-    # The layer's own attributes, all of them: torch reads the padding from two places.
+    # torch reads a layer's padding from two attributes.
     layer.padding = (0,) * len(layer.kernel_size)
     layer._reversed_padding_repeated_twice = [0] * len(amounts)
     return amounts, mean.to(layer.weight)

@@ -1,4 +1,4 @@
-"""Normalizations of one image by itself: what people also call "normalize", without a dataset."""
+"""Normalizations of one image by itself, without a dataset, which are also called "normalize"."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from torch import Tensor, nn
 
 
 class PerImageStandardize(nn.Module):
-    """Each image minus its own mean, over its own std, both over all its channels and pixels.
+    """Each image minus its own mean, divided by its own std, both over all its channels and pixels.
 
-    This is `tf.image.per_image_standardization`, not what `Normalize` does: brightness and contrast
-    of the image are removed, so what tells images apart by them is lost, and no dataset statistics
-    are needed. For each channel by itself there is torch.nn.InstanceNorm2d. Takes float images,
+    This is `tf.image.per_image_standardization`, not what `Normalize` does: it needs no statistics of
+    a dataset, and it removes brightness and contrast, so images that differ only in these become
+    equal. torch.nn.InstanceNorm2d does the same for each channel by itself. Takes float images,
     (..., C, H, W); the arithmetic is in float32 or wider.
 
     Args:
         eps: the least std to divide by, so that a constant image becomes 0 everywhere.
 
     Example:
-        >>> PerImageStandardize()(torch.tensor([[[0.0, 0.5, 1.0, 0.5]]]))
+        >>> import torch
+        >>> imgnorm.nn.PerImageStandardize()(torch.tensor([[[0.0, 0.5, 1.0, 0.5]]]))
         tensor([[[-1.4142,  0.0000,  1.4142,  0.0000]]])
     """
 
@@ -44,18 +45,19 @@ class PerImageStandardize(nn.Module):
 class LpNormalize(nn.Module):
     """Each vector along `dim` divided by its own p-norm: `torch.nn.functional.normalize` as a transform.
 
-    Nothing is subtracted, and the result has norm 1, not mean 0 and std 1: this is for embeddings and
-    directions, and is what the name `normalize` in torch misleads to. The arithmetic is in float32
-    or wider, so that neither eps nor the norm leaves the range of float16.
+    Nothing is subtracted, and the result has norm 1, not mean 0 and std 1. It is meant for embeddings
+    and directions; do not take it for `Normalize`. Takes floats of any shape. The arithmetic is in
+    float32 or wider, so that neither eps nor the norm leaves the range of float16.
 
     Args:
-        p: of the norm, above 0; `inf` for the largest value.
+        p: of the norm, above 0; `inf` for the largest absolute value.
         dim: the dimensions of one vector. The default is the channels of (..., C, H, W); torch's
             own default, 1, would be the rows of a (C, H, W) image.
         eps: the least norm to divide by, so that a vector of zeros stays 0.
 
     Example:
-        >>> LpNormalize(dim=0)(torch.tensor([3.0, 4.0]))
+        >>> import torch
+        >>> imgnorm.nn.LpNormalize(dim=0)(torch.tensor([3.0, 4.0]))
         tensor([0.6000, 0.8000])
     """
 

@@ -20,21 +20,23 @@ class InputNorm(nn.Module):
     """(x − mean) / std per channel, with mean and std as buffers.
 
     Takes uint8 images, uint16 images (65535 means 1.0) or float images in [0, 1], (N, C, H, W) or
-    (C, H, W). On uint8 it gives, bit for bit, what ToTensor and Normalize give. Train and eval mode
-    are the same, and nothing in it learns. Float images keep their dtype, integers become the
-    buffers' dtype; the arithmetic is in float32 or wider.
+    (C, H, W). For uint8 images the result is, bit for bit, that of ToTensor and Normalize. Train and
+    eval mode are the same, and the layer has no parameters. Float images keep their dtype, integers
+    get the buffers' dtype; the arithmetic is in float32 or wider.
 
     Args:
         mean: one number per channel, in [0, 1].
-        std: likewise, above 0.
-        device: of the buffers, torch's default if None.
-        dtype: likewise.
+        std: one number per channel, above 0.
+        device: of the buffers; None: torch's default.
+        dtype: of the buffers; None: torch's default.
 
     Raises:
-        ValueError: mean and std are not finite, not of one length, or a std is not above 0.
+        ValueError: mean and std are not finite, differ in length, or a std is not above 0.
 
     Example:
-        >>> InputNorm([0.5], [0.25])(torch.tensor([[[0, 255]]], dtype=torch.uint8))
+        >>> import torch
+        >>> images = torch.tensor([[[0, 255]]], dtype=torch.uint8)  # (C, H, W)
+        >>> imgnorm.nn.InputNorm([0.5], [0.25])(images)
         tensor([[[-2.,  2.]]])
     """
 
@@ -75,7 +77,7 @@ class InputNorm(nn.Module):
             eps: the least std, for stats with a constant channel.
 
         Raises:
-            TransformError: a constant channel without eps.
+            TransformError: a channel is constant, and eps is None.
         """
         return cls(stats.mean, usable_std(stats, eps), device=device, dtype=dtype)
 
@@ -117,12 +119,18 @@ def to_batchnorm(
     """A BatchNorm2d(affine=False) in eval mode that normalizes with the dataset's mean and std.
 
     BatchNorm divides by sqrt(running_var + eps), so running_var is the variance minus eps. It takes
-    float images in [0, 1] only, and `model.train()` would make it use the batch instead; `InputNorm`
-    has neither limit.
+    only float images (N, C, H, W) in [0, 1], and after `model.train()` it normalizes with the batch
+    instead. `InputNorm` has neither limit.
 
     Raises:
         TransformError: a channel's variance is below eps.
         ValueError: eps is negative or not finite.
+
+    Example:
+        >>> import torch
+        >>> layer = imgnorm.nn.to_batchnorm(imgnorm.Stats(("L",), mean=(0.5,), std=(0.25,)))
+        >>> layer(torch.ones(1, 1, 1, 1)).item()
+        2.0
     """
     if not (eps >= 0 and math.isfinite(eps)):
         raise ValueError(f"eps is {eps!r}; it must be 0 or a positive number")
@@ -134,7 +142,7 @@ def to_batchnorm(
             "running_var would be negative; give a smaller eps, or use InputNorm"
         )
     if min(variance) == 0:
-        usable_std(stats, None)  # says which channel is constant
+        usable_std(stats, None)  # raises, and names the constant channel
     layer = nn.BatchNorm2d(len(stats.mean), eps=eps, affine=False, dtype=dtype).eval()
     assert layer.running_mean is not None
     assert layer.running_var is not None
@@ -156,7 +164,7 @@ def _numbers(what: str, values: Iterable[float]) -> list[float]:
 def _check_shape(images: Tensor, channels: int) -> None:
     if not isinstance(images, Tensor):
         raise TypeError(
-            f"images are a {type(images).__name__}; InputNorm takes tensors, torch.from_numpy's say"
+            f"images are a {type(images).__name__}; InputNorm takes tensors; torch.from_numpy makes one"
         )
     if images.ndim not in (3, 4):
         raise ValueError(

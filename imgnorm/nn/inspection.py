@@ -1,4 +1,4 @@
-"""The BatchNorm layers of a model or a checkpoint, and what about them hurts."""
+"""The BatchNorm layers of a model or a checkpoint, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -16,37 +16,43 @@ from imgnorm.nn.models import unwrapped
 from imgnorm.stats.table import aligned
 
 TORCH_EPS = 1e-5
-"""torch's default, which a checkpoint does not tell."""
+"""torch's default. A checkpoint does not hold the eps of its layers."""
 
 _MEAN, _VARIANCE = "running_mean", "running_var"
-_DEAD = 1e-6  # a |weight| below this leaves nothing of the channel but its bias
-_MANY_EPS = 10  # below this many eps, dividing by sqrt(variance + eps) is off by more than 4 %
+_DEAD = 1e-6  # with a |weight| below this, the channel's output is its bias
+_MANY_EPS = 10  # for a smaller variance / eps, sqrt(variance + eps) is off by more than 4 %
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One BatchNorm layer."""
+    """One BatchNorm layer. Ranges are (least, largest) over its channels, None where it has no such tensor."""
 
     name: str
     channels: int
     eps: float | None  # None in a checkpoint, which does not hold it
     momentum: float | None  # None: cumulative, or a checkpoint
     affine: bool
-    batches: int | None  # num_batches_tracked, where there is one
-    mean: tuple[float, float] | None  # least and largest running_mean; None where there is none
-    variance: tuple[float, float] | None
+    batches: int | None  # num_batches_tracked, if it has one
+    mean: tuple[float, float] | None  # of running_mean
+    variance: tuple[float, float] | None  # of running_var
     weight: tuple[float, float] | None
-    faults: tuple[str, ...]
+    faults: tuple[str, ...]  # what is wrong with it, one sentence each
 
 
 def inspect(model: nn.Module | Mapping[str, Tensor]) -> tuple[LayerReport, ...]:
     """Every BatchNorm layer of a model, or of a state_dict, with its faults.
 
-    In a state_dict a layer is what has a running_mean, so layers without running statistics are not
-    seen there, and eps is taken to be torch's default, 1e-5.
+    A state_dict shows only layers with a running_mean, and not their eps, which is then assumed to be
+    torch's default, 1e-5.
 
     Raises:
-        ModelError: there is no BatchNorm layer.
+        ModelError: it has no BatchNorm layer.
+
+    Example:
+        >>> import torch
+        >>> (report,) = imgnorm.nn.inspect(torch.nn.BatchNorm2d(8))
+        >>> report.name, report.channels, report.faults
+        ('BatchNorm2d', 8, ('never updated: running_mean is 0 and running_var 1; calibrate it',))
     """
     if isinstance(model, nn.Module):
         model = unwrapped(model)
@@ -64,7 +70,7 @@ def inspect(model: nn.Module | Mapping[str, Tensor]) -> tuple[LayerReport, ...]:
 
 
 def table_of(reports: tuple[LayerReport, ...]) -> str:
-    """The table that a person reads, and below it the faults, one a line."""
+    """A table for people, and below it the faults, one per line."""
     rows = [["layer", "channels", "eps", "momentum", "affine", "batches", "running_mean"]]
     rows[0] += ["running_var", "weight"]
     for one in reports:
@@ -86,10 +92,10 @@ def table_of(reports: tuple[LayerReport, ...]) -> str:
 
 
 def batchnorm_names(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules that hold a running_mean and a running_var of BatchNorm, by name, each once.
+    """The BatchNorm layers that have a running_mean and a running_var, by name, each once.
 
-    By their buffers, so that the layers of TorchScript and exported programs are found, too. A
-    model that is such a layer itself has the name of its class.
+    They are recognized by these buffers, since layers of TorchScript and exported programs are not
+    instances of torch's classes. A model that is such a layer itself gets the name of its class.
     """
     return {
         name or type(module).__name__: module
@@ -118,7 +124,7 @@ def _of_module(name: str, layer: nn.Module) -> LayerReport:
     }
     eps, momentum = getattr(layer, "eps", None), getattr(layer, "momentum", None)
     if any(map(is_lazy, tensors.values())):
-        fault = "is lazy and knows no channels yet; run one batch through the model first"
+        fault = "is lazy and does not know its channels yet; run one batch through the model first"
         return LayerReport(name, 0, eps, momentum, True, None, None, None, None, (fault,))
     return _of_tensors(name, tensors, eps, momentum, getattr(layer, "num_features", None))
 
@@ -155,7 +161,7 @@ def _faults(
     odd = {key: length for key, length in lengths.items() if length != channels}
     if odd:
         sizes = ", ".join(f"{key} has {length}" for key, length in odd.items())
-        faults.append(f"channel counts do not fit: {sizes}, the layer {channels}")
+        faults.append(f"channel counts differ: {sizes}, the layer has {channels}")
     for key, value in tensors.items():
         broken = int((~torch.isfinite(value)).sum())
         if broken:
@@ -164,7 +170,7 @@ def _faults(
     if mean is None or variance is None:
         faults.append(
             "no running statistics (track_running_stats=False): results depend on the batch, and are "
-            "noise where it is small"
+            "noisy if it is small"
         )
     elif not mean.any() and bool((variance == 1).all()):
         faults.append("never updated: running_mean is 0 and running_var 1; calibrate it")

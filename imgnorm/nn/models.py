@@ -1,4 +1,4 @@
-"""Networks and checkpoints as users name them: torchvision's, a factory of their own, or a file."""
+"""Models and checkpoints by the names that users give: torchvision's, their own factory, or a file."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ RAISED_BY_USER_CODE = (
     TypeError,
     ValueError,
 )
-"""What a model, its factory or a transform raises on what it was not made for."""
+"""What a model, its factory or a transform may raise when it gets something unexpected."""
 
 _WRAPPED_IN = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and torch.compile put in front of a checkpoint's keys."""
+"""The prefixes that DistributedDataParallel and torch.compile give to a checkpoint's keys."""
 _RAISED_BY_LOADING = (*RAISED_BY_USER_CODE, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A network, and how its file is written again."""
+    """A model, and how its file is written again."""
 
     module: nn.Module
-    saved: Callable[[], bytes]  # what it was read from, with the buffers as they are now
+    saved: Callable[[], bytes]  # the content of its file, with the buffers that it has now
 
 
 @dataclass(frozen=True)
@@ -55,23 +55,23 @@ class Checkpoint:
     """A file of tensors."""
 
     path: str
-    content: Any  # as it was loaded: `state`, or a mapping around it
-    state: dict[str, Tensor]
+    content: Any  # as it was loaded: the state_dict, or a mapping that has it under a key
+    state: dict[str, Tensor]  # the tensors of the state_dict
 
 
 def open_model(
     spec: str, *, weights: str | None = None, num_classes: int | None = None
 ) -> OpenedModel:
-    """The network that a user means, with its weights.
+    """The model that a user names, with its weights.
 
     Args:
-        spec: "torchvision:NAME"; "package.module:factory", which is imported, with the current
-            folder first, and called without arguments; or a TorchScript or torch.export file.
-        weights: a checkpoint; required for the first two, refused for a file, which holds its own.
+        spec: "torchvision:NAME"; "package.module:factory", which is imported (from the current folder
+            first) and called without arguments; or a TorchScript or torch.export file.
+        weights: a checkpoint; refused for a file, which holds its own weights.
         num_classes: for torchvision's models.
 
     Raises:
-        ModelError: it cannot be found, opened or called, or the checkpoint is another model's.
+        ModelError: it cannot be found, opened or called, or the checkpoint belongs to another model.
     """
     kind = file_kind(spec) if os.path.isfile(spec) else None
     if kind == "checkpoint":
@@ -93,13 +93,13 @@ def open_model(
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, of torch.compile, DataParallel and DistributedDataParallel.
+    """The model without wrappers of torch.compile, DataParallel and DistributedDataParallel.
 
-    A compiled model would run as it was compiled, whatever watches it; one that is spread over
-    devices or processes would run on copies of its layers, or wait for the other processes.
+    A compiled model would run its compiled code, which cannot be watched; a parallel one would run on
+    copies of its layers, or wait for other processes.
 
     Raises:
-        TypeError: it is no module.
+        TypeError: it is not a module.
     """
     while True:
         if not isinstance(model, nn.Module):
@@ -114,10 +114,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def placed(model: nn.Module, device: str) -> None:
-    """Move a model to a device; "auto" is CUDA where there is one, else the CPU.
+    """Move a model to a device; "auto" is CUDA if it is available, else the CPU.
 
     Raises:
-        ModelError: there is no such device here. It is never replaced by another one.
+        ModelError: the device cannot be used. It is never replaced by another one.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -130,12 +130,14 @@ def placed(model: nn.Module, device: str) -> None:
 
 
 def file_kind(path: str) -> str:
-    """What a file is: "torchscript", "exported" or "checkpoint", judged by the names in its archive."""
+    """The kind of a file, by the names in its archive: "torchscript", "exported" or "checkpoint"."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError):
-        return "checkpoint"  # torch's old format is no archive; reading it says what is wrong
+        return (
+            "checkpoint"  # torch's old format is not an archive; other faults show when it is read
+        )
     if any(name.endswith("/constants.pkl") and "/data/" not in name for name in names) and any(
         "/code/" in name for name in names
     ):
@@ -146,14 +148,16 @@ def file_kind(path: str) -> str:
 
 
 def read_checkpoint(path: str) -> Checkpoint:
-    """A state_dict, alone or under `state_dict`, `model_state_dict` or `model`. Runs nothing in it.
+    """A state_dict, alone or under the key `state_dict`, `model_state_dict` or `model`.
+
+    No code in the file is run.
 
     Raises:
-        ModelError: it cannot be read, holds more than tensors and plain values, or no state_dict.
+        ModelError: it cannot be read, holds more than tensors and plain values, or has no state_dict.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols, before it is refused or read
+            warnings.simplefilter("ignore")  # about pickle protocols
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
@@ -188,7 +192,7 @@ def _made(spec: str, num_classes: int | None) -> nn.Module:
             )
         arguments = {} if num_classes is None else {"num_classes": num_classes}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # how the weights begin does not matter here
+            warnings.simplefilter("ignore")  # about initial weights, which are replaced
             made: nn.Module = models.get_model(name, weights=None, **arguments)
         return made
     code = UserCode(spec, ModelError)
@@ -221,7 +225,7 @@ def _load(model: nn.Module, checkpoint: Checkpoint, spec: str) -> None:
     wrong += [
         f"{key} is missing"
         for key in wanted
-        # Checkpoints of torch before 0.4.1 have none; load_state_dict knows.
+        # Checkpoints of torch before 0.4.1 have none; load_state_dict accepts that.
         if key not in state and not key.endswith("num_batches_tracked")
     ]
     wrong += [f"{key} is unknown" for key in state if key not in wanted]
@@ -235,7 +239,7 @@ def _load(model: nn.Module, checkpoint: Checkpoint, spec: str) -> None:
 
 
 def _updated(checkpoint: Checkpoint, model: nn.Module) -> bytes:
-    """The checkpoint with the model's running statistics, and all else in it as it was."""
+    """The checkpoint with the model's running statistics, and everything else unchanged."""
     buffers = dict(model.named_buffers(remove_duplicate=False))
     for key, theirs in _keys(checkpoint, model.state_dict()).items():
         if key in buffers:
@@ -247,14 +251,14 @@ def _copy(path: str, key: str, new: Tensor, old: Tensor) -> None:
     overflows = torch.isfinite(new).all() and not torch.isfinite(new.to(old.dtype)).all()
     if overflows:
         raise ModelError(
-            f"{path}: {key} is {old.dtype}, which does not hold {float(new.abs().max()):.3g}; save the "
+            f"{path}: {key} is {old.dtype}, which cannot hold {float(new.abs().max()):.3g}; save the "
             "checkpoint in float32"
         )
     old.copy_(new)
 
 
 def _keys(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> dict[str, str]:
-    """The checkpoint's keys by the model's: without wrappers, if the model's have none."""
+    """The checkpoint's keys by the model's keys: without a wrapper's prefix, if the model has none."""
     keys = {key: key for key in checkpoint.state}
     while not set(keys) & set(wanted):
         prefix = next((p for p in _WRAPPERS if keys and all(k.startswith(p) for k in keys)), None)
@@ -272,8 +276,7 @@ def _bytes_of(content: Any) -> bytes:
 
 def _script(path: str) -> OpenedModel:
     with warnings.catch_warnings():
-        # torch.jit is deprecated: the user's format, not our choice.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, but the user has such a file
         try:
             module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
         except _RAISED_BY_LOADING as error:

@@ -1,4 +1,4 @@
-"""BatchNorm layers whose running statistics are those of all that they have seen, not an average of the recent past."""
+"""BatchNorm layers whose running statistics are those of all data so far, not a moving average."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from imgnorm.errors import ModelError
-from imgnorm.nn.calibration import Pooled, pooled_of
+from imgnorm.nn.activations import Pooled, pooled_of
 
 
 class PopulationBatchNorm(_BatchNorm):
@@ -23,20 +23,21 @@ class PopulationBatchNorm(_BatchNorm):
     population variance (correction 0) of everything seen in training mode since the last
     `reset_running_stats()`, kept in float64. torch's own `momentum=None` averages the batches'
     means and Bessel-corrected variances instead: the variance between batches is missing, and a
-    short batch counts as much as a full one. A number is torch's exponential average, digit for
-    digit. All else is torch's: what is normalized with, `affine`, `track_running_stats`, train and
-    eval, and the checkpoint's keys.
+    short batch counts as much as a full one. With a number as `momentum`, the layer does what torch's
+    does, digit for digit. All else is as in torch: what training and eval normalize with, `affine`,
+    `track_running_stats`, and the checkpoint's keys.
 
-    A checkpoint has no count to go on from, so after `load_state_dict` its statistics are used until
-    the next batch in training mode, which starts a new population; so it is after `convert`.
+    A checkpoint does not hold the count of the population. So after `load_state_dict`, its statistics
+    are used until the next batch in training mode, which starts a new population. After `convert` it
+    is the same.
 
-    Where torch.distributed is initialized, each forward pass in training mode is a collective: all
-    processes have to make it, and all keep the statistics of all data. Normalization in training
-    stays with the process's own batch, as with torch's BatchNorm.
+    If torch.distributed is initialized, each forward pass in training mode is a collective: all
+    processes must make it, and all get the statistics of all data. In training, each process
+    normalizes with its own batch, as torch's BatchNorm does.
     """
 
     _pooled: Pooled | None = None
-    _torch_momentum: float | None = None  # to go back to, in a converted layer
+    _torch_momentum: float | None = None  # in a converted layer: what `revert` restores
 
     def __init__(
         self,
@@ -87,23 +88,48 @@ class PopulationBatchNorm(_BatchNorm):
 
 
 class PopulationBatchNorm1d(PopulationBatchNorm, nn.BatchNorm1d):
-    """torch.nn.BatchNorm1d with the running statistics of the whole population."""
+    """torch.nn.BatchNorm1d with the running statistics of the whole population.
+
+    Takes (N, C) or (N, C, L).
+
+    Example:
+        >>> import torch
+        >>> layer = imgnorm.nn.PopulationBatchNorm1d(1)
+        >>> for batch in torch.arange(6.0).reshape(6, 1).split(4):
+        ...     normalized = layer(batch)
+        >>> layer.running_mean, layer.running_var
+        (tensor([2.5000]), tensor([2.9167]))
+    """
 
 
 class PopulationBatchNorm2d(PopulationBatchNorm, nn.BatchNorm2d):
     """torch.nn.BatchNorm2d with the running statistics of the whole population.
 
+    Takes (N, C, H, W).
+
     Example:
-        >>> layer = PopulationBatchNorm2d(1)
-        >>> for batch in torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).reshape(6, 1, 1, 1).split(4):
-        ...     _ = layer(batch)
-        >>> layer.running_mean.item(), round(layer.running_var.item(), 6)
-        (2.5, 2.916667)
+        >>> import torch
+        >>> layer = imgnorm.nn.PopulationBatchNorm2d(1)
+        >>> for batch in torch.arange(6.0).reshape(6, 1, 1, 1).split(4):
+        ...     normalized = layer(batch)
+        >>> layer.running_mean, layer.running_var
+        (tensor([2.5000]), tensor([2.9167]))
     """
 
 
 class PopulationBatchNorm3d(PopulationBatchNorm, nn.BatchNorm3d):
-    """torch.nn.BatchNorm3d with the running statistics of the whole population."""
+    """torch.nn.BatchNorm3d with the running statistics of the whole population.
+
+    Takes (N, C, D, H, W).
+
+    Example:
+        >>> import torch
+        >>> layer = imgnorm.nn.PopulationBatchNorm3d(1)
+        >>> for batch in torch.arange(6.0).reshape(6, 1, 1, 1, 1).split(4):
+        ...     normalized = layer(batch)
+        >>> layer.running_mean, layer.running_var
+        (tensor([2.5000]), tensor([2.9167]))
+    """
 
 
 _POPULATION: dict[type[nn.Module], type[PopulationBatchNorm]] = {
@@ -115,13 +141,19 @@ _TORCH = {population: layer for layer, population in _POPULATION.items()}
 
 
 def convert(model: nn.Module) -> nn.Module:
-    """Make every torch BatchNorm1d, 2d and 3d of a model, in place, one of ours; the model.
+    """Turn every torch BatchNorm1d, 2d and 3d of a model into a population layer, in place.
 
-    Parameters, buffers, hooks and names stay, so optimizers and checkpoints go on working.
-    SyncBatchNorm and subclasses are left alone. `revert` is the way back.
+    Returns the model. Parameters, buffers, hooks and names stay, so optimizers and checkpoints still
+    work. SyncBatchNorm and subclasses are left as they are. `revert` undoes it.
 
     Raises:
-        ModelError: there is no such layer.
+        ModelError: the model has no such layer.
+
+    Example:
+        >>> import torch
+        >>> model = imgnorm.nn.convert(torch.nn.Sequential(torch.nn.BatchNorm2d(8)))
+        >>> type(model[0]).__name__, model[0].momentum
+        ('PopulationBatchNorm2d', None)
     """
     layers = [layer for layer in model.modules() if type(layer) in _POPULATION]
     if not layers:
@@ -132,19 +164,26 @@ def convert(model: nn.Module) -> nn.Module:
     for layer in layers:
         assert isinstance(layer, _BatchNorm)
         momentum = layer.momentum
-        # As torch's lazy modules become theirs: the object stays, and all that refers to it.
+        # torch's lazy modules change their class, too. The object stays, and all references to it.
         layer.__class__ = _POPULATION[type(layer)]
         layer.__dict__.update(_torch_momentum=momentum, momentum=None)
     return model
 
 
 def revert(model: nn.Module) -> nn.Module:
-    """Make every population layer of a model, in place, torch's own again; the model.
+    """Turn every population layer of a model into torch's own again, in place.
 
-    The running statistics stay as they are, and a converted layer gets its momentum back.
+    Returns the model. The running statistics stay, and a converted layer gets its momentum back.
 
     Raises:
-        ModelError: there is no such layer.
+        ModelError: the model has no such layer.
+
+    Example:
+        >>> import torch
+        >>> model = imgnorm.nn.convert(torch.nn.Sequential(torch.nn.BatchNorm2d(8)))
+        >>> model = imgnorm.nn.revert(model)
+        >>> type(model[0]).__name__, model[0].momentum
+        ('BatchNorm2d', 0.1)
     """
     layers = [layer for layer in model.modules() if isinstance(layer, PopulationBatchNorm)]
     if not layers:
@@ -160,7 +199,7 @@ def revert(model: nn.Module) -> nn.Module:
 
 
 def _over_processes(own: Pooled) -> Pooled:
-    """The statistics of all processes' batches, added in the order of their ranks: equal everywhere."""
+    """The statistics of all processes' batches, added in the order of ranks, so equal in each process."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return own
     message = torch.cat([own.mean.new_tensor([own.count]), own.mean, own.squared])

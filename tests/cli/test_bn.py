@@ -370,7 +370,7 @@ def test_images_of_different_sizes_are_told(place, capsys):
 
     assert 2 == run([*WITH_STATS, "--device", "cpu"])
     assert (
-        "a/4.png: becomes (3, 5, 5), others of its batch (3, 10, 10); resize them (measure with --resize and "
+        "a/4.png: becomes (3, 5, 5), but others of its batch become (3, 10, 10); resize them (measure with --resize and "
         "--center-crop), or use --batch-size 1\n"
     ) == capsys.readouterr().err
 
@@ -497,7 +497,7 @@ def test_processes_that_die_at_no_image_end_the_run_and_tell(place, capsys, impa
 
     assert 2 == run([*CALIBRATE, *options])
     assert re.fullmatch(
-        r"images: processes that decode die, at no image in particular \(DataLoader worker .*\); try "
+        r"images: decoding processes die, but not because of a certain image \(DataLoader worker .*\); try "
         r"fewer --workers, or 0\n",
         capsys.readouterr().err,
     )
@@ -630,7 +630,7 @@ def test_what_a_checkpoint_s_dtype_cannot_hold_is_told(place, capsys):
     assert 2 == run([*WITH_STATS, "--device", "cpu"])
     said = capsys.readouterr().err
     assert re.fullmatch(
-        r"ckpt\.pt: 1\.running_var is torch\.float16, which does not hold [\d.e+]+; save the checkpoint in "
+        r"ckpt\.pt: 1\.running_var is torch\.float16, which cannot hold [\d.e+]+; save the checkpoint in "
         r"float32\n",
         said,
     )

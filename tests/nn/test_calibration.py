@@ -78,7 +78,7 @@ def test_sequential_is_the_population_under_inference_whatever_the_batch_size(ba
 
 @pytest.mark.parametrize("batch_size", [1, 5, 19])
 def test_sequential_is_a_fixed_point_and_no_batching_changes_a_digit(batch_size):
-    """Six values per channel in the last layers: there, the batch size made 4e-5 before."""
+    """The last layers have six values per channel, where the batch size once changed results by 4e-5."""
     torch.manual_seed(0)
     model = torchvision.models.resnet18(weights=None)
     calibrate(model, images(19, 32).split(7), mode="sequential")
@@ -193,7 +193,7 @@ def interrupted(batches: list[torch.Tensor]):
                 (
                     "0: fails on images 23 to {0}, ({1}, 1, 8, 8) torch.float32 (RuntimeError: Given "
                     "groups=1, weight of size [4, 3, 3, 3], expected input[{1}, 1, 8, 8] to have 3 "
-                    "channels, but got 1 channels instead); give it images as it was trained on"
+                    "channels, but got 1 channels instead); give it images like those that it was trained on"
                 ),
                 {"one-pass": ("45", "23"), "sequential": ("30", "8")},
             ),
@@ -207,7 +207,7 @@ def interrupted(batches: list[torch.Tensor]):
         (
             [images() * 1e25],
             (
-                "1: its statistics reach 6.37e+49, which torch.float32 does not hold; look at the layers "
+                "1: its statistics reach 6.37e+49, which torch.float32 cannot hold; look at the layers "
                 "before it"
             ),
         ),
@@ -256,15 +256,15 @@ def used_twice() -> nn.Module:
             images().split(22),
             "one-pass",
             (
-                "8: has one value per channel in the batch of image 22, (1, 6), whose variance is 0; use larger "
-                "batches of one size, or mode sequential"
+                "8: has one value per channel in the batch of image 22, (1, 6), so its variance is 0; use larger "
+                "batches, all of one size, or mode sequential"
             ),
         ),
         (
             net(),
             images(1).split(1),
             "sequential",
-            "8: saw 1 value per channel in all, which has no variance; give more images",
+            "8: got 1 value per channel in all, which has no variance; give more images",
         ),
         (
             nn.Conv2d(3, 3, 1),
@@ -282,7 +282,7 @@ def used_twice() -> nn.Module:
             nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d()),
             images().split(4),
             "one-pass",
-            "1: is lazy and knows no channels yet; run one batch through the model first",
+            "1: is lazy and does not know its channels yet; run one batch through the model first",
         ),
         (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm1d(4)),
@@ -290,7 +290,7 @@ def used_twice() -> nn.Module:
             "one-pass",
             (
                 "1: fails on images 0 to 22, (23, 3, 8, 8) torch.float32 (ValueError: expected 2D or 3D input "
-                "(got 4D input)); give it images as it was trained on"
+                "(got 4D input)); give it images like those that it was trained on"
             ),
         ),
         (
@@ -299,7 +299,7 @@ def used_twice() -> nn.Module:
             "sequential",
             (
                 "1: fails on images 0 to 7, (8, 3, 8, 8) torch.float32 (RuntimeError: running_mean should "
-                "contain 4 elements not 5); give it images as it was trained on"
+                "contain 4 elements not 5); give it images like those that it was trained on"
             ),
         ),
     ],
@@ -370,7 +370,7 @@ def test_a_program_for_one_batch_size_gets_that_size():
 
     assert_close(plain, program, 1e-6)
     with pytest.raises(
-        ModelError, match=r"give batches of 5, a multiple in all, or export it with a dyn"
+        ModelError, match=r"give a multiple of 5 images in batches of 5, or export it with a dyn"
     ):
         calibrate(program, data.split(7))
 
@@ -408,11 +408,11 @@ def test_each_fault_of_a_layer_is_named():
             ),
         ),
         ("2 of 2 channels are dead: |weight| below 1e-06",),
-        ("channel counts do not fit: running_var has 3, the layer 2",),
+        ("channel counts differ: running_var has 3, the layer has 2",),
         (
             (
                 "no running statistics (track_running_stats=False): results depend on the batch, and are "
-                "noise where it is small"
+                "noisy if it is small"
             ),
         ),
     ] == [report.faults for report in inspect(model)]
@@ -533,7 +533,7 @@ def test_inference_mode_and_autocast_around_it_are_fine(mode):
 
 
 def test_images_that_batches_leave_out_meanwhile_are_no_other_images():
-    """A loader that tells what it could not read may find more of that in a later pass."""
+    """A loader with `skipped` may find more unreadable images in a later pass."""
 
     class Loader(list):  # type: ignore[type-arg]
         skipped: tuple[str, ...] = ()
@@ -589,7 +589,7 @@ def exported_program() -> torch.export.ExportedProgram:
         ),
         (
             (net(), images()),
-            "batches is one tensor; give a list of batches, images.split(64) say",
+            "batches is one tensor; give a list of batches, such as images.split(64)",
         ),
     ],
 )
@@ -608,6 +608,6 @@ def test_a_program_for_one_batch_size_says_which(mode, where):
 
     assert str(caught.value).startswith(f"GraphModule: fails on images {where}, ")
     assert str(caught.value).endswith(
-        "; it was exported for batches of 5 only: give batches of 5, a multiple in all, or export it "
+        "; it was exported for batches of 5 only: give a multiple of 5 images in batches of 5, or export it "
         "with a dynamic batch size"
     )

@@ -192,8 +192,8 @@ def hooked() -> nn.Module:
         (
             nn.Sequential(nn.ConvTranspose2d(3, 3, 2)),
             (
-                "0 (ConvTranspose2d): each of its outputs sees another share of the mean, which no bias can "
-                "stand for; keep InputNorm in front"
+                "0 (ConvTranspose2d): each of its outputs has another share of the mean, which a bias "
+                "cannot express; keep InputNorm in front"
             ),
         ),
         (
@@ -403,11 +403,11 @@ def negative() -> nn.Module:
         ),
         (
             nn.Sequential(nn.Conv2d(3, 4, 3)).eval(),
-            "Sequential: has no convolution with a BatchNorm behind it that could be folded; use it as it is",
+            "Sequential: has no convolution followed by a BatchNorm that can be folded; use it as it is",
         ),
         (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(5)).eval(),
-            "1: has 5 channels and follows 0 with 4; mend the model",
+            "1: has 5 channels and follows 0 with 4; fix the model",
         ),
         (
             negative(),
@@ -447,7 +447,7 @@ def small() -> nn.Module:
         (
             lambda model: torch.export.export(model, (uint8_images().double(),)).module(),
             (
-                "GraphModule: was exported, and has operators where its layers were; fold the model before "
+                "GraphModule: was exported, so it has operators in place of layers; fold the model before "
                 "it is exported"
             ),
         ),

@@ -297,7 +297,7 @@ def test_they_fit_into_a_compose():
     [
         (
             InputNorm(MEAN, STD),
-            "images are a ndarray; InputNorm takes tensors, torch.from_numpy's say",
+            "images are a ndarray; InputNorm takes tensors; torch.from_numpy makes one",
         ),
         (PerImageStandardize(), "got a ndarray; put ToTensor in front of this transform"),
         (LpNormalize(), "got a ndarray; put ToTensor in front of this transform"),

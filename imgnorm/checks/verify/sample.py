@@ -85,7 +85,7 @@ def compare_sample(
         if faults:
             broken += faults
             continue
-        if any(met not in _modes_of(request) for met in tally.counted):
+        if any(counted_as not in _modes_of(request) for counted_as in tally.counted):
             unlike.append(f"{name} ({', '.join(tally.counted)})")
             continue
         counted = in_mode(tally.counted, mode)

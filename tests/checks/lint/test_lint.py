@@ -176,7 +176,7 @@ def test_other_names_hold_neither(name):
 
 
 def test_a_measured_stats_file_is_not_linted(tmp_path):
-    """Its wrong conventions are there on purpose."""
+    """It lists wrong conventions on purpose."""
     shapes = Path(__file__).parents[3] / "examples" / "shapes"
     imgnorm("stats", shapes, "-o", "stats.yaml", "--workers", "1", cwd=tmp_path)
     done = lint([str(tmp_path / "stats.yaml")])

@@ -58,7 +58,7 @@ def outliers(rng):
 
 
 def rare_white(rng):
-    """Most samples meet none of what makes up the mean."""
+    """Most samples have none of the few images that make up the mean."""
     return np.where(np.arange(IMAGES) < 5, 1.0, 0.0), np.zeros(IMAGES)
 
 

@@ -67,7 +67,7 @@ def describe(found: imgnorm.Verification) -> list[str]:
 
 
 def test_a_config_is_answered_with_what_to_give_instead(here):
-    """All its keys would be unknown ones, which helps nobody."""
+    """Otherwise all its keys would be reported as unknown."""
     lines = ["format: imgnorm-pipeline/1", "source: {kind: folder, path: data}", "normalize: {}"]
     (here / "p.yaml").write_text("\n".join(lines))
     got = "p.yaml:1:9: format: expected 'imgnorm-stats/1'; got 'imgnorm-pipeline/1', a pipeline config"
@@ -258,7 +258,7 @@ def test_a_color_image_among_gray_ones_is_found(here):
 
 
 def test_sizes_that_must_be_equal_are_proof(here):
-    """A file that says another crop than it was measured with."""
+    """A file with another crop than the one that it was measured with."""
     measure(here, "--center-crop", "6")
     file = Path("stats.yaml")
     file.write_text(file.read_text().replace("size: 6", "size: 7"))
