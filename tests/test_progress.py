@@ -91,7 +91,7 @@ def test_who_decodes_jpegs_is_told():
 
     simplejpeg = pytest.importorskip("simplejpeg")
     assert f"simplejpeg {simplejpeg.__version__}" == auto.jpeg
-    assert "Pillow: told to" == pillow.jpeg
+    assert "Pillow: as requested" == pillow.jpeg
 
 
 @pytest.mark.parametrize("decoder", ["auto", "pillow"])

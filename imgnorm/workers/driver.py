@@ -167,7 +167,7 @@ class Driver(threading.Thread):
         self._queue.report(task.group, tally, images)
 
     def _ready_worker(self) -> WorkerProcess | None:
-        """The worker; a new one if there is none. None if that died as it started, or all is over."""
+        """The worker, started if necessary; None if it died while starting, or the scan is over."""
         if self._worker is None:
             started = monotonic()
             worker = self._start_worker()

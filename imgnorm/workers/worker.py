@@ -97,7 +97,7 @@ def _counting(setup: Setup) -> tuple[_Count, str]:
     from imgnorm.pixels.jpeg import JpegDecoder, fast_path_version, fault_of_the_fast_path
     from imgnorm.pixels.planes import PlaneCounter
 
-    fault = "told to" if setup.decoder == "pillow" else fault_of_the_fast_path()
+    fault = "as requested" if setup.decoder == "pillow" else fault_of_the_fast_path()
     own_process(setup.max_pixels)  # after the check above, which decodes an image of its own
     jpeg = f"Pillow: {fault}" if fault else fast_path_version()
     source = setup.source
@@ -158,7 +158,7 @@ def _ask_for_memory(
     """Waits until the parent grants memory for a file or for the pixels of an image.
 
     Raises:
-        Unreadable: there is not enough.
+        Unreadable: it does not.
     """
     if size <= FREE_BYTES:
         return
