@@ -15,8 +15,8 @@ from imgnorm.documents.document import CONFIG_LIMITS, STATS_LIMITS, Document, Do
 from imgnorm.documents.models import validated
 from imgnorm.documents.reader import NOT_YAML, events_in, read_document
 from imgnorm.errors import InvalidDocument, Problem, SourceError
-from imgnorm.pipeline import numbers as stats_rules
 from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, transforms_of
+from imgnorm.pipeline.numbers import constant_problems, read_once, reference_problems
 from imgnorm.pipeline.order import order_problems
 from imgnorm.pipeline.pipeline import Augmentation, Pipeline
 from imgnorm.pipeline.structure import structure_problems
@@ -92,20 +92,19 @@ def normalization(
         limits: those of the stats file.
     """
     if pipeline.stats_path is None:
-        mode = pipeline.mode
-        numbers = pipeline.mean, pipeline.std
-        problems = [*stats_rules.constant_problems(document, *numbers, mode)]
+        mean, std, mode = pipeline.mean, pipeline.std, pipeline.mode
+        problems = [*constant_problems(document, mean, std, mode)]
         if problems:
             return problems, None
-        names = CHANNELS[mode] if mode != "auto" else channel_names(len(pipeline.mean))
-        scale = SCALE[mode] if mode != "auto" else 255
-        known = None if mode == "auto" else mode
-        return [], Stats(names, *numbers, scale, known, pipeline.preprocess)
+        if mode == "auto":
+            names = channel_names(len(mean))
+            return [], Stats(names, mean, std, preprocess=pipeline.preprocess)
+        return [], Stats(CHANNELS[mode], mean, std, SCALE[mode], mode, pipeline.preprocess)
     cache = {} if cache is None else cache
-    outcome = stats_rules.read_once(
+    outcome = read_once(
         pipeline.stats_path, cache, lambda path: stats_in(read_document(path, limits))
     )
-    problems = [*stats_rules.reference_problems(document, pipeline, outcome)]
+    problems = [*reference_problems(document, pipeline, outcome)]
     return problems, None if problems or not isinstance(outcome, Stats) else outcome
 
 
@@ -134,7 +133,7 @@ def declared_format(data: bytes) -> str:
 
 def pipeline_schema() -> dict[str, Any]:
     """The config's JSON Schema, for editors."""
-    # Editors show the titles, which pydantic takes from the class names: there a user needs no "Model".
+    # Editors show the titles, which pydantic takes from the class names; "Model" says nothing to users.
     text = json.dumps(Config.model_json_schema()).replace("SourceModel", "Source")
     content: dict[str, Any] = json.loads(text)
     content["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -194,7 +193,7 @@ class TorchvisionSourceModel(_ConfigModel):
     split: str = Field("train", description="train, test, or what its `split` accepts.")
 
 
-SourceModel = (
+_AnySource = (
     FolderSourceModel
     | ListSourceModel
     | ArchiveSourceModel
@@ -224,7 +223,7 @@ class Config(_ConfigModel):
     """An image pipeline: what is measured, and what becomes torchvision transforms."""
 
     format: Literal["imgnorm-pipeline/1"]
-    source: Annotated[SourceModel, Field(discriminator="kind")]
+    source: Annotated[_AnySource, Field(discriminator="kind")]
     image: Image = Image()
     preprocess: list[Any] = Field(
         [], description="Resize and CenterCrop: measured through, and in both transforms."
@@ -254,7 +253,7 @@ def _pipeline(document: Document, model: Config) -> Pipeline:
     )
 
 
-def _source_arguments(source: SourceModel, folder: str) -> dict[str, str]:
+def _source_arguments(source: _AnySource, folder: str) -> dict[str, str]:
     """A source as arguments of `measure`."""
     if isinstance(source, TorchvisionSourceModel):
         root = _seen_from(folder, source.root)
