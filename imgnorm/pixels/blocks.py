@@ -38,9 +38,10 @@ def count_blocks(
     lap: Callable[[Stage], None] = no_lap,
     planes: PlaneCounter | None = None,
 ) -> tuple[Tally, int]:
-    """The tally of the first images of `names`, and how many that is; the arguments are those of `count.count`.
+    """The tally of the first images of `names`, and how many that is.
 
     Args:
+        starting, reserve, buffer, lap: as in `count.count`.
         planes: counts arrays, with memory that it took for earlier ones.
     """
     tally = Tally()

@@ -127,7 +127,7 @@ class PlaneCounter:
             floats = self._room("floats", part.shape, np.float64 if wide else np.float32)
             if not wide:
                 centered = self._room("centered", part.shape, np.uint8)
-                np.bitwise_xor(part, _MIDDLE, out=centered)
+                np.bitwise_xor(part, _MIDDLE, out=centered)  # read as int8, this is x - 128
                 part = centered.view(np.int8)
             np.copyto(floats, part)
             total[start : start + at_once] = np.einsum("ij->i", floats)
