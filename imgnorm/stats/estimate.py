@@ -1,29 +1,30 @@
-"""Error bars: how close mean and std of a random sample of images are to those of all, and when it is enough.
+"""Error bars: how far mean and std of a random sample of images can be from those of all images.
 
-An image is a cluster of pixels: it is taken whole or not at all, and its own count, total and
-total_sq are what varies. The pooled mean R = Σtotal / Σcount is a ratio estimator, and the variance
+An image is a cluster of pixels: it is taken whole or not at all, so what varies are the count, total
+and total_sq of each image. The pooled mean R = Σtotal / Σcount is a ratio estimator, and the variance
 V = Σtotal_sq / Σcount - R² is a function of two. Both are linearized (Cochran 1977, Sampling
 Techniques, ch. 6; Särndal, Swensson & Wretman 1992, Model Assisted Survey Sampling, ch. 5): with
 
     e = total - R · count                                 of each image, for the mean
     g = total_sq - 2 R · total + (2 R² - M) · count       with M = Σtotal_sq / Σcount, for V
 
-the standard error of R is sqrt((1 - f) / m · Σe² / (m - 1)) / (Σcount / m), of m images, which are the
-part f of all; and the same with g for V. The interval of the std is that of V under the square root.
+the standard error of R is sqrt((1 - f) / m · Σe² / (m - 1)) / (Σcount / m), for m images that are the
+fraction f of all; with g in place of e it is that of V. The interval of the std is the square root of
+the interval of V.
 
-That alone fails where few images matter: a sample of 200 misses what 1 % of the images do once in
-eight times, sees that all images agree, and stops. So a second term is added, for images unlike all
-that were seen. A share p of them is missed by m images with the probability (1 - p)**m, so that
-with the probability 1 - a, p is at most ln(1/a) / m. Each of them is black or white, at worst, and
-weighs as much as the root mean square of the counts; and no sample is enough in which p may be above
-1 %, so that large ones among them are seen. This is the form of Bernstein's bound (Maurer &
+That alone fails where few images matter. If 1 % of the images differ from the rest, one sample of 200
+in eight has none of them: its images all agree, and sampling would stop. So a second term is added,
+for images unlike all that were seen. If their share is p, m images miss them with the probability
+(1 - p)**m; so with the probability 1 - a, p is at most ln(1/a) / m. At worst each of them is black or
+white, and it is weighted by the root mean square of the counts. No sample is enough while p may be
+above 1 %, so that large images among them are seen. This is the form of Bernstein's bound (Maurer &
 Pontil 2009, Empirical Bernstein Bounds, theorem 4), with the constants that Poisson's distribution
 of rare images needs: it covers z · SE + ln(1/a) at every expected number of them.
 
-The confidence is that of all numbers at once: the error is split among channels x {mean, std}
-(Bonferroni). Nothing more is spent on looking more than once: a rule that stops when the interval
-has a fixed width is consistent (Chow & Robbins 1965), and what it costs beside that is what the
-second term is there for. docs/estimates.md has the coverages that were measured.
+The confidence holds for all numbers at once: the error is split among channels x {mean, std}
+(Bonferroni). No error is reserved for looking more than once: a rule that stops when the interval
+has a fixed width is consistent (Chow & Robbins 1965), and the second term covers what such a rule
+costs in finite samples. docs/estimates.md has the measured coverages.
 """
 
 from __future__ import annotations
@@ -38,29 +39,29 @@ from typing import Any
 from imgnorm.tally.moments import CrossSums, Moments, square_root
 
 MIN_IMAGES = 200
-"""With fewer, the images' spread is too little known, and an interval for it means little."""
+"""With fewer images, their spread is too uncertain for an interval to mean much."""
 
 MAX_UNSEEN = 0.01
-"""The largest share of the images that may, together, be missing from a sample by bad luck."""
+"""The largest share of images unlike all seen ones with which a sample can be enough."""
 
 _GROWTH = Fraction(5, 4)
-"""From look to look: at most a quarter of the images is taken in vain."""
+"""From look to look, so at most a quarter more images than needed are taken."""
 
 _DIGITS = Context(prec=4, rounding=ROUND_CEILING)
-"""A margin's: nobody needs more, and they hide in which bit two machines' logarithms differ."""
+"""Of a margin. More would be useless, and could differ where two machines' logarithms differ in a bit."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked of an estimate.
+    """How good an estimate must be.
 
     Raises:
-        ValueError: it cannot be had.
+        ValueError: a value is not possible; PLAN_FAULTS has the messages.
     """
 
-    tolerance: float  # of every mean and std, in ToTensor's [0, 1]
-    confidence: float = 0.99  # that all of them are that close to the exact ones
-    seed: int = 0  # of the order in which images are taken
+    tolerance: float  # for every mean and std, in ToTensor's [0, 1]
+    confidence: float = 0.99  # the probability that all of them are within it
+    seed: int = 0  # decides the order in which images are taken
 
     def __post_init__(self) -> None:
         for name, fault_of in PLAN_FAULTS.items():
@@ -94,7 +95,7 @@ PLAN_FAULTS: dict[str, Callable[[Any], str | None]] = {
     "confidence": _confidence_fault,
     "seed": _seed_fault,
 }
-"""What is wrong with a value of a plan's field; None if nothing."""
+"""For each field of a plan: the message about a wrong value, None for a right one."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Margins:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    unseen: float  # the share of the images that may be unlike all that were seen
+    unseen: float  # the largest likely share of images unlike all that were seen
 
     @property
     def widest(self) -> float:
@@ -116,7 +117,7 @@ class Estimate:
 
     tolerance: float
     confidence: float
-    images: int  # taken: counted, or skipped
+    images: int  # that were taken: counted, or skipped
     total: int  # images of the source
     seed: int
     cross_sums: CrossSums
@@ -127,14 +128,14 @@ class Estimate:
 
 
 def percent(confidence: float) -> str:
-    """ "99.9 %", without the digits that a float adds; "100 %" of nothing less than 1."""
+    """ "99.9 %", without the noise digits of a float, and "100 %" for 1 only."""
     text = f"{confidence * 100:.12g}"
     return f"{text if text != '100' else repr(confidence * 100)} %"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was counted of the images taken so far."""
+    """The sums of the images that were taken so far."""
 
     images: int  # counted
     moments: Moments
@@ -145,13 +146,14 @@ class Sample:
 def random_order(count: int, seed: int) -> Iterator[int]:
     """The numbers below `count`, each once, in an order that the seed decides.
 
-    Fisher and Yates's shuffle, one step at a time: what is not taken costs nothing. Only
-    `Random.random` is used, whose sequence Python promises not to change.
+    This is Fisher and Yates's shuffle, one step at a time: numbers that are not taken cost nothing. It
+    only uses `Random.random`, whose sequence Python promises not to change:
+    https://docs.python.org/3/library/random.html#notes-on-reproducibility
     """
     from random import Random  # slow to import, and rarely needed
 
     draw = Random(seed).random
-    moved: dict[int, int] = {}  # place -> the number that lies there now, if not its own
+    moved: dict[int, int] = {}  # place -> the number at it, where a swap has changed it
     for place in range(count):
         other = place + int(draw() * (count - place))
         yield moved.get(other, other)
@@ -159,20 +161,25 @@ def random_order(count: int, seed: int) -> Iterator[int]:
 
 
 def until_within(
-    plan: Plan, of: int, look: Callable[[int], Sample | None], on_margin: Callable[[float], None]
+    plan: Plan,
+    population: int,
+    look: Callable[[int], Sample | None],
+    on_margin: Callable[[float], None],
 ) -> Estimate | None:
-    """Take images until all margins are within the tolerance; None when all had to be taken.
+    """Take images until all margins are within the tolerance; None if that took all images.
 
-    Looks happen at sizes that follow from the data and the plan alone.
+    The sizes of the samples depend on the data and the plan only, not on the number of workers.
 
     Args:
-        look: the sums of the first so many images in random order; None if none could be counted.
+        population: images of the source.
+        look: takes a number of images, returns the sums of that many, in random order; None if none
+            of them could be counted.
         on_margin: called with the widest margin after each look.
     """
     taken = MIN_IMAGES
-    while taken < of:
+    while taken < population:
         sample = look(taken)
-        margins = sample and margins_of(sample, taken, of, plan.confidence)
+        margins = sample and margins_of(sample, taken, population, plan.confidence)
         if sample and margins:
             on_margin(margins.widest)
             enough = sample.images >= MIN_IMAGES and margins.unseen <= MAX_UNSEEN
@@ -181,34 +188,34 @@ def until_within(
                     plan.tolerance,
                     plan.confidence,
                     taken,
-                    of,
+                    population,
                     plan.seed,
                     sample.cross_sums,
                     margins,
                 )
         taken = math.ceil(taken * _GROWTH)
-    look(of)
+    look(population)
     return None
 
 
-def margins_of(sample: Sample, taken: int, of: int, confidence: float) -> Margins | None:
-    """None of fewer than two images.
+def margins_of(sample: Sample, taken: int, population: int, confidence: float) -> Margins | None:
+    """The margins that follow from a sample's sums; None if it has fewer than two images.
 
     Args:
-        taken: images that were looked at, of which `sample` has those that could be counted.
-        of: images there are, more than `taken`.
+        taken: images that were taken; `sample` has those of them that could be counted.
+        population: images of the source, more than `taken`.
 
     Raises:
-        ValueError: the sums are not those of any images.
+        ValueError: no images can have these sums.
     """
     images, moments, scale = sample.images, sample.moments, sample.scale
     if images < 2:
         return None
-    error = (1 - confidence) / (2 * len(moments.total))  # of one number; either side has half
+    error = (1 - confidence) / (2 * len(moments.total))  # for one number; half of it on each side
     quantile = _t_quantile(error / 2, images - 1)
-    left_out = 1 - Fraction(taken, of)
-    # Of as many images as can be counted, by the sample; taken without replacement.
-    unseen = math.log(2 / error) / (-math.log(left_out) * of * images / taken)
+    left_out = 1 - Fraction(taken, population)
+    # Without replacement, among the images that can be counted: of all, the same share as of the sample.
+    unseen = math.log(2 / error) / (-math.log(left_out) * population * images / taken)
     means, stds = [], []
     for channel, (total, total_sq) in enumerate(zip(moments.total, moments.total_sq, strict=True)):
         squares_e, squares_g = _residual_squares(sample, channel)
@@ -216,8 +223,8 @@ def margins_of(sample: Sample, taken: int, of: int, confidence: float) -> Margin
         squares = cross_sums.count_count, cross_sums.total_total, cross_sums.total_sq_total_sq
         sums = moments.count, total, total_sq
         if min(squares_e, squares_g) < 0 or any(
-            images * square[channel] < its_sum**2  # Cauchy and Schwarz
-            for square, its_sum in zip(squares, sums, strict=True)
+            images * square[channel] < one**2  # Cauchy-Schwarz inequality
+            for square, one in zip(squares, sums, strict=True)
         ):
             raise ValueError("the sums and the products are not those of the same images")
         factor = left_out * images / (images - 1)
@@ -258,7 +265,7 @@ def _residual_squares(sample: Sample, channel: int) -> tuple[Fraction, Fraction]
 
 
 def _of_the_root(variance: float, half: float) -> float:
-    """The longer side of the std's interval, of the variance's."""
+    """Half the width of the std's interval, its longer side, from that of the variance's."""
     std = math.sqrt(variance)
     below = std - math.sqrt(max(0.0, variance - half))
     above = math.sqrt(variance + half) - std
@@ -266,9 +273,9 @@ def _of_the_root(variance: float, half: float) -> float:
 
 
 def _t_quantile(tail: float, freedom: int) -> float:
-    """Student's t with this probability beyond it (Abramowitz & Stegun 26.7.5).
+    """The t that Student's distribution exceeds with this probability (Abramowitz & Stegun 26.7.5).
 
-    From 30 degrees of freedom on, within 0.1 % of it at tails down to 1e-4.
+    From 30 degrees of freedom on, the error is below 0.1 % for tails down to 1e-4.
     """
     from statistics import NormalDist  # slow to import, and rarely needed
 

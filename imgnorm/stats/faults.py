@@ -1,4 +1,8 @@
-"""A stats file that cannot be right: what no images have, and what does not follow from its integers."""
+"""What is wrong with a stats file that fits its model.
+
+Lists of the wrong length, numbers that no images can have, and numbers that do not follow from the
+file's integers; each with the place in the file.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +35,23 @@ from imgnorm.wording import cut
 
 _ABSENT = object()
 _NOT_EDITED = "measure again; do not edit these numbers by hand"
+_FACTORS = {
+    "count_count": ("count", "count"),
+    "count_total": ("count", "total"),
+    "count_total_sq": ("count", "total_sq"),
+    "total_total": ("total", "total"),
+    "total_total_sq": ("total", "total_sq"),
+    "total_sq_total_sq": ("total_sq", "total_sq"),
+}
+
+_Fault = tuple[tuple[str | int, ...], str]
+"""The path of a key, and what is wrong with its value."""
 
 
 def constants_problems(
     document: Document, model: ConstantsModel | FloatConstantsModel, channels: tuple[str, ...]
 ) -> list[Problem]:
-    """What does not fit together in constants."""
+    """Values of constants that do not fit together."""
     problems = [*_length_problems(document, {"mean": model.mean, "std": model.std}, len(channels))]
     if model.image:
         mode: Mode = model.image.mode
@@ -50,73 +65,88 @@ def constants_problems(
 def measured_problems(
     document: Document, model: MeasuredModel | FloatMeasuredModel
 ) -> list[Problem]:
-    """What no images have; without it, stats follow from the integers."""
-    mode: Mode = model.image.mode
-    names = channels_of(mode)
-    problems = []
-    if tuple(model.channels) != names:
-        problems.append(
-            document.problem(("channels",), "channels", f"mode {mode} has {list(names)}")
-        )
-    if isinstance(model, MeasuredModel):
-        problems += _histogram_problems(document, model, mode)
-        if model.as_floats:
-            problems += _float_length_problems(document, model.as_floats, len(names), "as_floats")
-    else:
-        problems += _float_length_problems(document, model, len(names))
-        problems += _scale_problems(document, model.scale, mode)
-    problems += _image_sums_length_problems(document, model.exact, len(names))
-    if model.exact.image_products:
-        vectors = dict(model.exact.image_products)
-        problems += _length_problems(document, vectors, len(names), "exact", "image_products")
-    problems += _class_length_problems(document, model.classes, len(names))
-    problems += _source_problems(document, model)
-    problems += _names_problems(document, model)
-    reasons = set(Reason)
-    for index, entry in enumerate(model.skipped):
-        if entry.reason not in reasons:
-            message = f"unknown reason {entry.reason!r}"
-            problems.append(document.problem(("skipped", index, "reason"), "reason", message))
+    """Numbers that no images can have. Without such problems, stats can be computed from the integers."""
+    problems = [
+        *_all_length_problems(document, model),
+        *_source_problems(document, model),
+        *_names_problems(document, model),
+        *_reason_problems(document, model),
+    ]
     if not problems:
-        problems += _impossible_images(document, model)
-        if isinstance(model, MeasuredModel):
-            problems += _impossible_counts(document, model, scale_of(mode))
-            if model.as_floats:
-                problems += _impossible_floats(document, model.as_floats, model.images, "as_floats")
-                if model.as_floats.exact.count != model.exact.count:
-                    message = (
-                        f"{model.as_floats.exact.count:,}, but exact.count is {model.exact.count:,}"
-                    )
-                    path = ("as_floats", "exact", "count")
-                    problems.append(_impossible(document, path, message))
-        else:
-            problems += _impossible_floats(document, model, model.images)
+        problems += _impossible_numbers(document, model)
     if not problems and isinstance(model, MeasuredModel):
         moments = Histogram(tuple(map(tuple, model.histogram.values()))).moments()
         problems += [
             _impossible(document, path, message)
-            for path, message in _estimate_faults(model, moments, scale_of(mode))
+            for path, message in _estimate_faults(model, moments, scale_of(model.image.mode))
         ]
     return problems
 
 
 def derived_problems(document: Document, derived: dict[str, Any]) -> list[Problem]:
-    """The numbers of a file that are not those which its integers give.
+    """Numbers in a file that do not follow from its integers.
 
     Args:
-        derived: the document that these give.
+        derived: the whole document as it follows from them.
     """
-    return [
-        document.problem(path, "derived", f"{_said(there)} does not follow from the integers below")
-        if wanted is _ABSENT
-        else document.problem(
-            path,
-            "derived",
-            f"{_said(there)} does not follow from the file's integers, which give {_said(wanted)}",
-            _NOT_EDITED,
-        )
-        for path, there, wanted in _differences(document.value, derived, ())
-    ]
+    problems = []
+    for path, found, wanted in _differences(document.value, derived, ()):
+        if wanted is _ABSENT:
+            message, hint = "does not follow from the integers below", None
+        else:
+            message = f"does not follow from the file's integers, which give {_for_message(wanted)}"
+            hint = _NOT_EDITED
+        problems.append(document.problem(path, "derived", f"{_for_message(found)} {message}", hint))
+    return problems
+
+
+def cross_sums_in(model: MeasuredModel) -> CrossSums:
+    """The cross sums of an estimate's file."""
+    cross_sums = model.exact.image_products
+    assert cross_sums
+    return CrossSums(**{name: tuple(sums) for name, sums in cross_sums})
+
+
+def estimate_that_follows(estimate: EstimateModel, sample: Sample) -> Estimate:
+    """The estimate with the margins that follow from a file's sums.
+
+    Raises:
+        ValueError: the cross sums and the other sums cannot be those of the same images.
+    """
+    margins = margins_of(sample, estimate.images, estimate.of, estimate.confidence)
+    if margins is None:
+        raise ValueError("one image has no margins")
+    return Estimate(
+        estimate.tolerance,
+        estimate.confidence,
+        estimate.images,
+        estimate.of,
+        estimate.seed,
+        sample.cross_sums,
+        margins,
+    )
+
+
+def _all_length_problems(
+    document: Document, model: MeasuredModel | FloatMeasuredModel
+) -> Iterator[Problem]:
+    """Channels, and lists of values per channel, that do not fit the mode."""
+    mode: Mode = model.image.mode
+    names = channels_of(mode)
+    if tuple(model.channels) != names:
+        yield document.problem(("channels",), "channels", f"mode {mode} has {list(names)}")
+    if isinstance(model, MeasuredModel):
+        yield from _histogram_problems(document, model, mode)
+        if model.as_floats:
+            yield from _float_length_problems(document, model.as_floats, len(names), "as_floats")
+    else:
+        yield from _float_length_problems(document, model, len(names))
+        yield from _scale_problems(document, model.scale, mode)
+    yield from _image_sums_length_problems(document, model.exact, len(names))
+    if model.exact.image_products:
+        vectors = dict(model.exact.image_products)
+        yield from _length_problems(document, vectors, len(names), "exact", "image_products")
+    yield from _class_length_problems(document, model.classes, len(names))
 
 
 def _scale_problems(document: Document, scale: int, mode: Mode) -> Iterator[Problem]:
@@ -162,6 +192,16 @@ def _names_problems(
         if names_digest(names_in(lines)) != digest:
             message = f"not those of the source, whose digest is {digest[:8]}..."
             yield document.problem(("names", index), "derived", message, _NOT_EDITED)
+
+
+def _reason_problems(
+    document: Document, model: MeasuredModel | FloatMeasuredModel
+) -> Iterator[Problem]:
+    reasons = set(Reason)
+    for index, entry in enumerate(model.skipped):
+        if entry.reason not in reasons:
+            message = f"unknown reason {entry.reason!r}"
+            yield document.problem(("skipped", index, "reason"), "reason", message)
 
 
 def _length_problems(
@@ -222,8 +262,23 @@ def _histogram_problems(document: Document, model: MeasuredModel, mode: Mode) ->
 
 
 def _impossible(document: Document, path: tuple[str | int, ...], message: str) -> Problem:
-    """A number that no images have, from which nothing may be computed."""
+    """A number that no images can have. Nothing must be computed from it."""
     return document.problem(path, "impossible", message, _NOT_EDITED)
+
+
+def _impossible_numbers(
+    document: Document, model: MeasuredModel | FloatMeasuredModel
+) -> Iterator[Problem]:
+    yield from _impossible_images(document, model)
+    if not isinstance(model, MeasuredModel):
+        yield from _impossible_floats(document, model, model.images)
+        return
+    yield from _impossible_counts(document, model, scale_of(model.image.mode))
+    if model.as_floats:
+        yield from _impossible_floats(document, model.as_floats, model.images, "as_floats")
+        if model.as_floats.exact.count != model.exact.count:
+            message = f"{model.as_floats.exact.count:,}, but exact.count is {model.exact.count:,}"
+            yield _impossible(document, ("as_floats", "exact", "count"), message)
 
 
 def _impossible_images(
@@ -249,7 +304,9 @@ def _impossible_counts(document: Document, model: MeasuredModel, scale: int) -> 
     for key, values in _image_sums(model.exact).items():
         for index, value in enumerate(values):
             if not 0 <= value <= model.images << UNIT_BITS:
-                message = f"{_said(value)} is not the sum of {model.images:,} numbers in [0, 1]"
+                message = (
+                    f"{_for_message(value)} is not the sum of {model.images:,} numbers in [0, 1]"
+                )
                 yield _impossible(document, ("exact", "image_sums", key, index), message)
     for name, one in model.classes.items():
         if not one.count or one.total is None or one.total_sq is None:
@@ -257,8 +314,8 @@ def _impossible_counts(document: Document, model: MeasuredModel, scale: int) -> 
         for index, (total, total_sq) in enumerate(zip(one.total, one.total_sq, strict=True)):
             if not total * total <= one.count * total_sq <= one.count * scale * total:
                 message = (
-                    f"{_said(total_sq)} is not the sum of the squares of {one.count:,} "
-                    f"pixel values that add up to {_said(total)}"
+                    f"{_for_message(total_sq)} is not the sum of the squares of {one.count:,} "
+                    f"pixel values that add up to {_for_message(total)}"
                 )
                 yield _impossible(document, ("classes", name, "total_sq", index), message)
 
@@ -266,7 +323,7 @@ def _impossible_counts(document: Document, model: MeasuredModel, scale: int) -> 
 def _impossible_floats(
     document: Document, model: FloatMeasuredModel | AsFloatsModel, images: int, *where: str
 ) -> Iterator[Problem]:
-    """Also whatever would give a mean or a std beyond the range of a float."""
+    """Also reports what would give a mean or a std beyond the range of a float."""
     exact, sums = model.exact, model.exact.image_sums
     if not exact.count:
         yield _impossible(document, (*where, "exact", "count"), "counts no pixel")
@@ -275,7 +332,7 @@ def _impossible_floats(
         bounds = Fraction(least), Fraction(greatest)
         if not _are_sums(exact, index, *bounds):
             message = (
-                f"{_said(exact.total[index])} and its squares are not sums of {exact.count:,} values "
+                f"{_for_message(exact.total[index])} and its squares are not sums of {exact.count:,} values "
                 f"from {least!r} to {greatest!r}"
             )
             yield _impossible(document, (*where, "exact", "total", index), message)
@@ -289,7 +346,7 @@ def _impossible_floats(
         for key, (low, high, values) in ranges.items():
             unit = images << UNIT_BITS
             if not low * unit - images <= values[index] <= high * unit:
-                message = f"{_said(values[index])} is not the sum of {images:,} such numbers"
+                message = f"{_for_message(values[index])} is not the sum of {images:,} such numbers"
                 yield _impossible(document, (*where, "exact", "image_sums", key, index), message)
         for name, one in model.classes.items():
             if one.count and one.total and one.total_sq and not _are_sums(one, index, *bounds):
@@ -300,7 +357,7 @@ def _impossible_floats(
 def _are_sums(
     sums: FloatExactModel | FloatClassModel, index: int, least: Fraction, greatest: Fraction
 ) -> bool:
-    """Whether numbers between the two can add up to this, and their squares to that."""
+    """Whether values in this range can have this sum, and this sum of squares."""
     assert sums.count
     assert sums.total
     assert sums.total_sq
@@ -313,45 +370,11 @@ def _are_sums(
     )
 
 
-def _differences(
-    there: Any, wanted: Any, path: tuple[str | int, ...]
-) -> Iterator[tuple[tuple[str | int, ...], Any, Any]]:
-    """Where two documents differ: path, value found, value wanted."""
-    if there == wanted:
-        return
-    if isinstance(there, dict) and isinstance(wanted, dict):
-        for key in [*wanted, *(key for key in there if key not in wanted)]:
-            yield from _differences(there.get(key, _ABSENT), wanted.get(key, _ABSENT), (*path, key))
-    elif isinstance(there, list) and isinstance(wanted, list) and len(there) == len(wanted):
-        for index, (a, b) in enumerate(zip(there, wanted, strict=True)):
-            yield from _differences(a, b, (*path, index))
-    else:
-        yield path, there, wanted
-
-
-def _said(value: Any) -> str:
-    return "nothing" if value is _ABSENT else cut(repr(value))
-
-
-_Fault = tuple[tuple[str | int, ...], str]
-"""The path of a key, and what is wrong with its value."""
-
-
-_FACTORS = {
-    "count_count": ("count", "count"),
-    "count_total": ("count", "total"),
-    "count_total_sq": ("count", "total_sq"),
-    "total_total": ("total", "total"),
-    "total_total_sq": ("total", "total_sq"),
-    "total_sq_total_sq": ("total_sq", "total_sq"),
-}
-
-
 def _estimate_faults(model: MeasuredModel, moments: Moments, scale: int) -> Iterator[_Fault]:
-    """What no sample of images gives.
+    """What no sample of images can give.
 
     Args:
-        moments: of all pixels, as the histogram has them.
+        moments: those of the histogram.
     """
     estimate, cross_sums = model.estimate, model.exact.image_products
     if not estimate and not cross_sums:
@@ -397,26 +420,21 @@ def _too_large(model: MeasuredModel, moments: Moments) -> Iterator[_Fault]:
                 yield ("exact", "image_products", name, index), message
 
 
-def cross_sums_in(model: MeasuredModel) -> CrossSums:
-    cross_sums = model.exact.image_products
-    assert cross_sums
-    return CrossSums(**{name: tuple(sums) for name, sums in cross_sums})
+def _differences(
+    found: Any, wanted: Any, path: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], Any, Any]]:
+    """Where two documents differ: path, value found, value wanted."""
+    if found == wanted:
+        return
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(key for key in found if key not in wanted)]:
+            yield from _differences(found.get(key, _ABSENT), wanted.get(key, _ABSENT), (*path, key))
+    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        for index, (a, b) in enumerate(zip(found, wanted, strict=True)):
+            yield from _differences(a, b, (*path, index))
+    else:
+        yield path, found, wanted
 
 
-def estimate_that_follows(estimate: EstimateModel, sample: Sample) -> Estimate:
-    """
-    Raises:
-        ValueError: the products are not those of the images whose sums the file has.
-    """
-    margins = margins_of(sample, estimate.images, estimate.of, estimate.confidence)
-    if margins is None:
-        raise ValueError("one image has no margins")
-    return Estimate(
-        estimate.tolerance,
-        estimate.confidence,
-        estimate.images,
-        estimate.of,
-        estimate.seed,
-        sample.cross_sums,
-        margins,
-    )
+def _for_message(value: Any) -> str:
+    return "nothing" if value is _ABSENT else cut(repr(value))

@@ -1,4 +1,8 @@
-"""Stats files: written whole, and read back as the stats that follow from their integers, or refused."""
+"""Reading and writing stats files, and merging them.
+
+A file is written whole or not at all. Reading takes the integers of a file, computes the stats that
+follow from them, and refuses the file if any other number in it differs from those.
+"""
 
 from __future__ import annotations
 
@@ -47,12 +51,21 @@ from imgnorm.tally.tally import Counted
 
 
 def write_stats(path: str | os.PathLike[str], stats: Stats, *, force: bool = True) -> None:
-    """Write a stats file, whole or not at all; with `force`, an existing one is replaced.
+    """Write a stats file, whole or not at all.
 
-    The same stats give the same bytes. What was written is read back before it takes its place.
+    The same stats give the same bytes. The new file is read back and checked before it takes its place.
+
+    Args:
+        force: replace an existing file.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or it exists and `force` is false.
+
+    Example:
+        >>> stats = imgnorm.measure("examples/shapes")
+        >>> imgnorm.write_stats("stats.yaml", stats)
+        >>> imgnorm.read_stats("stats.yaml") == stats
+        True
     """
     data = text_of(stats).encode()
     file = os.fspath(path)
@@ -75,14 +88,22 @@ def read_stats(path: str | os.PathLike[str]) -> Stats:
     """Read a stats file, or constants: a file with only `format`, `mean` and `std`.
 
     Raises:
-        SourceError: there is no such file, or it cannot be read.
+        SourceError: the file does not exist, or cannot be read.
         InvalidDocument: it is not a stats file, or its numbers do not follow from its integers.
+
+    Example:
+        >>> from pathlib import Path
+        >>> text = "format: imgnorm-stats/1\\nmean: [0.5, 0.4, 0.3]\\nstd: [0.25, 0.2, 0.15]\\n"
+        >>> _ = Path("constants.yaml").write_text(text)
+        >>> stats = imgnorm.read_stats("constants.yaml")
+        >>> stats.mean, stats.measurement
+        ((0.5, 0.4, 0.3), None)
     """
     return stats_in(read_document(path, STATS_LIMITS))
 
 
 def parse_stats(data: bytes, file: str) -> Stats:
-    """The same from bytes; `file` is what problems call them."""
+    """Like `read_stats`, from bytes; `file` is their name in problems."""
     return stats_in(parse(data, file, STATS_LIMITS))
 
 
@@ -94,10 +115,10 @@ def merge_files(
     allow_decoders: bool = False,
     drop_names: bool = False,
 ) -> Stats:
-    """The stats files as one; `merge`, of one file after the other, so that memory does not grow.
+    """`merge` of stats files. They are read one after the other, so memory does not grow with them.
 
     Raises:
-        ImgnormError: files cannot be read (all of them are told), or do not belong together.
+        ImgnormError: files cannot be read (the message lists all of these), or do not belong together.
     """
     labels = [os.fspath(path) for path in paths]
     return merge(
@@ -118,14 +139,14 @@ def _each_read(paths: Sequence[str]) -> Iterator[Stats]:
         except ImgnormError as error:
             faults.append(str(error))
         else:
-            if not faults:  # what follows a fault is read for its faults only
+            if not faults:  # files after a fault are only read to report their faults
                 yield stats
     if faults:
         raise ImgnormError("\n".join(faults))
 
 
 def stats_in(document: Document) -> Stats:
-    """The same from a document.
+    """The stats in a document that was read from a stats file.
 
     Raises:
         InvalidDocument: it is not a stats file, or its numbers do not follow from its integers.
@@ -143,17 +164,18 @@ def stats_in(document: Document) -> Stats:
 
 
 def _refuse_a_config(document: Document) -> None:
-    """
+    """One problem for a pipeline config, instead of one for each of its keys.
+
     Raises:
-        InvalidDocument: it is a pipeline config, whose every key would be a fault.
+        InvalidDocument: the document is a pipeline config.
     """
     value = document.value
-    said = value.get("format") if isinstance(value, dict) else None
-    if not isinstance(said, str) or not said.startswith("imgnorm-pipeline/"):
+    given = value.get("format") if isinstance(value, dict) else None
+    if not isinstance(given, str) or not given.startswith("imgnorm-pipeline/"):
         return
     normalize = value.get("normalize")
     named = normalize.get("stats") if isinstance(normalize, dict) else None
-    message = f"expected {STATS_FORMAT!r}; got {said!r}, a pipeline config"
+    message = f"expected {STATS_FORMAT!r}; got {given!r}, a pipeline config"
     hint = f"measure it with `imgnorm stats {document.file} -o stats.yaml`, and give that file"
     if isinstance(named, str):
         path = os.path.normpath(os.path.join(os.path.dirname(document.file), named))
@@ -186,11 +208,11 @@ def _measured_stats(document: Document, model: MeasuredModel | FloatMeasuredMode
 
 
 def _rebuilt(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Stats:
-    """The stats that follow from the integers, and nothing else of the file's numbers."""
+    """The stats that follow from the file's integers; its other numbers are not used."""
     pixels = _pixels(model, mode)
     estimate = None
     if isinstance(model, MeasuredModel):
-        estimate = estimate_in(model, pixels.moments(), scale_of(mode))
+        estimate = _estimate_in(model, pixels.moments(), scale_of(mode))
     measurement = Measurement(
         images=model.images,
         pixels=pixels,
@@ -212,6 +234,14 @@ def _rebuilt(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Stats:
         auto=bool(model.image.auto),
         strict_channels=bool(model.image.strict_channels),
     )
+
+
+def _estimate_in(model: MeasuredModel, moments: Moments, scale: int) -> Estimate | None:
+    """The estimate that follows from the integers of a file without faults."""
+    if not model.estimate:
+        return None
+    cross_sums = cross_sums_in(model)
+    return estimate_that_follows(model.estimate, Sample(model.images, moments, cross_sums, scale))
 
 
 def _pixels(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Histogram | FloatPixels:
@@ -304,11 +334,3 @@ def _steps(image: ImageModel | None) -> tuple[Step, ...]:
                 size = arguments.size
                 steps.append(step(size if isinstance(size, int) else (size[0], size[1])))
     return tuple(steps)
-
-
-def estimate_in(model: MeasuredModel, moments: Moments, scale: int) -> Estimate | None:
-    """The estimate that follows from the file's integers, of a file without faults."""
-    if not model.estimate:
-        return None
-    cross_sums = cross_sums_in(model)
-    return estimate_that_follows(model.estimate, Sample(model.images, moments, cross_sums, scale))

@@ -1,4 +1,4 @@
-"""What was counted, exactly, and where it comes from."""
+"""Measurement: everything that was counted, as integers, and the source that it comes from."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ClassStats:
     """One class of the dataset."""
 
     images: int
-    moments: Moments | None = None  # with `per_class`
-    as_floats: Moments | None = None  # of what `Measurement.as_floats` holds
+    moments: Moments | None = None  # only with `per_class`
+    as_floats: Moments | None = None  # of the same images in `Measurement.as_floats`
 
     def __add__(self, other: ClassStats) -> ClassStats:
         both = self.moments and other.moments and self.moments + other.moments
@@ -41,22 +41,22 @@ class ClassStats:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was counted, exactly."""
+    """What was counted. All numbers are integers, so measurements add up exactly."""
 
     images: int
     pixels: Histogram | FloatPixels
     sums: ImageSums
-    modes: Mapping[str, int]  # as the files have them -> images
+    modes: Mapping[str, int]  # mode of the file -> images
     formats: Mapping[str, int]  # JPEG, PNG, ... -> images
     decoders: Mapping[str, str]  # format -> library and version
     source: Provenance
     classes: Mapping[str, ClassStats] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)  # rule -> entries
-    estimate: Estimate | None = None  # where these are only a sample of the images, its error bars
+    estimate: Estimate | None = None  # the error bars, if only a sample of the images was counted
     as_floats: Counted | None = None
-    """Of a shard whose images came as floats and were counted as 8 bits: what they are as floats, which they
-    become beside a shard with other floats."""
+    """Only in a shard whose images came as floats and were counted as 8-bit images: their counts as
+    floats. Merged with a shard of other floats, these are what counts."""
 
     @property
     def found(self) -> int:
@@ -64,14 +64,14 @@ class Measurement:
 
     @property
     def histogram(self) -> Histogram | None:
-        """None of float images, which have none."""
+        """None for float images."""
         return self.pixels if isinstance(self.pixels, Histogram) else None
 
     def conventions(self) -> dict[str, Convention]:
         return self.sums.conventions()
 
     def quantiles(self) -> dict[str, tuple[int, ...]]:
-        """By name (q01 … q99), raw pixel values; none of float images."""
+        """Raw pixel values per channel, by name (q01 … q99); empty for float images."""
         if self.histogram is None:
             return {}
         return {name: self.histogram.quantile(q) for name, q in QUANTILES.items()}

@@ -1,4 +1,4 @@
-"""Adding measurements up to one, exactly, or saying everything that is against it."""
+"""Measurements -> one measurement, exactly, or a message with every reason why they do not merge."""
 
 from __future__ import annotations
 
@@ -12,45 +12,7 @@ from imgnorm.stats.provenance import Provenance, combined, gaps, overlaps
 from imgnorm.tally.skipped import Skipped, skipped_order
 from imgnorm.tally.tally import BETWEEN, GRAY, Counted, common_mode, in_mode, joined_decoders
 
-
-@dataclass(frozen=True)
-class _Part:
-    """What must fit, of one part; its sums are added up already."""
-
-    label: str
-    mode: Mode
-    auto: bool
-    preprocess: tuple[Step, ...]
-    source: Provenance
-    decoders: Mapping[str, str]
-    per_class: bool | None  # None if there are no classes
-    strict_channels: bool
-    float_mode: Mode | None  # the mode of the same images as floats, if it is known what they are
-
-
-class _Sums:
-    """What parts counted, added up by mode; mutable."""
-
-    def __init__(self) -> None:
-        self._counted: dict[Mode, Counted] = {}
-        self._classes: dict[Mode, dict[str, ClassStats]] = {}
-
-    def add(self, mode: Mode, counted: Counted, classes: Mapping[str, ClassStats]) -> None:
-        there = self._counted.get(mode)
-        self._counted[mode] = there + counted if there else counted
-        its = self._classes.setdefault(mode, {})
-        for name, one in classes.items():
-            its[name] = its[name] + one if name in its else one
-
-    def counted_in(self, mode: Mode) -> Counted:
-        return in_mode(self._counted, mode)
-
-    def classes_in(self, mode: Mode) -> dict[str, ClassStats]:
-        classes = dict(self._classes.get(mode, {}))
-        for name, gray in self._classes.get(GRAY.get(mode, ""), {}).items():
-            one = gray.replicated(len(channels_of(mode)))
-            classes[name] = classes[name] + one if name in classes else one
-        return dict(sorted(classes.items()))
+_LOSSLESS = {"BMP", "GIF", "PNG", "PPM"}  # every decoder gives the same pixels
 
 
 @dataclass(frozen=True)
@@ -65,12 +27,12 @@ class Merged:
 
 
 class Merger:
-    """Adds parts up one by one, so that memory does not grow with them, and judges them at the end."""
+    """Adds parts up one by one, so that memory does not grow with their number; checks them at the end."""
 
     def __init__(self) -> None:
         self._parts: list[_Part] = []
         self._sums = _Sums()
-        self._as_floats = _Sums()  # the same, of those that are floats or came as such
+        self._as_floats = _Sums()  # the same, of parts that are floats or were before
         self._skipped: list[Skipped] = []
         self._ignored: dict[str, int] = {}
         self._faults: list[str] = []
@@ -86,10 +48,11 @@ class Merger:
         auto: bool,
         strict_channels: bool,
     ) -> None:
-        """
+        """Adds what one part counted, and its settings.
+
         Args:
-            label: what messages call the part; by default, its source.
-            measured: None of constants, which `result` refuses.
+            label: the name of the part in messages; the default is its source.
+            measured: None for constants, which `result` refuses.
         """
         if measured is None or mode is None:
             self._faults.append(
@@ -141,9 +104,10 @@ class Merger:
     def result(
         self, *, allow_missing: bool, allow_overlap: bool, allow_decoders: bool = False
     ) -> Merged:
-        """
+        """All parts as one.
+
         Raises:
-            IncompatibleStats: the parts do not belong together; with everything that is against it.
+            IncompatibleStats: the parts do not belong together; the message lists every reason.
             ValueError: there are no parts.
         """
         if not self._parts and not self._faults:
@@ -154,7 +118,7 @@ class Merger:
         if not allow_decoders:
             faults += _decoder_faults(self._parts)
         if not allow_overlap:
-            faults += dict.fromkeys(overlaps(self._parts))  # of two sources in one file, say
+            faults += dict.fromkeys(overlaps(self._parts))  # once, if a file has two such sources
         if not allow_missing:
             faults += gaps(self._parts, source)
         if faults:
@@ -167,7 +131,10 @@ class Merger:
         return Merged(measurement, mode, first.preprocess, auto, first.strict_channels)
 
     def _make_floats(self) -> None:
-        """Where some parts are floats, the others become what they came as, as they would have at once."""
+        """If some parts are floats, counts the others as floats, too, as measuring all at once would.
+
+        The others can be 8-bit images that came as floats, every value k/255.
+        """
         floats = [
             replace(part, mode=part.float_mode)
             for part in self._parts
@@ -200,7 +167,7 @@ class Merger:
         )
 
     def _unlike(self) -> Iterator[str]:
-        """Where the settings that decide digits differ."""
+        """Messages about settings that decide digits and differ between the parts."""
         if not self._parts:
             return
         if _mode_of_all(self._parts) is None:
@@ -229,6 +196,46 @@ class Merger:
                 )
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What is compared between the parts; the sums of a part are added up at once."""
+
+    label: str
+    mode: Mode
+    auto: bool
+    preprocess: tuple[Step, ...]
+    source: Provenance
+    decoders: Mapping[str, str]
+    per_class: bool | None  # None if there are no classes
+    strict_channels: bool
+    float_mode: Mode | None  # the mode of the same images as floats; None if they never were floats
+
+
+class _Sums:
+    """What the parts counted, added up per mode. Mutable."""
+
+    def __init__(self) -> None:
+        self._counted: dict[Mode, Counted] = {}
+        self._classes: dict[Mode, dict[str, ClassStats]] = {}
+
+    def add(self, mode: Mode, counted: Counted, classes: Mapping[str, ClassStats]) -> None:
+        before = self._counted.get(mode)
+        self._counted[mode] = before + counted if before else counted
+        sums = self._classes.setdefault(mode, {})
+        for name, one in classes.items():
+            sums[name] = sums[name] + one if name in sums else one
+
+    def counted_in(self, mode: Mode) -> Counted:
+        return in_mode(self._counted, mode)
+
+    def classes_in(self, mode: Mode) -> dict[str, ClassStats]:
+        classes = dict(self._classes.get(mode, {}))
+        for name, gray in self._classes.get(GRAY.get(mode, ""), {}).items():
+            one = gray.replicated(len(channels_of(mode)))
+            classes[name] = classes[name] + one if name in classes else one
+        return dict(sorted(classes.items()))
+
+
 def _label(source: Provenance) -> str:
     shards = f", {source.shards}" if source.shards else ""
     return f"{source.kind} {source.called!r}{shards}"
@@ -239,10 +246,10 @@ def _through(steps: Sequence[Step]) -> str:
 
 
 def _mode_of_all(parts: Sequence[_Part]) -> Mode | None:
-    """The mode that measuring all at once would give; None if there is none.
+    """The mode that measuring all parts at once would give; None if there is none.
 
-    Gray images become RGB among RGB ones only where mode "auto" found that all of a part are gray:
-    with `--mode L` some of them may have been colored.
+    A gray part becomes RGB beside an RGB part only if mode "auto" found it to be gray: with `--mode L`,
+    some of its images may have been colored.
     """
     modes = {part.mode for part in parts}
     asked_for = {part.mode for part in parts if part.mode == "L" and not part.auto}
@@ -273,13 +280,10 @@ def _mode_asked(part: _Part) -> str:
     return f"{part.mode} (auto)" if part.auto else f"{part.mode} (--mode {part.mode})"
 
 
-_LOSSLESS = {"BMP", "GIF", "PNG", "PPM"}  # formats whose decoders agree in every digit
-
-
 def _decoder_faults(parts: Sequence[_Part]) -> Iterator[str]:
-    """Decoders whose digits may differ: of lossy formats, and of what resized.
+    """Messages about decoders whose pixels may differ: those of lossy formats, and all that resized.
 
-    What a device does not decode, the CPU does: both may stand in a part, and need not in all of them.
+    The CPU decodes what a device does not. So a part may name both, while another names one of them.
     """
     resized = any(isinstance(step, Resize) for part in parts for step in part.preprocess)
     first: dict[str, tuple[str, str]] = {}  # format, or Resize -> library, label
@@ -295,10 +299,10 @@ def _decoder_faults(parts: Sequence[_Part]) -> Iterator[str]:
                 if resized:
                     relevant["Resize"] = pillow
                 for what, by in relevant.items():
-                    there, label = first.setdefault(what, (by, part.label))
-                    if there != by:
+                    before, label = first.setdefault(what, (by, part.label))
+                    if before != by:
                         yield (
-                            f"{part.label}: {what} by {by}, but {label} by {there}, whose digits may "
+                            f"{part.label}: {what} by {by}, but {label} by {before}, whose digits may "
                             "differ; measure both with the same versions, or merge them anyway "
                             "with --allow-decoders"
                         )

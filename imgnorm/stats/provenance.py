@@ -1,4 +1,8 @@
-"""Where a measurement comes from: its sources, the shards of them that it has, and what two share."""
+"""Where a measurement comes from: its sources and their shards, and the images that two sources share.
+
+A `Provenance` is one source, or several that were merged (`parts`). Digests of names, not the names,
+identify its images; the names themselves are optional.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,17 @@ from typing import Protocol
 
 from imgnorm.tally.names import digest_of
 
-MERGED = "merged"
-"""The kind of a source that several sources were merged into."""
-_NUMBERED = {"torchvision", "dataset", "iterable"}
-"""Kinds whose names are numbers, which all of them have: only with their `ref` do they mean an image."""
+MERGED = "merged"  # the kind of a source that was merged from several
+_NUMBERED = {"torchvision", "dataset", "iterable"}  # kinds that name their images 0, 1, 2, …
+_NAMED = 3  # shared names in a message
 
 
 @dataclass(frozen=True)
 class Shards:
-    """Which shards of one listing were measured, while there are others."""
+    """Which shards of a listing were measured, if not each exactly once."""
 
     total: int  # how many shards the listing was cut into
-    counted: tuple[int, ...]  # from 1, sorted; a shard that was added twice stands there twice
+    counted: tuple[int, ...]  # from 1, sorted; a shard that was added twice appears twice
 
     @property
     def missing(self) -> list[int]:
@@ -37,19 +40,19 @@ class Shards:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a measurement comes from."""
+    """The source, or the merged sources, of a measurement."""
 
     kind: str  # folder, list, archive, array, torchvision, dataset, iterable; MERGED, with `parts`
-    ref: str | tuple[str, ...]  # what the user called it; several, sorted, after a merge
+    ref: str | tuple[str, ...]  # what the user called it; after a merge several, sorted
     names_sha256: str  # names_digest of the names of all counted images
-    listing_sha256: str  # of all names, before `limit` and shard; "" of a merged source
-    images: int  # that were counted
+    listing_sha256: str  # the same of all names, before `limit` and shard; "" for a merged source
+    images: int  # counted
     options: Mapping[str, str | int] = field(
         default_factory=dict
-    )  # that chose images: split, limit
+    )  # they chose images: split, limit
     shards: Shards | None = None  # None if all of the listing was measured
-    parts: tuple[Provenance, ...] = ()  # of a merged source, sorted; none of them is merged itself
-    names: str | None = None  # of all counted images, if they were kept: `lines_of`
+    parts: tuple[Provenance, ...] = ()  # only if merged; sorted, and none is itself merged
+    names: str | None = None  # `lines_of` the names of all counted images, if they were kept
 
     @property
     def sources(self) -> tuple[Provenance, ...]:
@@ -57,22 +60,22 @@ class Provenance:
 
     @property
     def without_names(self) -> Provenance:
-        """The same, and no names that were kept."""
+        """The same source without the names of its images."""
         return replace(self, names=None, parts=tuple(part.without_names for part in self.parts))
 
     @property
     def called(self) -> str:
-        """The `ref` as a person reads it."""
+        """The `ref` in a message."""
         return self.ref if isinstance(self.ref, str) else ", ".join(self.ref)
 
     @property
     def sharded(self) -> tuple[Provenance, ...]:
-        """The sources of which shards are missing, or were added twice."""
+        """The sources with shards that are missing, or were added twice."""
         return tuple(source for source in self.sources if source.shards)
 
     @property
     def incomplete(self) -> list[str]:
-        """What there is of each source of which shards are missing, for a person."""
+        """For each source with missing shards, a message about which shards were measured."""
         return [
             f"only {source.shards} of {source.called!r}"
             for source in self.sharded
@@ -81,11 +84,11 @@ class Provenance:
 
 
 class Counting(Protocol):
-    """Something that counts the images of a source."""
+    """A part of a merge, as far as messages about overlaps need it."""
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """The name of the part in messages."""
 
     @property
     def source(self) -> Provenance: ...
@@ -96,7 +99,7 @@ def _added_digests(digests: Iterable[str]) -> str:
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """ "1-3, 7": sorted numbers, for a person."""
+    """ "1-3, 7": sorted numbers in a message."""
     texts: list[str] = []
     start = 0
     for end in range(1, len(numbers) + 1):
@@ -108,7 +111,7 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def combined(sources: Iterable[Provenance]) -> Provenance:
-    """The sources as one: shards of one listing put together, all others side by side."""
+    """The sources as one source. Shards of one listing become one part; other sources stay parts."""
     parts: list[Provenance] = []
     shards: dict[object, list[Provenance]] = {}
     for source in sources:
@@ -133,7 +136,7 @@ def combined(sources: Iterable[Provenance]) -> Provenance:
 
 
 def _put_together(parts: Sequence[Provenance]) -> Provenance:
-    """Shards of one listing as one source, which is whole when none is missing and none is double."""
+    """Shards of one listing as one source; it has no `shards` if each shard was added exactly once."""
     first = parts[0]
     assert first.shards
     counted = sorted(number for part in parts if part.shards for number in part.shards.counted)
@@ -175,10 +178,13 @@ def _order(part: Provenance) -> tuple[object, ...]:
 
 
 def _listing_of(part: Provenance) -> object:
-    """Equal for the shards that make up one whole."""
-    of = part.shards and part.shards.total
+    """Equal for the shards of one listing.
+
+    Numbers as names only identify images together with the `ref`; other names do so by themselves.
+    """
+    total = part.shards and part.shards.total
     ref = part.ref if part.kind in _NUMBERED else ""
-    return (part.kind, ref, part.listing_sha256, frozenset(part.options.items()), of)
+    return (part.kind, ref, part.listing_sha256, frozenset(part.options.items()), total)
 
 
 def _names_of(part: Provenance, digest: str) -> object:
@@ -189,17 +195,18 @@ def _names_of(part: Provenance, digest: str) -> object:
 
 
 def overlaps(parts: Sequence[Counting]) -> Iterator[str]:
-    """Images that two parts count.
+    """Messages about images that two parts count.
 
-    Digests tell of the same listing, and of the same set of names, twice. Of listings that differ and
-    still share images, as a folder and a folder inside it do, names tell, where both parts keep them.
+    Digests show that two parts have the same listing, or the same set of names. Different listings can
+    share images, too, such as those of a folder and of a folder inside it: that is found only where
+    both parts keep their names.
     """
-    told: set[tuple[int, int]] = set()
+    reported: set[tuple[int, int]] = set()
     for fault, pair in _overlaps_by_digest(parts):
-        told.add(pair)
+        reported.add(pair)
         yield fault
     for (one, other), names in sorted(_shared_names(parts).items()):
-        if (one, other) not in told:
+        if (one, other) not in reported:
             some = ", ".join(map(repr, sorted(names)[:_NAMED]))
             more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
             several = "s" if len(names) > 1 else ""
@@ -209,11 +216,8 @@ def overlaps(parts: Sequence[Counting]) -> Iterator[str]:
             )
 
 
-_NAMED = 3
-
-
 def _shared_names(parts: Sequence[Counting]) -> dict[tuple[int, int], list[str]]:
-    """The names of the images that two parts share, by the places of the later and the earlier one."""
+    """The names that two parts share, by the indices of the later part and of the earlier one."""
     sources = [
         (place, source, _folder_of(source))
         for place, part in enumerate(parts)
@@ -245,7 +249,7 @@ def _shared_names(parts: Sequence[Counting]) -> dict[tuple[int, int], list[str]]
 
 
 def _folder_of(source: Provenance) -> str | None:
-    """The folder that names start from, where the source tells."""
+    """The folder to which the names are relative, if the source has one."""
     if source.kind not in ("folder", "list") or not isinstance(source.ref, str):
         return None
     return posixpath.normpath(
@@ -254,9 +258,9 @@ def _folder_of(source: Provenance) -> str | None:
 
 
 def _related(a: str | None, b: str | None) -> bool:
-    """Whether one folder lies in the other, so that equal names mean different images.
+    """Whether one folder lies inside the other, so that equal names mean different images.
 
-    Of two that are one, names tell as much as paths do.
+    The same folder twice does not count: its equal names are the same images.
     """
     return a is not None and b is not None and a != b and (_lies_in(a, b) or _lies_in(b, a))
 
@@ -269,7 +273,7 @@ def _lies_in(inner: str, outer: str) -> bool:
 
 def _overlaps_by_digest(parts: Sequence[Counting]) -> Iterator[tuple[str, tuple[int, int]]]:
     places = {id(part): place for place, part in enumerate(parts)}
-    listings: dict[object, tuple[Counting, Provenance]] = {}  # the first of each to be met
+    listings: dict[object, tuple[Counting, Provenance]] = {}  # each with the first part that has it
     shards: dict[object, tuple[Counting, Provenance]] = {}
     names: dict[object, tuple[Counting, Provenance]] = {}
     sharded: dict[object, tuple[Counting, Provenance]] = {}
@@ -327,7 +331,7 @@ def _extent(source: Provenance) -> str:
 
 
 def gaps(parts: Sequence[Counting], whole: Provenance) -> Iterator[str]:
-    """Shards that the whole lacks, each told at a part that has others of the same listing."""
+    """Messages about missing shards, each for a part that has other shards of the same listing."""
     for source in whole.sharded:
         assert source.shards
         missing = source.shards.missing

@@ -1,4 +1,7 @@
-"""What a stats file may hold: its models, and the JSON Schema that they give."""
+"""The pydantic models of the stats file, and the JSON Schema that follows from them.
+
+The names and docstrings of the models are part of the schema.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def _in_unit(value: float) -> float:
         raise Fault(f"{as_yaml(value)} is not in [0, 1]", rule="not-finite")
     if not 0 <= value <= 255:
         raise ValueError(f"{value!r} is not in [0, 1]")
-    return value  # above 1, the list as a whole tells why
+    return value  # values above 1 are reported for the list as a whole
 
 
 def _all_in_unit(values: list[float]) -> list[float]:
@@ -61,13 +64,11 @@ _OfArrays = Annotated[
 _Integers = Annotated[list[int], Field(min_length=1)]
 _Natural = Annotated[int, Field(ge=0)]
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
 _UnitBits = Annotated[int, Field(ge=0, le=1074)]  # the smallest float64 is 2**-1074
 
 
 class _StatsFileModel(BaseModel):
-    # Built when first used: most checks are of configs, and never meet a stats file.
+    # Built on first use: most checks are of configs, and use no stats file.
     model_config = ConfigDict(strict=True, extra="forbid", defer_build=True)
 
 
@@ -213,7 +214,9 @@ class ExactModel(_StatsFileModel):
     image_products: ProductsModel | None = None
 
 
-def _faultless(name: str) -> AfterValidator:
+def _valid_in_plan(name: str) -> AfterValidator:
+    """The check of a field of `Plan`."""
+
     def checked(value: Any) -> Any:
         if message := PLAN_FAULTS[name](value):
             raise ValueError(message)
@@ -223,11 +226,11 @@ def _faultless(name: str) -> AfterValidator:
 
 
 class EstimateModel(_StatsFileModel):
-    tolerance: Annotated[float, _faultless("tolerance")]
-    confidence: Annotated[float, _faultless("confidence")]
+    tolerance: Annotated[float, _valid_in_plan("tolerance")]
+    confidence: Annotated[float, _valid_in_plan("confidence")]
     images: Annotated[int, Field(gt=0)]
     of: Annotated[int, Field(gt=0)]
-    seed: Annotated[int, _faultless("seed")]
+    seed: Annotated[int, _valid_in_plan("seed")]
     margin: ConventionModel
 
 
@@ -291,7 +294,7 @@ class FloatMeasuredModel(CountedModel):
 
 
 def stats_schema() -> dict[str, Any]:
-    """The stats file's JSON Schema, for editors: measured or constants, of whole numbers or floats."""
+    """The stats file's JSON Schema, for editors: measured or constants, of integer or float pixels."""
     from pydantic.json_schema import models_json_schema
 
     kinds: list[tuple[type[BaseModel], Literal["validation"]]]

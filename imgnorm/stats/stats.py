@@ -1,4 +1,4 @@
-"""Stats: a finished measurement with its provenance, or constants that somebody wrote down."""
+"""Stats, the result of a measurement or constants from a file, and `merge`, which adds stats up."""
 
 from __future__ import annotations
 
@@ -21,20 +21,32 @@ NORMALIZED = (
 
 @dataclass(frozen=True)
 class Stats:
-    """Per-channel mean and std for ToTensor's [0, 1]: pooled over all pixels, population.
+    """Mean and std per channel, and the measurement that they follow from.
 
-    Of float images, which no transform scales, they are those of the values as they are.
+    They are pooled over all pixels of all images; std is the population's (`correction=0`). Integer
+    pixels are divided by `scale` first, as ToTensor does, so that they are in [0, 1]. Float pixels,
+    which no transform scales, are taken as they are.
+
+    `imgnorm.measure`, `imgnorm.merge` and `imgnorm.read_stats` return them. `a + b` is `merge([a, b],
+    allow_missing=True)`.
+
+    Example:
+        >>> stats = imgnorm.measure("examples/shapes")
+        >>> stats.images, stats.channels
+        (24, ('R', 'G', 'B'))
+        >>> [round(mean, 2) for mean in stats.mean]
+        [0.57, 0.56, 0.58]
     """
 
-    channels: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    scale: int = 255  # the pixel value that ToTensor makes 1.0; 1 of floats
-    mode: Mode | None = None  # the images' mode; None in constants that do not tell
+    channels: tuple[str, ...]  # names: R, G, B
+    mean: tuple[float, ...]  # per channel
+    std: tuple[float, ...]  # per channel
+    scale: int = 255  # the pixel value that ToTensor maps to 1.0; 65535 for 16 bits, 1 for floats
+    mode: Mode | None = None  # the images' mode; None in constants that do not name it
     preprocess: tuple[Step, ...] = ()  # between loading and ToTensor
     measurement: Measurement | None = None  # None in constants
-    auto: bool = False  # `mode` is what mode "auto" found; with others it may become RGB
-    strict_channels: bool = False  # images of other channels than the mode's were skipped
+    auto: bool = False  # mode "auto" found `mode`; merged with other images it may become RGB
+    strict_channels: bool = False  # images with other channels than the mode's were skipped
 
     @classmethod
     def of(
@@ -61,7 +73,7 @@ class Stats:
         )
 
     def __add__(self, other: Stats) -> Stats:
-        """One measurement of all images of both; of shards, what is still missing is noted.
+        """One measurement of the images of both. If they are shards, the result notes which are missing.
 
         Raises:
             IncompatibleStats: they do not belong together, or count the same images.
@@ -72,7 +84,7 @@ class Stats:
 
     @property
     def image_mode(self) -> Mode | None:
-        """The images' mode, or what image files with these channels and this scale have; None if none has."""
+        """The images' mode, or the mode of image files with these channels and this scale, if any."""
         like = (
             mode
             for mode, channels in CHANNELS.items()
@@ -82,17 +94,17 @@ class Stats:
 
     @property
     def of_floats(self) -> bool:
-        """Whether mean and std are of float values as they are, not of pixels in [0, 1]."""
+        """Whether mean and std are those of unscaled float values, not of pixels in [0, 1]."""
         return self.scale == 1
 
     @property
     def looks_normalized(self) -> bool:
-        """Whether the float pixels that were measured have been through a Normalize."""
+        """Whether the measured float pixels seem to have been through a Normalize."""
         if self.measurement is None or not self.of_floats:
             return False
         lowest = min(self.measurement.pixels.minimum())
         highest = max(self.measurement.pixels.maximum())
-        # No Normalize gives more: it divides [0, 1] by 1/255 at least, or is of 0..255 less a mean.
+        # Normalize stays within ±255: it divides [0, 1] by 1/255 or more, or subtracts from 0..255.
         below = -255 <= lowest < 0 and highest <= 255
         return below and all(abs(mean) < std for mean, std in zip(self.mean, self.std, strict=True))
 
@@ -103,12 +115,12 @@ class Stats:
 
     @property
     def estimate(self) -> Estimate | None:
-        """How far mean and std may be from the exact ones; None where they are exact, or constants."""
+        """How far mean and std may be from the exact ones; None if they are exact, or constants."""
         return self.measurement.estimate if self.measurement else None
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """What was found and could not be counted, with its reason."""
+        """The images that were found and could not be counted, with their reasons."""
         return self.measurement.skipped if self.measurement else ()
 
 
@@ -121,24 +133,31 @@ def merge(
     allow_decoders: bool = False,
     drop_names: bool = False,
 ) -> Stats:
-    """One measurement of all that the parts counted, exactly; their order changes nothing.
+    """One measurement of all images that the parts counted: exact, whatever the order of the parts.
 
-    All shards of a listing give the stats of measuring it at once.
+    Merging all shards of a listing gives the same stats as measuring the listing at once.
 
     Args:
-        labels: what messages call each part, in their order; by default, its source.
-        allow_missing: shards may be missing; the result tells which it has.
-        allow_overlap: images may be counted more than once.
-        allow_decoders: other decoders may have decoded them, whose pixels differ; the result names all.
-        drop_names: names that were kept are looked at for overlaps, and not kept in the result; without
-            it they are if all parts have them.
+        labels: how messages call each part, in order; the default is its source.
+        allow_missing: allow missing shards; the result notes which shards it has.
+        allow_overlap: allow images to be counted more than once.
+        allow_decoders: allow parts from different decoders, whose pixels may differ; the result names
+            all of them.
+        drop_names: leave the names of the images out of the result, after looking for overlaps with
+            them. The default keeps names if all parts have them.
 
     Raises:
-        IncompatibleStats: the parts do not belong together; with everything that is against it.
-        TypeError: a part is no Stats.
-        ValueError: there are no parts.
+        IncompatibleStats: the parts do not belong together; the message lists every reason.
+        TypeError: a part is not a Stats.
+        ValueError: `parts` is empty.
+
+    Example:
+        >>> first = imgnorm.measure("examples/shapes", shard=(1, 2))
+        >>> second = imgnorm.measure("examples/shapes", shard=(2, 2))
+        >>> imgnorm.merge([first, second]) == imgnorm.measure("examples/shapes")
+        True
     """
-    from imgnorm.stats.merging import Merger  # nothing that a scan needs
+    from imgnorm.stats.merging import Merger  # here, because measuring does not need it
 
     merger = Merger()
     for label, part in _labelled(parts, labels):

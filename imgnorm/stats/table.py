@@ -1,4 +1,4 @@
-"""Stats -> the table that a person reads."""
+"""Stats -> the table on the screen."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LISTED = 20  # skipped names on the screen; all of them are in the stats file a
 
 
 def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
-    """The numbers per channel, and what they were made of.
+    """The numbers per channel, and what they were measured from.
 
     Args:
-        unicode: draw with block characters; else with ASCII.
-        verbose: the other conventions and quantiles, and every skipped input, not the first few.
+        unicode: draw with block characters, not with ASCII.
+        verbose: add the other conventions and the quantiles, and list all skipped inputs.
     """
     measured = stats.measurement
     histogram = measured and measured.histogram
@@ -64,7 +64,7 @@ def _mean_and_std(stats: Stats, channel: int, sign: str) -> list[str]:
 
 
 def with_margin(value: float, margin: float, sign: str) -> str:
-    """ "0.4914 ± 0.0019": the margin with two digits that are not 0, rounded up, or more."""
+    """ "0.4914 ± 0.0019": the margin rounded up, with at least two significant digits."""
     digits = max(4, 1 - math.floor(math.log10(margin))) if margin else 4
     shown = math.ceil(margin * 10**digits - 1e-6) / 10**digits
     return f"{value:.{digits}f} {sign} {shown:.{digits}f}"
@@ -99,7 +99,7 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
 
 
 def _range(stats: Stats, measured: Measurement) -> list[str]:
-    """What floats outside [0, 1] mean for a network that gets images from elsewhere."""
+    """A note about floats outside [0, 1], for networks that get other images."""
     least, greatest = min(measured.pixels.minimum()), max(measured.pixels.maximum())
     if not stats.of_floats or (least >= 0 and greatest <= 1):
         return []
@@ -111,7 +111,7 @@ def _range(stats: Stats, measured: Measurement) -> list[str]:
 
 
 def found_line(images: int, skipped: Sequence[Skipped], ignored: Mapping[str, int]) -> str:
-    """Where everything that was found has gone."""
+    """How many inputs were found, counted, skipped and ignored."""
     reasons, rules = _counts(_by_reason(skipped)), _counts(ignored)
     passed_over = sum(ignored.values())
     return (
@@ -161,12 +161,12 @@ def _row(values: Sequence[float], stats: Stats) -> str:
 
 
 def _digits(value: float, stats: Stats) -> str:
-    """Four decimals say enough of what lies in [0, 1]; floats may lie anywhere."""
+    """Four decimals are enough in [0, 1]; floats may be of any size."""
     return f"{value:.6g}" if stats.of_floats else f"{value:.4f}"
 
 
 def skipped_lines(skipped: Sequence[Skipped], *, verbose: bool) -> list[str]:
-    """Each skipped input with its reason; the first few only, unless `verbose`."""
+    """Skipped inputs with their reasons: the first few, or all if `verbose`."""
     lines = [
         f"skipped  {printable(s.name)}: {s.reason}{f' ({printable(s.detail)})' if s.detail else ''}"
         for s in skipped[: None if verbose else _LISTED]
@@ -194,14 +194,14 @@ def _drawings(histogram: Histogram, unicode: bool) -> list[str]:
     drawn = []
     for counts in histogram.rebinned(_BINS):
         tallest = max(counts)
-        # Rounded up: a bin that holds anything is never drawn as empty.
+        # Rounded up, so that only an empty bin is drawn as empty.
         heights = [-(-count * (len(blocks) - 1) // tallest) for count in counts]
         drawn.append("".join(blocks[height] for height in heights).rstrip())
     return drawn
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns below their titles: names and text to the left, numbers to the right."""
+    """Columns below their titles: text aligned to the left, numbers to the right."""
     names, *others = zip(*rows, strict=True)
     columns = [_to_the_left(names), *map(_padded, others)]
     return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]

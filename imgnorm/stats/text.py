@@ -1,4 +1,4 @@
-"""Stats -> plain values, and the text of a stats file: the same stats give the same bytes."""
+"""Stats -> plain values -> the text of a stats file. The same stats give the same bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLOAT_HEADER = "# Written by imgnorm. mean and std are of the float values as t
 
 
 def text_of(stats: Stats) -> str:
-    """The whole stats file."""
+    """The text of the stats file."""
     content = document_of(stats)
     histogram = content.pop("histogram", {})
     names = content.pop("names", [])
@@ -37,23 +37,23 @@ def text_of(stats: Stats) -> str:
         allow_unicode=True,
         width=math.inf,
     )
-    if histogram:  # up to 65,536 numbers a line, which PyYAML takes seconds to write
+    if histogram:  # up to 65,536 numbers per line, for which PyYAML takes seconds
         text += "histogram:\n"
         text += "".join(f"  {name}: {counts}\n" for name, counts in histogram.items())
-    if names:  # a million lines, perhaps
+    if names:  # can be a million lines
         text += "names:\n"
         text += "".join("- |-\n  " + lines.replace("\n", "\n  ") + "\n" for lines in names)
     return text
 
 
 def document_of(stats: Stats) -> dict[str, Any]:
-    """The stats file's content as plain values, in its order."""
+    """The content of the stats file as plain values, in the order of the file."""
     content: dict[str, Any] = {
         "format": STATS_FORMAT,
         "channels": list(stats.channels),
         "mean": _finite(stats.mean),
         "std": _finite(stats.std),
-        **({"estimate": estimate_document(stats.estimate)} if stats.estimate else {}),
+        **({"estimate": _estimate_document(stats.estimate)} if stats.estimate else {}),
         "scale": stats.scale,
     }
     if stats.mode:
@@ -66,6 +66,18 @@ def document_of(stats: Stats) -> dict[str, Any]:
     if stats.measurement:
         content |= _measurement_document(stats.measurement, stats.channels, stats.scale)
     return content
+
+
+def _estimate_document(estimate: Estimate) -> dict[str, Any]:
+    margins = estimate.margins
+    return {
+        "tolerance": float(estimate.tolerance),
+        "confidence": float(estimate.confidence),
+        "images": estimate.images,
+        "of": estimate.total,
+        "seed": estimate.seed,
+        "margin": {"mean": list(margins.mean), "std": list(margins.std)},
+    }
 
 
 def _measurement_document(
@@ -99,7 +111,7 @@ def _measurement_document(
             **_moments_document(moments, floats=histogram is None),
             "image_sums": _image_sums_document(measured.sums),
             **(
-                {"image_products": products_document(measured.estimate)}
+                {"image_products": _cross_sums_document(measured.estimate)}
                 if measured.estimate
                 else {}
             ),
@@ -108,6 +120,10 @@ def _measurement_document(
         **({"histogram": _histogram_document(histogram, channels)} if histogram else {}),
         **({"names": names} if all(names) else {}),
     }
+
+
+def _cross_sums_document(estimate: Estimate) -> dict[str, Any]:
+    return {name: list(sums) for name, sums in vars(estimate.cross_sums).items()}
 
 
 def _as_floats_document(measured: Measurement) -> dict[str, Any]:
@@ -184,7 +200,7 @@ def _step_document(step: Step) -> dict[str, Any]:
 
 
 def _trimmed(counts: tuple[int, ...]) -> list[int]:
-    """Without the zeros at the end: the index is the pixel value, what is missing is 0."""
+    """The counts without the zeros at the end. The index is the pixel value; missing counts are 0."""
     end = len(counts)
     while end and not counts[end - 1]:
         end -= 1
@@ -193,12 +209,12 @@ def _trimmed(counts: tuple[int, ...]) -> list[int]:
 
 def _finite(values: tuple[float, ...]) -> list[float]:
     if not all(map(math.isfinite, values)):
-        raise ValueError(f"a stats file holds no NaN or Inf: {values}")
+        raise ValueError(f"a stats file cannot hold NaN or Inf: {values}")
     return [float(value) for value in values]
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that some YAML reader could take for something else."""
+    """Quotes every text that some YAML reader could read as something else, and writes no aliases."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -210,19 +226,3 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
-
-
-def estimate_document(estimate: Estimate) -> dict[str, Any]:
-    margins = estimate.margins
-    return {
-        "tolerance": float(estimate.tolerance),
-        "confidence": float(estimate.confidence),
-        "images": estimate.images,
-        "of": estimate.total,
-        "seed": estimate.seed,
-        "margin": {"mean": list(margins.mean), "std": list(margins.std)},
-    }
-
-
-def products_document(estimate: Estimate) -> dict[str, Any]:
-    return {name: list(sums) for name, sums in vars(estimate.cross_sums).items()}

@@ -1,4 +1,4 @@
-"""Documents as models: what does not fit is told in plain words, at its place."""
+"""Documents as models: what does not fit is reported in plain words, at its place."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Pad(Strict):
 
 
 def key_of(step: object) -> str | None:
-    """The tag of `{resize: 32}`, as a config may well write its steps."""
+    """The tag of a step that a config writes as `{resize: 32}`."""
     known = (key for key in ("resize", "pad") if isinstance(step, dict) and key in step)
     return next(known, None)
 
@@ -164,12 +164,12 @@ def test_a_value_that_is_no_mapping_is_told_once():
 
 
 def test_faults_of_the_model_that_are_not_told_are_counted():
-    told = faults_in(
+    reported = faults_in(
         f"format: x\nimage: {{names: {{{', '.join(f'n{i}: 1' for i in range(1003))}}}}}"
     )
 
-    assert "f.yaml:1:1: 1,003 faults, of which 1,000 are listed" == told.splitlines()[0]
-    assert 1001 == len(told.splitlines())
+    assert "f.yaml:1:1: 1,003 faults, of which 1,000 are listed" == reported.splitlines()[0]
+    assert 1001 == len(reported.splitlines())
 
 
 def test_a_key_that_is_misspelt_is_not_missing_too():

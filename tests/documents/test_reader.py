@@ -96,7 +96,7 @@ def test_keys_are_the_text_of_the_source():
 @pytest.mark.parametrize("text", ["key:\n", "key: \n", "{key: }", "{key}", "? key\n"])
 @pytest.mark.parametrize("loader", LOADERS)
 def test_no_value_is_null(loader, text, monkeypatch):
-    """Where nothing stands, in `{key: }`, is the one place the parsers do not agree on."""
+    """The parsers give the missing value of `{key: }` different places, and agree on all others."""
     monkeypatch.setattr(reader, "_Loader", loader)
 
     assert {"key": None} == reader.parse(text.encode(), "f.yaml", CONFIG_LIMITS).value
@@ -357,10 +357,10 @@ def test_each_alias_of_a_bomb_is_told_and_none_followed():
 
 
 def test_a_thousand_faults_are_enough():
-    told = faults_of("a: 1\n" * 1003).splitlines()
+    reported = faults_of("a: 1\n" * 1003).splitlines()
 
-    assert "f.yaml:1001:1: too many faults; the rest of the file was not read" == told[-1]
-    assert 1000 == sum("given again" in line for line in told)
+    assert "f.yaml:1001:1: too many faults; the rest of the file was not read" == reported[-1]
+    assert 1000 == sum("given again" in line for line in reported)
 
 
 def test_too_many_directives_are_refused():
@@ -426,7 +426,7 @@ def test_lists_of_numbers_are_read_apart_as_they_are_read_in_place(
 
 
 def test_numbers_in_lists_apart_are_no_nodes_and_have_a_limit_of_their_own():
-    """A histogram of 16 channels of 16 bits has a million, and costs less than 100,000 nodes."""
+    """A histogram of 16 channels of 16 bits has a million, and takes less time than 100,000 nodes."""
     data = f"a: [{', '.join('7' * 100)}]\nb: [{', '.join('8' * 100)}]\n".encode()
 
     def read(max_nodes: int, max_numbers: int) -> str:
@@ -446,7 +446,7 @@ def test_numbers_in_lists_apart_are_no_nodes_and_have_a_limit_of_their_own():
 
 
 def test_lists_apart_are_those_of_a_stats_file():
-    """Or reading it would be slow, and nothing else would show it."""
+    """Otherwise reading it would be slow, and no other test would show that."""
     text = "histogram:\n" + "".join(f"  {name}: [{NUMBERS * 3}]\n" for name in "RGB")
     text = text.replace("70", "7, 0")
 

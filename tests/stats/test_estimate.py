@@ -56,7 +56,7 @@ IMAGES = 600
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of one color each, in two classes: as different from one another as can be."""
+    """Images of one color each, in two classes that differ as much as possible."""
     folder = tmp_path_factory.mktemp("estimate") / "plain"
     draw = random.Random(7).random
     for index in range(IMAGES):
@@ -85,7 +85,7 @@ def test_the_order_has_every_number_once():
 
 
 def test_the_order_is_the_same_for_ever():
-    """It follows from the seed in the file, years later, on another machine."""
+    """It follows from the seed in the file, also years later and on another machine."""
     assert [8, 7, 5, 4, 1, 3, 9, 2, 0, 6] == list(random_order(10, 0))
     assert [1, 8, 0, 4, 6, 7, 2, 9, 3, 5] == list(random_order(10, 1))
 
@@ -188,7 +188,7 @@ def test_images_that_could_not_be_counted_widen_the_margins():
 
 
 def test_alike_images_are_not_taken_for_all_there_are():
-    """300 equal images prove nothing about the 301st: it may be white, and they may be many."""
+    """300 equal images say nothing about the others, which may be white, and many."""
     margins = margins_of(sample_of([(10, 1000, 100_000)] * 300), 300, 10**6, 0.99)
 
     assert margins is not None
@@ -364,7 +364,7 @@ def test_the_intervals_of_real_images_hold(error_bars, shared_data, monkeypatch,
 
 
 def test_an_estimate_is_that_of_its_images(plain, estimated, tmp_path):
-    """Independently: the first images of the order, measured alone, give mean and std."""
+    """Checked independently: the first images of the order, measured alone, give mean and std."""
     files = files_of(plain)
     taken = sorted(islice(random_order(IMAGES, 0), estimated.estimate.images))
     for index in taken:
@@ -457,7 +457,7 @@ def test_it_goes_with_archives(plain, estimated, tmp_path):
 
 
 class Made:
-    """Images that are a number each: decoding is stubbed, listing them is not."""
+    """Each image is a number: decoding is a stub, listing is not."""
 
     kind = "made"
 
@@ -500,7 +500,7 @@ def test_a_million_images_cost_no_more_than_fifty_thousand():
 
 
 class MadeOfFloats(Made):
-    """Sums of floats have no products: what they are at most is not known."""
+    """Float images have no known largest value, so they have no cross sums."""
 
     def count(
         self,

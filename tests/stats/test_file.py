@@ -71,7 +71,7 @@ def measured(
     one_pixel: int = 0,
     preprocess: tuple[Resize | CenterCrop, ...] = (),
 ) -> Stats:
-    """A measurement that nobody made: random counts, and `names` wherever a text can stand."""
+    """Random counts instead of a measurement, with `names` wherever a text is possible."""
     chance = random.Random(seed)
     channels, bins = len(CHANNELS[mode]), SCALE[mode] + 1
     pixels = chance.randrange(1, 10 ** chance.randrange(1, 14))
@@ -221,7 +221,7 @@ def test_16_bit_histograms_come_back_too(seed):
 
 @pytest.mark.parametrize("value", [1e-5, 5e-324, 1e-7 / 3, 2.0**-52, 1.0, 0.0])
 def test_every_yaml_reader_sees_a_float_as_a_float(value):
-    """YAML 1.1 takes 1e-05 for text: it wants a dot, and a signed exponent."""
+    """YAML 1.1 reads 1e-05 as text: a float needs a dot and a signed exponent."""
     text = text_of(Stats(("L",), (value,), (value,)))
 
     assert [value] == yaml.safe_load(text)["mean"]
@@ -231,7 +231,7 @@ def test_every_yaml_reader_sees_a_float_as_a_float(value):
 
 @pytest.mark.parametrize("text", [t for t in HOSTILE if t not in HARMLESS])
 def test_a_text_that_any_reader_could_misread_is_quoted(text):
-    """YAML 1.1 in other languages knows y and n as booleans, 1:30 as 90, and more."""
+    """YAML 1.1 in other languages reads y and n as booleans, 1:30 as 90, and more."""
     line = next(
         line for line in text_of(measured(names=(text,))).splitlines() if line.startswith("  ref: ")
     )
@@ -252,7 +252,7 @@ def test_nan_is_never_written(tmp_path):
     path = tmp_path / "s.yaml"
     stats = Stats(("L",), (math.nan,), (0.5,))
 
-    with pytest.raises(ValueError, match=r"^a stats file holds no NaN or Inf: \(nan,\)$"):
+    with pytest.raises(ValueError, match=r"^a stats file cannot hold NaN or Inf: \(nan,\)$"):
         write_stats(path, stats)
 
     assert [] == list(tmp_path.iterdir())
@@ -337,19 +337,19 @@ DERIVED = ("mean", "std", "pixels", "min", "max", "quantiles", "conventions")
 
 
 def nudged(number: float) -> float:
-    """The least change."""
+    """The smallest change."""
     return number + 1 if isinstance(number, int) else math.nextafter(number, 2)
 
 
 @pytest.mark.parametrize("path", [p for p in NUMBERS if p[0] in DERIVED], ids=str)
 def test_a_number_that_does_not_follow_from_the_integers_is_refused_at_its_place(path):
-    there = value_at(DOCUMENT, path)
-    changed = nudged(there)
+    original = value_at(DOCUMENT, path)
+    changed = nudged(original)
     dotted = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)[1:]
 
     assert (
         f"{place(TEXT, path)}: {dotted}: {changed!r} does not follow from the file's integers, "
-        f"which give {there!r}\n    measure again; do not edit these numbers by hand"
+        f"which give {original!r}\n    measure again; do not edit these numbers by hand"
     ) == refusal(edited(TEXT, path, repr(changed)))
 
 
@@ -415,7 +415,7 @@ def test_a_file_that_follows_the_rules_may_come_from_anywhere():
     assert (0.5,) == parse_stats(HAND_MADE.encode(), "f.yaml").std
 
 
-# What was changed; to what; then each problem: where it is told (None: at the change), and what.
+# The path that is changed; its new value; each problem with its path (None: the changed one).
 CHANGES: list[tuple[tuple[str | int, ...], object, list[tuple[Any, str]]]] = [
     (("mean", 0), ".nan", [(None, "mean[0]: .nan is not in [0, 1]")]),
     (("mean", 0), "x", [(None, "mean[0]: expected a number; got 'x' (text)")]),
@@ -497,24 +497,24 @@ CHANGES: list[tuple[tuple[str | int, ...], object, list[tuple[Any, str]]]] = [
     ("path", "new", "problems"), CHANGES, ids=lambda value: str(value)[:40] if value else ""
 )
 def test_a_change_by_hand_is_told_with_all_that_contradicts_it(path, new, problems):
-    """Where one number decides many, the integers are believed."""
+    """Where one number decides many, the integers are taken as right."""
     text = edited(HAND_MADE, path, new)
 
-    told = refusal(text).replace(NOT_EDITED, "").splitlines()
+    reported = refusal(text).replace(NOT_EDITED, "").splitlines()
 
-    assert [f"{place(text, where or path)}: {message}" for where, message in problems] == told
+    assert [f"{place(text, where or path)}: {message}" for where, message in problems] == reported
 
 
 def test_channels_that_do_not_have_the_same_number_of_pixels_are_refused():
     """A black pixel more in one channel changes no sum, and perhaps no quantile."""
     text = TEXT
-    there = DOCUMENT["histogram"]["G"]
-    pixels = sum(there)
+    counts = DOCUMENT["histogram"]["G"]
+    pixels = sum(counts)
 
     assert (
         f"{place(text, ('histogram', 'G'))}: histogram.G: counts {pixels + 1:,} pixels; "
         f"exact.count is {pixels:,}{NOT_EDITED}"
-    ) == refusal(edited(text, ("histogram", "G", 0), there[0] + 1))
+    ) == refusal(edited(text, ("histogram", "G", 0), counts[0] + 1))
 
 
 def test_an_unknown_reason_is_named():
@@ -639,17 +639,17 @@ def test_a_path_that_is_no_file_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkdir("folder")
     os.mkfifo("fifo")
-    told = []
+    reported = []
     for path in ("missing.yaml", "folder", "fifo"):
         with pytest.raises(SourceError) as caught:
             read_stats(path)
-        told.append(str(caught.value))
+        reported.append(str(caught.value))
 
     assert [
         "missing.yaml: no such file; check the path",
         "folder: a folder; name a YAML file in it",
         "fifo: not a regular file; save it as one and name that",
-    ] == told
+    ] == reported
 
 
 @settings(max_examples=200, deadline=None)
@@ -658,7 +658,7 @@ def test_a_path_that_is_no_file_is_named(tmp_path, monkeypatch):
     st.sampled_from(list("09-.e[]{},:\n\"'#x é")),
 )
 def test_one_wrong_character_never_ends_in_a_traceback(index, character):
-    """And no other numbers are read out of the file than were written."""
+    """And the numbers that are read are the numbers that were written."""
     text = f"{HAND_MADE[:index]}{character}{HAND_MADE[index + 1 :]}"
     try:
         stats = parse_stats(text.encode(), "f.yaml")

@@ -1,4 +1,4 @@
-"""Merging: exactly the stats of measuring all at once, in any order, or a refusal that tells why."""
+"""Merging: exactly the stats of measuring all at once, in any order, or a refusal with every reason."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def state(
     names: Sequence[str] | None = None,
     **changes: object,
 ) -> Stats:
-    """Stats that nobody measured: of one source `name`, by default with one image."""
+    """Made-up stats of one source `name`, by default with one image."""
     channels, bins = len(CHANNELS[mode]), SCALE[mode] + 1
     row = [0] * bins
     for value, pixels in (counts or {0: 1, 255: 1}).items():
@@ -336,12 +336,12 @@ def test_the_digest_of_names_is_the_sum_of_their_sha_256():
 # Refusals
 
 
-def refusal(*parts: Stats, **told: bool) -> str:
+def refusal(*parts: Stats, **allowed: bool) -> str:
     with pytest.raises(IncompatibleStats) as caught:
         merge(
             parts,
             labels=[f"{letter}.yaml" for letter, _ in zip("abcdef", parts, strict=False)],
-            **told,
+            **allowed,
         )
     return str(caught.value)
 
@@ -582,7 +582,7 @@ def test_names_are_seen_only_where_both_files_kept_them():
 
 
 def test_a_folder_inside_another_one_is_seen_by_its_paths():
-    """Names start from the folder that was named: the same image has two, and two images have one."""
+    """Names are relative to the folder: one image can have two names, and two images the same name."""
     outer = with_names("outer", ["val/1.png", "train/1.png", "1.png"], ref="data")
     inner = with_names("inner", ["1.png", "2.png"], ref="data/train/")
     listed = with_names("listed", ["2.png", "3.png"], "list", "data/train/names.txt")
@@ -709,7 +709,7 @@ def test_names_that_no_stats_file_can_hold_are_refused_before_the_scan(tmp_path,
 
 
 def test_names_are_counted_in_the_bytes_that_a_stats_file_takes(tmp_path, monkeypatch):
-    """Six bytes of UTF-8 take six, and one that is no character four, as \\xNN."""
+    """Six bytes of UTF-8 take six bytes, and a byte that is not a character takes four: \\xNN."""
     for name in (b"\xe6\x97\xa5\xe6\x9c\xac.png", b"\xff.png"):
         shutil.copy(Path(SHAPES, "circle", "png.png"), os.path.join(os.fsencode(tmp_path), name))
     monkeypatch.setattr(choosing, "_MAX_NAMES_BYTES", 23)
