@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -13,29 +14,25 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "imgnorm"
 
-# An import points to its own package or to one before it in this list, never to one behind it. GROUND
-# is the modules beside the packages; the two that are run or imported by users stand at the end.
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 GROUND = ("_torch", "errors", "machine", "output", "progress", "settings", "wording")
-PACKAGES = (
-    *("documents", "tally", "sources", "pixels", "workers", "stats", "constants", "pipeline"),
-    *("cuda", "datasets", "measuring", "nn", "checks", "cli"),
-)
 ENTRANCES = ("__init__", "__main__")
 
-# The third parties that a package, or a module of it, may load beside the standard library.
-THIRD_PARTIES = {
-    "documents": {"yaml", "pydantic"},
-    "pixels": {"numpy", "PIL", "simplejpeg"},
-    "stats": {"yaml", "pydantic"},
-    "pipeline": {"yaml", "pydantic"},
-    "pipeline.dry_run": {"torch", "PIL"},
-    "pipeline.transforms": {"torch"},
-    "cuda": {"torch", "triton", "torchcodec", "numpy", "PIL"},
-    "datasets": {"numpy", "PIL"},
-    "datasets.loader": {"torch"},
-    "nn": {"torch", "PIL"},
-    "cli": {"click", "tqdm"},
-}
+
+def rule() -> dict[str, set[str]]:
+    """Packages from left to right, and modules with a row of their own: which third parties they load.
+
+    The one list: the table of docs/architecture.md.
+    """
+    text = ARCHITECTURE.read_text(encoding="utf-8").split("## The import rule")[1]
+    rows = re.findall(r"^\| `?([\w.]+)`? \| .* \|(.*)\|$", text.split("\n## ")[0], re.MULTILINE)
+    return {name: set(re.findall(r"`(\w+)`", third)) for name, third in rows[1:]}
+
+
+THIRD_PARTIES = rule()
+PACKAGES = tuple(
+    name for name in THIRD_PARTIES if "." not in name and name not in ("ground", "entrances")
+)
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "pydantic", "yaml", "click", "tqdm"}
 
 

@@ -21,9 +21,9 @@ from imgnorm.documents.document import (
 )
 from imgnorm.documents.models import as_yaml
 from imgnorm.documents.portability import portability_problems
-from imgnorm.documents.reader import Reading, read_through
+from imgnorm.documents.reader import Reading, declared_format, read_through
 from imgnorm.errors import InvalidDocument, Problem, SourceError
-from imgnorm.pipeline.config import PIPELINE_FORMAT, declared_format, normalization, pipeline_in
+from imgnorm.pipeline.config import PIPELINE_FORMAT, normalization, pipeline_in
 from imgnorm.pipeline.numbers import UNUSABLE, Outcome, estimate_note, problem_of
 from imgnorm.pipeline.order import order_problems
 from imgnorm.pipeline.pipeline import Pipeline

@@ -61,12 +61,13 @@ def emit(
 
 def _module_of(path: str, output: str | None, api: Any, eps: float | None) -> str:
     """The text of the module for a stats file or a config."""
+    from imgnorm.documents import reader
     from imgnorm.documents.document import STATS_LIMITS, read_bytes
     from imgnorm.pipeline import config, emit
     from imgnorm.stats.file import parse_stats
 
     data = read_bytes(path, STATS_LIMITS)
-    if not config.declared_format(data).startswith("imgnorm-pipeline/"):
+    if not reader.declared_format(data).startswith("imgnorm-pipeline/"):
         stats = parse_stats(data, path)
         return emit.emit_for(stats, stats_path=path, module_path=output, api=api or "v1", eps=eps)
     shared.refuse_beside_config(path, "api")

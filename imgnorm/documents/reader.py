@@ -120,6 +120,29 @@ def read_through(data: bytes, file: str, limits: DocumentLimits) -> Reading:
     return Reading(document, tuple(builder.problems), ended_in)
 
 
+def declared_format(data: bytes) -> str:
+    """The value of `format` in a YAML file; "" if it has none, or is not YAML up to there."""
+    depth, key = 0, None
+    try:
+        for event in events_in(data):
+            if isinstance(event, CollectionStartEvent):
+                depth += 1
+                if depth == 1 and not isinstance(event, MappingStartEvent):
+                    return ""
+            elif isinstance(event, CollectionEndEvent):
+                depth -= 1
+                key = None if depth == 1 else key
+            elif depth == 1 and isinstance(event, ScalarEvent):
+                if key == "format":
+                    return event.value
+                key = event.value if key is None else None
+            if depth > CONFIG_LIMITS.max_depth:
+                return ""
+    except NOT_YAML:
+        pass
+    return ""
+
+
 def events_in(text: str | bytes) -> Iterator[Event]:
     """PyYAML's events, from its C parser if PyYAML was built with it.
 

@@ -11,10 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import ceil
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
@@ -29,6 +28,9 @@ from imgnorm.sources.names import as_text, member_of, name_bytes
 from imgnorm.sources.source import Block, EncodedSource, Source, in_reading_order
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import clause, describe
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _AHEAD = 2
 """Batches that each worker prepares in advance."""

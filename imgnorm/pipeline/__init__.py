@@ -14,7 +14,7 @@ The way of a config:
 - `augmentations.py` knows torchvision's transforms from a table, augmentations.json, which
   `scripts/make_transform_table` writes. So checking needs neither torch nor torchvision.
 
-It may import the ground and the packages from documents to constants; of third parties, PyYAML and
+It may import the ground and the packages from documents to constants; of third parties,
 pydantic. Only `transforms.py` and `dry_run.py` may load torch and Pillow.
 
 A new rule is a `Rule` and its check in one of the three modules, a row in docs/checks.md, and a case in

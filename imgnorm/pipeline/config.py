@@ -7,13 +7,12 @@ import os
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgnorm.constants.presets import Preset, preset
 from imgnorm.documents.document import CONFIG_LIMITS, STATS_LIMITS, Document, DocumentLimits
 from imgnorm.documents.models import validated
-from imgnorm.documents.reader import NOT_YAML, events_in, read_document
+from imgnorm.documents.reader import read_document
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, transforms_of
 from imgnorm.pipeline.numbers import constant_problems, read_once, reference_problems
@@ -106,29 +105,6 @@ def normalization(
     )
     problems = [*reference_problems(document, pipeline, outcome)]
     return problems, None if problems or not isinstance(outcome, Stats) else outcome
-
-
-def declared_format(data: bytes) -> str:
-    """The value of `format` in a YAML file; "" if it has none, or is not YAML up to there."""
-    depth, key = 0, None
-    try:
-        for event in events_in(data):
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth == 1 and not isinstance(event, yaml.MappingStartEvent):
-                    return ""
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
-                key = None if depth == 1 else key
-            elif depth == 1 and isinstance(event, yaml.ScalarEvent):
-                if key == "format":
-                    return event.value
-                key = event.value if key is None else None
-            if depth > CONFIG_LIMITS.max_depth:
-                return ""
-    except NOT_YAML:
-        pass
-    return ""
 
 
 def pipeline_schema() -> dict[str, Any]:

@@ -20,6 +20,7 @@ import imgnorm
 from imgnorm.checks.validate import validate
 from imgnorm.cli import commands, run
 from imgnorm.constants.presets import PRESETS
+from imgnorm.documents import reader
 from imgnorm.errors import InvalidDocument, TransformError
 from imgnorm.pipeline import config
 from imgnorm.pipeline.emit import emit_pipeline
@@ -206,7 +207,7 @@ def test_nothing_is_downloaded_for_a_folder(tmp_path, capsys):
     ],
 )
 def test_the_format_is_found_without_reading_on(text, said):
-    assert said == config.declared_format(text.encode())
+    assert said == reader.declared_format(text.encode())
 
 
 # The three agree
