@@ -95,7 +95,7 @@ def read_bytes(path: str | os.PathLike[str], limits: DocumentLimits) -> bytes:
     file = os.fspath(path)
     with _opened(file) as stream:
         if os.fstat(stream.fileno()).st_size > limits.max_bytes:
-            raise InvalidDocument([Problem(file, 1, 1, "limit", too_large(limits))])
+            raise InvalidDocument([Problem(file, 1, 1, "limit", too_many_bytes(limits))])
         return stream.read(limits.max_bytes + 1)
 
 
@@ -131,7 +131,7 @@ def _opened(file: str) -> Iterator[IO[bytes]]:
         raise SourceError(message) from error
 
 
-def too_large(limits: DocumentLimits) -> str:
+def too_many_bytes(limits: DocumentLimits) -> str:
     """The message about a file with too many bytes."""
     return f"the file is larger than {limits.max_bytes:,} bytes"
 

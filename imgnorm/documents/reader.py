@@ -38,7 +38,7 @@ from imgnorm.documents.document import (
     Path,
     Places,
     read_bytes,
-    too_large,
+    too_many_bytes,
     with_path,
 )
 from imgnorm.errors import InvalidDocument, Problem
@@ -499,7 +499,7 @@ def _text_of(data: bytes, builder: _Builder) -> str:
     """The file's text, without byte order mark, and with spaces in place of control characters."""
     max_bytes = builder.limits.max_bytes
     if len(data) > max_bytes:
-        builder.stop((0, 0), too_large(builder.limits), None)
+        builder.stop((0, 0), too_many_bytes(builder.limits), None)
     wide = _wide_encoding(data)
     if wide:
         builder.report((0, 0), f"the file is in {wide}", "save it as UTF-8", "encoding")
