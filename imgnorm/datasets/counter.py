@@ -1,16 +1,16 @@
-"""Images from a user's own Python -> Tally."""
+"""Images that a user's own Python made -> `Tally`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from imgnorm.datasets.items import DeviceCounterFor, Pixels, TensorCounter, eight_bits, stays_there
+from imgnorm.datasets.items import ImageArray, eight_bits, is_counted_on_device
 from imgnorm.machine import usable_cores
 from imgnorm.pixels.buffer import Sender
 from imgnorm.pixels.damage import check_size
@@ -23,12 +23,16 @@ from imgnorm.settings import ImageSettings, Kind, Mode, mode_of
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import DIVIDED, Tally
 
+if TYPE_CHECKING:
+    from imgnorm.cuda.tensors import TensorCounter
+
 _BLOCK_VALUES = 1 << 18
-"""Small arrays are counted so many values at a time: one call for each would take longer than they do."""
+"""Small arrays are counted this many values at a time: a call for each array would take longer."""
+_16_BIT = (np.dtype("<u2"), np.dtype(">u2"))
 
 
 class ItemCounter:
-    """Collects images, of whatever kind; mutable, and alive only during one piece of work."""
+    """Counts images of all kinds. Mutable: make one per job."""
 
     def __init__(
         self,
@@ -36,20 +40,18 @@ class ItemCounter:
         max_pixels: int,
         *,
         cross_sums: bool = False,
-        device_counter: DeviceCounterFor | None = None,
         sender: Sender | None = None,
         group: str = "",
     ) -> None:
         """
         Args:
-            device_counter: counts tensors that lie on a device; without it, none may come.
-            sender: has a device count what are arrays of bytes, which are then in no tally of ours.
-            group: of those.
+            sender: has a device count 8-bit arrays. The sender's tally has them then, not the one of
+                this counter.
+            group: the group that they belong to.
         """
-        self._device_counter = device_counter
         self._sender = sender
         self._group = group
-        self._there: dict[Any, TensorCounter] = {}  # by device
+        self._on_devices: dict[Any, TensorCounter] = {}  # by torch's device
         self._settings = settings
         self._cross_sums = cross_sums
         self._max_pixels = max_pixels
@@ -61,36 +63,33 @@ class ItemCounter:
 
     @cached_property
     def _threads(self) -> int:
-        return usable_cores()  # which reads files: once, and only where it is asked for
+        return usable_cores()  # reads files, so only once, and only if it is needed
 
     def skip(self, name: str, fault: Unreadable) -> None:
         self._skipped.append(fault.skipped(name))
 
-    def add(self, images: Image.Image | Pixels, names: Sequence[str]) -> None:
-        """One PIL image, or an array (N, H, W, C) of uint8, uint16 or floats; a name for each."""
+    def add(self, images: Image.Image | ImageArray, names: Sequence[str]) -> None:
+        """One PIL image, or an array (N, H, W, C) of uint8, uint16 or floats; a name for each image."""
         if isinstance(images, Image.Image):
             self._add_picture(images, names[0])
             return
-        for fault in self._faults_of(images):
+        fault = self._fault_of(images)
+        if fault:
             for name in names:
                 self.skip(name, fault)
-            return
-        if stays_there(images):
-            self._add_there(images)
-            return
-        if self._sender and images.dtype == np.uint8:
+        elif is_counted_on_device(images):
+            self._add_on_device(images)
+        elif self._sender and images.dtype == np.uint8:
             self._sender.add(self._group, images, mode_of(images.shape[3], "8-bit"))
-            return
-        if images.dtype in _WORDS:
+        elif images.dtype in _16_BIT:
             self._add_16bit(images, names)
-            return
-        if images.dtype == np.uint8 and images.size >= _BLOCK_VALUES:  # enough to count at once
+        elif images.dtype == np.uint8 and images.size >= _BLOCK_VALUES:  # needs no collecting
             self._count(images, threads=self._threads)
-            return
-        for image, name in zip(images, names, strict=True):
-            if not self._block.takes(image):
-                self._flush()
-            self._block.add(image, name)
+        else:
+            for image, name in zip(images, names, strict=True):
+                if not self._block.takes(image):
+                    self._flush()
+                self._block.add(image, name)
 
     def tally(self) -> Tally:
         """All that was added; nothing is added after it."""
@@ -98,10 +97,10 @@ class ItemCounter:
         counted = {mode: counter.counted() for mode, counter in self._pictures.items()}
         formats = {format_ for one in counted.values() for format_ in one.formats}
         decoders = {format_: decoder_of(format_) for format_ in formats - {"array"}}
-        there = sum((counter.tally() for counter in self._there.values()), Tally())
+        on_devices = sum((counter.tally() for counter in self._on_devices.values()), Tally())
         return (
             self._arrays
-            + there
+            + on_devices
             + Tally(counted, tuple(self._names_16bit), tuple(self._skipped), decoders)
         )
 
@@ -121,36 +120,36 @@ class ItemCounter:
         if image.mode == "I;16" and settings.mode == "auto":
             self._names_16bit.append(name)
 
-    def _add_there(self, images: Any) -> None:
-        assert self._device_counter is not None
+    def _add_on_device(self, images: Any) -> None:
+        from imgnorm.cuda.tensors import TensorCounter  # not above: it imports torch
+
         if self._sender:
             self._sender.device.note_use()
-        if images.device not in self._there:
-            self._there[images.device] = self._device_counter(images.device, self._cross_sums)
-        self._there[images.device].add(images, mode_of(images.shape[3], "8-bit"))
+        device = images.device
+        if device not in self._on_devices:
+            self._on_devices[device] = TensorCounter(device, cross_sums=self._cross_sums)
+        self._on_devices[device].add(images, mode_of(images.shape[3], "8-bit"))
 
-    def _faults_of(self, images: Pixels) -> list[Unreadable]:
-        """Why none of these arrays can be counted: at most one reason."""
+    def _fault_of(self, images: ImageArray) -> Unreadable | None:
+        """Why these arrays cannot be counted."""
         _, height, width, channels = images.shape
         if self._settings.preprocess:
-            return [
-                Unreadable(
-                    Reason.UNSUPPORTED_MODE,
-                    f"{_kind(images)} pixels, which are not resized or cropped here, but in the dataset; only "
-                    "PIL images are",
-                )
-            ]
+            return Unreadable(
+                Reason.UNSUPPORTED_MODE,
+                f"{_dtype(images)} pixels, but only PIL images are resized or cropped here; do it in the "
+                "dataset",
+            )
         try:
             check_size((width, height), self._max_pixels)
         except Unreadable as fault:
-            return [fault]
+            return fault
         if not _fits(images, self._settings):
             detail = (
-                f"{_kind(images)} of {channels} channel{'s' if channels > 1 else ''}, not mode "
-                f"{self._settings.mode}; convert it in the dataset, or measure it apart"
+                f"{_dtype(images)} of {channels} channel{'s' if channels > 1 else ''}, not mode "
+                f"{self._settings.mode}; convert it in the dataset, or measure it separately"
             )
-            return [Unreadable(Reason.CHANNEL_MISMATCH, detail)]
-        return []
+            return Unreadable(Reason.CHANNEL_MISMATCH, detail)
+        return None
 
     def _flush(self) -> None:
         images, names = self._block.taken()
@@ -161,27 +160,29 @@ class ItemCounter:
             self._count(images)
             return
         channels = images.shape[3]
-        values, were = eight_bits(images)
-        if were.any():
+        values, were_bytes = eight_bits(images)
+        if were_bytes.any():
             floats = FloatCounter(channels)
-            floats.add(images[were])
+            floats.add(images[were_bytes])
             mode = mode_of(channels, "8-bit")
-            counted = count_arrays(values[were], mode, format_=DIVIDED, cross_sums=self._cross_sums)
+            counted = count_arrays(
+                values[were_bytes], mode, format_=DIVIDED, cross_sums=self._cross_sums
+            )
             self._arrays += replace(counted, divided=floats.tally("array").counted)
-        if not were.all():
+        if not were_bytes.all():
             floats = FloatCounter(channels)
-            others = np.flatnonzero(~were).tolist()
+            others = np.flatnonzero(~were_bytes).tolist()
             floats.add(images[others], [names[index] for index in others])
             self._arrays += floats.tally("array")
 
-    def _count(self, images: Pixels, threads: int = 1) -> None:
+    def _count(self, images: ImageArray, threads: int = 1) -> None:
         mode = mode_of(images.shape[3], "8-bit")
         self._arrays += count_arrays(images, mode, cross_sums=self._cross_sums, threads=threads)
 
-    def _add_16bit(self, images: Pixels, names: Sequence[str]) -> None:
+    def _add_16bit(self, images: ImageArray, names: Sequence[str]) -> None:
         mode = mode_of(images.shape[3], "16-bit")
         counter = self._counter(mode)
-        for image in images:  # of any size, so one by one
+        for image in images:  # one by one, as they may be large
             counter.add_arrays(image[np.newaxis])
         if self._settings.mode == "auto" and mode == "I;16":
             self._names_16bit += names
@@ -193,42 +194,41 @@ class ItemCounter:
 
 
 class _Block:
-    """Images of one shape and type, copied: whoever yields an array may write into it again."""
+    """Copies of images of one shape and type: code that yields an array may write into it again."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
-        self._pixels: Pixels = np.empty((0, 0, 0, 0), np.uint8)
+        self._pixels: ImageArray = np.empty((0, 0, 0, 0), np.uint8)
 
-    def takes(self, image: Pixels) -> bool:
+    def takes(self, image: ImageArray) -> bool:
         if not self._names:
             return True
         alike = (image.shape, image.dtype) == (self._pixels.shape[1:], self._pixels.dtype)
         return alike and len(self._names) < len(self._pixels)
 
-    def add(self, image: Pixels, name: str) -> None:
+    def add(self, image: ImageArray, name: str) -> None:
         if not self._names:
-            many = max(1, _BLOCK_VALUES // image.size)
-            self._pixels = np.empty((many, *image.shape), image.dtype)
+            capacity = max(1, _BLOCK_VALUES // image.size)
+            self._pixels = np.empty((capacity, *image.shape), image.dtype)
         self._pixels[len(self._names)] = image
         self._names.append(name)
 
-    def taken(self) -> tuple[Pixels, Sequence[str]]:
+    def taken(self) -> tuple[ImageArray, Sequence[str]]:
         return self._pixels[: len(self._names)], self._names
 
 
-_WORDS = (np.dtype("<u2"), np.dtype(">u2"))
+def _fits(images: ImageArray, settings: ImageSettings) -> bool:
+    """Whether arrays can be counted in the mode that is asked for.
 
-
-def _fits(images: Pixels, settings: ImageSettings) -> bool:
-    """Whether arrays are counted where a mode is asked for. They are converted to no other, save that
-    gray may be shown as RGB."""
+    They are not converted to another mode, except gray to RGB.
+    """
     mode = settings.mode
     if mode == "auto":
         return True
-    kind: Kind = "16-bit" if images.dtype in _WORDS else "8-bit"
+    kind: Kind = "16-bit" if images.dtype in _16_BIT else "8-bit"
     own = mode_of(images.shape[3], kind)
     return own == mode or ((own, mode) == ("L", "RGB") and not settings.strict_channels)
 
 
-def _kind(images: Pixels) -> str:
+def _dtype(images: ImageArray) -> str:
     return str(images.dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""A torch Dataset or DataLoader of the user's own as a source."""
+"""A user's torch Dataset or DataLoader -> its source, and a Dataset counted by a DataLoader's workers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,13 @@ from torch.utils.data import (
     default_collate,
 )
 
-from imgnorm.datasets.items import Reading
-from imgnorm.datasets.iterables import (
-    IndexedSource,
-    StreamSource,
-    added,
-    called,
-    length,
-    workers_end_at_once,
-)
+from imgnorm.datasets.attributes import length_of, ref_of
+from imgnorm.datasets.indexed import IndexedSource
+from imgnorm.datasets.items import ItemFormat
+from imgnorm.datasets.jobs import sum_by_group
 from imgnorm.datasets.source import StreamResult
-from imgnorm.datasets.torchvision import HeldSource, holds_its_pixels
+from imgnorm.datasets.stream import StreamSource, children_end_at_once
+from imgnorm.datasets.torchvision import InMemoryDataset, may_hold_pixels
 from imgnorm.errors import SourceError
 from imgnorm.pixels.buffer import Device
 from imgnorm.progress import Progress
@@ -37,23 +33,22 @@ from imgnorm.wording import describe, one_line
 
 
 def open_torch(
-    source: Any, reading: Reading, ref: str | None = None
+    source: Any, item_format: ItemFormat, ref: str | None = None
 ) -> IndexedSource | StreamSource | None:
-    """The source that a user means by a Dataset or DataLoader; None if it is neither.
+    """The source for a torch Dataset or DataLoader; None if the object is neither.
 
     Args:
-        ref: what the user called it, if not by its class.
+        ref: the user's name for it; by default, its class and length.
     """
     if isinstance(source, DataLoader):
-        return _of_loader(source, reading, ref)
+        return _open_loader(source, item_format, ref)
     if isinstance(source, IterableDataset):
-        return StreamSource(
-            "dataset", ref or _called(source), source, reading, promised_items=length(source)
-        )
+        ref = ref or _ref_of(source)
+        return StreamSource("dataset", ref, source, item_format, promised_items=length_of(source))
     if isinstance(source, Dataset):
-        first = reading.key in (None, 0)  # of (image, label)
-        kind = HeldSource if first and holds_its_pixels(source) else IndexedSource
-        return kind(source, reading, ref or _called(source))
+        first = item_format.key in (None, 0)  # of (image, label)
+        kind = InMemoryDataset if first and may_hold_pixels(source) else IndexedSource
+        return kind(source, item_format, ref or _ref_of(source))
     return None
 
 
@@ -67,9 +62,10 @@ def tallies_in_workers(
     workers: int,
     cross_sums: bool = False,
 ) -> dict[str, Tally]:
-    """`source.tallies` by the worker processes of a DataLoader, which hand over tallies, not pixels.
+    """`source.tallies` by the worker processes of a DataLoader, which send tallies, not pixels.
 
-    An image at which a worker dies is tried once more, alone; then it is skipped.
+    If a worker dies, its images are tried again one by one. An image at which a worker dies again is
+    skipped.
 
     Raises:
         SourceError: workers die from the start, or cannot be started.
@@ -77,17 +73,20 @@ def tallies_in_workers(
     jobs = source.jobs(groups)
     work = _Jobs(source, [names for _, names in jobs], settings, limits, cross_sums)
     try:
-        with workers_end_at_once():
-            return added(jobs, _surviving(work, workers), groups, on_progress)
-    except Exception as error:  # whatever a user's object raises when it is sent to a worker
-        if not _is_of_loader(error):
+        with children_end_at_once():
+            return sum_by_group(jobs, _surviving(work, workers), groups, on_progress)
+    except Exception as error:  # a user's object may raise anything when it is sent to a worker
+        if not _is_from_loader(error):
             raise
         raise SourceError(f"{source.ref}: {explained(error)}") from error
 
 
 def _surviving(work: _Jobs, workers: int) -> Iterator[Tally]:
-    """The tally of each job, in their order; where a worker dies, that of the first that is missing is
-    made name by name, and one at which a process dies that has read nothing else is skipped."""
+    """The tally of each job, in their order.
+
+    When a worker dies, the first job without a tally is counted name by name, and then the workers start
+    again behind it.
+    """
     done = 0
     while done < len(work):
         try:
@@ -99,13 +98,14 @@ def _surviving(work: _Jobs, workers: int) -> Iterator[Tally]:
                 raise
             tally = _name_by_name(work, work.jobs[done])
             died = [one for one in tally.skipped if one.reason is Reason.WORKER_DIED]
-            if not done and len(died) == len(work.jobs[0]):  # they always do
+            if not done and len(died) == len(work.jobs[0]):  # workers die at every image
                 raise
             yield tally
             done += 1
 
 
 def _name_by_name(work: _Jobs, names: Sequence[str]) -> Tally:
+    """The tally of one job. An image is skipped if it kills a worker that has read nothing else."""
     whole, left = Tally(), list(names)
     while left:
         fresh = True
@@ -119,7 +119,7 @@ def _name_by_name(work: _Jobs, names: Sequence[str]) -> Tally:
                 raise
             if fresh:
                 fault = Unreadable(
-                    Reason.WORKER_DIED, f"the worker that read it ended{_how(error)}"
+                    Reason.WORKER_DIED, f"the worker that read it died{_signal_of(error)}"
                 )
                 whole += Tally(skipped=(fault.skipped(left.pop(0)),))
     return whole
@@ -128,15 +128,15 @@ def _name_by_name(work: _Jobs, names: Sequence[str]) -> Tally:
 def _loader(work: _Jobs, workers: int, ahead: int | None = None) -> DataLoader[Any]:
     """
     Args:
-        ahead: jobs that each worker is given at once; of one alone, it is known who has it.
+        ahead: jobs that each worker is given at once; with 1, it is known which job a worker has.
     """
     return DataLoader(
         work,
         batch_size=None,
         num_workers=min(workers, len(work)),
         prefetch_factor=ahead,
-        collate_fn=_as_it_is,
-        worker_init_fn=_leave_signals_to_the_parent,
+        collate_fn=_unchanged,
+        worker_init_fn=_ignore_interrupts,
     )
 
 
@@ -156,11 +156,11 @@ class _Jobs(Dataset[Tally]):
         return self.source.count_items(names, self.settings, self.limits, self.cross_sums)
 
 
-def _as_it_is(tally: Any) -> Any:
+def _unchanged(tally: Any) -> Any:
     return tally
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def _ignore_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -177,27 +177,27 @@ class LoaderSource(StreamSource):
     ) -> StreamResult:
         try:
             return super().read_all(settings, limits, limit, on_progress, device)
-        except RuntimeError as error:  # torch raises it wherever we are when a worker dies
-            if not _is_of_loader(error):
+        except RuntimeError as error:  # when a worker dies, torch raises it anywhere in this code
+            if not _is_from_loader(error):
                 raise
             raise SourceError(f"{self.ref}: {explained(error)}") from error
 
 
 def explained(error: Exception) -> str:
-    """What torch's DataLoader means, on one line."""
+    """An error of torch's DataLoader in one line, with what to do."""
     text = str(error)
     if _died(error):
         return (
-            f"a worker of the DataLoader died{_how(error)}; if it was short of memory, use "
+            f"a worker of the DataLoader died{_signal_of(error)}; if it was short of memory, use "
             "fewer workers or smaller batches, else look into the dataset with num_workers=0"
         )
     if "DataLoader timed out" in text:
         return "a worker of the DataLoader gave nothing within its `timeout`; raise it, or find out why"
     if text.startswith("Caught ") and "Original Traceback" in text:
         lines = [line for line in text.splitlines() if line.strip()]
-        frames = [place for place, line in enumerate(lines) if line.startswith("  ")]
-        said = lines[frames[-1] + 1 :] if frames else []
-        text = one_line(" ".join(said or lines[-1:]))
+        frames = [index for index, line in enumerate(lines) if line.startswith("  ")]
+        message = lines[frames[-1] + 1 :] if frames else []
+        text = one_line(" ".join(message or lines[-1:]))
     else:
         text = describe(error)
     if "found <class 'PIL" in text:
@@ -211,30 +211,30 @@ def explained(error: Exception) -> str:
 
 
 def _died(error: Exception) -> bool:
-    """Whether torch says that a worker of a DataLoader did."""
-    # Tensors travel over a socket, which breaks off if the worker died while it sent them.
-    broke_off = isinstance(error, (ConnectionError, EOFError))
-    return broke_off or ("DataLoader worker" in str(error) and "pid" in str(error))
+    """Whether a worker of a DataLoader died, by torch's message."""
+    # Tensors are sent over a socket, which is closed if the worker dies while it sends them.
+    closed = isinstance(error, (ConnectionError, EOFError))
+    return closed or ("DataLoader worker" in str(error) and "pid" in str(error))
 
 
-def _how(error: Exception) -> str:
+def _signal_of(error: Exception) -> str:
     signal_ = str(error).partition("by signal: ")[2].split(".")[0]
-    return f" of {signal_}" if signal_ else ""
+    return f" ({signal_})" if signal_ else ""
 
 
-def _of_loader(loader: DataLoader[Any], reading: Reading, ref: str | None) -> StreamSource:
+def _open_loader(loader: DataLoader[Any], item_format: ItemFormat, ref: str | None) -> StreamSource:
     batches = loader.batch_sampler is not None
     joined = batches and loader.collate_fn is default_collate
     promised, dropped, notes = _promise(loader)
-    own = batches and not isinstance(loader.batch_sampler, BatchSampler)  # it knows batches only
-    reading = replace(reading, batches=joined, single=False)
+    # A user's own batch sampler has a number of batches, not of images.
+    own = batches and not isinstance(loader.batch_sampler, BatchSampler)
     return LoaderSource(
         "dataset",
-        ref or _called(loader.dataset),
+        ref or _ref_of(loader.dataset),
         loader,
-        reading,
+        replace(item_format, batches=joined, single=False),
         promised=promised,
-        promised_items=length(loader) if own else None,
+        promised_items=length_of(loader) if own else None,
         dropped=dropped,
         notes=notes,
         explain=explained,
@@ -242,30 +242,30 @@ def _of_loader(loader: DataLoader[Any], reading: Reading, ref: str | None) -> St
 
 
 def _promise(loader: DataLoader[Any]) -> tuple[int | None, int, tuple[str, ...]]:
-    """How many images will come, how many are dropped, and what is to be said of it."""
+    """How many images will come, how many are dropped, and notes about that."""
     if isinstance(loader.dataset, IterableDataset):
-        images = None if loader.drop_last else length(loader.dataset)
+        images = None if loader.drop_last else length_of(loader.dataset)
         return images, 0, tuple(_notes_on_a_stream(loader, images))
     sampler, batch_size, drop_last = loader.sampler, loader.batch_size, loader.drop_last
     if isinstance(loader.batch_sampler, BatchSampler):
         inner = loader.batch_sampler
         sampler, batch_size, drop_last = inner.sampler, inner.batch_size, inner.drop_last
-    elif loader.batch_sampler is not None:  # somebody's own
+    elif loader.batch_sampler is not None:  # the user's own
         return None, 0, ()
-    images = length(sampler)
+    images = length_of(sampler)
     if images is None or not drop_last or not batch_size:
         return images, 0, ()
     return images - images % batch_size, images % batch_size, ()
 
 
 def _notes_on_a_stream(loader: DataLoader[Any], promised: int | None) -> Iterator[str]:
-    stream, workers = _called(loader.dataset), loader.num_workers
+    stream, workers = _ref_of(loader.dataset), loader.num_workers
     if loader.drop_last:
         yield (
             f"{stream}: drop_last=True drops up to {(loader.batch_size or 1) - 1:,} images of each worker, "
             "and these numbers lack them; measure with drop_last=False"
         )
-    if workers > 1 and promised is None:  # else more come than were promised, which is told
+    if workers > 1 and promised is None:  # else more come than were promised, which is reported
         yield (
             f"{stream}: each of the {workers} workers gives all of it, unless it asks get_worker_info() "
             f"for its part; if it does not, every image is counted {workers} times: measure with "
@@ -273,12 +273,11 @@ def _notes_on_a_stream(loader: DataLoader[Any], promised: int | None) -> Iterato
         )
 
 
-def _is_of_loader(error: Exception) -> bool:
+def _is_from_loader(error: Exception) -> bool:
     return "DataLoader worker" in str(error) or isinstance(error, (ConnectionError, EOFError))
 
 
-def _called(dataset: Any) -> str:
+def _ref_of(dataset: Any) -> str:
     if type(dataset) is Subset:
-        many = length(dataset)
-        return f"Subset({type(dataset.dataset).__name__})[{many}]"
-    return called(dataset)
+        return f"Subset({type(dataset.dataset).__name__})[{length_of(dataset)}]"
+    return ref_of(dataset)

@@ -1,4 +1,4 @@
-"""Sources whose images Python objects make: pixels in memory, a Dataset's items, a stream."""
+"""Protocols of sources whose images Python objects make: pixels in memory, a Dataset's items, a stream."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class ArraySource(Source, Protocol):
-    """Images that are pixels in memory already: counted in this process, without a copy."""
+    """Images that may be pixels in memory already: those are counted in this process, without a copy."""
 
     def holds_pixels(self, settings: ImageSettings) -> bool:
-        """Whether `count` gives what these settings ask for."""
+        """Whether it has the pixels that these settings ask for, so that `count` may be called."""
 
     def pictures(self) -> Readable | None:
-        """The images that such pixels are, for threads of this process to convert and preprocess; None
-        if there are no pixels in memory after all.
+        """The images of these pixels, for threads of this process to convert and preprocess; None if the
+        pixels are not in memory.
         """
 
     def count(
@@ -34,7 +34,8 @@ class ArraySource(Source, Protocol):
         cross_sums: bool = False,
         device: Device | None = None,
         threads: int = 1,
-    ) -> Tally: ...
+    ) -> Tally:
+        """The tally of these images, as they are."""
 
 
 @runtime_checkable
@@ -44,7 +45,7 @@ class CountingSource(Source, Protocol):
     def check(self, settings: ImageSettings) -> None:
         """
         Raises:
-            SourceError: its items are no images, or not such as these settings ask for.
+            SourceError: its items are not images, or not images that these settings ask for.
         """
 
     def tallies(
@@ -56,17 +57,18 @@ class CountingSource(Source, Protocol):
         *,
         cross_sums: bool = False,
         device: Device | None = None,
-    ) -> dict[str, Tally]: ...
+    ) -> dict[str, Tally]:
+        """The tally of each group of names."""
 
 
 @dataclass(frozen=True)
 class StreamResult:
-    """All that came out of a stream."""
+    """What was read from a stream."""
 
-    listing: Listing  # the names that came; what did not is skipped, or ignored by a rule
+    listing: Listing  # the names that came; what did not come is skipped, or ignored by a rule
     tally: Tally
     limited: bool  # whether the limit ended it
-    notes: tuple[str, ...]  # what its numbers do not tell, for a person
+    notes: tuple[str, ...]  # for the user: what the numbers do not show
 
 
 @runtime_checkable
@@ -88,4 +90,5 @@ class StreamingSource(Protocol):
         limit: int | None,
         on_progress: Callable[[Progress], None],
         device: Device | None = None,
-    ) -> StreamResult: ...
+    ) -> StreamResult:
+        """All images, or the first `limit`."""

@@ -1,4 +1,4 @@
-"""Images in memory -> Tally, by threads of this process: a worker would have to load them all anew."""
+"""Images in memory -> `Tally`, by threads of this process: each worker would have to load them all again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
-from imgnorm.datasets.iterables import Job, added, jobs_of
+from imgnorm.datasets.jobs import GroupJob, jobs_of, sum_by_group
 from imgnorm.pixels.buffer import Device, Sender
 from imgnorm.pixels.count import count
 from imgnorm.progress import Profile, Progress
@@ -16,7 +16,7 @@ from imgnorm.sources.source import Readable
 from imgnorm.tally.tally import Tally
 from imgnorm.workers.pool import Scan
 
-_PER_JOB = 256  # images: so many tiny ones are worth a count of their own
+_PER_JOB = 256  # images: enough, even tiny ones, that handing out a job costs little
 
 
 def counting_in_threads(
@@ -29,7 +29,7 @@ def counting_in_threads(
     cross_sums: bool,
     profile: Profile | None,
 ) -> Scan:
-    """A function that counts groups of names, as `scan.scanning` gives it.
+    """A function that counts groups of names, like the one of `workers.pool.scanning`.
 
     Pillow lets other threads run while it resizes, crops or counts an image.
 
@@ -47,13 +47,13 @@ def counting_in_threads(
         for sender in senders:
             idle.put(sender)
 
-        def tally_of(job: Job) -> Tally:
+        def tally_of(job: GroupJob) -> Tally:
             if not senders:
                 return counted_by(None, *job)
             sender = idle.get()
             try:
                 return counted_by(sender, *job)
-            finally:  # also if the device failed: the next piece of work waits for a sender
+            finally:  # also if the device failed: the next job waits for a sender
                 idle.put(sender)
 
         def counted_by(sender: Sender | None, group: str, names: Sequence[str]) -> Tally:
@@ -75,9 +75,9 @@ def counting_in_threads(
 
         with ThreadPoolExecutor(threads) as pool:
             try:
-                tallies = added(jobs, pool.map(tally_of, jobs), groups, on_progress)
+                tallies = sum_by_group(jobs, pool.map(tally_of, jobs), groups, on_progress)
             finally:
-                stopped.set()  # after an interrupt, a thread should not finish its piece of work
+                stopped.set()  # after an interrupt, threads must not finish their jobs
         for sender in senders:
             for group, tally in sender.taken().items():
                 tallies[group] += tally

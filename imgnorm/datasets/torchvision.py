@@ -1,4 +1,4 @@
-"""torchvision datasets as a source: their pixels where they hold them, their PIL images where not."""
+"""torchvision datasets as sources: by their pixels if those are in memory, else by their PIL images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgnorm._torch import torchvision_module
-from imgnorm.datasets.iterables import IndexedSource, class_names_of, labels_of
+from imgnorm.datasets.attributes import class_names_of, labels_of
+from imgnorm.datasets.indexed import IndexedSource
 from imgnorm.errors import SourceError
 from imgnorm.pixels.buffer import Device
 from imgnorm.pixels.damage import RAISED_BY_PILLOW
@@ -54,17 +55,17 @@ class TorchvisionSource:
         return {"split": self.split} if self._accepted & {"split", "image_set", "train"} else {}
 
     def listing(self) -> Listing:
-        """Index numbers, with zeros in front, so that their order as text is their order.
+        """Index numbers, with leading zeros: so their order as text is their order.
 
         Raises:
-            SourceError: there is no such dataset, or not below `root`.
+            SourceError: the dataset does not exist, or not below `root`.
             MissingDependency: torchvision cannot be imported.
         """
         try:
             size = len(self._dataset)
         except (NotImplementedError, TypeError) as error:  # a base class, or a stream
             raise SourceError(
-                f"torchvision:{self.ref}: does not tell how many images it has; choose another dataset"
+                f"torchvision:{self.ref}: does not report how many images it has; choose another dataset"
             ) from error
         if not size:
             return Listing([])
@@ -79,13 +80,13 @@ class TorchvisionSource:
         return self._class_names[label] if 0 <= label < len(self._class_names) else None
 
     def open(self) -> None:
-        """Imports torchvision and opens the dataset: seconds, that no image shall pay for."""
+        """Imports torchvision and opens the dataset. It takes seconds, so it is not part of an image's time."""
         _ = self._dataset
 
     def read(self, name: str) -> Image.Image:
         """
         Raises:
-            Unreadable: the dataset itself cannot make an image of it.
+            Unreadable: the dataset itself cannot make this image.
         """
         try:
             image = _image_of(self._dataset[int(name)])
@@ -97,8 +98,8 @@ class TorchvisionSource:
         return image
 
     def holds_pixels(self, settings: ImageSettings) -> bool:
-        """Whether `count` gives what `settings` ask for."""
-        return self._pixels is not None and _give(self._pixels, settings)
+        """Whether it has the pixels that these settings ask for."""
+        return self._pixels is not None and _are_as_asked(self._pixels, settings)
 
     def count(
         self,
@@ -112,8 +113,8 @@ class TorchvisionSource:
         indices = [int(name) for name in names]
         return _counted(self._pixels, indices, cross_sums, device, threads)
 
-    def pictures(self) -> Pictures | None:
-        return None if self._pixels is None else Pictures(self._pixels, int)
+    def pictures(self) -> ArrayPictures | None:
+        return None if self._pixels is None else ArrayPictures(self._pixels, int)
 
     @cached_property
     def _dataset(self) -> Any:
@@ -162,27 +163,26 @@ class TorchvisionSource:
 
     @cached_property
     def _pixels(self) -> npt.NDArray[np.uint8] | None:
-        return _held_pixels(self._dataset)
+        return _pixels_in_memory(self._dataset)
 
     def _first_image(self) -> Image.Image:
         try:
             image = _image_of(self._dataset[0])
-        except (Image.DecompressionBombError, *RAISED_BY_PILLOW):  # the scan will name it
+        except (Image.DecompressionBombError, *RAISED_BY_PILLOW):  # the scan lists it as skipped
             return Image.new("L", (1, 1))
         if image is None:
             raise SourceError(
-                f"torchvision:{self.ref}: its items are no images; choose an image dataset"
+                f"torchvision:{self.ref}: its items are not images; choose an image dataset"
             )
         return image
 
 
-class HeldSource(IndexedSource):
-    """An instance of a torchvision dataset that holds the pixels of its images, and hands them out as
-    they are: without a transform."""
+class InMemoryDataset(IndexedSource):
+    """An instance of a torchvision dataset without a transform, which may have its pixels in memory."""
 
     def holds_pixels(self, settings: ImageSettings) -> bool:
-        """Whether `count` gives what `settings` ask for."""
-        return self._pixels is not None and _give(self._pixels, settings)
+        """Whether it has the pixels that these settings ask for."""
+        return self._pixels is not None and _are_as_asked(self._pixels, settings)
 
     def count(
         self,
@@ -196,17 +196,17 @@ class HeldSource(IndexedSource):
         indices = [self.index_of(name) for name in names]
         return _counted(self._pixels, indices, cross_sums, device, threads)
 
-    def pictures(self) -> Pictures | None:
-        return None if self._pixels is None else Pictures(self._pixels, self.index_of)
+    def pictures(self) -> ArrayPictures | None:
+        return None if self._pixels is None else ArrayPictures(self._pixels, self.index_of)
 
     @cached_property
     def _pixels(self) -> npt.NDArray[np.uint8] | None:
-        return _held_pixels(self.dataset)
+        return _pixels_in_memory(self.dataset)
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The images of an array as the PIL images that the dataset makes of them."""
+class ArrayPictures:
+    """The images of an array, as the PIL images that the dataset makes."""
 
     pixels: npt.NDArray[np.uint8]  # (N, H, W, C)
     index_of: Callable[[str], int]
@@ -216,17 +216,17 @@ class Pictures:
         return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
-def holds_its_pixels(dataset: Any) -> bool:
-    """Whether a dataset may be a HeldSource."""
+def may_hold_pixels(dataset: Any) -> bool:
+    """Whether a dataset may be an InMemoryDataset: torchvision's own, without transforms."""
     own = type(dataset).__module__.startswith("torchvision.datasets.")
     return own and getattr(dataset, "transforms", None) is None
 
 
-def _give(pixels: npt.NDArray[np.uint8], settings: ImageSettings) -> bool:
+def _are_as_asked(pixels: npt.NDArray[np.uint8], settings: ImageSettings) -> bool:
     """Whether these pixels are what `settings` ask for."""
     mode = mode_of(pixels.shape[3], "8-bit")
-    shown_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
-    same = settings.mode in ("auto", mode) or shown_as_rgb
+    gray_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
+    same = settings.mode in ("auto", mode) or gray_as_rgb
     return same and not settings.preprocess
 
 
@@ -246,7 +246,7 @@ def _counted(
     )
 
 
-def _held_pixels(dataset: Any) -> npt.NDArray[np.uint8] | None:
+def _pixels_in_memory(dataset: Any) -> npt.NDArray[np.uint8] | None:
     """The dataset's own array as (N, H, W, C), if its images are slices of one."""
     data = getattr(dataset, "data", None)
     if data is None or not hasattr(data, "__array__"):

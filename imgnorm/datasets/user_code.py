@@ -1,4 +1,4 @@
-""" "package.module:name" -> what the user's own code has there. It runs that code: never from a config."""
+"""The user's own code, named as "package.module:name". It is run here: configs may never name it."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class UserCode:
     """Something in the user's own code."""
 
     name: str  # package.module:name; the name may have dots, too
-    fault: type[ImgnormError]  # what is raised where it fails
-    option: str = ""  # that it was given with, as a message begins
+    fault: type[ImgnormError]  # the exception to raise when it fails
+    option: str = ""  # the option that named it: messages begin with it
 
     @property
     def is_well_formed(self) -> bool:
         return re.fullmatch(f"{_DOTTED}:{_DOTTED}", self.name) is not None
 
     def imported(self) -> Any:
-        """The thing of that name. The module is looked for as by `python -m`: in the current folder first.
+        """The object of that name. Like `python -m`, it looks for the module in the current folder first.
 
-        The folder stays in front of Python's path, since code may import when it is called.
+        The folder stays first in Python's path: the code may import more when it is called.
 
         Raises:
-            fault: there is no such module or name, or importing it failed.
+            fault: the module or the name does not exist, or importing it failed.
         """
         if not self.is_well_formed:
-            raise self._told("expected package.module:name, as in project.data:train_set")
+            raise self._error("expected package.module:name, as in project.data:train_set")
         here = os.getcwd()
         if sys.path[:1] != [here]:
             sys.path.insert(0, here)
@@ -51,40 +51,41 @@ class UserCode:
         return found
 
     def function(self) -> Callable[..., Any]:
-        """The thing of that name, which can be called.
+        """The callable object of that name.
 
         Raises:
-            fault: there is none, or it cannot.
+            fault: it does not exist, or is not callable.
         """
         return self._function(self.imported())
 
     def made(self) -> Any:
-        """What the factory of that name gives.
+        """What the factory of that name returns.
 
         Raises:
-            fault: there is none, or it failed.
+            fault: it does not exist, or failed.
         """
         return self._run("calling", self.function())
 
     def dataset(self) -> Any:
-        """What the factory of that name gives, or the thing of that name if it is none to call.
+        """What the factory of that name returns; or the object of that name, if it yields images itself.
 
         Raises:
-            fault: there is none, or it failed.
+            fault: it does not exist, or failed.
         """
         found = self.imported()
         if isinstance(found, type) or not _yields_images(found):
             found = self._run("calling", self._function(found))
         if found is None:
-            raise self._told("gave None; return the Dataset")
+            raise self._error("gave None; return the Dataset")
         return found
 
     @contextmanager
     def exits_refused(self) -> Iterator[None]:
-        """While it hands out images: its `sys.exit(0)` would be our success, with nothing written.
+        """Stands around the reading of images. A `sys.exit(0)` of the user's code would end the command
+        with success, though nothing was written.
 
         Raises:
-            fault: it called `sys.exit`.
+            fault: the code called `sys.exit`.
         """
         try:
             yield
@@ -96,7 +97,7 @@ class UserCode:
             return import_module(module)
         except ModuleNotFoundError as error:
             if error.name is not None and f"{module}.".startswith(f"{error.name}."):
-                raise self._told(
+                raise self._error(
                     f"there is no module {error.name}, neither in this folder nor installed"
                 ) from error
             raise
@@ -105,11 +106,11 @@ class UserCode:
         try:
             return getattr(owner, attribute)
         except AttributeError as error:
-            raise self._told(f"{getattr(owner, '__name__', owner)} has no {attribute}") from error
+            raise self._error(f"{getattr(owner, '__name__', owner)} has no {attribute}") from error
 
     def _function(self, found: Any) -> Callable[..., Any]:
         if not callable(found):
-            raise self._told(
+            raise self._error(
                 f"is of type {type(found).__name__}; name something that can be called"
             )
         function: Callable[..., Any] = found
@@ -127,12 +128,12 @@ class UserCode:
         what = f"{doing} it raised {describe(error)}"
         place = _place(error)
         if doing == "calling" and isinstance(error, TypeError) and not place:
-            return self._told(f"{what}; name a factory that takes no arguments")
+            return self._error(f"{what}; name a factory that takes no arguments")
         if is_missing(error):
-            return self._told(f"{what}; {INSTALL}")
-        return self._told(f"{what}{place}")
+            return self._error(f"{what}; {INSTALL}")
+        return self._error(f"{what}{place}")
 
-    def _told(self, what: str) -> ImgnormError:
+    def _error(self, what: str) -> ImgnormError:
         return self.fault(f"{f'{self.option} {self.name}'.strip()}: {what}")
 
 
@@ -141,7 +142,7 @@ def _yields_images(found: Any) -> bool:
 
 
 def _place(error: BaseException) -> str:
-    """The line of the user's code that raised."""
+    """The line of the user's code that raised, in brackets."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -16,7 +16,6 @@ from imgnorm.sources.npy import LAYOUTS
 from imgnorm.sources.source import Source
 
 if TYPE_CHECKING:
-    from imgnorm.datasets.items import TensorCounter
     from imgnorm.pipeline.pipeline import Pipeline
 
 _INSTEAD_OF_IMAGES = "name the folder of the images, or a text file with their paths and --list"
@@ -168,27 +167,21 @@ def open_object(
     if hasattr(source, "listing") or hasattr(source, "read_all"):
         opened: Source | StreamingSource = source
         return opened
-    from imgnorm.datasets.items import Reading
+    from imgnorm.datasets.items import ItemFormat
     from imgnorm.datasets.iterables import open_iterable
 
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
     if isinstance(key, str) and key.lstrip("-").isdecimal():  # from the command line
         key = int(key)
-    reading = Reading(key, layout, device_counter=_device_counter)
+    item_format = ItemFormat(key, layout)
     if "torch" in sys.modules:  # whoever has a Dataset has loaded torch
         from imgnorm.datasets.loader import open_torch
 
-        of_torch = open_torch(source, reading, ref)
+        of_torch = open_torch(source, item_format, ref)
         if of_torch is not None:
             return of_torch
-    return open_iterable(source, reading, ref)
-
-
-def _device_counter(device: Any, cross_sums: bool) -> TensorCounter:
-    from imgnorm.cuda import tensors as gpu_tensors
-
-    return gpu_tensors.TensorCounter(device, cross_sums=cross_sums)
+    return open_iterable(source, item_format, ref)
 
 
 def _demand_arrays(path: str, layout: str | None) -> None:

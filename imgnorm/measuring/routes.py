@@ -171,7 +171,7 @@ def _counting_here(
                 groups, settings, limits, on_progress, cross_sums=cross_sums, device=device
             )
         else:
-            from imgnorm.datasets.iterables import IndexedSource
+            from imgnorm.datasets.indexed import IndexedSource
             from imgnorm.datasets.loader import tallies_in_workers
 
             assert isinstance(source, IndexedSource)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import imgnorm
 from imgnorm.cuda import kernel as kernels
 from imgnorm.cuda import tensors
-from imgnorm.datasets import counter as item_count
+from imgnorm.datasets import counter as item_counter
 from imgnorm.datasets import items
 from imgnorm.pixels.images import count_arrays
 from imgnorm.tally.tally import Tally
@@ -29,10 +29,10 @@ def noise(shape: tuple[int, ...], seed: int = 1) -> np.ndarray:
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """Where it is the CPU, its tensors pass for such as lie on a device."""
     if request.param == "cpu":
-        for module in (items, item_count):
+        for module in (items, item_counter):
             monkeypatch.setattr(
                 module,
-                "stays_there",
+                "is_counted_on_device",
                 lambda value: isinstance(value, torch.Tensor) and value.dtype == torch.uint8,
             )
     return torch.device(request.param)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional, v2
 
-from imgnorm.datasets.items import Reading, eight_bits, images_in, images_of
+from imgnorm.datasets.items import ItemFormat, eight_bits, image_count, images_in
 from imgnorm.tally.skipped import Unreadable
 
 Sample = namedtuple("Sample", ["label", "photo"])
@@ -22,14 +22,14 @@ ARRAY = TENSOR.numpy().transpose(1, 2, 0)
 SIZES = (TENSOR, TENSOR[:, :2])  # what no collate can join
 
 
-def only(item, **reading):
-    (found,) = images_in(item, Reading(**reading))
+def only(item, **item_format):
+    (found,) = images_in(item, ItemFormat(**item_format))
     return found
 
 
-def refusal(item, **reading):
+def refusal(item, **item_format):
     with pytest.raises(Unreadable) as caught:
-        images_in(item, Reading(**reading))
+        images_in(item, ItemFormat(**item_format))
     return caught.value.detail
 
 
@@ -79,7 +79,7 @@ def test_a_pil_image_stays_one(item):
     ],
 )
 def test_a_batch_of_many_sizes_has_all_its_images(item):
-    shapes = [found.shape for found in images_in(item, Reading())]
+    shapes = [found.shape for found in images_in(item, ItemFormat())]
 
     assert [(1, 4, 5, 3), (1, 2, 5, 3)] == shapes
 
@@ -103,13 +103,13 @@ def test_a_batch_of_many_sizes_has_all_its_images(item):
             "a dict with several images ('left', 'right'); choose one with `key=` (--key)",
         ),
         ({"a": TENSOR}, {"key": "image"}, "a dict without the key 'image'; it has 'a'"),
-        ((TENSOR, 1), {"key": 2}, "a tuple of 2; it has no place 2"),
+        ((TENSOR, 1), {"key": 2}, "a tuple of 2; it has no index 2"),
         ((TENSOR, 1), {"key": "image"}, "a tuple; it has no key 'image'"),
         (
             [TENSOR, TENSOR],
             {},
             (
-                "a list of 2 that are all images, which may be a batch or views of one; choose with `key=0` (--key 0), or "
+                "a list of 2 images, which may be a batch or views of one image; choose with `key=0` (--key 0), or "
                 "yield them one by one"
             ),
         ),
@@ -117,20 +117,20 @@ def test_a_batch_of_many_sizes_has_all_its_images(item):
             [(TENSOR,), (TENSOR,)],
             {},
             (
-                "a list of 2 that are all images, which may be a batch or views of one; choose with `key=0` (--key 0), or "
+                "a list of 2 images, which may be a batch or views of one image; choose with `key=0` (--key 0), or "
                 "yield them one by one"
             ),
         ),
         (
             [[BATCH, BATCH], torch.zeros(2)],
             {"batches": True},
-            "2 images in the place of one: views of it? give the loader one of them",
+            "2 images where one is expected, perhaps views of it; give the loader one of them",
         ),
         (
             BATCH,
             {"single": True},
             (
-                "2 images in one item of a Dataset, which should be one; measure `DataLoader(dataset, "
+                "2 images in one item of a Dataset, where one is expected; measure `DataLoader(dataset, "
                 "batch_size=None)` instead"
             ),
         ),
@@ -193,27 +193,27 @@ def test_pixels_lie_as_torch_has_them_unless_told(shape, tensor, reading, expect
         (
             torch.zeros(28, 28, 28),
             (
-                'a tensor of shape (28, 28, 28), not CHW of 1, 3 or 4 channels; say layout="NHW" or '
+                'a tensor of shape (28, 28, 28), not CHW of 1, 3 or 4 channels; give layout="NHW" or '
                 '"HWC" or "CHW" (--layout)'
             ),
         ),
         (
             np.zeros((3, 28, 28)),
             (
-                'an array of shape (3, 28, 28), not HWC of 1, 3 or 4 channels; say layout="NHW" or '
+                'an array of shape (3, 28, 28), not HWC of 1, 3 or 4 channels; give layout="NHW" or '
                 '"HWC" or "CHW" (--layout)'
             ),
         ),
         (
             torch.zeros(8, 28, 28, 3),
             (
-                'a tensor of shape (8, 28, 28, 3), not CHW of 1, 3 or 4 channels; say layout="NHWC" or '
+                'a tensor of shape (8, 28, 28, 3), not CHW of 1, 3 or 4 channels; give layout="NHWC" or '
                 '"NCHW" (--layout)'
             ),
         ),
         (
             torch.zeros(2, 3, 8, 28, 28),
-            "a tensor of shape (2, 3, 8, 28, 28), no image; if these are labels, name the image with `key=` (--key)",
+            "a tensor of shape (2, 3, 8, 28, 28), not an image; if these are labels, name the image with `key=` (--key)",
         ),
     ],
 )
@@ -250,7 +250,7 @@ def test_what_holds_no_plain_values_is_refused(item, expected):
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_nested_tensors_are_refused_side_by_side_too():
-    """torch tells no shape of them."""
+    """torch gives them no shape."""
     nested = torch.nested.nested_tensor([torch.zeros(3, 4, 4)])
 
     assert NOT_DENSE == refusal((nested, nested))
@@ -283,7 +283,7 @@ def test_every_float_keeps_its_value(dtype):
 
 
 def test_the_images_of_an_item_are_counted():
-    assert [1, 2] == [images_of(only(PICTURE)), images_of(only(BATCH))]
+    assert [1, 2] == [image_count(only(PICTURE)), image_count(only(BATCH))]
 
 
 # Floats that were 8-bit

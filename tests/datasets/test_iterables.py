@@ -327,7 +327,7 @@ def test_arrays_of_another_mode_than_asked_for_are_skipped():
     assert power_sums([IMAGES[1][..., :1]]) == moments_of(stats)
     assert [("0", Reason.CHANNEL_MISMATCH)] == [(s.name, s.reason) for s in stats.skipped]
     assert (
-        "uint8 of 3 channels, not mode L; convert it in the dataset, or measure it apart"
+        "uint8 of 3 channels, not mode L; convert it in the dataset, or measure it separately"
         == stats.skipped[0].detail
     )
 
@@ -356,9 +356,9 @@ def test_an_iterable_that_ends_early_lists_what_did_not_come():
     stats = imgnorm.measure(Sized(23))
 
     assert 20 == stats.images
-    assert [
-        (name, Reason.VANISHED, "len() says 23, and 20 came") for name in ("20", "21", "22")
-    ] == [(s.name, s.reason, s.detail) for s in stats.skipped]
+    assert [(name, Reason.VANISHED, "len() is 23, but 20 came") for name in ("20", "21", "22")] == [
+        (s.name, s.reason, s.detail) for s in stats.skipped
+    ]
     assert 23 == stats.measurement.found
 
 
@@ -375,8 +375,8 @@ def test_a_length_that_no_list_of_names_can_have_is_refused():
         imgnorm.measure(Limitless(), limit=3)
 
     assert (
-        "Limitless[1099511627776]: more than 200,000,000 images are measured as an iterable only: give a "
-        "generator, or a Subset of it"
+        "Limitless[1099511627776]: more than 200,000,000 images can only be measured as an iterable: "
+        "give a generator, or a Subset of it"
     ) == str(caught.value)
 
 
@@ -414,7 +414,7 @@ def exhausted():
         (
             Endless(),
             {},
-            "Endless: does not tell how many images it has; give it a __len__, or measure it as an iterable",
+            "Endless: does not report how many images it has; give it a __len__, or measure it as an iterable",
         ),
         (
             {"train": IMAGES},
@@ -441,7 +441,7 @@ def exhausted():
             Indexed([IMAGES]),
             {},
             (
-                "Indexed[1]: the first item is 20 images in one item of a Dataset, which should be one; measure "
+                "Indexed[1]: the first item is 20 images in one item of a Dataset, where one is expected; measure "
                 "`DataLoader(dataset, batch_size=None)` instead"
             ),
         ),
@@ -449,7 +449,7 @@ def exhausted():
             Indexed(IMAGES),
             {"resize": 4},
             (
-                "Indexed[20]: yields uint8 arrays, and only PIL images are resized or cropped here, as torchvision "
+                "Indexed[20]: yields uint8 arrays, but only PIL images are resized or cropped here, as torchvision "
                 "does it; do it in the dataset, and leave resize and center_crop out"
             ),
         ),
@@ -457,7 +457,7 @@ def exhausted():
             list(IMAGES),
             {"center_crop": 4},
             (
-                "list[20]: yields uint8 arrays, and only PIL images are resized or cropped here, as torchvision does "
+                "list[20]: yields uint8 arrays, but only PIL images are resized or cropped here, as torchvision does "
                 "it; do it in the dataset, and leave resize and center_crop out"
             ),
         ),

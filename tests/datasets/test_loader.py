@@ -298,8 +298,8 @@ def test_a_stream_that_comes_whole_from_each_worker_is_told():
 
     assert 2 * MANY == stats.images
     assert (
-        "SizedStream[100]: 100 images were promised, and 200 came; an IterableDataset that does not ask "
-        "get_worker_info() comes whole from each worker" in [str(w.message) for w in caught]
+        "SizedStream[100]: 100 images were promised, and 200 came; each worker gives all of an "
+        "IterableDataset that does not ask get_worker_info()" in [str(w.message) for w in caught]
     )
 
 
@@ -390,11 +390,11 @@ def test_batches_that_a_sampler_promised_and_that_did_not_come_are_listed():
         stats = imgnorm.measure(DataLoader(Images(), batch_sampler=Optimist()))
 
     assert 3 == stats.images
-    assert ["len() says 4, and 2 came"] * 2 == [one.detail for one in stats.skipped]
+    assert ["len() is 4, but 2 came"] * 2 == [one.detail for one in stats.skipped]
 
 
 DIED = (
-    r"a worker of the DataLoader died( of Killed)?; if it was short of memory, use fewer workers or smaller "
+    r"a worker of the DataLoader died( \(Killed\))?; if it was short of memory, use fewer workers or smaller "
     r"batches, else look into the dataset with num_workers=0"
 )
 
@@ -441,7 +441,7 @@ class BrokenAndDying(Images):
 @kills_workers
 @pytest.mark.filterwarnings("ignore::imgnorm.SkippedImagesWarning")
 def test_a_worker_that_dies_beside_broken_images_does_not_die_at_each(monkeypatch):
-    monkeypatch.setattr("imgnorm.datasets.iterables._PER_JOB", 2)
+    monkeypatch.setattr("imgnorm.datasets.indexed._PER_JOB", 2)
     stats = imgnorm.measure(BrokenAndDying(), workers=2)
 
     assert 2 == stats.images
@@ -512,7 +512,7 @@ class Sleepy(Images):
             DataLoader(TensorDataset(BYTES.permute(0, 2, 3, 1)), batch_size=4),
             (
                 "TensorDataset[100]: the first item is a tensor of shape (4, 6, 5, 3), not CHW of 1, 3 or 4 "
-                'channels; say layout="NHWC" or "NCHW" (--layout)'
+                'channels; give layout="NHWC" or "NCHW" (--layout)'
             ),
         ),
     ],

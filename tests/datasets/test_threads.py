@@ -1,4 +1,4 @@
-"""pictures.py: images in memory are counted by threads, which stop when they are told to."""
+"""Images in memory are counted by threads, which stop when they are interrupted."""
 
 from __future__ import annotations
 

@@ -719,7 +719,7 @@ def test_a_dataset_of_videos_is_refused(source_of):
     with pytest.raises(SourceError) as caught:
         imgnorm.measure(source_of(Videos))
 
-    expected = "torchvision:CIFAR10: its items are no images; choose an image dataset"
+    expected = "torchvision:CIFAR10: its items are not images; choose an image dataset"
     assert expected == str(caught.value)
 
 

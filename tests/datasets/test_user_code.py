@@ -269,7 +269,7 @@ def test_a_broken_item_is_skipped_by_name_and_told_by_the_exit_code(project):
         (
             "project.data:Uncounted",
             (
-                "Uncounted: does not tell how many images it has (OSError: the disk is gone); give it a __len__, "
+                "Uncounted: does not report how many images it has (OSError: the disk is gone); give it a __len__, "
                 "or measure it as an iterable"
             ),
         ),
@@ -277,7 +277,7 @@ def test_a_broken_item_is_skipped_by_name_and_told_by_the_exit_code(project):
             "project.data:arrays",
             (
                 "project.data:arrays: the first item is an array of shape (2, 28, 28), not HWC of 1, 3 or 4 "
-                'channels; say layout="NHW" or "HWC" or "CHW" (--layout)'
+                'channels; give layout="NHW" or "HWC" or "CHW" (--layout)'
             ),
         ),
     ],
