@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from imgnorm.sources.bytestream import FileBytes
-from imgnorm.sources.files import opened
+from imgnorm.sources.files import open_regular
 from imgnorm.sources.zip import DEFLATE, STORED, PackedMember, ZipReader
 from imgnorm.tally.skipped import Reason, Unreadable
 
@@ -25,7 +25,7 @@ class ArrayFile:
     """
 
     def __init__(self, path: str, still_alive: Callable[[], None] = lambda: None) -> None:
-        self._handle, _ = opened(path)
+        self._handle, _ = open_regular(path)
         self._still_alive = still_alive
         self._stream: _Inflating | None = None
         try:

@@ -15,7 +15,7 @@ from imgnorm.errors import SourceError
 from imgnorm.settings import CHANNELS, ImageSettings, Mode, mode_of
 from imgnorm.sources.arrayfile import ArrayFile
 from imgnorm.sources.bytestream import FileBytes, no_heartbeat
-from imgnorm.sources.files import opened, refused, unreadable
+from imgnorm.sources.files import open_regular, refused, unreadable
 from imgnorm.sources.names import NumberedNames, Run, for_message, name_bytes
 from imgnorm.sources.npy import MAGIC, Header, UnclearLayout, header_of, layout_of
 from imgnorm.sources.paths import labelled
@@ -39,7 +39,7 @@ def is_array_file(path: str) -> bool:
         SourceError: it cannot be read.
     """
     try:
-        handle, _ = opened(path)
+        handle, _ = open_regular(path)
         try:
             start = FileBytes(handle, no_heartbeat).read(0, 30 + 512)
         finally:

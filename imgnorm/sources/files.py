@@ -85,7 +85,7 @@ def refused(path: str, error: OSError) -> SourceError:
     )
 
 
-def opened(path: str) -> tuple[int, os.stat_result]:
+def open_regular(path: str) -> tuple[int, os.stat_result]:
     """A handle of a regular file, which the caller closes, and its status; waits for nothing.
 
     Raises:
@@ -111,7 +111,7 @@ def opened(path: str) -> tuple[int, os.stat_result]:
 
 
 def _read(path: str) -> bytes:
-    handle, before = opened(path)
+    handle, before = open_regular(path)
     try:
         if before.st_size > MAX_FILE_BYTES:
             raise too_large(before.st_size)
