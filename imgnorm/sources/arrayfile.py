@@ -1,4 +1,4 @@
-"""One .npy or .npz file, open: the bytes of its arrays, wherever they are and however compressed."""
+"""One .npy or .npz file, open: the bytes of its arrays, also those that are compressed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 
-from imgnorm.sources.bytestream import FileBytes
+from imgnorm.sources.bytestream import FileBytes, no_heartbeat
 from imgnorm.sources.files import open_regular
 from imgnorm.sources.zip import DEFLATE, STORED, PackedMember, ZipReader
 from imgnorm.tally.skipped import Reason, Unreadable
 
 _CHUNK = 1 << 18
 _WINDOW = 1 << 20
-_NEAR = 1 << 14  # to read so many bytes too many takes less time than another call
+_NEAR = 1 << 14  # reading this many unneeded bytes takes less time than another call
 
 
 class ArrayFile:
@@ -24,7 +24,7 @@ class ArrayFile:
         OSError: it cannot be read.
     """
 
-    def __init__(self, path: str, still_alive: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, path: str, still_alive: Callable[[], None] = no_heartbeat) -> None:
         self._handle, _ = open_regular(path)
         self._still_alive = still_alive
         self._stream: _Inflating | None = None
@@ -50,17 +50,15 @@ class ArrayFile:
         return status.st_size, status.st_mtime_ns
 
     def members(self) -> Iterator[tuple[str, PackedMember | None, Unreadable | None]]:
-        """The arrays in a zip, by their names without .npy."""
+        """The arrays in a zip: name without .npy, place, and the fault if it cannot be read."""
         reader = ZipReader(self.bytes)
         entries = list(reader.entries())
         if reader.fault:
             raise reader.fault
         for raw, place, _, fault in entries:
             name = raw.decode("utf-8", "backslashreplace")
-            large = (
-                fault is not None and fault.reason is Reason.TOO_LARGE_FILE
-            )  # it is not read whole
-            if fault and not large:
+            # A large one is fine here: it is not read as a whole.
+            if fault and fault.reason is not Reason.TOO_LARGE_FILE:
                 yield name.removesuffix(".npy"), None, fault
                 continue
             packed = reader.packed(place)
@@ -78,11 +76,12 @@ class ArrayFile:
     ) -> bytes:
         """
         Args:
-            offset: in the array's own file.
-            short: fewer bytes are fine, at the end.
+            packed: the array in a zip; None: the array is the file.
+            offset: in the array, from the beginning of its header.
+            short: at the end, fewer bytes are fine.
 
         Raises:
-            Unreadable: there are fewer, or they are damaged.
+            Unreadable: there are fewer bytes, or they are damaged.
         """
         if packed is None:
             data = self.bytes.read(offset, size)
@@ -98,7 +97,7 @@ class ArrayFile:
         return data
 
     def fill(self, packed: PackedMember | None, offset: int, room: memoryview) -> None:
-        """All of `room` with what `bytes_of` returns: without memory of its own, where that can be.
+        """Fill `room` with what `bytes_of` returns, if possible without a copy.
 
         Raises:
             Unreadable: as `bytes_of`.
@@ -113,9 +112,9 @@ class ArrayFile:
     def strided(
         self, packed: PackedMember | None, offset: int, width: int, gap: int, rows: int
     ) -> bytes:
-        """`width` bytes of every `gap`, `rows` times: images that lie scattered over an array.
+        """The first `width` bytes of every `gap`, `rows` times: images scattered over an array.
 
-        Read and not mapped into memory, where a file that shrinks would kill the process.
+        Read, not mapped into memory: then a file that shrinks would kill the process.
         """
         at_once = max(1, _WINDOW // gap) if gap - width < _NEAR else 1
         parts = []
@@ -140,29 +139,14 @@ class ArrayFile:
             position += len(data)
         if position < packed.size:
             raise Unreadable(
-                Reason.ARCHIVE_TRUNCATED, f"{position:,} of {packed.size:,} bytes are there"
+                Reason.ARCHIVE_TRUNCATED, f"it has {position:,} of its {packed.size:,} bytes"
             )
         if checksum != packed.checksum:
             raise Unreadable(Reason.ARCHIVE_CORRUPT, "its checksum is wrong")
 
 
-def _shorter() -> Unreadable:
-    return Unreadable(Reason.CHANGED_DURING_READ, "the file became shorter while it was measured")
-
-
-def _picked(data: bytes, width: int, gap: int, rows: int) -> bytes:
-    if width == gap:
-        return data
-    if rows <= width:
-        return b"".join(data[start : start + width] for start in range(0, rows * gap, gap))
-    picked = bytearray(rows * width)
-    for column in range(width):  # fewer than rows
-        picked[column::width] = data[column::gap]
-    return bytes(picked)
-
-
 class _Inflating:
-    """A deflated member, forward only."""
+    """A deflated member, read forward only."""
 
     def __init__(
         self, bytes_: FileBytes, packed: PackedMember, still_alive: Callable[[], None]
@@ -172,7 +156,7 @@ class _Inflating:
         self._still_alive = still_alive
         self._inflate = zlib.decompressobj(-15)
         self._next = packed.start
-        self._position = 0  # of the bytes that `read` returns next
+        self._position = 0  # of the next byte to expand
 
     def leads_to(self, packed: PackedMember, offset: int) -> bool:
         return packed == self._packed and offset >= self._position
@@ -207,3 +191,18 @@ class _Inflating:
                 ) from error
         self._position += len(data)
         return data
+
+
+def _shorter() -> Unreadable:
+    return Unreadable(Reason.CHANGED_DURING_READ, "the file became shorter while it was measured")
+
+
+def _picked(data: bytes, width: int, gap: int, rows: int) -> bytes:
+    if width == gap:
+        return data
+    if rows <= width:
+        return b"".join(data[start : start + width] for start in range(0, rows * gap, gap))
+    picked = bytearray(rows * width)
+    for column in range(width):  # there are fewer columns than rows
+        picked[column::width] = data[column::gap]
+    return bytes(picked)

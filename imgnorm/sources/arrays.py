@@ -1,4 +1,4 @@
-"""Images in .npy and .npz files: pixels as they are, read in blocks, never unpickled."""
+"""Images in .npy and .npz files: pixels, which are read in blocks, and never unpickled."""
 
 from __future__ import annotations
 
@@ -26,111 +26,26 @@ from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 _MAX_CHANNELS = 9999
 _MAX_CHANNELS_16_BIT = 16  # a histogram of each has 65,536 counts
 _BLOCK_BYTES = 4 << 20
-_PIECE_BYTES = 64 << 20  # of work: few tallies to add up, and yet soon done
-_LEAST_BYTES = 1 << 20  # counted sooner than handed out
-_MOST_NAMES = 1 << 16  # of one piece of work
-_SCATTERED_BYTES = 16 << 20  # of images for which all of the file is passed over
-
-
-def is_array_file(path: str) -> bool:
-    """Whether a file starts as .npy or .npz files do, whatever its suffix.
-
-    Raises:
-        SourceError: it cannot be read.
-    """
-    try:
-        handle, _ = open_regular(path)
-        try:
-            start = FileBytes(handle, no_heartbeat).read(0, 30 + 512)
-        finally:
-            os.close(handle)
-    except Unreadable:
-        return False
-    except OSError as error:
-        raise refused(path, error) from error
-    length = int.from_bytes(start[26:28], "little")
-    is_zip = start[:4] == b"PK\3\4" and start[30 : 30 + length].endswith(b".npy")
-    return is_zip or start.startswith(MAGIC)
-
-
-def array_in(path: str) -> tuple[str, str | None]:
-    """`data.npz/x_train` names one array of the file `data.npz`."""
-    end = path.lower().rfind(".npz/") + len(".npz")
-    file, member = path[:end], path[end + 1 :]
-    if end >= len(".npz") and member and not os.path.lexists(path):
-        return file, member
-    return path, None
-
-
-@dataclass(frozen=True)
-class _Array:
-    """An array of images, and where its bytes are."""
-
-    file: str  # the label of its file
-    header: Header
-    layout: str
-    mode: Mode
-    packed: PackedMember | None  # in an .npz
-
-    @property
-    def images(self) -> int:
-        return self.header.shape[0] if self.layout[0] == "N" else 1
-
-    @property
-    def image_bytes(self) -> int:
-        return self.header.size // max(1, self.images)
-
-    def shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of each image."""
-        edges = dict(zip(self.layout, self.header.shape, strict=True))
-        return edges["H"], edges["W"], edges.get("C", 1)
-
-    def run(self, key: str) -> Run:
-        """All of its images."""
-        digits = len(str(self.images - 1)) if self.layout[0] == "N" else 0
-        return Run(key, range(self.images), digits)
-
-    def blocks(self, runs: Iterable[Run]) -> Iterator[NumberedNames]:
-        """Its images in parts that are read at once, of about one size."""
-        runs = list(runs)
-        if self.header.fortran:  # only images side by side
-            each = [[replace(runs[0], numbers=numbers)] for numbers in _stretches(runs)]
-            block_bytes = _SCATTERED_BYTES
-        else:
-            each, block_bytes = [runs], _BLOCK_BYTES
-        for names in map(NumberedNames, each):
-            blocks = math.ceil(len(names) / max(1, block_bytes // self.image_bytes))
-            if blocks == 1:
-                yield names
-                continue
-            size = math.ceil(len(names) / blocks)
-            for start in range(0, len(names), size):
-                yield names[start : start + size]
-
-    def strides(self, images: int) -> tuple[int, int, int, int]:
-        """(N, H, W, C), in bytes, where so many of its images lie in memory as all do in the file."""
-        axes = self.layout if self.header.fortran else self.layout[::-1]
-        edges = {**dict(zip(self.layout, self.header.shape, strict=True)), "N": images}
-        steps = {"N": 0, "C": 0}
-        step = self.header.itemsize
-        for axis in axes:
-            steps[axis] = step
-            step *= edges[axis]
-        return steps["N"], steps["H"], steps["W"], steps["C"]
+_TASK_BYTES = 64 << 20  # large enough for few tallies, small enough to be done soon
+_LEAST_BYTES = 1 << 20  # fewer are counted sooner than handed out
+_MAX_NAMES = 1 << 16  # in one task
+_SCATTERED_BYTES = 16 << 20  # a block of images that are scattered over the whole file
 
 
 class ArrayFileSource:
-    """The images in one .npy or .npz file, or many. A name is the file's, the array's and a number.
+    """The images in one .npy or .npz file, or many.
+
+    A name is the file's label, in an .npz the array's name, and the image's number: `a.npz/x/07`.
 
     Args:
         ref: what the user called them.
         paths: of the files.
-        layout: one of LAYOUTS, where shapes do not tell.
-        member: the array to take of each .npz file.
+        layout: one of LAYOUTS; None: the shapes show it.
+        member: the name of the array in each .npz file; None: the one that holds images.
     """
 
     kind = "array"
-    names_at_once = names_at_least = 1  # until the arrays are known
+    names_at_once = names_at_least = 1  # until the arrays are listed
 
     def __init__(
         self,
@@ -152,10 +67,10 @@ class ArrayFileSource:
         return {**vars(self), "_open": {}, "_still_alive": no_heartbeat}
 
     def listing(self) -> Listing:
-        """
+        """As `Source.listing`.
+
         Raises:
-            SourceError: a shape does not tell its layout, or there are arrays that do not belong
-                together.
+            SourceError: a shape fits several layouts, or the arrays have different modes.
         """
         runs: list[Run] = []
         skipped: list[Skipped] = []
@@ -182,8 +97,8 @@ class ArrayFileSource:
         if len(modes) > 1 and not unclear:
             (first, a), (second, b), *_ = modes.items()
             unclear.append(
-                f"{self._path_of(b)}: of mode {second}, but {self._path_of(a)} is of mode {first}; "
-                "measure them apart"
+                f"{self._path_of(b)}: has mode {second}, but {self._path_of(a)} has mode {first}; "
+                "measure them separately"
             )
         if unclear:
             more = f"\nand {len(unclear) - 5:,} more" if len(unclear) > 5 else ""
@@ -192,8 +107,8 @@ class ArrayFileSource:
         names = NumberedNames(runs)
         if names:
             size = sum(array.header.size for array in self._arrays.values()) // len(names)
-            self.names_at_once = min(_MOST_NAMES, max(1, _PIECE_BYTES // size))
-            self.names_at_least = min(_MOST_NAMES, max(1, _LEAST_BYTES // size))
+            self.names_at_once = min(_MAX_NAMES, max(1, _TASK_BYTES // size))
+            self.names_at_least = min(_MAX_NAMES, max(1, _LEAST_BYTES // size))
         return Listing(names, tuple(skipped), dict(sorted(ignored.items())))
 
     def class_of(self, name: str) -> str | None:
@@ -203,14 +118,14 @@ class ArrayFileSource:
         mode = next((array.mode for array in self._arrays.values()), "RGB")
         if settings.preprocess and mode not in CHANNELS:
             raise SourceError(
-                f"{for_message(self.ref)}: of mode {mode}, which PIL has no image for; leave --resize and "
-                "--center-crop out, or resize the arrays themselves"
+                f"{for_message(self.ref)}: has mode {mode}, which no PIL image has; leave out --resize and "
+                "--center-crop, or resize the arrays themselves"
             )
         shown_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
         if settings.mode not in ("auto", mode) and not shown_as_rgb:
             raise SourceError(
-                f"{for_message(self.ref)}: of mode {mode}, and arrays are not converted to "
-                f"{settings.mode}; leave --mode out"
+                f"{for_message(self.ref)}: has mode {mode}, and arrays are not converted to "
+                f"{settings.mode}; leave out --mode"
             )
 
     def shard_of(self, name: str) -> str:
@@ -218,7 +133,7 @@ class ArrayFileSource:
         return array.file if array else name
 
     def shards(self, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
-        """An array that is compressed by itself, all others together."""
+        """Each compressed array is a shard; all others together are one, ""."""
         if not any(a.packed and a.packed.method == DEFLATE for a in self._arrays.values()):
             yield "", names
             return
@@ -243,7 +158,7 @@ class ArrayFileSource:
         return block
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block | tuple[Sequence[str], Unreadable]]:
-        # For one block after the other: to take new memory takes longer than to read.
+        # Reused for all blocks: allocating memory takes longer than reading.
         room = bytearray()
         for key, runs in groupby(self._numbered(names).runs, lambda run: run.key):
             array = self._arrays[key]
@@ -262,13 +177,13 @@ class ArrayFileSource:
     def _block(self, array: _Array, names: NumberedNames, room: bytearray) -> Block:
         """
         Args:
-            room: for the block's bytes, if it is not one image that is larger.
+            room: for the block's bytes; too small if the block is one large image.
         """
         file = self._file(array)
         shape = (len(names), *array.shape())
         dtype, start = array.header.dtype, array.header.start
         data: bytes | memoryview
-        if array.header.fortran:  # the values of one pixel lie side by side, of all images
+        if array.header.fortran:  # the values of one pixel in all images lie side by side
             item = array.header.itemsize
             data = file.strided(
                 array.packed,
@@ -309,7 +224,7 @@ class ArrayFileSource:
         return name if name in self._arrays else name.rpartition("/")[0]
 
     def _path_of(self, key: str) -> str:
-        """What the user called an array."""
+        """An array, as the user would name it."""
         label = self._arrays[key].file
         return for_message(self._paths[label] + key[len(label) :])
 
@@ -365,14 +280,14 @@ class ArrayFileSource:
         if len(found) > 1:
             first = next(iter(found))
             raise UnclearLayout(
-                f"holds the images {' and '.join(found)}; name one of them, as "
+                f"holds the images {' and '.join(found)}; name one of them, such as "
                 f"{for_message(self._paths[label])}/{first}"
             )
         if not found:
             if faults:
                 raise faults[0]
             known = f"it has {', '.join(others)}" if others else "it is empty"
-            wanted = self._member or "array of images, with 3 or 4 dimensions"
+            wanted = self._member or "array of images (3 or 4 dimensions)"
             raise Unreadable(Reason.NOT_AN_IMAGE, f"no {wanted} in it; {known}")
         if others:
             ignored["not-images"] += len(others)
@@ -382,21 +297,108 @@ class ArrayFileSource:
     def _array(self, key: str, header: Header, packed: PackedMember | None) -> _Array:
         kind = header.demand_pixels()
         if not math.prod(header.shape):
-            raise Unreadable(Reason.ZERO_AREA, f"shape {header.shape}: there are no pixels in it")
+            raise Unreadable(Reason.ZERO_AREA, f"shape {header.shape} has no pixels")
         layout = layout_of(header.shape, self._layout)
         channels = header.shape[layout.index("C")] if "C" in layout else 1
         most = _MAX_CHANNELS_16_BIT if kind == "16-bit" else _MAX_CHANNELS
         if channels > most:
             raise Unreadable(
                 Reason.CHANNEL_MISMATCH,
-                f"{channels:,} channels of {kind} values, of which at most {most:,} are counted"
-                + ("; save it as float32, which is as exact" if kind == "16-bit" else ""),
+                f"{channels:,} channels of {kind} values; at most {most:,} are supported"
+                + (", so save it as float32, which is as exact" if kind == "16-bit" else ""),
             )
         return _Array(key, header, layout, mode_of(channels, kind), packed)
 
 
+def is_array_file(path: str) -> bool:
+    """Whether a file starts as .npy or .npz files do, whatever its suffix.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    try:
+        handle, _ = open_regular(path)
+        try:
+            start = FileBytes(handle, no_heartbeat).read(0, 30 + 512)
+        finally:
+            os.close(handle)
+    except Unreadable:
+        return False
+    except OSError as error:
+        raise refused(path, error) from error
+    length = int.from_bytes(start[26:28], "little")
+    is_zip = start[:4] == b"PK\3\4" and start[30 : 30 + length].endswith(b".npy")
+    return is_zip or start.startswith(MAGIC)
+
+
+def array_in(path: str) -> tuple[str, str | None]:
+    """The file and the array that a path such as `data.npz/x_train` names; None for no array."""
+    end = path.lower().rfind(".npz/") + len(".npz")
+    file, member = path[:end], path[end + 1 :]
+    if end >= len(".npz") and member and not os.path.lexists(path):
+        return file, member
+    return path, None
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array of images, and where its bytes are."""
+
+    file: str  # the label of its file
+    header: Header
+    layout: str
+    mode: Mode
+    packed: PackedMember | None  # in an .npz
+
+    @property
+    def images(self) -> int:
+        return self.header.shape[0] if self.layout[0] == "N" else 1
+
+    @property
+    def image_bytes(self) -> int:
+        return self.header.size // max(1, self.images)
+
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of each image."""
+        edges = dict(zip(self.layout, self.header.shape, strict=True))
+        return edges["H"], edges["W"], edges.get("C", 1)
+
+    def run(self, key: str) -> Run:
+        """The names of all its images."""
+        digits = len(str(self.images - 1)) if self.layout[0] == "N" else 0
+        return Run(key, range(self.images), digits)
+
+    def blocks(self, runs: Iterable[Run]) -> Iterator[NumberedNames]:
+        """The images in parts of about one size, each of which is read at once."""
+        runs = list(runs)
+        if self.header.fortran:  # each part may only have images side by side
+            each = [[replace(runs[0], numbers=numbers)] for numbers in _stretches(runs)]
+            block_bytes = _SCATTERED_BYTES
+        else:
+            each, block_bytes = [runs], _BLOCK_BYTES
+        for names in map(NumberedNames, each):
+            blocks = math.ceil(len(names) / max(1, block_bytes // self.image_bytes))
+            if blocks == 1:
+                yield names
+                continue
+            size = math.ceil(len(names) / blocks)
+            for start in range(0, len(names), size):
+                yield names[start : start + size]
+
+    def strides(self, images: int) -> tuple[int, int, int, int]:
+        """(N, H, W, C), in bytes, of this many images in memory, in the order of the file."""
+        axes = self.layout if self.header.fortran else self.layout[::-1]
+        edges = {**dict(zip(self.layout, self.header.shape, strict=True)), "N": images}
+        steps = {"N": 0, "C": 0}
+        step = self.header.itemsize
+        for axis in axes:
+            steps[axis] = step
+            step *= edges[axis]
+        return steps["N"], steps["H"], steps["W"], steps["C"]
+
+
 def _stretches(runs: Iterable[Run]) -> Iterator[range]:
-    """Images that lie one behind the other in an array, as many as do."""
+    """The numbers of the images, joined where they follow one another in the array."""
     stretch = range(0)
     for run in runs:
         alone = run.numbers.step > 1
@@ -411,20 +413,20 @@ def _stretches(runs: Iterable[Run]) -> Iterator[range]:
         yield stretch
 
 
-def _demand_size(header: Header, there: int) -> None:
+def _demand_size(header: Header, size: int) -> None:
     """
     Raises:
         Unreadable: the array is cut off, or something follows it.
     """
-    wanted = header.start + header.size if header.kind else there
-    if there < wanted:
+    wanted = header.start + header.size if header.kind else size
+    if size < wanted:
         raise Unreadable(
             Reason.TRUNCATED,
-            f"shape {header.shape} of {header.dtype} takes {wanted:,} bytes; there are {there:,}",
+            f"shape {header.shape} of {header.dtype} takes {wanted:,} bytes; there are {size:,}",
         )
-    if there > wanted:
+    if size > wanted:
         raise Unreadable(
-            Reason.CORRUPT, f"{there - wanted:,} bytes follow the array, perhaps another one"
+            Reason.CORRUPT, f"{size - wanted:,} bytes follow the array, perhaps another one"
         )
 
 

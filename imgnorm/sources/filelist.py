@@ -1,4 +1,4 @@
-"""A text file that lists images, one path a line."""
+"""A text file that lists images, one path per line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imgnorm.wording import cut
 
 @dataclass(frozen=True)
 class ListSource:
-    """The images named in the text file `path`, relative to it; each is looked at whatever its suffix."""
+    """The images that the text file `path` names, relative to it; their suffixes do not matter."""
 
     path: str
     kind = "list"
@@ -38,20 +38,20 @@ class ListSource:
                 "path a line"
             ) from fault
         seen: set[str] = set()
-        doubles: list[Skipped] = []
+        repeated: list[Skipped] = []
         for line in text.removeprefix(b"\xef\xbb\xbf").splitlines():
             if not line.strip():
                 continue
             try:
                 name = self._name(os.fsdecode(line))
-            except ValueError as error:  # another drive; on Windows, bytes that are no UTF-8
+            except ValueError as error:  # another drive; on Windows, bytes that are not UTF-8
                 raise SourceError(
-                    f"{self.path}: {cut(repr(line), 200)} is no path seen from the list ({error}); mend the line"
+                    f"{self.path}: {cut(repr(line), 200)} is not a path relative to the list ({error}); fix the line"
                 ) from error
             if name in seen:
-                doubles.append(Skipped(name, Reason.DUPLICATE_NAME, "listed more than once"))
+                repeated.append(Skipped(name, Reason.DUPLICATE_NAME, "listed more than once"))
             seen.add(name)
-        return Listing(sorted(seen, key=name_bytes), tuple(doubles))
+        return Listing(sorted(seen, key=name_bytes), tuple(repeated))
 
     def class_of(self, name: str) -> str | None:
         return None
@@ -66,7 +66,7 @@ class ListSource:
     def _name(self, line: str) -> str:
         """The path relative to the list, with '/', and never absolute.
 
-        `..` stays as it is: behind a link, it is not the folder that the text suggests.
+        `..` stays as it is: after a link, it is not the folder that the text suggests.
         """
         if os.path.isabs(line):
             folder, file = os.path.split(line)

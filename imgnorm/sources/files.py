@@ -1,4 +1,4 @@
-"""Reading one file from disk, suspiciously: never waits, never trusts what the name says."""
+"""Which names are images, and reading one file carefully: it never waits, and never trusts a name."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ IMG_EXTENSIONS = (
 )
 """torchvision.datasets.folder.IMG_EXTENSIONS, in its order."""
 
+_JUNK_FOLDERS = {"__MACOSX", "@eaDir"}  # left behind by macOS archives and Synology
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
 _REASONS = {
     errno.ENOENT: Reason.VANISHED,
     errno.ENOTDIR: Reason.VANISHED,
@@ -37,6 +40,97 @@ _REASONS = {
     errno.EISDIR: Reason.NOT_A_REGULAR_FILE,
     errno.ENXIO: Reason.NOT_A_REGULAR_FILE,  # a socket
 }
+
+
+def looks_like_an_image(name: str) -> bool:
+    """By its suffix."""
+    return name.lower().endswith(IMG_EXTENSIONS)
+
+
+def rule_against(entry: str) -> str | None:
+    """The rule by which a file or folder of this name (without its path) is ignored, if any."""
+    if entry.startswith("."):
+        return "hidden"
+    return "junk" if entry in _JUNK_FOLDERS else None
+
+
+def read_file(path: str) -> bytes:
+    """The whole file.
+
+    Raises:
+        Unreadable: not a regular file, not readable, too large, or changed while it was read.
+    """
+    try:
+        return _read(path)
+    except OSError as error:
+        if error.errno in _REASONS:
+            raise unreadable(error) from error
+    try:  # perhaps a passing fault of the storage: try once more
+        return _read(path)
+    except OSError as error:
+        raise unreadable(error) from error
+
+
+def _read(path: str) -> bytes:
+    handle, before = open_regular(path)
+    try:
+        if before.st_size > MAX_FILE_BYTES:
+            raise too_large(before.st_size)
+        about_to_read(before.st_size)
+        # os.read: making a file object takes longer than reading a tiny image.
+        data = os.read(handle, before.st_size + 1)
+        while data and len(data) < before.st_size and (more := os.read(handle, before.st_size)):
+            data += more
+        after = os.fstat(handle)
+    finally:
+        os.close(handle)
+    unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    if not unchanged or len(data) != after.st_size:
+        raise Unreadable(Reason.CHANGED_DURING_READ, "its size or time changed while it was read")
+    return data
+
+
+def open_regular(path: str) -> tuple[int, os.stat_result]:
+    """A handle of a regular file, which the caller closes, and its status; never waits.
+
+    Raises:
+        Unreadable: it is not a regular file, or a link to nothing.
+        OSError: it cannot be opened.
+    """
+    try:
+        # Before opening: opening a FIFO would wait for a writer.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file")
+        handle = os.open(path, os.O_RDONLY | _NONBLOCK | _BINARY)
+    except FileNotFoundError as error:
+        if os.path.islink(path):
+            raise Unreadable(Reason.DANGLING_LINK, "a link to nothing") from error
+        raise
+    except ValueError as error:  # a NUL in the name
+        raise Unreadable(Reason.UNREADABLE, str(error)) from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):  # it was replaced after the first check
+        os.close(handle)
+        raise Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file")
+    return handle, status
+
+
+def unreadable(error: OSError) -> Unreadable:
+    """The reason to skip an image, from the error at reading it."""
+    reason = _REASONS.get(error.errno or 0, Reason.READ_ERROR)
+    return Unreadable(reason, os.strerror(error.errno) if error.errno else str(error))
+
+
+def refused(path: str, error: OSError) -> SourceError:
+    """The error for a file that the user named and that cannot be read."""
+    return SourceError(
+        f"{for_message(path)}: cannot be read ({unreadable(error).detail}); check its permissions, and "
+        "that its storage works"
+    )
+
+
+def too_large(size: int) -> Unreadable:
+    return Unreadable(Reason.TOO_LARGE_FILE, f"{size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
 
 
 _asked_before_reading: list[Callable[[int], None]] = []
@@ -51,102 +145,6 @@ def ask_before_reading(reserve: Callable[[int], None]) -> None:
 
 
 def about_to_read(size: int) -> None:
+    """Called before this many bytes are read into memory; may wait, or raise Unreadable."""
     for reserve in _asked_before_reading:
         reserve(size)
-
-
-def read_file(path: str) -> bytes:
-    """The whole file.
-
-    Raises:
-        Unreadable: not a regular file, not readable, too large, or changed while it was read.
-    """
-    try:
-        return _read(path)
-    except OSError as error:
-        if error.errno in _REASONS:
-            raise unreadable(error) from error
-    try:  # a passing fault of the storage: once more, then give up
-        return _read(path)
-    except OSError as error:
-        raise unreadable(error) from error
-
-
-def unreadable(error: OSError) -> Unreadable:
-    reason = _REASONS.get(error.errno or 0, Reason.READ_ERROR)
-    return Unreadable(reason, os.strerror(error.errno) if error.errno else str(error))
-
-
-def refused(path: str, error: OSError) -> SourceError:
-    """That a file which the user named cannot be read."""
-    return SourceError(
-        f"{for_message(path)}: cannot be read ({unreadable(error).detail}); see that you may read it, and "
-        "that its storage answers"
-    )
-
-
-def open_regular(path: str) -> tuple[int, os.stat_result]:
-    """A handle of a regular file, which the caller closes, and its status; waits for nothing.
-
-    Raises:
-        Unreadable: it is no regular file, or a link to nothing.
-        OSError: it cannot be opened.
-    """
-    try:
-        # Before opening: a FIFO would wait for a writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file")
-        handle = os.open(path, os.O_RDONLY | _NONBLOCK | _BINARY)
-    except FileNotFoundError as error:
-        if os.path.islink(path):
-            raise Unreadable(Reason.DANGLING_LINK, "a link to nothing") from error
-        raise
-    except ValueError as error:  # a NUL in the name
-        raise Unreadable(Reason.UNREADABLE, str(error)) from error
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode):  # it became something else in between
-        os.close(handle)
-        raise Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file")
-    return handle, status
-
-
-def _read(path: str) -> bytes:
-    handle, before = open_regular(path)
-    try:
-        if before.st_size > MAX_FILE_BYTES:
-            raise too_large(before.st_size)
-        about_to_read(before.st_size)
-        data = os.read(
-            handle, before.st_size + 1
-        )  # a file object costs more than a tiny image's bytes
-        while data and len(data) < before.st_size and (more := os.read(handle, before.st_size)):
-            data += more
-        after = os.fstat(handle)
-    finally:
-        os.close(handle)
-    unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-    if not unchanged or len(data) != after.st_size:
-        raise Unreadable(Reason.CHANGED_DURING_READ, "its size or time changed while it was read")
-    return data
-
-
-def too_large(size: int) -> Unreadable:
-    return Unreadable(Reason.TOO_LARGE_FILE, f"{size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
-
-
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
-_BINARY = getattr(os, "O_BINARY", 0)
-
-
-_JUNK_FOLDERS = {"__MACOSX", "@eaDir"}  # left behind by macOS archives and Synology
-
-
-def rule_against(entry: str) -> str | None:
-    """The rule that passes over a file or folder of this name (without its path), if there is one."""
-    if entry.startswith("."):
-        return "hidden"
-    return "junk" if entry in _JUNK_FOLDERS else None
-
-
-def looks_like_an_image(name: str) -> bool:
-    return name.lower().endswith(IMG_EXTENSIONS)

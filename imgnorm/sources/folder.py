@@ -39,7 +39,7 @@ class FolderSource:
 
 
 class _Walk:
-    """One iterative walk: no recursion to run out of, no directory twice, no error dropped."""
+    """One walk, without recursion: any depth is fine, no directory is visited twice, no error is dropped."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -73,7 +73,7 @@ class _Walk:
             name = f"{folder}/{entry.name}" if folder else entry.name
             try:
                 self._take(entry, name)
-            except OSError as error:  # some file systems tell an entry's type only when asked
+            except OSError as error:  # some file systems read an entry's type only now
                 self._skip(name, unreadable(error))
 
     def _visited_before(self, folder: str, identity: tuple[int, int]) -> bool:
@@ -91,7 +91,7 @@ class _Walk:
     def _take(self, entry: os.DirEntry[str], name: str) -> None:
         rule = rule_against(entry.name)
         image = looks_like_an_image(name)
-        if rule is None and image and entry.is_file(follow_symlinks=False):  # as most of them are
+        if rule is None and image and entry.is_file(follow_symlinks=False):  # the usual case
             self.names.append(name)
         elif rule is not None:
             self.ignored[rule] += 1
@@ -122,7 +122,7 @@ class _Walk:
         elif stat.S_ISREG(mode):
             self.names.append(name)
         else:
-            fault = Unreadable(Reason.NOT_A_REGULAR_FILE, "a link to something that is no file")
+            fault = Unreadable(Reason.NOT_A_REGULAR_FILE, "a link to something that is not a file")
             self._skip(name, fault)
 
     def _skip(self, name: str, fault: Unreadable) -> None:

@@ -1,4 +1,8 @@
-"""Names of images that are numbers, in an array or a stream: as text only where somebody reads it."""
+"""Names of images: as bytes, as text, and numbered ones that take no memory each.
+
+A name is a `str` as Python has it from the file system. `name_bytes` is what is sorted and hashed,
+`as_text` what is stored, `for_message` what is printed.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,40 @@ from typing import overload
 
 from imgnorm.wording import printable
 
+name_bytes: Callable[[str], bytes] = os.fsencode
+"""What the file system stores for a name, whatever this process's locale."""
+
+
+def as_text(name: str) -> str:
+    """A name as text that can be printed and stored anywhere; undecodable bytes become \\xNN."""
+    return name_bytes(name).decode("utf-8", "backslashreplace")
+
+
+def for_message(name: str) -> str:
+    """A name as messages print it: on one line, and harmless to a terminal."""
+    return printable(as_text(name))
+
+
+def member_of(source: object, name: str) -> str | None:
+    """The part of a name that lies inside an archive, if it does."""
+    shard_of = getattr(
+        source, "shard_of", None
+    )  # isinstance with a protocol takes 0.1 ms each time
+    return None if shard_of is None else as_text(name[len(shard_of(name)) + 1 :]) or None
+
+
+def encoded(names: Sequence[str]) -> Iterable[bytes]:
+    """The names as bytes, as `name_bytes` makes them."""
+    return names.encoded() if isinstance(names, NumberedNames) else map(name_bytes, names)
+
 
 @dataclass(frozen=True)
 class Run:
     """Images of one array, `a.npy/007`, `a.npy/009`, or of a stream, `007`."""
 
-    key: str  # the array's name; "" of a stream
+    key: str  # the array's name; "" for a stream
     numbers: range  # of these images in it, ascending; not empty
-    digits: int  # that all its images' numbers have; 0: the array is one image, of the array's name
+    digits: int  # in the number of each of its images; 0: the array is one image, with its name
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -43,7 +73,7 @@ class Run:
 
 
 class NumberedNames(Sequence[str]):
-    """The names of all images of some runs. A part of them is as small, and as quickly there."""
+    """The names of all images of some runs, made when they are read. A slice is as small and quick."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
         self.runs = tuple(runs)
@@ -72,11 +102,11 @@ class NumberedNames(Sequence[str]):
             run_at = bisect_right(self._ends, places)
             return self.runs[run_at].name(places - self._ends[run_at])
         if places.step < 0:
-            alone = (self._of(range(place, place + 1)) for place in places)
+            alone = (self._part(range(place, place + 1)) for place in places)
             return NumberedNames(run for one in alone for run in one.runs)
-        return self._of(places)
+        return self._part(places)
 
-    def _of(self, places: range) -> NumberedNames:
+    def _part(self, places: range) -> NumberedNames:
         runs: list[Run] = []
         at = bisect_right(self._ends, places.start)
         while places:
@@ -100,28 +130,3 @@ class NumberedNames(Sequence[str]):
 
     def __repr__(self) -> str:
         return f"NumberedNames({self.runs!r})"
-
-
-def encoded(names: Sequence[str]) -> Iterable[bytes]:
-    """The names as bytes, as `name_bytes` makes them."""
-    return names.encoded() if isinstance(names, NumberedNames) else map(name_bytes, names)
-
-
-def member_of(source: object, name: str) -> str | None:
-    """The part of a name that lies inside an archive, if there is one."""
-    shard_of = getattr(source, "shard_of", None)  # asking for a protocol takes 0.1 ms each time
-    return None if shard_of is None else as_text(name[len(shard_of(name)) + 1 :]) or None
-
-
-name_bytes: Callable[[str], bytes] = os.fsencode
-"""What the file system stores for a name, whatever this process's locale."""
-
-
-def as_text(name: str) -> str:
-    """A name as text that can be printed and stored anywhere; undecodable bytes become \\xNN."""
-    return name_bytes(name).decode("utf-8", "backslashreplace")
-
-
-def for_message(name: str) -> str:
-    """A name as a message says it."""
-    return printable(as_text(name))

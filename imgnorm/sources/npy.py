@@ -1,4 +1,8 @@
-"""The header of a .npy array: read as text, never unpickled."""
+"""What a .npy file says about its array, read without NumPy and never unpickled, and its layout.
+
+The header: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html. The layout says
+which dimension is the images, the rows, the columns and the channels.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,12 @@ from imgnorm.settings import Kind
 from imgnorm.tally.skipped import Reason, Unreadable
 
 MAGIC = b"\x93NUMPY"
+LAYOUTS = ("NHWC", "NCHW", "NHW", "HWC", "CHW", "HW")
+
 _MAX_HEADER = 10_000  # NumPy's own limit
 _MAX_DIMENSIONS = 32
 _MAX_EDGE = 1 << 48
+_FEW = 4  # a dimension of at most this many is channels; images are larger
 _KINDS: dict[str, Kind] = {
     "u1": "8-bit",
     "u2": "16-bit",
@@ -22,18 +29,22 @@ _KINDS: dict[str, Kind] = {
     "f8": "float",
 }
 _REMEDIES = {
-    "b": "booleans are no pixels; save them as uint8, 0 and 255 if they are black and white",
-    "i": "save them as uint8 or uint16, or as float32 if that is not what they are",
+    "b": "booleans are not pixels; save them as uint8, 0 and 255 if they are black and white",
+    "i": "save them as uint8 or uint16, or as float32 if they are something else",
     "u": "save them as uint8 or uint16, or as float64",
     "f": "save them as float64",
-    "c": "complex numbers are no pixels; save their parts as floats",
+    "c": "complex numbers are not pixels; save their parts as floats",
     "O": "it is pickled, and unpickling runs code; save an array of numbers",
 }
 
 
+class UnclearLayout(Exception):
+    """The shape fits several layouts, or none: the user must choose."""
+
+
 @dataclass(frozen=True)
 class Header:
-    """What a .npy file says of its array."""
+    """What a .npy file says about its array."""
 
     start: int  # of the data, in bytes from the beginning
     dtype: str  # as NumPy writes it: "|u1", "<f4", ">u2", "|O"
@@ -42,7 +53,7 @@ class Header:
 
     @property
     def kind(self) -> Kind | None:
-        """None of values that are no pixels."""
+        """The kind of its values; None if they are not pixels."""
         return _KINDS.get(self.dtype[1:])
 
     @property
@@ -51,13 +62,13 @@ class Header:
 
     @property
     def size(self) -> int:
-        """Of the data, in bytes."""
+        """The size of the data, in bytes."""
         return math.prod(self.shape) * self.itemsize
 
     def demand_pixels(self) -> Kind:
         """
         Raises:
-            Unreadable: its values are no pixels.
+            Unreadable: its values are not pixels.
         """
         if self.kind is None:
             remedy = _REMEDIES.get(self.dtype[1:2], "save an array of uint8, uint16 or floats")
@@ -69,7 +80,7 @@ def header_of(read: Callable[[int, int], bytes]) -> Header:
     """The header at the beginning of what `read(offset, size)` reads.
 
     Raises:
-        Unreadable: there is none, or it is damaged.
+        Unreadable: it is missing, or damaged.
     """
     start = read(0, 12)
     if not start:
@@ -91,49 +102,12 @@ def header_of(read: Callable[[int, int], bytes]) -> Header:
     return _parsed(text, at + length)
 
 
-def _parsed(text: bytes, start: int) -> Header:
-    try:
-        said = ast.literal_eval(text.decode("utf-8" if not text.isascii() else "ascii").strip())
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise _damaged("its header is no dictionary") from error
-    if not isinstance(said, dict) or set(said) != {"descr", "fortran_order", "shape"}:
-        raise _damaged("its header has other keys than descr, fortran_order and shape")
-    dtype, shape, fortran = said["descr"], said["shape"], said["fortran_order"]
-    if isinstance(dtype, list):
-        raise Unreadable(
-            Reason.UNSUPPORTED_MODE, "an array of records; save the field that is the images"
-        )
-    if not isinstance(dtype, str) or not isinstance(fortran, bool) or dtype[:1] not in "<>|=":
-        raise _damaged("its header has no dtype, or no order")
-    if dtype[2:] and not (dtype[2:].isascii() and dtype[2:].isdigit()):  # a datetime, say
-        raise Unreadable(Reason.UNSUPPORTED_MODE, f"dtype {dtype!r}: save an array of numbers")
-    if not (isinstance(shape, tuple) and all(type(edge) is int for edge in shape)):
-        raise _damaged("its header has no shape")
-    if len(shape) > _MAX_DIMENSIONS:
-        raise _damaged(f"its shape has {len(shape):,} dimensions")
-    if min(shape, default=0) < 0:
-        raise _damaged("its shape has a negative edge")
-    if max(shape, default=0) >= _MAX_EDGE:
-        raise _damaged("its shape has an edge that no file has room for")
-    return Header(start, dtype if dtype[2:] else f"{dtype}8", shape, fortran)
-
-
-def _damaged(detail: str) -> Unreadable:
-    return Unreadable(Reason.CORRUPT, detail)
-
-
-LAYOUTS = ("NHWC", "NCHW", "NHW", "HWC", "CHW", "HW")
-
-
-_FEW = 4  # channels that a shape may have unasked; no image is so small
-
-
-class UnclearLayout(Exception):
-    """The user must say what is meant."""
-
-
 def layout_of(shape: tuple[int, ...], asked: str | None) -> str:
-    """
+    """The layout of an array of this shape.
+
+    Args:
+        asked: what the user chose, one of LAYOUTS.
+
     Raises:
         UnclearLayout: the shape fits several layouts, or not the one that was asked for.
     """
@@ -146,7 +120,7 @@ def layout_of(shape: tuple[int, ...], asked: str | None) -> str:
         return asked
     if not fitting:
         raise UnclearLayout(
-            f"shape {shape} is none of images; reshape it to 3 or 4 dimensions, as NHWC has"
+            f"shape {shape} is not a shape of images; reshape it to 3 or 4 dimensions, such as NHWC"
         )
     clear = [layout for layout in fitting if _is_clear(shape, layout)]
     if len(clear) == 1:
@@ -155,16 +129,47 @@ def layout_of(shape: tuple[int, ...], asked: str | None) -> str:
         return "NHW"
     if fitting == ["HW"]:
         raise UnclearLayout(
-            f"shape {shape} may be one gray image, or a table; say --layout HW if it is an image, or "
-            "reshape it if it is many, flattened"
+            f"shape {shape} may be one gray image, or a table; give --layout HW if it is an image, or "
+            "reshape it if it is many images, flattened"
         )
     may_be = " or ".join(f"{layout} ({_meaning(shape, layout)})" for layout in clear or fitting)
-    raise UnclearLayout(f"shape {shape} may be {may_be}; say which with --layout")
+    raise UnclearLayout(f"shape {shape} may be {may_be}; choose with --layout")
+
+
+def _parsed(text: bytes, start: int) -> Header:
+    try:
+        fields = ast.literal_eval(text.decode("utf-8" if not text.isascii() else "ascii").strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise _damaged("its header is not a dictionary") from error
+    if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
+        raise _damaged("its header has other keys than descr, fortran_order and shape")
+    dtype, shape, fortran = fields["descr"], fields["shape"], fields["fortran_order"]
+    if isinstance(dtype, list):
+        raise Unreadable(
+            Reason.UNSUPPORTED_MODE, "an array of records; save the field that holds the images"
+        )
+    if not isinstance(dtype, str) or not isinstance(fortran, bool) or dtype[:1] not in "<>|=":
+        raise _damaged("its header has no dtype, or no order")
+    if dtype[2:] and not (dtype[2:].isascii() and dtype[2:].isdigit()):  # a datetime, for example
+        raise Unreadable(Reason.UNSUPPORTED_MODE, f"dtype {dtype!r}: save an array of numbers")
+    if not (isinstance(shape, tuple) and all(type(edge) is int for edge in shape)):
+        raise _damaged("its header has no shape")
+    if len(shape) > _MAX_DIMENSIONS:
+        raise _damaged(f"its shape has {len(shape):,} dimensions")
+    if min(shape, default=0) < 0:
+        raise _damaged("its shape has a negative dimension")
+    if max(shape, default=0) >= _MAX_EDGE:
+        raise _damaged("its shape is larger than any file")
+    return Header(start, dtype if dtype[2:] else f"{dtype}8", shape, fortran)
+
+
+def _damaged(detail: str) -> Unreadable:
+    return Unreadable(Reason.CORRUPT, detail)
 
 
 def _is_clear(shape: tuple[int, ...], layout: str) -> bool:
     edges = dict(zip(layout, shape, strict=True))
-    if layout == "HW":  # it may as well be a table of numbers
+    if layout == "HW":  # it may also be a table of numbers
         return False
     return edges.get("C", 1) <= _FEW < min(edges["H"], edges["W"])
 

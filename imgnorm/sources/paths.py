@@ -1,4 +1,4 @@
-"""Paths of many files: what a pattern means, and the labels that tell them apart."""
+"""Paths of many files: what a pattern means, and the shortest labels that differ for each path."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _FEWER = "name fewer at once, and merge their stats"
 
 
 def is_pattern(text: str) -> bool:
-    """Whether it is meant as one, be it one that `matching` refuses."""
+    """Whether it is meant as a pattern, even one that `matching` refuses."""
     return glob.has_magic(text) or any(
         ".." in found[1] or _alternatives(found[1]) for found in _BRACES.finditer(text)
     )
 
 
 def matching(pattern: str) -> list[str]:
-    """The files that `shards/train-*.tar` or `train-{000000..000127}.tar` means.
+    """The files that a pattern such as `shards/train-*.tar` or `train-{000000..000127}.tar` matches.
 
     Raises:
-        SourceError: there are none, or one of those that braces name is missing.
+        SourceError: there are none, or a file that braces name is missing.
     """
     paths: list[str] = []
     missing: list[str] = []
@@ -38,29 +38,33 @@ def matching(pattern: str) -> list[str]:
         if os.path.lexists(text) or not glob.has_magic(text):
             (paths if os.path.lexists(text) else missing).append(text)
             continue
-        met = sorted(glob.glob(text), key=name_bytes)
-        if not met:
+        found = sorted(glob.glob(text), key=name_bytes)
+        if not found:
             raise SourceError(
-                f"{for_message(text)}: no such folder, and no file that this pattern matches; check the "
-                "folders in it, and quote it, so that the shell leaves it alone"
+                f"{for_message(text)}: no such folder, and no file matches this pattern; check its folders, "
+                "and quote it so that the shell does not expand it"
             )
-        paths += met
+        paths += found
     if missing:
         for braces in _BRACES.finditer(missing[0]):
             if ".." in braces[1]:
                 raise SourceError(
-                    f"{for_message(pattern)}: {for_message(braces[0])} is no range; write it like {{000..127}}, "
+                    f"{for_message(pattern)}: {for_message(braces[0])} is not a range; write it like {{000..127}}, "
                     "{a..k} or {a,b,c}"
                 )
         raise SourceError(
             f"{for_message(missing[0])}: no such file ({len(missing):,} of the {len(expanded):,} that "
-            f"{for_message(pattern)} names are missing); get it, or name those that there are"
+            f"{for_message(pattern)} names are missing); get it, or name only the files that exist"
         )
     return paths
 
 
 def labelled(paths: Iterable[str]) -> dict[str, str]:
-    """Paths by the fewest last parts that tell them apart, in the order of their members' names."""
+    """Paths by their labels: the fewest last parts that differ for each path.
+
+    They are in the order of the names of their members, which begin with the label and a slash. No
+    label is a folder in another one.
+    """
     parts = {
         path: os.path.abspath(path).replace(os.sep, "/").lstrip("/").split("/")
         for path in {os.path.abspath(path): path for path in paths}.values()
@@ -83,7 +87,7 @@ def labelled(paths: Iterable[str]) -> dict[str, str]:
 
 
 def _expanded(pattern: str) -> list[str]:
-    """All that `{a,b}` and `{00..12}` stand for, each once; other braces are themselves."""
+    """All texts that `{a,b}` and `{00..12}` stand for, each once; other braces stay as they are."""
     texts = [pattern]
     done: dict[str, None] = {}
     while texts:

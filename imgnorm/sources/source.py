@@ -1,4 +1,8 @@
-"""Where images live: a source lists names, and reads one."""
+"""What a source of images in files must offer: a list of their names, and one image by its name.
+
+`Source` and `EncodedSource` are enough for most kinds. The others are for files that hold many images,
+and add what makes reading them quick.
+"""
 
 from __future__ import annotations
 
@@ -17,38 +21,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Listing:
-    """All that a source holds: found = names + skipped + ignored."""
+    """Everything that a source found: found = names + skipped + ignored."""
 
-    names: Sequence[str]  # to be measured, in the order of their bytes, each once
-    skipped: tuple[Skipped, ...] = ()  # found, and known to be unreadable without looking inside
-    ignored: dict[str, int] = field(default_factory=dict)  # rule -> entries it passed over
+    names: Sequence[str]  # to be measured, sorted by their bytes, each once
+    skipped: tuple[Skipped, ...] = ()  # known to be unreadable without reading them
+    ignored: dict[str, int] = field(default_factory=dict)  # rule -> entries that it ignored
 
 
 class Source(Protocol):
-    """Where images live. It is sent to other processes, so it holds no open file."""
+    """Where images live.
+
+    A name is a text that identifies one image: relative, with '/', and the same on every machine that
+    has the same images. A source is pickled and sent to worker processes, so it keeps no open file in
+    its state.
+    """
 
     @property
     def kind(self) -> str:
-        """What the stats file calls this kind of source."""
+        """What the stats file calls this kind of source: "folder", "archive"."""
 
     @property
     def ref(self) -> str:
-        """What the user called it."""
+        """What the user called it, with '/' between folders."""
 
-    def listing(self) -> Listing: ...
+    def listing(self) -> Listing:
+        """Everything that the source has, without decoding an image.
+
+        Each entry is a name to be measured, or skipped with a reason, or counted as ignored by a rule;
+        none is left out silently. It is called before anything is read.
+
+        Raises:
+            SourceError: the source as a whole cannot be measured.
+        """
 
     def class_of(self, name: str) -> str | None:
-        """The class that ImageFolder or the dataset puts this image in."""
+        """The class that ImageFolder or the dataset puts this image in, for `--per-class`."""
 
 
 class Readable(Protocol):
-    """What hands out images one by one."""
+    """What reads images one by one."""
 
     def read(self, name: str) -> bytes | Image | Block:
-        """One image's encoded bytes, the image that a foreign loader made of them, or its pixels.
+        """One image: its encoded bytes, the image that another loader made of them, or its pixels.
 
         Raises:
-            Unreadable: it cannot be read, with the reason.
+            Unreadable: it cannot be read, with the reason. Every OSError must be turned into it.
         """
 
 
@@ -59,30 +76,34 @@ class EncodedSource(Source, Readable, Protocol):
 
 @runtime_checkable
 class OpenedSource(EncodedSource, Protocol):
-    """Encoded images behind something that takes long to open: each worker does it once, first."""
+    """Encoded images in something that takes long to open: each worker opens it once, at its start."""
 
     def open(self) -> None: ...
 
 
 @runtime_checkable
 class ShardedSource(EncodedSource, Protocol):
-    """Images in files that hold many each: best read one shard after the other."""
+    """Images in files that hold many each, which are best read one file (shard) after the other."""
 
     def shard_of(self, name: str) -> str:
-        """The file that holds it; the name begins with it and a slash."""
+        """The shard that an image is in; the image's name begins with it and a slash."""
 
     def shards(self, names: Sequence[str]) -> Iterable[tuple[str, Sequence[str]]]:
         """The names by shard, in the order in which the shard holds them."""
 
     def keep_alive(self, still_alive: Callable[[], None]) -> None:
-        """Have `still_alive` called while `read` is slow for no fault of its image: seeking, say."""
+        """Call `still_alive` from now on where `read` is slow but not stuck: while it seeks, say.
+
+        A worker that gives no sign of life for too long is ended, and its image is skipped.
+        """
 
 
 @runtime_checkable
 class StreamedSource(ShardedSource, Protocol):
-    """Shards of which some can only be read from their beginning on."""
+    """Shards of which some can only be read from their beginning, such as tar.gz."""
 
-    def is_stream(self, shard: str) -> bool: ...
+    def is_stream(self, shard: str) -> bool:
+        """Whether reading an image of this shard means to pass over all images before it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +112,7 @@ class Block:
 
     names: Sequence[str]
     mode: Mode
-    data: bytes | memoryview  # until the next block of the same call of `blocks` is read
+    data: bytes | memoryview  # valid until the next block of the same call of `blocks` is read
     dtype: str  # as NumPy writes it: "|u1", "<f4", ">u2"
     shape: tuple[int, int, int, int]
     strides: tuple[int, int, int, int]  # in bytes
@@ -102,13 +123,16 @@ class BlockSource(EncodedSource, Protocol):
     """Images that are pixels already, many of one shape side by side: read and counted in blocks."""
 
     names_at_once: int
-    """So many names make a piece of work, at most."""
+    """A task has at most this many names."""
 
     names_at_least: int
-    """Of fewer, a piece takes less time than to hand it out."""
+    """A task with fewer names would take less time than handing it out."""
 
     def for_one(self, shard: str) -> bool:
-        """Whether one worker should take all of a shard: it can only be read from its beginning on."""
+        """Whether one worker should read all of a shard, because it must be read from its beginning.
+
+        Shards are those of `ShardedSource.shards`; in a source without it, all images are one, "".
+        """
 
     def check(self, settings: ImageSettings) -> None:
         """
@@ -117,11 +141,11 @@ class BlockSource(EncodedSource, Protocol):
         """
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block | tuple[Sequence[str], Unreadable]]:
-        """The images, in their order; names that cannot be read come with the reason."""
+        """The images, in the order of their names; names that cannot be read come with the reason."""
 
 
 def in_reading_order(source: object, names: Sequence[str]) -> Sequence[str]:
-    """Shard by shard, each as it lies in its file: a compressed one cannot be read backwards."""
+    """Shard by shard, each in the order of its file: a compressed one cannot be read backwards."""
     if not isinstance(source, ShardedSource):
         return names
-    return [name for _, held in source.shards(names) for name in held]
+    return [name for _, part in source.shards(names) for name in part]

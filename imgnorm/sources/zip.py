@@ -1,4 +1,7 @@
-"""A zip's members: the central directory tells what there is, and each local header must agree."""
+"""A zip's members: the central directory lists them, and each local header must agree with it.
+
+The format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,15 @@ _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR_64 = struct.Struct("<4sLQL")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
-_SPAN = struct.Struct("<4s16xL4x3H8xL")  # of a central record: what its member takes up, and itself
+_SPAN = struct.Struct("<4s16xL4x3H8xL")  # of a central record: what its member and itself take up
 _LOCAL = struct.Struct("<4s5H3L2H")
 _MAX_COMMENT = 0xFFFF
 _MAX_DIRECTORY = 1 << 29
 
 STORED, DEFLATE, _BZIP2, _LZMA = 0, 8, 12, 14
-_MAX_DEFLATE = 1032  # times: 258 bytes from two bits
+_MAX_DEFLATE = 1032  # how many times deflate expands at most: 258 bytes from two bits
 _ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13
-_SIZES_BEHIND = 1 << 3  # the data, so that the local header has none
+_SIZES_AFTER_DATA = 1 << 3  # and not in the local header
 _PATCH = 1 << 5
 _UTF8 = 1 << 11
 _UNIX = 3
@@ -39,7 +42,7 @@ ZipEntry = tuple[bytes, int, int, Unreadable | None]
 
 
 class _Record(NamedTuple):
-    """A member, by the central directory."""
+    """A member, as the central directory describes it."""
 
     name: bytes  # as stored
     made_on: int
@@ -48,23 +51,23 @@ class _Record(NamedTuple):
     checksum: int
     packed: int  # bytes
     size: int
-    mode: int  # where it was made on Unix
+    mode: int  # if it was made on Unix
     start: int  # of its local header
     end: int  # of the record itself
 
 
 class PackedMember(NamedTuple):
-    """A member's bytes as they lie in the archive."""
+    """Where a member's bytes lie in the archive."""
 
     start: int
-    packed: int  # how many there are
-    size: int  # how many they become
+    packed: int  # bytes
+    size: int  # bytes, unpacked
     method: int
     checksum: int
 
 
 class ZipReader:
-    """The members of one zip, and what is in them.
+    """The members of one zip, and their contents.
 
     Raises:
         Unreadable: it has no directory.
@@ -73,20 +76,20 @@ class ZipReader:
     def __init__(self, bytes_: FileBytes) -> None:
         self._bytes = bytes_
         self.fault: Unreadable | None = None  # the archive's first, once all entries were read
-        self._shift = 0  # how many bytes lie in front of the archive
+        self._shift = 0  # how many bytes lie before the archive
         self._count = 0
         self._directory_at = 0
-        self.began = 0  # where the record of the last entry does
+        self.began = 0  # where the record of the last entry begins
         self.apart = True  # what an entry is does not depend on those before it
         self._directory = self._found_directory()
         self._starts = array("Q")  # of all local headers, sorted
         self._overlap: set[int] | None = None
-        self._last: tuple[int, _Record] | None = None  # entry
+        self._last: tuple[int, _Record] | None = None  # of the last entry: its place and record
 
     def entries(self, start: int = 0) -> Iterator[ZipEntry]:
         """
         Args:
-            start: where the record of the first one begins.
+            start: where the record of the first entry begins.
         """
         if self._overlap is None:
             self._overlap = self._overlapping()
@@ -99,14 +102,15 @@ class ZipReader:
                 yield _utf8(record), place, record.size, fault
 
     def name_inside(self) -> bytes:
-        """What the local header of the entry that was read last calls it; b"" if it is none."""
+        """The last entry's name in its local header; b"" if that is not a local header."""
         assert self._last is not None
         record = self._last[1]
         header = self._bytes.read(record.start, _LOCAL.size + len(record.name))
         return header[_LOCAL.size :] if header[:4] == b"PK\3\4" else b""
 
     def content(self, place: int) -> bytes:
-        """
+        """The bytes of the member whose record is at this place.
+
         Raises:
             Unreadable: it is damaged, or not what the directory says.
         """
@@ -121,7 +125,7 @@ class ZipReader:
         return data
 
     def packed(self, place: int) -> PackedMember:
-        """Where a member's bytes are.
+        """Where the bytes of the member are whose record is at this place.
 
         Raises:
             Unreadable: its local header is damaged, or not what the directory says.
@@ -138,7 +142,7 @@ class ZipReader:
         if header[_LOCAL.size :] != record.name or name_size != len(record.name):
             raise _corrupt("its local header has another name")
         if method != record.method or (
-            not flags & _SIZES_BEHIND
+            not flags & _SIZES_AFTER_DATA
             and not (
                 checksum in (record.checksum, 0xFFFFFFFF)
                 and packed in (record.packed, 0xFFFFFFFF)
@@ -173,7 +177,7 @@ class ZipReader:
         if disk or first_disk:
             raise _corrupt("one of several volumes")
         self._shift = at - size - start
-        if self._shift > 0 and behind > 0:  # the end of another zip, inside this one
+        if self._shift > 0 and behind > 0:  # this is the end of another zip inside this one
             raise Unreadable(
                 Reason.ARCHIVE_TRUNCATED, "its directory, which is at its end, is missing"
             )
@@ -189,7 +193,7 @@ class ZipReader:
         locator = self._bytes.read(max(0, end - _LOCATOR_64.size), _LOCATOR_64.size)
         if locator[:4] != b"PK\6\7" or len(locator) < _LOCATOR_64.size:
             raise _corrupt("its zip64 end is missing")
-        at = end - _LOCATOR_64.size - _END_64.size  # the only place, but for rare extensions
+        at = end - _LOCATOR_64.size - _END_64.size  # its place, except with rare extensions
         record = self._bytes.read(max(0, at), _END_64.size)
         if record[:4] != b"PK\6\6":
             at = _LOCATOR_64.unpack(locator)[2]
@@ -218,7 +222,7 @@ class ZipReader:
     def _record(self, place: int) -> _Record:
         """
         Raises:
-            ValueError, struct.error: there is none at this place of the directory.
+            ValueError, struct.error: the directory has no record at this place.
         """
         directory = self._directory
         fields = _CENTRAL.unpack_from(directory, place)
@@ -241,12 +245,12 @@ class ZipReader:
             packed,
             size,
             attributes >> 16,
-            min(start + self._shift, self._directory_at),  # there, it overlaps
+            min(start + self._shift, self._directory_at),  # if it is too large: it overlaps
             end,
         )
 
     def _overlapping(self) -> set[int]:
-        """The starts of members that take bytes of another one, or of the directory."""
+        """The starts of members that share bytes with another member, or with the directory."""
         starts, ends = array("Q"), array("Q")
         apart, reached = True, 0
         for start, size in self._spans():
@@ -262,7 +266,7 @@ class ZipReader:
         return {starts[i] for i, following in zip(order, nexts, strict=True) if ends[i] > following}
 
     def _spans(self) -> Iterator[tuple[int, int]]:
-        """Where the members begin, and how many bytes they take at least."""
+        """Where the members begin, and how many bytes each takes at least."""
         directory, shift, last = self._directory, self._shift, self._directory_at
         place, end = 0, len(directory) - _SPAN.size
         while place <= end:
@@ -288,7 +292,7 @@ class ZipReader:
 
 
 def _widened(extra: bytes, *values: int) -> tuple[int, ...]:
-    """The values of zip64's extra field, in its order, for those that did not fit."""
+    """The values, those that did not fit replaced from zip64's extra field, in its order."""
     position = 0
     while position + 4 <= len(extra):
         kind, size = struct.unpack_from("<2H", extra, position)
@@ -328,7 +332,7 @@ def _utf8(record: _Record) -> bytes:
 
 
 def _unpacked(data: bytes, method: int, size: int) -> bytes:
-    """What the data expand to: at most one byte more than `size`."""
+    """What the data expand to, but at most one byte more than `size`."""
     if size > _LARGE and 3 * size > available_memory():
         raise Unreadable(
             Reason.OUT_OF_MEMORY,
@@ -349,14 +353,14 @@ def _from_bzip2(data: bytes, size: int) -> bytes:
 
 
 def _from_lzma(data: bytes, size: int) -> bytes:
-    """Two bytes of version, the size of the properties, these, and the raw stream."""
+    """The data are two bytes of version, the size of the properties, these, and the raw stream."""
     lengths, dictionary = struct.unpack_from("<BL", data, 4)
     options = {
         "id": lzma.FILTER_LZMA1,
         "lc": lengths % 9,
         "lp": lengths // 9 % 5,
         "pb": lengths // 45,
-        "dict_size": max(1 << 12, min(dictionary, size)),  # never more is looked back
+        "dict_size": max(1 << 12, min(dictionary, size)),  # more than `size` is never needed
     }
     start = 4 + int.from_bytes(data[2:4], "little")
     unpacking = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[options])

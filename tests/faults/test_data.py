@@ -485,7 +485,7 @@ def test_gray_arrays_are_not_shown_as_rgb_when_the_channels_are_strict(tmp_path:
 
     assert (1, 3) == (of_both.images, of_both.measurement.pixels.channels)  # type: ignore[union-attr]
     assert [("0", "channel-mismatch")] == [(s.name, s.reason.value) for s in of_both.skipped]
-    with pytest.raises(SourceError, match="of mode L, and arrays are not converted to RGB"):
+    with pytest.raises(SourceError, match="has mode L, and arrays are not converted to RGB"):
         library.measure(tmp_path / "gray.npy", mode="RGB", strict_channels=True, layout="NHW")
 
 

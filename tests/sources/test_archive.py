@@ -917,17 +917,17 @@ def test_braces_and_globs_name_the_same_shards(tmp_path):
 def test_patterns_without_archives(tmp_path):
     packed(tmp_path / "t-1.tar", THREE)
     for pattern, message in {
-        "x-*.tar": "{0}/x-*.tar: no such folder, and no file that this pattern matches; check the "
-        "folders in it, and quote it, so that the shell leaves it alone",
+        "x-*.tar": "{0}/x-*.tar: no such folder, and no file matches this pattern; check its "
+        "folders, and quote it so that the shell does not expand it",
         "t-{0..3}.tar": "{0}/t-0.tar: no such file (3 of the 4 that {0}/t-{{0..3}}.tar names are "
-        "missing); get it, or name those that there are",
+        "missing); get it, or name only the files that exist",
         "t-{0..99999999}.tar": "{{0..99999999}}: names more than 1,000,000 files; name fewer at once, "
         "and merge their stats",
         "t-{a..z}{1..99999}.tar": "{0}/t-{{a..z}}{{1..99999}}.tar: names more than 1,000,000 files; name "
         "fewer at once, and merge their stats",
-        "t-{0..}.tar": "{0}/t-{{0..}}.tar: {{0..}} is no range; write it like {{000..127}}, {{a..k}} or "
+        "t-{0..}.tar": "{0}/t-{{0..}}.tar: {{0..}} is not a range; write it like {{000..127}}, {{a..k}} or "
         "{{a,b,c}}",
-        "t-{a..2}.tar": "{0}/t-{{a..2}}.tar: {{a..2}} is no range; write it like {{000..127}}, {{a..k}} or "
+        "t-{a..2}.tar": "{0}/t-{{a..2}}.tar: {{a..2}} is not a range; write it like {{000..127}}, {{a..k}} or "
         "{{a,b,c}}",
     }.items():
         with pytest.raises(SourceError) as caught:
@@ -1004,7 +1004,7 @@ def test_a_file_that_may_not_be_read_is_said_with_what_to_do(tmp_path, monkeypat
         measure(path)
 
     assert (
-        f"{path}: cannot be read (Permission denied); see that you may read it, and that its storage answers"
+        f"{path}: cannot be read (Permission denied); check its permissions, and that its storage works"
     ) == str(caught.value)
 
 

@@ -267,7 +267,7 @@ def test_one_of_several_arrays_is_named_behind_the_file(tmp_path):
     with pytest.raises(SourceError) as caught:
         measured(path)
     assert (
-        f"{path}: holds the images x_train and x_test; name one of them, as {path}/x_train"
+        f"{path}: holds the images x_train and x_test; name one of them, such as {path}/x_train"
         == str(caught.value)
     )  # fmt: skip
 
@@ -449,14 +449,14 @@ def test_16_bit_gray_is_resized_too(tmp_path):
 
 
 REFUSED = [
-    ({"resize": 4}, (5, 8, 9, 3), "f4", "of mode RGB;F, which PIL has no image for; leave --resize and --center-crop out, or resize the arrays themselves"),
-    ({"mode": "L"}, (5, 8, 9, 3), "u1", "of mode RGB, and arrays are not converted to L; leave --mode out"),
+    ({"resize": 4}, (5, 8, 9, 3), "f4", "has mode RGB;F, which no PIL image has; leave out --resize and --center-crop, or resize the arrays themselves"),
+    ({"mode": "L"}, (5, 8, 9, 3), "u1", "has mode RGB, and arrays are not converted to L; leave out --mode"),
     ({"per_class": True}, (5, 8, 9, 3), "u1", "has no class folders; measure it without --per-class"),
     ({"layout": "HWC"}, (5, 8, 9, 3), "u1", "shape (5, 8, 9, 3) has 4 dimensions, and --layout HWC has 3"),
-    ({}, (3, 20, 30), "u1", "shape (3, 20, 30) may be NHW (3 images of 20x30, 1 channel) or CHW (1 image of 20x30, 3 channels); say which with --layout"),
-    ({}, (9, 13, 20, 30), "u1", "shape (9, 13, 20, 30) may be NHWC (9 images of 13x20, 30 channels) or NCHW (9 images of 20x30, 13 channels); say which with --layout"),
-    ({}, (60, 784), "u1", "shape (60, 784) may be one gray image, or a table; say --layout HW if it is an image, or reshape it if it is many, flattened"),
-    ({}, (60,), "u1", "shape (60,) is none of images; reshape it to 3 or 4 dimensions, as NHWC has"),
+    ({}, (3, 20, 30), "u1", "shape (3, 20, 30) may be NHW (3 images of 20x30, 1 channel) or CHW (1 image of 20x30, 3 channels); choose with --layout"),
+    ({}, (9, 13, 20, 30), "u1", "shape (9, 13, 20, 30) may be NHWC (9 images of 13x20, 30 channels) or NCHW (9 images of 20x30, 13 channels); choose with --layout"),
+    ({}, (60, 784), "u1", "shape (60, 784) may be one gray image, or a table; give --layout HW if it is an image, or reshape it if it is many images, flattened"),
+    ({}, (60,), "u1", "shape (60,) is not a shape of images; reshape it to 3 or 4 dimensions, such as NHWC"),
 ]  # fmt: skip
 
 
@@ -510,7 +510,7 @@ def test_arrays_that_do_not_belong_together_are_refused(tmp_path):
         measured(f"{tmp_path}/*.npy")
 
     assert (
-        f"{tmp_path}/b.npy: of mode RGB;F, but {tmp_path}/a.npy is of mode RGB; measure them apart"
+        f"{tmp_path}/b.npy: has mode RGB;F, but {tmp_path}/a.npy has mode RGB; measure them separately"
         == str(caught.value)
     )  # fmt: skip
 
@@ -567,16 +567,16 @@ DAMAGED = [
     (lambda d: d + d, "corrupt (1,208 bytes follow the array, perhaps another one)"),
     (lambda d: d[:50], "truncated (the header is cut off)"),
     (lambda d: d[:8], "truncated (the header is cut off)"),
-    (lambda d: d[:10] + b"!" + d[11:], "corrupt (its header is no dictionary)"),
+    (lambda d: d[:10] + b"!" + d[11:], "corrupt (its header is not a dictionary)"),
     (lambda d: d[:6] + b"\x09" + d[7:], "unsupported-format (version 9 of the .npy format)"),
     (lambda d: d[:8] + b"\xff\xff" + d[10:], "corrupt (a header of 65,535 bytes)"),
     (lambda d: d.replace(b"'shape'", b"'shpae'"), "corrupt (its header has other keys than descr, fortran_order and shape)"),
-    (lambda d: d.replace(b"(5, 8, 9, 3)", b"(5, 8, 9,-3)"), "corrupt (its shape has a negative edge)"),
-    (lambda d: d.replace(b"(5, 8, 9, 3), }      ", b"(0x1000000000000,), }"), "corrupt (its shape has an edge that no file has room for)"),
+    (lambda d: d.replace(b"(5, 8, 9, 3)", b"(5, 8, 9,-3)"), "corrupt (its shape has a negative dimension)"),
+    (lambda d: d.replace(b"(5, 8, 9, 3), }      ", b"(0x1000000000000,), }"), "corrupt (its shape is larger than any file)"),
     (lambda d: d[:10] + (b"{'descr':'|u1','fortran_order':False,'shape':(%s)}" % (b"5," * 33)).ljust(118) + d[128:], "corrupt (its shape has 33 dimensions)"),
     (lambda d: d.replace(b"(5, 8, 9, 3)", b"[5, 8, 9, 3]"), "corrupt (its header has no shape)"),
-    (lambda d: d.replace(b"'|u1'", b"'|i1'"), "unsupported-mode (dtype '|i1': save them as uint8 or uint16, or as float32 if that is not what they are)"),
-    (lambda d: d.replace(b"'|u1'", b"'|b1'"), "unsupported-mode (dtype '|b1': booleans are no pixels; save them as uint8, 0 and 255 if they are black and white)"),
+    (lambda d: d.replace(b"'|u1'", b"'|i1'"), "unsupported-mode (dtype '|i1': save them as uint8 or uint16, or as float32 if they are something else)"),
+    (lambda d: d.replace(b"'|u1'", b"'|b1'"), "unsupported-mode (dtype '|b1': booleans are not pixels; save them as uint8, 0 and 255 if they are black and white)"),
     (lambda d: d.replace(b"'|u1'", b"'|O' "), "unsupported-mode (dtype '|O8': it is pickled, and unpickling runs code; save an array of numbers)"),
     (lambda d: d.replace(b"'|u1'", b"'M8' "), "corrupt (its header has no dtype, or no order)"),
 ]  # fmt: skip
@@ -643,7 +643,7 @@ def test_an_npz_without_images_says_what_it_has(tmp_path):
     np.savez(path, y=np.arange(5), z=np.arange(3))
 
     assert (
-        "a.npz: not-an-image (no array of images, with 3 or 4 dimensions in it; it has y, z)"
+        "a.npz: not-an-image (no array of images (3 or 4 dimensions) in it; it has y, z)"
         == refusal(path)
     )  # fmt: skip
 

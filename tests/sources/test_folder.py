@@ -259,7 +259,7 @@ def test_what_is_no_regular_file_is_named_and_never_opened(tmp_path, monkeypatch
 
         listing = listing_of(tmp_path)
 
-    odd, link = "not a regular file", "a link to something that is no file"
+    odd, link = "not a regular file", "a link to something that is not a file"
     assert (
         Skipped("device.jpg", Reason.NOT_A_REGULAR_FILE, link),
         Skipped("fifo.jpg", Reason.NOT_A_REGULAR_FILE, odd),
