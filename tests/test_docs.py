@@ -90,8 +90,10 @@ def comparison_in(text: str) -> dict[str, list[float | None]]:
 
 
 def test_the_comparison_on_mnist_is_what_the_readme_shows(shared_data):
-    """Training amplifies rounding, so other versions of torch give other digits: errors are compared
-    by their order of magnitude, accuracies within 4 points (10 where the batch is 2 images)."""
+    """Training amplifies rounding, so other versions of torch and other processors give other digits:
+    errors are compared by their order of magnitude, accuracies within 4 points (10 where the batch is
+    2 images). The accuracy with torch's average depends on the last few batches alone (88.4 % and
+    69.2 % on two processors), so it is only compared with that of exact statistics."""
     shown = comparison_in((ROOT / "README.md").read_text(encoding="utf-8"))
     script = [sys.executable, str(Path("scripts") / "bn_comparison")]
     done = subprocess.run(
@@ -109,6 +111,9 @@ def test_the_comparison_on_mnist_is_what_the_readme_shows(shared_data):
             assert (error is None) is (printed is None), name
             assert error is None or 0.2 < printed / error < 5, name
         for accuracy, printed in zip(expected[2:], found[name][2:], strict=True):
+            if name.startswith("torch's average"):
+                assert printed < found["imgnorm's, sequential"][2]
+                continue
             assert abs(accuracy - printed) < (10 if accuracy < 80 else 4), name
     average, update_bn, one_pass, sequential, _ = found.values()
     assert max(one_pass[0], sequential[1]) < 1e-6 < update_bn[0] < average[0]
