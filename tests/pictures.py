@@ -136,7 +136,7 @@ def tiff(
 
 
 def formats() -> dict[str, bytes]:
-    """Every 8-bit mode in every format that this Pillow can write, and then some."""
+    """Every 8-bit mode in every format that this Pillow can write, and some more."""
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees
     other = Image.fromarray(noise(23, 37, seed=9))

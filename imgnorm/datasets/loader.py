@@ -177,7 +177,7 @@ class LoaderSource(StreamSource):
     ) -> StreamResult:
         try:
             return super().read_all(settings, limits, limit, on_progress, device)
-        except RuntimeError as error:  # when a worker dies, torch raises it anywhere in this code
+        except RuntimeError as error:  # raised by torch's handler of SIGCHLD, at any line
             if not _is_from_loader(error):
                 raise
             raise SourceError(f"{self.ref}: {explained(error)}") from error
@@ -265,7 +265,7 @@ def _notes_on_a_stream(loader: DataLoader[Any], promised: int | None) -> Iterato
             f"{stream}: drop_last=True drops up to {(loader.batch_size or 1) - 1:,} images of each worker, "
             "and these numbers lack them; measure with drop_last=False"
         )
-    if workers > 1 and promised is None:  # else more come than were promised, which is reported
+    if workers > 1 and promised is None:  # else the count shows it: more come than were promised
         yield (
             f"{stream}: each of the {workers} workers gives all of it, unless it asks get_worker_info() "
             f"for its part; if it does not, every image is counted {workers} times: measure with "

@@ -80,7 +80,7 @@ class TorchvisionSource:
         return self._class_names[label] if 0 <= label < len(self._class_names) else None
 
     def open(self) -> None:
-        """Imports torchvision and opens the dataset. It takes seconds, so it is not part of an image's time."""
+        """Imports torchvision and opens the dataset: seconds that are not part of any image's time limit."""
         _ = self._dataset
 
     def read(self, name: str) -> Image.Image:

@@ -50,12 +50,12 @@ def test_arrays_of_many_channels_are_counted_as_numpy_counts():
     assert sums_of(np.array(rows)) == found.sums
 
 
-# ── the whole road: the same file, byte for byte ──
+# ── a whole measurement: the same file, byte for byte ──
 
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a device; where it is the CPU, "cuda" is the same classes on CPU tensors."""
+    """The name of a device; without CUDA, "cuda" uses the same classes on CPU tensors."""
     if request.param == "cpu":
         monkeypatch.setattr(gpu, "find", lambda name: Found(CPU, "cpu, as a device"))
     return "cuda"
@@ -262,7 +262,7 @@ def test_the_device_counts_the_blocks_of_an_array_that_have_room(
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """So many images, so much alike, that an estimate takes some of them."""
+    """Enough images, and similar enough, that an estimate takes only some of them."""
     folder = tmp_path_factory.mktemp("many")
     chance = np.random.default_rng(5)
     for index in range(600):
@@ -389,7 +389,7 @@ OWN: dict[str, tuple[Any, dict[str, Any]]] = {
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images each tray brought to a device: else the CPU would be compared with itself."""
+    """How many images each buffer brought to a device; with none, the CPU would be compared with itself."""
     numbers: list[int] = []
     count = DeviceCounter.count
 
@@ -411,7 +411,7 @@ def file_of(stats: Any, folder: Path) -> bytes:
 def test_what_python_makes_gives_the_same_file(
     tmp_path, device, sent, monkeypatch, what, large, recwarn
 ):
-    """Large arrays are sent from where they lie, small ones by a tray."""
+    """Large arrays are sent from where they lie, small ones in a buffer."""
     monkeypatch.setattr("imgnorm.pixels.buffer._LARGE", large)
     make, options = OWN[what]
     here = imgnorm.measure(make(), **options)
@@ -575,7 +575,7 @@ def test_a_dataset_in_memory_is_preprocessed_by_threads(
 @needs_posix
 @pytest.mark.parametrize("kind", [Suicidal, Leaving, Starved, Sleepy])
 def test_an_image_that_costs_its_worker_is_listed_and_no_other_counted_twice(mixed, kind, device):
-    """What a worker had put on its tray before it died is counted once, by the next one."""
+    """Images in the buffer of a worker that died are counted once, by the next worker."""
     victim = "b/031.png"
     source = kind(str(mixed), victim)
     with warnings.catch_warnings():
@@ -599,7 +599,7 @@ def test_real_photos_give_the_same_file(tmp_path, device, shared_data, capsys):
 
 @pytest.fixture
 def two_devices(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """torch as it answers on a machine with two; nothing is computed there."""
+    """torch answers as on a machine with two devices; nothing is computed there."""
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -699,7 +699,7 @@ def test_a_device_that_fails_under_auto_is_replaced_by_the_cpu(
 def test_a_device_that_fails_in_an_estimate_under_auto_is_replaced_by_the_cpu(
     many, tmp_path, cpu_as_device, monkeypatch, capsys
 ):
-    """From the first image on, so that none is counted twice."""
+    """The CPU begins again with the first image, so none is counted twice."""
     here = stats_file(tmp_path, many, "--tolerance", "0.015")
     kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: self.calls == 5)
     monkeypatch.setattr("imgnorm.cuda.kernel.image_histograms", kernel)

@@ -1,4 +1,4 @@
-"""JPEGs decoded on a device: the road is the CPU's, to the last integer, where the decoder is the same."""
+"""JPEGs decoded on a device: with the same decoder, the result is the CPU's to the last integer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pillow(files: Sequence[torch.Tensor], *, mode: str, device: torch.device) ->
 
 
 class Decoder:
-    """Pillow in the place of nvJPEG; refuses what it is told to refuse."""
+    """Pillow in the place of nvJPEG; it fails for the files that `refuses` names."""
 
     words = WORDS
 
@@ -217,7 +217,7 @@ def test_files_that_the_device_refuses_are_decoded_by_the_workers(
 
 @needs_posix
 def test_a_refused_file_that_kills_its_worker_is_listed_alone(folder, monkeypatch):
-    """It is given back twice: by the device, then by its dead worker."""
+    """It comes back twice: from the device, then from its dead worker."""
     decoder = set_up(monkeypatch, Decoder(refuses=lambda file: True))
     source = Suicidal(str(folder), "b/07.jpg")
     with warnings.catch_warnings():
@@ -352,7 +352,7 @@ def test_merging_with_other_decoders_is_refused_unless_told(folder, tmp_path, de
 def test_shards_of_one_device_merge_though_only_one_has_files_for_the_cpu(
     folder, tmp_path, decoder, capsys
 ):
-    """What the device leaves to the CPU is part of its own road."""
+    """Files that the device leaves to the CPU are part of its method."""
     parts = []
     for name in "ab":
         parts.append(str(tmp_path / f"{name}.yaml"))

@@ -1,4 +1,4 @@
-"""Tensors on a device are counted there, to what NumPy counts; the device is the CPU where there is none."""
+"""Tensors on a device are counted there, as NumPy counts them; without a device, the CPU takes its place."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def noise(shape: tuple[int, ...], seed: int = 1) -> np.ndarray:
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """Where it is the CPU, its tensors pass for such as lie on a device."""
+    """Without CUDA, CPU tensors pass for tensors on a device."""
     if request.param == "cpu":
         for module in (items, item_counter):
             monkeypatch.setattr(
@@ -57,7 +57,7 @@ def tally_of(batches: list[torch.Tensor], mode: str, device: torch.device) -> Ta
     for batch in batches:
         mine = batch.to(device, copy=True)
         counter.add(mine, mode)
-        mine.zero_()  # as whoever yields the next images may
+        mine.zero_()  # as code that yields the next images may
     return counter.tally()
 
 

@@ -95,7 +95,7 @@ def test_planes_of_an_image_are_its_channels(kernel):
 
 @runs
 def test_the_brightest_piece_does_not_overflow():
-    """65,536 white pixels are Σx² of 4.3e9: more than 32 bits, unless it is shared among the lanes."""
+    """65,536 white pixels are Σx² of 4.3e9: more than 32 bits, unless the lanes share it."""
     from imgnorm.cuda import triton_kernel
 
     pixels = np.full((triton_kernel._PIECE + 5, 1), 255, np.uint8)

@@ -1,4 +1,4 @@
-"""Where the image is in what a Dataset yields, how its pixels lie, and which floats were 8-bit."""
+"""Where the image is in an item of a Dataset, which layout it has, and which floats were 8-bit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PICTURE = Image.new("RGB", (5, 4))
 TENSOR = torch.arange(60, dtype=torch.uint8).reshape(3, 4, 5)
 BATCH = torch.arange(120, dtype=torch.uint8).reshape(2, 3, 4, 5)
 ARRAY = TENSOR.numpy().transpose(1, 2, 0)
-SIZES = (TENSOR, TENSOR[:, :2])  # what no collate can join
+SIZES = (TENSOR, TENSOR[:, :2])  # no collate function can join them
 
 
 def only(item, **item_format):
@@ -33,7 +33,7 @@ def refusal(item, **item_format):
     return caught.value.detail
 
 
-# Where it is
+# Where the image is
 
 
 @pytest.mark.parametrize(
@@ -153,11 +153,11 @@ def test_a_batch_of_many_sizes_has_all_its_images(item):
     ],
 )
 def test_what_is_no_image_is_told_in_a_sentence(item, reading, expected):
-    """An image that was merely not understood is never passed over."""
+    """An image that was only not understood is never left out silently."""
     assert expected == refusal(item, **reading)
 
 
-# How it lies
+# Which layout it has
 
 
 @pytest.mark.parametrize(

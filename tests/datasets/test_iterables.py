@@ -1,4 +1,4 @@
-"""Lists, generators and Datasets of map style: counted exactly, every image counted or named."""
+"""Lists, generators and Datasets of map style are counted exactly; an image that fails is listed by name."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_every_kind_of_iterable_has_the_sums_of_its_pixels(source):
 
 
 def test_an_array_that_is_written_into_again_is_counted_as_it_was():
-    """A generator may yield one buffer again and again."""
+    """A generator may yield the same buffer each time."""
 
     def frames():
         buffer = np.empty((6, 5, 3), np.uint8)
@@ -108,7 +108,7 @@ def test_an_array_that_is_written_into_again_is_counted_as_it_was():
 
 
 def test_large_batches_are_counted_as_they_were():
-    """They are counted where they lie, among small ones, which are gathered."""
+    """They are counted where they lie; small ones between them are collected first."""
     rng = np.random.default_rng(5)
     images = rng.integers(0, 256, (3000, 28, 28, 3), np.uint8)
 
@@ -618,7 +618,7 @@ def test_half_precision_is_summed_as_the_rounded_values_that_it_is():
 
 
 def test_recognised_floats_among_others_stay_the_floats_that_they_are(tmp_path):
-    """As 8-bit images they would lose the last digits, or the others would."""
+    """As 8-bit images either these would lose their last digits, or the others would."""
     recognised = [image / np.float32(255) for image in IMAGES[:3].astype(np.float32)]
     mixed = [*recognised, *FLOATS, recognised[0][:2]]
 
@@ -656,7 +656,7 @@ RECOGNISED = [image / np.float32(255) for image in IMAGES.astype(np.float32)]
 def test_shards_with_and_without_other_floats_merge_to_the_whole(
     tmp_path, others, gray, rounded, per_class
 ):
-    """All at once, other floats anywhere make floats of all: each shard keeps what that would be."""
+    """Measured at once, one other float makes all images floats, so each shard keeps its sums as floats too."""
     items = [
         image / np.float32(255) if rounded == "div" else image * np.float32(1 / 255)
         for image in IMAGES.astype(np.float32)
@@ -896,7 +896,7 @@ def of_dataset(tmp_path) -> Path:
 @pytest.mark.parametrize("workers", [None, 2])
 @pytest.mark.parametrize("sample", [50, "all"])
 def test_a_file_is_true_of_the_dataset_it_was_measured_from(of_dataset, sample, workers):
-    """With the key that the file tells."""
+    """With the key from the file."""
     source = Indexed([(0, image) for image in MANY])
     found = imgnorm.verify(of_dataset, source, sample=sample, workers=workers)
 

@@ -41,7 +41,7 @@ BYTES = torch.from_numpy(
 
 
 def kills_workers(test):
-    """A test whose dataset ends the worker that reads it; torch's handler of SIGCHLD raises anywhere."""
+    """A test whose dataset kills the worker that reads it; torch's handler of SIGCHLD may raise at any line."""
     unraisable = "ignore::pytest.PytestUnraisableExceptionWarning"
     test = pytest.mark.filterwarnings(unraisable)(test)
     return pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")(test)
@@ -98,7 +98,7 @@ class Dying(Images):
 
 
 class Stream(IterableDataset):
-    """Comes whole from each worker, as the documentation of torch warns."""
+    """Each worker gives all of it, as the documentation of torch warns."""
 
     def __iter__(self):
         yield from (BYTES[i] for i in range(MANY))
@@ -217,7 +217,7 @@ def test_an_instance_of_mnist_has_the_integers_of_its_name(shared_data, transfor
 
 
 class Held(torchvision.datasets.VisionDataset):
-    """What CIFAR10 is: an array, of which it hands out slices."""
+    """Like CIFAR10: an array whose slices are the images."""
 
     asked = 0
 
@@ -304,7 +304,7 @@ def test_a_stream_that_comes_whole_from_each_worker_is_told():
 
 
 def test_a_stream_of_unknown_length_from_workers_is_told():
-    """torch warns of it only where there is a length."""
+    """torch warns about it only if the stream has a length."""
     with pytest.warns(imgnorm.SourceWarning) as caught:
         stats = imgnorm.measure(DataLoader(Stream(), batch_size=10, num_workers=2))
 
@@ -463,7 +463,7 @@ def test_a_worker_that_dies_costs_few_other_processes(monkeypatch):
     stats = imgnorm.measure(Dying(), workers=2)
 
     assert MANY - 1 == stats.images
-    # All jobs; the names of the first one; the one that dies, alone, and those behind it; the other jobs.
+    # All jobs; the names of the first job; the one that dies, alone, and those behind it; the other jobs.
     assert [2, 64, 64 - 41, 64 - 42, 1] == made
 
 

@@ -45,7 +45,7 @@ def test_progress_is_told_until_all_is_done():
 
 
 def test_an_interrupt_stops_all_threads():
-    """What they are at is given up, and what they were to do next is not begun."""
+    """They abandon their job, and begin no other."""
     pictures = Slow(0.002)
 
     def interrupted(progress: Progress) -> None:

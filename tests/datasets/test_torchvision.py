@@ -1,4 +1,4 @@
-"""torchvision's datasets: real MNIST where it is, and small classes in the layouts of the others."""
+"""torchvision's datasets: the real MNIST if its files are here, and small classes in the layouts of others."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class LikeMnist(Dataset):  # (N, H, W), a tensor
         return Image.fromarray(self.data[index].numpy())
 
 
-class AmbiguousLayout(Dataset):  # (N, 3, H, 3): only what it shows tells which axis is the channel
+class AmbiguousLayout(Dataset):  # (N, 3, H, 3): only its images show which axis is the channel
     data = pixels(12, 3, 4, 3)
     images = data.transpose(0, 2, 3, 1)
 
@@ -177,7 +177,7 @@ HELD = [LikeCifar10, LikeSvhn, LikeStl10, LikeMnist, AmbiguousLayout]
 
 
 class Turned(LikeMnist):
-    """Shows its images transposed: its array is not what the loader hands over."""
+    """Gives its images transposed: they are not the slices of its array."""
 
     data = pixels(12, 5, 5)
     images = data.transpose(0, 2, 1)[..., np.newaxis]
@@ -187,7 +187,7 @@ class Turned(LikeMnist):
 
 
 class OddInTheMiddle(LikeMnist):
-    """First and last image are those of the array, and one between is not."""
+    """First and last image are those of the array, but one between is not."""
 
     images = LikeMnist.images.copy()
     images[6] = 0
@@ -354,7 +354,7 @@ def test_fakedata_is_counted_in_worker_processes():
 
 @pytest.fixture
 def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker would import torch and load the dataset anew."""
+    """A worker would import torch and load the dataset again."""
 
     def scanning(*args: object, **options: object) -> None:
         pytest.fail("a worker process was about to start")
@@ -420,7 +420,7 @@ def test_cifar10_is_seen_through_torchvisions_own_transforms(
     ids=str,
 )
 def test_threads_count_what_a_worker_would(kind, workers, settings, source_of, no_worker):
-    """A worker has the dataset itself make the images."""
+    """In a worker, the dataset itself makes the images."""
     source = source_of(kind)
     names = source.listing().names
     groups = {"first": names[:5], "rest": names[5:]}
@@ -469,7 +469,7 @@ def test_too_large_images_are_named_one_by_one(options, detail, cifar10_root, no
 
 
 def test_opening_the_dataset_is_part_of_the_start(monkeypatch, source_of):
-    """Importing torch takes seconds, and is no listing."""
+    """Importing torch takes seconds, which are not part of listing."""
     source = source_of(LikeCifar10)
     monkeypatch.setattr(source, "open", lambda: sleep(0.3))
     profile = Profile()
@@ -482,7 +482,7 @@ def test_opening_the_dataset_is_part_of_the_start(monkeypatch, source_of):
 
 @pytest.mark.parametrize("options", [{}, {"resize": 8}], ids=["as it is", "resized"])
 def test_the_label_of_a_dataset_in_memory_is_no_image(options, cifar10_root):
-    """Its pixels were counted in the place of what `key` names."""
+    """Its pixels were once counted instead of the images that `key` names."""
     dataset = torchvision.datasets.CIFAR10(cifar10_root)
 
     assert (

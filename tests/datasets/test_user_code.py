@@ -154,7 +154,7 @@ def test_what_a_factory_makes_is_measured(project, factory, options, images, tot
 
 @pytest.mark.parametrize("factory", ["interrupted", "interrupted_later"])
 def test_an_interrupt_of_the_users_own_is_as_good_as_ctrl_c(project, factory):
-    """Whoever sets Python's own handler of Ctrl-C again gets one."""
+    """Code that sets Python's own handler of Ctrl-C again gets KeyboardInterrupt."""
     ended = imgnorm(project, "--dataset", f"project.data:{factory}", "-q", "-o", "s.yaml")
 
     assert (130, "stopped by SIGINT") == (ended.returncode, ended.stderr.splitlines()[-1])
