@@ -1,4 +1,4 @@
-"""What a user means by a path, a name or an object -> its source."""
+"""A path, a name or an object that the user gave -> the source that it means."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def open_source(
     key: str | int | None = None,
     layout: str | None = None,
 ) -> Source | StreamingSource:
-    """The source that a user means by a path, a name, or an object that yields images.
+    """The source that a path, a name, or an object that yields images means.
 
     Raises:
-        SourceError: there is no such thing.
-        TypeError: it is nothing that yields images.
+        SourceError: the path or name does not exist, or cannot be measured.
+        TypeError: the object does not yield images.
     """
     if not isinstance(source, (str, os.PathLike)):
         given = {
@@ -63,10 +63,10 @@ def open_named(
     download: bool = False,
     layout: str | None = None,
 ) -> Source:
-    """The source that a user means by a path or a name.
+    """The source that a path or a name means.
 
     Raises:
-        SourceError: there is no such thing.
+        SourceError: it does not exist, or cannot be measured.
     """
     path = os.fspath(source)
     if layout not in (None, *LAYOUTS):
@@ -85,7 +85,7 @@ def open_named(
 
 
 def _open_file(path: str, listed: bool, layout: str | None) -> Source:
-    """What is no folder; most of what is imported here is slow to load."""
+    """The source that is not a folder. Its imports are here, since a folder does not need them."""
     from imgnorm.sources.archive import ArchiveSource, is_archive
     from imgnorm.sources.arrays import ArrayFileSource, array_in, is_array_file
     from imgnorm.sources.filelist import ListSource
@@ -111,7 +111,7 @@ def _open_file(path: str, listed: bool, layout: str | None) -> Source:
         raise SourceError(f"{as_text(path) or repr(path)}: no such {what}")
     if not listed and os.path.islink(file) and not os.path.exists(file):
         raise SourceError(
-            f"{as_text(path)}: a link to a file that is not there; get that file, or mend the link"
+            f"{as_text(path)}: a link to a file that does not exist; get that file, or fix the link"
         )
     if not listed and not os.path.isdir(file) and is_array_file(file):
         return ArrayFileSource(path, [file], layout, member)
@@ -124,7 +124,7 @@ def _open_file(path: str, listed: bool, layout: str | None) -> Source:
         raise SourceError(f"{as_text(path)}: an image file; {_INSTEAD_OF_IMAGES}")
     if os.path.isfile(path) and not os.path.getsize(path):
         raise SourceError(
-            f"{as_text(path)}: an empty file, of no bytes at all; get it again, or make it anew"
+            f"{as_text(path)}: an empty file (0 bytes); get it again, or make it again"
         )
     raise SourceError(
         f"{as_text(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
@@ -136,33 +136,33 @@ def source_of(pipeline: Pipeline, *, download: bool = False) -> Source:
     """The source that a pipeline config names.
 
     Raises:
-        SourceError: there is no such thing, or it is of another kind than the config says.
+        SourceError: it does not exist, or is of another kind than the config says.
     """
     opened = open_named(**pipeline.source, listed=pipeline.listed, download=download)
     if opened.kind != pipeline.kind:
         raise SourceError(
-            f"{pipeline.file}: {as_text(opened.ref)} is no source of kind {pipeline.kind!r}; write "
+            f"{pipeline.file}: {as_text(opened.ref)} is not a source of kind {pipeline.kind!r}; write "
             f"`kind: {opened.kind}`, or another path"
         )
     return opened
 
 
 def names_a_config(source: str) -> bool:
-    """Whether the user means a pipeline config."""
+    """Whether a source that the user named is a pipeline config."""
     return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
 
 
 def open_object(
     source: Any, *, key: str | int | None, layout: str | None, ref: str | None = None
 ) -> Source | StreamingSource:
-    """The source that a user means by a Dataset, a DataLoader or an iterable.
+    """The source that a Dataset, a DataLoader or an iterable means.
 
     Args:
-        ref: what the user called it, if not by its class.
+        ref: what messages and the stats file call it; by default, its class.
 
     Raises:
-        SourceError: it does not tell its images.
-        TypeError: it is nothing that yields images.
+        SourceError: its images have no order, as those of a dict.
+        TypeError: it does not yield images.
     """
     if hasattr(source, "listing") or hasattr(source, "read_all"):
         opened: Source | StreamingSource = source
@@ -175,7 +175,7 @@ def open_object(
     if isinstance(key, str) and key.lstrip("-").isdecimal():  # from the command line
         key = int(key)
     item_format = ItemFormat(key, layout)
-    if "torch" in sys.modules:  # whoever has a Dataset has loaded torch
+    if "torch" in sys.modules:  # a Dataset cannot exist without it
         from imgnorm.datasets.loader import open_torch
 
         of_torch = open_torch(source, item_format, ref)

@@ -23,30 +23,30 @@ if TYPE_CHECKING:
     from imgnorm.stats.estimate import Estimate
 
 
-def finished(
+def result_of(
     source: Source | StreamingSource,
-    origin: Provenance,
-    aside: Listing,
+    provenance: Provenance,
+    rest: Listing,
     names: Sequence[str],
     tallies: Mapping[str, Tally],
     settings: ImageSettings,
-    per_class: bool,
-    found: int,
-    estimate: Estimate | None,
     *,
+    found: int,
+    estimate: Estimate | None = None,
+    per_class: bool = False,
     keep_names: bool = False,
 ) -> Stats:
     """The stats of what was counted.
 
     Args:
-        origin: where it comes from, but for the images that were counted.
-        aside: what was found and not looked at.
-        names: that were looked at, sorted.
-        tallies: by class with `per_class`, else one.
+        provenance: where it comes from, without the images that were counted.
+        rest: what was found and not looked at.
+        names: those that were looked at, sorted.
+        tallies: one for each class with `per_class`, else one.
         found: how many names the whole listing has.
 
     Raises:
-        SourceError: not one image was counted, or images that do not belong together.
+        SourceError: no image was counted, or their modes do not belong together.
     """
     whole = sum(tallies.values(), Tally())
     if whole.has_other_floats:
@@ -55,18 +55,19 @@ def finished(
     mode = mode_of_whole(whole, settings)
     too_deep = () if mode == "I;16" else whole.names_16bit
     skipped = sorted(
-        (*aside.skipped, *whole.skipped, *map(_too_deep, too_deep)),
-        key=lambda s: name_bytes(s.name),
+        (*rest.skipped, *whole.skipped, *map(_too_deep, too_deep)),
+        key=lambda one: name_bytes(one.name),
     )
     if mode is None:
         unlike = _unlike(source, whole) if whole.counted else None
         raise SourceError(unlike or none_left(source.ref, "counted", skipped))
-    left_out = {*(s.name for s in whole.skipped), *too_deep}  # a name listed twice is counted once
-    kept = [name for name in names if name not in left_out] if left_out else names
+    # Not those of `rest`: a name that a list has twice is skipped there, and counted once.
+    uncounted = {*(one.name for one in whole.skipped), *too_deep}
+    kept = [name for name in names if name not in uncounted] if uncounted else names
     counted = in_mode(whole.counted, mode)
     as_floats = None
-    if origin.shards and whole.all_divided:  # all at once, the other shards would decide
-        as_floats = in_mode(whole.divided, mode_of(len(channels_of(mode)), "float"))
+    if provenance.shards and whole.all_divided:  # they are floats if another shard has other floats
+        as_floats = in_mode(whole.divided, _float_mode(mode))
     measurement = Measurement(
         images=counted.images,
         pixels=counted.pixels,
@@ -75,24 +76,18 @@ def finished(
         formats=counted.formats,
         decoders={f: d for f, d in whole.decoders.items() if f in counted.formats},
         source=replace(
-            origin,
-            names_sha256=_digest_of(kept, origin, everything=len(kept) == found),
+            provenance,
+            names_sha256=(
+                provenance.listing_sha256 if len(kept) == found else names_digest(encoded(kept))
+            ),
             images=counted.images,
             names=lines_of(encoded(kept)) if keep_names else None,
         ),
         classes=_classes(
             source, kept, tallies if per_class else {}, mode, as_floats=as_floats is not None
         ),
-        skipped=tuple(
-            sorted(
-                (
-                    replace(s, name=as_text(s.name), member=member_of(source, s.name))
-                    for s in skipped
-                ),
-                key=skipped_order,
-            )
-        ),
-        ignored=aside.ignored,
+        skipped=_as_recorded(source, skipped),
+        ignored=rest.ignored,
         estimate=estimate,
         as_floats=as_floats,
     )
@@ -105,19 +100,34 @@ def finished(
     )
 
 
-def _digest_of(kept: Sequence[str], origin: Provenance, *, everything: bool) -> str:
-    return origin.listing_sha256 if everything else names_digest(encoded(kept))
-
-
 def mode_of_whole(whole: Tally, settings: ImageSettings) -> Mode | None:
-    """The mode of the whole; None if nothing was counted."""
-    met = set(whole.counted)
+    """The mode of the whole; None if nothing was counted, or modes that do not belong together."""
+    modes = set(whole.counted)
     if settings.mode == "auto":
-        return common_mode(met if met == {"I;16"} else met - {"I;16"})
-    kinds = {kind_of(mode) for mode in met}
-    if kinds == {"float"}:  # which no image file is: of as many channels as were asked for
-        return mode_of(len(channels_of(settings.mode)), "float")
+        return common_mode(modes if modes == {"I;16"} else modes - {"I;16"})
+    kinds = {kind_of(mode) for mode in modes}
+    if kinds == {"float"}:  # no image file is, so these are arrays
+        return _float_mode(settings.mode)
     return settings.mode if len(kinds) == 1 else None
+
+
+def none_left(ref: str, done: str, skipped: Sequence[Skipped]) -> str:
+    """The message if every image of a source was skipped.
+
+    Args:
+        done: what could be done with none of them: "counted".
+    """
+    examples = "".join(f"\n  {for_message(s.name)}: {s.reason} ({s.detail})" for s in skipped[:5])
+    more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
+    return (
+        f"{as_text(ref)}: no image could be {done}, out of {len(skipped):,}; "
+        f"fix the files or the options:{examples}{more}"
+    )
+
+
+def _float_mode(mode: Mode) -> Mode:
+    """The mode of floats with the channels of this mode."""
+    return mode_of(len(channels_of(mode)), "float")
 
 
 def _unlike(source: Source | StreamingSource, whole: Tally) -> str:
@@ -125,29 +135,30 @@ def _unlike(source: Source | StreamingSource, whole: Tally) -> str:
         f"{counted.images:,} of mode {mode}" for mode, counted in sorted(whole.counted.items())
     )
     return (
-        f"{as_text(source.ref)}: images that do not belong together, {counts}; measure them apart, or make them "
-        "alike in the dataset"
+        f"{as_text(source.ref)}: images that do not belong together, {counts}; measure them separately, or "
+        "make them alike in the dataset"
     )
 
 
 def _too_deep(name: str) -> Skipped:
     return Unreadable(
         Reason.UNSUPPORTED_MODE,
-        "16-bit grayscale among 8-bit images; measure it apart, with --mode 'I;16'",
+        "16-bit grayscale among 8-bit images; measure it separately, with --mode 'I;16'",
     ).skipped(name)
 
 
-def none_left(ref: str, done: str, skipped: Sequence[Skipped]) -> str:
-    """The message where every image of a source was skipped.
-
-    Args:
-        done: what could be done with none of them: counted.
-    """
-    examples = "".join(f"\n  {for_message(s.name)}: {s.reason} ({s.detail})" for s in skipped[:5])
-    more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
-    return (
-        f"{as_text(ref)}: not one of {len(skipped):,} images could be {done}; "
-        f"mend the files or the options:{examples}{more}"
+def _as_recorded(
+    source: Source | StreamingSource, skipped: Sequence[Skipped]
+) -> tuple[Skipped, ...]:
+    """What was skipped, with names as text and in the order of a stats file."""
+    return tuple(
+        sorted(
+            (
+                replace(one, name=as_text(one.name), member=member_of(source, one.name))
+                for one in skipped
+            ),
+            key=skipped_order,
+        )
     )
 
 
@@ -167,9 +178,8 @@ def _classes(
         moments = in_mode(tallies[group].counted, mode).pixels.moments() if tallies else None
         floats = None
         if tallies and as_floats:
-            floating = mode_of(len(channels_of(mode)), "float")
-            floats = in_mode(tallies[group].divided, floating).pixels.moments()
+            floats = in_mode(tallies[group].divided, _float_mode(mode)).pixels.moments()
         name, one = as_text(group), ClassStats(count, moments, floats)
-        # Two names may look the same, where one holds a byte that is not UTF-8.
+        # Two names may be the same as text, if one has a byte that is not UTF-8.
         classes[name] = classes[name] + one if name in classes else one
     return classes

@@ -1,4 +1,4 @@
-"""Options for a source -> how its images are counted: in workers, in threads, or where they are made."""
+"""A source and options -> how its images are counted: by worker processes, by threads, or in this process."""
 
 from __future__ import annotations
 
@@ -21,8 +21,20 @@ if TYPE_CHECKING:
 
 MADE_HERE = "the user's own Python makes the images: `count` is its time, too"
 _MADE_BY_WORKERS = (
-    "the workers are a DataLoader's, which does not tell their time: main waits for it"
+    "the workers are a DataLoader's, which does not report their time: main waits for them"
 )
+_WHY_IDLE = {
+    "shard": "its images come one after the other, without names; shard the dataset itself",
+    "per_class": "its images come without the names of classes; measure the dataset itself",
+    "keep_names": "its images come without names; measure the dataset itself",
+    "tolerance": "its images come in an order of their own, which is not a random sample; measure the "
+    "dataset itself",
+    "workers": "the user's own Python reads it; give num_workers to its DataLoader, if it has one",
+    "timeout_s": "it is read in this process, where nothing can be interrupted",
+    "decoder": "the user's own Python decodes its images",
+    "device": "with workers, the processes that make the images count them; or leave out workers, and "
+    "measure a DataLoader of the dataset",
+}
 
 
 @contextmanager
@@ -38,31 +50,17 @@ def counting(
     cross_sums: bool = False,
     profile: Profile | None = None,
 ) -> Iterator[Scan]:
-    """What counts groups of a source's names, once or more often.
+    """A function that counts groups of a source's names, once or more often.
 
     Args:
-        images: how many there are at most; no more workers are started.
+        images: how many images it is called for at most; no more workers are started.
 
     Raises:
-        SourceError: it yields no images, or not such as the settings ask for.
+        SourceError: the source yields no images, or none that the settings can be applied to.
     """
     share = usable_cores() if workers is None else workers
     if isinstance(source, ArraySource) and source.holds_pixels(settings):
-        held = source
-
-        def count_held(
-            groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
-        ) -> dict[str, Tally]:
-            tallies = {
-                group: held.count(part, cross_sums=cross_sums, device=device, threads=share)
-                for group, part in groups.items()
-            }
-            if profile:
-                profile.lap("count")
-                profile.note = "pixels in memory: `count` reads them, too, and nothing is decoded"
-            return tallies
-
-        yield count_held
+        yield _count_in_memory(source, share, device, cross_sums, profile)
     elif isinstance(source, ArraySource) and (pictures := source.pictures()):
         from imgnorm.datasets.threads import counting_in_threads
 
@@ -77,7 +75,7 @@ def counting(
         )
     elif isinstance(source, CountingSource):
         source.check(settings)
-        yield _counting_here(source, settings, limits, workers, device, cross_sums, profile)
+        yield _count_user_items(source, settings, limits, workers, device, cross_sums, profile)
     elif isinstance(source, EncodedSource):
         with scanning(
             source,
@@ -91,7 +89,7 @@ def counting(
         ) as scan:
             yield scan
         if profile and source.kind == "torchvision":
-            profile.note = "the dataset opens its images itself: `read` may hold some decoding"
+            profile.note = "the dataset opens its images itself: `read` may include decoding"
     else:
         raise TypeError(f"{source!r} is not a source: it has neither read() nor count()")
 
@@ -105,10 +103,10 @@ def refuse_idle(
     device: str = "cpu",
     **by_name: object,
 ) -> None:
-    """Options that can do nothing where the user's own Python makes the images.
+    """Refuse options that would do nothing for this source.
 
     Args:
-        by_name: those for images that have names, which a stream's have not.
+        by_name: the options for images that have names; images of a stream have none.
 
     Raises:
         SourceError: some are given.
@@ -124,35 +122,45 @@ def refuse_idle(
                 f"{as_text(opened.ref)}: holds pixels, which nothing decodes; leave out decoder {decoder}"
             )
         return
-    held = isinstance(opened, ArraySource) and opened.holds_pixels(settings)
-    in_memory = isinstance(opened, ArraySource) and opened.pictures() is not None
+    in_memory = isinstance(opened, ArraySource) and opened.holds_pixels(settings)
+    in_threads = isinstance(opened, ArraySource) and opened.pictures() is not None
     by_workers = isinstance(opened, CountingSource) and by_name.get("workers") is not None
     given = {
         **(by_name if isinstance(opened, StreamingSource) else {}),
-        "timeout_s": limits.timeout_s != Limits.timeout_s and not held,
+        "timeout_s": limits.timeout_s != Limits.timeout_s and not in_memory,
         "decoder": decoder != "auto",
-        "device": device not in ("cpu", "auto") and by_workers and not in_memory,
+        "device": device not in ("cpu", "auto") and by_workers and not in_threads,
     }
     faults = [f"{name}: {_WHY_IDLE[name]}" for name, value in given.items() if value]
     if faults:
         raise SourceError(f"{as_text(opened.ref)}: leave out " + "; and ".join(faults))
 
 
-_WHY_IDLE = {
-    "shard": "its images come one after the other and not by name; shard the dataset itself",
-    "per_class": "its images come without the names of classes; measure the dataset itself",
-    "keep_names": "its images come without names; measure the dataset itself",
-    "tolerance": "its images come in an order of their own, which is no random sample; measure the "
-    "dataset itself",
-    "workers": "the user's own Python reads it; give num_workers to its DataLoader, if it has one",
-    "timeout_s": "it is read in this process, where nothing can be ended",
-    "decoder": "the user's own Python decodes its images",
-    "device": "with workers, the processes that make the images count them; or leave out workers, and "
-    "measure a DataLoader of the dataset",
-}
+def _count_in_memory(
+    source: ArraySource,
+    threads: int,
+    device: Device | None,
+    cross_sums: bool,
+    profile: Profile | None,
+) -> Scan:
+    """Counts pixels where they are in memory."""
+
+    def count(
+        groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
+    ) -> dict[str, Tally]:
+        tallies = {
+            group: source.count(names, cross_sums=cross_sums, device=device, threads=threads)
+            for group, names in groups.items()
+        }
+        if profile:
+            profile.lap("count")
+            profile.note = "pixels in memory: `count` reads them, too, and nothing is decoded"
+        return tallies
+
+    return count
 
 
-def _counting_here(
+def _count_user_items(
     source: CountingSource,
     settings: ImageSettings,
     limits: Limits,
@@ -161,7 +169,7 @@ def _counting_here(
     cross_sums: bool,
     profile: Profile | None,
 ) -> Scan:
-    """Where the user's own Python makes the images: in this process, or in a DataLoader's workers."""
+    """Counts what the user's own Python makes, in this process or in a DataLoader's workers."""
 
     def count(
         groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]

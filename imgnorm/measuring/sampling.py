@@ -17,32 +17,32 @@ from imgnorm.workers.pool import Scan
 
 
 @dataclass(frozen=True)
-class Estimated:
+class Sampled:
     """What was looked at until it was enough."""
 
     names: Sequence[str]
     tally: Tally
-    estimate: Estimate | None  # None: that were all images
+    estimate: Estimate | None  # None if these are all images
 
 
-def estimated(
+def sampled(
     names: Sequence[str],
     settings: ImageSettings,
     plan: Plan,
     count: Scan,
     on_progress: Callable[[Progress], None],
-) -> Estimated:
+) -> Sampled:
     """Count as many of these images as the plan asks for.
 
     Args:
-        count: of names by class, their tallies, which must have products.
+        count: gives the tally of names, which must have cross sums.
 
     Raises:
         SourceError: they are float images.
     """
     sampling = _Sampling(names, settings, plan, count, on_progress)
     estimate = until_within(plan, len(names), sampling.look, sampling.note_margin)
-    return Estimated(sampling.names, sampling.whole, estimate)
+    return Sampled(sampling.names, sampling.whole, estimate)
 
 
 class _Sampling:
@@ -70,17 +70,17 @@ class _Sampling:
         return [self._all[index] for index in sorted(self._taken)]
 
     def look(self, size: int) -> Sample | None:
-        """What was counted of the first `size` images; None if there is none of them."""
+        """What was counted of the first `size` images; None if none of them could be counted."""
         before = len(self._taken)
         self._taken += islice(self._order, size - before)
-        stage = [self._all[index] for index in sorted(self._taken[before:])]
+        new = [self._all[index] for index in sorted(self._taken[before:])]
         read = self.whole.bytes_read
 
         def on_progress(progress: Progress) -> None:
-            done, more = before + progress.done, read + progress.bytes_read
-            self._on_progress(Progress(done, size, more, self._margin))
+            done, bytes_read = before + progress.done, read + progress.bytes_read
+            self._on_progress(Progress(done, size, bytes_read, self._margin))
 
-        self.whole += self._count({NO_CLASS: stage}, on_progress)[NO_CLASS]
+        self.whole += self._count({NO_CLASS: new}, on_progress)[NO_CLASS]
         whole = self.whole.of_floats() if self.whole.has_other_floats else self.whole
         mode = mode_of_whole(whole, self._settings)
         if mode is None:
@@ -88,7 +88,7 @@ class _Sampling:
         counted = in_mode(whole.counted, mode)
         if not counted.cross_sums:
             raise SourceError(
-                f"a tolerance is for pixels in [0, 1]; these images are of mode {mode}, whose values "
+                f"a tolerance is for pixels in [0, 1]; these images have mode {mode}, whose values "
                 "may be anything: measure them all, without --tolerance"
             )
         return Sample(counted.images, counted.pixels.moments(), counted.cross_sums, scale_of(mode))

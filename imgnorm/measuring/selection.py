@@ -1,4 +1,4 @@
-"""What a source lists -> the names to look at, and what the stats say of the others."""
+"""What a source lists -> the names to look at, and what the stats record about the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,18 @@ from imgnorm.stats.provenance import Provenance, Shards
 from imgnorm.tally.names import lines_of, names_digest
 
 NO_CLASS = ""
+"""The group of all names, where classes are not counted apart."""
 _MAX_NAMES_BYTES = 60 << 20  # a stats file has 64 MiB at most
+
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """The arguments of `measure` about names. Images of a stream have none."""
+
+    limit: int | None = None
+    shard: tuple[int, int] | None = None  # (i, n), counted from 1
+    per_class: bool = False
+    keep_names: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,57 +38,60 @@ class Selection:
     beyond: int  # how many the limit leaves out
 
 
-def selection_of(
-    source: Source,
-    listing: Listing,
-    *,
-    limit: int | None,
-    shard: tuple[int, int] | None,
-    per_class: bool,
-    keep_names: bool,
-) -> Selection:
-    """
+def selection_of(source: Source, listing: Listing, options: SelectionOptions) -> Selection:
+    """The names of a listing that the options choose.
+
     Raises:
-        SourceError: there is nothing to choose from, or not what was asked for.
+        SourceError: the listing is empty, or does not have what the options ask for.
     """
     if not listing.names and not listing.skipped:
         raise SourceError(_nothing_found(source, listing))
-    within, beyond = limited(listing.names, limit)
-    names = _shard_of(source, within, shard)
-    if per_class:
+    within, beyond = limited(listing.names, options.limit)
+    names = _shard_of(source, within, options.shard)
+    if options.per_class:
         _demand_classes(source, within)
-    if keep_names:
+    if options.keep_names:
         _demand_room(source, names)
-    return Selection(names, _by_class(source, names) if per_class else {NO_CLASS: names}, beyond)
+    groups = _by_class(source, names) if options.per_class else {NO_CLASS: names}
+    return Selection(names, groups, beyond)
 
 
 def limited(names: Sequence[str], limit: int | None) -> tuple[Sequence[str], int]:
-    """At most `limit` names, evenly spread so that every class folder is met, and how many are left."""
+    """At most `limit` names, and how many are left out.
+
+    They are spread evenly over the sorted names, so that each class folder has its part of them.
+    """
     if limit is None or limit >= len(names):
         return names, 0
     chosen = [names[i * len(names) // limit] for i in range(limit)]
     return chosen, len(names) - limit
 
 
-def aside_of(
+def rest_of(
     listing: Listing, left_out: Mapping[str, int], shard: tuple[int, int] | None
 ) -> Listing:
-    """What was found and not looked at. Every shard sees it, the first one tells: shards add up."""
+    """What was found and not looked at.
+
+    Every shard finds it, but only the first one records it: the stats of shards add up.
+
+    Args:
+        left_out: names that an option leaves out: the option, and how many.
+    """
     if shard and shard[0] > 1:
         return Listing([])
     return Listing([], listing.skipped, {**listing.ignored, **left_out})
 
 
-def origin_of(
+def provenance_of(
     source: Source | StreamingSource,
-    listed: str,
+    listing_sha256: str,
     limit: int | None,
     shard: tuple[int, int] | None,
 ) -> Provenance:
-    """The provenance, as far as it is known before anything is counted.
+    """The provenance, as far as it is known before the images are counted.
 
     Args:
-        listed: the digest of all names.
+        listing_sha256: the digest of all names.
     """
     options: dict[str, str | int] = dict(getattr(source, "options", {}))
     if limit is not None:
@@ -86,7 +100,7 @@ def origin_of(
         source.kind,
         as_text(source.ref),
         names_sha256="",
-        listing_sha256=listed,
+        listing_sha256=listing_sha256,
         images=0,
         options=options,
         shards=Shards(shard[1], (shard[0],)) if shard and shard[1] > 1 else None,
@@ -94,22 +108,23 @@ def origin_of(
 
 
 def listing_digest(listing: Listing) -> str:
+    """The digest of all names of a listing."""
     return names_digest(encoded(listing.names))
 
 
 def _shard_of(source: Source, names: Sequence[str], shard: tuple[int, int] | None) -> Sequence[str]:
-    """Every n-th name, so that each shard meets every class and all shards take about as long."""
+    """Every n-th name, so that each shard has images of every class and takes about as long."""
     if shard is None:
         return names
-    number, of = shard
-    if not 1 <= number <= of:
+    number, total = shard
+    if not 1 <= number <= total:
         raise ValueError(f"shard is {shard!r}; expected (i, n) with i from 1 to n")
-    if of > len(names):
+    if total > len(names):
         raise SourceError(
-            f"{as_text(source.ref)}: {len(names):,} images cannot be shared among {of:,} shards; make at "
-            f"most {len(names):,}"
+            f"{as_text(source.ref)}: {len(names):,} images cannot be split into {total:,} shards; make "
+            f"at most {len(names):,}"
         )
-    return names[number - 1 :: of]
+    return names[number - 1 :: total]
 
 
 def _by_class(source: Source, names: Sequence[str]) -> dict[str, list[str]]:
@@ -143,8 +158,8 @@ def _nothing_found(source: Source, listing: Listing) -> str:
         within = f"{glob.escape(source.path)}/*"
         if glob.glob(f"{within}.npy"):
             return (
-                f"{as_text(source.ref)}: no image files in it, but arrays; if each is one of the images, or many "
-                f"of them, name them as '{as_text(source.ref)}/*.npy'"
+                f"{as_text(source.ref)}: no image files in it, but arrays; if each holds one image or "
+                f"many, name them as '{as_text(source.ref)}/*.npy'"
             )
         for suffix in (".tar", ".tar.gz", ".tgz", ".zip"):
             if glob.glob(within + suffix):
@@ -155,7 +170,7 @@ def _nothing_found(source: Source, listing: Listing) -> str:
     passed_over = ", ".join(f"{count:,} {rule}" for rule, count in listing.ignored.items())
     advice = {
         "folder": "for other names, write them to a file and use --list",
-        "archive": "name an archive that holds such files, or rename those in it and pack them anew",
+        "archive": "name an archive that holds such files, or rename those in it and pack them again",
     }.get(source.kind)
     return (
         f"{as_text(source.ref)}: no images in it"

@@ -296,7 +296,7 @@ def replaced(option: str, value: str) -> list[str]:
         (
             replaced("--data", "junk"),
             (
-                "junk: not one of 1 images could be read; mend the files or the options:\n"
+                "junk: no image could be read, out of 1; fix the files or the options:\n"
                 "  0.png: not-an-image (starts with b'not a pi')\n"
             ),
         ),

@@ -197,7 +197,7 @@ def test_only_broken_images_are_no_result(command, here):
         Ended(
             2,
             "",
-            "d: not one of 2 images could be counted; mend the files or the options:\n"
+            "d: no image could be counted, out of 2; fix the files or the options:\n"
             "  b/empty.png: empty-file (0 bytes)\n"
             "  b/text.jpg: not-an-image (starts with b'hello wo')\n",
         )

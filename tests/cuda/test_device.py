@@ -460,8 +460,8 @@ def test_what_the_device_does_not_count_is_counted_on_the_cpu_and_told(device, o
     assert imgnorm.measure(others) == there
     assert 1 == len(told)
     assert (
-        "the device counted none of these images: it takes pixels of 8 bits, from files or as arrays "
-        "and tensors, that have room in a batch; the CPU counted them all" == str(told[0].message)
+        "the device counted none of these images: it takes 8-bit pixels, from files or as arrays "
+        "and tensors, that fit into a batch; the CPU counted all images" == str(told[0].message)
     )
 
 
@@ -519,7 +519,7 @@ def test_a_device_that_fails_under_auto_is_replaced_where_images_can_be_had_agai
 ):
     kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: True)
     monkeypatch.setattr("imgnorm.cuda.kernel.image_histograms", kernel)
-    with pytest.warns(imgnorm.DeviceWarning, match="all is counted anew on the CPU"):
+    with pytest.warns(imgnorm.DeviceWarning, match="everything is counted again on the CPU"):
         there = imgnorm.measure(planar(), device="auto")
 
     assert imgnorm.measure(planar()) == there
@@ -692,7 +692,7 @@ def test_a_device_that_fails_under_auto_is_replaced_by_the_cpu(
     assert on_the_cpu == (code, output.read_bytes())
     assert (
         "note     device cpu: CUDA error: an illegal memory access was encountered; try again, or use "
-        "cpu; all is counted anew on the CPU" == err.splitlines()[0]
+        "cpu; everything is counted again on the CPU" == err.splitlines()[0]
     )
 
 

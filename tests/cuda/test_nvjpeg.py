@@ -179,7 +179,7 @@ def test_only_ordinary_whole_files_go_to_the_device_and_the_rest_is_told(
     assert 3 == code
     assert 24 == decoder.decoded
     assert [
-        f"note     {UNUSUAL} of {24 + UNUSUAL} JPEGs were decoded on the CPU: they are none that nvJPEG takes, or their markers do not tell that they are whole"
+        f"note     {UNUSUAL} of {24 + UNUSUAL} JPEGs were decoded on the CPU: nvJPEG does not take them, or their markers do not show that they are whole"
     ] == notes
 
 
@@ -372,16 +372,16 @@ def test_shards_of_one_device_merge_though_only_one_has_files_for_the_cpu(
     [
         (
             ["--resize", "32", "--center-crop", "24"],
-            "decoder nvjpeg resizes and crops nothing: leave out resize and center_crop, or have the workers decode",
+            "decoder nvjpeg cannot resize or crop: leave out resize and center_crop, or let the workers decode",
         ),
-        (["--mode", "L"], "decoder nvjpeg converts nothing to mode L: use auto or RGB"),
+        (["--mode", "L"], "decoder nvjpeg cannot convert to mode L: use auto or RGB"),
         (
             ["--device", "cpu"],
-            "decoder nvjpeg gives digits of its own, so it takes no other device than cuda: not cpu",
+            "decoder nvjpeg gives other digits than the CPU, so it needs the device cuda: not cpu",
         ),
         (
             ["--device", "auto"],
-            "decoder nvjpeg gives digits of its own, so it takes no other device than cuda: not auto",
+            "decoder nvjpeg gives other digits than the CPU, so it needs the device cuda: not auto",
         ),
     ],
 )

@@ -465,17 +465,17 @@ def exhausted():
             list(IMAGES),
             {"shard": (1, 2), "per_class": True, "workers": 2, "timeout_s": 1.0},
             (
-                "list[20]: leave out shard: its images come one after the other and not by name; shard the dataset "
+                "list[20]: leave out shard: its images come one after the other, without names; shard the dataset "
                 "itself; and per_class: its images come without the names of classes; measure the dataset itself; "
                 "and workers: the user's own Python reads it; give num_workers to its DataLoader, if it has one; "
-                "and timeout_s: it is read in this process, where nothing can be ended"
+                "and timeout_s: it is read in this process, where nothing can be interrupted"
             ),
         ),
         (
             list(IMAGES),
             {"tolerance": 0.1, "decoder": "pillow"},
             (
-                "list[20]: leave out tolerance: its images come in an order of their own, which is no random sample; "
+                "list[20]: leave out tolerance: its images come in an order of their own, which is not a random sample; "
                 "measure the dataset itself; and decoder: the user's own Python decodes its images"
             ),
         ),
@@ -487,7 +487,7 @@ def exhausted():
         (
             Indexed(IMAGES),
             {"timeout_s": 1.0},
-            "Indexed[20]: leave out timeout_s: it is read in this process, where nothing can be ended",
+            "Indexed[20]: leave out timeout_s: it is read in this process, where nothing can be interrupted",
         ),
         (
             Indexed(IMAGES),
@@ -792,8 +792,8 @@ def test_images_that_do_not_belong_together_are_refused(images, options, counts)
         imgnorm.measure(images, **options)
 
     assert (
-        f"list[{len(images)}]: images that do not belong together, {counts}; measure them apart, or make them "
-        "alike in the dataset" == str(caught.value)
+        f"list[{len(images)}]: images that do not belong together, {counts}; measure them separately, or make "
+        "them alike in the dataset" == str(caught.value)
     )  # fmt: skip
 
 
@@ -872,7 +872,7 @@ def test_floats_that_may_be_anything_have_no_error_bars():
             Indexed(IMAGES),
             2,
             "wait",
-            "the workers are a DataLoader's, which does not tell their time: main waits for it",
+            "the workers are a DataLoader's, which does not report their time: main waits for them",
         ),
     ],
 )
@@ -938,7 +938,7 @@ def test_a_time_limit_of_a_verified_dataset_is_refused(of_dataset):
         imgnorm.verify(of_dataset, Indexed([(0, image) for image in MANY]), timeout_s=1)
 
     assert (
-        "Indexed[600]: leave out timeout_s: it is read in this process, where nothing can be ended"
+        "Indexed[600]: leave out timeout_s: it is read in this process, where nothing can be interrupted"
         == str(caught.value)
     )
 

@@ -249,7 +249,7 @@ LOOKED_FOR = (
     "and use --list"
 )
 ALL_BAD = (
-    "not one of 2 images could be counted; mend the files or the options:\n"
+    "no image could be counted, out of 2; fix the files or the options:\n"
     "  empty.png: empty-file (0 bytes)\n"
     "  text.jpg: not-an-image (starts with b'hello')"
 )
@@ -279,7 +279,7 @@ def _a_file(folder: Path) -> None:
     noise(1).save(folder, "PNG")
 
 
-PACK_ANEW = "name an archive that holds such files, or rename those in it and pack them anew"
+PACK_ANEW = "name an archive that holds such files, or rename those in it and pack them again"
 
 
 def _no_bytes(file: Path) -> None:
@@ -294,7 +294,7 @@ def _empty_archive(file: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_no_bytes, "an empty file, of no bytes at all; get it again, or make it anew"),
+        (_no_bytes, "an empty file (0 bytes); get it again, or make it again"),
         (
             _empty_archive,
             f"no images in it (passed over: 1 suffix); {LOOKED_FOR.partition(';')[0]}; {PACK_ANEW}",
@@ -498,7 +498,9 @@ def test_strict_channels_need_a_mode(tmp_path: Path) -> None:
         "--strict-channels needs a mode that says which channels are right: give --mode RGB, say "
         "(see `imgnorm stats --help`)\n" == ended.stderr
     )
-    with pytest.raises(ValueError, match="strict_channels needs a mode that says which are right"):
+    with pytest.raises(
+        ValueError, match="strict_channels needs a mode that says which channels are right"
+    ):
         library.measure(tmp_path, strict_channels=True)
 
 

@@ -141,7 +141,7 @@ def test_an_only_image_that_kills_its_worker_is_an_error(tmp_path: Path) -> None
         library.measure(Suicidal(str(tmp_path), "only.png"), workers=2)
 
     assert (
-        f"{tmp_path}: not one of 1 images could be counted; mend the files or the options:\n"
+        f"{tmp_path}: no image could be counted, out of 1; fix the files or the options:\n"
         "  only.png: worker-died (the process that decoded it ended, twice: signal 11)"
         == str(caught.value)
     )

@@ -181,7 +181,7 @@ def test_a_source_of_another_kind_is_refused(tmp_path, capsys, kind, there):
     assert 2 == run(["stats", str(path), "-q"])
     is_kind = "array" if there == "a.npy" else "folder"
     assert (
-        f"{path}: {tmp_path / there} is no source of kind '{kind}'; write `kind: {is_kind}`, or another "
+        f"{path}: {tmp_path / there} is not a source of kind '{kind}'; write `kind: {is_kind}`, or another "
         "path\n"
     ) == capsys.readouterr().err
 

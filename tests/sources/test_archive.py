@@ -982,10 +982,10 @@ def test_what_cannot_be_measured_alone_is_said_with_what_to_do(tmp_path):
     (tmp_path / "empty.tar").touch()
     packed(tmp_path / "texts.tar", {"a.txt": b"text"})
     for file, message in {
-        "link.tar": "a link to a file that is not there; get that file, or mend the link",
-        "empty.tar": "an empty file, of no bytes at all; get it again, or make it anew",
+        "link.tar": "a link to a file that does not exist; get that file, or fix the link",
+        "empty.tar": "an empty file (0 bytes); get it again, or make it again",
         "texts.tar": "no images in it (passed over: 1 suffix); looked for .jpg .jpeg .png .ppm .bmp .pgm .tif "
-        ".tiff .webp; name an archive that holds such files, or rename those in it and pack them anew",
+        ".tiff .webp; name an archive that holds such files, or rename those in it and pack them again",
     }.items():
         with pytest.raises(SourceError) as caught:
             measure(tmp_path / file)

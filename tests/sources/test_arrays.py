@@ -229,7 +229,7 @@ def test_a_folder_of_arrays_says_how_to_name_them(tmp_path):
         measured(tmp_path)
 
     assert (
-        f"{tmp_path}: no image files in it, but arrays; if each is one of the images, or many of them, "
+        f"{tmp_path}: no image files in it, but arrays; if each holds one image or many, "
         f"name them as '{tmp_path}/*.npy'"
     ) == str(caught.value)
 

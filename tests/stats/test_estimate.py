@@ -261,16 +261,16 @@ def test_nothing_counted_is_not_enough():
         ({"tolerance": 0.1, "seed": -1}, "seed is -1; expected 0 to 2**64 - 1"),
         (
             {"tolerance": 0.1, "limit": 9},
-            "a tolerance goes without limit, shard, per_class and keep",
+            "a tolerance cannot be combined with limit, shard, per_class or keep",
         ),
         (
             {"tolerance": 0.1, "shard": (1, 2)},
-            "goes without limit, shard, per_class and keep_names",
+            "cannot be combined with limit, shard, per_class or keep_names",
         ),
         ({"tolerance": 0.1, "keep_names": True}, "shard, per_class and keep_names"),
         (
             {"tolerance": 0.1, "per_class": True},
-            "goes without limit, shard, per_class and keep_names",
+            "cannot be combined with limit, shard, per_class or keep_names",
         ),
         ({"confidence": 0.9, "seed": 3}, "confidence and seed: only with a tolerance"),
     ],
@@ -515,7 +515,7 @@ class MadeOfFloats(Made):
 
 def test_values_that_may_be_anything_have_no_error_bars():
     message = (
-        "a tolerance is for pixels in [0, 1]; these images are of mode L, whose values may be "
+        "a tolerance is for pixels in [0, 1]; these images have mode L, whose values may be "
         "anything: measure them all, without --tolerance"
     )
     with pytest.raises(SourceError) as caught:

@@ -22,7 +22,7 @@ from PIL import Image
 import imgnorm
 from imgnorm.cli import run
 from imgnorm.errors import ImgnormError, IncompatibleStats, InvalidDocument, SourceError
-from imgnorm.measuring import selection as choosing
+from imgnorm.measuring import selection
 from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
 from imgnorm.stats.file import merge_files, read_stats, write_stats
 from imgnorm.stats.measurement import ClassStats, Measurement
@@ -687,7 +687,7 @@ def test_names_are_kept_on_request_and_shards_merge_to_the_same_bytes(tmp_path, 
         (
             SHAPES,
             {"tolerance": 0.1},
-            "a tolerance goes without limit, shard, per_class and keep_names",
+            "a tolerance cannot be combined with limit, shard, per_class or keep_names",
         ),
     ],
 )
@@ -697,7 +697,7 @@ def test_names_that_cannot_be_kept_are_refused(source, options, message):
 
 
 def test_names_that_no_stats_file_can_hold_are_refused_before_the_scan(tmp_path, monkeypatch):
-    monkeypatch.setattr(choosing, "_MAX_NAMES_BYTES", 300)
+    monkeypatch.setattr(selection, "_MAX_NAMES_BYTES", 300)
     with pytest.raises(SourceError) as caught:
         imgnorm.measure(SHAPES, keep_names=True)
 
@@ -712,7 +712,7 @@ def test_names_are_counted_in_the_bytes_that_a_stats_file_takes(tmp_path, monkey
     """Six bytes of UTF-8 take six bytes, and a byte that is not a character takes four: \\xNN."""
     for name in (b"\xe6\x97\xa5\xe6\x9c\xac.png", b"\xff.png"):
         shutil.copy(Path(SHAPES, "circle", "png.png"), os.path.join(os.fsencode(tmp_path), name))
-    monkeypatch.setattr(choosing, "_MAX_NAMES_BYTES", 23)
+    monkeypatch.setattr(selection, "_MAX_NAMES_BYTES", 23)
 
     with pytest.raises(SourceError, match="the names of 2 images take 24 bytes"):
         imgnorm.measure(tmp_path, keep_names=True)
@@ -753,7 +753,7 @@ def test_stats_add_up_with_stats_only():
 
 
 def test_shards_without_an_image_are_refused():
-    message = f"{SHAPES}: 24 images cannot be shared among 25 shards; make at most 24"
+    message = f"{SHAPES}: 24 images cannot be split into 25 shards; make at most 24"
 
     with pytest.raises(SourceError) as caught:
         measured(SHAPES, shard=(1, 25))
