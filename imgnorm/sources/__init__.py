@@ -14,7 +14,7 @@ source is then pickled and sent to workers, and `read` gives one image's bytes, 
     tar.py, zip.py   their formats        npy.py          the header of an array, its layout
     bytestream.py    an archive's bytes, of a file or a gzip stream
 
-Imports the standard library, the modules beside the packages, and tally: no NumPy, no Pillow.
+May import the modules beside the packages, documents and tally; no third party, so no NumPy.
 
 To add a source of files: implement `EncodedSource` in a module here, and open it in
 measuring/opening.py. Sources that need Python objects, such as torch Datasets, are in datasets/.

@@ -1,4 +1,4 @@
-"""Names as runs of numbers: the same sequence as the list of them, only smaller."""
+"""Names as text, and as runs of numbers: the same sequence as the list of them, only smaller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgnorm.sources.names import NumberedNames, Run, encoded, name_bytes
+from imgnorm.sources.names import NumberedNames, Run, as_text, encoded, name_bytes
 
 RUNS = [
     Run("a.npy", range(12), 2),
@@ -69,3 +69,7 @@ def test_a_million_names_take_no_more_room_than_ten():
     few, many = (NumberedNames([Run("a.npy", range(n), 7)])[::3] for n in (10, 1_000_000))
 
     assert len(pickle.dumps(many)) <= len(pickle.dumps(few)) + 16
+
+
+def test_undecodable_bytes_are_shown_as_escapes():
+    assert r"a\xff\xfeé.jpg" == as_text(os.fsdecode(b"a\xff\xfe\xc3\xa9.jpg"))
