@@ -354,7 +354,7 @@ def test_a_tar_cut_anywhere_is_named_and_keeps_its_whole_members(tmp_path):
 
         assert {f"a.tar/{name}": THREE[name] for name in list(THREE)[:whole]} == images
         assert ("a.tar", "archive-truncated") in skipped
-        # A member whose header is there is found, and so it is listed.
+        # A member whose header is in the file is found, and so it is listed.
         headers = sum(end + 512 <= cut for end in ends[:3])
         assert headers == len(images) + len(skipped) - 1
 
@@ -469,7 +469,7 @@ def test_padding_to_a_record_is_no_fault(tmp_path):
 @pytest.mark.parametrize("format_", FORMATS)
 def test_names_that_lead_outside_are_listed_and_not_read(tmp_path, format_, name):
     path = packed(tmp_path / f"a.{format_}", {name: b"x", **THREE})
-    if format_ == "zip":  # zipfile itself mends names
+    if format_ == "zip":  # zipfile itself changes names
         data = path.read_bytes()
         assert name.encode() in data
 
@@ -752,7 +752,7 @@ def test_random_bytes_in_archives_end_in_faults_never_in_exceptions(tmp_path):
 def damaged(data: bytes, rng: random.Random) -> bytes:
     """Bits flipped, the rest cut off, blocks put in, doubled, taken out or swapped, wrong checksums, absurd sizes.
 
-    An even number of blocks is never taken out: that may be a whole member, which nobody could miss.
+    An even number of blocks is never taken out: that may be a whole member, and nothing shows that it is missing.
     """
     start = rng.randrange(len(data) // 512) * 512
     block, behind = data[start : start + 512], data[start + 512 :]
@@ -797,8 +797,8 @@ def test_no_damage_makes_a_count_short_in_silence(tmp_path, format_):
                 counted.add(name)
 
         assert time.monotonic() - started < 5
-        told = listing.skipped or listing.ignored or len(counted) < len(listing.names)
-        assert told or inside(f"b.{format_}", images).keys() == counted, seed
+        reported = listing.skipped or listing.ignored or len(counted) < len(listing.names)
+        assert reported or inside(f"b.{format_}", images).keys() == counted, seed
 
 
 @pytest.mark.parametrize(
@@ -1044,20 +1044,20 @@ def test_a_reject_tells_the_member(tmp_path):
     ]
 
 
-# ── the shard is the unit of work ──
+# ── workers take shards ──
 
 
 def dealt(source: ArchiveSource, workers: int, turns: list[int]) -> list[list[str]]:
     """Which shards each worker gets pieces of, when they ask in this order."""
-    board = WorkQueue(workers)
-    board.add(batches(source, {"": source.listing().names}))
+    queue = WorkQueue(workers)
+    queue.add(batches(source, {"": source.listing().names}))
     got: list[list[str]] = [[] for _ in range(workers)]
     for worker in turns:
-        work = board.take(worker)
-        assert work is not None
-        (shard,) = {source.shard_of(name) for name in work.names}
+        task = queue.take(worker)
+        assert task is not None
+        (shard,) = {source.shard_of(name) for name in task.names}
         got[worker].append(shard)
-        if not board._names_left:
+        if not queue._names_left:
             return got
     raise AssertionError("not all was dealt")
 
@@ -1077,18 +1077,18 @@ def test_a_worker_stays_with_its_shard_then_begins_another_then_helps(tmp_path):
 
 
 def test_nobody_helps_at_the_end_of_a_stream(tmp_path):
-    """He would have to inflate all of it, and come too late."""
+    """The helper would have to inflate all of it, and be too late."""
     for shard in range(2):
         packed(tmp_path / f"s{shard}.tar.gz", {f"{n:04}.png": b"x" for n in range(64)})
     source = ArchiveSource("", map(str, tmp_path.iterdir()))
 
-    board = WorkQueue(2)
-    board.add(batches(source, {"": source.listing().names}))
+    queue = WorkQueue(2)
+    queue.add(batches(source, {"": source.listing().names}))
 
     def take(worker, shard, wanted):
         count = 0
         while count < wanted:
-            names = board.take(worker).names
+            names = queue.take(worker).names
             assert {shard} == set(map(source.shard_of, names))
             count += len(names)
 
@@ -1098,23 +1098,23 @@ def test_nobody_helps_at_the_end_of_a_stream(tmp_path):
     take(0, "s0.tar.gz", 43)
 
     assert ["s0.tar.gz", "s1.tar.gz"] == list(dict.fromkeys(early))  # it was still at its beginning
-    assert board._next(0) is None
+    assert queue._next(0) is None
     take(1, "s1.tar.gz", 1)
 
 
 def test_the_end_of_a_stream_that_nobody_has_any_more_is_taken(tmp_path):
     path = packed(tmp_path / "a.tar.gz", {f"{n:04}.png": b"x" for n in range(64)})
     source = ArchiveSource("", [str(path)])
-    board = WorkQueue(1)
-    board.drivers = 2
-    board.add(batches(source, {"": source.listing().names}))
+    queue = WorkQueue(1)
+    queue.drivers = 2
+    queue.add(batches(source, {"": source.listing().names}))
     count = 0
     while count < 60:
-        count += len(board.take(0).names)
-        board.done()
-    board.withdraw(0, ImgnormError("no process"))
+        count += len(queue.take(0).names)
+        queue.done()
+    queue.withdraw(0, ImgnormError("no process"))
 
-    assert board.take(1) is not None
+    assert queue.take(1) is not None
 
 
 def test_one_shard_alone_is_shared_by_all_workers(tmp_path):
@@ -1148,25 +1148,25 @@ def test_a_folder_is_dealt_as_one(tmp_path):
         (tmp_path / name).write_bytes(picture(0))
     source = FolderSource(str(tmp_path))
 
-    (pile,) = batches(source, {"a": ["a/0.png"], "b": ["b/1.png"]})
+    (batch,) = batches(source, {"a": ["a/0.png"], "b": ["b/1.png"]})
 
-    assert 2 == pile.left
+    assert 2 == batch.left
     assert [("a", ["a/0.png"]), ("b", ["b/1.png"])] == [
-        (work.group, work.names) for work in (pile.take(9), pile.take(9))
+        (task.group, task.names) for task in (batch.take(9), batch.take(9))
     ]
 
 
 def test_a_slow_search_in_a_stream_is_no_stuck_image(tmp_path):
     """The worker shows signs of life while it passes over what others count."""
-    breaths = []
+    signs = []
     path = packed(tmp_path / "a.tar.gz", {f"{n}.png": os.urandom(1 << 20) for n in range(8)})
     source = ArchiveSource("", [str(path)])
     source.listing()
-    source.keep_alive(lambda: breaths.append(1))
+    source.keep_alive(lambda: signs.append(1))
 
     source.read("a.tar.gz/7.png")
 
-    assert len(breaths) > 8
+    assert len(signs) > 8
 
 
 def test_a_source_that_reports_to_its_process_can_be_sent_to_another(tmp_path):

@@ -296,57 +296,57 @@ def test_compressed_images_are_read_in_any_order(tmp_path):
 # Options
 
 
-def board_of(paths: list[Path], workers: int) -> tuple[WorkQueue, ArrayFileSource]:
+def queue_of(paths: list[Path], workers: int) -> tuple[WorkQueue, ArrayFileSource]:
     source = ArrayFileSource("a", map(str, paths))
-    board = WorkQueue(workers)
+    queue = WorkQueue(workers)
     names = source.listing().names
     source.names_at_least = 1  # many pieces of few images
-    board.add(batches(source, {"": names}))
-    return board, source
+    queue.add(batches(source, {"": names}))
+    return queue, source
 
 
 def test_one_worker_inflates_a_compressed_array(tmp_path):
     """Another one would inflate it from its beginning, too, which takes longer than counting."""
     path = tmp_path / "a.npz"
     np.savez_compressed(path, x=pixels(5000, 5, 5, 3))
-    board, source = board_of([path], 2)
+    queue, source = queue_of([path], 2)
     counted: list[str] = []
     suspects: list[str] = []
     for turn in count_from(0):
-        if not board._names_left:
+        if not queue._names_left:
             break
-        work = board.take(0)
-        assert work is not None
-        assert board._next(1) is None  # it waits
-        names = work.names
+        task = queue.take(0)
+        assert task is not None
+        assert queue._next(1) is None  # it waits
+        names = task.names
         if turn % 5 == 3 and len(names) > 3:  # it had no time for all of them
-            board.give_back(work.with_names(names[2:]))
+            queue.give_back(task.with_names(names[2:]))
             names = names[:2]
         elif turn % 5 == 4 and len(names) > 3:  # it died at the third
             suspect = Task("", names[2:3], alone=True)
-            board.give_back(work.with_names(names[:2]), suspect, work.with_names(names[3:]))
+            queue.give_back(task.with_names(names[:2]), suspect, task.with_names(names[3:]))
             suspects += suspect.names
             names = []
         counted += names
-        board.done()
+        queue.done()
 
     assert len(suspects) > 1
     assert [name for name in source.listing().names if name not in suspects] == counted
-    assert suspects[:1] == board.take(1).names  # type: ignore[union-attr]
+    assert suspects[:1] == queue.take(1).names  # type: ignore[union-attr]
 
 
 def test_a_compressed_array_goes_on_without_its_worker(tmp_path):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, x=pixels(50, 5, 5, 3))
-    board, source = board_of([path], 2)
-    board.drivers = 2
-    work = board.take(0)
-    board.give_back(work)  # type: ignore[arg-type]
-    board.done()
-    board.withdraw(0, ImgnormError("no process"))
+    queue, source = queue_of([path], 2)
+    queue.drivers = 2
+    task = queue.take(0)
+    queue.give_back(task)  # type: ignore[arg-type]
+    queue.done()
+    queue.withdraw(0, ImgnormError("no process"))
     left = []
-    while board._names_left:
-        left += board.take(1).names  # type: ignore[union-attr]
+    while queue._names_left:
+        left += queue.take(1).names  # type: ignore[union-attr]
 
     assert source.listing().names == left
 
@@ -355,15 +355,15 @@ def test_compressed_arrays_have_a_worker_each_and_stored_ones_all(tmp_path):
     for name in "ab":
         np.savez_compressed(tmp_path / f"{name}.npz", x=pixels(50, 5, 5, 3))
         np.save(tmp_path / f"{name}.npy", pixels(50, 5, 5, 3))
-    compressed, _ = board_of([tmp_path / "a.npz", tmp_path / "b.npz"], 2)
-    stored, _ = board_of([tmp_path / "a.npy", tmp_path / "b.npy"], 2)
+    compressed, _ = queue_of([tmp_path / "a.npz", tmp_path / "b.npz"], 2)
+    stored, _ = queue_of([tmp_path / "a.npy", tmp_path / "b.npy"], 2)
     takers: dict[str, set[int]] = {}
-    for board in (compressed, stored):
-        while board._names_left:
+    for queue in (compressed, stored):
+        while queue._names_left:
             for worker in (0, 1):
-                work = board._next(worker)
-                if work:
-                    takers.setdefault(work.names[0].partition("/")[0], set()).add(worker)
+                task = queue._next(worker)
+                if task:
+                    takers.setdefault(task.names[0].partition("/")[0], set()).add(worker)
 
     assert {"a.npz": {0}, "b.npz": {1}, "a.npy": {0, 1}, "b.npy": {0, 1}} == takers
 

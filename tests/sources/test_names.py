@@ -65,7 +65,7 @@ def test_there_is_none_beyond_the_ends(place):
 
 
 def test_a_million_names_take_no_more_room_than_ten():
-    """A piece of work is sent to a worker in a message."""
+    """A task is sent to a worker in a message."""
     few, many = (NumberedNames([Run("a.npy", range(n), 7)])[::3] for n in (10, 1_000_000))
 
     assert len(pickle.dumps(many)) <= len(pickle.dumps(few)) + 16
