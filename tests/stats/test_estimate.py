@@ -267,7 +267,7 @@ def test_nothing_counted_is_not_enough():
             {"tolerance": 0.1, "shard": (1, 2)},
             "cannot be combined with limit, shard, per_class or keep_names",
         ),
-        ({"tolerance": 0.1, "keep_names": True}, "shard, per_class and keep_names"),
+        ({"tolerance": 0.1, "keep_names": True}, "shard, per_class or keep_names"),
         (
             {"tolerance": 0.1, "per_class": True},
             "cannot be combined with limit, shard, per_class or keep_names",
