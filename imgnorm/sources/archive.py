@@ -22,7 +22,7 @@ _OPEN_SHARDS = 2  # in one process: its own, and one that it helps with
 class ArchiveSource:
     """The images in one archive or many. A name is the archive's file name and the member's path.
 
-    Archives of the same file name are told apart by the folders that they lie in.
+    Archives of the same file name have the names of their folders before it, as many as are needed.
 
     Args:
         ref: what the user called them.
@@ -38,7 +38,7 @@ class ArchiveSource:
         self._duplicates: dict[str, Duplicates] = {}  # of archives that have some
         self._marks: dict[str, Marks] = {}
         self._streams: set[str] = set()  # compressed as a whole
-        self._member_order: dict[str, list[str]] = {}  # where it is not the order of the names
+        self._member_order: dict[str, list[str]] = {}  # if it is not the order of the names
         self._open: OrderedDict[str, Shard] = OrderedDict()
         self._still_alive: Callable[[], None] = no_heartbeat
 

@@ -20,7 +20,7 @@ class ArrayFile:
     """One .npy or .npz file, open.
 
     Raises:
-        Unreadable: it is no regular file.
+        Unreadable: it is not a regular file.
         OSError: it cannot be read.
     """
 
@@ -125,7 +125,7 @@ class ArrayFile:
             self._still_alive()
         return b"".join(parts)
 
-    def check(self, packed: PackedMember, key: str) -> None:
+    def check(self, packed: PackedMember) -> None:
         """
         Raises:
             Unreadable: the checksum of a member is wrong.

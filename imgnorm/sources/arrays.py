@@ -80,7 +80,7 @@ class ArrayFileSource:
             try:
                 with ArrayFile(path) as file:
                     self._versions[label] = file.version
-                    found = list(self._arrays_in(label, file, ignored))
+                    key, array = self._array_in(label, file, ignored)
             except Unreadable as fault:
                 skipped.append(fault.skipped(label))
             except OSError as error:
@@ -88,9 +88,8 @@ class ArrayFileSource:
             except UnclearLayout as error:
                 unclear.append(f"{for_message(path)}: {error}")
             else:
-                for key, array in found:
-                    self._arrays[key] = array
-                    runs.append(array.run(key))
+                self._arrays[key] = array
+                runs.append(array.run(key))
         modes: dict[Mode, str] = {}
         for key, array in self._arrays.items():
             modes.setdefault(array.mode, key)
@@ -238,14 +237,17 @@ class ArrayFileSource:
             runs.append(replace(self._arrays[key].run(key), numbers=range(number, number + 1)))
         return NumberedNames(runs)
 
-    def _arrays_in(
-        self, label: str, file: ArrayFile, ignored: Counter[str]
-    ) -> Iterator[tuple[str, _Array]]:
+    def _array_in(self, label: str, file: ArrayFile, ignored: Counter[str]) -> tuple[str, _Array]:
+        """The array of images in a file, by its name.
+
+        Raises:
+            Unreadable: it cannot be counted.
+            UnclearLayout: the user must choose an array, or its layout.
+        """
         if not file.is_zip:
             header = header_of(file.bytes.read)
             _demand_size(header, file.bytes.size)
-            yield label, self._array(label, header, None)
-            return
+            return label, self._array(label, header, None)
         found: dict[str, _Array] = {}
         faults: list[Unreadable] = []
         others: list[str] = []
@@ -265,18 +267,18 @@ class ArrayFileSource:
                     faults.append(_refusal_of(header))
                     continue
                 _demand_size(header, packed.size)
-                array = self._array(f"{label}/{key}", header, packed)
+                array = self._array(label, header, packed)
                 if header.fortran and packed.method != STORED:
                     raise Unreadable(
                         Reason.ARCHIVE_UNSUPPORTED_COMPRESSION,
                         "compressed in Fortran order; save it with np.savez, or in C order",
                     )
-                file.check(packed, key)
+                file.check(packed)
             except Unreadable as error:
                 raise Unreadable(error.reason, f"{key}: {error.detail}") from error
             except UnclearLayout as error:
                 raise UnclearLayout(f"{key}: {error}") from error
-            found[key] = replace(array, file=label)
+            found[key] = array
         if len(found) > 1:
             first = next(iter(found))
             raise UnclearLayout(
@@ -291,10 +293,10 @@ class ArrayFileSource:
             raise Unreadable(Reason.NOT_AN_IMAGE, f"no {wanted} in it; {known}")
         if others:
             ignored["not-images"] += len(others)
-        for key, array in found.items():
-            yield f"{label}/{key}", array
+        ((key, array),) = found.items()
+        return f"{label}/{key}", array
 
-    def _array(self, key: str, header: Header, packed: PackedMember | None) -> _Array:
+    def _array(self, label: str, header: Header, packed: PackedMember | None) -> _Array:
         kind = header.demand_pixels()
         if not math.prod(header.shape):
             raise Unreadable(Reason.ZERO_AREA, f"shape {header.shape} has no pixels")
@@ -307,7 +309,7 @@ class ArrayFileSource:
                 f"{channels:,} channels of {kind} values; at most {most:,} are supported"
                 + (", so save it as float32, which is as exact" if kind == "16-bit" else ""),
             )
-        return _Array(key, header, layout, mode_of(channels, kind), packed)
+        return _Array(label, header, layout, mode_of(channels, kind), packed)
 
 
 def is_array_file(path: str) -> bool:

@@ -1,7 +1,7 @@
 """A tar's members, read strictly: what the standard library ignores silently is a fault here.
 
 tarfile, and WebDataset with it, takes a damaged header, or a file that ends between two members, for
-the end of the archive, and never looks behind the end. Here an archive ends with two zero blocks and
+the end of the archive, and never looks after the end. Here an archive ends with two zero blocks and
 has only zeros after them. After a damaged header the next intact one is searched for, as GNU tar does.
 What follows the end mark is not read, because no standard reader reads it, but it is a fault of the
 archive.
@@ -172,7 +172,7 @@ class TarReader:
         return True
 
     def _next_header(self, position: int) -> int | None:
-        """Where the next intact header is; only one with "ustar" can be told from data."""
+        """Where the next intact header is; only one with "ustar" is distinct from data."""
         while len(chunk := self._bytes.read(position, _SEARCHED)) >= BLOCK:
             found = chunk.find(b"ustar")
             while found >= 0:
@@ -226,7 +226,7 @@ class _Headers:
     def __init__(self) -> None:
         self._tails: dict[bytes, _Tail] = {}
         self._raw_tail = b""  # of the last header
-        self._tail: _Tail | None = None  # the same, where it is known
+        self._tail: _Tail | None = None  # the same, parsed, if it is known
         self._extensions: tuple[bytes, ...] = ()  # the last header of an extension, if any
         self._extension: _Header = (b"", 0, b"", _EXTENSION)
 
