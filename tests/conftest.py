@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from commands import Command, Ended
 from injection import compiled
+
+if TYPE_CHECKING:
+    from imgnorm import Stats
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -41,3 +46,26 @@ def quick_workers() -> Iterator[None]:
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         patch.setenv("PYTHONPYCACHEPREFIX", compiled())
         yield
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """600 images of one color each, in two classes: a set whose mean takes many images to find."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("estimate") / "plain"
+    draw = random.Random(7).random
+    for index in range(600):
+        path = folder / f"c{index % 2}" / f"{index:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        color = tuple(int(256 * draw()) for _ in "RGB")
+        Image.new("RGB", (4, 4), color).save(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def estimated(plain: Path) -> Stats:
+    """Their stats, estimated from a sample."""
+    from imgnorm import measure
+
+    return measure(plain, tolerance=0.06, workers=1)

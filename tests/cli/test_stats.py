@@ -21,6 +21,8 @@ from PIL import Image
 import imgnorm
 from imgnorm.errors import OutputError
 from imgnorm.stats import file as statsfile
+from imgnorm.stats import text as statstext
+from imgnorm.stats.table import table
 
 ROOT = Path(__file__).parents[2]
 
@@ -519,3 +521,80 @@ def test_options_that_would_do_nothing_are_refused(command, whole, option):
     told = f"{name} is for torchvision:NAME; leave it out (see `imgnorm stats --help`)\n"
 
     assert Ended(2, "", told) == command("stats", "d", *option.split())
+
+
+def test_the_command_writes_shows_and_refuses_to_merge(command, plain, estimated, tmp_path):
+    path = tmp_path / "s.yaml"
+    measured = command("stats", plain, "--tolerance", "0.06", "-o", path)
+
+    assert (0, table(estimated) + "\n") == measured[:2]
+    assert statstext.text_of(estimated) == path.read_text(encoding="utf-8")
+    assert (0, table(estimated) + "\n", "") == command("show", path)
+    std = [f"{value:.6f}" for value in estimated.std]
+    assert (
+        f"\n  an estimate ({estimated.estimate})\n" in command("explain", *std, "--stats", path)[1]
+    )
+    refusal = (
+        f"{path}: an estimate (99 %, {estimated.images} of 600 images); only exact measurements "
+        "merge, so measure it again without --tolerance\n"
+    )
+    assert (2, "", refusal) == command("merge", path)
+
+
+def test_the_command_takes_confidence_and_seed(command, plain):
+    code, out, _ = command(
+        "stats", plain, "--tolerance", "0.06", "--confidence", "0.9", "--seed", "5", "--json"
+    )
+    estimate = json.loads(out)["estimate"]
+
+    assert (0, 0.06, 0.9, 5, 600) == (
+        code,
+        *(estimate[key] for key in ("tolerance", "confidence", "seed", "of")),
+    )
+
+
+def test_the_command_says_when_it_took_all_images(command):
+    code, out, err = command("stats", ROOT / "examples" / "shapes", "--tolerance", "0.1")
+
+    assert (0, False) == (code, "±" in out)
+    assert (
+        "exact    no estimate: all images were looked at, since fewer are not enough for "
+        "--tolerance 0.1\n"
+    ) in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--confidence", "0.9"], "--confidence is for --tolerance; leave it out, or give both"),
+        (["--seed", "1"], "--seed is for --tolerance; leave it out, or give both"),
+        (
+            ["--tolerance", "5"],
+            (
+                "Invalid value for '--tolerance': tolerance is 5; expected more than 0 and less "
+                "than 1, since mean and std are in [0, 1]; if it is for [0, 255], give 0.02"
+            ),
+        ),
+        (
+            ["--tolerance", "0.1", "--limit", "9"],
+            "--tolerance takes as many images as it needs; leave --limit out",
+        ),
+        (
+            ["--tolerance", "0.1", "--shard", "1/2"],
+            "--tolerance gives an estimate, and estimates do not merge; leave --shard out",
+        ),
+        (
+            ["--tolerance", "0.1", "--keep-names"],
+            "--tolerance gives an estimate, and estimates do not merge; leave --keep-names out",
+        ),
+        (
+            ["--tolerance", "0.1", "--per-class"],
+            (
+                "--tolerance is of the whole, and too few images of each class would be taken for "
+                "--per-class; leave one out"
+            ),
+        ),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(command, plain, options, message):
+    assert (2, "", f"{message} (see `imgnorm stats --help`)\n") == command("stats", plain, *options)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from imgnorm.cli.terminal import images_bar
+from imgnorm.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,3 +42,18 @@ def test_progress_is_for_people_at_a_terminal(whole, quiet):
 
     assert b"images/s" not in done.stdout
     assert quiet != (b" images" in shown)
+
+
+def test_the_bar_shows_the_interval_shrink(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with images_bar(quiet=False, tolerance=0.004) as on_progress:
+        on_progress(Progress(200, 250, 10))
+        time.sleep(0.15)  # tqdm draws ten times a second
+        on_progress(Progress(250, 313, 20, 0.0123))
+
+    assert "± 0.0123, wanted 0.004" in terminal.getvalue()

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import random
 import re
-import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from itertools import islice
-from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 from blocks import ROOT, blocks_of
-from PIL import Image
 
 import imgnorm
-from imgnorm import cli
-from imgnorm.cli.terminal import images_bar
-from imgnorm.errors import IncompatibleStats, InvalidDocument, SourceError
-from imgnorm.measuring.measure import SkippedImagesWarning, measure
+from imgnorm.errors import IncompatibleStats, InvalidDocument
+from imgnorm.measuring.measure import measure
 from imgnorm.pipeline.emit import emit
-from imgnorm.pixels.images import count_arrays
-from imgnorm.progress import Progress
-from imgnorm.settings import ImageSettings
-from imgnorm.sources.source import Listing
 from imgnorm.stats import file as statsfile
 from imgnorm.stats import text as statstext
 from imgnorm.stats.estimate import (
-    MIN_IMAGES,
     Margins,
     Plan,
     Sample,
@@ -49,31 +36,8 @@ from imgnorm.stats.estimate import (
 from imgnorm.stats.stats import Stats
 from imgnorm.stats.table import table, with_margin
 from imgnorm.tally.moments import CrossSums, Moments
-from imgnorm.tally.tally import Tally
 
 IMAGES = 600
-
-
-@pytest.fixture(scope="session")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of one color each, in two classes that differ as much as possible."""
-    folder = tmp_path_factory.mktemp("estimate") / "plain"
-    draw = random.Random(7).random
-    for index in range(IMAGES):
-        path = folder / f"c{index % 2}" / f"{index:03}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        color = tuple(int(256 * draw()) for _ in "RGB")
-        Image.new("RGB", (4, 4), color).save(path)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def estimated(plain: Path) -> Stats:
-    return measure(plain, tolerance=0.06, workers=1)
-
-
-def files_of(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.png"))
 
 
 # ── the order ──
@@ -248,68 +212,6 @@ def test_nothing_counted_is_not_enough():
     assert [200, 250, 300] == looks
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"tolerance": 0}, "tolerance is 0; expected more than 0 and less than 1"),
-        ({"tolerance": -0.1}, "tolerance is -0.1; expected more than 0 and less than 1"),
-        ({"tolerance": math.nan}, "tolerance is nan; expected more than 0 and less than 1"),
-        ({"tolerance": 5}, "are in [0, 1]; if it is for [0, 255], give 0.02"),
-        ({"tolerance": 0.1, "confidence": 1}, "confidence is 1; expected more than 0 and less"),
-        ({"tolerance": 0.1, "confidence": 99}, "less than 1; 99 % is 0.99"),
-        ({"tolerance": 0.1, "confidence": math.nan}, "confidence is nan; expected more than 0"),
-        ({"tolerance": 0.1, "seed": -1}, "seed is -1; expected 0 to 2**64 - 1"),
-        (
-            {"tolerance": 0.1, "limit": 9},
-            "a tolerance cannot be combined with limit, shard, per_class or keep",
-        ),
-        (
-            {"tolerance": 0.1, "shard": (1, 2)},
-            "cannot be combined with limit, shard, per_class or keep_names",
-        ),
-        ({"tolerance": 0.1, "keep_names": True}, "shard, per_class or keep_names"),
-        (
-            {"tolerance": 0.1, "per_class": True},
-            "cannot be combined with limit, shard, per_class or keep_names",
-        ),
-        ({"confidence": 0.9, "seed": 3}, "confidence and seed: only with a tolerance"),
-    ],
-)
-def test_what_cannot_be_had_is_a_callers_bug(plain, options, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        measure(plain, **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"tolerance": "0.1"}, "tolerance is '0.1'; expected a number"),
-        ({"tolerance": True}, "tolerance is True; expected a number"),
-        ({"tolerance": 0.1, "confidence": "0.9"}, "confidence is '0.9'; expected a number"),
-        ({"tolerance": 0.1, "seed": 1.5}, "seed is 1.5; expected a whole number"),
-        ({"tolerance": 0.1, "seed": True}, "seed is True; expected a whole number"),
-    ],
-)
-def test_what_no_stats_file_could_hold_is_refused_before_anything_is_measured(
-    plain, options, message
-):
-    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
-        measure(plain, **options)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"tolerance": Fraction(1, 10), "confidence": Fraction(9, 10), "seed": np.int64(3)},
-        {"tolerance": np.float64(0.1), "confidence": np.float64(0.9), "seed": np.uint8(3)},
-    ],
-)
-def test_numbers_of_other_kinds_are_those_numbers(plain, options):
-    expected = measure(plain, tolerance=0.1, confidence=0.9, seed=3)
-
-    assert statstext.text_of(expected) == statstext.text_of(measure(plain, **options))
-
-
 # ── how often it holds ──
 
 
@@ -358,191 +260,6 @@ def test_the_intervals_of_real_images_hold(error_bars, shared_data, monkeypatch,
 
     assert_held_as_often_as_it_says(printed, 4)
     assert ("text", printed) in blocks_of(ROOT / "docs" / "estimates.md")
-
-
-# ── measuring ──
-
-
-def test_an_estimate_is_that_of_its_images(plain, estimated, tmp_path):
-    """Checked independently: the first images of the order, measured alone, give mean and std."""
-    files = files_of(plain)
-    taken = sorted(islice(random_order(IMAGES, 0), estimated.estimate.images))
-    for index in taken:
-        (tmp_path / f"{index}.png").write_bytes(files[index].read_bytes())
-    alone = measure(tmp_path)
-
-    assert (alone.mean, alone.std, alone.images) == (
-        estimated.mean,
-        estimated.std,
-        estimated.images,
-    )
-    assert MIN_IMAGES < len(taken) < IMAGES
-    assert IMAGES == estimated.estimate.total
-    assert estimated.estimate.margins.widest <= 0.06
-    assert {"tolerance": IMAGES - len(taken)} == estimated.measurement.ignored
-    assert len(taken) == sum(one.images for one in estimated.measurement.classes.values())
-
-
-@pytest.mark.parametrize("workers", [2, 3])
-def test_the_way_it_runs_never_changes_a_digit(plain, estimated, workers):
-    again = measure(plain, tolerance=0.06, workers=workers)
-
-    assert statstext.text_of(estimated) == statstext.text_of(again)
-
-
-def test_another_seed_takes_other_images(plain, estimated):
-    other = measure(plain, tolerance=0.06, seed=1)
-
-    assert estimated.measurement.source.names_sha256 != other.measurement.source.names_sha256
-    assert estimated.measurement.source.listing_sha256 == other.measurement.source.listing_sha256
-
-
-def test_the_exact_numbers_are_within_the_margins(plain, estimated):
-    exact = measure(plain)
-    margins = estimated.estimate.margins
-
-    for found, true, margin in (
-        (estimated.mean, exact.mean, margins.mean),
-        (estimated.std, exact.std, margins.std),
-    ):
-        assert all(abs(a - b) <= m for a, b, m in zip(found, true, margin, strict=True))
-
-
-def test_a_tolerance_out_of_reach_gives_the_exact_file(plain):
-    out_of_reach = measure(plain, tolerance=1e-6)
-
-    assert out_of_reach.estimate is None
-    assert statstext.text_of(measure(plain)) == statstext.text_of(out_of_reach)
-
-
-def test_gray_images_become_rgb_when_a_later_look_meets_color(plain, tmp_path):
-    """The first look sees gray images only; the mode is that of all that were taken."""
-    taken = list(random_order(IMAGES, 0))
-    for place, file in enumerate(files_of(plain)):
-        image = Image.open(file)
-        late = taken.index(place) >= 205
-        (image if late else image.convert("L")).save(tmp_path / f"{place:03}.png")
-    stats = measure(tmp_path, tolerance=0.06)
-
-    assert ("RGB", True) == (stats.mode, stats.auto)
-    assert 205 == stats.measurement.modes["L"]
-    assert stats.estimate.images == stats.images < IMAGES
-
-
-def test_broken_images_of_the_sample_are_skipped(plain, tmp_path):
-    folder = shutil.copytree(plain, tmp_path / "d")
-    for file in files_of(folder)[::4]:
-        file.write_bytes(b"")
-    with pytest.warns(SkippedImagesWarning):
-        stats = measure(folder, tolerance=0.08)
-
-    assert {"empty-file"} == {one.reason.value for one in stats.skipped}
-    assert stats.estimate.images == stats.images + len(stats.skipped)
-    assert MIN_IMAGES <= stats.images < stats.estimate.images < IMAGES == stats.measurement.found
-    assert statsfile.parse_stats(statstext.text_of(stats).encode(), "s.yaml").estimate
-
-
-def test_it_goes_with_resize_and_crop(plain):
-    stats = measure(plain, tolerance=0.06, resize=6, center_crop=(5, 3))
-
-    assert stats.estimate
-    assert 15 * stats.images == stats.measurement.pixels.moments().count
-
-
-def test_it_goes_with_archives(plain, estimated, tmp_path):
-    path = shutil.make_archive(str(tmp_path / "plain"), "zip", plain)
-    stats = measure(path, tolerance=0.06)
-
-    assert (estimated.mean, estimated.std) == (stats.mean, stats.std)
-
-
-class Made:
-    """Each image is a number: decoding is a stub, listing is not."""
-
-    kind = "made"
-
-    def __init__(self, images: int) -> None:
-        self.ref = f"made {images}"
-        self.images = images
-        self.counted = 0
-
-    def listing(self) -> Listing:
-        digits = len(str(self.images))
-        return Listing([f"{index:0{digits}}" for index in range(self.images)])
-
-    def class_of(self, name: str) -> None:
-        return None
-
-    def holds_pixels(self, settings: ImageSettings) -> bool:
-        return True
-
-    def pictures(self) -> None:
-        return None
-
-    def count(
-        self,
-        names: Sequence[str],
-        *,
-        cross_sums: bool = False,
-        device: None = None,
-        threads: int = 1,
-    ) -> Tally:
-        self.counted += len(names)
-        value = np.array([int(name) for name in names]) * 2654435761 >> 7 & 255
-        return count_arrays(value.astype(np.uint8).reshape(-1, 1, 1, 1), "L", cross_sums=cross_sums)
-
-
-def test_a_million_images_cost_no_more_than_fifty_thousand():
-    few, many = Made(50_000), Made(1_000_000)
-    estimates = [measure(source, tolerance=0.03).estimate for source in (few, many)]  # type: ignore[arg-type]
-
-    assert estimates[0].images == estimates[1].images == few.counted == many.counted < 2_000
-
-
-class MadeOfFloats(Made):
-    """Float images have no known largest value, so they have no cross sums."""
-
-    def count(
-        self,
-        names: Sequence[str],
-        *,
-        cross_sums: bool = False,
-        device: None = None,
-        threads: int = 1,
-    ) -> Tally:
-        return super().count(names)
-
-
-def test_values_that_may_be_anything_have_no_error_bars():
-    message = (
-        "a tolerance is for pixels in [0, 1]; these images have mode L, whose values may be "
-        "anything: measure them all, without --tolerance"
-    )
-    with pytest.raises(SourceError) as caught:
-        measure(MadeOfFloats(1000), tolerance=0.1)  # type: ignore[arg-type]
-
-    assert message == str(caught.value)
-
-
-def test_torchvision_datasets_are_sampled_too(shared_data):
-    stats = measure("torchvision:MNIST", root=shared_data / "mnist", tolerance=0.01)
-
-    assert "99 %, 1,199 of 60,000 images" == str(stats.estimate)
-    assert abs(stats.mean[0] - 0.1306604762738429) <= stats.estimate.margins.mean[0]
-    assert abs(stats.std[0] - 0.3081078038564627) <= stats.estimate.margins.std[0]
-
-
-def test_progress_tells_the_margin(plain):
-    seen: list[Progress] = []
-    measure(plain, tolerance=0.06, on_progress=seen.append)
-    margins = [progress.margin for progress in seen]
-    known = [margin for margin in margins if margin is not None]
-
-    assert margins[0] is None
-    assert known == sorted(known, reverse=True)
-    assert len(set(known)) > 1
-    assert [p.done for p in seen] == sorted(p.done for p in seen)
-    assert all(p.done <= p.total for p in seen)
 
 
 # ── the file ──
@@ -638,19 +355,6 @@ def test_a_module_says_what_it_was_made_of(estimated):
     ) in emit(estimated)
 
 
-# ── the command ──
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.run([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return run
-
-
 @pytest.mark.parametrize(
     ("value", "margin", "text"),
     [
@@ -676,98 +380,6 @@ def test_the_table_shows_error_bars(estimated):
     assert f"   (99 %, {estimated.images} of 600 images)" == shown.splitlines()[4]
     assert "\nestimate --tolerance 0.06 --confidence 0.99 --seed 0\n" in shown
     assert " +/- 0.0" in table(estimated, unicode=False)
-
-
-def test_the_command_writes_shows_and_refuses_to_merge(command, plain, estimated, tmp_path):
-    path = tmp_path / "s.yaml"
-    measured = command("stats", plain, "--tolerance", "0.06", "-o", path)
-
-    assert (0, table(estimated) + "\n") == measured[:2]
-    assert statstext.text_of(estimated) == path.read_text(encoding="utf-8")
-    assert (0, table(estimated) + "\n", "") == command("show", path)
-    std = [f"{value:.6f}" for value in estimated.std]
-    assert (
-        f"\n  an estimate ({estimated.estimate})\n" in command("explain", *std, "--stats", path)[1]
-    )
-    refusal = (
-        f"{path}: an estimate (99 %, {estimated.images} of 600 images); only exact measurements "
-        "merge, so measure it again without --tolerance\n"
-    )
-    assert (2, "", refusal) == command("merge", path)
-
-
-def test_the_command_takes_confidence_and_seed(command, plain):
-    code, out, _ = command(
-        "stats", plain, "--tolerance", "0.06", "--confidence", "0.9", "--seed", "5", "--json"
-    )
-    estimate = json.loads(out)["estimate"]
-
-    assert (0, 0.06, 0.9, 5, 600) == (
-        code,
-        *(estimate[key] for key in ("tolerance", "confidence", "seed", "of")),
-    )
-
-
-def test_the_command_says_when_it_took_all_images(command):
-    code, out, err = command("stats", ROOT / "examples" / "shapes", "--tolerance", "0.1")
-
-    assert (0, False) == (code, "±" in out)
-    assert (
-        "exact    no estimate: all images were looked at, since fewer are not enough for "
-        "--tolerance 0.1\n"
-    ) in err
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--confidence", "0.9"], "--confidence is for --tolerance; leave it out, or give both"),
-        (["--seed", "1"], "--seed is for --tolerance; leave it out, or give both"),
-        (
-            ["--tolerance", "5"],
-            (
-                "Invalid value for '--tolerance': tolerance is 5; expected more than 0 and less "
-                "than 1, since mean and std are in [0, 1]; if it is for [0, 255], give 0.02"
-            ),
-        ),
-        (
-            ["--tolerance", "0.1", "--limit", "9"],
-            "--tolerance takes as many images as it needs; leave --limit out",
-        ),
-        (
-            ["--tolerance", "0.1", "--shard", "1/2"],
-            "--tolerance gives an estimate, and estimates do not merge; leave --shard out",
-        ),
-        (
-            ["--tolerance", "0.1", "--keep-names"],
-            "--tolerance gives an estimate, and estimates do not merge; leave --keep-names out",
-        ),
-        (
-            ["--tolerance", "0.1", "--per-class"],
-            (
-                "--tolerance is of the whole, and too few images of each class would be taken for "
-                "--per-class; leave one out"
-            ),
-        ),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(command, plain, options, message):
-    assert (2, "", f"{message} (see `imgnorm stats --help`)\n") == command("stats", plain, *options)
-
-
-def test_the_bar_shows_the_interval_shrink(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    with images_bar(quiet=False, tolerance=0.004) as on_progress:
-        on_progress(Progress(200, 250, 10))
-        time.sleep(0.15)  # tqdm draws ten times a second
-        on_progress(Progress(250, 313, 20, 0.0123))
-
-    assert "± 0.0123, wanted 0.004" in terminal.getvalue()
 
 
 @pytest.mark.parametrize(
