@@ -110,8 +110,8 @@ def calibrate(
 ) -> int:
     """Recompute the running statistics of MODEL's BatchNorm layers over all images of a dataset.
 
-    MODEL is torchvision:NAME, or package.module:factory, which is imported (looked for here first)
-    and called, so that its code runs; both with --weights. Or it is a TorchScript or torch.export
+    MODEL is torchvision:NAME, or package.module:factory, which is imported (from the
+    current folder first) and called, so that its code runs; both with --weights. Or it is a TorchScript or torch.export
     file, whose program runs. The output is the same file with other running_mean and running_var.
     A checkpoint is loaded without running anything in it.
 
@@ -147,7 +147,7 @@ def calibrate(
         shared.demand_few_skipped(len(skipped), looked_at, max_skipped, "checkpoint")
         write_whole(output, opened.saved(), force=force)
     finally:  # the result is not lost when it cannot be written
-        print_result(_table_of(done, batches, verbose))
+        print_result(_calibration_table(done, batches, verbose))
     if not quiet:
         for name in done.unreached:
             note(f"note     {name}: no image reached it in eval mode; left as it was")
@@ -219,7 +219,7 @@ def _images(
     return source, to_transform(stats, api=api, eps=eps), stats.image_mode
 
 
-def _table_of(done: Calibration, batches: Batches, verbose: bool) -> str:
+def _calibration_table(done: Calibration, batches: Batches, verbose: bool) -> str:
     from imgnorm.stats.table import aligned, found_line, skipped_lines
 
     rows = [["layer", "values", "mean shift", "old variance / new"]]

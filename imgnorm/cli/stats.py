@@ -221,12 +221,12 @@ def stats(
 
     An archive is a zip, tar or tar.gz, or many of them: 'shards/train-*.tar' and
     'train-{000000..000127}.tar', quoted. They are read in place; nothing is unpacked. A config (a file
-    whose name ends in .yaml or .yml) says itself what is measured, in which mode and after which
+    whose name ends in .yaml or .yml) sets what is measured, in which mode and after which
     preprocessing.
 
     The mean and std are pooled over all pixels of all images, population, for ToTensor's [0, 1], and
     exact: no option about speed changes a digit. With --tolerance they are an estimate, from as few
-    images as it allows, and the file says so.
+    images as it allows, and the stats file says that they are.
     """
     from imgnorm.measuring.measure import (
         DeviceWarning,
@@ -259,7 +259,7 @@ def stats(
         source = options.pop("source")
     if options["strict_channels"] and options["mode"] == "auto":
         raise click.UsageError(
-            "--strict-channels needs a mode that says which channels are right: give --mode RGB, say"
+            "--strict-channels needs a mode that says which channels are right, such as --mode RGB"
         )
     if verbose and not quiet and options["device"] != "cpu":
         note(f"device   {find_device(options['device']).words}")
@@ -426,8 +426,8 @@ def _refuse_idle_estimate(
         )
     elif per_class:
         raise click.UsageError(
-            "--tolerance is of the whole, and too few images of each class would be taken for "
-            "--per-class; leave one out"
+            "--tolerance is about the whole, and takes too few images of each class for --per-class; "
+            "leave one out"
         )
 
 

@@ -78,78 +78,12 @@ def open_named(
         return TorchvisionSource(
             path.removeprefix(TORCHVISION), os.fspath(root), split, download=download
         )
-    if not listed and os.path.isdir(path):
+    if listed:
+        return _open_list(path, layout)
+    if os.path.isdir(path):
         _demand_arrays(path, layout)
         return FolderSource(path)
-    return _open_file(path, listed, layout)
-
-
-def _open_file(path: str, listed: bool, layout: str | None) -> Source:
-    """The source that is not a folder. Its imports are here, since a folder does not need them."""
-    from imgnorm.sources.archive import ArchiveSource, is_archive
-    from imgnorm.sources.arrays import ArrayFileSource, array_in, is_array_file
-    from imgnorm.sources.filelist import ListSource
-    from imgnorm.sources.paths import is_pattern, matching
-
-    file, member = (path, None) if listed else array_in(path)
-    if not path or "\0" in path or not os.path.lexists(file):
-        if is_pattern(file) and "\0" not in path and not listed:
-            paths = matching(file)
-            if all(map(looks_like_an_image, paths)):
-                files = f"{len(paths):,} image file{'s' * (len(paths) != 1)}"
-                raise SourceError(f"{as_text(path)}: {files}; {_INSTEAD_OF_IMAGES}")
-            if any(map(is_array_file, paths[:1])):
-                return ArrayFileSource(path, paths, layout, member)
-            _demand_arrays(path, layout)
-            return ArchiveSource(path, paths)
-        what = (
-            "list; name a text file with one path a line"
-            if listed
-            else "folder; name a folder of images, an archive, an array, a list (with --list) or "
-            f"{TORCHVISION}NAME"
-        )
-        raise SourceError(f"{as_text(path) or repr(path)}: no such {what}")
-    if not listed and os.path.islink(file) and not os.path.exists(file):
-        raise SourceError(
-            f"{as_text(path)}: a link to a file that does not exist; get that file, or fix the link"
-        )
-    if not listed and not os.path.isdir(file) and is_array_file(file):
-        return ArrayFileSource(path, [file], layout, member)
-    _demand_arrays(path, layout)
-    if listed:
-        return ListSource(path)
-    if is_archive(path):
-        return ArchiveSource(path, [path])
-    if looks_like_an_image(path):
-        raise SourceError(f"{as_text(path)}: an image file; {_INSTEAD_OF_IMAGES}")
-    if os.path.isfile(path) and not os.path.getsize(path):
-        raise SourceError(
-            f"{as_text(path)}: an empty file (0 bytes); get it again, or make it again"
-        )
-    raise SourceError(
-        f"{as_text(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
-        "line, add --list"
-    )
-
-
-def source_of(pipeline: Pipeline, *, download: bool = False) -> Source:
-    """The source that a pipeline config names.
-
-    Raises:
-        SourceError: it does not exist, or is of another kind than the config says.
-    """
-    opened = open_named(**pipeline.source, listed=pipeline.listed, download=download)
-    if opened.kind != pipeline.kind:
-        raise SourceError(
-            f"{pipeline.file}: {as_text(opened.ref)} is not a source of kind {pipeline.kind!r}; write "
-            f"`kind: {opened.kind}`, or another path"
-        )
-    return opened
-
-
-def names_a_config(source: str) -> bool:
-    """Whether a source that the user named is a pipeline config."""
-    return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
+    return _open_file(path, layout)
 
 
 def open_object(
@@ -182,6 +116,91 @@ def open_object(
         if of_torch is not None:
             return of_torch
     return open_iterable(source, item_format, ref)
+
+
+def source_of(pipeline: Pipeline, *, download: bool = False) -> Source:
+    """The source that a pipeline config names.
+
+    Raises:
+        SourceError: it does not exist, or is of another kind than the config says.
+    """
+    opened = open_named(**pipeline.source, listed=pipeline.listed, download=download)
+    if opened.kind != pipeline.kind:
+        raise SourceError(
+            f"{pipeline.file}: {as_text(opened.ref)} is not a source of kind {pipeline.kind!r}; write "
+            f"`kind: {opened.kind}`, or another path"
+        )
+    return opened
+
+
+def names_a_config(source: str) -> bool:
+    """Whether a source that the user named is a pipeline config."""
+    return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
+
+
+def _open_list(path: str, layout: str | None) -> Source:
+    from imgnorm.sources.filelist import ListSource
+
+    if not path or "\0" in path or not os.path.lexists(path):
+        raise SourceError(
+            f"{as_text(path) or repr(path)}: no such list; name a text file with one path a line"
+        )
+    _demand_arrays(path, layout)
+    return ListSource(path)
+
+
+def _open_file(path: str, layout: str | None) -> Source:
+    """The source that a file means. The imports are here, since a folder does not need them."""
+    from imgnorm.sources.archive import ArchiveSource, is_archive
+    from imgnorm.sources.arrays import ArrayFileSource, array_in, is_array_file
+    from imgnorm.sources.paths import is_pattern, matching
+
+    file, member = array_in(path)
+    if not path or "\0" in path or not os.path.lexists(file):
+        if is_pattern(file) and "\0" not in path:
+            return _open_many(path, matching(file), member, layout)
+        raise SourceError(
+            f"{as_text(path) or repr(path)}: no such folder; name a folder of images, an archive, an "
+            f"array, a list (with --list) or {TORCHVISION}NAME"
+        )
+    if os.path.islink(file) and not os.path.exists(file):
+        raise SourceError(
+            f"{as_text(path)}: a link to a file that does not exist; get that file, or fix the link"
+        )
+    if not os.path.isdir(file) and is_array_file(file):
+        return ArrayFileSource(path, [file], layout, member)
+    _demand_arrays(path, layout)
+    if is_archive(path):
+        return ArchiveSource(path, [path])
+    if looks_like_an_image(path):
+        raise SourceError(f"{as_text(path)}: an image file; {_INSTEAD_OF_IMAGES}")
+    if os.path.isfile(path) and not os.path.getsize(path):
+        raise SourceError(
+            f"{as_text(path)}: an empty file (0 bytes); get it again, or make it again"
+        )
+    raise SourceError(
+        f"{as_text(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
+        "line, add --list"
+    )
+
+
+def _open_many(path: str, paths: list[str], member: str | None, layout: str | None) -> Source:
+    """The source that a pattern of files means: of arrays or of archives.
+
+    Args:
+        paths: what the pattern matches.
+        member: the array in each .npz file.
+    """
+    from imgnorm.sources.archive import ArchiveSource
+    from imgnorm.sources.arrays import ArrayFileSource, is_array_file
+
+    if all(map(looks_like_an_image, paths)):
+        files = f"{len(paths):,} image file{'s' * (len(paths) != 1)}"
+        raise SourceError(f"{as_text(path)}: {files}; {_INSTEAD_OF_IMAGES}")
+    if any(map(is_array_file, paths[:1])):
+        return ArrayFileSource(path, paths, layout, member)
+    _demand_arrays(path, layout)
+    return ArchiveSource(path, paths)
 
 
 def _demand_arrays(path: str, layout: str | None) -> None:

@@ -15,13 +15,13 @@ from imgnorm.stats.provenance import Provenance, Shards
 from imgnorm.tally.names import lines_of, names_digest
 
 NO_CLASS = ""
-"""The group of all names, where classes are not counted apart."""
+"""The group of all names, if classes are not counted separately, and of names without a class."""
 _MAX_NAMES_BYTES = 60 << 20  # a stats file has 64 MiB at most
 
 
 @dataclass(frozen=True)
 class SelectionOptions:
-    """The arguments of `measure` about names. Images of a stream have none."""
+    """The arguments of `measure` that say which names to look at and what to record about them."""
 
     limit: int | None = None
     shard: tuple[int, int] | None = None  # (i, n), counted from 1

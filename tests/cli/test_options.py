@@ -74,11 +74,11 @@ DEFAULTS = {
         "--force": None,
         "-h, --help": None,
     },
-}  # None: a flag, which is off; "": it says itself what is done without
+}  # None: a flag, which is off; "": the help does not name what is done without it
 
 
 def test_options_say_what_measure_and_configs_say():
-    """They are written out in each, so that the help needs nothing of what measures."""
+    """Each writes them out, so that the help loads nothing that measures."""
     stats, verify = (
         {option.name: option for option in cli.commands.commands[name].params}
         for name in ("stats", "verify")

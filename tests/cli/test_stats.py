@@ -151,7 +151,7 @@ def test_skipped_images_that_were_allowed_are_fine(command, here, allowed):
 
 @pytest.mark.parametrize("allowed", ["0", "1", "0%", "39.9%"])
 def test_with_more_skipped_images_than_allowed_no_stats_file_is_written(command, here, allowed):
-    """Their list is what to mend, so it is written all the same."""
+    """The list of rejects is written nevertheless: it names the files to fix."""
     ended = command("stats", "d", "-o", "s.yaml", "--max-skipped", allowed, "--rejects", "r.jsonl")
 
     told = (
@@ -590,8 +590,8 @@ def test_the_command_says_when_it_took_all_images(command):
         (
             ["--tolerance", "0.1", "--per-class"],
             (
-                "--tolerance is of the whole, and too few images of each class would be taken for "
-                "--per-class; leave one out"
+                "--tolerance is about the whole, and takes too few images of each class for --per-class; "
+                "leave one out"
             ),
         ),
     ],
