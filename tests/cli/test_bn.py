@@ -89,7 +89,7 @@ def place(tmp_path, monkeypatch):
     """A folder with a model's code, its checkpoint, nine images and constants."""
     monkeypatch.chdir(tmp_path)
     for module in ("nets_of_test", "exits_of_test"):
-        monkeypatch.delitem(sys.modules, module, raising=False)  # another test's, from its folder
+        monkeypatch.delitem(sys.modules, module, raising=False)  # one that another test imported
     (tmp_path / "nets_of_test.py").write_text(NETS)
     (tmp_path / "stats.yaml").write_text(STATS)
     folder = tmp_path / "images" / "a"
@@ -112,7 +112,7 @@ WITH_STATS = [*CALIBRATE, "--stats", "stats.yaml", "-o", "out.pt"]
 
 
 def expected_model() -> nn.Module:
-    """By the library, from Pillow's and torch's arithmetic."""
+    """What the library's `calibrate` makes of the same images, decoded by Pillow."""
     pixels = [np.asarray(Image.open(f"images/a/{index}.png")) for index in range(9)]
     unit = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().div(255)
     mean, std = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
@@ -137,8 +137,8 @@ def test_a_calibrated_checkpoint_differs_in_nothing_but_the_statistics(place, op
             torch.testing.assert_close(expected[key], value, rtol=1e-6, atol=1e-7)
         else:
             assert torch.equal(before["model"][key], value), key
-    printed, said = capsys.readouterr()
-    assert "wrote    out.pt\n" == said
+    printed, noted = capsys.readouterr()
+    assert "wrote    out.pt\n" == noted
     assert printed.endswith("\n\nfound    9 = 9 counted + 0 skipped + 0 ignored\n")
     assert "\n1         576 " in printed
 
@@ -344,9 +344,9 @@ def replaced(option: str, value: str) -> list[str]:
 def test_what_does_not_fit_is_one_sentence_and_writes_nothing(place, arguments, message, capsys):
     wrong_files()
     code = run(arguments)
-    printed, said = capsys.readouterr()
+    printed, noted = capsys.readouterr()
 
-    assert message.replace("{place}", str(place)) == said
+    assert message.replace("{place}", str(place)) == noted
     assert 2 == code
     assert "" == printed
     assert not os.path.exists("out.pt")
@@ -437,9 +437,9 @@ def test_a_broken_image_costs_itself_and_never_the_run(place, mode, workers, bat
     options = ["--mode", mode, "--workers", workers, "--batch-size", batch_size, "--device", "cpu"]
 
     assert 3 == run([*WITH_STATS, *options, "--rejects", "rejects.jsonl"])
-    printed, said = capsys.readouterr()
+    printed, noted = capsys.readouterr()
     assert printed.endswith(f"\n\n{LOST}")
-    assert "wrote    out.pt\nwrote    rejects.jsonl\n" == said
+    assert "wrote    out.pt\nwrote    rejects.jsonl\n" == noted
     with open("rejects.jsonl") as file:
         rejects = [json.loads(line) for line in file]
     assert [("a/4.png", "not-an-image", 13), ("a/link.png", "dangling-link", None)] == [
@@ -509,13 +509,13 @@ def test_max_skipped_says_how_many_are_fine(place, allowed, code, capsys):
     break_an_image()
 
     assert code == run([*WITH_STATS, "--device", "cpu", "--max-skipped", allowed])
-    printed, said = capsys.readouterr()
+    printed, noted = capsys.readouterr()
     assert printed.endswith(LOST)
     if code:
         assert (
             "2 images skipped, more than --max-skipped 1; no checkpoint was written: fix them, or allow "
             "more\n"
-        ) == said
+        ) == noted
     assert os.path.exists("out.pt") is (code == 0)
 
 
@@ -628,11 +628,11 @@ def test_what_a_checkpoint_s_dtype_cannot_hold_is_told(place, capsys):
     torch.save(state, "ckpt.pt")
 
     assert 2 == run([*WITH_STATS, "--device", "cpu"])
-    said = capsys.readouterr().err
+    noted = capsys.readouterr().err
     assert re.fullmatch(
         r"ckpt\.pt: 1\.running_var is torch\.float16, which cannot hold [\d.e+]+; save the checkpoint in "
         r"float32\n",
-        said,
+        noted,
     )
     assert not os.path.exists("out.pt")
 

@@ -109,13 +109,13 @@ def test_help_names_every_option_with_its_default(command, name, flag):
             found[key] = text
         else:
             found[key] += " " + text
-    told = {
+    defaults = {
         key: text.split("[default: ")[1].split("]")[0].split(";")[0] if "[default: " in text else None
         for key, text in found.items()
     }  # fmt: skip
 
     assert (0, "") == (ended.code, ended.err)
-    assert {key: value or None for key, value in DEFAULTS[name].items()} == told
+    assert {key: value or None for key, value in DEFAULTS[name].items()} == defaults
 
 
 @pytest.mark.parametrize("percent", ["0.57%", "0.29%", "1.1%"])

@@ -48,7 +48,7 @@ BLOCKS = {"R": "██                       █", "G": "▄ █", "B": "▄  �
 
 
 def test_the_table_tells_the_numbers_and_what_they_were_made_of(command, here):
-    """R is 10, 200 and 7 a third of the pixels each: mean 217 / 3 / 255."""
+    """R is 10, 200 and 7, each in a third of the pixels: mean 217 / 3 / 255."""
     ended = command("stats", "d", "-q")
 
     assert Ended(3, TABLE.format(**BLOCKS), "") == ended
@@ -141,7 +141,7 @@ def test_the_result_is_printed_even_if_it_cannot_be_written(command, whole, monk
 
 @pytest.mark.parametrize("allowed", ["2", "3", "40%", "40.0%", "100%"])
 def test_skipped_images_that_were_allowed_are_fine(command, here, allowed):
-    """Two of five; what is ignored by rule was never an image."""
+    """2 of 5: files that a rule ignores are not images."""
     ended = command("stats", "d", "-o", "s.yaml", "--max-skipped", allowed)
 
     assert 0 == ended.code
@@ -154,11 +154,11 @@ def test_with_more_skipped_images_than_allowed_no_stats_file_is_written(command,
     """The list of rejects is written nevertheless: it names the files to fix."""
     ended = command("stats", "d", "-o", "s.yaml", "--max-skipped", allowed, "--rejects", "r.jsonl")
 
-    told = (
+    message = (
         f"2 images skipped, more than --max-skipped {allowed}; no stats file was written: fix them, or "
         "allow more\n"
     )
-    assert Ended(1, TABLE.format(**BLOCKS), told) == ended
+    assert Ended(1, TABLE.format(**BLOCKS), message) == ended
     assert ["r.jsonl"] == files()
 
 
@@ -518,9 +518,9 @@ def test_show_tells_every_fault_of_a_file_at_its_place(command, here):
 @pytest.mark.parametrize("option", ["--root x", "--split test", "--download"])
 def test_options_that_would_do_nothing_are_refused(command, whole, option):
     name = option.split()[0]
-    told = f"{name} is for torchvision:NAME; leave it out (see `imgnorm stats --help`)\n"
+    message = f"{name} is for torchvision:NAME; leave it out (see `imgnorm stats --help`)\n"
 
-    assert Ended(2, "", told) == command("stats", "d", *option.split())
+    assert Ended(2, "", message) == command("stats", "d", *option.split())
 
 
 def test_the_command_writes_shows_and_refuses_to_merge(command, plain, estimated, tmp_path):
