@@ -81,9 +81,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
     if _received or _done:  # the second signal, or nothing is left to clean up: leave now
         os._exit(128 + number)
     _received = number
-    if hasattr(
-        signal, "SIGCHLD"
-    ):  # torch's handler would report that its workers end, as they must
+    if hasattr(signal, "SIGCHLD"):
+        # torch's handler would report that its workers end, as they must.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     raise _SignalReceived
 
@@ -117,9 +116,8 @@ def _is_to_measure(arguments: list[str]) -> bool:
 
 
 def _output_failed(error: OSError) -> bool:
-    if (
-        error.filename is None and error.errno in _WRITE_ERRORS
-    ):  # unbuffered: a flush will not fail again
+    # Unbuffered output: a flush would not fail again.
+    if error.filename is None and error.errno in _WRITE_ERRORS:
         return True
     try:
         sys.stdout.flush()

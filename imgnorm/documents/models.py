@@ -232,9 +232,8 @@ def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     for step in loc:
         below = [inner for kind in kinds for inner in _members_below(kind, step)]
         tagged = [kind for kind in kinds if _tagged(kind, step)]
-        outer = (
-            tagged or kinds if len(kinds) > 1 else []
-        )  # a step may be both a tag and a field's name
+        # A step may be both a tag and a field's name.
+        outer = tagged or kinds if len(kinds) > 1 else []
         kinds = below + outer or kinds
     return [name for kind in kinds for name in _fields(kind)]
 

@@ -47,9 +47,8 @@ class Provenance:
     names_sha256: str  # names_digest of the names of all counted images
     listing_sha256: str  # the same of all names, before `limit` and shard; "" for a merged source
     images: int  # counted
-    options: Mapping[str, str | int] = field(
-        default_factory=dict
-    )  # they chose images: split, limit
+    options: Mapping[str, str | int] = field(default_factory=dict)
+    """Those that chose images: split, key, limit."""
     shards: Shards | None = None  # None if all of the listing was measured
     parts: tuple[Provenance, ...] = ()  # only if merged; sorted, and none is itself merged
     names: str | None = None  # `lines_of` the names of all counted images, if they were kept

@@ -63,9 +63,8 @@ def run_worker(heartbeat_handle: int | str, fork_server_s: float | None = None) 
         fork_server_s: CPU time of the fork server, if this process comes from one.
     """
     try:
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # Ctrl-C reaches all processes: the parent decides
+        # Ctrl-C reaches all processes: the parent decides.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         answers = os.fdopen(os.dup(1), "wb")
         os.dup2(2, 1)  # what a module prints while it is imported must not be among the answers
         heartbeat = Heartbeat(heartbeat_handle)
