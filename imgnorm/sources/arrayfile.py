@@ -74,7 +74,8 @@ class ArrayFile:
     def bytes_of(
         self, packed: PackedMember | None, offset: int, size: int, *, short: bool = False
     ) -> bytes:
-        """
+        """`size` bytes of an array.
+
         Args:
             packed: the array in a zip; None: the array is the file.
             offset: in the array, from the beginning of its header.
@@ -126,9 +127,10 @@ class ArrayFile:
         return b"".join(parts)
 
     def check(self, packed: PackedMember) -> None:
-        """
+        """Compare the member's bytes with its checksum.
+
         Raises:
-            Unreadable: the checksum of a member is wrong.
+            Unreadable: they do not fit it, or some are missing.
         """
         checksum = position = 0
         while position < packed.size:

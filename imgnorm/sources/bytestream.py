@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from imgnorm.tally.skipped import Reason, Unreadable
 
-_WINDOW = 1 << 16
-_NEAR = 1 << 13
+_WINDOW = 1 << 16  # bytes that are read at once where reads follow one another
+_NEAR = 1 << 13  # reads at most this far apart follow one another
 _CHUNK = 1 << 18
 _SMALL_STEP = 1 << 9
 

@@ -96,7 +96,7 @@ class _Walk:
         elif rule is not None:
             self.ignored[rule] += 1
         elif entry.is_symlink():
-            self._take_link(entry, name)
+            self._take_link(name)
         elif entry.is_dir(follow_symlinks=False):
             self.folders.append(name)
         elif not image:
@@ -104,7 +104,7 @@ class _Walk:
         else:
             self._skip(name, Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file"))
 
-    def _take_link(self, entry: os.DirEntry[str], name: str) -> None:
+    def _take_link(self, name: str) -> None:
         try:
             mode = os.stat(self._path(name)).st_mode
         except OSError as error:

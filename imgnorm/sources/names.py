@@ -31,9 +31,8 @@ def for_message(name: str) -> str:
 
 def member_of(source: object, name: str) -> str | None:
     """The part of a name that lies inside an archive, if it does."""
-    shard_of = getattr(
-        source, "shard_of", None
-    )  # isinstance with a protocol takes 0.1 ms each time
+    # Not isinstance: with a protocol, it takes 0.1 ms each time.
+    shard_of = getattr(source, "shard_of", None)
     return None if shard_of is None else as_text(name[len(shard_of(name)) + 1 :]) or None
 
 
@@ -53,8 +52,8 @@ class Run:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def name(self, at: int) -> str:
-        return f"{self._before}{self.numbers[at]:0{self.digits}d}" if self.digits else self.key
+    def name(self, index: int) -> str:
+        return f"{self._before}{self.numbers[index]:0{self.digits}d}" if self.digits else self.key
 
     def names(self) -> Iterable[str]:
         if not self.digits:
@@ -91,16 +90,16 @@ class NumberedNames(Sequence[str]):
             yield from run.encoded()
 
     @overload
-    def __getitem__(self, at: int) -> str: ...
+    def __getitem__(self, index: int) -> str: ...
 
     @overload
-    def __getitem__(self, at: slice) -> NumberedNames: ...
+    def __getitem__(self, index: slice) -> NumberedNames: ...
 
-    def __getitem__(self, at: int | slice) -> str | NumberedNames:
-        places = range(len(self))[at]
+    def __getitem__(self, index: int | slice) -> str | NumberedNames:
+        places = range(len(self))[index]
         if isinstance(places, int):
-            run_at = bisect_right(self._ends, places)
-            return self.runs[run_at].name(places - self._ends[run_at])
+            run = bisect_right(self._ends, places)
+            return self.runs[run].name(places - self._ends[run])
         if places.step < 0:
             alone = (self._part(range(place, place + 1)) for place in places)
             return NumberedNames(run for one in alone for run in one.runs)
@@ -108,9 +107,9 @@ class NumberedNames(Sequence[str]):
 
     def _part(self, places: range) -> NumberedNames:
         runs: list[Run] = []
-        at = bisect_right(self._ends, places.start)
+        index = bisect_right(self._ends, places.start)
         while places:
-            run, end = self.runs[at], self._ends[at]
+            run, end = self.runs[index], self._ends[index]
             start = end - len(run)
             count = len(range(places.start, min(end, places.stop), places.step))
             if count == len(run):
@@ -120,7 +119,7 @@ class NumberedNames(Sequence[str]):
                 numbers = run.numbers[places.start - start : last - start + 1 : places.step]
                 runs.append(replace(run, numbers=numbers))
             places = places[count:]
-            at += 1
+            index += 1
         return NumberedNames(runs)
 
     def __eq__(self, other: object) -> bool:

@@ -66,9 +66,10 @@ class Header:
         return math.prod(self.shape) * self.itemsize
 
     def demand_pixels(self) -> Kind:
-        """
+        """The kind of its values.
+
         Raises:
-            Unreadable: its values are not pixels.
+            Unreadable: they are not pixels.
         """
         if self.kind is None:
             remedy = _REMEDIES.get(self.dtype[1:2], "save an array of uint8, uint16 or floats")

@@ -1,7 +1,7 @@
 """One archive of a source: what it contains, by the rules for files in a folder, and its members' bytes.
 
 A shard is listed once, by `ShardContents`. Later, `Shard` finds members again on the way through the
-archive: most are asked for in the order in which they lie there. `Marks`, and the number of members
+archive: most are read in the order in which the archive holds them. `Marks`, and the number of members
 that share a name, are what the listing passes on to make that quick.
 """
 
@@ -100,7 +100,8 @@ class Shard:
         return status.st_size, status.st_mtime_ns, status.st_ino
 
     def content(self, name: str) -> bytes:
-        """
+        """The bytes of the member of this name.
+
         Raises:
             Unreadable: there is no such member, or it is damaged.
         """
@@ -197,7 +198,10 @@ class ShardContents:
         self._rules: dict[str, str | None] = {"": None}  # by folder
 
     def take(self, shard: Shard) -> None:
-        """Sort all members. Runs once for each of perhaps millions: the usual ones take a short path."""
+        """Put each member among the names, the skipped or the ignored ones.
+
+        There may be millions of them: the usual ones take a short path.
+        """
         names, folders, reader = self._names, self._folders, shard.reader
         marking = isinstance(shard.bytes, FileBytes)
         for raw, _, size, fault in reader.entries():
@@ -229,12 +233,15 @@ class ShardContents:
                 if marking and not len(names) % _MARKED:
                     self.marks.add(self._member(prefix + file), reader.began)
                 names.append(prefix + file)
-        if not reader.apart:
+        if not reader.independent:
             self.marks = Marks()
         self._take_faults_of(shard)
 
     def sorted_names(self) -> list[str]:
-        """Each once. Of members that share a name it is the last one, which unpacking leaves."""
+        """The names, each once: of members that share one, the last, which unpacking leaves.
+
+        Sets `duplicates` and `member_order`, and lists the other members of a shared name as skipped.
+        """
         plain = all(map(str.isascii, self._names))  # which is the order of the bytes already
         ordered = sorted(self._names, key=None if plain else name_bytes)
         if any(map(eq, ordered, islice(ordered, 1, None))):

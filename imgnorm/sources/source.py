@@ -135,9 +135,10 @@ class BlockSource(EncodedSource, Protocol):
         """
 
     def check(self, settings: ImageSettings) -> None:
-        """
+        """Check that the images can be measured with these settings.
+
         Raises:
-            SourceError: its images cannot become what the settings ask for.
+            SourceError: they cannot become what the settings ask for.
         """
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block | tuple[Sequence[str], Unreadable]]:

@@ -57,12 +57,13 @@ class TarReader:
         self._bytes = bytes_
         self.fault: Unreadable | None = None  # the archive's first, once all entries were read
         self.began = 0  # where the headers of the last entry begin
-        self.apart = True  # what an entry is does not depend on those before it
+        self.independent = True  # what an entry is does not depend on those before it
 
     def entries(self, start: int = 0, *, passing: bool = True) -> Iterator[TarEntry]:
-        """
+        """The members, in the order of the archive.
+
         Args:
-            start: where the headers of an entry begin; they must be `apart`.
+            start: where the headers of an entry begin; entries must be `independent`.
             passing: check that all of a member's data exist; if not, the data can be read until the
                 next entry is asked for.
         """
@@ -92,7 +93,7 @@ class TarReader:
                     text = window[at + BLOCK : at + BLOCK + size]
                     extensions.add(kind, text if len(text) == size else self._text(data, size))
                     if kind == b"g":
-                        self.apart = not extensions.of_all
+                        self.independent = not extensions.of_all
                     position = data + size + -size % BLOCK
                     continue
                 sparse = kind == b"S"
@@ -277,7 +278,8 @@ class _Extensions:
         self._long_name: bytes | None = None
 
     def add(self, kind: bytes, text: bytes) -> None:
-        """
+        """Take what an extension's header says about members that follow.
+
         Raises:
             ValueError: the text is damaged.
         """

@@ -35,7 +35,7 @@ _SIZES_AFTER_DATA = 1 << 3  # and not in the local header
 _PATCH = 1 << 5
 _UTF8 = 1 << 11
 _UNIX = 3
-_LARGE = 64 << 20
+_LARGE = 64 << 20  # bytes, unpacked; a smaller member is not compared with the free memory
 
 ZipEntry = tuple[bytes, int, int, Unreadable | None]
 """Raw name, offset of its record in the directory, size, and why it cannot be read."""
@@ -80,14 +80,15 @@ class ZipReader:
         self._count = 0
         self._directory_at = 0
         self.began = 0  # where the record of the last entry begins
-        self.apart = True  # what an entry is does not depend on those before it
+        self.independent = True  # what an entry is does not depend on those before it
         self._directory = self._found_directory()
         self._starts = array("Q")  # of all local headers, sorted
         self._overlap: set[int] | None = None
         self._last: tuple[int, _Record] | None = None  # of the last entry: its place and record
 
     def entries(self, start: int = 0) -> Iterator[ZipEntry]:
-        """
+        """The members, in the order of the directory.
+
         Args:
             start: where the record of the first entry begins.
         """
