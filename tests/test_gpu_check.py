@@ -23,7 +23,7 @@ from imgnorm.cuda import kernel as kernels
 from imgnorm.cuda.counter import _CPU as COUNTED_HERE
 from imgnorm.cuda.counter import DeviceCounter
 from imgnorm.errors import MissingDependency
-from imgnorm.pixels.buffer import Found
+from imgnorm.pixels.buffer import FoundDevice
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "gpu_check"
@@ -69,10 +69,10 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     module = loaded()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # OpenMP's do not survive a fork
-    found = Found(torch.device("cpu"), "cpu, as a device")
+    found = FoundDevice(torch.device("cpu"), "cpu, as a device")
     refused = gpu.find
 
-    def find(name: str) -> Found:
+    def find(name: str) -> FoundDevice:
         return refused(name) if name == "cuda:99" else found
 
     monkeypatch.setattr(gpu, "find", find)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from imgnorm import Profile, measure
 from imgnorm.measuring import measure as measurement
-from imgnorm.pixels.buffer import Found
+from imgnorm.pixels.buffer import FoundDevice
 from imgnorm.progress import Spent, Stage, Stopwatch
 from imgnorm.settings import Resize
 from imgnorm.stats.text import text_of
@@ -45,9 +45,9 @@ class _Sum(Spent):
 def test_finding_a_device_is_no_listing(monkeypatch):
     """It imports torch, which takes longer than listing many thousands of files."""
 
-    def found_slowly(name: str) -> Found:
+    def found_slowly(name: str) -> FoundDevice:
         time.sleep(0.3)
-        return Found(None, name)
+        return FoundDevice(None, name)
 
     monkeypatch.setattr(measurement, "find_device", found_slowly)
     profile = Profile()

@@ -262,7 +262,7 @@ def stats(
             "--strict-channels needs a mode that says which channels are right, such as --mode RGB"
         )
     if verbose and not quiet and options["device"] != "cpu":
-        note(f"device   {find_device(options['device']).words}")
+        note(f"device   {find_device(options['device']).description}")
 
     started = monotonic()
     profile = Profile.of_command() if profiled else None

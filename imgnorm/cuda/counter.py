@@ -34,13 +34,16 @@ _MOST_IMAGES = 1 << 16
 """Images whose sums stay on the device. Then they are fetched, so that memory does not grow."""
 _CPU = torch.device("cpu")
 
+_Batch = tuple[Sequence[PackedImages | PackedFile], Tensor, Tensor]
+"""Images of one mode, and the histogram and the sums that a kernel gives for them."""
+
 
 class FileDecoder(Protocol):
     """Decodes JPEG files on a device: `nvjpeg.NvJpeg`."""
 
     @property
-    def words(self) -> str:
-        """Which decoder this is, for stats files."""
+    def name(self) -> str:
+        """The decoder's name, version and device, for stats files."""
 
     def pixels_of(self, files: Sequence[Tensor]) -> list[Tensor]:
         """uint8, (C, H, W), of each file.
@@ -76,16 +79,16 @@ class DeviceCounter:
         state: DeviceState,
         *,
         cross_sums: bool = False,
-        files: FileDecoder | None = None,
+        file_decoder: FileDecoder | None = None,
     ) -> None:
         """
         Args:
-            files: decodes JPEG files there; without it, none may be in a buffer.
+            file_decoder: decodes JPEG files on the device; without it, none may be in a buffer.
         """
-        self.decoded = 0  # files
+        self.decoded = 0  # files that the device has decoded
         self._device = device
         self._state = state
-        self._files = files
+        self._file_decoder = file_decoder
         self._counts = Counts(cross_sums=cross_sums)
         self._stage: Tensor | None = None  # pinned memory, from which the device copies
         with cuda_errors_translated(device):
@@ -170,10 +173,10 @@ class DeviceCounter:
             return [index for one in files for index in self._count_files(group, content, [one])]
         counted = [p for p, _ in whole]
         if counted:
-            assert self._files is not None
+            assert self._file_decoder is not None
             self._counts.add(group, found)
             self._state.used = True
-            self._counts.decoders[group] = {"JPEG": self._files.words}
+            self._counts.decoders[group] = {"JPEG": self._file_decoder.name}
             self.decoded += len(counted)
         return [_index(p) for p in files if p not in counted]
 
@@ -183,11 +186,11 @@ class DeviceCounter:
         That memory may have been freed a moment ago, while kernels of this stream are still to read it.
         nvJPEG's hardware does not wait for a stream, so this method does. (pytorch/vision#9606)
         """
-        assert self._files is not None
+        assert self._file_decoder is not None
         if self._staged:
             self._staged.record()
             self._staged.synchronize()  # sleeps; Stream.synchronize() keeps a core busy in each thread
-        return self._files.pixels_of([content[p.start : p.end] for p in files])
+        return self._file_decoder.pixels_of([content[p.start : p.end] for p in files])
 
     def _counted_planes(self, images: Sequence[tuple[_Placed, Tensor]]) -> list[_Batch]:
         """Like `_counted`, for images whose channels are planes; gray ones may be wanted as RGB."""
@@ -413,7 +416,3 @@ def _runs(placed: Sequence[_Placed]) -> list[tuple[int, int]]:
         else:
             runs.append((one.start, one.end))
     return runs
-
-
-_Batch = tuple[Sequence[PackedImages | PackedFile], Tensor, Tensor]
-"""Images of one mode, and the histogram and the sums that a kernel gives for them."""

@@ -11,13 +11,13 @@ import torch
 from imgnorm.cuda.counter import DeviceCounter, DeviceState, FileDecoder
 from imgnorm.cuda.kernel import kernel_for
 from imgnorm.errors import DeviceError
-from imgnorm.pixels.buffer import Found, Sender
+from imgnorm.pixels.buffer import FoundDevice, Sender
 from imgnorm.settings import Mode
 from imgnorm.tally.tally import Tally
 from imgnorm.wording import headline
 
 
-def find(name: str) -> Found:
+def find(name: str) -> FoundDevice:
     """The device of a name: "cuda", "cuda:N"; or "auto", which may be the CPU.
 
     Raises:
@@ -28,9 +28,11 @@ def find(name: str) -> Found:
     except DeviceError as error:
         if name != "auto":
             raise DeviceError(f"device {name}: {error}; use cpu or auto") from error
-        return Found(None, f"cpu: {error}")
+        return FoundDevice(None, f"cpu: {error}")
     _, kernel = kernel_for(device)
-    return Found(device, f"{device}: {torch.cuda.get_device_name(device)}, counts with {kernel}")
+    return FoundDevice(
+        device, f"{device}: {torch.cuda.get_device_name(device)}, counts with {kernel}"
+    )
 
 
 class CudaDevice:
@@ -38,13 +40,15 @@ class CudaDevice:
 
     Args:
         batch: how many pixels one counter sends at once.
-        files: decodes JPEGs there; without it, the workers decode.
+        file_decoder: decodes JPEGs on the device; without it, the workers decode.
     """
 
-    def __init__(self, device: torch.device, batch: int, files: FileDecoder | None = None) -> None:
+    def __init__(
+        self, device: torch.device, batch: int, file_decoder: FileDecoder | None = None
+    ) -> None:
         self.batch = batch
         self._device = device
-        self._files = files
+        self._file_decoder = file_decoder
         self._state = DeviceState()
         self._counters: list[DeviceCounter] = []
 
@@ -54,7 +58,8 @@ class CudaDevice:
         return self._state.used
 
     def note_use(self) -> None:
-        """Notes that a device has: tensors are counted on the device that they lie on, not only on this."""
+        """Notes that a device has counted images: tensors are counted where they lie, which may be another
+        device."""
         self._state.used = True
 
     @property
@@ -63,7 +68,9 @@ class CudaDevice:
         return sum(counter.decoded for counter in self._counters)
 
     def counter(self, *, cross_sums: bool = False) -> DeviceCounter:
-        counter = DeviceCounter(self._device, self._state, cross_sums=cross_sums, files=self._files)
+        counter = DeviceCounter(
+            self._device, self._state, cross_sums=cross_sums, file_decoder=self._file_decoder
+        )
         self._counters.append(counter)
         return counter
 

@@ -28,21 +28,20 @@ OLDEST = (0, 17)
 _AT_ONCE = 4
 """Threads that decode at the same time, each a batch. TorchCodec keeps a core busy while it waits for the
 device, and reading needs the cores. It keeps 32 decoders of a device; with more, some are made each time."""
-_TOLERANCE = (
-    2.0  # levels that pixels may differ from Pillow's on average, as in torchvision's own tests
-)
+_TOLERANCE = 2.0
+"""Levels that pixels may differ from Pillow's on average, as in torchvision's own tests."""
 
 
 class NvJpeg:
     """Decodes on one device. Thread-safe."""
 
-    def __init__(self, device: torch.device, decode: Callable[..., Any], words: str) -> None:
+    def __init__(self, device: torch.device, decode: Callable[..., Any], name: str) -> None:
         """
         Args:
             decode: TorchCodec's `decode_jpeg`, or a function like it.
-            words: which decoder this is, for stats files.
+            name: of the decoder, with its version and the device, for stats files.
         """
-        self.words = words
+        self.name = name
         self._device = device
         self._decode = decode
         self._turns = BoundedSemaphore(_AT_ONCE)

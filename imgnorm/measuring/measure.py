@@ -26,7 +26,7 @@ from imgnorm.measuring.selection import (
     rest_of,
     selection_of,
 )
-from imgnorm.pixels.buffer import Found
+from imgnorm.pixels.buffer import FoundDevice
 from imgnorm.progress import Profile, Progress, Stage, no_lap
 from imgnorm.settings import (
     CHANNELS,
@@ -268,7 +268,7 @@ def default_device(decoder: Decoder) -> str:
     return "cuda" if decoder == NVJPEG else "cpu"
 
 
-def find_device(name: str) -> Found:
+def find_device(name: str) -> FoundDevice:
     """The device that "cuda", "cuda:1" or "auto" means; for "auto", it may be the CPU.
 
     Raises:
@@ -280,7 +280,7 @@ def find_device(name: str) -> Found:
             from imgnorm.cuda import device as gpu
     except MissingDependency as error:
         if name == "auto":
-            return Found(None, f"cpu: {error}")
+            return FoundDevice(None, f"cpu: {error}")
         raise
     return gpu.find(name)
 

@@ -164,11 +164,11 @@ class BufferCounter(Protocol):
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundDevice:
     """The device that a name stands for."""
 
     device: Any | None  # torch's; None: the workers count
-    words: str  # for a person
+    description: str  # for people: its name and what counts there, or why there is none
 
 
 class Sender:

@@ -25,7 +25,7 @@ from imgnorm.cli import run
 from imgnorm.cuda import device as gpu
 from imgnorm.cuda.counter import DeviceCounter
 from imgnorm.errors import DeviceError, SourceError
-from imgnorm.pixels.buffer import Found, PackedImages
+from imgnorm.pixels.buffer import FoundDevice, PackedImages
 from imgnorm.pixels.images import count_arrays, sums_of
 from imgnorm.settings import CHANNELS, Mode
 from imgnorm.tally.tally import Tally
@@ -57,13 +57,13 @@ def test_arrays_of_many_channels_are_counted_as_numpy_counts():
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a device; without CUDA, "cuda" uses the same classes on CPU tensors."""
     if request.param == "cpu":
-        monkeypatch.setattr(gpu, "find", lambda name: Found(CPU, "cpu, as a device"))
+        monkeypatch.setattr(gpu, "find", lambda name: FoundDevice(CPU, "cpu, as a device"))
     return "cuda"
 
 
 @pytest.fixture
 def cpu_as_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "find", lambda name: Found(CPU, "cpu, as a device"))
+    monkeypatch.setattr(gpu, "find", lambda name: FoundDevice(CPU, "cpu, as a device"))
 
 
 @pytest.fixture(scope="module")
@@ -628,7 +628,7 @@ def test_a_device_that_does_not_work_is_refused(two_devices):
 
     why = "CUDA error: no kernel image is available for execution on the device"
     assert f"device cuda:1: {why}; use cpu or auto" == str(caught.value)
-    assert Found(None, f"cpu: {why}") == gpu.find("auto")
+    assert FoundDevice(None, f"cpu: {why}") == gpu.find("auto")
 
 
 def test_torch_without_cuda_says_so(monkeypatch):
@@ -638,7 +638,7 @@ def test_torch_without_cuda_says_so(monkeypatch):
 
     why = f"torch {torch.__version__} is built without CUDA"
     assert f"device cuda: {why}; use cpu or auto" == str(caught.value)
-    assert Found(None, f"cpu: {why}") == gpu.find("auto")
+    assert FoundDevice(None, f"cpu: {why}") == gpu.find("auto")
 
 
 def test_a_driver_that_does_not_work_gives_its_reason(monkeypatch):
@@ -654,7 +654,7 @@ def test_a_driver_that_does_not_work_gives_its_reason(monkeypatch):
 
     assert (
         "cpu: CUDA initialization: The NVIDIA driver on your system is too old. (Triggered ...)"
-        == gpu.find("auto").words
+        == gpu.find("auto").description
     )
 
 

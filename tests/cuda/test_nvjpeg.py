@@ -26,11 +26,11 @@ from imgnorm.cuda import device as gpu
 from imgnorm.cuda import nvjpeg
 from imgnorm.cuda.counter import DeviceCounter, DeviceState
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
-from imgnorm.pixels.buffer import Found, PackedFile
+from imgnorm.pixels.buffer import FoundDevice, PackedFile
 from imgnorm.stats.stats import Stats
 
 ROOT = Path(__file__).parents[2]
-WORDS = "nvjpeg by Pillow as a device"
+DECODER = "nvjpeg by Pillow as a device"
 
 
 def pillow(files: Sequence[torch.Tensor], *, mode: str, device: torch.device) -> list[torch.Tensor]:
@@ -50,7 +50,7 @@ def pillow(files: Sequence[torch.Tensor], *, mode: str, device: torch.device) ->
 class Decoder:
     """Pillow in the place of nvJPEG; it fails for the files that `refuses` names."""
 
-    words = WORDS
+    name = DECODER
 
     def __init__(self, refuses: Any = lambda file: False, error: Any = None) -> None:
         self.decoded = 0
@@ -72,7 +72,7 @@ def decoder(monkeypatch: pytest.MonkeyPatch) -> Decoder:
 
 
 def set_up(monkeypatch: pytest.MonkeyPatch, decoder: Decoder) -> Decoder:
-    monkeypatch.setattr(gpu, "find", lambda name: Found(CPU, "cpu, as a device"))
+    monkeypatch.setattr(gpu, "find", lambda name: FoundDevice(CPU, "cpu, as a device"))
     monkeypatch.setattr(nvjpeg, "find_decoder", lambda device: decoder)
     return decoder
 
@@ -166,7 +166,7 @@ def test_the_file_is_that_of_the_cpu_but_for_the_decoder(
 
     assert here[0] == code
     assert without_decoders(here[1]) == without_decoders(there)
-    assert WORDS in decoders_in(there)["JPEG"].split("; ")
+    assert DECODER in decoders_in(there)["JPEG"].split("; ")
     assert decoders_in(here[1])["PNG"] == decoders_in(there)["PNG"]
 
 
@@ -188,7 +188,7 @@ def test_the_stats_name_the_decoder_alone_where_it_decoded_all(tmp_path, decoder
     stats = imgnorm.measure(tmp_path, decoder="nvjpeg")
 
     assert stats.measurement is not None
-    assert {"JPEG": WORDS} == stats.measurement.decoders
+    assert {"JPEG": DECODER} == stats.measurement.decoders
     assert [] == list(recwarn)
 
 
@@ -342,11 +342,11 @@ def test_merging_with_other_decoders_is_refused_unless_told(folder, tmp_path, de
 
     assert 2 == run(["merge", *parts])
     err = capsys.readouterr().err
-    assert f"JPEG by {WORDS}, but {parts[0]} by libjpeg-turbo" in err
+    assert f"JPEG by {DECODER}, but {parts[0]} by libjpeg-turbo" in err
     assert "merge them anyway with --allow-decoders" in err
     whole = tmp_path / "whole.yaml"
     assert 0 == run(["merge", *parts, "--allow-decoders", "-q", "-o", str(whole)])
-    assert WORDS in decoders_in(imgnorm.read_stats(whole))["JPEG"].split("; ")
+    assert DECODER in decoders_in(imgnorm.read_stats(whole))["JPEG"].split("; ")
 
 
 def test_shards_of_one_device_merge_though_only_one_has_files_for_the_cpu(
@@ -362,7 +362,7 @@ def test_shards_of_one_device_merge_though_only_one_has_files_for_the_cpu(
     parts.append(str(tmp_path / "x.yaml"))
     run(["stats", str(tmp_path / "more"), "--decoder", "nvjpeg", "-q", "-o", parts[-1]])
 
-    assert WORDS == decoders_in(imgnorm.read_stats(parts[-1]))["JPEG"]
+    assert DECODER == decoders_in(imgnorm.read_stats(parts[-1]))["JPEG"]
     assert "; " in decoders_in(imgnorm.read_stats(parts[0]))["JPEG"]
     assert 0 == run(["merge", *parts, "-q"])
 
@@ -438,7 +438,7 @@ def test_a_torchcodec_that_writes_too_early_is_refused(monkeypatch, version):
 def test_the_decoder_is_called_by_its_version_and_its_device(monkeypatch):
     fake(monkeypatch, "0.17.0+cu130", pillow)
 
-    assert "nvjpeg by torchcodec 0.17.0+cu130 on NVIDIA H100" == nvjpeg.find_decoder(CPU).words
+    assert "nvjpeg by torchcodec 0.17.0+cu130 on NVIDIA H100" == nvjpeg.find_decoder(CPU).name
 
 
 @pytest.mark.parametrize(
@@ -462,12 +462,12 @@ def test_on_a_device_pixels_are_about_those_of_pillow():
     """nvjpeg.find_decoder compares samples; skipped where torchcodec is missing."""
     pytest.importorskip("torchcodec")
 
-    assert nvjpeg.find_decoder(torch.device("cuda", 0)).words.startswith("nvjpeg by torchcodec ")
+    assert nvjpeg.find_decoder(torch.device("cuda", 0)).name.startswith("nvjpeg by torchcodec ")
 
 
 def test_a_batch_is_decoded_at_once():
     decoder = Decoder()
-    counter = DeviceCounter(CPU, DeviceState(), files=decoder)
+    counter = DeviceCounter(CPU, DeviceState(), file_decoder=decoder)
     files = [encoded(picture(seed, 9, 5 + seed, "RGB")) for seed in range(5)]
     packed = [
         PackedFile(index, len(file), "RGB", 9 * (5 + index), "RGB")
