@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from imgnorm.pixels.count import count
+from imgnorm.pixels.images import sums_of_powers
+from imgnorm.pixels.planes import powers_of
 from imgnorm.settings import ImageSettings
 from imgnorm.sources.source import Listing
 from imgnorm.tally.histogram import Histogram
@@ -80,6 +82,12 @@ def histogram(pictures: list[np.ndarray], bins: int = 256) -> Histogram:
     channels = pictures[0].shape[2]
     flat = [np.concatenate([p[:, :, c].ravel() for p in pictures]) for c in range(channels)]
     return Histogram(tuple(tuple(np.bincount(c, minlength=bins).tolist()) for c in flat))
+
+
+def sums_of(histograms: np.ndarray) -> ImageSums:
+    """The sums that imgnorm makes of images, from their histograms: int64, (images, channels, bins)."""
+    pixels = histograms[:, :1].sum(axis=2)
+    return sums_of_powers(pixels, *powers_of(histograms), histograms.shape[2] - 1)
 
 
 def by_hand(histograms: np.ndarray) -> ImageSums:

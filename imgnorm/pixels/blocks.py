@@ -41,7 +41,8 @@ def count_blocks(
     """The tally of the first images of `names`, and how many that is.
 
     Args:
-        starting, reserve, buffer, lap: as in `count.count`.
+        settings: not used; `count.count` takes them, and workers call either of the two.
+        cross_sums, starting, reserve, buffer, lap: as in `count.count`.
         planes: counts arrays, with memory that it took for earlier ones.
     """
     tally = Tally()

@@ -57,7 +57,7 @@ class Decoded:
         return _picture(self.content)
 
 
-def own_process(max_pixels: int) -> None:
+def prepare_process(max_pixels: int) -> None:
     """Set Pillow's limit and the filter of warnings, which are global: only in a process of our own.
 
     Pillow's limit also covers sizes that it finds while it parses; its warnings are about metadata and

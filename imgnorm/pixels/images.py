@@ -196,22 +196,14 @@ class ModeCounter:
             shape = (len(self._histograms), self._channels, self._bins)
             histograms = np.concatenate(self._histograms).reshape(shape)
             self._total += histograms.sum(axis=0)
-            self._add_powers(_pixels_of(histograms), *powers_of(histograms))
+            pixels = histograms[:, :1].sum(axis=2)
+            self._add_powers(pixels, *powers_of(histograms))
             self._histograms.clear()
 
     def _add_powers(self, pixels: Integers, total: Integers, total_sq: Integers) -> None:
         self._sums += sums_of_powers(pixels, total, total_sq, self._bins - 1)
         if self._cross_sums:
             self._cross_sums += cross_sums_of(pixels, total, total_sq)
-
-
-def sums_of(histograms: Integers) -> ImageSums:
-    """The `sums_of_powers` of images, from their histograms.
-
-    Args:
-        histograms: int64, (images, channels, bins).
-    """
-    return sums_of_powers(_pixels_of(histograms), *powers_of(histograms), histograms.shape[2] - 1)
 
 
 def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale: int) -> ImageSums:
@@ -258,12 +250,6 @@ def cross_sums_of(pixels: Integers, total: Integers, total_sq: Integers) -> Cros
     matrices = per_image.transpose(0, 2, 1) @ per_image  # (channels, 3, 3)
     rows, columns = np.triu_indices(3)
     return CrossSums(*(tuple(matrices[:, i, j]) for i, j in zip(rows, columns, strict=True)))
-
-
-def _pixels_of(histograms: Integers) -> Integers:
-    """(images, 1)."""
-    pixels: Integers = histograms[:, :1, :].sum(axis=2)
-    return pixels
 
 
 def _sum_of_each(

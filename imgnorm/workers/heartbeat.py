@@ -36,7 +36,7 @@ class Heartbeat:
         else:
             self._memory = mmap.mmap(-1, mmap.PAGESIZE, tagname=handle)  # type: ignore[call-arg]
 
-    def at(self, job: int, index: int) -> None:
+    def begin(self, job: int, index: int) -> None:
         """The worker begins the name at this index of a job."""
         _NUMBER.pack_into(self._memory, 0, job << _INDEX_BITS | index)
 

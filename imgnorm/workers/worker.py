@@ -92,12 +92,12 @@ def _counting(setup: Setup) -> tuple[_Count, str]:
     os.environ.update(_ONE_THREAD)
     from imgnorm.pixels.blocks import count_blocks  # imports NumPy and Pillow
     from imgnorm.pixels.count import count
-    from imgnorm.pixels.decode import own_process
+    from imgnorm.pixels.decode import prepare_process
     from imgnorm.pixels.jpeg import JpegDecoder, fast_path_version, fault_of_the_fast_path
     from imgnorm.pixels.planes import PlaneCounter
 
     fault = "as requested" if setup.decoder == "pillow" else fault_of_the_fast_path()
-    own_process(setup.max_pixels)  # after the check above, which decodes an image of its own
+    prepare_process(setup.max_pixels)  # after the check above, which decodes an image of its own
     jpeg = f"Pillow: {fault}" if fault else fast_path_version()
     source = setup.source
     if isinstance(source, BlockSource) and not setup.settings.preprocess:
@@ -130,7 +130,7 @@ def _answer_jobs(
                 setup.settings,
                 max_pixels=setup.max_pixels,
                 cross_sums=setup.cross_sums,
-                starting=lambda index, number=number: heartbeat.at(number, index),
+                starting=lambda index, number=number: heartbeat.begin(number, index),
                 reserve=partial(ask, "pixels"),
                 buffer=buffer,
                 lap=lap,

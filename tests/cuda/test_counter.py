@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from counting import sums_of
 from devices import CPU, CUDA_ERROR, DEVICES, OUT_OF_MEMORY, Failing, Pixels, noise, wrong_by_one
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,6 @@ from imgnorm.cuda.counter import _CPU as COUNTED_HERE
 from imgnorm.cuda.counter import DeviceCounter, DeviceState
 from imgnorm.errors import DeviceError
 from imgnorm.pixels.buffer import PackedImages
-from imgnorm.pixels.images import sums_of
 from imgnorm.settings import Mode
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.tally import Counted, Tally

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from counting import sums_of
 from devices import CPU, CUDA_ERROR, DEVICES, OUT_OF_MEMORY, Failing, Pixels, noise
 from injection import Leaving, Sleepy, Starved, Suicidal, needs_posix
 from PIL import Image
@@ -26,7 +27,7 @@ from imgnorm.cuda import device as gpu
 from imgnorm.cuda.counter import DeviceCounter
 from imgnorm.errors import DeviceError, SourceError
 from imgnorm.pixels.buffer import FoundDevice, PackedImages
-from imgnorm.pixels.images import count_arrays, sums_of
+from imgnorm.pixels.images import count_arrays
 from imgnorm.settings import CHANNELS, Mode
 from imgnorm.tally.tally import Tally
 

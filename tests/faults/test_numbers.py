@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counting import sums_of
 
 import imgnorm as library
-from imgnorm.pixels.images import sums_of
 from imgnorm.settings import CHANNELS, SCALE, Mode
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance

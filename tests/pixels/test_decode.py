@@ -202,7 +202,7 @@ def test_an_image_beyond_the_limit_is_refused(format_):
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
 def test_an_image_beyond_pillow_s_own_limit_is_refused_in_our_words(format_, monkeypatch):
     """Above twice the limit Pillow itself refuses, and its message has neither the limit nor the option."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)  # as own_process() sets it
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 299)  # as prepare_process() sets it
     data = encoded(picture("RGB", 20, 30), format_)
 
     assert "too-large: 600 pixels; the limit is 299 (--max-pixels)" == refusal(data, max_pixels=299)

@@ -16,6 +16,7 @@ from counting import (
     noise,
     power_sums,
     reference,
+    sums_of,
     tally_of,
 )
 from hypothesis import given
@@ -25,7 +26,7 @@ from PIL import Image
 
 from imgnorm.pixels import planes
 from imgnorm.pixels.count import count
-from imgnorm.pixels.images import count_arrays, cross_sums_of, sums_of
+from imgnorm.pixels.images import count_arrays, cross_sums_of
 from imgnorm.pixels.jpeg import JpegDecoder
 from imgnorm.pixels.planes import PlaneCounter
 from imgnorm.settings import CHANNELS, ImageSettings

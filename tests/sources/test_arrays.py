@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from counting import sums_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -24,7 +25,7 @@ from imgnorm.errors import ImgnormError, IncompatibleStats, SourceError
 from imgnorm.pixels import planes
 from imgnorm.pixels.blocks import count_blocks
 from imgnorm.pixels.floats import count_floats
-from imgnorm.pixels.images import count_arrays, sums_of
+from imgnorm.pixels.images import count_arrays
 from imgnorm.pixels.load import array_of
 from imgnorm.settings import ImageSettings, mode_of
 from imgnorm.sources import arrayfile, arrays
