@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import imgnorm
-from imgnorm.checks.rules import RULES
 from imgnorm.errors import Problem, Rule, Severity
 from imgnorm.wording import printable
 
@@ -148,6 +147,8 @@ _LEVELS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": 
 
 
 def _sarif_rule(name: str) -> dict[str, Any]:
+    from imgnorm.checks.rules import RULES  # slow to load; the commands import this module early
+
     rule = RULES[name]
     return {
         "id": name,

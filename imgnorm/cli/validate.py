@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from imgnorm.checks.reports import REPORTERS
 from imgnorm.cli import options as shared
 from imgnorm.cli.terminal import note, print_result
 
@@ -15,7 +16,7 @@ from imgnorm.cli.terminal import note, print_result
 @click.option(
     "--format",
     "report",
-    type=click.Choice(["text", "json", "github", "sarif", "junit"]),
+    type=click.Choice([*REPORTERS]),
     default="text",
     show_default=True,
     help="How problems are written to standard output.",
@@ -52,7 +53,6 @@ def validate(
     """
     if not paths:
         raise click.UsageError("name a file or a folder to check")
-    from imgnorm.checks.reports import REPORTERS
     from imgnorm.checks.validate import validate as check
 
     dry_run: Any = None

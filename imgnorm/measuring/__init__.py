@@ -1,4 +1,4 @@
-"""A source and options -> Stats: the way through all packages to the left.
+"""A source and options -> Stats: the way through all packages before it.
 
 `measure` checks its arguments and then goes this way:
 
@@ -13,8 +13,9 @@ A stream (a DataLoader, an iterable) has no names to choose from: it skips steps
 images as they come.
 
 These modules import nothing heavy: NumPy and Pillow load in the workers, and torch only for a device
-or a dataset of torch's. They may import all packages to the left, and no third party.
+or a dataset of torch's. They may import all packages before this one, and no third party.
 
 A new kind of source is opened in `opening`. A new way to count is a branch of `routes.counting`. A new
-option that decides digits belongs to `ImageSettings`, one about names to `SelectionOptions`.
+option about names belongs to `SelectionOptions`. One that changes pixels is best a `Step` of settings.py:
+pixels/preprocess.py applies it, stats/ keeps it (schema, text, file), pipeline/steps.py emits it.
 """

@@ -17,5 +17,6 @@ source is then pickled and sent to workers, and `read` gives one image's bytes, 
 May import the modules beside the packages, documents and tally; no third party, so no NumPy.
 
 To add a source of files: implement `EncodedSource` in a module here, and open it in
-measuring/opening.py. Sources that need Python objects, such as torch Datasets, are in datasets/.
+measuring/opening.py. checks/verify/listings.py has the kinds that a path can name, pipeline/config.py
+those of configs. Sources that need Python objects, such as torch Datasets, are in datasets/.
 """

@@ -12,9 +12,11 @@ mean and std only.
     model -> Stats              file.py       computed from the integers; faults.py has what is refused
     Stats -> table              table.py      what `imgnorm show` prints
 
-This package may import the packages before it (documents, tally, sources, pixels, workers), PyYAML and
-pydantic. Importing stats.py loads neither of the two: measuring does not need them.
+May import the packages before it (documents to workers), PyYAML and pydantic. Importing stats.py loads
+neither of the two: measuring does not need them.
 
-A new field of the stats file is added to the model in schema.py, written in text.py and read in file.py.
-If other numbers determine it, reading compares it with what follows from them without more code.
+A number that follows from others is added to the model in schema.py and written in text.py: reading
+compares it with what follows. If it is always written, older files are not valid any more, so it needs a
+new STATS_FORMAT. A number that is counted is also a field of `Measurement`, set in measuring/result.py,
+read in file.py, added in merging.py, bounded in faults.py and compared in checks/verify/recount.py.
 """

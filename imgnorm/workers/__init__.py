@@ -17,5 +17,6 @@ the heartbeat shows, is tried once more, alone. The second time, the image is li
 
 May import the packages before it: documents, tally, sources and pixels. The parent process loads
 neither NumPy nor Pillow, so pixels modules that need them are imported in the worker only.
-Another way to run tasks (a cluster, say) is a module beside pool.py with a function like `scanning`.
+Another way to run tasks (a cluster, say) is a module beside pool.py with a function like `scanning`,
+chosen in measuring/routes.py.
 """
