@@ -4,14 +4,14 @@
     lint/         means and stds in Python, YAML, JSON and TOML that are not imgnorm's own
     verify/       a stats file against its data
     rules.py      every rule by its id; each family of rules stands beside what it is about
-    ignore.py     which rules are asked: --select, --ignore and `# imgnorm: ignore[rule]`
+    ignore.py     which problems are reported: --select, --ignore and `# imgnorm: ignore[rule]`
     reports.py    problems -> text, JSON, GitHub annotations, SARIF, JUnit
 
 Each check reads files and returns a frozen result with `problems` (imgnorm.errors.Problem: file,
 line, column, rule, message, hint, severity) and a `summary()` of one line. Nothing here prints or
 exits: the commands in cli/ pass the problems to a reporter and choose the exit code.
 
-May import all packages but cli, and no third party itself; checking configs and code never loads
+It may import all packages but cli, and no third party itself; checking configs and code never loads
 torch, NumPy or Pillow.
 
 A new rule: append a `Rule` to the RULES of its family (pipeline/order.py, constants/findings.py,

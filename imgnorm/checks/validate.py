@@ -64,7 +64,7 @@ def validate(
     """Check pipeline configs and stats files, and all of those in folders.
 
     Args:
-        select: the ids of the rules to ask; None: all.
+        select: the ids of the rules to check; None: all.
         ignore: the ids of rules to leave out.
         skip_others: pass over files that are not imgnorm's even if they are named, not only in
             folders.

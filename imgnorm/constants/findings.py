@@ -1,6 +1,6 @@
 """The rules about numbers: what is wrong with a mean and a std, known from the numbers alone.
 
-Each rule is its page (a `Rule`) and a pure function below it. `findings` asks them in turn.
+Each rule is its page (a `Rule`) and a pure function below it. `findings` calls them in turn.
 """
 
 from __future__ import annotations

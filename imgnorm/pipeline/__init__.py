@@ -6,7 +6,7 @@ The way of a config:
             structure.py, order.py            -> emit.py       (the source of a Python module)
             numbers.py                        -> dry_run.py    (built and run once: validate --build)
 
-- `config.py` reads a config, has its model and its JSON Schema (schema.json), and asks the checks:
+- `config.py` reads a config, has its model and its JSON Schema (schema.json), and calls the checks:
   `structure.py` (names and arguments of transforms), `order.py` (what may follow what) and `numbers.py`
   (the stats file or the numbers to normalize with). Each check ends with the pages of its rules.
 - `pipeline.py` holds what a sound config says. `steps.py` turns it, or stats, into calls by name, so

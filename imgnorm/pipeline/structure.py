@@ -195,32 +195,6 @@ def _is_size(value: object) -> bool:
 
 RULES = (
     Rule(
-        "unknown-format",
-        "error",
-        "a format that says what the file is",
-        "The file has no `format`, or one that is neither that of a pipeline config nor that of a stats file. In "
-        "a folder such files are passed over; on the command line they are a fault.",
-        "source: {kind: folder, path: data}",
-        "format: imgnorm-pipeline/1\nsource: {kind: folder, path: data}",
-    ),
-    Rule(
-        "build",
-        "error",
-        "a pipeline that torchvision builds and runs (with --build)",
-        "torchvision refused an argument, or failed on a generated image of 640x480. The message quotes it.",
-        "augment:\n  - RandomRotation: {degrees: -4}",
-        "augment:\n  - RandomRotation: {degrees: 4}",
-    ),
-    Rule(
-        "unknown-ignore",
-        "warning",
-        "ignore comments that name a rule",
-        "A comment `# imgnorm: ignore[rule]` silences one rule on its line. Without a rule, or with one "
-        "that does not exist, it silences nothing.",
-        "api: v1  # imgnorm: ignore",
-        "api: v1",
-    ),
-    Rule(
         "two-normalizations",
         "error",
         "one way to normalize",

@@ -1,8 +1,8 @@
 """A mean and a std that were found in a file, and the rules that make sense for them.
 
-Files rarely say what a field is for, and a false alarm is worse than a miss. So a rule is asked
-only where its question makes sense: `pixels` says that the numbers are about images, and `unit` and
-`order` are None unless the framework decides them.
+Files rarely say what a field is for, and a false alarm is worse than a miss. So a rule is applied only
+where it makes sense: `pixels` says that the numbers are about images, and `unit` and `order` are None
+unless the framework decides them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Pair:
 def problems_of(pair: Pair, file: str) -> list[Problem]:
     """The problems of a pair, at their places."""
     problems = []
-    for finding in _asked(pair):
+    for finding in _applied(pair):
         written = pair.mean if finding.field == "mean" else pair.std
         line, column = written.place if finding.index is None else written.places[finding.index]
         message = f"{finding.field}: {finding.message}"
@@ -67,7 +67,8 @@ def problems_of(pair: Pair, file: str) -> list[Problem]:
     return problems
 
 
-def _asked(pair: Pair) -> list[Finding]:
+def _applied(pair: Pair) -> list[Finding]:
+    """What the rules find that make sense for a pair."""
     mean, std = pair.mean, pair.std
     if mean.divisor != std.divisor:
         mean, std = mean.divided(), std.divided()

@@ -88,7 +88,7 @@ class _PythonReader:
             elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 yield from self._of_items(_defaults(node.args), context)
             for block in _blocks(node):
-                inside = replace(context, dataset=_asked_for(node, block) or context.dataset)
+                inside = replace(context, dataset=_compared_dataset(node, block) or context.dataset)
                 yield from self._block(block, inside)
             waiting.extend(reversed(list(self._children(node, context))))
 
@@ -113,7 +113,7 @@ class _PythonReader:
             return
         if isinstance(node, ast.If):
             yield node.test, context
-            inside = replace(context, dataset=_asked_for(node, node.body) or context.dataset)
+            inside = replace(context, dataset=_compared_dataset(node, node.body) or context.dataset)
             yield from ((child, inside) for child in node.body)
             yield from ((child, context) for child in node.orelse)
             return
@@ -330,7 +330,7 @@ def _blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
             yield block
 
 
-def _asked_for(node: ast.AST, block: list[ast.stmt]) -> str | None:
+def _compared_dataset(node: ast.AST, block: list[ast.stmt]) -> str | None:
     """The dataset of `if args.dataset == "cifar10":`, in its body."""
     if not isinstance(node, ast.If) or block is not node.body:
         return None
@@ -341,11 +341,11 @@ def _asked_for(node: ast.AST, block: list[ast.stmt]) -> str | None:
         or not isinstance(test.ops[0], ast.Eq)
     ):
         return None
-    asked, answer = test.left, test.comparators[0]
-    if not isinstance(answer, ast.Constant) or not isinstance(answer.value, str):
+    variable, value = test.left, test.comparators[0]
+    if not isinstance(value, ast.Constant) or not isinstance(value.value, str):
         return None
-    name = name_of(asked) or ""
-    return dataset_key(answer.value) if "data" in name.lower() or "dset" in name.lower() else None
+    name = name_of(variable) or ""
+    return dataset_key(value.value) if "data" in name.lower() or "dset" in name.lower() else None
 
 
 def _constant_items(node: ast.Dict) -> list[tuple[str, ast.expr]]:
