@@ -17,7 +17,7 @@ _IGNORE = re.compile(r"#\s*imgnorm:\s*ignore\b(?:\[([^\]\n]*)\])?")
 def chosen(
     problems: Iterable[Problem], select: Collection[str] | None, ignore: Collection[str]
 ) -> Iterator[Problem]:
-    """The problems of the rules that were asked for.
+    """The problems of the rules that are to be checked.
 
     Args:
         select: the ids of these rules; None: all.
@@ -52,6 +52,6 @@ def _faults(rules: set[str], file: str, line: int, column: int) -> Iterator[Prob
         hint = "write `# imgnorm: ignore[rule]`"
         yield Problem(file, line, column, "unknown-ignore", "names no rule", hint, "warning")
     for rule in sorted(rules - set(RULES)):
-        hint = "`imgnorm validate --explain RULE` knows the rules"
+        hint = "`imgnorm validate --explain RULE` explains the rules"
         message = f"there is no rule {quoted(rule)}"
         yield Problem(file, line, column, "unknown-ignore", message, hint, "warning")

@@ -469,7 +469,7 @@ def _measure_user_code(
             source = open_object(made, key=key, layout=layout, ref=factory)
         except TypeError as error:
             raise SourceError(
-                f"--dataset {factory}: gave something of type {type(made).__name__}; return a Dataset, "
+                f"--dataset {factory}: returned something of type {type(made).__name__}; return a Dataset, "
                 "a DataLoader or another iterable of images"
             ) from error
         return measure(source, **options)

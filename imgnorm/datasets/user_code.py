@@ -76,7 +76,7 @@ class UserCode:
         if isinstance(found, type) or not _yields_images(found):
             found = self._run("calling", self._function(found))
         if found is None:
-            raise self._error("gave None; return the Dataset")
+            raise self._error("returned None; return the Dataset")
         return found
 
     @contextmanager

@@ -513,7 +513,7 @@ def _device_of(
 
 def _positive(what: str, value: _Number) -> _Number:
     if not value > 0:  # NaN too
-        raise ValueError(f"{what} is {value}; it must be positive")
+        raise ValueError(f"{what} is {value}; it must be above 0")
     return value
 
 

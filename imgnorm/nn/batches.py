@@ -199,7 +199,8 @@ class _Images(Dataset[Any]):
             )
         if not isinstance(tensor, Tensor):
             return SourceError(
-                f"{as_text(name)}: the transform gives a {type(tensor).__name__}; end it with ToTensor"
+                f"{as_text(name)}: the transform returned something of type {type(tensor).__name__}; end it "
+                "with ToTensor"
             )
         return name, tensor
 

@@ -208,7 +208,8 @@ def _made(spec: str, num_classes: int | None) -> nn.Module:
     model = code.made()
     if not isinstance(model, nn.Module):
         raise ModelError(
-            f"{spec}: gives a {type(model).__name__}; name a factory that gives a torch.nn.Module"
+            f"{spec}: returned something of type {type(model).__name__}; name a factory that returns a "
+            "torch.nn.Module"
         )
     return model
 

@@ -257,7 +257,7 @@ def replaced(option: str, value: str) -> list[str]:
         ),
         (
             replaced("calibrate", "nets_of_test:number"),
-            "nets_of_test:number: gives a int; name a factory that gives a torch.nn.Module\n",
+            "nets_of_test:number: returned something of type int; name a factory that returns a torch.nn.Module\n",
         ),
         (
             replaced("calibrate", "nets_of_test:nothing"),
@@ -330,7 +330,7 @@ def replaced(option: str, value: str) -> list[str]:
         ),
         (
             [*CALIBRATE, "--transform", "nets_of_test:as_is", "-o", "out.pt"],
-            "a/0.png: the transform gives a PngImageFile; end it with ToTensor\n",
+            "a/0.png: the transform returned something of type PngImageFile; end it with ToTensor\n",
         ),
         (
             [*CALIBRATE, "-o", "out.pt"],

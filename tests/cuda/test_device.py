@@ -778,7 +778,7 @@ def test_options_that_mean_nothing_are_refused(mixed, capsys, arguments, message
     [
         ({"device": "gpu"}, "device is 'gpu'; expected cpu, cuda, cuda:N or auto"),
         ({"batch_size": 4}, "batch_size is for a device; leave it out with the cpu"),
-        ({"device": "cuda", "batch_size": 0}, "batch_size is 0; it must be positive"),
+        ({"device": "cuda", "batch_size": 0}, "batch_size is 0; it must be above 0"),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(mixed, cpu_as_device, options, message):

@@ -517,7 +517,7 @@ def test_what_yields_no_images_is_a_type_error(source):
         (SHAPES, {"key": "image"}, "key is for Datasets and iterables; leave it out"),
         (IMAGES, {"split": "test"}, "split is for paths and names; leave it out"),
         (IMAGES, {"layout": "W"}, "layout is 'W'; expected one of NHWC, NCHW, NHW, HWC, CHW, HW"),
-        (IMAGES, {"limit": 0}, "limit is 0; it must be positive"),
+        (IMAGES, {"limit": 0}, "limit is 0; it must be above 0"),
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused(source, options, expected):

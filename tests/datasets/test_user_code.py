@@ -225,7 +225,7 @@ def test_a_broken_item_is_skipped_by_name_and_told_by_the_exit_code(project):
         ),
         (
             "project.data:nothing",
-            "--dataset project.data:nothing: gave None; return the Dataset",
+            "--dataset project.data:nothing: returned None; return the Dataset",
         ),
         (
             "project.data:fails",
@@ -260,7 +260,7 @@ def test_a_broken_item_is_skipped_by_name_and_told_by_the_exit_code(project):
             (
                 f"project.data:{factory}",
                 (
-                    f"--dataset project.data:{factory}: gave something of type {kind}; return a Dataset, a "
+                    f"--dataset project.data:{factory}: returned something of type {kind}; return a Dataset, a "
                     "DataLoader or another iterable of images"
                 ),
             )

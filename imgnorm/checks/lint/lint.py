@@ -50,7 +50,7 @@ def lint(
     """Look for wrong means and stds in files, and in all files of folders.
 
     Args:
-        select: the ids of the rules to ask; None: all.
+        select: the ids of the rules to check; None: all.
         ignore: the ids of rules to leave out.
 
     Raises:
@@ -125,7 +125,9 @@ def _is_folder(path: str) -> bool:
         raise SourceError(f"{path}: no such file or folder; check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise SourceError(f"{path}: cannot be read ({reason}); check the path") from error
+        raise SourceError(
+            f"{path}: cannot be read ({reason}); check the path and its permissions"
+        ) from error
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         raise SourceError(f"{path}: not a regular file; name a file or a folder")
     return stat.S_ISDIR(mode)
@@ -147,7 +149,9 @@ def _below(root: str) -> list[str]:
         except OSError as error:
             if folder == root:
                 reason = (error.strerror or "").lower()
-                raise SourceError(f"{root}: cannot be read ({reason}); check the path") from error
+                raise SourceError(
+                    f"{root}: cannot be read ({reason}); check the path and its permissions"
+                ) from error
             continue  # as git does with folders that it may not enter
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):

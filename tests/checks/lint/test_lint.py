@@ -463,7 +463,9 @@ def test_a_nul_in_a_path_is_refused():
     with pytest.raises(SourceError) as caught:
         lint(["a\0b"])
 
-    assert "a\0b: cannot be read (embedded null byte); check the path" == str(caught.value)
+    assert "a\0b: cannot be read (embedded null byte); check the path and its permissions" == str(
+        caught.value
+    )
 
 
 PIECES = """mean std Normalize ( ) [ ] { } = : , 0.4914 0.2023 0.5 1e999 -1 nan * / 255 + . 'cifar10'
