@@ -31,7 +31,7 @@ _num_classes = click.option(
 
 @click.group()
 def bn() -> None:
-    """Look at and recompute the running statistics of BatchNorm layers."""
+    """Inspect or recompute the statistics of BatchNorm layers."""
 
 
 @bn.command(no_args_is_help=True)
@@ -43,7 +43,7 @@ def bn() -> None:
     "--data",
     required=True,
     metavar="SOURCE|CONFIG",
-    help="The images: whatever `imgnorm stats` takes. Of a pipeline config, the eval transform makes the tensors.",
+    help="The images: whatever `imgnorm stats` takes. The eval transform of a pipeline config makes the tensors.",
 )
 @click.option(
     "--stats",
@@ -67,7 +67,13 @@ def bn() -> None:
     show_default=True,
     help="one-pass: all layers at once, each batch normalized by itself on the way. sequential: a pass for each layer, in eval mode; the result does not depend on the batch size.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Images that run through the model at once.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
@@ -108,12 +114,12 @@ def calibrate(
     verbose: bool,
     **where: Any,
 ) -> int:
-    """Recompute the running statistics of MODEL's BatchNorm layers over all images of a dataset.
+    """Recompute running statistics over all images of a dataset.
 
-    MODEL is torchvision:NAME, or package.module:factory, which is imported (from the
-    current folder first) and called, so that its code runs; both with --weights. Or it is a TorchScript or torch.export
-    file, whose program runs. The output is the same file with other running_mean and running_var.
-    A checkpoint is loaded without running anything in it.
+    MODEL is torchvision:NAME, or package.module:factory, which is imported (from the current folder
+    first) and called, so that its code runs; both with --weights. Or it is a TorchScript or
+    torch.export file, whose program runs. The output is the same file with other running_mean and
+    running_var of its BatchNorm layers. A checkpoint is loaded without running anything in it.
 
     Images that cannot be read are skipped and listed, as by `imgnorm stats`.
     """
@@ -162,7 +168,7 @@ def calibrate(
 @_num_classes
 @click.option("--strict", is_flag=True, help="Exit 1 if anything is wrong with a layer.")
 def inspect(model: str, weights: str | None, num_classes: int | None, strict: bool) -> int:
-    """A table of all BatchNorm layers of MODEL, and what is wrong with them.
+    """List the BatchNorm layers of MODEL, and their faults.
 
     MODEL is a checkpoint, which is loaded without running anything in it; or a model as in `imgnorm
     bn calibrate --help`. A checkpoint alone holds neither eps (assumed to be 1e-5) nor momentum, and

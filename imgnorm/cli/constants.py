@@ -1,4 +1,4 @@
-"""`imgnorm presets` and `explain`: means and stds that were published, and what given numbers are."""
+"""`imgnorm presets` and `explain`: published means and stds, and which of them given numbers are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imgnorm.cli.terminal import print_result
 @click.group(invoke_without_command=True)
 @click.pass_context
 def presets(context: click.Context) -> None:
-    """List published means and stds: convention, and how far to trust them."""
+    """List published means and stds, and how far to trust them."""
     if context.invoked_subcommand is None:
         from imgnorm.constants.explain import listing
 
@@ -22,7 +22,7 @@ def presets(context: click.Context) -> None:
 @presets.command("show", no_args_is_help=True)
 @click.argument("name")
 def show_preset(name: str) -> None:
-    """Everything about one preset: its digits, its source, and what is wrong with it."""
+    """Show one preset: its digits, its source, and what is wrong with it."""
     from imgnorm.constants.explain import description
     from imgnorm.constants.presets import shown_preset
 
@@ -63,10 +63,10 @@ Exit codes:
     help="A stats file: report which of its conventions the numbers follow.",
 )
 def explain(numbers: tuple[str, ...], mean: str | None, stats_file: str | None) -> int:
-    """Explain NUMBERS: of which dataset, by which convention, and what to use if they are wrong.
+    """Find out which published mean or std NUMBERS are.
 
-    One number for each channel, in 0..1 or in 0..255. The digits you give decide what they can be:
-    give all that you have.
+    Prints the dataset, the convention, and what to use if they are wrong. Give one number for each
+    channel, in 0..1 or in 0..255. As many digits are compared as you give, so give all that you have.
     """
     from imgnorm.constants.explain import explain as explained
 

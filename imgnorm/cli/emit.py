@@ -30,10 +30,11 @@ from imgnorm.errors import TransformError
 def emit(
     stats_file: str, output: str | None, api: Any, eps: float | None, check: bool, force: bool
 ) -> int:
-    """Write a Python module with the transforms for FILE: a stats file, or a pipeline config.
+    """Write a Python module with the transforms for FILE.
 
-    It imports torch and torchvision only, and has MEAN, STD, train_transform, eval_transform and
-    inverse_transform. A config's augmentation is in train_transform.
+    FILE is a stats file or a pipeline config. The module imports torch and torchvision only, and has
+    MEAN, STD, train_transform, eval_transform and inverse_transform. A config's augmentation is in
+    train_transform.
     """
     from imgnorm.output import check_output, read_whole, write_whole
 

@@ -34,11 +34,11 @@ def lint(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Look for wrong means and stds in source code and configs: Python, YAML, JSON, TOML.
+    """Look for wrong means and stds in source code and configs.
 
-    PATHS are files or folders. Nothing is imported or run. Files that are not valid, or not in the
-    subset of YAML that imgnorm reads, are passed over. `# imgnorm: ignore[RULE]` at the end of a line
-    silences a rule there.
+    PATHS are files or folders; Python, YAML, JSON and TOML are read. Nothing is imported or run. Files
+    that are not valid, or not in the subset of YAML that imgnorm reads, are passed over. The comment
+    `# imgnorm: ignore[rule]` ignores a rule on its line.
     """
     from imgnorm.checks.lint.lint import lint as check
     from imgnorm.checks.reports import REPORTERS

@@ -20,11 +20,12 @@ _Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 EXIT_CODES = """\b
 Exit codes:
   0    all that was found is counted, or the check passed
-  1    a check failed: a file is not up to date, more images skipped than --max-skipped allows
+  1    a check failed: a file is not up to date, or more images were skipped
+       than --max-skipped allows
   2    wrong usage, or the work could not be done; nothing was written
   3    written, but some images were skipped, and no --max-skipped was given
   70   a bug in imgnorm
-  130  Ctrl-C (143 SIGTERM, 129 SIGHUP, 141 the reader of the output is gone)
+  130  Ctrl-C (143 SIGTERM, 129 SIGHUP, 141: the reader of the output is gone)
 """
 
 

@@ -153,7 +153,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
-    help="Measure N images only, spread evenly over the sorted names.  [default: all]",
+    help="Measure only this many images, spread evenly over the sorted names.  [default: all]",
 )
 @click.option(
     "--shard",
@@ -216,8 +216,10 @@ def stats(
     verbose: bool,
     **options: Any,
 ) -> int:
-    """Measure SOURCE: a folder of images, an archive, .npy or .npz arrays, a list (--list),
-    torchvision:NAME, or a pipeline config; or a Dataset of your own (--dataset).
+    """Measure the mean and std of a dataset.
+
+    SOURCE is a folder of images, an archive, .npy or .npz arrays, a list (--list), torchvision:NAME, or
+    a pipeline config. Instead of SOURCE, --dataset names a Dataset of your own.
 
     An archive is a zip, tar or tar.gz, or many of them: 'shards/train-*.tar' and
     'train-{000000..000127}.tar', quoted. They are read in place; nothing is unpacked. A config (a file
@@ -349,7 +351,10 @@ def merge(
     verbose: bool,
     **allowed: bool,
 ) -> None:
-    """Add STATS_FILES up to one, exactly: as if all had been measured at once, in any order.
+    """Add stats files up to one, exactly.
+
+    The sum is the same as if all images had been measured at once, in whatever order STATS_FILES are
+    given.
 
     Refused: other settings (mode, resize, crop), decoders whose digits may differ, shards that are
     missing, and the same listing of names or the same set of counted names twice. Images that

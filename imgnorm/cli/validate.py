@@ -46,10 +46,11 @@ def validate(
     build: bool,
     quiet: bool,
 ) -> int:
-    """Check pipeline configs and stats files, and all of them in folders.
+    """Check pipeline configs and stats files.
 
-    Every problem of every file is reported: file:line:column: rule: what is wrong. A comment
-    `# imgnorm: ignore[rule]` on its line silences one. Exit 1 if there is an error.
+    In a folder, all of them are checked. Every problem of every file is reported: file:line:column:
+    rule: what is wrong. Exit 1 if there is an error. The comment `# imgnorm: ignore[rule]` ignores a
+    rule on its line.
     """
     if not paths:
         raise click.UsageError("name a file or a folder to check")

@@ -12,7 +12,7 @@ from imgnorm.settings import TORCHVISION
 
 _EXIT_CODES = """\b
 Exit codes:
-  0    true
+  0    true: the file describes its data
   1    stale: every difference is reported, with what to do
   2    wrong usage, or the check could not be done
 """
@@ -57,7 +57,7 @@ def _sample(ctx: click.Context, param: click.Parameter, value: str) -> int | str
 def verify(stats_file: str, source: str | None, report: str, quiet: bool, **options: Any) -> int:
     """Check whether STATS_FILE still describes its data.
 
-    SOURCE is where the data is now; by default, what the file's `source` says, seen from the
+    SOURCE is where the data is now; by default, what the file's `source` says, relative to the
     current folder. Names that were added or removed show in their digest. A random sample of the
     images is measured again, and compared with the file by a bound that raises a false alarm for at
     most 1 in 1,000 unchanged datasets, whatever is in them.
