@@ -14,6 +14,7 @@ from imgnorm.errors import Rule
 from imgnorm.pipeline.numbers import RULES as _STATS
 from imgnorm.pipeline.order import RULES as _ORDER
 from imgnorm.pipeline.structure import RULES as _STRUCTURE
+from imgnorm.stats.rules import RULES as _STATS_FILE
 
 _VALIDATE = (
     Rule(
@@ -46,7 +47,16 @@ _VALIDATE = (
 
 RULES: dict[str, Rule] = {
     rule.id: rule
-    for family in (_READING, _VALIDATE, _STRUCTURE, _ORDER, _NUMBERS, _STATS, _PORTABILITY)
+    for family in (
+        _READING,
+        _STATS_FILE,
+        _VALIDATE,
+        _STRUCTURE,
+        _ORDER,
+        _NUMBERS,
+        _STATS,
+        _PORTABILITY,
+    )
     for rule in family
 }
 """What validate and lint check: the ids that `--select`, `--ignore` and ignore comments take."""
