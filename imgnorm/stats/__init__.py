@@ -6,10 +6,12 @@ shards and its images. An estimate (estimate.py) also has error bars. Constants,
 mean and std only.
 
     Measurement -> Stats        stats.py      mean and std follow from the integers
-    Stats + Stats               merging.py    or the message with every reason against it
+    Stats + Stats               merging.py    or the message with every reason against it; overlaps.py
+                                              finds images that are counted twice, and missing shards
     Stats -> text -> file       text.py, file.py
     file -> Document -> model   schema.py     the models; stats/schema.json is their JSON Schema
-    model -> Stats              file.py       computed from the integers; faults.py has what is refused
+    model -> Stats              file.py       computed from the integers; faults.py has what is refused,
+                                              rules.py the page of each of its rules
     Stats -> table              table.py      what `imgnorm show` prints
 
 May import the packages before it (documents to workers), PyYAML and pydantic. Importing stats.py loads

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from imgnorm.errors import IncompatibleStats
 from imgnorm.settings import KINDS, NVJPEG, Mode, Resize, Step, channels_of, kind_of, mode_of
 from imgnorm.stats.measurement import ClassStats, Measurement
-from imgnorm.stats.provenance import Provenance, combined, gaps, overlaps
+from imgnorm.stats.overlaps import gaps, overlaps
+from imgnorm.stats.provenance import Provenance, combined
 from imgnorm.tally.skipped import Skipped, skipped_order
 from imgnorm.tally.tally import BETWEEN, GRAY, Counted, common_mode, in_mode, joined_decoders
 
