@@ -356,7 +356,7 @@ def _measure_names(
     _warn_about_device(speed)
     _warn_about_jpegs(speed, counted.tallies)
 
-    hashed = sum(tally.names for tally in counted.tallies.values())
+    hashed = sum(tally.names_sum for tally in counted.tallies.values())
     listing_sha256 = counted.listing_sha256 or (
         digest_of(hashed) if hashed else listing_digest(listing)
     )

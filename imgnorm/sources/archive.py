@@ -36,7 +36,7 @@ class ArchiveSource:
         self._paths = labelled(paths)
         self._versions: dict[str, Version] = {}  # of each archive, when it was listed
         self._duplicates: dict[str, Duplicates] = {}  # of archives that have some
-        self._marks: dict[str, Marks] = {}
+        self._marks: dict[str, Marks] = {}  # of archives in the order of their names
         self._streams: set[str] = set()  # compressed as a whole
         self._member_order: dict[str, list[str]] = {}  # if it is not the order of the names
         self._open: OrderedDict[str, Shard] = OrderedDict()

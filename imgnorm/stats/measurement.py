@@ -31,7 +31,7 @@ class ClassStats:
         return ClassStats(self.images + other.images, both, floats)
 
     def replicated(self, channels: int) -> ClassStats:
-        """The same grayscale images as `convert("RGB")` shows them."""
+        """The same gray images in `channels` equal channels."""
         return ClassStats(
             self.images,
             self.moments and self.moments.replicated(channels),

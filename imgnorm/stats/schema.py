@@ -246,7 +246,7 @@ class AsFloatsModel(_StatsFileModel):
 
 
 class CountedModel(_StatsFileModel):
-    """What there is of every measurement."""
+    """The keys that every measurement has."""
 
     image: ImageModel
     images: Annotated[int, Field(gt=0)]

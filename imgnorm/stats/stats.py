@@ -17,6 +17,7 @@ NORMALIZED = (
     "the values look normalized already (some are below 0, and every mean is near it); if they are, leave "
     "Normalize out of the transform while you measure"
 )
+"""The note about stats that `looks_normalized`."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class Tally:
     skipped: tuple[Skipped, ...] = ()
     decoders: Mapping[str, str] = field(default_factory=dict)  # format -> library and version
     bytes_read: int = 0
-    names: int = 0  # `names_sum` of all names of the job; 0 if no worker has computed it
+    names_sum: int = 0  # of all names of the job; 0 if no worker has computed it
     divided: Mapping[Mode, Counted] = field(default_factory=dict)
     """The images of format DIVIDED once more, counted as floats: they are floats if others are."""
 
@@ -89,7 +89,7 @@ class Tally:
             self.skipped + other.skipped,
             joined_decoders([self.decoders, other.decoders]),
             self.bytes_read + other.bytes_read,
-            self.names + other.names,
+            self.names_sum + other.names_sum,
             _joined(self.divided, other.divided),
         )
 

@@ -158,12 +158,12 @@ class Driver(threading.Thread):
                 Reason.WORKER_DIED,
                 f"the process that decoded it ended, twice: {_how_it_ended(code)}",
             )
-        lost = Tally(skipped=(fault,), names=names_sum([name_bytes(name)]))
+        lost = Tally(skipped=(fault,), names_sum=names_sum([name_bytes(name)]))
         self._report(task, lost, 1)
 
     def _report(self, task: Task, tally: Tally, images: int) -> None:
         if task.refused:  # its names were hashed before the device refused them
-            tally = replace(tally, names=0)
+            tally = replace(tally, names_sum=0)
         self._queue.report(task.group, tally, images)
 
     def _ready_worker(self) -> WorkerProcess | None:

@@ -15,7 +15,7 @@ from imgnorm.sources.source import EncodedSource, OpenedSource
 from imgnorm.tally.tally import Tally
 
 _LENGTH = struct.Struct("<Q")
-_BEGIN = b"\0imgnorm\n"
+_BEGIN = b"\0imgnorm\n"  # comes before the first message, and after all that others have printed
 
 
 @dataclass(frozen=True)

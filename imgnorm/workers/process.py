@@ -32,7 +32,7 @@ START_TIMEOUT_S = 600.0
 _KILL_S = 2.0
 """For a killed process to end; one that waits for storage that is gone does not end."""
 
-_KILLED = -9
+_KILLED = -9  # the exit code of SIGKILL, as in Popen.returncode
 
 
 class WorkerProcess:

@@ -135,7 +135,7 @@ def _answer_jobs(
                 buffer=buffer,
                 lap=lap,
             )
-            tally = replace(tally, names=names_sum(encoded(job.names[:done])))
+            tally = replace(tally, names_sum=names_sum(encoded(job.names[:done])))
             lap("list")
             images = buffer.take() if buffer else ()
             spent = watch.taken() if setup.profiled else None
