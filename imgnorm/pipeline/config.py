@@ -15,7 +15,7 @@ from imgnorm.documents.models import validated
 from imgnorm.documents.reader import read_document
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, transforms_of
-from imgnorm.pipeline.numbers import constant_problems, read_once, reference_problems
+from imgnorm.pipeline.numbers import Outcome, constant_problems, read_once, reference_problems
 from imgnorm.pipeline.order import order_problems
 from imgnorm.pipeline.pipeline import Augmentation, Pipeline
 from imgnorm.pipeline.structure import structure_problems
@@ -81,7 +81,7 @@ def pipeline_in(document: Document) -> Pipeline:
 def normalization(
     document: Document,
     pipeline: Pipeline,
-    cache: dict[str, Any] | None = None,
+    cache: dict[str, Outcome] | None = None,
     limits: DocumentLimits = STATS_LIMITS,
 ) -> tuple[list[Problem], Stats | None]:
     """The stats that a pipeline normalizes with, and what is wrong with them.

@@ -70,6 +70,27 @@ def emit_pipeline(
     return _module_text(stats, header, [], train, evaluation, pipeline.api, eps)
 
 
+def emit_for(
+    stats: Stats, *, stats_path: str, module_path: str | None, api: Api, eps: float | None
+) -> str:
+    """`emit`, with the stats file in the header as seen from the module's folder."""
+    path, module = seen_from(stats_path, module_path)
+    return emit(stats, api=api, eps=eps, stats_path=path, module_path=module)
+
+
+def seen_from(path: str, module_path: str | None) -> tuple[str, str]:
+    """The path of a file relative to the module's folder, and the module's file name."""
+    folder, module = os.path.split(os.path.abspath(module_path or "transforms.py"))
+    # `..` after a symbolic link is the parent of the folder that it points to: resolve both folders.
+    file_folder, name = os.path.split(os.path.abspath(path))
+    path = os.path.join(os.path.realpath(file_folder), name)
+    try:
+        seen = os.path.relpath(path, os.path.realpath(folder))
+    except ValueError:  # another drive
+        seen = path
+    return seen.replace(os.sep, "/"), module
+
+
 def _module_text(
     stats: Stats,
     header: list[str],
@@ -107,27 +128,6 @@ def _module_text(
             "",
         ]
     )
-
-
-def emit_for(
-    stats: Stats, *, stats_path: str, module_path: str | None, api: Api, eps: float | None
-) -> str:
-    """`emit`, with the stats file in the header as seen from the module's folder."""
-    path, module = seen_from(stats_path, module_path)
-    return emit(stats, api=api, eps=eps, stats_path=path, module_path=module)
-
-
-def seen_from(path: str, module_path: str | None) -> tuple[str, str]:
-    """The path of a file relative to the module's folder, and the module's file name."""
-    folder, module = os.path.split(os.path.abspath(module_path or "transforms.py"))
-    # `..` after a symbolic link is the parent of the folder that it points to: resolve both folders.
-    file_folder, name = os.path.split(os.path.abspath(path))
-    path = os.path.join(os.path.realpath(file_folder), name)
-    try:
-        seen = os.path.relpath(path, os.path.realpath(folder))
-    except ValueError:  # another drive
-        seen = path
-    return seen.replace(os.sep, "/"), module
 
 
 def _header(stats: Stats) -> list[str]:

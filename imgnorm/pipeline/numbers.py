@@ -92,13 +92,14 @@ def problem_of(document: Document, path: Path, found: Finding) -> Problem:
 
 def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterator[Problem]:
     path = ("normalize", "stats")
+    again = f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`"
     if stats.mode is not None and stats.preprocess != pipeline.preprocess:
         yield document.problem(
             path,
             "other-preprocess",
             f"{pipeline.stats_path} was measured with preprocess {_as_text(stats.preprocess)}, but the config has "
             f"{_as_text(pipeline.preprocess)}",
-            f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`",
+            again,
         )
     if pipeline.mode == "auto":
         if stats.of_floats or (stats.mode is not None and stats.mode not in CHANNELS):
@@ -107,8 +108,7 @@ def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterato
                 path,
                 "other-mode",
                 f"{pipeline.stats_path} was measured on {what}, but a pipeline starts from PIL images",
-                f"`imgnorm emit {pipeline.stats_path}` writes the transform for such arrays; for images, "
-                f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`",
+                f"`imgnorm emit {pipeline.stats_path}` writes the transform for such arrays; for images, {again}",
             )
         return
     if stats.mode is not None and stats.mode != pipeline.mode:
@@ -117,7 +117,7 @@ def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterato
             "other-mode",
             f"{pipeline.stats_path} was measured in mode {stats.mode}, but image.mode is "
             f"{pipeline.mode}",
-            f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`",
+            again,
         )
     elif len(stats.channels) != len(CHANNELS[pipeline.mode]):
         yield document.problem(
@@ -133,7 +133,7 @@ def _as_text(steps: tuple[Step, ...]) -> str:
         (type(step).__name__, step.size if isinstance(step.size, int) else list(step.size))
         for step in steps
     ]
-    return "[" + ", ".join(f"{name}: {size}" for name, size in sizes) + "]" if sizes else "[]"
+    return "[" + ", ".join(f"{name}: {size}" for name, size in sizes) + "]"
 
 
 RULES = (
