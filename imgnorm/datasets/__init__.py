@@ -15,7 +15,7 @@ in a DataLoader's workers; an image that fails is skipped by its name. Datasets 
 memory need no items: their array is counted, or threads.py converts and preprocesses its images.
 attributes.py reads what an object reports about itself: length, labels, paths.
 
-Imports the packages up to imgnorm.cuda (only for tensors that lie on a device), NumPy and Pillow; torch
-only in loader.py. A new kind of Python object: a source with one of the protocols, and the line where
-iterables.py or loader.py opens it.
+It may import the packages from the ground to cuda (cuda only for tensors that lie on a device), NumPy
+and Pillow; torch only in loader.py. A new kind of Python object: a source with one of the protocols,
+and the line where iterables.py or loader.py opens it.
 """

@@ -81,7 +81,7 @@ class UserCode:
 
     @contextmanager
     def exits_refused(self) -> Iterator[None]:
-        """Stands around the reading of images. A `sys.exit(0)` of the user's code would end the command
+        """Refuses `sys.exit` while images are read: `sys.exit(0)` in the user's code would end the command
         with success, though nothing was written.
 
         Raises:

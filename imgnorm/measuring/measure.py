@@ -45,7 +45,7 @@ from imgnorm.tally.names import digest_of
 from imgnorm.tally.tally import Tally
 
 if TYPE_CHECKING:
-    from imgnorm.cuda import device as gpu
+    from imgnorm.cuda.device import CudaDevice
     from imgnorm.pixels.buffer import Device
     from imgnorm.stats.estimate import Estimate, Plan
 
@@ -218,7 +218,7 @@ def measure(
             "a tolerance cannot be combined with limit, shard, per_class or keep_names"
         )
     if decoder == NVJPEG:
-        _demand_whole_images(settings, device)
+        _check_nvjpeg(settings, device)
     on_device = _device_of(device, batch_size, decoder)
     opened = open_source(
         source, listed=listed, root=root, split=split, download=download, key=key, layout=layout
@@ -307,7 +307,7 @@ class _Speed:
 
     workers: int | None
     decoder: Decoder
-    device: gpu.CudaDevice | None  # None: the workers count
+    device: CudaDevice | None  # None: the workers count
     may_fall_back: bool  # to the workers, if the device fails
     on_progress: Callable[[Progress], None]
     profile: Profile | None
@@ -468,10 +468,10 @@ def _measure_stream(
     )
 
 
-def _demand_whole_images(settings: ImageSettings, device: str) -> None:
+def _check_nvjpeg(settings: ImageSettings, device: str) -> None:
     """
     Raises:
-        SourceError: a device that decodes cannot do what is asked for.
+        SourceError: nvJPEG cannot decode for these settings, or not for this device.
     """
     faults = []
     if settings.preprocess:
@@ -486,10 +486,8 @@ def _demand_whole_images(settings: ImageSettings, device: str) -> None:
         raise SourceError(f"decoder {NVJPEG} " + "; and ".join(faults))
 
 
-def _device_of(
-    name: str, batch_size: int | None, decoder: Decoder = "auto"
-) -> gpu.CudaDevice | None:
-    """None: the workers count."""
+def _device_of(name: str, batch_size: int | None, decoder: Decoder) -> CudaDevice | None:
+    """The device that counts; None: the workers count."""
     if not DEVICES.fullmatch(name):
         raise ValueError(f"device is {name!r}; expected cpu, cuda, cuda:N or auto")
     if name == "cpu":

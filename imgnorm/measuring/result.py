@@ -59,8 +59,8 @@ def result_of(
         key=lambda one: name_bytes(one.name),
     )
     if mode is None:
-        unlike = _unlike(source, whole) if whole.counted else None
-        raise SourceError(unlike or none_left(source.ref, "counted", skipped))
+        unlike = _unlike_message(source, whole) if whole.counted else None
+        raise SourceError(unlike or no_image_message(source.ref, "counted", skipped))
     # Not those of `rest`: a name that a list has twice is skipped there, and counted once.
     uncounted = {*(one.name for one in whole.skipped), *too_deep}
     kept = [name for name in names if name not in uncounted] if uncounted else names
@@ -111,7 +111,7 @@ def mode_of_whole(whole: Tally, settings: ImageSettings) -> Mode | None:
     return settings.mode if len(kinds) == 1 else None
 
 
-def none_left(ref: str, done: str, skipped: Sequence[Skipped]) -> str:
+def no_image_message(ref: str, done: str, skipped: Sequence[Skipped]) -> str:
     """The message if every image of a source was skipped.
 
     Args:
@@ -130,7 +130,7 @@ def _float_mode(mode: Mode) -> Mode:
     return mode_of(len(channels_of(mode)), "float")
 
 
-def _unlike(source: Source | StreamingSource, whole: Tally) -> str:
+def _unlike_message(source: Source | StreamingSource, whole: Tally) -> str:
     counts = ", ".join(
         f"{counted.images:,} of mode {mode}" for mode, counted in sorted(whole.counted.items())
     )

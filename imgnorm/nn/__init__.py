@@ -14,10 +14,11 @@ To calibrate: `models` opens a model and `batches` a source; each batch runs thr
 `activations.Watch` pools what reaches every BatchNorm layer; the pooled mean and variance become
 running_mean and running_var; `models` writes the file again.
 
-May import torch and Pillow, and all packages before nn. All of its modules load torch, so the names
-below load on first use. A new public class or function: its own module if it is a new subject, its
-name in `_HOMES` and below TYPE_CHECKING, an example in its docstring, and a line in
-docs/normalization.md.
+It may import torch, and the packages from the ground to measuring. All of its modules load torch, so the
+names below load on first use.
+
+A new public class or function: its own module if it is a new subject, its name in `_HOMES` and below
+TYPE_CHECKING, an example in its docstring, and a line in docs/normalization.md.
 """
 
 from __future__ import annotations

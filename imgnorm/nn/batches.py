@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
 
 from imgnorm.errors import SourceError
-from imgnorm.measuring.result import none_left
+from imgnorm.measuring.result import no_image_message
 from imgnorm.nn.models import RAISED_BY_USER_CODE
 from imgnorm.pixels.decode import decode, decoded_picture
 from imgnorm.pixels.load import picture_of
@@ -108,11 +108,8 @@ class Batches:
                         nothing = False
                         yield batch.images
                 break
-            except (
-                RuntimeError,
-                EOFError,
-                OSError,
-            ) as error:  # a worker died, or its batch was lost
+            except (RuntimeError, EOFError, OSError) as error:
+                # A worker died, or its batch was lost.
                 left = replace(images, names=images.names[done * self._batch_size :])
                 found = self._deadly(left)
                 if unexplained and not (found or done):  # for the second time, at the same batch
@@ -122,7 +119,7 @@ class Batches:
                     ) from error
                 images, unexplained = replace(left, fatal={**left.fatal, **found}), not found
         if nothing:
-            raise SourceError(self._nothing_left())
+            raise SourceError(no_image_message(self._images.source.ref, "read", self.skipped))
 
     def _loaded(self, images: _Images) -> Iterator[_Batch | SourceError]:
         loader: DataLoader[Any] = DataLoader(
@@ -153,9 +150,6 @@ class Batches:
         names = [name for name in self._images.names if name not in self._lost]
         return replace(self._images, names=names)
 
-    def _nothing_left(self) -> str:
-        return none_left(self._images.source.ref, "read", self.skipped)
-
 
 @dataclass(frozen=True)
 class _Batch:
@@ -169,9 +163,8 @@ class _Images(Dataset[Any]):
     names: Sequence[str]
     transform: Callable[[Any], Tensor]
     mode: Mode | None
-    fatal: Mapping[str, Skipped] = field(
-        default_factory=dict
-    )  # these kill a process that reads them
+    # Those that kill a process that reads them.
+    fatal: Mapping[str, Skipped] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -135,9 +135,8 @@ def file_kind(path: str) -> str:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError):
-        return (
-            "checkpoint"  # torch's old format is not an archive; other faults show when it is read
-        )
+        # torch's old format is not an archive. Other faults show when the file is read.
+        return "checkpoint"
     if any(name.endswith("/constants.pkl") and "/data/" not in name for name in names) and any(
         "/code/" in name for name in names
     ):
