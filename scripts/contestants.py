@@ -1,6 +1,6 @@
-"""What scripts/bench races: `python scripts/contestants.py NAME OPERANDS…` runs one of them.
+"""The commands that scripts/bench compares: `python scripts/contestants.py NAME OPERANDS…` runs one.
 
-Their start-up counts, so that each imports what it alone needs when it needs it.
+Their start-up counts, so each imports only what it needs, inside its function.
 """
 
 import multiprocessing
@@ -18,7 +18,7 @@ LOOP_BATCH = 64
 
 
 def command(name: str, *operands: str) -> list[str]:
-    """That runs a contestant."""
+    """The command that runs a contestant."""
     return [sys.executable, str(Path(__file__).resolve()), name, *operands]
 
 
@@ -57,7 +57,7 @@ def decode_all(names: list[str]) -> None:
 
 
 def decode_turbo(folder: str) -> None:
-    """The same with libjpeg-turbo and one buffer, without Pillow, without a look at anything else."""
+    """The same with libjpeg-turbo alone: one buffer, no Pillow, no look at the file or its header."""
     in_a_pool(decode_all_turbo, folder)
 
 
@@ -72,7 +72,7 @@ def decode_all_turbo(names: list[str]) -> None:
 
 
 def opencv(folder: str) -> None:
-    """What an expert would write: imread, meanStdDev, and the sums of a pool."""
+    """What an expert would write: imread and meanStdDev in a pool of processes."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -228,7 +228,7 @@ def loop_over_array(path: str) -> None:
 
 
 def pasted_loop(dataset: Any, batch_size: int) -> None:
-    """The loop of many a forum answer, its wrong weights included."""
+    """The loop of many forum answers, with its mistake: every batch gets the same weight."""
     import torch
     from torch.utils.data import DataLoader
 

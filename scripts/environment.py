@@ -65,7 +65,7 @@ def run(python: Path, *arguments: str) -> "NoReturn":
     command, variables = [str(python), *arguments], {**os.environ, "PYTHONPATH": path}
     if os.name == "posix":
         os.execve(command[0], command, variables)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program gets Ctrl-C, too, and answers it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program gets Ctrl-C, too, and handles it
     sys.exit(subprocess.call(command, env=variables))
 
 
@@ -96,7 +96,7 @@ def say(text: str) -> None:
 
 
 class TorchInstaller:
-    """Comes last of all that find modules: it is asked for torch only if nothing else has found it."""
+    """The last finder of modules: Python asks it for torch only if no other finder has found it."""
 
     def find_spec(
         self, name: str, path: object = None, target: object = None
@@ -113,7 +113,7 @@ class TorchInstaller:
 if __name__ == "__main__":
     import runpy
 
-    here = Path(__file__).parent  # the scripts are no modules for the user's code
+    here = Path(__file__).parent  # the user's code must not import the scripts as modules
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here.resolve()]
     sys.meta_path.append(TorchInstaller())
     runpy.run_module("imgnorm", run_name="__main__", alter_sys=True)

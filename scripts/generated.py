@@ -1,4 +1,4 @@
-"""A source that makes its images up: what a scan costs beside reading and decoding."""
+"""A source that generates its images, to measure what a scan costs beside reading and decoding."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from imgnorm.sources.source import Listing
 
 @dataclass(frozen=True)
 class GeneratedSource:
-    """So many images of one pixel, which nobody decodes."""
+    """This many images of one pixel each, which need no decoding."""
 
     count: int
     kind = "generated"

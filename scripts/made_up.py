@@ -1,6 +1,6 @@
 """The data of scripts/bench: images that look like photographs to a decoder, and files made of them.
 
-`python scripts/made_up.py NAME OPERANDS…` makes what takes a package that the bench does not load.
+`python scripts/made_up.py NAME OPERANDS…` makes what needs a package that the bench does not load.
 """
 
 import os
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PHOTOS, TINY = 1_000, 50_000  # images in the datasets
-DIFFERENT_PHOTOS, DIFFERENT_TINY = 100, 2_000  # of the synthetic ones; the rest repeats them
+DIFFERENT_PHOTOS, DIFFERENT_TINY = 100, 2_000  # synthetic images that differ; the rest repeats them
 CLASSES = 10
 SEED = 12
 TARS = 10
@@ -25,7 +25,7 @@ MEGABYTE = 1_000_000
 
 
 def command(name: str, *operands: str) -> list[str]:
-    """That makes something."""
+    """The command that makes something."""
     return [sys.executable, str(Path(__file__).resolve()), name, *operands]
 
 
@@ -76,7 +76,7 @@ def thumbnail(rng: random.Random) -> "Image.Image":
 
 
 def clouds(rng: random.Random, width: int, height: int) -> "Image.Image":
-    """Noise at every scale, weaker the finer, as photographs have it."""
+    """Noise at every scale, weaker at finer scales, as in photographs."""
     from PIL import Image
 
     image = Image.new("RGB", (width, height), "gray")
@@ -136,7 +136,7 @@ def write_array(path: str, count: str) -> None:
 
 
 def pack(images: str, tars: str) -> None:
-    """As WebDataset has it: each tar holds a part of the sorted files."""
+    """Tars as WebDataset's are: each has a part of the sorted files."""
     Path(tars).mkdir()
     paths = sorted(path for path in Path(images).rglob("*") if path.is_file())
     for number in range(TARS):

@@ -1,4 +1,4 @@
-"""What commands take: seconds, CPU seconds of all their processes, and memory."""
+"""What commands use: seconds, CPU seconds of all their processes, and memory."""
 
 import itertools
 import os
@@ -20,14 +20,17 @@ class CommandError(Exception):
 
 
 class Times(NamedTuple):
-    """By command, one for each round."""
+    """Seconds by command, one number for each round."""
 
     seconds: dict[str, list[float]]
     cpu: dict[str, list[float]]  # user and system, of all its processes
 
 
 def timed(commands: dict[str, list[str]], rounds: int) -> Times:
-    """Everyone once a round, after a round that only warms the caches; who comes first changes."""
+    """Runs every command once a round, after a round that only warms the caches.
+
+    Each round begins with another command.
+    """
     for command in commands.values():
         finish(command)
     times = Times({name: [] for name in commands}, {name: [] for name in commands})
@@ -44,7 +47,7 @@ def timed(commands: dict[str, list[str]], rounds: int) -> Times:
 
 
 def cpu_of_children() -> float:
-    """Seconds that all ended children and their ended children took; 0 where nobody tells."""
+    """Seconds that all ended children and their ended children took; 0 where the system does not report it."""
     times = os.times()
     return times.children_user + times.children_system
 
@@ -77,17 +80,20 @@ def proportional_bytes(pid: int) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
-def finish(command: list[str], said: IO[bytes] | None = None) -> None:
-    """
+def finish(command: list[str], stderr: IO[bytes] | None = None) -> None:
+    """Run a command to its end.
+
     Args:
-        said: what it writes to standard error goes here.
+        stderr: where its standard error goes.
     """
-    with started(command, said) as process:
+    with started(command, stderr) as process:
         process.wait()
 
 
 @contextmanager
-def started(command: list[str], said: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    command: list[str], stderr: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A running command, with the checkout first among its packages.
 
     Raises:
@@ -95,7 +101,7 @@ def started(command: list[str], said: IO[bytes] | None = None) -> Iterator[subpr
     """
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
     with ExitStack() as stack:
-        errors = said or stack.enter_context(tempfile.TemporaryFile())
+        errors = stderr or stack.enter_context(tempfile.TemporaryFile())
         process = subprocess.Popen(
             command,
             cwd=CHECKOUT,  # `python -m` looks there first of all
@@ -112,5 +118,5 @@ def started(command: list[str], said: IO[bytes] | None = None) -> Iterator[subpr
                 process.wait()
         if process.returncode:
             errors.seek(0)
-            words = errors.read().decode(errors="replace").strip()
-            raise CommandError(f"`{shlex.join(command)}` ended with {process.returncode}\n{words}")
+            text = errors.read().decode(errors="replace").strip()
+            raise CommandError(f"`{shlex.join(command)}` ended with {process.returncode}\n{text}")

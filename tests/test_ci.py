@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 CASES = ROOT / "tests" / "cases"
 TAKEN = (
     "imgnorm: the name belongs to another project on the package index; choose another one for "
-    "`name` in pyproject.toml, nothing else holds it"
+    "`name` in pyproject.toml, the only place that has it"
 )
 HERE = f"{shlex.quote(sys.executable)} -m imgnorm"
 

@@ -257,7 +257,7 @@ def test_it_runs_without_pydantic_and_the_like(tmp_path):
         check=False,
     )
 
-    assert done.stdout.endswith(" s; all well\n"), done.stdout + done.stderr
+    assert done.stdout.endswith(" s; all passed\n"), done.stdout + done.stderr
     assert 0 == done.returncode
     assert (
         "; no simplejpeg: Pillow decodes on the CPU, which takes longer; no pydantic: stats files are not "

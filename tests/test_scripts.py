@@ -287,7 +287,7 @@ def test_a_bench_that_could_not_be_written_down_does_not_start(tmp_path: Path, o
     )
 
     assert (2, "") == (done.returncode, done.stdout)
-    assert f"argument {option}: {path!r} is no file in a folder that is there\n" in done.stderr
+    assert f"argument {option}: {path!r} is not a file in a folder that exists\n" in done.stderr
 
 
 def test_the_checks_pass() -> None:
