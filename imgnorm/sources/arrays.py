@@ -45,7 +45,7 @@ class ArrayFileSource:
     """
 
     kind = "array"
-    names_at_once = names_at_least = 1  # until the arrays are listed
+    max_names = min_names = 1  # until the arrays are listed
 
     def __init__(
         self,
@@ -106,8 +106,8 @@ class ArrayFileSource:
         names = NumberedNames(runs)
         if names:
             size = sum(array.header.size for array in self._arrays.values()) // len(names)
-            self.names_at_once = min(_MAX_NAMES, max(1, _TASK_BYTES // size))
-            self.names_at_least = min(_MAX_NAMES, max(1, _LEAST_BYTES // size))
+            self.max_names = min(_MAX_NAMES, max(1, _TASK_BYTES // size))
+            self.min_names = min(_MAX_NAMES, max(1, _LEAST_BYTES // size))
         return Listing(names, tuple(skipped), dict(sorted(ignored.items())))
 
     def class_of(self, name: str) -> str | None:

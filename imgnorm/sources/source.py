@@ -122,11 +122,11 @@ class Block:
 class BlockSource(EncodedSource, Protocol):
     """Images that are pixels already, many of one shape side by side: read and counted in blocks."""
 
-    names_at_once: int
+    max_names: int
     """A task has at most this many names."""
 
-    names_at_least: int
-    """A task with fewer names would take less time than handing it out."""
+    min_names: int
+    """A task has at least this many, if they are left: handing out fewer takes longer than counting them."""
 
     def for_one(self, shard: str) -> bool:
         """Whether one worker should read all of a shard, because it must be read from its beginning.

@@ -23,7 +23,9 @@ _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR_64 = struct.Struct("<4sLQL")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
-_SPAN = struct.Struct("<4s16xL4x3H8xL")  # of a central record: what its member and itself take up
+_SPAN = struct.Struct(
+    "<4s16xL4x3H8xL"
+)  # of a central record, only sizes and where its member begins
 _LOCAL = struct.Struct("<4s5H3L2H")
 _MAX_COMMENT = 0xFFFF
 _MAX_DIRECTORY = 1 << 29

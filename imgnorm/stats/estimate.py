@@ -45,10 +45,11 @@ MAX_UNSEEN = 0.01
 """The largest share of images unlike all seen ones with which a sample can be enough."""
 
 _GROWTH = Fraction(5, 4)
-"""From look to look, so at most a quarter more images than needed are taken."""
+"""How the sample grows from look to look: at most a quarter more images than needed are taken."""
 
 _DIGITS = Context(prec=4, rounding=ROUND_CEILING)
-"""Of a margin. More would be useless, and could differ where two machines' logarithms differ in a bit."""
+"""How margins are rounded. More digits would be useless, and could differ where two machines' logarithms
+differ in a bit."""
 
 
 @dataclass(frozen=True)

@@ -237,6 +237,6 @@ def batches(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[
             NameBatch(its, _MAX_NAMES, is_stream=is_stream(shard)) for shard, its in parts.items()
         ]
     return [
-        NameBatch(its, source.names_at_once, source.names_at_least, for_one=source.for_one(shard))
+        NameBatch(its, source.max_names, source.min_names, for_one=source.for_one(shard))
         for shard, its in parts.items()
     ]

@@ -301,7 +301,7 @@ def queue_of(paths: list[Path], workers: int) -> tuple[WorkQueue, ArrayFileSourc
     source = ArrayFileSource("a", map(str, paths))
     queue = WorkQueue(workers)
     names = source.listing().names
-    source.names_at_least = 1  # many pieces of few images
+    source.min_names = 1  # many pieces of few images
     queue.add(batches(source, {"": names}))
     return queue, source
 
