@@ -87,20 +87,6 @@ def write_whole(
             os.unlink(temporary)
 
 
-def _publish(temporary: str, target: str, *, force: bool) -> None:
-    if force:
-        os.replace(temporary, target)
-        return
-    try:
-        os.link(temporary, target)  # unlike a rename, it fails if the target exists
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
-        os.replace(temporary, target)
-
-
 def read_whole(path: str) -> bytes | None:
     """The bytes of a result that was written earlier; None if there is none.
 
@@ -116,6 +102,20 @@ def read_whole(path: str) -> bytes | None:
         return None
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from error
+
+
+def _publish(temporary: str, target: str, *, force: bool) -> None:
+    if force:
+        os.replace(temporary, target)
+        return
+    try:
+        os.link(temporary, target)  # unlike a rename, it fails if the target exists
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        os.replace(temporary, target)
 
 
 def _temporary_name(target: str) -> str:

@@ -92,11 +92,6 @@ class Profile:
         return table
 
 
-def _place(process: str) -> tuple[bool, bool, int, str]:
-    """The main process, the fork server, then the workers by number."""
-    return process != _MAIN, process.startswith("worker"), len(process), process
-
-
 @dataclass
 class Spent:
     """The time that one process spent."""
@@ -135,3 +130,8 @@ class Stopwatch:
 
 def no_lap(stage: Stage) -> None:
     """Stands in for Stopwatch.lap where no profile is asked for."""
+
+
+def _place(process: str) -> tuple[bool, bool, int, str]:
+    """The main process, the fork server, then the workers by number."""
+    return process != _MAIN, process.startswith("worker"), len(process), process

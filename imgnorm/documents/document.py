@@ -22,6 +22,8 @@ Path = tuple[str | int, ...]
 
 MAX_PROBLEMS = 1000  # more would be a hostile file, and its report larger than the file
 
+_NAME = re.compile(r"[\w?*<-]{1,60}")  # a key that messages show without quotes
+
 
 @dataclass(frozen=True)
 class DocumentLimits:
@@ -114,23 +116,6 @@ def open_at_once(file: str, flags: int) -> int:
     return os.open(file, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
-@contextmanager
-def _opened(file: str) -> Iterator[IO[bytes]]:
-    try:
-        with open(file, "rb", opener=open_at_once) as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise SourceError(f"{file}: not a regular file; save it as one and name that")
-            yield stream
-    except FileNotFoundError as error:
-        raise SourceError(f"{file}: no such file; check the path") from error
-    except IsADirectoryError as error:
-        raise SourceError(f"{file}: a folder; name a YAML file in it") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        message = f"{file}: cannot be read ({reason}); check the path and its permissions"
-        raise SourceError(message) from error
-
-
 def too_many_bytes(limits: DocumentLimits) -> str:
     """The message about a file with too many bytes."""
     return f"the file is larger than {limits.max_bytes:,} bytes"
@@ -193,4 +178,18 @@ def with_path(path: Sequence[str | int], message: str) -> str:
     return f"{dotted}: {message}" if dotted else message
 
 
-_NAME = re.compile(r"[\w?*<-]{1,60}")
+@contextmanager
+def _opened(file: str) -> Iterator[IO[bytes]]:
+    try:
+        with open(file, "rb", opener=open_at_once) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise SourceError(f"{file}: not a regular file; save it as one and name that")
+            yield stream
+    except FileNotFoundError as error:
+        raise SourceError(f"{file}: no such file; check the path") from error
+    except IsADirectoryError as error:
+        raise SourceError(f"{file}: a folder; name a YAML file in it") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        message = f"{file}: cannot be read ({reason}); check the path and its permissions"
+        raise SourceError(message) from error

@@ -22,40 +22,7 @@ if TYPE_CHECKING:
 
     M = TypeVar("M", bound=BaseModel)
 
-
-def validated(document: Document, model: type[M]) -> M:
-    """The document as a model, strictly: text never becomes a number, and a number never text.
-
-    Raises:
-        InvalidDocument: with everything that does not fit the model, each at its place.
-    """
-    from pydantic import ValidationError
-
-    # Through JSON: in strict mode, pydantic refuses a Python list where a model declares a tuple.
-    # https://docs.pydantic.dev/latest/concepts/strict_mode/
-    try:
-        text = json.dumps(document.value)
-        if len(text) > _LARGE:  # each of pydantic's faults holds a copy of the mapping around it
-            model.model_validate_json(json.dumps(_outline(document.value)), strict=True)
-        return model.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-        raise InvalidDocument(_problems_of(details, document, model)) from error
-
-
-_LARGE = 1 << 20
-
-
-def _outline(value: Any) -> Any:
-    """The value without most of the counts in long lists, which are valid in every model."""
-    if isinstance(value, dict):
-        return {key: _outline(part) for key, part in value.items()}
-    if isinstance(value, list) and len(value) > 10:
-        counts = all(type(part) is int and part >= 0 for part in value)
-        return value[:1] if counts else [_outline(part) for part in value]
-    return value
-
-
+_LARGE = 1 << 20  # characters of JSON
 _KINDS = {
     "bool_type": "true or false",
     "int_type": "a whole number",
@@ -79,6 +46,7 @@ _KINDS = {
     "dataclass_type": "a mapping",
     "none_required": "nothing",
 }
+"""Types of pydantic's errors, and what was expected."""
 _BOUNDS = {
     "greater_than": "a number above {gt}",
     "greater_than_equal": "at least {ge}",
@@ -91,17 +59,29 @@ _BOUNDS = {
     "too_short": "at least {min_length} items",
     "too_long": "at most {max_length} items",
 }
+"""The same, of values that have the right type."""
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_OTHERWISE = ("wrong-value", None)  # rule and hint of what our validators raise, but for a Fault
 
 
-@dataclass
-class _Expected:
-    """What was expected at a path; each member of a union adds its own."""
+def validated(document: Document, model: type[M]) -> M:
+    """The document as a model, strictly: text never becomes a number, and a number never text.
 
-    kinds: list[str] = field(default_factory=list)
-    choices: list[str] = field(default_factory=list)  # as Python spells them: 'RGB', 3
-    bounds: list[str] = field(default_factory=list)
-    of_key: bool = False
+    Raises:
+        InvalidDocument: with everything that does not fit the model, each at its place.
+    """
+    from pydantic import ValidationError
+
+    # Through JSON: in strict mode, pydantic refuses a Python list where a model declares a tuple.
+    # https://docs.pydantic.dev/latest/concepts/strict_mode/
+    try:
+        text = json.dumps(document.value)
+        if len(text) > _LARGE:  # each of pydantic's faults holds a copy of the mapping around it
+            model.model_validate_json(json.dumps(_outline(document.value)), strict=True)
+        return model.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        raise InvalidDocument(_problems_of(details, document, model)) from error
 
 
 class Fault(ValueError):
@@ -113,7 +93,39 @@ class Fault(ValueError):
         self.hint = hint
 
 
-_OTHERWISE = ("wrong-value", None)
+def as_yaml(value: object) -> str:
+    """A value for a message: short, safe for a terminal, and spelled as in YAML."""
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else (".inf" if value > 0 else "-.inf")
+    if value is None:
+        return "nothing"
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return cut(str(value))
+
+
+def _outline(value: Any) -> Any:
+    """The value without most of the counts in long lists, which are valid in every model."""
+    if isinstance(value, dict):
+        return {key: _outline(part) for key, part in value.items()}
+    if isinstance(value, list) and len(value) > 10:
+        counts = all(type(part) is int and part >= 0 for part in value)
+        return value[:1] if counts else [_outline(part) for part in value]
+    return value
+
+
+@dataclass
+class _Expected:
+    """What was expected at a path; each member of a union adds its own."""
+
+    kinds: list[str] = field(default_factory=list)
+    choices: list[str] = field(default_factory=list)  # as Python spells them: 'RGB', 3
+    bounds: list[str] = field(default_factory=list)
+    of_key: bool = False
 
 
 def _problems_of(
@@ -313,21 +325,6 @@ def _meant(value: object, choices: Sequence[str]) -> str | None:
 def _choices(listed: str) -> list[str]:
     """The choices in pydantic's list of what it expected: `'a', 'b' or 3`."""
     return re.findall(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b(?!or\b)[^\s,'"]+""", listed)
-
-
-def as_yaml(value: object) -> str:
-    """A value for a message: short, safe for a terminal, and spelled as in YAML."""
-    if isinstance(value, str):
-        return quoted(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and not math.isfinite(value):
-        return ".nan" if math.isnan(value) else (".inf" if value > 0 else "-.inf")
-    if value is None:
-        return "nothing"
-    if isinstance(value, (dict, list)):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    return cut(str(value))
 
 
 def _own_words(detail: ErrorDetails) -> str:

@@ -143,10 +143,6 @@ class ArrayFileSource:
     def for_one(self, shard: str) -> bool:
         return bool(shard)
 
-    def _stream_of(self, key: str) -> str:
-        packed = self._arrays[key].packed
-        return key if packed and packed.method == DEFLATE else ""
-
     def keep_alive(self, still_alive: Callable[[], None]) -> None:
         self._still_alive = still_alive
 
@@ -172,6 +168,10 @@ class ArrayFileSource:
                 except OSError as error:
                     self._close(array.file)
                     yield part, unreadable(error)
+
+    def _stream_of(self, key: str) -> str:
+        packed = self._arrays[key].packed
+        return key if packed and packed.method == DEFLATE else ""
 
     def _block(self, array: _Array, names: NumberedNames, room: bytearray) -> Block:
         """

@@ -63,6 +63,10 @@ class FileBytes:
             start = 0
         return self._window[start:]
 
+    def reaches(self, offset: int) -> bool:
+        """Whether the file has at least this many bytes."""
+        return offset <= self.size
+
     def _look(self, offset: int, size: int) -> None:
         near = 0 <= offset - self._window_at <= len(self._window) + _NEAR
         self._window = self._at(offset, _WINDOW if near else size)
@@ -78,10 +82,6 @@ class FileBytes:
                 break
             data += more
         return data
-
-    def reaches(self, offset: int) -> bool:
-        """Whether the file has at least this many bytes."""
-        return offset <= self.size
 
 
 class GzipBytes:

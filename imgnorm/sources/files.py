@@ -41,6 +41,8 @@ _REASONS = {
     errno.ENXIO: Reason.NOT_A_REGULAR_FILE,  # a socket
 }
 
+_asked_before_reading: list[Callable[[int], None]] = []  # in a worker: its budget of memory
+
 
 def looks_like_an_image(name: str) -> bool:
     """By its suffix."""
@@ -69,25 +71,6 @@ def read_file(path: str) -> bytes:
         return _read(path)
     except OSError as error:
         raise unreadable(error) from error
-
-
-def _read(path: str) -> bytes:
-    handle, before = open_regular(path)
-    try:
-        if before.st_size > MAX_FILE_BYTES:
-            raise too_large(before.st_size)
-        about_to_read(before.st_size)
-        # os.read: making a file object takes longer than reading a tiny image.
-        data = os.read(handle, before.st_size + 1)
-        while data and len(data) < before.st_size and (more := os.read(handle, before.st_size)):
-            data += more
-        after = os.fstat(handle)
-    finally:
-        os.close(handle)
-    unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-    if not unchanged or len(data) != after.st_size:
-        raise Unreadable(Reason.CHANGED_DURING_READ, "its size or time changed while it was read")
-    return data
 
 
 def open_regular(path: str) -> tuple[int, os.stat_result]:
@@ -133,9 +116,6 @@ def too_large(size: int) -> Unreadable:
     return Unreadable(Reason.TOO_LARGE_FILE, f"{size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
 
 
-_asked_before_reading: list[Callable[[int], None]] = []
-
-
 def ask_before_reading(reserve: Callable[[int], None]) -> None:
     """Have `reserve` called in this process with the size of what is about to be read into memory.
 
@@ -148,3 +128,22 @@ def about_to_read(size: int) -> None:
     """Called before this many bytes are read into memory; may wait, or raise Unreadable."""
     for reserve in _asked_before_reading:
         reserve(size)
+
+
+def _read(path: str) -> bytes:
+    handle, before = open_regular(path)
+    try:
+        if before.st_size > MAX_FILE_BYTES:
+            raise too_large(before.st_size)
+        about_to_read(before.st_size)
+        # os.read: making a file object takes longer than reading a tiny image.
+        data = os.read(handle, before.st_size + 1)
+        while data and len(data) < before.st_size and (more := os.read(handle, before.st_size)):
+            data += more
+        after = os.fstat(handle)
+    finally:
+        os.close(handle)
+    unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    if not unchanged or len(data) != after.st_size:
+        raise Unreadable(Reason.CHANGED_DURING_READ, "its size or time changed while it was read")
+    return data

@@ -131,20 +131,6 @@ def merge_files(
     )
 
 
-def _each_read(paths: Sequence[str]) -> Iterator[Stats]:
-    faults: list[str] = []
-    for path in paths:
-        try:
-            stats = read_stats(path)
-        except ImgnormError as error:
-            faults.append(str(error))
-        else:
-            if not faults:  # files after a fault are only read to report their faults
-                yield stats
-    if faults:
-        raise ImgnormError("\n".join(faults))
-
-
 def stats_in(document: Document) -> Stats:
     """The stats in a document that was read from a stats file.
 
@@ -161,6 +147,20 @@ def stats_in(document: Document) -> Stats:
     if of_floats:
         return _constants(document, validated(document, FloatConstantsModel))
     return _constants(document, validated(document, ConstantsModel))
+
+
+def _each_read(paths: Sequence[str]) -> Iterator[Stats]:
+    faults: list[str] = []
+    for path in paths:
+        try:
+            stats = read_stats(path)
+        except ImgnormError as error:
+            faults.append(str(error))
+        else:
+            if not faults:  # files after a fault are only read to report their faults
+                yield stats
+    if faults:
+        raise ImgnormError("\n".join(faults))
 
 
 def _refuse_a_config(document: Document) -> None:

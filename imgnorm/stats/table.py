@@ -52,6 +52,42 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     return "\n".join(lines)
 
 
+def found_line(images: int, skipped: Sequence[Skipped], ignored: Mapping[str, int]) -> str:
+    """How many inputs were found, counted, skipped and ignored."""
+    reasons, rules = _counts(_by_reason(skipped)), _counts(ignored)
+    passed_over = sum(ignored.values())
+    return (
+        f"found    {images + len(skipped) + passed_over:,} = {images:,} counted"
+        f" + {len(skipped):,} skipped{f' ({reasons})' if reasons else ''}"
+        f" + {passed_over:,} ignored{f' ({rules})' if rules else ''}"
+    )
+
+
+def skipped_lines(skipped: Sequence[Skipped], *, verbose: bool) -> list[str]:
+    """Skipped inputs with their reasons: the first few, or all if `verbose`."""
+    lines = [
+        f"skipped  {printable(s.name)}: {s.reason}{f' ({printable(s.detail)})' if s.detail else ''}"
+        for s in skipped[: None if verbose else _LISTED]
+    ]
+    if len(lines) < len(skipped):
+        lines.append(f"skipped  and {len(skipped) - len(lines):,} more (-v lists them all)")
+    return lines
+
+
+def with_margin(value: float, margin: float, sign: str) -> str:
+    """ "0.4914 ± 0.0019": the margin rounded up, with at least two significant digits."""
+    digits = max(4, 1 - math.floor(math.log10(margin))) if margin else 4
+    shown = math.ceil(margin * 10**digits - 1e-6) / 10**digits
+    return f"{value:.{digits}f} {sign} {shown:.{digits}f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns below their titles: text aligned to the left, numbers to the right."""
+    names, *others = zip(*rows, strict=True)
+    columns = [_to_the_left(names), *map(_padded, others)]
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+
+
 def _mean_and_std(stats: Stats, channel: int, sign: str) -> list[str]:
     values = stats.mean[channel], stats.std[channel]
     if stats.estimate is None:
@@ -61,13 +97,6 @@ def _mean_and_std(stats: Stats, channel: int, sign: str) -> list[str]:
         with_margin(value, margin, sign)
         for value, margin in zip(values, (margins.mean[channel], margins.std[channel]), strict=True)
     ]
-
-
-def with_margin(value: float, margin: float, sign: str) -> str:
-    """ "0.4914 ± 0.0019": the margin rounded up, with at least two significant digits."""
-    digits = max(4, 1 - math.floor(math.log10(margin))) if margin else 4
-    shown = math.ceil(margin * 10**digits - 1e-6) / 10**digits
-    return f"{value:.{digits}f} {sign} {shown:.{digits}f}"
 
 
 def _provenance(stats: Stats, measured: Measurement) -> list[str]:
@@ -108,17 +137,6 @@ def _range(stats: Stats, measured: Measurement) -> list[str]:
         "network gets others, such as those of ToTensor, measure them"
     )
     return [line]
-
-
-def found_line(images: int, skipped: Sequence[Skipped], ignored: Mapping[str, int]) -> str:
-    """How many inputs were found, counted, skipped and ignored."""
-    reasons, rules = _counts(_by_reason(skipped)), _counts(ignored)
-    passed_over = sum(ignored.values())
-    return (
-        f"found    {images + len(skipped) + passed_over:,} = {images:,} counted"
-        f" + {len(skipped):,} skipped{f' ({reasons})' if reasons else ''}"
-        f" + {passed_over:,} ignored{f' ({rules})' if rules else ''}"
-    )
 
 
 def _classes(stats: Stats, measured: Measurement) -> list[str]:
@@ -165,17 +183,6 @@ def _digits(value: float, stats: Stats) -> str:
     return f"{value:.6g}" if stats.of_floats else f"{value:.4f}"
 
 
-def skipped_lines(skipped: Sequence[Skipped], *, verbose: bool) -> list[str]:
-    """Skipped inputs with their reasons: the first few, or all if `verbose`."""
-    lines = [
-        f"skipped  {printable(s.name)}: {s.reason}{f' ({printable(s.detail)})' if s.detail else ''}"
-        for s in skipped[: None if verbose else _LISTED]
-    ]
-    if len(lines) < len(skipped):
-        lines.append(f"skipped  and {len(skipped) - len(lines):,} more (-v lists them all)")
-    return lines
-
-
 def _by_reason(skipped: Sequence[Skipped]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for one in skipped:
@@ -198,13 +205,6 @@ def _drawings(histogram: Histogram, unicode: bool) -> list[str]:
         heights = [-(-count * (len(blocks) - 1) // tallest) for count in counts]
         drawn.append("".join(blocks[height] for height in heights).rstrip())
     return drawn
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns below their titles: text aligned to the left, numbers to the right."""
-    names, *others = zip(*rows, strict=True)
-    columns = [_to_the_left(names), *map(_padded, others)]
-    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
 
 
 def _padded(column: Sequence[str]) -> list[str]:
