@@ -61,7 +61,7 @@ _BOUNDS = {
 }
 """The same, of values that have the right type."""
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
-_OTHERWISE = ("wrong-value", None)  # rule and hint of what our validators raise, but for a Fault
+_OTHERWISE = ("wrong-value", None)  # rule and hint of what our validators raise, except a Fault
 
 
 def validated(document: Document, model: type[M]) -> M:

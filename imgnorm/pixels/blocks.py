@@ -83,7 +83,7 @@ def _tally_of(
     reserve: Callable[[int], None],
     buffer: PixelBuffer | None,
 ) -> Tally:
-    """What a block adds to the tally, but for images that are now in a counter or in the buffer."""
+    """What a block adds to the tally, except images that are now in a counter or in the buffer."""
     _, height, width, _ = block.shape
     try:
         check_size((width, height), max_pixels)

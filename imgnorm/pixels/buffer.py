@@ -1,8 +1,8 @@
 """Pixels on their way to a device that counts them.
 
 Only where a device counts: a worker puts its decoded images into a `PixelBuffer`, in memory that it
-shares with the main process, and sends a list of what lies there; a `BufferCounter` of the `Device`
-counts it. Where the device also decodes, whole JPEG files lie in the buffer. Arrays of the main process
+shares with the main process, and sends a list of what is in it; a `BufferCounter` of the `Device`
+counts it. Where the device also decodes, the buffer has whole JPEG files. Arrays of the main process
 go through a `Sender`, which has a buffer of its own. On the CPU a worker counts its images itself.
 """
 
@@ -85,7 +85,7 @@ class BufferSize:
 
 
 class PixelBuffer:
-    """Memory that images are put into, and the list of what lies there. Not thread-safe."""
+    """Memory that images are put into, and the list of what is in it. Not thread-safe."""
 
     def __init__(self, memory: mmap.mmap, size: BufferSize) -> None:
         self._memory = memory
@@ -96,7 +96,7 @@ class PixelBuffer:
     def put(
         self, image: PackedImages | PackedFile, content: Callable[[], bytes | memoryview]
     ) -> bool:
-        """Put an image behind the others, if there is room; else the caller counts it itself.
+        """Put an image after the others, if there is room; else the caller counts it itself.
 
         Returns:
             whether there was room.
@@ -117,7 +117,7 @@ class PixelBuffer:
         return max(self._used, self._decoded) >= self._size.full
 
     def take(self) -> tuple[PackedImages | PackedFile, ...]:
-        """What lies in it; from now on it counts as empty."""
+        """What is in it; from now on it counts as empty."""
         images, self._images, self._used, self._decoded = tuple(self._images), [], 0, 0
         return images
 
@@ -194,7 +194,7 @@ class Sender:
         self.buffer = PixelBuffer(self._memory, size)
         self.device = device
         self._counter = device.counter(cross_sums=cross_sums)
-        self._group = ""  # of what lies in the buffer
+        self._group = ""  # of what is in the buffer
 
     def add(self, group: str, images: npt.NDArray[np.uint8], mode: Mode) -> None:
         """Have images counted in a group, now or with later ones.
@@ -214,7 +214,7 @@ class Sender:
             self._add(images[start : start + at_once], mode)
 
     def send(self, group: str) -> None:
-        """Have what lies in the buffer counted in a group.
+        """Have what is in the buffer counted in a group.
 
         Raises:
             DeviceError: the device failed.

@@ -227,7 +227,7 @@ def _png_chunks(data: bytes) -> list[tuple[bytes, memoryview, int]]:
 
 
 def _check_png_rows(picture: Image.Image, data: bytes) -> None:
-    """Pillow shows missing rows as black: where the last row is black, count the bytes."""
+    """Count the bytes if the last row is black: Pillow shows missing rows as black."""
     header = _png_header(data)
     last_row = picture.crop((0, picture.height - 1, picture.width, picture.height))
     # An interlaced image ends with its odd rows, and the last row may be an even one.
@@ -261,7 +261,7 @@ def _inflated_bytes(data: bytes, enough: int) -> int:
 
 
 def _check_jpeg2000(size: tuple[int, int], data: bytes) -> None:
-    """OpenJPEG shows data that are cut off right behind the header as one flat color."""
+    """Check the end of the file: OpenJPEG shows data that are cut off after the header as one flat color."""
     start = data.find(b"\xff\x4f\xff\x51")  # SOC, SIZ; no packet has the two bytes of EOC
     if data.find(b"\xff\xd9", start) < 0:
         raise Unreadable(Reason.TRUNCATED, "the file ends before its last marker")

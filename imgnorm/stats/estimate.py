@@ -215,7 +215,7 @@ def margins_of(sample: Sample, taken: int, population: int, confidence: float) -
     error = (1 - confidence) / (2 * len(moments.total))  # for one number; half of it on each side
     quantile = _t_quantile(error / 2, images - 1)
     left_out = 1 - Fraction(taken, population)
-    # Without replacement, among the images that can be counted: of all, the same share as of the sample.
+    # Sampling is without replacement. Of all images, the same share can be counted as of the sample.
     unseen = math.log(2 / error) / (-math.log(left_out) * population * images / taken)
     means, stds = [], []
     for channel, (total, total_sq) in enumerate(zip(moments.total, moments.total_sq, strict=True)):

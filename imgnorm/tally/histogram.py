@@ -1,6 +1,6 @@
 """What is kept of the pixels of 8- and 16-bit images: how often each value occurs, per channel.
 
-All other numbers of a stats file follow from it, but for those that need each image's own sums. Python
+All other numbers of a stats file follow from it, except those that need each image's own sums. Python
 integers only: they never overflow, and the process that adds histograms up needs no NumPy.
 """
 

@@ -43,7 +43,7 @@ def lines_of(names: Iterable[bytes]) -> str:
 
 
 def names_in(lines: str) -> Iterator[bytes]:
-    """The names of which `lines_of` made these lines."""
+    """The names in lines that `lines_of` made."""
     for line in lines.split("\n"):
         data = line.encode()
         yield _ESCAPED.sub(_unescaped, data) if b"\\" in data else data

@@ -1,4 +1,4 @@
-"""Messages between a worker process and its parent: pickles, each behind its length."""
+"""Messages between a worker process and its parent: pickles, each after its length."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def _answer_jobs(
     heartbeat: Heartbeat,
     buffer: PixelBuffer | None,
 ) -> None:
-    """Answers each job with Done or Bug, for ever; in between, it may ask for memory."""
+    """Answers each job with Done or Bug, until the process ends; in between, it may ask for memory."""
     watch = Stopwatch()
     lap = watch.lap if setup.profiled else no_lap
     ask = partial(_ask_for_memory, messages, answers, lap)
