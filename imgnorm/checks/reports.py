@@ -14,6 +14,9 @@ import imgnorm
 from imgnorm.errors import Problem, Rule, Severity
 from imgnorm.wording import printable
 
+_GITHUB_COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "notice"}
+_SARIF_LEVELS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
+
 
 class Reporter(Protocol):
     def __call__(self, problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
@@ -117,9 +120,6 @@ def _lines(problem: Problem) -> str:
     return f"{line}\n    {problem.hint}" if problem.hint else line
 
 
-_COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "notice"}
-
-
 def _command(problem: Problem) -> str:
     properties = {
         "file": problem.file,
@@ -131,7 +131,7 @@ def _command(problem: Problem) -> str:
         f"{key}={_escaped(value).replace(':', '%3A').replace(',', '%2C')}"
         for key, value in properties.items()
     )
-    return f"::{_COMMANDS[problem.severity]} {listed}::{_escaped(_message(problem))}"
+    return f"::{_GITHUB_COMMANDS[problem.severity]} {listed}::{_escaped(_message(problem))}"
 
 
 def _escaped(value: str) -> str:
@@ -143,9 +143,6 @@ def _message(problem: Problem) -> str:
     return f"{problem.message}\n{problem.hint}" if problem.hint else problem.message
 
 
-_LEVELS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
-
-
 def _sarif_rule(name: str) -> dict[str, Any]:
     from imgnorm.checks.rules import RULES  # slow to load; the commands import this module early
 
@@ -154,7 +151,7 @@ def _sarif_rule(name: str) -> dict[str, Any]:
         "id": name,
         "shortDescription": {"text": rule.summary},
         "fullDescription": {"text": rule.explanation},
-        "defaultConfiguration": {"level": _LEVELS[rule.severity]},
+        "defaultConfiguration": {"level": _SARIF_LEVELS[rule.severity]},
     }
 
 
@@ -164,7 +161,7 @@ def _sarif_result(problem: Problem, index: int) -> dict[str, Any]:
     return {
         "ruleId": problem.rule,
         "ruleIndex": index,
-        "level": _LEVELS[problem.severity],
+        "level": _SARIF_LEVELS[problem.severity],
         "message": {"text": _message(problem)},
         "locations": [{"physicalLocation": place}],
     }

@@ -33,7 +33,26 @@ from imgnorm.stats.schema import STATS_FORMAT
 from imgnorm.stats.stats import Stats
 
 DryRun = Callable[[Document, Pipeline, Stats], Iterable[Problem]]
+
 _OURS = re.compile(rb"imgnorm-(?:pipeline|stats)/")
+"""In a file of imgnorm's own."""
+_LOCAL = {
+    "unknown-key",
+    "wrong-type",
+    "wrong-value",
+    "unit",
+    "not-finite",
+    "unknown-transform",
+    "unknown-argument",
+    "wrong-argument",
+    "unknown-preset",
+    "not-measurable",
+    "random-preprocess",
+    "two-normalizations",
+}
+"""Rules about one value: what else the file holds or lacks does not matter."""
+_FROM_INTEGERS = {"derived", "impossible"}
+"""Rules about integers that belong together, of which a fault in the YAML may hide one."""
 
 
 @dataclass(frozen=True)
@@ -169,25 +188,6 @@ def _no_consequences(found: Iterable[Problem], reading: Reading) -> Iterator[Pro
             continue
         if problem.rule in _LOCAL or not (lacking or problem.rule in _FROM_INTEGERS):
             yield problem
-
-
-_LOCAL = {
-    "unknown-key",
-    "wrong-type",
-    "wrong-value",
-    "unit",
-    "not-finite",
-    "unknown-transform",
-    "unknown-argument",
-    "wrong-argument",
-    "unknown-preset",
-    "not-measurable",
-    "random-preprocess",
-    "two-normalizations",
-}
-"""Rules about one value: what else the file holds or lacks does not matter."""
-_FROM_INTEGERS = {"derived", "impossible"}
-"""Rules about integers that belong together, of which a fault in the YAML may hide one."""
 
 
 def _stats_problems(reading: Reading, read: dict[str, Outcome]) -> list[Problem]:

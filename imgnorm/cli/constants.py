@@ -8,6 +8,14 @@ import click
 
 from imgnorm.cli.terminal import print_result
 
+_EXPLAIN_CODES = """\b
+Exit codes:
+  0    at least one answer
+  1    nothing is known about these numbers
+  2    wrong usage, or the stats file cannot be read
+"""
+_BRACKETS = str.maketrans(",;()[]", "      ")
+
 
 @click.group(invoke_without_command=True)
 @click.pass_context
@@ -41,14 +49,6 @@ class _ManyMeans(click.Command):
             if end > start:
                 args = [*args[:start], " ".join(args[start:end]), *args[end:]]
         return super().parse_args(ctx, args)
-
-
-_EXPLAIN_CODES = """\b
-Exit codes:
-  0    at least one answer
-  1    nothing is known about these numbers
-  2    wrong usage, or the stats file cannot be read
-"""
 
 
 @click.command(cls=_ManyMeans, no_args_is_help=True, epilog=_EXPLAIN_CODES)
@@ -96,6 +96,3 @@ def explain(numbers: tuple[str, ...], mean: str | None, stats_file: str | None) 
 def _split(texts: Sequence[str]) -> list[str]:
     """The numbers alone, without the commas and brackets of pasted code."""
     return [part for text in texts for part in text.translate(_BRACKETS).split()]
-
-
-_BRACKETS = str.maketrans(",;()[]", "      ")

@@ -26,6 +26,7 @@ _BLOCK = 1 << 11  # values that a program reads at once: its lanes
 _WARPS = 4
 _LAUNCH = threading.Lock()
 """Triton's table of compiled kernels is not thread-safe."""
+_POINTERS = ["pixels", "starts", "lengths", "owners", "histogram", "powers"]
 
 
 def counts_by_triton(
@@ -67,9 +68,6 @@ def _pieces(sizes: Sequence[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.int
     within = (np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)) * _PIECE
     starts = (np.cumsum(lengths) - lengths)[owners] + within
     return np.stack([starts, np.minimum(_PIECE, lengths[owners] - within), owners])
-
-
-_POINTERS = ["pixels", "starts", "lengths", "owners", "histogram", "powers"]
 
 
 # One program for all arguments: Triton would compile another one for each alignment, during the scan.

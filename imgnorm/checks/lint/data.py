@@ -32,6 +32,29 @@ Placing = Callable[[Path], Place]
 MAX_DEPTH = 64
 MAX_JSON_VALUES = 100_000  # a config has hundreds; each is remembered with its place
 
+_OURS = re.compile(rb"^format:[ \t]*[\"']?imgnorm-", re.MULTILINE)
+"""In a file of imgnorm's own."""
+_NUMBER = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_TUPLE = re.compile(
+    rf"[\[(] ?{_NUMBER.pattern}(?: ?, ?{_NUMBER.pattern}){{0,{MAX_VALUES - 1}}} ?,? ?[\])]"
+)
+"""Numbers in brackets, as text."""
+_MAX_TOKEN = 1 << 20  # characters of one scalar in JSON
+_JSON_SPACE = re.compile(r"[ \t\r\n]*")
+_NEWLINE = re.compile(r"\r\n|\r|\n")
+_JSON_SCALAR = re.compile(
+    r'"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null|NaN|-?Infinity'
+)
+_JSON_WORDS = {
+    "true": True,
+    "false": False,
+    "null": None,
+    "NaN": math.nan,
+    "Infinity": math.inf,
+    "-Infinity": -math.inf,
+}
+_TOML_NUMBER = re.compile(r"[-+]?\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][-+]?\d+)?")
+
 
 def yaml_pairs(data: bytes, file: str) -> list[Pair]:
     """Every mean with its std in YAML of the subset that imgnorm reads.
@@ -49,9 +72,6 @@ def yaml_pairs(data: bytes, file: str) -> list[Pair]:
             raise
         raise ValueError("not YAML of the subset that imgnorm reads") from error
     return list(_pairs(document.value, document.place))
-
-
-_OURS = re.compile(rb"^format:[ \t]*[\"']?imgnorm-", re.MULTILINE)
 
 
 def json_pairs(data: bytes, file: str) -> list[Pair]:
@@ -219,12 +239,6 @@ def _written(value: Any, path: Path, place: Placing) -> Written | None:
     return Written(values, place(path), places)
 
 
-_NUMBER = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-_TUPLE = re.compile(
-    rf"[\[(] ?{_NUMBER.pattern}(?: ?, ?{_NUMBER.pattern}){{0,{MAX_VALUES - 1}}} ?,? ?[\])]"
-)
-
-
 class _JsonReader:
     """JSON with the place of each value, which the json module does not give.
 
@@ -320,22 +334,6 @@ class _JsonReader:
         self._at = space.end()
 
 
-_MAX_TOKEN = 1 << 20
-_JSON_SPACE = re.compile(r"[ \t\r\n]*")
-_NEWLINE = re.compile(r"\r\n|\r|\n")
-_JSON_SCALAR = re.compile(
-    r'"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null|NaN|-?Infinity'
-)
-_JSON_WORDS = {
-    "true": True,
-    "false": False,
-    "null": None,
-    "NaN": math.nan,
-    "Infinity": math.inf,
-    "-Infinity": -math.inf,
-}
-
-
 class _TomlPlaces:
     """The place of `key = value`: the first one not yet taken with this key and this value.
 
@@ -369,6 +367,3 @@ class _TomlPlaces:
                 before = self._text[: match.end()]
                 return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
         return 1, 1
-
-
-_TOML_NUMBER = re.compile(r"[-+]?\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][-+]?\d+)?")

@@ -20,6 +20,15 @@ Place = tuple[int, int]  # line and column, from 1
 
 MAX_VALUES = 16  # longer lists are not means or stds of channels
 
+_FOR_ANY_NUMBERS = {"known-wrong", "swapped", "channel-order", "other-dataset"}
+"""Rules that recognize published numbers, so they need not know that a pair is about images."""
+_MEAN = {"mean", "means"}
+_STD = {"std", "stds", "stdev", "stddev", "stdv"}
+_PIXELS = {"image", "images", "img", "imgs", "pixel", "pixels", "rgb", "bgr"}
+_FILLERS = {"default", "train", "training", "dataset", "data", "norm", "normalize", "stats", "the"}
+"""Words of a name that are not part of a dataset's name."""
+_CAMEL = re.compile(r"([a-z0-9])([A-Z])")
+
 
 @dataclass(frozen=True)
 class Written:
@@ -104,14 +113,11 @@ def _findings(pair: Pair, mean: Written, std: Written, unit: float) -> list[Find
     return found
 
 
-_WHEREVER = {"known-wrong", "swapped", "channel-order", "other-dataset"}
-
-
 def _makes_sense(finding: Finding, pair: Pair, mean: Written, std: Written) -> bool:
     varied = len(set(std.values)) >= 3
     if finding.rule == "known-wrong":  # one number by itself occurs anywhere
         return varied or pair.pixels or pair.dataset is not None
-    if finding.rule in _WHEREVER:
+    if finding.rule in _FOR_ANY_NUMBERS:
         return True
     if finding.rule == "std-equals-mean":
         numbers = numbers_of(mean.values, unit=(pair.unit or 1.0) * mean.divisor)
@@ -123,12 +129,6 @@ def _makes_sense(finding: Finding, pair: Pair, mean: Written, std: Written) -> b
     if finding.rule in ("unit", "mean-range"):
         return pair.unit is not None
     return pair.pixels
-
-
-_MEAN = {"mean", "means"}
-_STD = {"std", "stds", "stdev", "stddev", "stdv"}
-_PIXELS = {"image", "images", "img", "imgs", "pixel", "pixels", "rgb", "bgr"}
-_FILLERS = {"default", "train", "training", "dataset", "data", "norm", "normalize", "stats", "the"}
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,6 @@ def named(name: str) -> Named | None:
 def words_of(name: str) -> list[str]:
     """The words of a name, in lower case: `pixelMean` and `PIXEL_MEAN` -> pixel, mean."""
     return [word for word in re.split(r"[^a-z0-9]+", _CAMEL.sub(r"\1_\2", name).lower()) if word]
-
-
-_CAMEL = re.compile(r"([a-z0-9])([A-Z])")
 
 
 def pixels_and_dataset(words: Iterable[str]) -> tuple[bool, str | None]:

@@ -21,6 +21,18 @@ from imgnorm.checks.lint.values import Values, assignments, last_name, name_of, 
 from imgnorm.constants.findings import Order
 from imgnorm.constants.presets import dataset_key
 
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
+_LEAVES = (ast.Constant, ast.Name, ast.expr_context, ast.operator, ast.alias)
+"""Nodes in which no pair can be."""
+_POSITIONS = {  # of mean and std among the arguments; -1: given by keyword only
+    "Normalize": (0, 1),
+    "NormalizeVideo": (0, 1),
+    "NormalizeImage": (0, 1),
+    "normalize": (1, 2),
+    "crop_mirror_normalize": (-1, -1),
+    "CropMirrorNormalize": (-1, -1),
+}
+
 
 def pairs_in(data: bytes) -> list[Pair]:
     """Every mean with its std.
@@ -51,9 +63,6 @@ def comments_in(data: bytes) -> list[str]:
                 line, column = token.start
                 comments[line - 1] = " " * column + token.string
     return comments
-
-
-_LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True)
@@ -269,17 +278,6 @@ class _PythonReader:
             mean, std = self._values.of(node.elts[0]), self._values.of(node.elts[1])
             if mean and std:
                 yield Pair(mean.written, std.written, dataset=context.dataset)
-
-
-_LEAVES = (ast.Constant, ast.Name, ast.expr_context, ast.operator, ast.alias)
-_POSITIONS = {  # where mean and std stand
-    "Normalize": (0, 1),
-    "NormalizeVideo": (0, 1),
-    "NormalizeImage": (0, 1),
-    "normalize": (1, 2),
-    "crop_mirror_normalize": (-1, -1),
-    "CropMirrorNormalize": (-1, -1),
-}
 
 
 class _Collected:

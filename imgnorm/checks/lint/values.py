@@ -11,6 +11,13 @@ from imgnorm.checks.lint.pair import MAX_VALUES, Place, Written
 
 MAX_STEPS = 8  # of names, calls and arithmetic between a mean and its numbers
 
+_TO_ARRAY = {"array", "asarray", "tensor", "as_tensor", "FloatTensor", "Tensor", "constant"}
+_TO_LIST = {"list", "tuple"}
+_RESHAPING = {
+    "view", "reshape", "to", "cuda", "float", "double", "astype", "unsqueeze", "permute", "tolist",
+    "type",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Value:
@@ -146,14 +153,6 @@ class Values:
         line = self._lines[node.lineno - 1] if node.lineno <= len(self._lines) else ""
         before = line.encode()[: node.col_offset].decode(errors="replace")
         return node.lineno, len(before) + 1
-
-
-_TO_ARRAY = {"array", "asarray", "tensor", "as_tensor", "FloatTensor", "Tensor", "constant"}
-_TO_LIST = {"list", "tuple"}
-_RESHAPING = {
-    "view", "reshape", "to", "cuda", "float", "double", "astype", "unsqueeze", "permute", "tolist",
-    "type",
-}  # fmt: skip
 
 
 def _changed(value: Value, *, values: tuple[float, ...]) -> Value:

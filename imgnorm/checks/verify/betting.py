@@ -30,6 +30,8 @@ _STAKE = 0.75  # of the capital, at most: one lost bet never takes all of it
 _ROUNDING = 50
 """Bits of slack: far more than the rounding of one image's numbers, far less than one pixel value."""
 _ONE = 1 << UNIT_BITS
+_NUMBERS = ("mean", "std", "mean_of_image_std")
+"""What is compared for each channel, in the order of the result."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,6 @@ def shifts(
         for shift in _Channel(population, channel, pixels[channel], drawn).shifts(wanted)
     ]
     return sorted(found, key=lambda shift: _NUMBERS.index(shift.number))
-
-
-_NUMBERS = ("mean", "std", "mean_of_image_std")
 
 
 class _Channel:

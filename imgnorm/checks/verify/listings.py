@@ -30,6 +30,8 @@ from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.wording import printable
 
 _PAIRS = 200_000  # up to this many names, two new ones are searched for
+_NAMED_BY_A_USER = ("folder", "list", "archive", "array", "torchvision")
+"""Kinds of sources that a path or a name opens; the others are Python objects."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,6 @@ def _opened(
         return source_of(read_pipeline(path))
     listed = origin.kind == "list" and os.path.isfile(path)
     return open_named(path, listed=listed, root=root, split=split, layout=request.layout)
-
-
-_NAMED_BY_A_USER = ("folder", "list", "archive", "array", "torchvision")
 
 
 def _named_by_the_file(request: Request, origin: Provenance, root: str, split: str) -> Source:

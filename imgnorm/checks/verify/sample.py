@@ -34,8 +34,20 @@ _NOT_THE_IMAGES_FAULT = {
     Reason.WORKER_DIED,
 }
 
-
 _Key = tuple[int, str]  # which part, and the image's name in it
+
+_PLACES: dict[str, Path] = {
+    "mean": ("mean",),
+    "std": ("std",),
+    "mean_of_image_std": ("conventions", "mean_of_image_std", "std"),
+}
+"""The place in the stats file of each number that `betting` compares."""
+_NAMES = {
+    "mean": "mean (each image with the same weight)",
+    "std": "std (each image with the same weight)",
+    "mean_of_image_std": "mean of the images' stds",
+}
+"""The same numbers, as messages call them."""
 
 
 @dataclass(frozen=True)
@@ -239,18 +251,6 @@ def _compare_averages(findings: Findings, request: Request, drawn: Sequence[Imag
         moved = [shift for shift in found if shift.number == number]
         shown = "; ".join(_described(shift, request.stats.channels) for shift in moved)
         findings.add(_PLACES[number], "moved", f"{_NAMES[number]} moved: {shown}")
-
-
-_PLACES: dict[str, Path] = {
-    "mean": ("mean",),
-    "std": ("std",),
-    "mean_of_image_std": ("conventions", "mean_of_image_std", "std"),
-}
-_NAMES = {
-    "mean": "mean (each image with the same weight)",
-    "std": "std (each image with the same weight)",
-    "mean_of_image_std": "mean of the images' stds",
-}
 
 
 def _described(shift: Shift, channels: Sequence[str]) -> str:
