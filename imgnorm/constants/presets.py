@@ -43,7 +43,7 @@ CONVENTIONS: dict[ConventionName, str] = {
     "mean_of_image_std": "the average of per-image stds, correction 0",
     "mean_of_image_std_correction_1": "the average of per-image stds, correction 1",
     "scaling": "a choice, not a statistic",
-    "unknown": "nobody says how it was computed",
+    "unknown": "how it was computed is not stated",
 }
 
 FLOAT32_NOISE = 1e-6

@@ -99,7 +99,7 @@ class DeviceCounter:
     def count(
         self, group: str, buffer: Any, images: Sequence[PackedImages | PackedFile]
     ) -> list[int]:
-        """Adds these images to a group; afterwards the buffer may be filled anew.
+        """Adds these images to a group; afterwards the buffer may be filled again.
 
         Args:
             buffer: a writable buffer with the pixels of the images, or their files, one behind the other.

@@ -84,8 +84,8 @@ def tallies_in_workers(
 def _surviving(work: _Jobs, workers: int) -> Iterator[Tally]:
     """The tally of each job, in their order.
 
-    When a worker dies, the first job without a tally is counted name by name, and then the workers start
-    again behind it.
+    When a worker dies, the first job without a tally is counted name by name, and the workers start again
+    with the job after it.
     """
     done = 0
     while done < len(work):

@@ -158,7 +158,7 @@ class ArraySourceModel(_ConfigModel):
         "relative to this file."
     )
     layout: Literal["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"] | None = Field(
-        None, description="Which dimension is which, where the shape does not tell."
+        None, description="Which dimension is which, if the shape does not show it."
     )
 
 
