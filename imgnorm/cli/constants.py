@@ -22,9 +22,9 @@ _BRACKETS = str.maketrans(",;()[]", "      ")
 def presets(context: click.Context) -> None:
     """List published means and stds, and how far to trust them."""
     if context.invoked_subcommand is None:
-        from imgnorm.constants.explain import listing
+        from imgnorm.constants.explain import presets_table
 
-        print_result(listing())
+        print_result(presets_table())
 
 
 @presets.command("show", no_args_is_help=True)
@@ -32,9 +32,9 @@ def presets(context: click.Context) -> None:
 def show_preset(name: str) -> None:
     """Show one preset: its digits, its source, and what is wrong with it."""
     from imgnorm.constants.explain import description
-    from imgnorm.constants.presets import shown_preset
+    from imgnorm.constants.presets import preset_entry
 
-    print_result(description(shown_preset(name)))
+    print_result(description(preset_entry(name)))
 
 
 class _ManyMeans(click.Command):

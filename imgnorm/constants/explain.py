@@ -66,7 +66,7 @@ def description(preset: Preset) -> str:
     return "\n".join(lines)
 
 
-def listing() -> str:
+def presets_table() -> str:
     """All presets, a line each."""
     rows = [["preset", "mark", "mean", "std", "convention"]]
     rows += [[p.name, p.mark, _four(p.mean), _four(p.std), p.convention] for p in PRESETS.values()]

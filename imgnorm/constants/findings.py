@@ -449,13 +449,13 @@ def _impossible_std(pair: _Pair) -> Iterator[Finding]:
         low, high = values[index] - means.tolerance, values[index] + means.tolerance
         roomiest = min(max(0.5, low), high)  # before rounding: the mean that allows the largest std
         if std > math.sqrt(max(0.0, roomiest * (1 - roomiest))) + stds.tolerance + 1e-9:
-            at = index if len(pair.std) > 1 else 0
+            place = index if len(pair.std) > 1 else 0
             bound = math.sqrt(values[index] * (1 - values[index])) * pair.unit
             message = (
-                f"{pair.std[at]!r} is impossible: pixels with mean {given[index]!r} have a std of "
+                f"{pair.std[place]!r} is impossible: pixels with mean {given[index]!r} have a std of "
                 f"at most {bound:.4g}"
             )
-            yield pair.finding(_IMPOSSIBLE_STD, "std", message, None, at)
+            yield pair.finding(_IMPOSSIBLE_STD, "std", message, None, place)
             if len(pair.std) == 1:
                 return
 

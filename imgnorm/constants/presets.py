@@ -147,7 +147,7 @@ def preset(name: str) -> Preset:
     Raises:
         SourceError: no preset has that name, or it is a known wrong set.
     """
-    found = shown_preset(name)
+    found = preset_entry(name)
     if found.mark == "wrong":
         other = f"use preset '{found.use}'" if found.use else "measure the data"
         raise SourceError(
@@ -157,7 +157,7 @@ def preset(name: str) -> Preset:
     return found
 
 
-def shown_preset(name: str) -> Preset:
+def preset_entry(name: str) -> Preset:
     """The entry of that name, whatever its mark.
 
     Raises:

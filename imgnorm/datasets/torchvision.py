@@ -99,7 +99,7 @@ class TorchvisionSource:
 
     def holds_pixels(self, settings: ImageSettings) -> bool:
         """Whether it has the pixels that these settings ask for."""
-        return self._pixels is not None and _are_as_set(self._pixels, settings)
+        return self._pixels is not None and _match_settings(self._pixels, settings)
 
     def count(
         self,
@@ -182,7 +182,7 @@ class InMemoryDataset(IndexedSource):
 
     def holds_pixels(self, settings: ImageSettings) -> bool:
         """Whether it has the pixels that these settings ask for."""
-        return self._pixels is not None and _are_as_set(self._pixels, settings)
+        return self._pixels is not None and _match_settings(self._pixels, settings)
 
     def count(
         self,
@@ -222,7 +222,7 @@ def may_hold_pixels(dataset: Any) -> bool:
     return own and getattr(dataset, "transforms", None) is None
 
 
-def _are_as_set(pixels: npt.NDArray[np.uint8], settings: ImageSettings) -> bool:
+def _match_settings(pixels: npt.NDArray[np.uint8], settings: ImageSettings) -> bool:
     """Whether these pixels are what `settings` ask for."""
     mode = mode_of(pixels.shape[3], "8-bit")
     gray_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels

@@ -263,12 +263,12 @@ def _tried_alone(images: _Images) -> dict[str, Skipped]:
     found = {}
     following = range(len(images))
     while following:
-        at, code = _read_elsewhere(images, following)
-        if code and (code := _read_elsewhere(images, range(at, at + 1))[1]):
+        last, code = _read_elsewhere(images, following)
+        if code and (code := _read_elsewhere(images, range(last, last + 1))[1]):
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             detail = f"the process that decoded it ended, twice: {how}"
-            found[images.names[at]] = Skipped(images.names[at], Reason.WORKER_DIED, detail)
-        following = range(at + 1, len(images))
+            found[images.names[last]] = Skipped(images.names[last], Reason.WORKER_DIED, detail)
+        following = range(last + 1, len(images))
     return found
 
 
@@ -280,14 +280,14 @@ def _read_elsewhere(images: _Images, indices: range) -> tuple[int, int]:
     with _signals_blocked():
         process.start()
     writing.close()
-    at = indices[0]
+    last = indices[0]
     try:
         with suppress(EOFError):
             while True:
-                at = reading.recv()
+                last = reading.recv()
         process.join()
         assert process.exitcode is not None
-        return at, process.exitcode
+        return last, process.exitcode
     finally:
         process.kill()
         process.join()

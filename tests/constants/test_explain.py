@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from imgnorm.cli import run
-from imgnorm.constants.explain import description, explain, listing
+from imgnorm.constants.explain import description, explain, presets_table
 from imgnorm.constants.presets import PRESETS
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.provenance import Provenance
@@ -169,7 +169,7 @@ def test_a_stats_file_tells_its_convention(given, expected):
 
 
 def test_the_listing_has_every_preset_and_says_what_marks_mean():
-    lines = listing().splitlines()
+    lines = presets_table().splitlines()
 
     assert list(PRESETS) == [line.split()[0] for line in lines[1 : len(PRESETS) + 1]]
     assert "quoted: published, and consistent with what else is known; not measured by us" in lines
@@ -237,7 +237,7 @@ def test_explain_reads_a_stats_file(tmp_path, capsys):
 
 def test_presets_lists_and_shows(capsys):
     assert 0 == run(["presets"])
-    assert f"{listing()}\n" == capsys.readouterr().out
+    assert f"{presets_table()}\n" == capsys.readouterr().out
     assert 0 == run(["presets", "show", "mnist"])
     assert f"{description(PRESETS['mnist'])}\n" == capsys.readouterr().out
     assert 2 == run(["presets", "show", "mnits"])

@@ -15,8 +15,8 @@ from imgnorm.constants.presets import (
     numbers_in,
     numbers_of,
     preset,
+    preset_entry,
     presets_of,
-    shown_preset,
 )
 from imgnorm.errors import SourceError
 from imgnorm.tally.histogram import Histogram
@@ -136,7 +136,7 @@ def test_what_cannot_be_used_is_refused_with_the_nearest_names(name, message):
 
 
 def test_a_wrong_set_can_be_shown():
-    assert "wrong" == shown_preset("cifar10-image-std-1").mark
+    assert "wrong" == preset_entry("cifar10-image-std-1").mark
 
 
 @pytest.mark.parametrize("text", ["CIFAR-10", "Cifar10", "cifar_10", "CIFAR 10", "cifar10"])

@@ -247,7 +247,7 @@ class _JsonReader:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._at = 0
+        self._position = 0
         self._line, self._line_start = 1, 0
         self._places: dict[Path, Place] = {}
 
@@ -285,13 +285,13 @@ class _JsonReader:
                 break
             else:
                 self._space()
-                if self._at != len(self._text):
+                if self._position != len(self._text):
                     raise ValueError("not valid JSON")
                 return root, self._places
 
     def _value(self) -> tuple[Any, Place, bool]:
         self._space()
-        place = (self._line, self._at - self._line_start + 1)
+        place = (self._line, self._position - self._line_start + 1)
         if self._skip("["):
             return [], place, True
         if self._skip("{"):
@@ -299,10 +299,10 @@ class _JsonReader:
         return self._scalar(), place, False
 
     def _scalar(self) -> Any:
-        token = _JSON_SCALAR.match(self._text, self._at)
+        token = _JSON_SCALAR.match(self._text, self._position)
         if not token or len(token[0]) > _MAX_TOKEN:
             raise ValueError("not valid JSON")
-        self._at = token.end()
+        self._position = token.end()
         text = token[0]
         if text[0] == '"':
             return json.loads(text, strict=False)
@@ -312,7 +312,7 @@ class _JsonReader:
 
     def _key(self) -> str:
         self._space()
-        if self._text[self._at : self._at + 1] != '"':
+        if self._text[self._position : self._position + 1] != '"':
             raise ValueError("not valid JSON")
         key = self._scalar()
         if not self._skip(":"):
@@ -321,17 +321,17 @@ class _JsonReader:
 
     def _skip(self, character: str) -> bool:
         self._space()
-        found = self._text.startswith(character, self._at)
-        self._at += found
+        found = self._text.startswith(character, self._position)
+        self._position += found
         return found
 
     def _space(self) -> None:
-        space = _JSON_SPACE.match(self._text, self._at)
+        space = _JSON_SPACE.match(self._text, self._position)
         assert space is not None  # the pattern matches the empty string, too
         for newline in _NEWLINE.finditer(space[0]):
             self._line += 1
-            self._line_start = self._at + newline.end()
-        self._at = space.end()
+            self._line_start = self._position + newline.end()
+        self._position = space.end()
 
 
 class _TomlPlaces:

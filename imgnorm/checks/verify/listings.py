@@ -68,8 +68,12 @@ def listed(
         if origin.shards
         else chosen
     )
-    aside = {s.name for s in request.measured.skipped if s.reason is not Reason.DUPLICATE_NAME}
-    counted = [name for name in names if as_text(name) not in aside] if aside else names
+    skipped_then = {
+        s.name for s in request.measured.skipped if s.reason is not Reason.DUPLICATE_NAME
+    }
+    counted = (
+        [name for name in names if as_text(name) not in skipped_then] if skipped_then else names
+    )
     return Part(origin, opened, listing, counted)
 
 

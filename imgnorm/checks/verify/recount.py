@@ -127,13 +127,13 @@ def _average(sums: ImageSums, key: str) -> str:
 
 
 def _described_classes(classes: Mapping[str, ClassStats]) -> dict[str, str]:
-    def words(one: ClassStats) -> str:
+    def described(one: ClassStats) -> str:
         moments = (
             one.moments and f" with sums {list(one.moments.total)} {list(one.moments.total_sq)}"
         )
         return f"{one.images:,}{moments or ''}"
 
-    return {printable(name): words(one) for name, one in classes.items()}
+    return {printable(name): described(one) for name, one in classes.items()}
 
 
 def _unequal(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
