@@ -112,11 +112,6 @@ def numbers_in(texts: Sequence[str], *, unit: float = 1.0) -> Numbers:
     return Numbers(values, 0.5 * 10.0**-decimals / unit)
 
 
-def _decimals(text: str) -> int:
-    exponent = Decimal(text).as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0  # NaN and Inf have none
-
-
 @dataclass(frozen=True)
 class Preset:
     """One published set of constants."""
@@ -191,16 +186,6 @@ def matches(field: Field, numbers: Numbers) -> Sequence[Preset]:
     return tuple(sorted(found, key=lambda p: _distance(numbers.values, p.numbers(field).values)))
 
 
-@cache
-def _known(field: Field, length: int) -> list[tuple[Preset, Numbers]]:
-    everything = ((p, p.numbers(field)) for p in PRESETS.values())
-    return [(p, known) for p, known in everything if len(known.values) == length]
-
-
-def _distance(a: Sequence[float], b: Sequence[float]) -> float:
-    return max(abs(x - y) for x, y in zip(a, b, strict=False))
-
-
 def presets_of(dataset: str) -> list[Preset]:
     """Every entry about a dataset, right and wrong, in the table's order."""
     return [p for p in PRESETS.values() if p.dataset == dataset]
@@ -211,8 +196,23 @@ def dataset_key(text: str) -> str | None:
     return _KEYS.get(_folded(text))
 
 
+@cache
+def _known(field: Field, length: int) -> list[tuple[Preset, Numbers]]:
+    everything = ((p, p.numbers(field)) for p in PRESETS.values())
+    return [(p, known) for p, known in everything if len(known.values) == length]
+
+
+def _distance(a: Sequence[float], b: Sequence[float]) -> float:
+    return max(abs(x - y) for x, y in zip(a, b, strict=False))
+
+
 def _folded(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def _decimals(text: str) -> int:
+    exponent = Decimal(text).as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0  # NaN and Inf have none
 
 
 def _presets() -> dict[str, Preset]:

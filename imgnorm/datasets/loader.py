@@ -81,6 +81,52 @@ def tallies_in_workers(
         raise SourceError(f"{source.ref}: {explained(error)}") from error
 
 
+class LoaderSource(StreamSource):
+    """The batches of a DataLoader."""
+
+    def read_all(
+        self,
+        settings: ImageSettings,
+        limits: Limits,
+        limit: int | None,
+        on_progress: Callable[[Progress], None],
+        device: Device | None = None,
+    ) -> StreamResult:
+        try:
+            return super().read_all(settings, limits, limit, on_progress, device)
+        except RuntimeError as error:  # raised by torch's handler of SIGCHLD, at any line
+            if not _is_from_loader(error):
+                raise
+            raise SourceError(f"{self.ref}: {explained(error)}") from error
+
+
+def explained(error: Exception) -> str:
+    """An error of torch's DataLoader in one line, with what to do."""
+    text = str(error)
+    if _died(error):
+        return (
+            f"a worker of the DataLoader died{_signal_of(error)}; if it was short of memory, use "
+            "fewer workers or smaller batches, else look into the dataset with num_workers=0"
+        )
+    if "DataLoader timed out" in text:
+        return "a worker of the DataLoader gave nothing within its `timeout`; raise it, or find out why"
+    if text.startswith("Caught ") and "Original Traceback" in text:
+        lines = [line for line in text.splitlines() if line.strip()]
+        frames = [index for index, line in enumerate(lines) if line.startswith("  ")]
+        message = lines[frames[-1] + 1 :] if frames else []
+        text = one_line(" ".join(message or lines[-1:]))
+    else:
+        text = describe(error)
+    if "found <class 'PIL" in text:
+        return "its dataset gives PIL images, which torch cannot batch; measure the dataset itself"
+    if "stack expects each tensor to be equal size" in text:
+        return (
+            "its images differ in size, which torch cannot batch; measure the dataset itself, or use "
+            "batch_size=1"
+        )
+    return f"{text}; measure the dataset itself, which skips and lists such images"
+
+
 def _surviving(work: _Jobs, workers: int) -> Iterator[Tally]:
     """The tally of each job, in their order.
 
@@ -162,52 +208,6 @@ def _unchanged(tally: Any) -> Any:
 
 def _ignore_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-class LoaderSource(StreamSource):
-    """The batches of a DataLoader."""
-
-    def read_all(
-        self,
-        settings: ImageSettings,
-        limits: Limits,
-        limit: int | None,
-        on_progress: Callable[[Progress], None],
-        device: Device | None = None,
-    ) -> StreamResult:
-        try:
-            return super().read_all(settings, limits, limit, on_progress, device)
-        except RuntimeError as error:  # raised by torch's handler of SIGCHLD, at any line
-            if not _is_from_loader(error):
-                raise
-            raise SourceError(f"{self.ref}: {explained(error)}") from error
-
-
-def explained(error: Exception) -> str:
-    """An error of torch's DataLoader in one line, with what to do."""
-    text = str(error)
-    if _died(error):
-        return (
-            f"a worker of the DataLoader died{_signal_of(error)}; if it was short of memory, use "
-            "fewer workers or smaller batches, else look into the dataset with num_workers=0"
-        )
-    if "DataLoader timed out" in text:
-        return "a worker of the DataLoader gave nothing within its `timeout`; raise it, or find out why"
-    if text.startswith("Caught ") and "Original Traceback" in text:
-        lines = [line for line in text.splitlines() if line.strip()]
-        frames = [index for index, line in enumerate(lines) if line.startswith("  ")]
-        message = lines[frames[-1] + 1 :] if frames else []
-        text = one_line(" ".join(message or lines[-1:]))
-    else:
-        text = describe(error)
-    if "found <class 'PIL" in text:
-        return "its dataset gives PIL images, which torch cannot batch; measure the dataset itself"
-    if "stack expects each tensor to be equal size" in text:
-        return (
-            "its images differ in size, which torch cannot batch; measure the dataset itself, or use "
-            "batch_size=1"
-        )
-    return f"{text}; measure the dataset itself, which skips and lists such images"
 
 
 def _died(error: Exception) -> bool:

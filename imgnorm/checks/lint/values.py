@@ -155,34 +155,6 @@ class Values:
         return node.lineno, len(before) + 1
 
 
-def _changed(value: Value, *, values: tuple[float, ...]) -> Value:
-    return replace(value, written=replace(value.written, values=values))
-
-
-def _repeated(value: Value, times: float) -> Value | None:
-    written = value.written
-    if times not in range(1, MAX_VALUES // len(written.values) + 1):
-        return None
-    count = int(times)
-    places = written.places * count
-    return replace(value, written=replace(written, values=written.values * count, places=places))
-
-
-def _divided(value: Value, by: Value, *, inverse: bool = False) -> Value | None:
-    """By a number that is positive; the digits stay those that were written."""
-    if by.kind != "number":
-        return None
-    divisor = by.written.effective[0]
-    if not 1e-9 < divisor < 1e9:
-        return None
-    written = value.written
-    total = written.divisor * divisor if not inverse else written.divisor / divisor
-    changed = replace(written, divisor=total)
-    if set(written.values) == {1}:  # 1 / 255 is a number of its own, not a 1 in 0..255
-        changed = replace(written, values=changed.effective, divisor=1.0)
-    return replace(value, written=changed)
-
-
 def assignments(node: ast.Assign | ast.AnnAssign) -> Iterator[tuple[ast.expr, ast.expr]]:
     """Targets with their values; `mean, std = …, …` taken apart."""
     if node.value is None:
@@ -211,3 +183,31 @@ def positional(arguments: Sequence[ast.expr], index: int) -> ast.expr | None:
     if index < 0 or len(before) <= index or any(isinstance(a, ast.Starred) for a in before):
         return None
     return before[index]
+
+
+def _changed(value: Value, *, values: tuple[float, ...]) -> Value:
+    return replace(value, written=replace(value.written, values=values))
+
+
+def _repeated(value: Value, times: float) -> Value | None:
+    written = value.written
+    if times not in range(1, MAX_VALUES // len(written.values) + 1):
+        return None
+    count = int(times)
+    places = written.places * count
+    return replace(value, written=replace(written, values=written.values * count, places=places))
+
+
+def _divided(value: Value, by: Value, *, inverse: bool = False) -> Value | None:
+    """By a number that is positive; the digits stay those that were written."""
+    if by.kind != "number":
+        return None
+    divisor = by.written.effective[0]
+    if not 1e-9 < divisor < 1e9:
+        return None
+    written = value.written
+    total = written.divisor * divisor if not inverse else written.divisor / divisor
+    changed = replace(written, divisor=total)
+    if set(written.values) == {1}:  # 1 / 255 is a number of its own, not a 1 in 0..255
+        changed = replace(written, values=changed.effective, divisor=1.0)
+    return replace(value, written=changed)

@@ -50,16 +50,6 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class _Population:
-    """A number that each image has, as an integer from 0 to `top`."""
-
-    total: int  # over all images
-    images: int
-    top: int
-    variance: float  # a guess, for numbers in [0, 1]: decides how much is staked, not what is true
-
-
-@dataclass(frozen=True)
 class PixelRange:
     """The least and the greatest value of all pixels of one channel, by the file."""
 
@@ -92,6 +82,16 @@ def shifts(
         for shift in _Channel(population, channel, pixels[channel], drawn).shifts(wanted)
     ]
     return sorted(found, key=lambda shift: _NUMBERS.index(shift.number))
+
+
+@dataclass(frozen=True)
+class _Population:
+    """A number that each image has, as an integer from 0 to `top`."""
+
+    total: int  # over all images
+    images: int
+    top: int
+    variance: float  # a guess, for numbers in [0, 1]: decides how much is staked, not what is true
 
 
 class _Channel:

@@ -81,20 +81,6 @@ class Request:
         return f"measure again: `{command} -o {file} --force`"
 
 
-def _step_options(stats: Stats) -> list[str]:
-    options: list[str] = []
-    for step in stats.preprocess:
-        size = str(step.size) if isinstance(step.size, int) else f"{step.size[0]}x{step.size[1]}"
-        options += ["--resize" if isinstance(step, Resize) else "--center-crop", size]
-    return options
-
-
-def _called(origin: Provenance) -> str:
-    """What a user names on the command line."""
-    ref = origin.ref if isinstance(origin.ref, str) else origin.ref[0]
-    return TORCHVISION + ref if origin.kind == "torchvision" else ref
-
-
 class Findings:
     """Collects the differences, each at the line of the stats file that it contradicts."""
 
@@ -134,3 +120,17 @@ def some_of(texts: Sequence[str]) -> str:
     """The first few, and how many more."""
     more = f" and {len(texts) - _NAMED:,} more" if len(texts) > _NAMED else ""
     return ", ".join(texts[:_NAMED]) + more
+
+
+def _step_options(stats: Stats) -> list[str]:
+    options: list[str] = []
+    for step in stats.preprocess:
+        size = str(step.size) if isinstance(step.size, int) else f"{step.size[0]}x{step.size[1]}"
+        options += ["--resize" if isinstance(step, Resize) else "--center-crop", size]
+    return options
+
+
+def _called(origin: Provenance) -> str:
+    """What a user names on the command line."""
+    ref = origin.ref if isinstance(origin.ref, str) else origin.ref[0]
+    return TORCHVISION + ref if origin.kind == "torchvision" else ref

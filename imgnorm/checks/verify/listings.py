@@ -77,6 +77,32 @@ def listed(
     return Part(origin, opened, listing, counted)
 
 
+def compare_names(findings: Findings, measured: Measurement, part: Part, index: int | None) -> None:
+    """Find names that came or went, and images that the listing itself skips: dangling links, for example.
+
+    Args:
+        index: the part's place in the file; None if the file has one source.
+    """
+    path: Path = ("source",) if index is None else ("source", "parts", index)
+    now, then = listing_digest(part.listing), part.origin.listing_sha256
+    if now != then:
+        message = f"listing changed: {_counts_of(part)}"
+        difference = int(now, 16) - int(then, 16)
+        named = _kept_change(part) or _named_change(
+            part.listing.names, measured.skipped, difference
+        )
+        if index is None:
+            named += _class_changes(measured, part)
+        message += "".join(f"; {one}" for one in named)
+        findings.add((*path, "listing_sha256"), "names", message)
+    if part.origin.shards and 1 not in part.origin.shards.counted:
+        return  # what the listing skips was counted with the first shard
+    known = {s.name for s in measured.skipped}
+    fresh = [s for s in part.listing.skipped if as_text(s.name) not in known]
+    if fresh:
+        findings.add(("skipped",), "skipped", f"found now, but unreadable: {faults_of(fresh)}")
+
+
 def _opened(
     request: Request, origin: Provenance, source: str | os.PathLike[str] | Source | None
 ) -> Source:
@@ -117,32 +143,6 @@ def _named_by_the_file(request: Request, origin: Provenance, root: str, split: s
             f"{error}\n    {request.file} was measured from this source; go to the folder where its path is "
             "right, or name the source as it is called here: `imgnorm verify FILE SOURCE`"
         ) from error
-
-
-def compare_names(findings: Findings, measured: Measurement, part: Part, index: int | None) -> None:
-    """Find names that came or went, and images that the listing itself skips: dangling links, for example.
-
-    Args:
-        index: the part's place in the file; None if the file has one source.
-    """
-    path: Path = ("source",) if index is None else ("source", "parts", index)
-    now, then = listing_digest(part.listing), part.origin.listing_sha256
-    if now != then:
-        message = f"listing changed: {_counts_of(part)}"
-        difference = int(now, 16) - int(then, 16)
-        named = _kept_change(part) or _named_change(
-            part.listing.names, measured.skipped, difference
-        )
-        if index is None:
-            named += _class_changes(measured, part)
-        message += "".join(f"; {one}" for one in named)
-        findings.add((*path, "listing_sha256"), "names", message)
-    if part.origin.shards and 1 not in part.origin.shards.counted:
-        return  # what the listing skips was counted with the first shard
-    known = {s.name for s in measured.skipped}
-    fresh = [s for s in part.listing.skipped if as_text(s.name) not in known]
-    if fresh:
-        findings.add(("skipped",), "skipped", f"found now, but unreadable: {faults_of(fresh)}")
 
 
 def _counts_of(part: Part) -> str:

@@ -50,14 +50,6 @@ _NAMES = {
 """The same numbers, as messages call them."""
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """One image of the sample that could be measured."""
-
-    sums: ImageSums
-    pixels: int
-
-
 def drawn_from(parts: Sequence[Part], sample: int, seed: int) -> list[_Key]:
     """Names in a random order, without replacement."""
     starts: list[int] = [0]
@@ -119,6 +111,14 @@ def compare_sample(
         _compare_sizes(findings, request, seen)
     order = [seen[key].sums for key in drawn if key in seen]
     _compare_averages(findings, request, order)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One image of the sample that could be measured."""
+
+    sums: ImageSums
+    pixels: int
 
 
 def _modes_of(request: Request) -> tuple[str, ...]:
