@@ -12,6 +12,7 @@ from commands import Ended
 from PIL import Image
 
 import imgnorm
+from imgnorm import cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,6 +25,24 @@ def test_help_names_the_commands_and_every_exit_code(command):
     assert (0, "") == (ended.code, ended.err)
     for name in (*COMMANDS, "  0  ", "  1  ", "  2  ", "  3  ", "  70 ", "  130 ", "143", "129"):
         assert name in ended.out
+
+
+def every_command() -> list[list[str]]:
+    """The arguments that name each command, the command line itself and commands of groups included."""
+    names: list[list[str]] = [[]]
+    for name, entry in cli.commands.commands.items():
+        names += [[name], *([name, below] for below in getattr(entry, "commands", ()))]
+    return names
+
+
+@pytest.mark.parametrize("name", every_command(), ids=" ".join)
+def test_help_fits_a_terminal_of_80_columns_and_no_sentence_is_cut_off(command, name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = command(*name, "--help").out.splitlines()
+
+    assert [] == [line for line in lines if len(line) > 80]
+    listed = lines[lines.index("Commands:") :] if "Commands:" in lines else []
+    assert [] == [line for line in listed if line.endswith("...")]
 
 
 @pytest.mark.parametrize("name", [[], ["stats"], ["show"], ["emit"]])
