@@ -17,7 +17,7 @@ from imgnorm.checks.lint.pair import (
     pixels_and_dataset,
     words_of,
 )
-from imgnorm.checks.lint.values import Values, assignments, last_name, name_of, positional
+from imgnorm.checks.lint.values import Evaluator, assignments, last_name, name_of, positional
 from imgnorm.constants.findings import Order
 from imgnorm.constants.presets import dataset_key
 
@@ -78,11 +78,11 @@ class _PythonReader:
 
     def __init__(self, tree: ast.Module, text: str) -> None:
         self._tree = tree
-        self._values = Values(_LINE_BREAK.split(text))
+        self._evaluator = Evaluator(_LINE_BREAK.split(text))
         self._modules: dict[str, str] = {}  # what an imported name stands for
         for node in ast.walk(tree):
             self._note_import(node)
-            self._values.note(node)
+            self._evaluator.note(node)
 
     def pairs(self) -> Iterator[Pair]:
         waiting: list[tuple[ast.AST, _CodeContext]] = [(self._tree, _CodeContext())]
@@ -183,13 +183,13 @@ class _PythonReader:
         given = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
         at_mean, at_std = _POSITIONS[name]
         if len(node.args) == 1 and isinstance(node.args[0], ast.Starred) and at_mean == 0:
-            both = self._values.resolved(node.args[0].value)
+            both = self._evaluator.resolved(node.args[0].value)
             nodes = both.elts if isinstance(both, (ast.Tuple, ast.List)) else []
             mean_node, std_node = nodes if len(nodes) == 2 else (None, None)
         else:
             mean_node = given.get("mean") or positional(node.args, at_mean)
             std_node = given.get("std") or given.get("stddev") or positional(node.args, at_std)
-        mean, std = self._values.of(mean_node), self._values.of(std_node)
+        mean, std = self._evaluator.value_of(mean_node), self._evaluator.value_of(std_node)
         if not mean or not std:
             return None
         if "mean" not in given and "number" in (mean.kind, std.kind):
@@ -210,7 +210,7 @@ class _PythonReader:
                 return True, 1.0, order
             return True, None, None
         if name == "Normalize" and framework == "albumentations":
-            most = self._values.of(given.get("max_pixel_value"))
+            most = self._evaluator.value_of(given.get("max_pixel_value"))
             way = given.get("normalization")
             usual = most is None or most.written.effective[0] in (255, 65535)
             plain = way is None or (isinstance(way, ast.Constant) and way.value == "standard")
@@ -261,7 +261,7 @@ class _PythonReader:
         key: str = "",
         order: Order | None = None,
     ) -> Iterator[Pair]:
-        mean, std = self._values.of(mean_node), self._values.of(std_node)
+        mean, std = self._evaluator.value_of(mean_node), self._evaluator.value_of(std_node)
         if not mean or not std:
             return
         dataset = dataset_key(key) or name.dataset or context.dataset
@@ -275,7 +275,10 @@ class _PythonReader:
         if len(node.elts) == 2 and all(
             isinstance(part, (ast.Tuple, ast.List)) and len(part.elts) == 3 for part in node.elts
         ):
-            mean, std = self._values.of(node.elts[0]), self._values.of(node.elts[1])
+            mean, std = (
+                self._evaluator.value_of(node.elts[0]),
+                self._evaluator.value_of(node.elts[1]),
+            )
             if mean and std:
                 yield Pair(mean.written, std.written, dataset=context.dataset)
 

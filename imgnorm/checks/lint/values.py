@@ -27,7 +27,7 @@ class Value:
     kind: Literal["number", "list", "array"]
 
 
-class Values:
+class Evaluator:
     """Evaluates expressions of one file. It follows names that are assigned once in the file."""
 
     def __init__(self, lines: Sequence[str]) -> None:
@@ -35,7 +35,7 @@ class Values:
         self._assigned: dict[str, list[ast.expr]] = {}
 
     def note(self, node: ast.AST) -> None:
-        """Remember what a node assigns. Call it for every node of the file before `of`."""
+        """Remember what a node assigns. Call it for every node of the file before `value_of`."""
         if isinstance(node, (ast.Assign, ast.AnnAssign)):
             for target, value in assignments(node):
                 if isinstance(target, ast.Name):
@@ -53,7 +53,7 @@ class Values:
             node = values[0] if len(values) == 1 else None
         return None
 
-    def of(self, node: ast.expr | None, steps: int = MAX_STEPS) -> Value | None:
+    def value_of(self, node: ast.expr | None, steps: int = MAX_STEPS) -> Value | None:
         """The numbers that an expression gives, if they can be known without running it."""
         node = self.resolved(node)
         if node is None or steps == 0:
@@ -61,7 +61,7 @@ class Values:
         if isinstance(node, ast.Constant):
             return self._constant(node)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-            value = self.of(node.operand, steps - 1)
+            value = self.value_of(node.operand, steps - 1)
             if value is None or isinstance(node.op, ast.UAdd):
                 return value
             return _changed(value, values=tuple(-v for v in value.written.values))
@@ -88,7 +88,7 @@ class Values:
     def _list(self, node: ast.List | ast.Tuple, steps: int) -> Value | None:
         if not 0 < len(node.elts) <= MAX_VALUES:
             return None
-        parts = [self.of(element, steps - 1) for element in node.elts]
+        parts = [self.value_of(element, steps - 1) for element in node.elts]
         numbers = [part.written for part in parts if part and part.kind == "number"]
         if len(numbers) != len(parts):
             return None
@@ -99,7 +99,7 @@ class Values:
         return Value(Written(values, self._place(node), places, numbers[0].divisor), "list")
 
     def _arithmetic(self, node: ast.BinOp, steps: int) -> Value | None:
-        left, right = self.of(node.left, steps - 1), self.of(node.right, steps - 1)
+        left, right = self.value_of(node.left, steps - 1), self.value_of(node.right, steps - 1)
         if not left or not right:
             return None
         if isinstance(node.op, ast.Mult):
@@ -121,15 +121,15 @@ class Values:
         if len(node.generators) > 1 or loop.ifs or not isinstance(loop.target, ast.Name):
             return None
         if isinstance(loop.iter, ast.Call) and last_name(loop.iter.func) == "range":
-            times = self.of(positional(loop.iter.args, 0), steps - 1)
-            once = self.of(node.elt, steps - 1)
+            times = self.value_of(positional(loop.iter.args, 0), steps - 1)
+            once = self.value_of(node.elt, steps - 1)
             if not times or not once or once.kind != "number" or len(loop.iter.args) != 1:
                 return None
             return _repeated(replace(once, kind="list"), times.written.values[0])
-        items = self.of(loop.iter, steps - 1)
+        items = self.value_of(loop.iter, steps - 1)
         if not items or items.kind == "number" or not isinstance(node.elt, ast.BinOp):
             return None
-        operand = self.of(node.elt.right, steps - 1)
+        operand = self.value_of(node.elt.right, steps - 1)
         of_item = isinstance(node.elt.left, ast.Name) and node.elt.left.id == loop.target.id
         if not operand or not of_item or not isinstance(node.elt.op, (ast.Div, ast.Mult)):
             return None
@@ -140,12 +140,12 @@ class Values:
         """`np.array([…])`, `torch.tensor([…]).view(3, 1, 1)`, `tuple(…)`."""
         name = last_name(node.func)
         if name in _TO_ARRAY or name in _TO_LIST:
-            value = self.of(positional(node.args, 0), steps - 1)
+            value = self.value_of(positional(node.args, 0), steps - 1)
             if value is None or value.kind == "number":
                 return value
             return replace(value, kind="array" if name in _TO_ARRAY else "list")
         if name in _RESHAPING and isinstance(node.func, ast.Attribute):
-            return self.of(node.func.value, steps - 1)
+            return self.value_of(node.func.value, steps - 1)
         return None
 
     def _place(self, node: ast.expr) -> Place:
