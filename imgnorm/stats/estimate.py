@@ -227,7 +227,7 @@ def margins_of(sample: Sample, taken: int, population: int, confidence: float) -
             images * square[channel] < one**2  # Cauchy-Schwarz inequality
             for square, one in zip(squares, sums, strict=True)
         ):
-            raise ValueError("the sums and the products are not those of the same images")
+            raise ValueError("the sums and the cross sums are not those of the same images")
         factor = left_out * images / (images - 1)
         mean = Fraction(total, moments.count * scale)
         variance = Fraction(total_sq, moments.count * scale**2) - mean**2

@@ -320,7 +320,7 @@ def test_products_that_no_images_have_are_refused(estimated):
         estimated, lambda content: content.pop("estimate")
     )
     assert [
-        "exact.image_products: the sums and the products are not those of the same images"
+        "exact.image_products: the sums and the cross sums are not those of the same images"
     ] == edited(estimated, lambda content: cross_sums(content)["total_total"].__setitem__(1, 0))
     assert any(
         "total_total_sq[0]: more than the product of all total and all total_sq" in message
