@@ -1,14 +1,14 @@
-"""Problems -> text for people, for programs and for CI. One function per format, all in REPORTERS."""
+"""Problems -> text for people, for programs and for CI. One function per format, all in REPORTERS.
+
+Every command starts with this module, for the names of the formats: what only one of them needs is
+imported where it is used (4 ms).
+"""
 
 from __future__ import annotations
 
-import json
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import imgnorm
 from imgnorm.errors import Problem, Rule, Severity
@@ -30,6 +30,8 @@ def text(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
 
 def as_json(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
     """A list with one object per problem."""
+    import json
+
     return json.dumps([vars(problem) for problem in problems], indent=2)
 
 
@@ -43,6 +45,8 @@ def github(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
 
 def sarif(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
     """SARIF 2.1.0, for code scanning."""
+    import json
+
     rules = sorted({problem.rule for problem in problems})
     driver = {
         "name": "imgnorm",
@@ -103,6 +107,8 @@ def plural(number: int, noun: str) -> str:
 
 def page(rule: Rule) -> str:
     """What `--explain` prints."""
+    import textwrap
+
     return "\n\n".join(
         [
             f"{rule.id} ({rule.severity}): {rule.summary}",
@@ -169,10 +175,14 @@ def _sarif_result(problem: Problem, index: int) -> dict[str, Any]:
 
 def _uri(file: str) -> str:
     """A path as a URI reference, relative or absolute. Bytes that are not UTF-8 stay the same bytes."""
+    from urllib.parse import quote
+
     return quote(file.replace("\\", "/").encode("utf-8", "surrogateescape"), safe="/-._~")
 
 
 def _junit_case(name: str, problems: Sequence[Problem]) -> list[str]:
+    from html import escape
+
     case = f'    <testcase classname="imgnorm.validate" name="{escape(printable(name))}"'
     failing = [problem for problem in problems if problem.severity != "info"]
     notes = [problem for problem in problems if problem.severity == "info"]
