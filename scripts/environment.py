@@ -37,10 +37,11 @@ def set_up(*extras: str) -> Path:
     asked = (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
     digest = hashlib.sha256(asked).hexdigest()
     note = place / DIGEST  # the digest, then the extras; missing while something is installed
-    known, *installed = note.read_text().split() if note.exists() else [""]
+    known, *installed = (note.read_text().split() if note.exists() else []) or [""]
     if known == digest and python.exists() and {*extras} <= {*installed}:
         return python
-    if place.exists() and not (place / "pyvenv.cfg").exists() and any(place.iterdir()):
+    free = not place.exists() or (place.is_dir() and not any(place.iterdir()))
+    if not free and not (place / "pyvenv.cfg").exists():
         fail(f"{place} is not an environment: move it, or set IMGNORM_VENV to another folder")
 
     wanted = sorted({*extras, *installed})

@@ -165,6 +165,18 @@ def test_a_folder_that_is_no_environment_is_left_alone(
     assert ["thesis.tex"] == [path.name for path in place.iterdir()]
 
 
+def test_a_file_in_the_place_of_the_environment_is_left_alone(
+    set_up: SetUp, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.parent.mkdir(parents=True)
+    place.write_text("a thesis")
+    with pytest.raises(SystemExit):
+        set_up()
+
+    assert capsys.readouterr().err.startswith(f"imgnorm: {place} is not an environment: ")
+    assert "a thesis" == place.read_text()
+
+
 def test_uv_is_used_where_there_is_one(
     set_up: SetUp, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
