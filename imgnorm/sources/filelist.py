@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from imgnorm.errors import SourceError
 from imgnorm.sources.files import read_file
-from imgnorm.sources.names import name_bytes
-from imgnorm.sources.source import Listing
+from imgnorm.sources.names import name_bytes, runs_of
+from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import cut
 
 
 @dataclass(frozen=True)
-class ListSource:
-    """The images that the text file `path` names, relative to it; their suffixes do not matter."""
+class ListSource(Source):
+    """The images that the text file `path` names, relative to it; their suffixes do not matter.
+
+    A unit is a run of the sorted names. Equal lines are found among all names, so all are in memory.
+    """
 
     path: str
     kind = "list"
+    sorted = True
 
     @property
     def ref(self) -> str:
         return self.path.replace(os.sep, "/")
 
-    def listing(self) -> Listing:
+    def units(self) -> Iterator[Unit | Skipped]:
         """
         Raises:
             SourceError: the list itself cannot be read.
@@ -38,7 +43,6 @@ class ListSource:
                 "path a line"
             ) from fault
         seen: set[str] = set()
-        repeated: list[Skipped] = []
         for line in text.removeprefix(b"\xef\xbb\xbf").splitlines():
             if not line.strip():
                 continue
@@ -49,12 +53,10 @@ class ListSource:
                     f"{self.path}: {cut(repr(line), 200)} is not a path relative to the list ({error}); fix the line"
                 ) from error
             if name in seen:
-                repeated.append(Skipped(name, Reason.DUPLICATE_NAME, "listed more than once"))
+                yield Skipped(name, Reason.DUPLICATE_NAME, "listed more than once")
             seen.add(name)
-        return Listing(sorted(seen, key=name_bytes), tuple(repeated))
-
-    def class_of(self, name: str) -> str | None:
-        return None
+        for names in runs_of(sorted(seen, key=name_bytes)):
+            yield Unit(names[0], names)
 
     def read(self, name: str) -> bytes:
         return read_file(os.path.join(self._folder, *name.split("/")))

@@ -6,18 +6,22 @@ import errno
 import os
 import stat
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 
 from imgnorm.sources.files import looks_like_an_image, read_file, rule_against, unreadable
-from imgnorm.sources.names import name_bytes
-from imgnorm.sources.source import Listing
+from imgnorm.sources.names import runs_of
+from imgnorm.sources.source import Ignored, Source, Unit
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 
 @dataclass(frozen=True)
-class FolderSource:
-    """Every file below `path` whose suffix is one of IMG_EXTENSIONS; links are followed."""
+class FolderSource(Source):
+    """Every file below `path` whose suffix is one of IMG_EXTENSIONS; links are followed.
+
+    A unit is a run of files, in the order of the walk: folder by folder, each in the order of names.
+    """
 
     path: str
     kind = "folder"
@@ -27,8 +31,12 @@ class FolderSource:
         typed = self.path.replace(os.sep, "/")
         return typed.removeprefix("./").rstrip("/") or typed
 
-    def listing(self) -> Listing:
-        return _Walk(self.path).listing()
+    def units(self) -> Iterator[Unit | Skipped | Ignored]:
+        walk = _Walk(self.path)
+        for names in runs_of(walk.names()):
+            yield Unit(names[0], names)
+        yield from walk.skipped
+        yield Ignored(walk.ignored)
 
     def class_of(self, name: str) -> str | None:
         folder, slash, _ = name.partition("/")
@@ -43,7 +51,6 @@ class _Walk:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.names: list[str] = []
         self.skipped: list[Skipped] = []
         self.ignored: Counter[str] = Counter()
         self.seen: dict[tuple[int, int], str] = {}
@@ -51,30 +58,32 @@ class _Walk:
         self.folders: deque[str] = deque([""])
         self.links: deque[str] = deque()
 
-    def listing(self) -> Listing:
+    def names(self) -> Iterator[str]:
+        """The images; afterwards, `skipped` and `ignored` have all other entries."""
         while self.folders or self.links:
-            self._visit(self.folders.popleft() if self.folders else self.links.popleft())
-        self.names.sort(key=name_bytes)
-        self.skipped.sort(key=lambda s: name_bytes(s.name))
-        return Listing(self.names, tuple(self.skipped), dict(sorted(self.ignored.items())))
+            yield from self._visit(self.folders.popleft() if self.folders else self.links.popleft())
 
-    def _visit(self, folder: str) -> None:
+    def _visit(self, folder: str) -> list[str]:
+        """The images that lie in a folder itself."""
         path = self._path(folder)
         try:
             status = os.stat(path)
             if self._visited_before(folder, (status.st_dev, status.st_ino)):
-                return
+                return []
             with os.scandir(path) as entries:
                 found = sorted(entries, key=attrgetter("name"))
         except OSError as error:
             self._skip(f"{folder or '.'}/", unreadable(error))
-            return
+            return []
+        names = []
         for entry in found:
             name = f"{folder}/{entry.name}" if folder else entry.name
             try:
-                self._take(entry, name)
+                if self._is_image(entry, name):
+                    names.append(name)
             except OSError as error:  # some file systems read an entry's type only now
                 self._skip(name, unreadable(error))
+        return names
 
     def _visited_before(self, folder: str, identity: tuple[int, int]) -> bool:
         if identity == (0, 0):  # a file system without inodes
@@ -88,23 +97,25 @@ class _Walk:
             self.ignored["folder-linked-twice"] += 1
         return True
 
-    def _take(self, entry: os.DirEntry[str], name: str) -> None:
+    def _is_image(self, entry: os.DirEntry[str], name: str) -> bool:
+        """Whether an entry is a file to be measured; if not, it is put where it belongs."""
         rule = rule_against(entry.name)
         image = looks_like_an_image(name)
         if rule is None and image and entry.is_file(follow_symlinks=False):  # the usual case
-            self.names.append(name)
-        elif rule is not None:
+            return True
+        if rule is not None:
             self.ignored[rule] += 1
         elif entry.is_symlink():
-            self._take_link(name)
+            return self._links_to_image(name)
         elif entry.is_dir(follow_symlinks=False):
             self.folders.append(name)
         elif not image:
             self.ignored["suffix"] += 1
         else:
             self._skip(name, Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file"))
+        return False
 
-    def _take_link(self, name: str) -> None:
+    def _links_to_image(self, name: str) -> bool:
         try:
             mode = os.stat(self._path(name)).st_mode
         except OSError as error:
@@ -114,16 +125,17 @@ class _Walk:
                 self._skip(name, Unreadable(Reason.DANGLING_LINK, "a link to nothing"))
             else:
                 self._skip(name, unreadable(error))
-            return
+            return False
         if stat.S_ISDIR(mode):
             self.links.append(name)
         elif not looks_like_an_image(name):
             self.ignored["suffix"] += 1
         elif stat.S_ISREG(mode):
-            self.names.append(name)
+            return True
         else:
             fault = Unreadable(Reason.NOT_A_REGULAR_FILE, "a link to something that is not a file")
             self._skip(name, fault)
+        return False
 
     def _skip(self, name: str, fault: Unreadable) -> None:
         self.skipped.append(fault.skipped(name))

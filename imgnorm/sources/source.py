@@ -1,109 +1,98 @@
-"""What a source of images in files must offer: a list of their names, and one image by its name.
+"""What a source of images offers: its units, and the images of each unit.
 
-`Source` and `EncodedSource` are enough for most kinds. The others are for files that hold many images,
-and add what makes reading them quick.
+A unit is what one process best reads in one go: an archive, a run of a folder's files, an array. A
+source lists its units without opening them. Where a unit is worked on, `images` lists and reads it in
+one pass. So no process needs the names of all images at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from imgnorm.settings import Mode
-from imgnorm.tally.skipped import Skipped, Unreadable
+from imgnorm.tally.skipped import Skipped
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image as Picture
 
     from imgnorm.settings import ImageSettings
+    from imgnorm.workers.executor import Executor, Work
 
 
 @dataclass(frozen=True)
-class Listing:
-    """Everything that a source found: found = names + skipped + ignored."""
+class Unit:
+    """Images that one process best reads in one go. It is sent to that process, so keep it small.
 
-    names: Sequence[str]  # to be measured, sorted by their bytes, each once
-    skipped: tuple[Skipped, ...] = ()  # known to be unreadable without reading them
-    ignored: dict[str, int] = field(default_factory=dict)  # rule -> entries that it ignored
+    Attributes:
+        id: the same on every machine that has the same images, and different from all other ids of
+            the source. `--shard` divides units, and its parts compare their ids.
+        names: the names of its images, in the order in which they are best read; None if only `images`
+            or `listed` finds them. A name is a text that identifies one image in the whole source:
+            relative, with '/', and the same on every machine that has the same images.
+        bytes: how many bytes its images take, if that is known without opening it.
+        places: where each of its images lies, for sources that list a unit before they read it.
+        version: what must not change between listing and reading it.
+        forward: its images can only be read in this order, so one process reads all of them.
 
-
-class Source(Protocol):
-    """Where images live.
-
-    A name is a text that identifies one image: relative, with '/', and the same on every machine that
-    has the same images. A source is pickled and sent to worker processes, so it keeps no open file in
-    its state.
+    Example:
+        >>> imgnorm.Unit("cats", names=["cats/1.png", "cats/2.png"]).part(1, 2)
+        Unit(id='cats', names=['cats/2.png'], bytes=None, places=(), version=(), forward=False)
     """
 
-    @property
-    def kind(self) -> str:
-        """What the stats file calls this kind of source: "folder", "archive"."""
+    id: str
+    names: Sequence[str] | None = None
+    bytes: int | None = None
+    places: Sequence[int] = ()
+    version: tuple[int, ...] = ()
+    forward: bool = False
 
-    @property
-    def ref(self) -> str:
-        """What the user called it, with '/' between folders."""
+    def __len__(self) -> int:
+        """How many images it has; 0 if that is not known."""
+        return len(self.names or ())
 
-    def listing(self) -> Listing:
-        """Everything that the source has, without decoding an image.
+    def part(self, start: int, stop: int) -> Unit:
+        """Its images from `start` to `stop`, by their places in `names`."""
+        assert self.names is not None
+        if not start and stop >= len(self.names):
+            return self
+        return replace(self, names=self.names[start:stop], places=self.places[start:stop])
 
-        Each entry is a name to be measured, or skipped with a reason, or counted as ignored by a rule;
-        none is left out silently. It is called before anything is read.
-
-        Raises:
-            SourceError: the source as a whole cannot be measured.
-        """
-
-    def class_of(self, name: str) -> str | None:
-        """The class that ImageFolder or the dataset puts this image in, for `--per-class`."""
-
-
-class Readable(Protocol):
-    """What reads images one by one."""
-
-    def read(self, name: str) -> bytes | Image | Block:
-        """One image: its encoded bytes, the image that another loader made of them, or its pixels.
-
-        Raises:
-            Unreadable: it cannot be read, with the reason. Every OSError must be turned into it.
-        """
+    def only(self, indices: Sequence[int]) -> Unit:
+        """Its images at these places in `names`, which are ascending."""
+        assert self.names is not None
+        names = [self.names[index] for index in indices]
+        places = [self.places[index] for index in indices] if self.places else ()
+        return replace(self, names=names, places=places)
 
 
-@runtime_checkable
-class EncodedSource(Source, Readable, Protocol):
-    """Images that must be decoded: worker processes read them one by one."""
+@dataclass(frozen=True)
+class Image:
+    """An image of a unit, not yet read."""
+
+    name: str
+    read: Callable[[], bytes | Picture | Block]
+    """Its encoded bytes, the image that another loader made of them, or its pixels. Call it before the
+    next image of the unit is asked for.
+
+    Raises:
+        Unreadable: it cannot be read, with the reason. Every OSError must be turned into it.
+    """
 
 
-@runtime_checkable
-class OpenedSource(EncodedSource, Protocol):
-    """Encoded images in something that takes long to open: each worker opens it once, at its start."""
+@dataclass(frozen=True)
+class Ignored:
+    """Entries that are not images by a rule, and are not measured: their number by rule.
 
-    def open(self) -> None: ...
+    Example:
+        >>> imgnorm.measure("examples/shapes").measurement.ignored
+        {}
+    """
 
-
-@runtime_checkable
-class ShardedSource(EncodedSource, Protocol):
-    """Images in files that hold many each, which are best read one file (shard) after the other."""
-
-    def shard_of(self, name: str) -> str:
-        """The shard that an image is in; the image's name begins with it and a slash."""
-
-    def shards(self, names: Sequence[str]) -> Iterable[tuple[str, Sequence[str]]]:
-        """The names by shard, in the order in which the shard holds them."""
-
-    def keep_alive(self, still_alive: Callable[[], None]) -> None:
-        """Call `still_alive` from now on where `read` is slow but not stuck: while it seeks, say.
-
-        A worker that gives no sign of life for too long is ended, and its image is skipped.
-        """
-
-
-@runtime_checkable
-class StreamedSource(ShardedSource, Protocol):
-    """Shards of which some can only be read from their beginning, such as tar.gz."""
-
-    def is_stream(self, shard: str) -> bool:
-        """Whether reading an image of this shard means to pass over all images before it."""
+    rules: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -112,41 +101,175 @@ class Block:
 
     names: Sequence[str]
     mode: Mode
-    data: bytes | memoryview  # valid until the next block of the same call of `blocks` is read
+    data: bytes | memoryview  # valid until the next block of the same unit is read
     dtype: str  # as NumPy writes it: "|u1", "<f4", ">u2"
     shape: tuple[int, int, int, int]
     strides: tuple[int, int, int, int]  # in bytes
 
 
-@runtime_checkable
-class BlockSource(EncodedSource, Protocol):
-    """Images that are pixels already, many of one shape side by side: read and counted in blocks."""
+@dataclass(frozen=True)
+class Blocks:
+    """Images of a unit that are pixels already, not yet read: as blocks, in the order of their names."""
 
-    max_names: int
-    """A task has at most this many names."""
+    names: Sequence[str]
+    read: Callable[[], Block]
+    """
+    Raises:
+        Unreadable: none of them can be read, with the reason.
+    """
 
-    min_names: int
-    """A task has at least this many, if they are left: handing out fewer takes longer than counting them."""
 
-    def for_one(self, shard: str) -> bool:
-        """Whether one worker should read all of a shard, because it must be read from its beginning.
+Entry = Image | Blocks | Skipped | Ignored
+"""What is found in a unit. `Skipped` is an image that is known to be unreadable without reading it."""
 
-        Shards are those of `ShardedSource.shards`; in a source without it, all images are one, "".
+
+class Reread(Exception):
+    """What was read of a unit may be wrong, and must be forgotten: list the unit, then read it again."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A unit that was opened to find its names, without reading its images."""
+
+    unit: Unit  # with names
+    skipped: tuple[Skipped, ...] = ()  # known to be unreadable without reading them
+    ignored: Mapping[str, int] = field(default_factory=dict)  # rule -> entries that it ignored
+
+
+class Source(ABC):
+    """Where images are. Subclass it for a source of your own, and give an instance to `imgnorm.measure`.
+
+    `units` and `read` are enough where every name is known. It is pickled and sent to worker processes,
+    so it keeps no open file in its state: open it in `open`, or leave it out in `__getstate__`.
+
+    Attributes:
+        kind: what the stats file calls this kind of source: "folder", "archive".
+        ref: what the user called it, with '/' between folders.
+        options: the options that chose its images, as the stats file records them.
+        notes: for the user, once it was measured: what the numbers do not show.
+        sorted: the units come in the order of their names as bytes, and so do the names in each.
+        once: its images come one after the other, once, and without names of their own; a limit takes
+            the first ones (see `first`).
+        made_here: a user's own Python makes the images, in this process.
+        in_blocks: its images are pixels already; `images` gives `Blocks`.
+        job_names: a worker is given at least and at most this many images at a time.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> class InMemory(imgnorm.Source):
+        ...     kind = "memory"
+        ...     ref = "example"
+        ...     sorted = True
+        ...
+        ...     def __init__(self, files):
+        ...         self.files = files  # name -> encoded bytes
+        ...
+        ...     def units(self):
+        ...         yield imgnorm.Unit("all", names=sorted(self.files))
+        ...
+        ...     def read(self, name):
+        ...         return self.files[name]
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (4, 4), (255, 0, 51)).save(file, "PNG")
+        >>> stats = imgnorm.measure(InMemory({"red.png": file.getvalue()}))
+        >>> stats.images, stats.mean
+        (1, (1.0, 0.0, 0.2))
+    """
+
+    kind: str
+    ref: str
+    options: Mapping[str, str | int] = {}
+    notes: Sequence[str] = ()
+    sorted = False
+    once = False
+    made_here = False
+    in_blocks = False
+    job_names = (1, 1024)
+
+    @abstractmethod
+    def units(self) -> Iterable[Unit | Skipped | Ignored]:
+        """All units, always in the same order, and what is skipped or ignored outside of them.
+
+        Units are not opened, and it is an iterator where there may be many: it is read once, while the
+        first units are being measured.
+
+        Raises:
+            SourceError: the source as a whole cannot be measured.
+        """
+
+    def read(self, name: str) -> bytes | Picture | Block:
+        """One image: its encoded bytes, the image that another loader made of them, or its pixels.
+
+        Raises:
+            Unreadable: it cannot be read, with the reason. Every OSError must be turned into it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has neither read() nor images()")
+
+    def images(self, unit: Unit) -> Iterator[Entry]:
+        """The entries of a unit, listed and read in one pass. By default, those of its `names`.
+
+        If the unit has `names`, these are all that is read, in this order.
+
+        Raises:
+            Unreadable: while iterating: the unit as a whole cannot be read, with the reason.
+            Reread: all entries so far must be forgotten.
+        """
+        assert unit.names is not None, f"unit {unit.id!r} has no names, and {self!r} no images()"
+        return (Image(name, partial(self.read, name)) for name in unit.names)
+
+    def rest(self, entries: Iterator[Entry]) -> Unit | None:
+        """The images that `images` has not yet given, for other processes; None if it must go on.
+
+        No further entry is asked for after a unit was returned.
+
+        Raises:
+            Reread: all entries so far must be forgotten.
+        """
+        return None
+
+    def listed(self, unit: Unit) -> Listing:
+        """A unit with its names, without reading its images.
+
+        For what needs all names at once, as a limit does.
+
+        Raises:
+            Unreadable: the unit as a whole cannot be read, with the reason.
+        """
+        return Listing(unit)
+
+    def class_of(self, name: str) -> str | None:
+        """The class that ImageFolder or the dataset puts this image in, for `--per-class`."""
+        return None
+
+    def member_of(self, name: str) -> str | None:
+        """The part of a name that lies inside an archive, if it does."""
+        return None
+
+    def open(self) -> None:
+        """Do what takes long before the first image is read; called once in each process that reads."""
+
+    def keep_alive(self, still_alive: Callable[[], None]) -> None:
+        """Call `still_alive` from now on where reading is slow but not stuck: while it seeks, say.
+
+        A worker that gives no sign of life for too long is ended, and its image is skipped.
         """
 
     def check(self, settings: ImageSettings) -> None:
-        """Check that the images can be measured with these settings.
+        """Check that the images can be measured with these settings; called before they are read.
 
         Raises:
             SourceError: they cannot become what the settings ask for.
         """
 
-    def blocks(self, names: Sequence[str]) -> Iterator[Block | tuple[Sequence[str], Unreadable]]:
-        """The images, in the order of their names; names that cannot be read come with the reason."""
+    def idle_options(self, settings: ImageSettings) -> Mapping[str, str]:
+        """The options of `measure` that would do nothing for this source, and why; they are refused."""
+        return {}
 
+    def first(self, images: int) -> Source:
+        """Only the first images; for sources whose images come `once`."""
+        raise NotImplementedError
 
-def in_reading_order(source: object, names: Sequence[str]) -> Sequence[str]:
-    """Shard by shard, each in the order of its file: a compressed one cannot be read backwards."""
-    if not isinstance(source, ShardedSource):
-        return names
-    return [name for _, part in source.shards(names) for name in part]
+    def executor(self, work: Work) -> Executor | None:
+        """What counts its units; None: worker processes."""
+        return None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from imgnorm.settings import Mode, channels_of, kind_of, scale_of
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
-from imgnorm.tally.moments import CrossSums, ImageSums
+from imgnorm.tally.moments import CrossSums, ImageSums, Moments
 from imgnorm.tally.skipped import Skipped
 
 DIVIDED = "float k/255"
@@ -69,6 +70,22 @@ class Counted:
 
 
 @dataclass(frozen=True)
+class ClassTally:
+    """The images of one class that were counted."""
+
+    images: int = 0
+    moments: Mapping[Mode, Moments] = field(default_factory=dict)  # only with `--per-class`
+    divided: Mapping[Mode, Moments] = field(default_factory=dict)  # of images of format DIVIDED
+
+    def __add__(self, other: ClassTally) -> ClassTally:
+        return ClassTally(
+            self.images + other.images,
+            _joined(self.moments, other.moments),
+            _joined(self.divided, other.divided),
+        )
+
+
+@dataclass(frozen=True)
 class Tally:
     """What one job counted, and what it skipped."""
 
@@ -78,25 +95,35 @@ class Tally:
     skipped: tuple[Skipped, ...] = ()
     decoders: Mapping[str, str] = field(default_factory=dict)  # format -> library and version
     bytes_read: int = 0
-    names_sum: int = 0  # of all names of the job; 0 if no worker has computed it
     divided: Mapping[Mode, Counted] = field(default_factory=dict)
     """The images of format DIVIDED once more, counted as floats: they are floats if others are."""
+    classes: Mapping[str, ClassTally] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)  # rule -> entries
+    names: int = 0  # how many were looked at
+    names_sum: int = 0  # `names.names_sum` of these
+    counted_sum: int = 0  # of those among them that were counted
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            _joined(self.counted, other.counted),
-            self.names_16bit + other.names_16bit,
-            self.skipped + other.skipped,
-            joined_decoders([self.decoders, other.decoders]),
-            self.bytes_read + other.bytes_read,
-            self.names_sum + other.names_sum,
-            _joined(self.divided, other.divided),
-        )
+        return total_of([self, other])
+
+    def with_class(self, name: str) -> Tally:
+        """The same tally, with the moments of its pixels as those of a class."""
+        classes = dict(self.classes)
+        moments = {mode: one.pixels.moments() for mode, one in self.counted.items()}
+        divided = {mode: one.pixels.moments() for mode, one in self.divided.items()}
+        one = ClassTally(0, moments, divided)
+        classes[name] = classes[name] + one if name in classes else one
+        return replace(self, classes=classes)
 
     def of_floats(self) -> Tally:
         """The same tally, in which the images of format DIVIDED are floats."""
-        floats = {mode: one for mode, one in self.counted.items() if kind_of(mode) == "float"}
-        return replace(self, counted=_joined(floats, self.divided), divided={})
+        classes = {
+            name: replace(one, moments=_joined(_floats_of(one.moments), one.divided), divided={})
+            for name, one in self.classes.items()
+        }
+        return replace(
+            self, counted=_joined(_floats_of(self.counted), self.divided), divided={}, classes=classes
+        )
 
     @property
     def has_other_floats(self) -> bool:
@@ -113,6 +140,57 @@ class Tally:
     @property
     def images(self) -> int:
         return sum(counted.images for counted in self.counted.values())
+
+
+class TallySum:
+    """A tally that others are added to, at a cost that does not grow with what it holds."""
+
+    def __init__(self) -> None:
+        self.bytes_read = self.names = self._names_sum = self._counted_sum = 0
+        self._counted: dict[Mode, Counted] = {}
+        self._divided: dict[Mode, Counted] = {}
+        self._classes: dict[str, ClassTally] = {}
+        self._names_16bit: list[str] = []
+        self._skipped: list[Skipped] = []
+        self._decoders: dict[str, str] = {}
+        self._ignored: Counter[str] = Counter()
+
+    def add(self, tally: Tally) -> None:
+        _add(self._counted, tally.counted)
+        _add(self._divided, tally.divided)
+        _add(self._classes, tally.classes)
+        self._names_16bit += tally.names_16bit
+        self._skipped += tally.skipped
+        if tally.decoders:
+            self._decoders = joined_decoders([self._decoders, tally.decoders])
+        self._ignored.update(tally.ignored)
+        self.bytes_read += tally.bytes_read
+        self.names += tally.names
+        self._names_sum += tally.names_sum
+        self._counted_sum += tally.counted_sum
+
+    def tally(self) -> Tally:
+        return Tally(
+            dict(self._counted),
+            tuple(self._names_16bit),
+            tuple(self._skipped),
+            self._decoders,
+            self.bytes_read,
+            dict(self._divided),
+            dict(self._classes),
+            dict(self._ignored),
+            self.names,
+            self._names_sum,
+            self._counted_sum,
+        )
+
+
+def total_of(tallies: Iterable[Tally]) -> Tally:
+    """All of them as one."""
+    total = TallySum()
+    for tally in tallies:
+        total.add(tally)
+    return total.tally()
 
 
 def joined_decoders(parts: Iterable[Mapping[str, str]]) -> dict[str, str]:
@@ -149,8 +227,19 @@ def common_mode(modes: Collection[Mode]) -> Mode | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _joined(a: Mapping[Mode, Counted], b: Mapping[Mode, Counted]) -> dict[Mode, Counted]:
-    counted = dict(a)
-    for mode, more in b.items():
-        counted[mode] = counted[mode] + more if mode in counted else more
-    return counted
+_Sum = TypeVar("_Sum", Counted, ClassTally, Moments)
+
+
+def _floats_of(sums: Mapping[str, _Sum]) -> dict[str, _Sum]:
+    return {mode: one for mode, one in sums.items() if kind_of(mode) == "float"}
+
+
+def _joined(a: Mapping[str, _Sum], b: Mapping[str, _Sum]) -> dict[str, _Sum]:
+    joined = dict(a)
+    _add(joined, b)
+    return joined
+
+
+def _add(sums: dict[str, _Sum], more: Mapping[str, _Sum]) -> None:
+    for key, one in more.items():
+        sums[key] = sums[key] + one if key in sums else one

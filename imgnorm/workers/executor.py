@@ -1,0 +1,38 @@
+"""What counts the units of a source: units in, a tally out. Worker processes are one executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from imgnorm.progress import Profile, Progress
+from imgnorm.settings import Decoder, ImageSettings, Limits
+from imgnorm.sources.source import Unit
+from imgnorm.tally.tally import Tally
+
+if TYPE_CHECKING:
+    from imgnorm.pixels.buffer import Device
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be counted of each image, and with what."""
+
+    settings: ImageSettings
+    limits: Limits = field(default_factory=Limits)
+    per_class: bool = False  # count the moments of each class, too
+    cross_sums: bool = False  # count what error bars need, too
+    # The others decide the seconds, and no digit, except the decoder "nvjpeg".
+    workers: int | None = None  # None: the cores that this process may use
+    decoder: Decoder = "auto"
+    device: Device | None = None  # counts what others have decoded; None: they count it themselves
+    profile: Profile | None = None  # records where the time went
+
+
+Executor = Callable[[Iterable[Unit], Callable[[Progress], None]], Tally]
+"""The tally of some units of a source. It is called once or more often, for example for a sample.
+
+The tally depends on the images only, not on how the work was shared. The units are an iterator, which
+is read while the first of them are being counted.
+"""
