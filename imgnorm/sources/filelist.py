@@ -24,7 +24,7 @@ class ListSource(Source):
 
     path: str
     kind = "list"
-    sorted = True
+    in_order = True
 
     @property
     def ref(self) -> str:

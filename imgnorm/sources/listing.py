@@ -46,7 +46,7 @@ class AllNames:
                 self._list(source, entry)
         self._ends = list(accumulate(map(len, self.units)))
         self._order: Sequence[int] = range(len(self))
-        if not source.sorted:
+        if not source.in_order:
             names = [name_bytes(name) for unit in self.units for name in unit.names or ()]
             self._order = array("Q", sorted(self._order, key=names.__getitem__))
 

@@ -147,7 +147,7 @@ class Source(ABC):
         ref: what the user called it, with '/' between folders.
         options: the options that chose its images, as the stats file records them.
         notes: for the user, once it was measured: what the numbers do not show.
-        sorted: the units come in the order of their names as bytes, and so do the names in each.
+        in_order: the units come in the order of their names as bytes, and so do the names in each.
         once: its images come one after the other, once, and without names of their own; a limit takes
             the first ones (see `first`).
         made_here: a user's own Python makes the images, in this process.
@@ -160,7 +160,7 @@ class Source(ABC):
         >>> class InMemory(imgnorm.Source):
         ...     kind = "memory"
         ...     ref = "example"
-        ...     sorted = True
+        ...     in_order = True
         ...
         ...     def __init__(self, files):
         ...         self.files = files  # name -> encoded bytes
@@ -181,7 +181,7 @@ class Source(ABC):
     ref: str
     options: Mapping[str, str | int] = {}
     notes: Sequence[str] = ()
-    sorted = False
+    in_order = False
     once = False
     made_here = False
     in_blocks = False
