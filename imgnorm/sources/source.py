@@ -262,8 +262,14 @@ class Source(ABC):
             SourceError: they cannot become what the settings ask for.
         """
 
-    def idle_options(self, settings: ImageSettings) -> Mapping[str, str]:
-        """The options of `measure` that would do nothing for this source, and why; they are refused."""
+    def idle_options(
+        self, given: Mapping[str, object], settings: ImageSettings
+    ) -> Mapping[str, str]:
+        """Those of the given options that would do nothing for this source, and why: they are refused.
+
+        Args:
+            given: the options of `measure` that have another value than their default.
+        """
         return {}
 
     def first(self, images: int) -> Source:
