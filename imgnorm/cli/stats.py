@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from contextlib import redirect_stdout
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from imgnorm.tally.skipped import Allowance
 
 _SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "center_crop")
+_SHARD_NOTE = f"{__name__}.shard"
 _output = shared.output("Write the stats file here.  [default: only print]")
 _verbose = shared.verbose("Print the other conventions, the quantiles, and every skipped image.")
 
@@ -48,15 +50,18 @@ def _size(
 
 
 def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    """2/4: the second of four."""
+    """2/4: the second of four; a part that the environment names is noted later."""
     if value is None:
         return None
-    number, _, total = value.partition("/")
-    if not re.fullmatch(r"\d{1,9}/\d{1,9}", value, re.ASCII) or not 1 <= int(number) <= int(total):
-        raise click.BadParameter(
-            f"{value!r} is not a shard; give I/N with I from 1 to N, as in 2/4", ctx, param
-        )
-    return int(number), int(total)
+    from imgnorm.cli.shard import shard_of
+
+    try:
+        part = shard_of(value, os.environ)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+    if part.found:
+        ctx.meta[_SHARD_NOTE] = f"shard    {part}"
+    return part.index, part.total
 
 
 def _device(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -159,7 +164,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     "--shard",
     callback=_shard,
     metavar="I/N",
-    help="Measure every N-th of these names only, from the I-th on; `imgnorm merge` adds the N stats files up.  [default: all]",
+    help="Measure every N-th unit only, from the I-th on; a unit is an archive, or a run of about 300 files. `imgnorm merge` adds the N stats files up. env/N takes I from the task's place in a Slurm array of N tasks, or else from RANK, plus 1.  [default: all]",
 )
 @click.option("--per-class", is_flag=True, help="Mean and std of each class folder, too.")
 @click.option(
@@ -263,6 +268,9 @@ def stats(
         raise click.UsageError(
             "--strict-channels needs a mode that says which channels are right, such as --mode RGB"
         )
+    shard_note = click.get_current_context().meta.get(_SHARD_NOTE)
+    if shard_note and not quiet:
+        note(shard_note)
     if verbose and not quiet and options["device"] != "cpu":
         note(f"device   {find_device(options['device']).description}")
 
