@@ -1,128 +1,311 @@
-"""Names -> Tally: the job of one worker.
+"""Entries of a unit -> Tally: the job of one worker.
 
-`count` loads one image after the other and adds it to a `Tallying`, which has one counter for each
-mode. An error of one image is listed, and the next image follows.
+`count` takes one entry after the other and adds its images to a `Tallying`, which has one counter for
+each mode. An error of one image is listed, and the next image follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
-from PIL import Image
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as pillow
 
 from imgnorm.pixels.buffer import PackedFile, PackedImages, PixelBuffer
+from imgnorm.pixels.damage import check_size
 from imgnorm.pixels.decode import Decoded, frame_to_leave
+from imgnorm.pixels.floats import count_floats
 from imgnorm.pixels.formats import decoder_of
 from imgnorm.pixels.images import ModeCounter
 from imgnorm.pixels.jpeg import JpegDecoder
-from imgnorm.pixels.load import Loader
+from imgnorm.pixels.load import Loader, array_of
+from imgnorm.pixels.planes import PlaneCounter
 from imgnorm.progress import Stage, no_lap
-from imgnorm.settings import ImageSettings, Mode
-from imgnorm.sources.source import Readable
+from imgnorm.settings import ImageSettings, Mode, kind_of
+from imgnorm.sources.names import looked_at
+from imgnorm.sources.source import Block, Blocks, Entry, Image
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
-from imgnorm.tally.tally import Tally
+from imgnorm.tally.tally import Tally, TallySum, total_of
 
 JOB_SECONDS = 0.5
 _JOB_BYTES = 64 << 20
 """A job ends early at either limit, so that a few huge images do not delay all others."""
+_ARRAY_FILE = "NPY"  # what the stats file calls the format of arrays in files
+_WIDENED = 8  # bytes: a float16, or a byte of an image that is not contiguous, becomes this wide
 
 
-def count(
-    source: Readable,
-    names: Sequence[str],
-    settings: ImageSettings,
-    *,
-    max_pixels: int,
-    cross_sums: bool = False,
-    starting: Callable[[int], None] = lambda index: None,
-    reserve: Callable[[int], None] = lambda size: None,
-    jpeg: JpegDecoder | None = None,
-    buffer: PixelBuffer | None = None,
-    leave_files: bool = False,
-    lap: Callable[[Stage], None] = no_lap,
-) -> tuple[Tally, int]:
-    """The tally of the first images of `names`, and how many images that is.
+class UnitEntries:
+    """The entries of one unit, of which one may be put back. Several jobs may read them one after the other."""
+
+    def __init__(self, id_: str, entries: Iterator[Entry]) -> None:
+        self.id = id_
+        self.source = entries
+        self._next: list[Entry] = []
+
+    def next(self) -> Entry | None:
+        """None at the end."""
+        return self._next.pop() if self._next else next(self.source, None)
+
+    def put_back(self, entry: Entry) -> None:
+        self._next.append(entry)
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What is counted of each image, and how: the same for all jobs of a worker.
 
     Args:
+        class_of: the class of a name.
+        per_class: count the moments of each class.
         cross_sums: count also what error bars need.
-        starting: called with the index of each name before the image is read.
         reserve: called with the bytes of memory that an image will take; may wait or raise Unreadable.
         jpeg: decodes ordinary JPEGs instead of Pillow, to the same pixels.
         buffer: takes the images that it has room for. A device counts those: the tally has only their
             decoders.
-        leave_files: put whole JPEG files into the buffer, not their pixels, where the device may decode
-            them.
+        planes: counts arrays, with memory that it took for earlier ones.
         lap: called after each step, for a profile.
     """
-    loader = Loader(source, settings, max_pixels, reserve, jpeg, lap)
-    tallying = Tallying(cross_sums=cross_sums, buffer=buffer)
-    deadline = monotonic() + JOB_SECONDS
-    done = 0
 
-    def leave(data: bytes) -> bool:
-        found = frame_to_leave(data, settings.mode, max_pixels=max_pixels)
-        if found is None or buffer is None:
+    settings: ImageSettings
+    max_pixels: int
+    class_of: Callable[[str], str | None] = lambda name: None
+    per_class: bool = False
+    cross_sums: bool = False
+    reserve: Callable[[int], None] = lambda size: None
+    jpeg: JpegDecoder | None = None
+    buffer: PixelBuffer | None = None
+    planes: PlaneCounter = field(default_factory=PlaneCounter)
+    lap: Callable[[Stage], None] = no_lap
+
+
+@dataclass(frozen=True)
+class JobCount:
+    """What one job counted."""
+
+    tally: Tally
+    images: int  # how many were looked at
+    finished: bool  # the unit has no further entries
+    group: str = ""  # the class of the images in the buffer, with `per_class`
+
+
+def count(
+    entries: UnitEntries,
+    counting: Counting,
+    *,
+    starting: Callable[[int], None] = lambda index: None,
+    leave_files: bool = False,
+    again: bool = False,
+) -> JobCount:
+    """The tally of the next images of a unit: of all, or of those that fit into a job.
+
+    Args:
+        starting: called with the number of images before an image is read.
+        leave_files: put whole JPEG files into the buffer, not their pixels, where the device may decode
+            them.
+        again: the images were looked at before.
+
+    Raises:
+        Reread: all entries of the unit so far must be forgotten.
+    """
+    return _Job(entries, counting, starting, leave_files, again).run()
+
+
+class _Job:
+    """One job: what it has counted so far."""
+
+    def __init__(
+        self,
+        entries: UnitEntries,
+        counting: Counting,
+        starting: Callable[[int], None],
+        leave_files: bool,
+        again: bool,
+    ) -> None:
+        self._entries = entries
+        self._counting = counting
+        self._starting = starting
+        self._again = again
+        self._buffer = counting.buffer
+        self._loader = Loader(
+            counting.settings, counting.max_pixels, counting.reserve, counting.jpeg, counting.lap
+        )
+        if leave_files:
+            self._loader.leave = self._leave
+        self._by_class: dict[str, Tallying] = {}
+        self._group = ""
+        self._names: list[str] = []
+        self._not_read = TallySum()  # what the unit itself skips or ignores
+
+    def run(self) -> JobCount:
+        deadline = monotonic() + JOB_SECONDS
+        while True:
+            self._starting(len(self._names))
+            try:
+                entry = self._entries.next()
+            except Unreadable as fault:
+                self._not_read.add(Tally(skipped=(fault.skipped(self._entries.id),)))
+                entry = None
+            if entry is None:
+                return self._counted(finished=True)
+            if isinstance(entry, Image):
+                if not self._take(entry):
+                    return self._counted(finished=False)
+            elif isinstance(entry, Blocks):
+                self._take_blocks(entry)
+            elif isinstance(entry, Skipped):
+                self._not_read.add(Tally(skipped=(entry,)))
+            else:
+                self._not_read.add(Tally(ignored=entry.rules))
+            full = self._buffer is not None and self._buffer.full
+            if self._loader.bytes_read >= _JOB_BYTES or full or monotonic() >= deadline:
+                return self._counted(finished=False)
+
+    def _take(self, image: Image) -> bool:
+        """Count an image; False if it must wait for the next job, since its class is another one."""
+        name, loader, settings = image.name, self._loader, self._counting.settings
+        group = self._counting.class_of(name) or "" if self._counting.per_class else ""
+        if self._buffer is not None and self._names and group != self._group:
+            self._entries.put_back(image)
             return False
-        frame, mode = found
-        if settings.strict_channels and frame.gray and mode != "L":
-            return False  # it will be skipped
-        pixels, file_mode = frame.width * frame.height, "L" if frame.gray else "RGB"
-        return buffer.put(PackedFile(done - 1, len(data), mode, pixels, file_mode), lambda: data)
-
-    if leave_files:
-        loader.leave = leave
-    for done, name in enumerate(names, 1):
-        starting(done - 1)
+        self._group = group
+        tallying = self._by_class.get(group)
+        if tallying is None:
+            tallying = self._by_class[group] = self._new_tallying()
+        self._names.append(name)
         try:
-            image = loader.load(name)
-            if image is not None:
-                tallying.add(image)
+            decoded = loader.load(image)
+            if decoded is not None:
+                tallying.add(decoded)
         except Unreadable as fault:
             tallying.skip(fault.skipped(name, loader.size))
         except MemoryError:
             detail = "not enough memory to decode it"
             tallying.skip(Skipped(name, Reason.OUT_OF_MEMORY, detail, loader.size))
         else:
-            if image is not None and image.mode == "I;16" and settings.mode == "auto":
+            if decoded is not None and decoded.mode == "I;16" and settings.mode == "auto":
                 tallying.names_16bit.append(name)
-        lap("count")
-        if loader.bytes_read >= _JOB_BYTES or monotonic() >= deadline or (buffer and buffer.full):
-            break
-    tally = tallying.tally(loader.bytes_read)
-    lap("count")
-    return tally, done
+        self._counting.lap("count")
+        return True
+
+    def _take_blocks(self, blocks: Blocks) -> None:
+        counting, loader = self._counting, self._loader
+        if not self._by_class:
+            self._by_class[""] = self._new_tallying()
+        tallying = self._by_class[""]
+        self._names += blocks.names
+        try:
+            block = blocks.read()
+            counting.lap("read")
+            images = array_of(block)
+            tallying.add_block(block, images, counting.max_pixels, counting.reserve)
+            loader.bytes_read += images.nbytes
+        except Unreadable as fault:
+            for name in blocks.names:
+                tallying.skip(fault.skipped(name))
+        except MemoryError:
+            for name in blocks.names:
+                tallying.skip(Skipped(name, Reason.OUT_OF_MEMORY, "not enough memory to count it"))
+        counting.lap("count")
+
+    def _counted(self, *, finished: bool) -> JobCount:
+        parts = {group: one.tally() for group, one in self._by_class.items()}
+        if self._counting.per_class:
+            parts = {g: one.with_class(g) if g else one for g, one in parts.items()}
+        whole = total_of([*parts.values(), Tally(bytes_read=self._loader.bytes_read)])
+        self._counting.lap("count")
+        whole = looked_at(whole, self._names, self._counting.class_of, again=self._again)
+        self._counting.lap("list")
+        self._not_read.add(whole)
+        return JobCount(self._not_read.tally(), len(self._names), finished, self._group)
+
+    def _new_tallying(self) -> Tallying:
+        counting = self._counting
+        return Tallying(counting.cross_sums, counting.buffer, counting.planes)
+
+    def _leave(self, data: bytes) -> bool:
+        """Leave a JPEG file to the device, if it decodes such files."""
+        counting, buffer = self._counting, self._buffer
+        found = frame_to_leave(data, counting.settings.mode, max_pixels=counting.max_pixels)
+        if found is None or buffer is None:
+            return False
+        frame, mode = found
+        if counting.settings.strict_channels and frame.gray and mode != "L":
+            return False  # it will be skipped
+        pixels, file_mode = frame.width * frame.height, "L" if frame.gray else "RGB"
+        index = len(self._names) - 1
+        return buffer.put(PackedFile(index, len(data), mode, pixels, file_mode), lambda: data)
 
 
 class Tallying:
     """Collects the images of one job, of any mode, and gives their tally."""
 
-    def __init__(self, *, cross_sums: bool = False, buffer: PixelBuffer | None = None) -> None:
+    def __init__(
+        self,
+        cross_sums: bool = False,
+        buffer: PixelBuffer | None = None,
+        planes: PlaneCounter | None = None,
+    ) -> None:
         self.names_16bit: list[str] = []
         self._cross_sums = cross_sums
         self._buffer = buffer
+        self._planes = planes
         self._formats: set[str] = set()
         self._counters: dict[Mode, ModeCounter] = {}
+        self._floats = Tally()
         self._skipped: list[Skipped] = []
 
     def add(self, image: Decoded) -> None:
         self._formats.add(image.format)
-        if self._buffer is not None and _put(self._buffer, image):
-            return
-        counter = self._counters.get(image.mode)
-        if counter is None:
-            counter = self._counters[image.mode] = ModeCounter(
-                image.mode, cross_sums=self._cross_sums
-            )
-        counter.add(image)
+        if self._buffer is None or not _put(self._buffer, image):
+            self._counter(image.mode).add(image)
+
+    def add_block(
+        self,
+        block: Block,
+        images: npt.NDArray[Any],
+        max_pixels: int,
+        reserve: Callable[[int], None],
+    ) -> None:
+        """
+        Args:
+            images: the pixels of the block, (N, H, W, C).
+            reserve: as in `Counting`.
+
+        Raises:
+            Unreadable: none of these images can be counted.
+            MemoryError: there is not enough memory; none of them is counted.
+        """
+        _, height, width, _ = images.shape
+        check_size((width, height), max_pixels)
+        reserve(images.nbytes if len(images) > 1 else _WIDENED * images.size)
+        kind = kind_of(block.mode)
+        if kind == "float":
+            self._floats += count_floats(images, block.names, format_=_ARRAY_FILE)
+        elif kind != "8-bit" or self._buffer is None or not _put_array(self._buffer, block, images):
+            self._counter(block.mode).add_arrays(images, _ARRAY_FILE)
 
     def skip(self, skipped: Skipped) -> None:
         self._skipped.append(skipped)
 
-    def tally(self, bytes_read: int) -> Tally:
+    def tally(self) -> Tally:
         counted = {mode: counter.counted() for mode, counter in self._counters.items()}
-        decoders = {format_: decoder_of(format_) for format_ in self._formats}
-        return Tally(counted, tuple(self.names_16bit), tuple(self._skipped), decoders, bytes_read)
+        return self._floats + Tally(
+            {mode: one for mode, one in counted.items() if one.images},
+            tuple(self.names_16bit),
+            tuple(self._skipped),
+            {format_: decoder_of(format_) for format_ in self._formats},
+        )
+
+    def _counter(self, mode: Mode) -> ModeCounter:
+        if mode not in self._counters:
+            self._counters[mode] = ModeCounter(
+                mode, cross_sums=self._cross_sums, planes=self._planes
+            )
+        return self._counters[mode]
 
 
 _RAW: dict[Mode, str] = {"L": "L", "RGB": "RGBX", "RGBA": "RGBA"}
@@ -138,15 +321,27 @@ def _put(buffer: PixelBuffer, image: Decoded) -> bool:
     if image.mode not in _RAW:
         return False
     content, raw = image.content, _RAW[image.mode]
-    if isinstance(content, Image.Image):
+    if isinstance(content, pillow.Image):
         pixels = content.width * content.height
     else:
         pixels = content.shape[0] * content.shape[1]
 
     def data() -> bytes | memoryview:
-        if isinstance(content, Image.Image):
+        if isinstance(content, pillow.Image):
             return content.tobytes("raw", raw)
         return content.reshape(-1).data
 
     packed = PackedImages(image.mode, pixels, len(raw), image.file_mode, image.format)
     return buffer.put(packed, data)
+
+
+def _put_array(buffer: PixelBuffer, block: Block, images: npt.NDArray[Any]) -> bool:
+    """Put the images of a block into the buffer, if there is room for all of them.
+
+    Returns:
+        whether there was room.
+    """
+    number, height, width, channels = images.shape
+    mode = block.mode
+    packed = PackedImages(mode, height * width, channels, mode, _ARRAY_FILE, number)
+    return buffer.put(packed, lambda: np.ascontiguousarray(images).reshape(-1).data)

@@ -1,4 +1,4 @@
-"""A name -> the pixels to count: read, decode, preprocess."""
+"""An image of a unit -> the pixels to count: read, decode, preprocess."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image as pillow
 
 from imgnorm.pixels.decode import Decoded, decode, decoded_picture, demand_channels
 from imgnorm.pixels.jpeg import JpegDecoder
 from imgnorm.pixels.preprocess import preprocessed
 from imgnorm.progress import Stage, no_lap
 from imgnorm.settings import CHANNELS, ImageSettings
-from imgnorm.sources.source import Block, Readable
+from imgnorm.sources.source import Block, Image
 from imgnorm.tally.skipped import Reason, Unreadable
 
 
 @dataclass
 class Loader:
-    """Loads the images of one source, one after the other. Not thread-safe: make one per thread."""
+    """Loads images, one after the other. Not thread-safe: make one per thread."""
 
-    source: Readable
     settings: ImageSettings
     max_pixels: int
     reserve: Callable[[int], None] = lambda size: None  # before memory is taken; may wait or raise
@@ -33,7 +32,7 @@ class Loader:
     bytes_read: int = 0
     size: int | None = None  # of the last image's file
 
-    def load(self, name: str) -> Decoded | None:
+    def load(self, image: Image) -> Decoded | None:
         """The image's pixels, valid until the next call; None if a device will decode the file.
 
         Raises:
@@ -41,14 +40,14 @@ class Loader:
             MemoryError: there is not enough memory to decode it.
         """
         self.size = None
-        found = self.source.read(name)
+        found = image.read()
         self.lap("read")
         if isinstance(found, bytes):
             self.size = len(found)
             self.bytes_read += self.size
             if self.leave(found):
                 return None
-            image = decode(
+            decoded = decode(
                 found,
                 self.settings.mode,
                 max_pixels=self.max_pixels,
@@ -59,15 +58,16 @@ class Loader:
             if isinstance(found, Block):
                 self.reserve(picture_bytes(found))
                 found = picture_of(found)
-            image = decoded_picture(found, self.settings.mode, max_pixels=self.max_pixels)
+            decoded = decoded_picture(found, self.settings.mode, max_pixels=self.max_pixels)
         if self.settings.strict_channels:
-            demand_channels(image)
+            demand_channels(decoded)
         self.lap("decode")
         if self.settings.preprocess:
             steps = self.settings.preprocess
-            image = replace(image, content=preprocessed(image.picture, steps, self.max_pixels))
+            content = preprocessed(decoded.picture, steps, self.max_pixels)
+            decoded = replace(decoded, content=content)
             self.lap("preprocess")
-        return image
+        return decoded
 
 
 def array_of(block: Block) -> npt.NDArray[Any]:
@@ -75,7 +75,7 @@ def array_of(block: Block) -> npt.NDArray[Any]:
     return np.ndarray(block.shape, block.dtype, block.data, 0, block.strides)
 
 
-def picture_of(block: Block) -> Image.Image:
+def picture_of(block: Block) -> pillow.Image:
     """A block of one image as the PIL image that torchvision's ToPILImage makes from it.
 
     Raises:
@@ -85,8 +85,8 @@ def picture_of(block: Block) -> Image.Image:
         raise Unreadable(Reason.UNSUPPORTED_MODE, f"mode {block.mode}, which PIL has no images of")
     (pixels,) = array_of(block)
     if block.mode == "I;16":
-        return Image.fromarray(np.ascontiguousarray(pixels[..., 0], "<u2"))
-    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if block.mode == "L" else pixels))
+        return pillow.fromarray(np.ascontiguousarray(pixels[..., 0], "<u2"))
+    return pillow.fromarray(np.ascontiguousarray(pixels[..., 0] if block.mode == "L" else pixels))
 
 
 def picture_bytes(block: Block) -> int:

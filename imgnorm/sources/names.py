@@ -19,8 +19,8 @@ from imgnorm.tally.names import names_sum
 from imgnorm.tally.tally import ClassTally, Tally
 from imgnorm.wording import printable
 
-_MIN_RUN, _MAX_RUN = 64, 1024
-_ENDS = 0xFF  # one name in 256 ends a run
+_MIN_RUN, _MAX_RUN = 32, 512
+_ENDS = 0x3F  # one name in 64 ends a run
 
 name_bytes: Callable[[str], bytes] = os.fsencode
 """What the file system stores for a name, whatever this process's locale."""
@@ -42,7 +42,7 @@ def encoded(names: Sequence[str]) -> Iterable[bytes]:
 
 
 def runs_of(names: Iterable[str]) -> Iterator[list[str]]:
-    """Runs of names, of about 300, to be read together.
+    """Runs of names, of about 100, which go to the same shard.
 
     A run ends where the names say so, not after a fixed number: so a new name moves at most the two
     ends beside it, and tomorrow's runs are today's.

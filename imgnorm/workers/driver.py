@@ -11,15 +11,15 @@ from time import monotonic
 from imgnorm.errors import ImgnormError
 from imgnorm.pixels.buffer import BufferCounter
 from imgnorm.progress import Profile, Spent, Stage
-from imgnorm.sources.names import for_message, name_bytes
-from imgnorm.tally.names import names_sum
+from imgnorm.sources.names import for_message, looked_at
+from imgnorm.sources.source import Unit
 from imgnorm.tally.skipped import Reason, Skipped
-from imgnorm.tally.tally import Tally
+from imgnorm.tally.tally import Tally, TallySum
 from imgnorm.workers import process
 from imgnorm.workers.forkserver import ForkServer
-from imgnorm.workers.messages import Bug, Done, Ready, Setup
+from imgnorm.workers.messages import Bug, Done, Forget, Ready, Setup
 from imgnorm.workers.process import WorkerProcess
-from imgnorm.workers.work_queue import Task, WorkQueue
+from imgnorm.workers.work_queue import Outcome, Task, WorkQueue
 
 _MAX_FAILED_STARTS = 5
 _MAX_UNKILLABLE = 16
@@ -108,63 +108,135 @@ class Driver(threading.Thread):
             raise
         if worker is None:
             self._queue.give_back(task)
-            return
+        elif task.unit.names is None:
+            self._count_unlisted(task, worker)
+        else:
+            self._count_named(task, worker)
+
+    def _count_named(self, task: Task, worker: WorkerProcess) -> None:
+        names = task.unit.names
+        assert names is not None
+        on_device = self._setup.decoder == "nvjpeg" and not task.refused
         try:
-            on_device = self._setup.decoder == "nvjpeg" and not task.refused
-            answer = worker.do(task.names, decode=not on_device)
+            answer = worker.do(task.unit, decode=not on_device, again=task.refused)
         except EOFError:
-            self._handle_death(task, worker)
+            self._handle_death(task, names, worker)
             return
+        done = self._demand_done(answer)
+        refused = self._take_buffer(worker, done)
+        if refused:
+            self._queue.give_back(replace(task, unit=task.unit.only(refused), refused=True, batch=None))
+        if done.images < len(names):
+            self._queue.give_back(task.part(done.images, len(names)))
+        self._report(done.tally, done.images - len(refused))
+
+    def _count_unlisted(self, task: Task, worker: WorkerProcess) -> None:
+        """Has the worker read a unit in one pass, or list it and hand it back with names.
+
+        What is counted in one pass is reported at its end, since it may have to be forgotten.
+        """
+        held = TallySum()
+        unit: Unit | None = task.unit
+        hand_over = task.listed or self._counter is not None or self._queue.short_of_tasks()
+        while True:
+            try:
+                answer = worker.do(unit, hand_over=hand_over)
+            except EOFError:
+                self._forget(held)
+                self._handle_death_in_unlisted(task, worker)
+                return
+            if isinstance(answer, Forget):
+                self._forget(held)
+                self._queue.give_back(replace(task, listed=True))
+                return
+            done = self._demand_done(answer)
+            self._take_buffer(worker, done)
+            if done.rest is not None:
+                self._queue.add_rest(done.rest)
+            held.add(done.tally)
+            if done.finished:
+                self._report(held.tally(), done.images, done.tally.bytes_read)
+                return
+            self._queue.report(Outcome(None, done.images, done.tally.bytes_read))
+            unit, hand_over = None, self._queue.short_of_tasks()
+
+    def _demand_done(self, answer: Done | Forget | Bug) -> Done:
+        """
+        Raises:
+            RuntimeError: the answer is a bug in imgnorm, or in a user's source.
+        """
         if isinstance(answer, Bug):
             raise RuntimeError(f"a worker process failed:\n{answer.traceback}")
-        self._handle_answer(task, worker, answer)
-
-    def _handle_answer(self, task: Task, worker: WorkerProcess, answer: Done) -> None:
-        refused: Sequence[int] = ()
-        if self._counter:
-            refused = self._counter.count(task.group, worker.buffer, answer.images)
+        assert isinstance(answer, Done)
         if self._profile and answer.spent:
             self._profile.add(self.name, answer.spent)
-        if refused:
-            again = [task.names[index] for index in refused]
-            self._queue.give_back(replace(task, names=again, refused=True, batch=None))
-        if answer.done < len(task.names):
-            self._queue.give_back(task.with_names(task.names[answer.done :]))
-        self._report(task, answer.tally, answer.done - len(refused))
+        return answer
 
-    def _handle_death(self, task: Task, worker: WorkerProcess) -> None:
-        index, timed_out = worker.index(), worker.timed_out
-        _, code = self._reap()
+    def _take_buffer(self, worker: WorkerProcess, done: Done) -> Sequence[int]:
+        """Has the device count what is in the buffer; returns the images whose files it refuses."""
+        if self._counter is None:
+            return ()
+        return self._counter.count(done.group, worker.buffer, done.buffered)
+
+    def _forget(self, held: TallySum) -> None:
+        """What was counted of a unit must be counted again."""
+        self._queue.report(Outcome(None, -held.names, -held.bytes_read))
+
+    def _handle_death(self, task: Task, names: Sequence[str], worker: WorkerProcess) -> None:
+        index = min(worker.index(), len(names) - 1)
+        name = names[index]
+        code = self._ended(worker, name)
         if self._queue.closed.is_set():
             return
-        name = task.names[index]
-        if worker.unkillable and self._queue.count_unkillable() > _MAX_UNKILLABLE:
+        if task.alone:
+            lost = Tally(skipped=(self._fault_of(worker, name, code),))
+            class_of = self._setup.source.class_of
+            self._report(looked_at(lost, [name], class_of, again=task.refused), 1)
+            return
+        self._queue.give_back(
+            task.part(0, index),
+            replace(task.part(index, index + 1), alone=True, batch=None),
+            task.part(index + 1, len(names)),
+        )
+
+    def _handle_death_in_unlisted(self, task: Task, worker: WorkerProcess) -> None:
+        """The unit is listed next: if an image is at fault, it is found among the names."""
+        code = self._ended(worker, task.unit.id)
+        if self._queue.closed.is_set():
+            return
+        if not task.alone:
+            self._queue.give_back(replace(task, listed=True, alone=task.listed))
+        else:
+            self._report(Tally(skipped=(self._fault_of(worker, task.unit.id, code),)), 0)
+
+    def _ended(self, worker: WorkerProcess, name: str) -> int | None:
+        """The exit code of a worker that died at an image or unit of this name.
+
+        Raises:
+            ImgnormError: too many processes cannot be ended.
+        """
+        _, code = self._reap()
+        closed = self._queue.closed.is_set()
+        if not closed and worker.unkillable and self._queue.count_unkillable() > _MAX_UNKILLABLE:
             raise ImgnormError(
                 f"{for_message(name)}: reading it hangs, as did {_MAX_UNKILLABLE} others, and the "
                 "processes that do so cannot be ended; see whether the storage still answers"
             )
-        if not task.alone:
-            self._queue.give_back(
-                task.with_names(task.names[:index]),
-                replace(task, names=[name], alone=True, batch=None),
-                task.with_names(task.names[index + 1 :]),
-            )
-            return
-        if timed_out:
-            fault = Skipped(name, Reason.TIMEOUT, f"took longer than {self._timeout_s:g} s, twice")
-        else:
-            fault = Skipped(
-                name,
-                Reason.WORKER_DIED,
-                f"the process that decoded it ended, twice: {_how_it_ended(code)}",
-            )
-        lost = Tally(skipped=(fault,), names_sum=names_sum([name_bytes(name)]))
-        self._report(task, lost, 1)
+        return code
 
-    def _report(self, task: Task, tally: Tally, images: int) -> None:
-        if task.refused:  # its names were hashed before the device refused them
-            tally = replace(tally, names_sum=0)
-        self._queue.report(task.group, tally, images)
+    def _fault_of(self, worker: WorkerProcess, name: str, code: int | None) -> Skipped:
+        if worker.timed_out:
+            return Skipped(name, Reason.TIMEOUT, f"took longer than {self._timeout_s:g} s, twice")
+        detail = f"the process that decoded it ended, twice: {_how_it_ended(code)}"
+        return Skipped(name, Reason.WORKER_DIED, detail)
+
+    def _report(self, tally: Tally, images: int, bytes_read: int | None = None) -> None:
+        """
+        Args:
+            bytes_read: those that were not reported before; by default, all of the tally.
+        """
+        bytes_read = tally.bytes_read if bytes_read is None else bytes_read
+        self._queue.report(Outcome(tally, images, bytes_read))
 
     def _ready_worker(self) -> WorkerProcess | None:
         """The worker, started if necessary; None if it died while starting, or the scan is over."""

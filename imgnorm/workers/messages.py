@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 from imgnorm.pixels.buffer import BufferSize, PackedFile, PackedImages
 from imgnorm.progress import Spent
 from imgnorm.settings import Decoder, ImageSettings
-from imgnorm.sources.source import EncodedSource, OpenedSource
+from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.tally import Tally
 
 _LENGTH = struct.Struct("<Q")
@@ -22,27 +21,25 @@ _BEGIN = b"\0imgnorm\n"  # comes before the first message, and after all that ot
 class Setup:
     """To the worker, first: what all jobs have in common."""
 
-    source: EncodedSource
+    source: Source
     settings: ImageSettings
     max_pixels: int
     decoder: Decoder
     profiled: bool  # whether to send the seconds that each step took
+    per_class: bool
     cross_sums: bool  # whether to count what error bars need
     buffer: BufferSize | None  # for pixels, if a device counts them
-
-    def prepare(self) -> None:
-        """Opens the source, if it is to be opened, before the time of its first image runs."""
-        if isinstance(self.source, OpenedSource):
-            self.source.open()
 
 
 @dataclass(frozen=True)
 class Job:
-    """To the worker: names to count."""
+    """To the worker: a unit to count, or to go on with."""
 
     number: int
-    names: Sequence[str]
+    unit: Unit | None  # None: go on with the one of the last job
+    hand_over: bool = False  # list it, and hand back what is not yet counted
     decode: bool = True  # False: leave to the device what it may decode
+    again: bool = False  # its images were looked at before: the device refused them
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,20 @@ class NeedsMemory:
 
 @dataclass(frozen=True)
 class Done:
-    """From the worker: the tally of the first `done` names of a job."""
+    """From the worker: what it counted."""
 
     tally: Tally
-    done: int
-    images: tuple[PackedImages | PackedFile, ...]  # of these names, in the buffer, not yet counted
-    spent: Spent | None  # since the last answer, if that is asked for
+    images: int  # how many it looked at
+    finished: bool  # it has nothing more of this unit
+    group: str = ""  # the class of the images in the buffer, if classes are counted
+    rest: Unit | None = None  # what is left of it, for all workers
+    buffered: tuple[PackedImages | PackedFile, ...] = ()  # in the buffer, not yet counted
+    spent: Spent | None = None  # since the last answer, if that is asked for
+
+
+@dataclass(frozen=True)
+class Forget:
+    """From the worker: what it counted of this unit may be wrong. It must be listed before it is read."""
 
 
 @dataclass(frozen=True)

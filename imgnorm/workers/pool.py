@@ -1,112 +1,148 @@
-"""The pool of worker processes: groups of names -> the tally of each.
+"""The pool of worker processes: units in, a tally out.
 
 One thread drives each worker (driver.py). One more looks for workers that hang. The thread that scans
-only adds tallies up. An image that kills its worker or hangs costs itself: it never ends the scan.
+hands units out and adds tallies up. An image that kills its worker or hangs costs itself: it never ends
+the scan.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain, zip_longest
 from queue import Empty
 
-from imgnorm.pixels.buffer import BufferCounter, BufferSize, Device
-from imgnorm.progress import Profile, Progress, no_lap
-from imgnorm.settings import Decoder, ImageSettings, Limits
-from imgnorm.sources.source import EncodedSource
-from imgnorm.tally.tally import Tally
+from imgnorm.machine import usable_cores
+from imgnorm.pixels.buffer import BufferCounter, BufferSize
+from imgnorm.progress import Progress, no_lap
+from imgnorm.sources.source import Source, Unit
+from imgnorm.tally.tally import Tally, TallySum
 from imgnorm.workers import forkserver
 from imgnorm.workers.driver import Driver, no_thread
+from imgnorm.workers.executor import Executor, Work
 from imgnorm.workers.messages import Setup
-from imgnorm.workers.work_queue import WorkQueue, batches
+from imgnorm.workers.work_queue import Outcome, WorkQueue
 
 _POLL_S = 0.1
-
-Scan = Callable[[Mapping[str, Sequence[str]], Callable[[Progress], None]], dict[str, Tally]]
-"""Groups of names -> the tally of each group."""
+_BYTES_FOR_ONE = 1 << 16
+"""A unit without names is worth one more worker for each such part of it."""
 
 
 @contextmanager
-def scanning(
-    source: EncodedSource,
-    settings: ImageSettings,
-    limits: Limits,
-    *,
-    workers: int,
-    decoder: Decoder = "auto",
-    device: Device | None = None,
-    cross_sums: bool = False,
-    profile: Profile | None = None,
-) -> Iterator[Scan]:
-    """A function that scans groups of names, once or more often, with the same workers.
-
-    Its tallies depend on the images only, not on how the work was shared.
+def in_processes(source: Source, work: Work, images: int | None = None) -> Iterator[Executor]:
+    """An executor whose worker processes live as long as the context.
 
     Args:
-        device: counts what the workers have decoded; without it, they count themselves.
-        cross_sums: count what error bars need, too.
-        profile: records where the time went.
+        images: how many it is called for at most; no more workers are started. None: what the first
+            call is for decides.
 
     Raises:
         ImgnormError: worker processes cannot be started.
         DeviceError: the device failed.
     """
-    lap = profile.lap if profile else no_lap
-    profiled = profile is not None
-    buffer = BufferSize.of(device.batch, settings) if device else None
-    setup = Setup(source, settings, limits.max_pixels, decoder, profiled, cross_sums, buffer)
-    counters = [device.counter(cross_sums=cross_sums) for _ in range(workers)] if device else []
-    with _drivers(setup, limits.timeout_s, workers, profile, counters) as queue:
+    with ExitStack() as stack:
+        pool: _Pool | None = None
 
-        def scan(
-            groups: Mapping[str, Sequence[str]], on_progress: Callable[[Progress], None]
-        ) -> dict[str, Tally]:
-            total = sum(map(len, groups.values()))
-            tallies = {group: Tally() for group in groups}
-            done = bytes_read = 0
-            queue.add(batches(source, groups))
-            lap("start")
-            while done < total:
-                try:
-                    outcome = queue.outcomes.get(timeout=_POLL_S)
-                    lap("wait")
-                except Empty:
-                    lap("wait")
-                    on_progress(Progress(done, total, bytes_read))
-                    continue
-                if isinstance(outcome, BaseException):
-                    raise outcome
-                group, tally, images = outcome
-                tallies[group] += tally
-                done += images
-                bytes_read += tally.bytes_read
-                on_progress(Progress(done, total, bytes_read))
-                lap("merge")
-            for counter in counters:
-                for group, tally in counter.taken().items():
-                    tallies[group] += tally
-                lap("merge")
-            return tallies
+        def scan(units: Iterable[Unit], on_progress: Callable[[Progress], None]) -> Tally:
+            nonlocal pool
+            all_units = iter(units)
+            most = work.workers or usable_cores()
+            if pool is None:
+                begun, known = _begun(all_units, most)
+                all_units = chain(begun, all_units)
+                workers = min(most, max(1, known if images is None else images))
+                pool = stack.enter_context(_started(source, work, workers))
+            return pool.scan(all_units, on_progress)
 
         yield scan
-    lap("wait")
+    if work.profile:
+        work.profile.lap("wait")
+
+
+def _begun(units: Iterator[Unit], wanted: int) -> tuple[list[Unit], int]:
+    """The first units, until they are enough for the wanted number of workers, and for how many they are."""
+    begun: list[Unit] = []
+    enough_for = 0
+    for unit in units:
+        begun.append(unit)
+        if unit.names is not None:
+            enough_for += len(unit)
+        else:
+            enough_for += wanted if unit.bytes is None else 1 + unit.bytes // _BYTES_FOR_ONE
+        if enough_for >= wanted:
+            break
+    return begun, enough_for
+
+
+class _Pool:
+    """Running workers."""
+
+    def __init__(self, queue: WorkQueue, counters: Sequence[BufferCounter], work: Work) -> None:
+        self._queue = queue
+        self._counters = counters
+        self._per_class = work.per_class
+        self._lap = work.profile.lap if work.profile else no_lap
+
+    def scan(self, units: Iterator[Unit], on_progress: Callable[[Progress], None]) -> Tally:
+        queue, lap = self._queue, self._lap
+        whole = TallySum()
+        added = done = bytes_read = 0
+        unknown = all_added = False
+        lap("start")
+        while True:
+            while not all_added and queue.hungry:
+                unit = next(units, None)
+                if unit is None:
+                    all_added = True
+                    queue.end()
+                else:
+                    queue.add(unit)
+                    added += len(unit)
+                    unknown = unknown or unit.names is None
+            lap("list")
+            try:
+                outcome = queue.outcomes.get(timeout=_POLL_S)
+            except Empty:
+                outcome = Outcome()
+            lap("wait")
+            if outcome is None:
+                break
+            if isinstance(outcome, BaseException):
+                raise outcome
+            done += outcome.images
+            bytes_read += outcome.bytes_read
+            if outcome.tally is not None:
+                whole.add(outcome.tally)
+            on_progress(Progress(done, added if all_added and not unknown else None, bytes_read))
+            lap("merge")
+        for counter in self._counters:
+            for group, tally in counter.taken().items():
+                whole.add(tally.with_class(group) if group and self._per_class else tally)
+            lap("merge")
+        return whole.tally()
 
 
 @contextmanager
-def _drivers(
-    setup: Setup,
-    timeout_s: float,
-    workers: int,
-    profile: Profile | None,
-    counters: Sequence[BufferCounter],
-) -> Iterator[WorkQueue]:
-    """The queue of running drivers; leaving the context ends them and their workers, finished or not."""
-    queue = WorkQueue(workers)
+def _started(source: Source, work: Work, workers: int) -> Iterator[_Pool]:
+    """The pool, with running drivers; leaving the context ends them and their workers, finished or not."""
+    device, profile = work.device, work.profile
+    buffer = BufferSize.of(device.batch, work.settings) if device else None
+    setup = Setup(
+        source,
+        work.settings,
+        work.limits.max_pixels,
+        work.decoder,
+        profile is not None,
+        work.per_class,
+        work.cross_sums,
+        buffer,
+    )
+    counters = [device.counter(cross_sums=work.cross_sums) for _ in range(workers)] if device else []
+    queue = WorkQueue(workers, source.job_names)
     fork_server = forkserver.start_server()
     drivers = [
-        Driver(f"worker {number}", queue, setup, timeout_s, profile, counter, fork_server)
+        Driver(f"worker {number}", queue, setup, work.limits.timeout_s, profile, counter, fork_server)
         for number, counter in zip_longest(range(1, workers + 1), counters)
     ]
     queue.drivers = len(drivers)
@@ -118,7 +154,7 @@ def _drivers(
             raise no_thread(error) from error
         for driver in drivers:
             driver.begin()
-        yield queue
+        yield _Pool(queue, counters, work)
     finally:
         queue.close()
         if fork_server:

@@ -6,17 +6,19 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import IO, Any
 
+from imgnorm.sources.source import Unit
 from imgnorm.workers.forkserver import Forked, ForkServer, python_command
 from imgnorm.workers.heartbeat import Heartbeat, buffer_memory, shared_page
 from imgnorm.workers.memory import Budgets, Share
 from imgnorm.workers.messages import (
     Bug,
     Done,
+    Forget,
     Job,
     NeedsMemory,
     Ready,
@@ -89,17 +91,19 @@ class WorkerProcess:
         self._started_at = None
         return answer
 
-    def do(self, names: Sequence[str], *, decode: bool = True) -> Done | Bug:
-        """Has the worker count the names, and waits for the answer.
+    def do(
+        self, unit: Unit | None, *, hand_over: bool = False, decode: bool = True, again: bool = False
+    ) -> Done | Forget | Bug:
+        """Has the worker count a unit, or go on with the last one (None), and waits for the answer.
 
         Args:
-            decode: decode also the files that a device may decode.
+            hand_over, decode, again: as in `Job`.
 
         Raises:
-            EOFError: the worker died, at the name of `index()`.
+            EOFError: the worker died, at the image of `index()`.
         """
         self._jobs += 1
-        self._send(Job(self._jobs, names, decode))
+        self._send(Job(self._jobs, unit, hand_over, decode, again))
         try:
             while True:
                 self._last_change = (self._heartbeat.state(), monotonic())
@@ -107,7 +111,7 @@ class WorkerProcess:
                 answer = self._receive()
                 self._busy = False
                 if not isinstance(answer, NeedsMemory):
-                    assert isinstance(answer, (Done, Bug))
+                    assert isinstance(answer, (Done, Forget, Bug))
                     return answer
                 for_file = answer.kind == "file"
                 ask = self._memory.ask_for_file if for_file else self._memory.ask_for_pixels
@@ -117,7 +121,7 @@ class WorkerProcess:
             self._memory.release()
 
     def index(self) -> int:
-        """The index, in the last job, of the name that the worker was at."""
+        """The index, in the last job, of the image that the worker was at."""
         job, index = self._heartbeat.last()
         return index if job == self._jobs else 0
 

@@ -1,65 +1,98 @@
 """The tasks of a scan and their outcomes, shared by the threads that drive workers.
 
-The names of a shard form a batch. Tasks are cut from batches: large ones first, smaller ones towards the
-end, so that the workers finish together. What a worker could not finish comes back and is given out again.
+Units come in. Tasks are cut from those with names: large ones first, smaller ones towards the end, so that
+the workers finish together. A unit without names is one task. What a worker could not finish comes back
+and is given out again.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
 from imgnorm.errors import ImgnormError
 from imgnorm.machine import available_memory
-from imgnorm.sources.source import BlockSource, EncodedSource, ShardedSource, StreamedSource
+from imgnorm.sources.names import NumberedNames
+from imgnorm.sources.source import Unit
 from imgnorm.tally.tally import Tally
 from imgnorm.workers.memory import Budgets
 
-_MAX_NAMES = 1024  # in a task
+_AHEAD = 4  # tasks for each worker, of the largest size, are kept ready
 
 
 @dataclass(frozen=True)
 class Task:
-    """Names of one group, for one worker to count."""
+    """A unit, or some images of it, for one worker to count."""
 
-    group: str
-    names: Sequence[str]
-    alone: bool = False  # a worker died or hung at this name before
+    unit: Unit
+    alone: bool = False  # a worker died or hung here before
     refused: bool = False  # by the device that was to decode these files
-    batch: NameBatch | None = None  # where unfinished names go back to, if it is for one worker
+    listed: bool = False  # the unit has no names, and must be listed before it is read
+    batch: Batch | None = None  # where unfinished images go back to, if it is for one worker
 
-    def with_names(self, names: Sequence[str]) -> Task:
-        """The same task for some of its names."""
-        return replace(self, names=names)
+    def part(self, start: int, stop: int) -> Task:
+        """The same task for some of its images."""
+        return replace(self, unit=self.unit.part(start, stop))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a driver reports."""
+
+    tally: Tally | None = None  # None as long as it may still have to be forgotten
+    images: int = 0  # looked at; below 0 if what was reported before is to be counted again
+    bytes_read: int = 0
 
 
 class WorkQueue:
     """Gives tasks to drivers and collects outcomes; all drivers share it."""
 
-    def __init__(self, workers: int) -> None:
-        self.outcomes: SimpleQueue[Any] = SimpleQueue()  # (group, Tally, images) or an exception
+    def __init__(self, workers: int, job_names: tuple[int, int]) -> None:
+        """
+        Args:
+            job_names: a task has at least and at most this many images, if its unit has names.
+        """
+        self.outcomes: SimpleQueue[Any] = SimpleQueue()  # Outcome, an exception, or None at the end
         self.closed = threading.Event()
         self.drivers = 0  # that have not withdrawn
         self.memory = Budgets(available_memory())
+        self._least, self._most = job_names
         self._returned: deque[Task] = deque()
         self._suspects: deque[Task] = deque()
         self._unkillable = 0  # processes
         self._tasks_out = 0  # that drivers have taken
         self._names_left = 0  # in all batches
         self._workers = workers
-        self._unstarted: deque[NameBatch] = deque()
-        self._started: list[NameBatch] = []  # only those for several workers
-        self._batch_of: dict[object, NameBatch] = {}
+        self._all_added = False
+        self._unlisted: deque[Task] = deque()  # units without names
+        self._unstarted: deque[Batch] = deque()
+        self._started: list[Batch] = []  # only those for several workers
+        self._batch_of: dict[object, Batch] = {}
         self._changed = threading.Condition()
 
-    def add(self, batches: Sequence[NameBatch]) -> None:
+    @property
+    def hungry(self) -> bool:
+        """Whether further units should be added now."""
+        enough = self._workers * _AHEAD
+        return self._names_left < enough * self._most and len(self._unlisted) < enough
+
+    def add(self, unit: Unit) -> None:
         with self._changed:
-            self._names_left += sum(batch.left for batch in batches)
-            self._unstarted.extend(batches)
+            self._all_added = False
+            if unit.names is None:
+                self._unlisted.append(Task(unit))
+            else:
+                self._add_names(unit)
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """No further unit comes. None is put among the outcomes when all units are done."""
+        with self._changed:
+            self._all_added = True
+            self._note_the_end()
             self._changed.notify_all()
 
     def take(self, driver: object) -> Task | None:
@@ -81,22 +114,37 @@ class WorkQueue:
         """A driver has finished its task, or given it back."""
         with self._changed:
             self._tasks_out -= 1
+            self._note_the_end()
             self._changed.notify_all()
 
     def give_back(self, *tasks: Task) -> None:
         """What is left of a driver's task, in order."""
         with self._changed:
             for task in tasks:
-                if task.names and not task.batch:
+                if task.unit.names is None:
+                    (self._suspects if task.alone else self._unlisted).append(task)
+                elif len(task.unit) and not task.batch:
                     (self._suspects if task.alone else self._returned).append(task)
             for task in reversed(tasks):
-                if task.names and task.batch:
-                    task.batch.put_back(task)
-                    self._names_left += len(task.names)
+                if task.batch and len(task.unit):
+                    task.batch.put_back(task.unit)
+                    self._names_left += len(task.unit)
             self._changed.notify_all()
 
-    def report(self, group: str, tally: Tally, images: int) -> None:
-        self.outcomes.put((group, tally, images))
+    def add_rest(self, unit: Unit) -> None:
+        """What a worker hands back of a unit, with names, for all workers."""
+        with self._changed:
+            self._add_names(unit)
+            self._changed.notify_all()
+
+    def short_of_tasks(self) -> bool:
+        """Whether other drivers have nothing to do, now or soon."""
+        with self._changed:
+            waiting = len(self._unlisted) + len(self._returned) + len(self._suspects)
+            return self.drivers > 1 and self._all_added and not waiting and not self._names_left
+
+    def report(self, outcome: Outcome) -> None:
+        self.outcomes.put(outcome)
 
     def fail(self, error: BaseException) -> None:
         """Ends the scan; the error is raised in the thread that scans."""
@@ -112,7 +160,7 @@ class WorkQueue:
             self.drivers -= 1
             last = not self.drivers
             batch = self._batch_of.pop(driver, None)
-            if batch and batch.for_one and batch.left:
+            if batch and batch.forward and batch.left:
                 self._unstarted.append(batch)
             self._changed.notify_all()
         if last:
@@ -130,12 +178,30 @@ class WorkQueue:
         with self._changed:
             self._changed.notify_all()
 
+    def _add_names(self, unit: Unit) -> None:
+        if not len(unit):
+            return
+        self._names_left += len(unit)
+        for batch in (*self._unstarted, *self._started):
+            if batch.joins(unit):
+                batch.add(unit)
+                return
+        self._unstarted.append(Batch(unit))
+
+    def _note_the_end(self) -> None:
+        waiting = self._returned or self._suspects or self._unlisted or self._names_left
+        if self._all_added and not waiting and not self._tasks_out:
+            self._all_added = False  # so that it is noted once
+            self.outcomes.put(None)
+
     def _next(self, driver: object) -> Task | None:
         if self._returned:
             return self._returned.popleft()
-        if self._names_left:
-            return self._cut(driver)
-        if self._suspects and not self._tasks_out:
+        if self._names_left and (task := self._cut(driver)):
+            return task
+        if self._unlisted:
+            return self._unlisted.popleft()
+        if self._suspects and not self._tasks_out and not self._names_left:
             return self._suspects.popleft()
         return None
 
@@ -144,99 +210,84 @@ class WorkQueue:
         batch = self._batch_for(driver)
         if batch is None:
             return None
-        share = self._names_left // (self._workers * 3)
-        task = batch.take(min(batch.max_names, max(batch.min_names, share)))
-        self._names_left -= len(task.names)
-        if not batch.left and not batch.for_one:
+        share = self._names_left // (self._workers * 3) if self._all_added else self._most
+        unit = batch.take(min(self._most, max(self._least, share)))
+        self._names_left -= len(unit)
+        if not batch.left and not batch.forward:
             self._started.remove(batch)
-        return task
+        return Task(unit, batch=batch if batch.forward else None)
 
-    def _batch_for(self, driver: object) -> NameBatch | None:
+    def _batch_for(self, driver: object) -> Batch | None:
         """The batch that the driver has; when it is finished, a new one, or the longest of another driver."""
         batch = self._batch_of.get(driver)
         if batch is not None and batch.left:
             return batch
         if self._unstarted:
             batch = self._unstarted.popleft()
-            if not batch.for_one:
+            if not batch.forward:
                 self._started.append(batch)
+        elif self._started:
+            batch = max(self._started, key=lambda batch: batch.left)
         else:
-            shareable = [batch for batch in self._started if self._is_shareable(batch)]
-            if not shareable:
-                return None
-            batch = max(shareable, key=lambda batch: batch.left)
+            return None
         self._batch_of[driver] = batch
         return batch
 
-    def _is_shareable(self, batch: NameBatch) -> bool:
-        """Not the last third of a stream: its driver is done before a helper has passed over the rest."""
-        near_end = 3 * batch.left < batch.size
-        return not (batch.is_stream and near_end and batch in self._batch_of.values())
 
+class Batch:
+    """Units with names, from which tasks are cut: one, or several that need not be read one by one."""
 
-class NameBatch:
-    """Names of one shard, or of a source without shards, from which tasks are cut."""
+    def __init__(self, unit: Unit) -> None:
+        self.forward = unit.forward  # one worker takes all tasks, in order
+        self.left = len(unit)
+        self._units = deque([unit])
+        self._start = 0  # in the first unit
 
-    def __init__(
-        self,
-        parts: Sequence[tuple[str, Sequence[str]]],
-        max_names: int,
-        min_names: int = 1,
-        *,
-        for_one: bool = False,
-        is_stream: bool = False,
-    ) -> None:
-        """
-        Args:
-            parts: groups with their names. No group is empty.
-            max_names: a task has at most this many names.
-            min_names: a task has at least this many, even towards the end.
-            for_one: one worker takes all tasks.
-            is_stream: each worker that takes a task must pass over all that lies before it.
-        """
-        self.max_names = max_names
-        self.min_names = min_names
-        self.for_one = for_one
-        self.is_stream = is_stream
-        self.size = self.left = sum(len(names) for _, names in parts)
-        self._parts = deque(parts)
-        self._start = 0  # in the first part
+    def joins(self, unit: Unit) -> bool:
+        """Whether tasks may have images of this unit together with those that are here."""
+        return _is_plain(unit) and all(map(_is_plain, [self._units[-1]] if self._units else []))
 
-    def take(self, size: int) -> Task:
-        """The next names of one group, at most `size`."""
-        group, names = self._parts[0]
-        taken = names[self._start : self._start + size]
-        self._start += len(taken)
-        if self._start == len(names):
-            self._parts.popleft()
-            self._start = 0
-        self.left -= len(taken)
-        return Task(group, taken, batch=self if self.for_one else None)
+    def add(self, unit: Unit) -> None:
+        self._units.append(unit)
+        self.left += len(unit)
 
-    def put_back(self, task: Task) -> None:
-        """Puts names in front of those that are left."""
+    def take(self, size: int) -> Unit:
+        """The next images, at most `size`."""
+        parts: list[Unit] = []
+        while size and self._units:
+            unit = self._units[0]
+            part = unit.part(self._start, self._start + size)
+            self._start += len(part)
+            if self._start == len(unit):
+                self._units.popleft()
+                self._start = 0
+            parts.append(part)
+            size -= len(part)
+            if not _is_plain(unit):
+                break
+        self.left -= sum(map(len, parts))
+        return _joined(parts)
+
+    def put_back(self, unit: Unit) -> None:
+        """Puts images in front of those that are left."""
         if self._start:
-            group, names = self._parts.popleft()
-            self._parts.appendleft((group, names[self._start :]))
+            first = self._units.popleft()
+            self._units.appendleft(first.part(self._start, len(first)))
             self._start = 0
-        self._parts.appendleft((task.group, task.names))
-        self.left += len(task.names)
+        self._units.appendleft(unit)
+        self.left += len(unit)
 
 
-def batches(source: EncodedSource, groups: Mapping[str, Sequence[str]]) -> list[NameBatch]:
-    """The batches of all groups: one for each shard."""
-    parts: dict[str, list[tuple[str, Sequence[str]]]] = {}
-    for group, names in groups.items():
-        whole = [("", names)]
-        for shard, part in source.shards(names) if isinstance(source, ShardedSource) else whole:
-            if part:
-                parts.setdefault(shard, []).append((group, part))
-    if not isinstance(source, BlockSource):
-        is_stream = source.is_stream if isinstance(source, StreamedSource) else lambda shard: False
-        return [
-            NameBatch(its, _MAX_NAMES, is_stream=is_stream(shard)) for shard, its in parts.items()
-        ]
-    return [
-        NameBatch(its, source.max_names, source.min_names, for_one=source.for_one(shard))
-        for shard, its in parts.items()
-    ]
+def _is_plain(unit: Unit) -> bool:
+    """Whether its names are all that is needed to read its images."""
+    return not (unit.places or unit.version or unit.forward)
+
+
+def _joined(parts: list[Unit]) -> Unit:
+    """Plain units as one."""
+    if len(parts) == 1:
+        return parts[0]
+    if all(isinstance(part.names, NumberedNames) for part in parts):
+        runs = [run for part in parts for run in part.names.runs]
+        return Unit(parts[0].id, NumberedNames(runs))
+    return Unit(parts[0].id, [name for part in parts for name in part.names or ()])

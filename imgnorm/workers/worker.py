@@ -1,4 +1,4 @@
-"""The worker process: counts the names that it reads from standard input, and answers with tallies.
+"""The worker process: counts the units that it reads from standard input, and answers with tallies.
 
 It is forked from the fork server, or started as a plain Python. Not by multiprocessing, which would
 import the user's own program again, or fork it
@@ -12,23 +12,22 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from imgnorm.pixels.buffer import PixelBuffer
 from imgnorm.progress import Stage, Stopwatch, no_lap
 from imgnorm.sources.files import ask_before_reading
-from imgnorm.sources.names import encoded
-from imgnorm.sources.source import BlockSource, ShardedSource
-from imgnorm.tally.names import names_sum
+from imgnorm.sources.source import Entry, Reread, Source, Unit
 from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.tally.tally import Tally
 from imgnorm.workers.heartbeat import Heartbeat, buffer_memory
 from imgnorm.workers.messages import (
     Bug,
     Done,
+    Forget,
     Job,
     NeedsMemory,
     Ready,
@@ -38,15 +37,14 @@ from imgnorm.workers.messages import (
     send_first,
 )
 
+if TYPE_CHECKING:
+    from imgnorm.pixels.count import Counting, UnitEntries
+
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """A worker is one of many: NumPy's thread pools would only take memory."""
 
 FREE_BYTES = 64 << 20
 """Files and images that take less memory than this are read and decoded without asking."""
-
-_Count = Callable[..., tuple[Tally, int]]
-"""`count` or `count_blocks`, with what all jobs have in common."""
-
 
 def load() -> None:
     """Import and check what every worker needs, before it is known what they will count."""
@@ -72,79 +70,141 @@ def run_worker(heartbeat_handle: int | str, fork_server_s: float | None = None) 
         buffer = None
         if setup.buffer:
             buffer = PixelBuffer(buffer_memory(heartbeat_handle, setup.buffer), setup.buffer)
-        count, jpeg = _counting(setup)
-        setup.prepare()
+        reader, jpeg = _reader(setup, heartbeat, buffer)
+        setup.source.open()
         # After the imports: on Windows, a thread that waits for a pipe can hold them up.
         messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         threading.Thread(target=_listen, args=(sys.stdin.buffer, messages), daemon=True).start()
-        if isinstance(setup.source, ShardedSource):
-            setup.source.keep_alive(heartbeat.still_alive)
+        setup.source.keep_alive(heartbeat.still_alive)
         send_first(answers, Ready(jpeg, fork_server_s))
         _silence()
-        _answer_jobs(setup, count, messages, answers, heartbeat, buffer)
+        _answer_jobs(reader, messages, answers)
     except BaseException:  # noqa: BLE001 - the outermost edge of this process
         _print_traceback()
     os._exit(1)  # an ordinary exit would wait for the thread that reads standard input
 
 
-def _counting(setup: Setup) -> tuple[_Count, str]:
-    """The function that counts names, and what decodes ordinary JPEGs for it."""
+def _reader(
+    setup: Setup, heartbeat: Heartbeat, buffer: PixelBuffer | None
+) -> tuple[_Reader, str]:
+    """What does the jobs, and what decodes ordinary JPEGs for it."""
     os.environ.update(_ONE_THREAD)
-    from imgnorm.pixels.blocks import count_blocks  # imports NumPy and Pillow
-    from imgnorm.pixels.count import count
+    from imgnorm.pixels.count import Counting  # imports NumPy and Pillow
     from imgnorm.pixels.decode import prepare_process
     from imgnorm.pixels.jpeg import JpegDecoder, fast_path_version, fault_of_the_fast_path
-    from imgnorm.pixels.planes import PlaneCounter
 
     fault = "as requested" if setup.decoder == "pillow" else fault_of_the_fast_path()
     prepare_process(setup.max_pixels)  # after the check above, which decodes an image of its own
-    jpeg = f"Pillow: {fault}" if fault else fast_path_version()
-    source = setup.source
-    if isinstance(source, BlockSource) and not setup.settings.preprocess:
+    if setup.source.in_blocks:
         _keep_memory()
-        return partial(count_blocks, source, planes=PlaneCounter()), jpeg
-    return partial(count, source, jpeg=None if fault else JpegDecoder()), jpeg
+    watch = Stopwatch()
+    counting = Counting(
+        setup.settings,
+        setup.max_pixels,
+        class_of=setup.source.class_of,
+        per_class=setup.per_class,
+        cross_sums=setup.cross_sums,
+        jpeg=None if fault else JpegDecoder(),
+        buffer=buffer,
+        lap=watch.lap if setup.profiled else no_lap,
+    )
+    reader = _Reader(setup, counting, heartbeat, watch)
+    return reader, f"Pillow: {fault}" if fault else fast_path_version()
 
 
 def _answer_jobs(
-    setup: Setup,
-    count: _Count,
-    messages: queue.SimpleQueue[Any],
-    answers: IO[bytes],
-    heartbeat: Heartbeat,
-    buffer: PixelBuffer | None,
+    reader: _Reader, messages: queue.SimpleQueue[Any], answers: IO[bytes]
 ) -> None:
-    """Answers each job with Done or Bug, until the process ends; in between, it may ask for memory."""
-    watch = Stopwatch()
-    lap = watch.lap if setup.profiled else no_lap
+    """Answers each job with Done, Forget or Bug, until the process ends; in between, it may ask for memory."""
+    lap = reader.counting.lap
     ask = partial(_ask_for_memory, messages, answers, lap)
     ask_before_reading(partial(ask, "file"))
+    reader.counting = replace(reader.counting, reserve=partial(ask, "pixels"))
     while True:
         job: Job = messages.get()
         lap("wait")
-        number = job.number
         try:
-            counting = count if job.decode else partial(count, leave_files=True)
-            tally, done = counting(
-                job.names,
-                setup.settings,
-                max_pixels=setup.max_pixels,
-                cross_sums=setup.cross_sums,
-                starting=lambda index, number=number: heartbeat.begin(number, index),
-                reserve=partial(ask, "pixels"),
-                buffer=buffer,
-                lap=lap,
-            )
-            tally = replace(tally, names_sum=names_sum(encoded(job.names[:done])))
-            lap("list")
-            images = buffer.take() if buffer else ()
-            spent = watch.taken() if setup.profiled else None
-            answer: Done | Bug = Done(tally, done, images, spent)
+            answer: Done | Forget | Bug = reader.do(job)
+        except Reread:
+            answer = Forget()
         except Exception:  # noqa: BLE001 - raised again in the parent
             import traceback
 
             answer = Bug(traceback.format_exc())
         send(answers, answer)
+
+
+class _Reader:
+    """Does one job after the other; a unit may take several."""
+
+    def __init__(
+        self, setup: Setup, counting: Counting, heartbeat: Heartbeat, watch: Stopwatch
+    ) -> None:
+        self.counting = counting
+        self._setup = setup
+        self._heartbeat = heartbeat
+        self._watch = watch
+        self._entries: UnitEntries | None = None  # of a unit that is not finished
+
+    def do(self, job: Job) -> Done:
+        """
+        Raises:
+            Reread: what was counted of the unit so far must be forgotten.
+        """
+        self._heartbeat.begin(job.number, 0)
+        if job.unit is not None and job.hand_over:
+            done = self._listed(job.unit)
+        elif job.hand_over and (rest := self._rest()) is not None:
+            done = self._counted(job)
+            done = replace(done, rest=rest)
+        else:
+            done = self._counted(job)
+        buffer = self.counting.buffer
+        return replace(
+            done,
+            buffered=buffer.take() if buffer else (),
+            spent=self._watch.taken() if self._setup.profiled else None,
+        )
+
+    def _listed(self, unit: Unit) -> Done:
+        """Hand back the whole unit, with names."""
+        self._entries = None
+        try:
+            listing = self._setup.source.listed(unit)
+        except Unreadable as fault:
+            return Done(Tally(skipped=(fault.skipped(unit.id),)), 0, finished=True)
+        self.counting.lap("list")
+        tally = Tally(skipped=listing.skipped, ignored=listing.ignored)
+        return Done(tally, 0, finished=True, rest=listing.unit)
+
+    def _rest(self) -> Unit | None:
+        """What is left of the unit of the last job, if other processes can read it."""
+        assert self._entries is not None
+        rest = self._setup.source.rest(self._entries.source)
+        self.counting.lap("list")
+        return rest
+
+    def _counted(self, job: Job) -> Done:
+        from imgnorm.pixels.count import UnitEntries, count
+
+        if job.unit is not None:
+            self._entries = UnitEntries(job.unit.id, self._entries_of(job.unit))
+        assert self._entries is not None
+        number = job.number
+        counted = count(
+            self._entries,
+            self.counting,
+            starting=lambda index: self._heartbeat.begin(number, index),
+            leave_files=not job.decode,
+            again=job.again,
+        )
+        return Done(counted.tally, counted.images, counted.finished, counted.group)
+
+    def _entries_of(self, unit: Unit) -> Iterator[Entry]:
+        source = self._setup.source
+        if source.in_blocks and self._setup.settings.preprocess:  # which is for single images
+            return Source.images(source, unit)
+        return source.images(unit)
 
 
 def _ask_for_memory(
