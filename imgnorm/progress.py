@@ -23,9 +23,10 @@ class Progress:
     """
 
     done: int  # images counted or skipped
-    total: int | None  # None if it is not known
+    total: int | None  # None until all are found, in folders and archives
     bytes_read: int
     margin: float | None = None  # how far a mean or std may be off, while an estimate is made
+    fraction: float | None = None  # of the work that is done, where the sizes of archives tell
 
 
 class Profile:

@@ -12,6 +12,10 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from imgnorm.progress import Progress
 
+_SO_FAR = "{n:,}{unit} so far [{elapsed}, {rate_fmt}{postfix}]"
+_OF_ALL = "{percentage:3.0f}%|{bar}| {n:,}/{total:,} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+_PART = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}{postfix}]"
+
 
 def print_result(text: str) -> None:
     _write(text, sys.stdout)
@@ -54,25 +58,46 @@ def draws_blocks() -> bool:
 
 @contextmanager
 def progress_bar(
-    unit: str, *, quiet: bool, describe: Callable[[Any], str]
+    unit: str,
+    *,
+    quiet: bool,
+    describe: Callable[[Any], str],
+    fraction: Callable[[Any], float | None] = lambda progress: None,
 ) -> Iterator[Callable[[Any], None]]:
     """A function that shows progress on a terminal, and does nothing elsewhere or if `quiet`.
 
     Args:
         unit: what `done` and `total` of the progress count.
         describe: from the progress to the text behind the bar.
+        fraction: from the progress to the part that is done, if that is not `done` of `total`.
     """
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield lambda progress: None
         return
     from tqdm import tqdm
 
-    with tqdm(unit=f" {unit}", file=sys.stderr, dynamic_ncols=True, leave=False) as bar:
+    # The bar may go on in another unit, so its speed is an average, and no step is too small for it.
+    with tqdm(
+        unit=f" {unit}",
+        file=sys.stderr,
+        bar_format=_SO_FAR,
+        smoothing=0,
+        miniters=0,
+        dynamic_ncols=True,
+        leave=False,
+    ) as bar:
 
         def on_progress(progress: Any) -> None:
-            bar.total = progress.total
             bar.set_postfix_str(describe(progress), refresh=False)
-            bar.update(progress.done - bar.n)
+            part, found = fraction(progress), progress.total is not None
+            if part is None:
+                bar.bar_format = _OF_ALL if found else _SO_FAR
+                bar.total, done = progress.total, progress.done
+            else:
+                text = f"{progress.done:,} {unit}" + " so far" * (not found)
+                bar.set_description_str(text, refresh=False)
+                bar.bar_format, bar.total, done = _PART, 1, part
+            bar.update(done - bar.n)
 
         yield on_progress
 
@@ -97,7 +122,9 @@ def images_bar(
             words.append(f"± {progress.margin:.3g}, wanted {tolerance:g}")
         return ", ".join(words)
 
-    return progress_bar("images", quiet=quiet, describe=describe)
+    return progress_bar(
+        "images", quiet=quiet, describe=describe, fraction=lambda progress: progress.fraction
+    )
 
 
 def _write(text: str, stream: IO[str] | None) -> None:
