@@ -5,29 +5,20 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from imgnorm._torch import torch_needed
-from imgnorm.datasets.source import ArraySource, CountingSource, StreamingSource
 from imgnorm.errors import DeviceError, MissingDependency, SourceError
 from imgnorm.measuring.opening import open_source
 from imgnorm.measuring.result import result_of
-from imgnorm.measuring.routes import MADE_HERE, counting, refuse_idle
-from imgnorm.measuring.selection import (
-    NO_CLASS,
-    Selection,
-    SelectionOptions,
-    listing_digest,
-    provenance_of,
-    rest_of,
-    selection_of,
-)
+from imgnorm.measuring.routes import executing, refuse_idle
+from imgnorm.measuring.selection import Selection, SelectionOptions, nothing_found, selection_of
 from imgnorm.pixels.buffer import FoundDevice
-from imgnorm.progress import Profile, Progress, Stage, no_lap
+from imgnorm.progress import Profile, Progress, no_lap
 from imgnorm.settings import (
     CHANNELS,
     NVJPEG,
@@ -39,15 +30,15 @@ from imgnorm.settings import (
     Step,
 )
 from imgnorm.sources.names import as_text
-from imgnorm.sources.source import BlockSource, Listing, OpenedSource, Source
+from imgnorm.sources.source import Source
+from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.stats import NORMALIZED, Stats
 from imgnorm.tally.names import digest_of
-from imgnorm.tally.tally import Tally
+from imgnorm.workers.executor import Work
 
 if TYPE_CHECKING:
     from imgnorm.cuda.device import CudaDevice
-    from imgnorm.pixels.buffer import Device
-    from imgnorm.stats.estimate import Estimate, Plan
+    from imgnorm.stats.estimate import Plan
 
 MODES = ("auto", *CHANNELS)
 DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
@@ -151,8 +142,9 @@ def measure(
             among RGB ones) as "channel-mismatch", instead of converting them. Not with mode "auto".
         limit: look at this many images only, spread evenly over the sorted names; of a DataLoader or
             another iterable, the first ones.
-        shard: (i, n) measures every n-th of these names, from the i-th on, counted from 1. The stats
-            of all n shards merge to those of all images.
+        shard: (i, n) measures every n-th unit of the source, from the i-th on, counted from 1: an
+            archive, or a run of about 100 files of a folder. The stats of all n shards merge to those
+            of all images. A shard may be empty.
         per_class: mean and std of each class folder, too.
         keep_names: the stats hold the names of the counted images, so that `merge` sees which of them
             two stats share.
@@ -229,37 +221,45 @@ def measure(
     )
     workers = None if workers is None else _positive("workers", _whole("workers", workers))
     limit = None if limit is None else _positive("limit", _whole("limit", limit))
-    speed = _Speed(workers, decoder, on_device, device == "auto", on_progress, profile)
-    speed.lap("start")  # importing torch for a device takes seconds
-    refuse_idle(
-        opened,
+    lap = profile.lap if profile else no_lap
+    lap("start")  # importing torch for a device takes seconds
+    options = SelectionOptions(limit, shard, per_class, keep_names)
+    given = {
+        "decoder": decoder if decoder != "auto" else None,
+        "device": device if device not in ("cpu", "auto") else None,
+        "timeout_s": limits.timeout_s if limits.timeout_s != Limits.timeout_s else None,
+        "workers": workers,
+        "shard": shard,
+        "per_class": per_class or None,
+        "keep_names": keep_names or None,
+        "tolerance": plan,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    refuse_idle(opened, given, settings)
+    if opened.once and limit is not None:
+        opened, options = opened.first(limit), replace(options, limit=None)
+    work = Work(
         settings,
         limits,
-        decoder=decoder,
-        device=device,
-        shard=shard,
-        per_class=per_class,
-        keep_names=keep_names,
-        tolerance=plan,
-        workers=workers,
+        per_class,
+        bool(plan),
+        workers,
+        decoder,
+        on_device,
+        profile,
     )
-    if isinstance(opened, StreamingSource):
-        stats = _measure_stream(opened, settings, limits, limit, speed)
-    else:
-        options = SelectionOptions(limit, shard, per_class, keep_names)
-        stats = _measure_names(opened, settings, limits, options, plan, speed)
+    try:
+        stats = _measured(opened, options, plan, work, on_progress)
+    except DeviceError as error:
+        if on_device is None or device != "auto":
+            raise
+        message = f"{error}; everything is counted again on the CPU"
+        warnings.warn(message, DeviceWarning, stacklevel=2)
+        stats = _measured(opened, options, plan, replace(work, device=None), on_progress)
+    _warn(opened, stats, on_device, decoder, may_fall_back=device == "auto")
     if profile:
         profile.lap("merge")
         profile.finish(stats.images)
-    if isinstance(opened, (CountingSource, StreamingSource)) and stats.looks_normalized:
-        warnings.warn(f"{as_text(opened.ref)}: {NORMALIZED}", SourceWarning, stacklevel=2)
-    if stats.skipped:
-        warnings.warn(
-            f"{len(stats.skipped)} of {stats.images + len(stats.skipped)} images were skipped; "
-            "stats.skipped names them with their reasons",
-            SkippedImagesWarning,
-            stacklevel=2,
-        )
     return stats
 
 
@@ -301,171 +301,110 @@ def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -
     return Plan(**options)
 
 
-@dataclass(frozen=True)
-class _Speed:
-    """What decides the seconds, and no digit."""
-
-    workers: int | None
-    decoder: Decoder
-    device: CudaDevice | None  # None: the workers count
-    may_fall_back: bool  # to the workers, if the device fails
-    on_progress: Callable[[Progress], None]
-    profile: Profile | None
-
-    @property
-    def lap(self) -> Callable[[Stage], None]:
-        return self.profile.lap if self.profile else no_lap
-
-
-@dataclass(frozen=True)
-class _Counted:
-    """What was counted of the selected names."""
-
-    names: Sequence[str]  # that were looked at
-    tallies: Mapping[str, Tally]
-    estimate: Estimate | None
-    listing_sha256: str  # "" if each worker has hashed the names that it looked at
-
-
-def _measure_names(
+def _measured(
     source: Source,
-    settings: ImageSettings,
-    limits: Limits,
     options: SelectionOptions,
     plan: Plan | None,
-    speed: _Speed,
+    work: Work,
+    on_progress: Callable[[Progress], None],
 ) -> Stats:
-    if isinstance(source, ArraySource) and isinstance(source, OpenedSource):
-        source.open()  # else listing does it, and looks slow in a profile
-        speed.lap("start")
-    listing = source.listing()
-    selection = selection_of(source, listing, options)
-    if isinstance(source, BlockSource):
-        source.check(settings)
-    speed.lap("list")
+    lap = work.profile.lap if work.profile else no_lap
+    source.open()
+    lap("start")
+    chosen = selection_of(source, options, sample=bool(plan))
+    lap("list")
+    estimate = None
+    with executing(source, work, chosen.images) as count:
+        if plan and chosen.names:
+            from imgnorm.measuring.sampling import sampled
 
-    count = partial(_count, source, listing, selection, settings, limits, plan, speed)
-    try:
-        counted = count(speed.device)
-    except DeviceError as error:
-        if not speed.may_fall_back:
-            raise
-        message = f"{error}; everything is counted again on the CPU"
-        warnings.warn(message, DeviceWarning, stacklevel=3)
-        counted = count(None)
-    _warn_about_device(speed)
-    _warn_about_jpegs(speed, counted.tallies)
-
-    hashed = sum(tally.names_sum for tally in counted.tallies.values())
-    listing_sha256 = counted.listing_sha256 or (
-        digest_of(hashed) if hashed else listing_digest(listing)
-    )
-    left_out = {"limit": selection.beyond, "tolerance": len(selection.names) - len(counted.names)}
-    limit = options.limit if selection.beyond else None
+            sample = sampled(chosen.names, work.settings, plan, count, on_progress)
+            whole, estimate = sample.tally, sample.estimate
+            chosen.ignored["tolerance"] = len(chosen.names) - sample.images
+        else:
+            whole = count(chosen.units, on_progress)
+    if not whole.names and not whole.skipped and not chosen.skipped and not options.shards:
+        raise nothing_found(source, chosen.ignored + Counter(whole.ignored))
+    if options.per_class and not whole.classes and not options.shards:
+        raise SourceError(
+            f"{as_text(source.ref)}: has no class folders; measure it without --per-class"
+        )
+    chosen.ignored["limit"] += chosen.beyond
+    names_sum = whole.names_sum if chosen.names_sum is None else chosen.names_sum
     return result_of(
         source,
-        provenance_of(source, listing_sha256, limit, options.shard),
-        rest_of(listing, {rule: n for rule, n in left_out.items() if n}, options.shard),
-        counted.names,
-        counted.tallies,
-        settings,
-        found=len(listing.names),
-        estimate=counted.estimate,
-        per_class=options.per_class,
-        keep_names=options.keep_names,
+        _provenance_of(source, options, chosen, names_sum),
+        whole,
+        work.settings,
+        skipped=chosen.skipped,
+        ignored=chosen.ignored,
+        estimate=estimate,
+        names=chosen.looked_at() if options.keep_names else None,
     )
 
 
-def _count(
+def _provenance_of(
+    source: Source, options: SelectionOptions, chosen: Selection, names_sum: int
+) -> Provenance:
+    """The provenance, as far as it is known before the images are counted."""
+    given: dict[str, str | int] = dict(source.options)
+    if options.limit is not None and chosen.limited:
+        given["limit"] = options.limit
+    return Provenance(
+        source.kind,
+        as_text(source.ref),
+        names_sha256="",
+        listing_sha256=digest_of(names_sum),
+        images=0,
+        options=given,
+        shards=options.shards,
+        units_sha256=chosen.catalogue.sha256 if options.shards else "",
+    )
+
+
+def _warn(
     source: Source,
-    listing: Listing,
-    selection: Selection,
-    settings: ImageSettings,
-    limits: Limits,
-    plan: Plan | None,
-    speed: _Speed,
-    device: Device | None,
-) -> _Counted:
-    listing_sha256 = ""
-    with counting(
-        source,
-        settings,
-        limits,
-        images=len(selection.names),
-        workers=speed.workers,
-        decoder=speed.decoder,
-        device=device,
-        cross_sums=bool(plan),
-        profile=speed.profile,
-    ) as count:
-        if plan or selection.names is not listing.names:  # no worker sees all names
-            listing_sha256 = listing_digest(listing)
-            speed.lap("list")
-        if not plan:
-            tallies = count(selection.groups, speed.on_progress)
-            return _Counted(selection.names, tallies, None, listing_sha256)
-        from imgnorm.measuring.sampling import sampled
-
-        sample = sampled(selection.names, settings, plan, count, speed.on_progress)
-        return _Counted(sample.names, {NO_CLASS: sample.tally}, sample.estimate, listing_sha256)
-
-
-def _warn_about_device(speed: _Speed) -> None:
-    """Report what the device could not do."""
-    if speed.device and (shortage := speed.device.shortage()):
-        warnings.warn(shortage, DeviceWarning, stacklevel=4)
-    elif speed.device and not speed.device.used and not speed.may_fall_back:
-        warnings.warn(
-            "the device counted none of these images: it takes 8-bit pixels, from files or as arrays "
-            "and tensors, that fit into a batch; the CPU counted all images",
-            DeviceWarning,
-            stacklevel=4,
-        )
-
-
-def _warn_about_jpegs(speed: _Speed, tallies: Mapping[str, Tally]) -> None:
-    """Report JPEGs that a device should have decoded, and did not."""
-    if speed.device is None or speed.decoder != NVJPEG:
-        return
-    jpegs = sum(
-        counted.formats.get("JPEG", 0)
-        for tally in tallies.values()
-        for counted in tally.counted.values()
-    )
-    if left := jpegs - speed.device.decoded:
-        warnings.warn(
-            f"{left:,} of {jpegs:,} JPEGs were decoded on the CPU: nvJPEG does not take them, or their "
-            "markers do not show that they are whole",
-            DeviceWarning,
-            stacklevel=4,
-        )
-
-
-def _measure_stream(
-    source: StreamingSource,
-    settings: ImageSettings,
-    limits: Limits,
-    limit: int | None,
-    speed: _Speed,
-) -> Stats:
-    result = source.read_all(settings, limits, limit, speed.on_progress, speed.device)
-    _warn_about_device(speed)
-    speed.lap("count")
-    if speed.profile:
-        speed.profile.note = MADE_HERE
-    for note in result.notes:
+    stats: Stats,
+    device: CudaDevice | None,
+    decoder: Decoder,
+    *,
+    may_fall_back: bool,
+) -> None:
+    """Report what was lost, and what the numbers do not show."""
+    for note in source.notes:
         warnings.warn(note, SourceWarning, stacklevel=3)
-    listing = result.listing
-    limit = limit if result.limited else None
-    return result_of(
-        source,
-        provenance_of(source, listing_digest(listing), limit, None),
-        rest_of(listing, {}, None),
-        listing.names,
-        {NO_CLASS: result.tally},
-        settings,
-        found=len(listing.names),
-    )
+    for note in _notes_on_device(stats, device, decoder, may_fall_back=may_fall_back):
+        warnings.warn(note, DeviceWarning, stacklevel=3)
+    if source.made_here and stats.looks_normalized:
+        warnings.warn(f"{as_text(source.ref)}: {NORMALIZED}", SourceWarning, stacklevel=3)
+    if stats.skipped:
+        warnings.warn(
+            f"{len(stats.skipped)} of {stats.images + len(stats.skipped)} images were skipped; "
+            "stats.skipped names them with their reasons",
+            SkippedImagesWarning,
+            stacklevel=3,
+        )
+
+
+def _notes_on_device(
+    stats: Stats, device: CudaDevice | None, decoder: Decoder, *, may_fall_back: bool
+) -> Iterator[str]:
+    """What the device could not do, and JPEGs that it should have decoded and did not."""
+    if device is None:
+        return
+    if shortage := device.shortage():
+        yield shortage
+    elif not device.used and not may_fall_back:
+        yield (
+            "the device counted none of these images: it takes 8-bit pixels, from files or as arrays "
+            "and tensors, that fit into a batch; the CPU counted all images"
+        )
+    jpegs = stats.measurement.formats.get("JPEG", 0) if stats.measurement else 0
+    if decoder == NVJPEG and (left := jpegs - device.decoded):
+        yield (
+            f"{left:,} of {jpegs:,} JPEGs were decoded on the CPU: nvJPEG does not take them, or their "
+            "markers do not show that they are whole"
+        )
 
 
 def _check_nvjpeg(settings: ImageSettings, device: str) -> None:

@@ -6,7 +6,6 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from imgnorm.datasets.source import StreamingSource
 from imgnorm.errors import SourceError
 from imgnorm.settings import TORCHVISION
 from imgnorm.sources.files import looks_like_an_image
@@ -30,7 +29,7 @@ def open_source(
     download: bool = False,
     key: str | int | None = None,
     layout: str | None = None,
-) -> Source | StreamingSource:
+) -> Source:
     """The source that a path, a name, or an object that yields images means.
 
     Raises:
@@ -88,7 +87,7 @@ def open_named(
 
 def open_object(
     source: Any, *, key: str | int | None, layout: str | None, ref: str | None = None
-) -> Source | StreamingSource:
+) -> Source:
     """The source that a Dataset, a DataLoader or an iterable means.
 
     Args:
@@ -98,9 +97,8 @@ def open_object(
         SourceError: its images have no order, as those of a dict.
         TypeError: it does not yield images.
     """
-    if hasattr(source, "listing") or hasattr(source, "read_all"):
-        opened: Source | StreamingSource = source
-        return opened
+    if isinstance(source, Source):
+        return source
     from imgnorm.datasets.items import ItemFormat
     from imgnorm.datasets.iterables import open_iterable
 

@@ -3,67 +3,74 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imgnorm.datasets.source import StreamingSource
 from imgnorm.errors import SourceError
 from imgnorm.settings import ImageSettings, Mode, channels_of, kind_of, mode_of
-from imgnorm.sources.names import as_text, encoded, for_message, member_of, name_bytes
-from imgnorm.sources.source import BlockSource, Listing, Source
+from imgnorm.sources.names import as_text, for_message, name_bytes
+from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.stats import Stats
-from imgnorm.tally.names import lines_of, names_digest
+from imgnorm.tally.moments import Moments
+from imgnorm.tally.names import digest_of, lines_of, names_sum
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable, skipped_order
-from imgnorm.tally.tally import Tally, common_mode, in_mode
+from imgnorm.tally.tally import GRAY, ClassTally, Tally, common_mode, in_mode
 
 if TYPE_CHECKING:
     from imgnorm.stats.estimate import Estimate
 
 
 def result_of(
-    source: Source | StreamingSource,
+    source: Source,
     provenance: Provenance,
-    rest: Listing,
-    names: Sequence[str],
-    tallies: Mapping[str, Tally],
+    whole: Tally,
     settings: ImageSettings,
     *,
-    found: int,
+    skipped: Sequence[Skipped] = (),
+    ignored: Mapping[str, int] | None = None,
     estimate: Estimate | None = None,
-    per_class: bool = False,
-    keep_names: bool = False,
+    names: Iterable[str] | None = None,
 ) -> Stats:
     """The stats of what was counted.
 
     Args:
         provenance: where it comes from, without the images that were counted.
-        rest: what was found and not looked at.
-        names: those that were looked at, sorted.
-        tallies: one for each class with `per_class`, else one.
-        found: how many names the whole listing has.
+        whole: all that was counted.
+        skipped, ignored: what was found, and is not in the tally.
+        names: those that were looked at, if the stats are to keep those that were counted.
 
     Raises:
         SourceError: no image was counted, or their modes do not belong together.
     """
-    whole = sum(tallies.values(), Tally())
     if whole.has_other_floats:
         whole = whole.of_floats()
-        tallies = {group: tally.of_floats() for group, tally in tallies.items()}
     mode = mode_of_whole(whole, settings)
     too_deep = () if mode == "I;16" else whole.names_16bit
-    skipped = sorted(
-        (*rest.skipped, *whole.skipped, *map(_too_deep, too_deep)),
+    lost = sorted(
+        (*skipped, *whole.skipped, *map(_too_deep, too_deep)),
         key=lambda one: name_bytes(one.name),
     )
-    if mode is None:
+    if mode is None and (whole.counted or not provenance.shards):
         unlike = _unlike_message(source, whole) if whole.counted else None
-        raise SourceError(unlike or no_image_message(source.ref, "counted", skipped))
-    # Not those of `rest`: a name that a list has twice is skipped there, and counted once.
-    uncounted = {*(one.name for one in whole.skipped), *too_deep}
-    kept = [name for name in names if name not in uncounted] if uncounted else names
+        raise SourceError(unlike or no_image_message(source.ref, "counted", lost))
+    kept = None
+    if names is not None:
+        # Not those of `skipped`: a name that a list has twice is skipped there, and counted once.
+        uncounted = {*(one.name for one in whole.skipped), *too_deep}
+        kept = lines_of(name_bytes(name) for name in names if name not in uncounted)
+    source_counted = replace(
+        provenance,
+        names_sha256=digest_of(whole.counted_sum - names_sum(map(name_bytes, too_deep))),
+        images=0 if mode is None else in_mode(whole.counted, mode).images,
+        names=kept,
+    )
+    recorded = _as_recorded(source, lost)
+    rules = dict(sum(map(Counter, (whole.ignored, ignored or {})), Counter[str]()))
+    if mode is None:
+        return empty_part()
     counted = in_mode(whole.counted, mode)
     as_floats = None
     if provenance.shards and whole.all_divided:  # they are floats if another shard has other floats
@@ -75,19 +82,12 @@ def result_of(
         modes=counted.modes,
         formats=counted.formats,
         decoders={f: d for f, d in whole.decoders.items() if f in counted.formats},
-        source=replace(
-            provenance,
-            names_sha256=(
-                provenance.listing_sha256 if len(kept) == found else names_digest(encoded(kept))
-            ),
-            images=counted.images,
-            names=lines_of(encoded(kept)) if keep_names else None,
-        ),
+        source=source_counted,
         classes=_classes(
-            source, kept, tallies if per_class else {}, mode, as_floats=as_floats is not None
+            whole.classes, Counter(map(source.class_of, too_deep)), mode, divided=as_floats is not None
         ),
-        skipped=_as_recorded(source, skipped),
-        ignored=rest.ignored,
+        skipped=recorded,
+        ignored=rules,
         estimate=estimate,
         as_floats=as_floats,
     )
@@ -130,7 +130,7 @@ def _float_mode(mode: Mode) -> Mode:
     return mode_of(len(channels_of(mode)), "float")
 
 
-def _unlike_message(source: Source | StreamingSource, whole: Tally) -> str:
+def _unlike_message(source: Source, whole: Tally) -> str:
     counts = ", ".join(
         f"{counted.images:,} of mode {mode}" for mode, counted in sorted(whole.counted.items())
     )
@@ -147,14 +147,12 @@ def _too_deep(name: str) -> Skipped:
     ).skipped(name)
 
 
-def _as_recorded(
-    source: Source | StreamingSource, skipped: Sequence[Skipped]
-) -> tuple[Skipped, ...]:
+def _as_recorded(source: Source, skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:
     """What was skipped, with names as text and in the order of a stats file."""
     return tuple(
         sorted(
             (
-                replace(one, name=as_text(one.name), member=member_of(source, one.name))
+                replace(one, name=as_text(one.name), member=source.member_of(one.name))
                 for one in skipped
             ),
             key=skipped_order,
@@ -163,23 +161,33 @@ def _as_recorded(
 
 
 def _classes(
-    source: Source | StreamingSource,
-    kept: Sequence[str],
-    tallies: Mapping[str, Tally],
+    tallies: Mapping[str, ClassTally],
+    too_deep: Mapping[str | None, int],
     mode: Mode,
     *,
-    as_floats: bool,
+    divided: bool,
 ) -> dict[str, ClassStats]:
-    if isinstance(source, BlockSource):  # arrays have no class folders
-        return {}
-    images = Counter(map(source.class_of, kept))
     classes: dict[str, ClassStats] = {}
-    for group, count in sorted((g, n) for g, n in images.items() if g is not None):
-        moments = in_mode(tallies[group].counted, mode).pixels.moments() if tallies else None
-        floats = None
-        if tallies and as_floats:
-            floats = in_mode(tallies[group].divided, _float_mode(mode)).pixels.moments()
-        name, one = as_text(group), ClassStats(count, moments, floats)
+    for group, tally in sorted(tallies.items()):
+        images = tally.images - too_deep.get(group, 0)
+        if images <= 0:
+            continue
+        one = ClassStats(
+            images,
+            _moments_in(tally.moments, mode),
+            _moments_in(tally.divided, _float_mode(mode)) if divided else None,
+        )
         # Two names may be the same as text, if one has a byte that is not UTF-8.
+        name = as_text(group)
         classes[name] = classes[name] + one if name in classes else one
     return classes
+
+
+def _moments_in(moments: Mapping[Mode, Moments], mode: Mode) -> Moments | None:
+    """Those of all images of this mode, with the gray ones as color; None if they were not counted."""
+    gray = moments.get(GRAY.get(mode, ""))
+    own = moments.get(mode)
+    if gray is None:
+        return own
+    gray = gray.replicated(len(channels_of(mode)))
+    return own + gray if own else gray

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
 from imgnorm.errors import SourceError
 from imgnorm.measuring.result import mode_of_whole
-from imgnorm.measuring.selection import NO_CLASS
 from imgnorm.progress import Progress
 from imgnorm.settings import ImageSettings, scale_of
+from imgnorm.sources.listing import AllNames
 from imgnorm.stats.estimate import Estimate, Plan, Sample, random_order, until_within
 from imgnorm.tally.tally import Tally, in_mode
-from imgnorm.workers.pool import Scan
+from imgnorm.workers.executor import Executor
 
 
 @dataclass(frozen=True)
 class Sampled:
     """What was looked at until it was enough."""
 
-    names: Sequence[str]
+    images: int
     tally: Tally
     estimate: Estimate | None  # None if these are all images
 
 
 def sampled(
-    names: Sequence[str],
+    names: AllNames,
     settings: ImageSettings,
     plan: Plan,
-    count: Scan,
+    count: Executor,
     on_progress: Callable[[Progress], None],
 ) -> Sampled:
     """Count as many of these images as the plan asks for.
 
     Args:
-        count: gives the tally of names, which must have cross sums.
+        count: gives the tally of units, which must have cross sums.
 
     Raises:
         SourceError: they are float images.
     """
     sampling = _Sampling(names, settings, plan, count, on_progress)
     estimate = until_within(plan, len(names), sampling.look, sampling.note_margin)
-    return Sampled(sampling.names, sampling.whole, estimate)
+    return Sampled(len(sampling.taken), sampling.whole, estimate)
 
 
 class _Sampling:
@@ -50,10 +50,10 @@ class _Sampling:
 
     def __init__(
         self,
-        names: Sequence[str],
+        names: AllNames,
         settings: ImageSettings,
         plan: Plan,
-        count: Scan,
+        count: Executor,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._all = names
@@ -61,26 +61,22 @@ class _Sampling:
         self._settings = settings
         self._count = count
         self._on_progress = on_progress
-        self._taken: list[int] = []
+        self.taken: list[int] = []
         self._margin: float | None = None
         self.whole = Tally()
 
-    @property
-    def names(self) -> list[str]:
-        return [self._all[index] for index in sorted(self._taken)]
-
     def look(self, size: int) -> Sample | None:
         """What was counted of the first `size` images; None if none of them could be counted."""
-        before = len(self._taken)
-        self._taken += islice(self._order, size - before)
-        new = [self._all[index] for index in sorted(self._taken[before:])]
+        before = len(self.taken)
+        self.taken += islice(self._order, size - before)
+        new = self._all.only(self.taken[before:])
         read = self.whole.bytes_read
 
         def on_progress(progress: Progress) -> None:
             done, bytes_read = before + progress.done, read + progress.bytes_read
             self._on_progress(Progress(done, size, bytes_read, self._margin))
 
-        self.whole += self._count({NO_CLASS: new}, on_progress)[NO_CLASS]
+        self.whole += self._count(new, on_progress)
         whole = self.whole.of_floats() if self.whole.has_other_floats else self.whole
         mode = mode_of_whole(whole, self._settings)
         if mode is None:

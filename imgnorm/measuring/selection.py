@@ -1,179 +1,200 @@
-"""What a source lists -> the names to look at, and what the stats record about the others."""
+"""Which units of a source are measured, and what the stats record about the others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
 
-from imgnorm.datasets.source import StreamingSource
 from imgnorm.errors import SourceError
-from imgnorm.sources.files import IMG_EXTENSIONS
-from imgnorm.sources.folder import FolderSource
-from imgnorm.sources.names import as_text, encoded
-from imgnorm.sources.source import Listing, Source
-from imgnorm.stats.provenance import Provenance, Shards
-from imgnorm.tally.names import lines_of, names_digest
+from imgnorm.sources.listing import AllNames
+from imgnorm.sources.names import as_text, encoded, name_bytes
+from imgnorm.sources.source import Ignored, Source, Unit
+from imgnorm.stats.provenance import Shards
+from imgnorm.tally.names import lines_of, names_sum
+from imgnorm.tally.skipped import Skipped
 
-NO_CLASS = ""
-"""The group of all names, if classes are not counted separately, and of names without a class."""
 _MAX_NAMES_BYTES = 60 << 20  # a stats file has 64 MiB at most
 
 
 @dataclass(frozen=True)
 class SelectionOptions:
-    """The arguments of `measure` that say which names to look at and what to record about them."""
+    """The arguments of `measure` that say which images to look at and what to record about them."""
 
     limit: int | None = None
     shard: tuple[int, int] | None = None  # (i, n), counted from 1
     per_class: bool = False
     keep_names: bool = False
 
+    @property
+    def shards(self) -> Shards | None:
+        if self.shard is None:
+            return None
+        number, total = self.shard
+        if not 1 <= number <= total:
+            raise ValueError(f"shard is {self.shard!r}; expected (i, n) with i from 1 to n")
+        return Shards(total, (number,)) if total > 1 else None
 
-@dataclass(frozen=True)
+
+class Catalogue:
+    """The units of a source, or those of some shards. Iterate it once.
+
+    Unit k, counted from 0, belongs to shard (k mod N) + 1; what lies outside of all units, to the first.
+
+    Attributes:
+        found: how many units the source has, of all shards; complete after the iteration.
+    """
+
+    def __init__(self, source: Source, shards: Shards | None = None) -> None:
+        self.found = 0
+        self._source = source
+        self._shards = shards
+        self._digest = sha256()
+
+    def __iter__(self) -> Iterator[Unit | Skipped | Ignored]:
+        shards = self._shards
+        total = shards.total if shards else 1
+        counted = set(shards.counted if shards else (1,))
+        for entry in self._source.units():
+            if not isinstance(entry, Unit):
+                if 1 in counted:
+                    yield entry
+                continue
+            number = self.found % total + 1
+            self.found += 1
+            if shards:
+                size = entry.bytes or 0 if entry.names is None else len(entry)
+                self._digest.update(b"%b\0%d\n" % (name_bytes(entry.id), size))
+            if number in counted:
+                yield entry
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all units after the iteration: of their ids, and of their names' number or bytes.
+
+        Shards of the same catalogue have the same. It is not computed without shards.
+        """
+        return self._digest.hexdigest()
+
+
+@dataclass
 class Selection:
-    """The names to look at."""
+    """The units to count.
 
-    names: Sequence[str]  # if they are all that are listed, the listing's own
-    groups: Mapping[str, Sequence[str]]  # the same by class, or all of them under NO_CLASS
-    beyond: int  # how many the limit leaves out
+    Attributes:
+        units: to be read once.
+        images: how many they have, if that is known.
+        names: all names that were chosen from, if they had to be listed.
+        beyond: how many images the limit leaves out.
+        skipped, ignored: what was found and is not looked at; complete after `units` were read.
+    """
+
+    catalogue: Catalogue
+    units: Iterable[Unit] = ()
+    images: int | None = None
+    names: AllNames | None = None
+    names_sum: int | None = None  # of the names that were chosen from; None: the tally has it
+    beyond: int = 0
+    limited: bool = False  # whether the limit leaves some out
+    skipped: list[Skipped] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    def looked_at(self) -> Iterator[str]:
+        """The names of the chosen images, if `names` are known."""
+        return (name for unit in self.units for name in unit.names or ())
 
 
-def selection_of(source: Source, listing: Listing, options: SelectionOptions) -> Selection:
-    """The names of a listing that the options choose.
+def selection_of(source: Source, options: SelectionOptions, *, sample: bool = False) -> Selection:
+    """The units that the options choose.
+
+    Args:
+        sample: the names are needed: images will be drawn from them.
 
     Raises:
-        SourceError: the listing is empty, or does not have what the options ask for.
+        SourceError: the source as a whole cannot be measured.
     """
-    if not listing.names and not listing.skipped:
-        raise SourceError(_nothing_found(source, listing))
-    within, beyond = limited(listing.names, options.limit)
-    names = _shard_of(source, within, options.shard)
-    if options.per_class:
-        _demand_classes(source, within)
+    shards = options.shards
+    if options.limit is not None:
+        return _limited(source, options.limit, options)
+    selection = Selection(Catalogue(source, shards))
+    if not (options.keep_names or sample):
+        selection.units = _noting(selection)
+        return selection
+    names = AllNames(source, selection.catalogue)
     if options.keep_names:
         _demand_room(source, names)
-    groups = _by_class(source, names) if options.per_class else {NO_CLASS: names}
-    return Selection(names, groups, beyond)
+    _note_listing(selection, names)
+    selection.names_sum = names.names_sum()
+    selection.units, selection.images = names.units, len(names)
+    return selection
 
 
-def limited(names: Sequence[str], limit: int | None) -> tuple[Sequence[str], int]:
-    """At most `limit` names, and how many are left out.
-
-    They are spread evenly over the sorted names, so that each class folder has its part of them.
-    """
-    if limit is None or limit >= len(names):
-        return names, 0
-    chosen = [names[i * len(names) // limit] for i in range(limit)]
-    return chosen, len(names) - limit
+def spread(images: int, limit: int) -> Iterable[int]:
+    """The indices of `limit` of so many sorted names: evenly, so that each class folder has its part."""
+    return (i * images // limit for i in range(limit)) if limit < images else range(images)
 
 
-def rest_of(
-    listing: Listing, left_out: Mapping[str, int], shard: tuple[int, int] | None
-) -> Listing:
-    """What was found and not looked at.
-
-    Every shard finds it, but only the first one records it: the stats of shards add up.
-
-    Args:
-        left_out: names that an option leaves out: the option, and how many.
-    """
-    if shard and shard[0] > 1:
-        return Listing([])
-    return Listing([], listing.skipped, {**listing.ignored, **left_out})
-
-
-def provenance_of(
-    source: Source | StreamingSource,
-    listing_sha256: str,
-    limit: int | None,
-    shard: tuple[int, int] | None,
-) -> Provenance:
-    """The provenance, as far as it is known before the images are counted.
-
-    Args:
-        listing_sha256: the digest of all names.
-    """
-    options: dict[str, str | int] = dict(getattr(source, "options", {}))
-    if limit is not None:
-        options["limit"] = limit
-    return Provenance(
-        source.kind,
-        as_text(source.ref),
-        names_sha256="",
-        listing_sha256=listing_sha256,
-        images=0,
-        options=options,
-        shards=Shards(shard[1], (shard[0],)) if shard and shard[1] > 1 else None,
+def nothing_found(source: Source, ignored: Counter[str]) -> SourceError:
+    """The error of a source without a single image."""
+    passed_over = ", ".join(f"{count:,} {rule}" for rule, count in sorted(ignored.items()))
+    hint = source.hint_if_empty()
+    return SourceError(
+        f"{as_text(source.ref)}: no images in it"
+        + (f" (passed over: {passed_over})" if passed_over else "")
+        + (f"; {hint}" if hint else "")
     )
 
 
-def listing_digest(listing: Listing) -> str:
-    """The digest of all names of a listing."""
-    return names_digest(encoded(listing.names))
+def _noting(selection: Selection) -> Iterator[Unit]:
+    """The units of the catalogue; notes what lies outside of them."""
+    for entry in selection.catalogue:
+        if isinstance(entry, Unit):
+            yield entry
+        elif isinstance(entry, Skipped):
+            selection.skipped.append(entry)
+        else:
+            selection.ignored.update(entry.rules)
 
 
-def _shard_of(source: Source, names: Sequence[str], shard: tuple[int, int] | None) -> Sequence[str]:
-    """Every n-th name, so that each shard has images of every class and takes about as long."""
-    if shard is None:
-        return names
-    number, total = shard
-    if not 1 <= number <= total:
-        raise ValueError(f"shard is {shard!r}; expected (i, n) with i from 1 to n")
-    if total > len(names):
-        raise SourceError(
-            f"{as_text(source.ref)}: {len(names):,} images cannot be split into {total:,} shards; make "
-            f"at most {len(names):,}"
-        )
-    return names[number - 1 :: total]
+def _note_listing(selection: Selection, names: AllNames) -> None:
+    selection.names = names
+    selection.skipped += names.skipped
+    selection.ignored.update(names.ignored)
 
 
-def _by_class(source: Source, names: Sequence[str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(source.class_of(name) or NO_CLASS, []).append(name)
-    return groups
+def _limited(source: Source, limit: int, options: SelectionOptions) -> Selection:
+    """Images that are spread over all shards; each counts those of its own units.
+
+    Every shard finds what is not looked at, but only the first records it: the stats of shards add up.
+    """
+    shards = options.shards
+    own = Catalogue(source, shards)
+    own_ids = {entry.id for entry in own if isinstance(entry, Unit)} if shards else set()
+    selection = Selection(own)
+    names = AllNames(source, Catalogue(source) if shards else own)
+    if options.keep_names:
+        _demand_room(source, names)
+    if shards is None or 1 in shards.counted:
+        _note_listing(selection, names)
+        selection.beyond = max(0, len(names) - limit)
+    selection.names, selection.limited = names, len(names) > limit
+    chosen = names.only(spread(len(names), limit))
+    selection.units = [unit for unit in chosen if not shards or unit.id in own_ids]
+    selection.images = sum(map(len, selection.units))
+    selection.names_sum = sum(
+        names_sum(encoded(unit.names or ()))
+        for unit in names.units
+        if not shards or unit.id in own_ids
+    )
+    return selection
 
 
-def _demand_classes(source: Source, names: Sequence[str]) -> None:
-    if not any(map(source.class_of, names)):
-        raise SourceError(
-            f"{as_text(source.ref)}: has no class folders; measure it without --per-class"
-        )
-
-
-def _demand_room(source: Source, names: Sequence[str]) -> None:
-    size = len(lines_of(encoded(names)).encode()) + len("  ") * len(names) + 1
+def _demand_room(source: Source, names: AllNames) -> None:
+    size = len(lines_of(map(name_bytes, names)).encode()) + len("  ") * len(names) + 1
     if size > _MAX_NAMES_BYTES:
         raise SourceError(
             f"{as_text(source.ref)}: the names of {len(names):,} images take {size:,} bytes, and a stats file "
             f"has room for {_MAX_NAMES_BYTES:,}; measure in shards and merge them with "
             "--drop-names, or leave --keep-names out"
         )
-
-
-def _nothing_found(source: Source, listing: Listing) -> str:
-    import glob
-
-    if isinstance(source, FolderSource):
-        within = f"{glob.escape(source.path)}/*"
-        if glob.glob(f"{within}.npy"):
-            return (
-                f"{as_text(source.ref)}: no image files in it, but arrays; if each holds one image or "
-                f"many, name them as '{as_text(source.ref)}/*.npy'"
-            )
-        for suffix in (".tar", ".tar.gz", ".tgz", ".zip"):
-            if glob.glob(within + suffix):
-                return (
-                    f"{as_text(source.ref)}: no image files in it, but archives; name them as "
-                    f"'{as_text(source.ref)}/*{suffix}'"
-                )
-    passed_over = ", ".join(f"{count:,} {rule}" for rule, count in listing.ignored.items())
-    advice = {
-        "folder": "for other names, write them to a file and use --list",
-        "archive": "name an archive that holds such files, or rename those in it and pack them again",
-    }.get(source.kind)
-    return (
-        f"{as_text(source.ref)}: no images in it"
-        + (f" (passed over: {passed_over})" if passed_over else "")
-        + (f"; looked for {' '.join(IMG_EXTENSIONS)}; {advice}" if advice else "")
-    )

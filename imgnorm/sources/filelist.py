@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 from imgnorm.errors import SourceError
@@ -15,20 +14,18 @@ from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import cut
 
 
-@dataclass(frozen=True)
 class ListSource(Source):
     """The images that the text file `path` names, relative to it; their suffixes do not matter.
 
     A unit is a run of the sorted names. Equal lines are found among all names, so all are in memory.
     """
 
-    path: str
     kind = "list"
     in_order = True
 
-    @property
-    def ref(self) -> str:
-        return self.path.replace(os.sep, "/")
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.ref = path.replace(os.sep, "/")
 
     def units(self) -> Iterator[Unit | Skipped]:
         """

@@ -7,29 +7,26 @@ import os
 import stat
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from operator import attrgetter
 
-from imgnorm.sources.files import looks_like_an_image, read_file, rule_against, unreadable
-from imgnorm.sources.names import runs_of
+from imgnorm.sources.files import IMG_EXTENSIONS, looks_like_an_image, read_file, rule_against, unreadable
+from imgnorm.sources.names import as_text, runs_of
 from imgnorm.sources.source import Ignored, Source, Unit
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 
-@dataclass(frozen=True)
 class FolderSource(Source):
     """Every file below `path` whose suffix is one of IMG_EXTENSIONS; links are followed.
 
     A unit is a run of files, in the order of the walk: folder by folder, each in the order of names.
     """
 
-    path: str
     kind = "folder"
 
-    @property
-    def ref(self) -> str:
-        typed = self.path.replace(os.sep, "/")
-        return typed.removeprefix("./").rstrip("/") or typed
+    def __init__(self, path: str) -> None:
+        self.path = path
+        typed = path.replace(os.sep, "/")
+        self.ref = typed.removeprefix("./").rstrip("/") or typed
 
     def units(self) -> Iterator[Unit | Skipped | Ignored]:
         walk = _Walk(self.path)
@@ -37,6 +34,22 @@ class FolderSource(Source):
             yield Unit(names[0], names)
         yield from walk.skipped
         yield Ignored(walk.ignored)
+
+    def hint_if_empty(self) -> str:
+        import glob
+
+        within = f"{glob.escape(self.path)}/*"
+        if glob.glob(f"{within}.npy"):
+            return (
+                "it has arrays: if each holds one image or many, name them as "
+                f"'{as_text(self.ref)}/*.npy'"
+            )
+        for suffix in (".tar", ".tar.gz", ".tgz", ".zip"):
+            if glob.glob(within + suffix):
+                return f"it has archives: name them as '{as_text(self.ref)}/*{suffix}'"
+        return (
+            f"looked for {' '.join(IMG_EXTENSIONS)}; for other names, write them to a file and use --list"
+        )
 
     def class_of(self, name: str) -> str | None:
         folder, slash, _ = name.partition("/")

@@ -272,6 +272,10 @@ class Source(ABC):
         """
         return {}
 
+    def hint_if_empty(self) -> str:
+        """What to do if it has no images: the end of a message."""
+        return ""
+
     def first(self, images: int) -> Source:
         """Only the first images; for sources whose images come `once`."""
         raise NotImplementedError

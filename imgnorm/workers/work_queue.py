@@ -15,7 +15,7 @@ from typing import Any
 
 from imgnorm.errors import ImgnormError
 from imgnorm.machine import available_memory
-from imgnorm.sources.names import NumberedNames
+from imgnorm.sources.names import NumberedNames, Run
 from imgnorm.sources.source import Unit
 from imgnorm.tally.tally import Tally
 from imgnorm.workers.memory import Budgets
@@ -245,7 +245,7 @@ class Batch:
 
     def joins(self, unit: Unit) -> bool:
         """Whether tasks may have images of this unit together with those that are here."""
-        return _is_plain(unit) and all(map(_is_plain, [self._units[-1]] if self._units else []))
+        return _is_plain(unit) and all(map(_is_plain, self._units))
 
     def add(self, unit: Unit) -> None:
         self._units.append(unit)
@@ -287,7 +287,11 @@ def _joined(parts: list[Unit]) -> Unit:
     """Plain units as one."""
     if len(parts) == 1:
         return parts[0]
-    if all(isinstance(part.names, NumberedNames) for part in parts):
-        runs = [run for part in parts for run in part.names.runs]
-        return Unit(parts[0].id, NumberedNames(runs))
-    return Unit(parts[0].id, [name for part in parts for name in part.names or ()])
+    runs: list[Run] = []
+    names: list[str] = []
+    for part in parts:
+        if isinstance(part.names, NumberedNames):
+            runs += part.names.runs
+        else:
+            names += part.names or ()
+    return Unit(parts[0].id, names if names else NumberedNames(runs))
