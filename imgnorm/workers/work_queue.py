@@ -240,12 +240,13 @@ class Batch:
     def __init__(self, unit: Unit) -> None:
         self.forward = unit.forward  # one worker takes all tasks, in order
         self.left = len(unit)
+        self._plain = _is_plain(unit)
         self._units = deque([unit])
         self._start = 0  # in the first unit
 
     def joins(self, unit: Unit) -> bool:
         """Whether tasks may have images of this unit together with those that are here."""
-        return _is_plain(unit) and all(map(_is_plain, self._units))
+        return self._plain and _is_plain(unit)
 
     def add(self, unit: Unit) -> None:
         self._units.append(unit)
@@ -263,7 +264,7 @@ class Batch:
                 self._start = 0
             parts.append(part)
             size -= len(part)
-            if not _is_plain(unit):
+            if not self._plain:
                 break
         self.left -= sum(map(len, parts))
         return _joined(parts)
