@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import warnings
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from imgnorm.cuda.counter import DeviceCounter, DeviceState, FileDecoder
 from imgnorm.cuda.kernel import kernel_for
 from imgnorm.errors import DeviceError
-from imgnorm.pixels.buffer import FoundDevice, Sender
-from imgnorm.settings import Mode
-from imgnorm.tally.tally import Tally
+from imgnorm.pixels.buffer import FoundDevice
 from imgnorm.wording import headline
 
 
@@ -73,18 +69,6 @@ class CudaDevice:
         )
         self._counters.append(counter)
         return counter
-
-    def count_arrays(
-        self, images: npt.NDArray[np.uint8], mode: Mode, *, cross_sums: bool = False
-    ) -> Tally:
-        """The tally of images that are an array already, as `pixels.images.count_arrays` gives it.
-
-        Args:
-            images: (N, H, W, C) with the channels of `mode`. N may be 0.
-        """
-        sender = Sender(self, cross_sums=cross_sums)
-        sender.add("", images, mode)
-        return sender.taken().get("", Tally())
 
     def shortage(self) -> str | None:
         """A note about too little memory on the device, shown once, after all is counted."""

@@ -1,4 +1,4 @@
-"""Images that a user's own Python made -> `Tally`."""
+"""Images that Python made, or that are in memory -> `Tally`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ from imgnorm.pixels.preprocess import preprocessed
 from imgnorm.settings import ImageSettings, Kind, Mode, mode_of
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import DIVIDED, Tally
+from imgnorm.workers.executor import Work
 
 if TYPE_CHECKING:
     from imgnorm.cuda.tensors import TensorCounter
+
+Found = Image.Image | ImageArray | Unreadable
+"""One PIL image; an array (N, H, W, C) of uint8, uint16 or floats; or why it cannot be counted."""
 
 _BLOCK_VALUES = 1 << 18
 """Small arrays are counted this many values at a time: a call for each array would take longer."""
@@ -36,26 +40,31 @@ class ItemCounter:
 
     def __init__(
         self,
-        settings: ImageSettings,
-        max_pixels: int,
-        *,
-        cross_sums: bool = False,
+        work: Work,
         sender: Sender | None = None,
-        group: str = "",
+        class_: str | None = None,
+        *,
+        sends_pictures: bool = False,
+        threads: int | None = None,
     ) -> None:
         """
         Args:
             sender: has a device count 8-bit arrays. The sender's tally has them then, not the one of
                 this counter.
-            group: the group that they belong to.
+            class_: the class that all images belong to, if classes are counted.
+            sends_pictures: the sender has the device count PIL images, too.
+            threads: how many count a large array; by default, as many as this process may use cores.
         """
         self._sender = sender
-        self._group = group
+        self._group = class_ or ""
+        self._sends_pictures = sends_pictures
         self._on_devices: dict[Any, TensorCounter] = {}  # by torch's device
-        self._settings = settings
-        self._cross_sums = cross_sums
-        self._max_pixels = max_pixels
+        self._settings = work.settings
+        self._cross_sums = work.cross_sums
+        self._max_pixels = work.limits.max_pixels
+        self._given_threads = threads
         self._pictures: dict[Mode, ModeCounter] = {}
+        self._formats: set[str] = set()
         self._arrays = Tally()
         self._block = _Block()
         self._names_16bit: list[str] = []
@@ -63,20 +72,20 @@ class ItemCounter:
 
     @cached_property
     def _threads(self) -> int:
-        return usable_cores()  # reads files, so only once, and only if it is needed
+        # It reads files, so only once, and only if it is needed.
+        return self._given_threads or usable_cores()
 
-    def skip(self, name: str, fault: Unreadable) -> None:
-        self._skipped.append(fault.skipped(name))
-
-    def add(self, images: Image.Image | ImageArray, names: Sequence[str]) -> None:
-        """One PIL image, or an array (N, H, W, C) of uint8, uint16 or floats; a name for each image."""
+    def add(self, images: Found, names: Sequence[str]) -> None:
+        """
+        Args:
+            names: one for each image.
+        """
         if isinstance(images, Image.Image):
             self._add_picture(images, names[0])
-            return
-        fault = self._fault_of(images)
-        if fault:
-            for name in names:
-                self.skip(name, fault)
+        elif isinstance(images, Unreadable):
+            self._skipped += map(images.skipped, names)
+        elif fault := self._fault_of(images):
+            self._skipped += map(fault.skipped, names)
         elif is_counted_on_device(images):
             self._add_on_device(images)
         elif self._sender and images.dtype == np.uint8:
@@ -95,8 +104,7 @@ class ItemCounter:
         """All that was added; nothing is added after it."""
         self._flush()
         counted = {mode: counter.counted() for mode, counter in self._pictures.items()}
-        formats = {format_ for one in counted.values() for format_ in one.formats}
-        decoders = {format_: decoder_of(format_) for format_ in formats - {"array"}}
+        decoders = {format_: decoder_of(format_) for format_ in self._formats}
         on_devices = sum((counter.tally() for counter in self._on_devices.values()), Tally())
         return (
             self._arrays
@@ -114,7 +122,15 @@ class ItemCounter:
                 steps = settings.preprocess
                 image = replace(image, content=preprocessed(image.picture, steps, self._max_pixels))
         except Unreadable as fault:
-            self.skip(name, fault)
+            self._skipped.append(fault.skipped(name))
+            return
+        self._formats.add(image.format)
+        if self._sender and self._sends_pictures and image.mode != "I;16":
+            pixels = np.asarray(image.picture).reshape(*image.picture.size[::-1], -1)
+            file_mode, format_ = image.file_mode, image.format
+            self._sender.add(
+                self._group, pixels[np.newaxis], image.mode, file_mode=file_mode, format_=format_
+            )
             return
         self._counter(image.mode).add(image)
         if image.mode == "I;16" and settings.mode == "auto":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -11,61 +10,63 @@ from typing import Any
 from PIL import Image
 
 from imgnorm.datasets.attributes import class_names_of, labels_of, paths_of, ref_of
-from imgnorm.datasets.counter import ItemCounter
+from imgnorm.datasets.counter import Found
+from imgnorm.datasets.executor import IDLE_WHERE_PYTHON_READS, InThisProcess
 from imgnorm.datasets.items import ItemFormat, check_first_item, images_in
-from imgnorm.datasets.jobs import GroupJob, jobs_of, sum_by_group
 from imgnorm.errors import SourceError
-from imgnorm.pixels.buffer import Device, Sender
-from imgnorm.progress import Progress
-from imgnorm.settings import ImageSettings, Limits
-from imgnorm.sources.source import Listing
+from imgnorm.settings import ImageSettings
+from imgnorm.sources.names import NumberedNames, Run, name_bytes, runs_of
+from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.skipped import Reason, Unreadable
-from imgnorm.tally.tally import Tally
 from imgnorm.wording import describe
+from imgnorm.workers.executor import Executor, Work
 
-_MOST = 200_000_000  # images of a Dataset: each name takes 200 bytes
-_PER_JOB = 64  # images of a job: progress is reported, and Ctrl-C obeyed, after each job
+_MOST = 200_000_000  # images of a Dataset; a longer one probably stands for endless epochs
+_UNIT_IMAGES = 1024
+_JOB_IMAGES = 64
+_MADE_BY_WORKERS = (
+    "with workers, the processes that make the images count them; or leave out workers, and "
+    "measure a DataLoader of the dataset"
+)
 
 
-class IndexedSource:
+class IndexedSource(Source):
     """The images of a Dataset of map style: `dataset[i]` for each i below `len(dataset)`.
+
+    Their names are the relative paths of the images if the dataset lists them, as ImageFolder does; else
+    numbers.
 
     Args:
         ref: the user's name for it; by default, its class and length.
     """
 
     kind = "dataset"
+    in_order = True
+    made_here = True
 
     def __init__(self, dataset: Any, item_format: ItemFormat, ref: str | None = None) -> None:
         self.dataset = dataset
         self.item_format = replace(item_format, single=True)
-        self._ref = ref
+        self.ref = ref or ref_of(dataset)
+        self.options = {} if item_format.key is None else {"key": str(item_format.key)}
 
-    @property
-    def ref(self) -> str:
-        return self._ref or ref_of(self.dataset)
-
-    @property
-    def options(self) -> dict[str, str | int]:
-        return {} if self.item_format.key is None else {"key": str(self.item_format.key)}
-
-    def listing(self) -> Listing:
-        """The relative paths of the images if the dataset lists them, as ImageFolder does; else numbers.
-
+    def units(self) -> Iterator[Unit]:
+        """
         Raises:
             SourceError: it is empty, or does not report how many images it has.
         """
         if not self._size:
             raise SourceError(f"{self.ref}: is empty; give it images")
-        return Listing(sorted(self._indices, key=os.fsencode))
-
-    def index_of(self, name: str) -> int:
-        return self._indices[name]
+        if self._paths is None:
+            yield from numbered_units(self._size)
+        else:
+            for names in runs_of(sorted(self._paths, key=name_bytes)):
+                yield Unit(names[0], names)
 
     def class_of(self, name: str) -> str | None:
         if self._labels is None or self._class_names is None:
             return None
-        label = self._labels[self._indices[name]]
+        label = self._labels[self.index_of(name)]
         return self._class_names[label] if 0 <= label < len(self._class_names) else None
 
     def check(self, settings: ImageSettings) -> None:
@@ -74,71 +75,47 @@ class IndexedSource:
         Raises:
             SourceError: it is not an image that can be measured with these settings.
         """
+        first = next(iter(self.units())).names
+        assert first
         try:
-            item = self._item(min(self._indices, key=os.fsencode))
+            item = self._item(first[0])
         except Unreadable:  # this image may be the only broken one: the count lists it as skipped
             return
         if item is not None:
             check_first_item(item, self.item_format, settings, self.ref)
 
-    def tallies(
-        self,
-        groups: Mapping[str, Sequence[str]],
-        settings: ImageSettings,
-        limits: Limits,
-        on_progress: Callable[[Progress], None],
-        *,
-        cross_sums: bool = False,
-        device: Device | None = None,
-    ) -> dict[str, Tally]:
-        """The tally of each group of names.
+    def idle_options(
+        self, given: Mapping[str, object], settings: ImageSettings
+    ) -> Mapping[str, str]:
+        idle = {name: IDLE_WHERE_PYTHON_READS[name] for name in ("timeout_s", "decoder")}
+        if "workers" in given:
+            idle["device"] = _MADE_BY_WORKERS
+        return {name: why for name, why in idle.items() if name in given}
 
-        Raises:
-            DeviceError: the device failed.
-        """
-        jobs = self.jobs(groups)
-        sender = Sender(device, cross_sums=cross_sums) if device else None
-        counted = (
-            self.count_items(names, settings, limits, cross_sums, sender, group)
-            for group, names in jobs
+    def executor(self, work: Work) -> Executor:
+        if work.workers is None:
+            return InThisProcess(self.images_of, self.class_of, work, _JOB_IMAGES)
+        from imgnorm.datasets.loader_workers import LoaderWorkers  # not above: it imports torch
+
+        return LoaderWorkers(
+            self.ref, self.images_of, self.class_of, work, _JOB_IMAGES, work.workers
         )
-        tallies = sum_by_group(jobs, counted, groups, on_progress)
-        for group, tally in sender.taken().items() if sender else ():
-            tallies[group] += tally
-        return tallies
 
-    def jobs(self, groups: Mapping[str, Sequence[str]]) -> list[GroupJob]:
-        return jobs_of(groups, _PER_JOB)
-
-    def count_items(
-        self,
-        names: Sequence[str],
-        settings: ImageSettings,
-        limits: Limits,
-        cross_sums: bool,
-        sender: Sender | None = None,
-        group: str = "",
-    ) -> Tally:
-        """
-        Args:
-            sender: has a device count 8-bit arrays; the sender's tally has them then, not this one.
-            group: the group that the names belong to.
-        """
-        counter = ItemCounter(
-            settings, limits.max_pixels, cross_sums=cross_sums, sender=sender, group=group
-        )
+    def images_of(self, names: Sequence[str]) -> Iterator[tuple[Sequence[str], Found]]:
         for name in names:
+            found: Found
             try:
-                (images,) = images_in(self._item(name), self.item_format)
+                (found,) = images_in(self._item(name), self.item_format)
             except Unreadable as fault:
-                counter.skip(name, fault)
-            else:
-                counter.add(images, [name])
-        return counter.tally()
+                found = fault
+            yield [name], found
+
+    def index_of(self, name: str) -> int:
+        return int(name) if self._paths is None else self._paths[name]
 
     def _item(self, name: str) -> object:
         try:
-            return self.dataset[self._indices[name]]
+            return self.dataset[self.index_of(name)]
         except Exception as error:  # a user's code may raise anything
             raise _unreadable(error) from error
 
@@ -161,11 +138,9 @@ class IndexedSource:
         return size
 
     @cached_property
-    def _indices(self) -> dict[str, int]:
-        """Name -> index."""
-        digits = len(str(max(0, self._size - 1)))
-        numbers = {f"{index:0{digits}d}": index for index in range(self._size)}
-        return paths_of(self.dataset, self._size) or numbers
+    def _paths(self) -> dict[str, int] | None:
+        """Name -> index; None if the names are numbers."""
+        return paths_of(self.dataset, self._size)
 
     @cached_property
     def _labels(self) -> list[int] | None:
@@ -174,6 +149,15 @@ class IndexedSource:
     @cached_property
     def _class_names(self) -> list[str] | None:
         return class_names_of(self.dataset)
+
+
+def numbered_units(images: int) -> Iterator[Unit]:
+    """Units of numbers with leading zeros: so their order as text is their order."""
+    digits = len(str(images - 1))
+    for start in range(0, images, _UNIT_IMAGES):
+        numbers = range(start, min(start + _UNIT_IMAGES, images))
+        names = NumberedNames([Run("", numbers, digits)])
+        yield Unit(names[0], names)
 
 
 def _unreadable(error: Exception) -> Unreadable:

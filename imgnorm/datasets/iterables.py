@@ -14,7 +14,7 @@ from PIL import Image
 from imgnorm.datasets.attributes import length_of, ref_of
 from imgnorm.datasets.indexed import IndexedSource
 from imgnorm.datasets.items import ItemFormat, is_array_or_tensor
-from imgnorm.datasets.stream import StreamSource
+from imgnorm.datasets.stream import Promise, StreamSource
 from imgnorm.errors import SourceError
 
 _NOT_A_SOURCE = "neither a path nor a Dataset, a DataLoader or another iterable of images"
@@ -45,7 +45,6 @@ def open_iterable(
     if not builtin and hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return IndexedSource(source, item_format, ref)
     if isinstance(source, Iterable):
-        return StreamSource(
-            "iterable", ref or ref_of(source), source, item_format, promised_items=length_of(source)
-        )
+        promise = Promise(items=length_of(source))
+        return StreamSource("iterable", ref or ref_of(source), source, item_format, promise)
     raise TypeError(f"{source!r} is {_NOT_A_SOURCE}")

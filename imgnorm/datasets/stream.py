@@ -2,96 +2,133 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import active_children
 from typing import Any
 
 from PIL import Image
 
 from imgnorm.datasets.counter import ItemCounter
+from imgnorm.datasets.executor import IDLE_WHERE_PYTHON_READS, note_time, sender_of, sent_by
 from imgnorm.datasets.items import ItemFormat, check_first_item, image_count, images_in
-from imgnorm.datasets.source import StreamResult
 from imgnorm.errors import SourceError
-from imgnorm.pixels.buffer import Device, Sender
 from imgnorm.progress import Progress
-from imgnorm.settings import ImageSettings, Limits
-from imgnorm.sources.names import NumberedNames, Run
-from imgnorm.sources.source import Listing
+from imgnorm.settings import ImageSettings
+from imgnorm.sources.names import NumberedNames, Run, looked_at
+from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Tally
 from imgnorm.wording import describe
+from imgnorm.workers.executor import Executor, Work
 
 _END = object()
+_IDLE = {
+    "shard": "its images come one after the other, without names; shard the dataset itself",
+    "per_class": "its images come without the names of classes; measure the dataset itself",
+    "keep_names": "its images come without names; measure the dataset itself",
+    "tolerance": "its images come in an order of their own, which is not a random sample; measure the "
+    "dataset itself",
+    "workers": "the user's own Python reads it; give num_workers to its DataLoader, if it has one",
+    **IDLE_WHERE_PYTHON_READS,
+}
 
 
 @dataclass(frozen=True)
-class StreamSource:
-    """Images that come one after the other, once. Their names are their places in the stream."""
+class Promise:
+    """What is known of a stream before it is read."""
+
+    images: int | None = None  # by len()
+    items: int | None = None  # by len(), where the number of images is unknown
+    dropped: int = 0  # images that drop_last leaves out
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class StreamSource(Source):
+    """Images that come one after the other, once. Their names are their places in the stream.
+
+    `options` and `notes` are complete once it was read.
+    """
 
     kind: str  # iterable; dataset, if a loader reads one
     ref: str
     items: Iterable[Any]
     item_format: ItemFormat
-    promised: int | None = None  # images, by len()
-    promised_items: int | None = None  # items, where the number of images is unknown
-    dropped: int = 0  # images that drop_last leaves out
-    notes: tuple[str, ...] = ()
+    promise: Promise = Promise()
     explain: Callable[[Exception], str] = describe
+    limit: int | None = None
 
-    @property
-    def options(self) -> dict[str, str | int]:
-        return {} if self.item_format.key is None else {"key": str(self.item_format.key)}
+    once = True
+    made_here = True
 
-    def class_of(self, name: str) -> str | None:
-        return None
+    def __post_init__(self) -> None:
+        key = self.item_format.key
+        self.options = {} if key is None else {"key": str(key)}
 
-    def read_all(
-        self,
-        settings: ImageSettings,
-        limits: Limits,
-        limit: int | None,
-        on_progress: Callable[[Progress], None],
-        device: Device | None = None,
-    ) -> StreamResult:
-        """All images, or the first `limit`.
+    def units(self) -> Iterator[Unit]:
+        yield Unit("all")
+
+    def idle_options(
+        self, given: Mapping[str, object], settings: ImageSettings
+    ) -> Mapping[str, str]:
+        return {name: why for name, why in _IDLE.items() if name in given}
+
+    def first(self, images: int) -> StreamSource:
+        return replace(self, limit=images)
+
+    def executor(self, work: Work) -> Executor:
+        def count(units: Iterable[Unit], on_progress: Callable[[Progress], None]) -> Tally:
+            (_,) = units
+            tally = self.read_all(work, on_progress)
+            note_time(work.profile, "count")
+            return tally
+
+        return count
+
+    def read_all(self, work: Work, on_progress: Callable[[Progress], None]) -> Tally:
+        """The tally of all images, or of the first ones.
 
         Raises:
             SourceError: nothing came, the first item is not an image, or the iteration itself failed.
             DeviceError: the device failed.
         """
-        sender = Sender(device) if device else None
-        counter = ItemCounter(settings, limits.max_pixels, sender=sender)
-        digits = len(str(max(0, self.promised - 1))) if self.promised else 1
+        sender = sender_of(work)
+        counter = ItemCounter(work, sender)
         came = items = 0
         with children_end_at_once():
             iterator = self._next(lambda: iter(self.items), came)
             while (item := self._next(lambda: next(iterator, _END), came)) is not _END:
                 items += 1
                 if items == 1 and item is not None:
-                    check_first_item(item, self.item_format, settings, self.ref)
+                    check_first_item(item, self.item_format, work.settings, self.ref)
                 try:
                     found = images_in(item, self.item_format)
                 except Unreadable as fault:
-                    counter.skip(_places(came, 1, digits)[0], fault)
+                    counter.add(fault, self._places(came, 1))
                     came += 1
                     continue
                 for images in found:
                     count = image_count(images)
-                    if limit is not None and came + count > limit:
-                        count = limit - came
+                    if self.limit is not None and came + count > self.limit:
+                        count = self.limit - came
                         images = images if isinstance(images, Image.Image) else images[:count]
                     if count:
-                        counter.add(images, _places(came, count, digits))
+                        counter.add(images, self._places(came, count))
                         came += count
-                on_progress(Progress(came, self._total(limit), 0))
-                if limit is not None and came >= limit:
+                on_progress(Progress(came, self._total, 0))
+                if self.limit is not None and came >= self.limit:
                     break
-        tally = counter.tally()
-        if sender:
-            tally += sender.taken().get("", Tally())
-        return self._result(tally, came, items, digits, limit)
+        if not came:
+            once = (
+                "; an iterator is empty after its first reading: make a new one"
+                if iter(self.items) is self.items
+                else ""
+            )
+            raise SourceError(f"{self.ref}: no images came{once}")
+        tally = looked_at(counter.tally() + sent_by(sender), self._places(0, came), self.class_of)
+        return tally + self._not_read(came, items)
 
     def _next(self, step: Callable[[], Any], came: int) -> Any:
         try:
@@ -101,52 +138,44 @@ class StreamSource:
                 f"{self.ref}: failed after {came:,} images: {self.explain(error)}"
             ) from error
 
-    def _total(self, limit: int | None) -> int | None:
-        known = [number for number in (limit, self.promised) if number is not None]
+    @property
+    def _total(self) -> int | None:
+        known = [number for number in (self.limit, self.promise.images) if number is not None]
         return min(known) if known else None
 
-    def _result(
-        self, tally: Tally, came: int, items: int, digits: int, limit: int | None
-    ) -> StreamResult:
-        """The tally, with the names that came, and notes about those that did not."""
-        if not came:
-            once = (
-                "; an iterator is empty after its first reading: make a new one"
-                if iter(self.items) is self.items
-                else ""
+    def _not_read(self, came: int, items: int) -> Tally:
+        """What was promised and did not come, as skipped or ignored; notes about it go to `notes`."""
+        promise = self.promise
+        notes = list(promise.notes)
+        self.notes = notes
+        if promise.images is not None and came > promise.images:
+            notes.append(_too_many(self.ref, promise.images, came))
+        if self.limit is not None and came >= self.limit and came != promise.images:
+            self.options = {**self.options, "limit": self.limit}
+            beyond = (promise.images or 0) - came
+            return Tally(ignored={"limit": beyond} if beyond > 0 else {})
+        if promise.images is not None:
+            detail = f"{promise.images:,} images were promised, and {came:,} came"
+            lost = max(0, promise.images - came)
+        else:
+            detail = f"len() is {promise.items}, but {items:,} came"
+            lost = max(0, (promise.items or 0) - items)
+        if promise.dropped:
+            images = "1 image" if promise.dropped == 1 else f"{promise.dropped:,} images"
+            notes.append(
+                f"{self.ref}: drop_last=True left {images} out, which these numbers lack; "
+                "measure with drop_last=False"
             )
-            raise SourceError(f"{self.ref}: no images came{once}")
-        whole = limit is None or came < limit or came == self.promised
-        notes = list(self.notes)
-        missing: list[Skipped] = []
-        ignored: dict[str, int] = {}
-        if self.promised is not None:
-            if came > self.promised:
-                notes.append(_too_many(self.ref, self.promised, came))
-            detail = f"{self.promised:,} images were promised, and {came:,} came"
-            lost = max(0, self.promised - came)
-        else:
-            detail = f"len() is {self.promised_items}, but {items:,} came"
-            lost = max(0, (self.promised_items or 0) - items)
-        if not whole:
-            ignored = {"limit": self.promised - came} if self.promised else {}
-        else:
-            missing = [
-                Skipped(name, Reason.VANISHED, detail) for name in _places(came, lost, digits)
-            ]
-            if self.dropped:
-                ignored = {"drop-last": self.dropped}
-                images = "1 image" if self.dropped == 1 else f"{self.dropped:,} images"
-                notes.append(
-                    f"{self.ref}: drop_last=True left {images} out, which these numbers lack; "
-                    "measure with drop_last=False"
-                )
-        listing = Listing(
-            _places(0, came, digits),
-            tuple(missing),
-            {rule: count for rule, count in ignored.items() if count},
-        )
-        return StreamResult(listing, tally, not whole, tuple(notes))
+        missing = (Skipped(name, Reason.VANISHED, detail) for name in self._places(came, lost))
+        ignored = {"drop-last": promise.dropped} if promise.dropped else {}
+        return Tally(skipped=tuple(missing), ignored=ignored)
+
+    def _places(self, start: int, count: int) -> Sequence[str]:
+        """Places in a stream, with leading zeros: so their order as text is their order."""
+        digits = len(str(max(0, (self.promise.images or 0) - 1)))
+        if count < 2:
+            return [f"{start:0{digits}d}"] * count
+        return NumberedNames([Run("", range(start, start + count), digits)])
 
 
 @contextmanager
@@ -164,13 +193,6 @@ def children_end_at_once() -> Iterator[None]:
         for process in set(active_children()) - before:
             process.terminate()
         raise
-
-
-def _places(start: int, count: int, digits: int) -> Sequence[str]:
-    """Places in a stream, with leading zeros: so their order as text is their order."""
-    if count < 2:
-        return [f"{start:0{digits}d}"] * count
-    return NumberedNames([Run("", range(start, start + count), digits)])
 
 
 def _too_many(ref: str, promised: int, came: int) -> str:

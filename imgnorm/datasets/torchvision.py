@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,19 +14,23 @@ from PIL import Image
 
 from imgnorm._torch import torchvision_module
 from imgnorm.datasets.attributes import class_names_of, labels_of
-from imgnorm.datasets.indexed import IndexedSource
+from imgnorm.datasets.counter import Found
+from imgnorm.datasets.executor import InThisProcess
+from imgnorm.datasets.indexed import IndexedSource, numbered_units
 from imgnorm.errors import SourceError
-from imgnorm.pixels.buffer import Device
+from imgnorm.machine import usable_cores
 from imgnorm.pixels.damage import RAISED_BY_PILLOW
-from imgnorm.pixels.images import count_arrays
-from imgnorm.settings import ImageSettings, mode_of
-from imgnorm.sources.source import Listing
+from imgnorm.settings import NVJPEG, ImageSettings, mode_of
+from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.skipped import Reason, Unreadable
-from imgnorm.tally.tally import Tally
 from imgnorm.wording import clause, nearest
+from imgnorm.workers.executor import Executor, Work
+
+_JOB_SLICES = 1024
+_JOB_PICTURES = 256  # enough, even tiny ones, that handing out a job costs little
 
 
-class TorchvisionSource:
+class TorchvisionSource(Source):
     """The images of `torchvision.datasets.<name>`, by their index.
 
     Args:
@@ -37,6 +41,7 @@ class TorchvisionSource:
     """
 
     kind = "torchvision"
+    in_order = True
 
     def __init__(
         self, name: str, root: str, split: str = "train", *, download: bool = False
@@ -51,11 +56,11 @@ class TorchvisionSource:
         return type(self), (self.ref, self.root, self.split)
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> Mapping[str, str | int]:  # type: ignore[override]
         return {"split": self.split} if self._accepted & {"split", "image_set", "train"} else {}
 
-    def listing(self) -> Listing:
-        """Index numbers, with leading zeros: so their order as text is their order.
+    def units(self) -> Iterator[Unit]:
+        """Runs of index numbers.
 
         Raises:
             SourceError: the dataset does not exist, or not below `root`.
@@ -67,11 +72,9 @@ class TorchvisionSource:
             raise SourceError(
                 f"torchvision:{self.ref}: does not report how many images it has; choose another dataset"
             ) from error
-        if not size:
-            return Listing([])
-        self._first_image()
-        digits = len(str(size - 1))
-        return Listing([f"{index:0{digits}d}" for index in range(size)])
+        if size:
+            self._check_first_image()
+        yield from numbered_units(size)
 
     def class_of(self, name: str) -> str | None:
         if self._labels is None or self._class_names is None:
@@ -97,24 +100,17 @@ class TorchvisionSource:
         assert image is not None
         return image
 
-    def holds_pixels(self, settings: ImageSettings) -> bool:
-        """Whether it has the pixels that these settings ask for."""
-        return self._pixels is not None and _match_settings(self._pixels, settings)
+    def idle_options(
+        self, given: Mapping[str, object], settings: ImageSettings
+    ) -> Mapping[str, str]:
+        return {"decoder": "holds no JPEG files"} if given.get("decoder") == NVJPEG else {}
 
-    def count(
-        self,
-        names: Sequence[str],
-        *,
-        cross_sums: bool = False,
-        device: Device | None = None,
-        threads: int = 1,
-    ) -> Tally:
-        assert self._pixels is not None
-        indices = [int(name) for name in names]
-        return _counted(self._pixels, indices, cross_sums, device, threads)
-
-    def pictures(self) -> ArrayPictures | None:
-        return None if self._pixels is None else ArrayPictures(self._pixels, int)
+    def executor(self, work: Work) -> Executor | None:
+        if self._pixels:
+            return self._pixels.executor(work, self.class_of)
+        if work.profile:
+            work.profile.note = "the dataset opens its images itself: `read` may include decoding"
+        return None
 
     @cached_property
     def _dataset(self) -> Any:
@@ -162,88 +158,99 @@ class TorchvisionSource:
         return class_names_of(self._dataset)
 
     @cached_property
-    def _pixels(self) -> npt.NDArray[np.uint8] | None:
-        return _pixels_in_memory(self._dataset)
+    def _pixels(self) -> Pixels | None:
+        return Pixels.of(self._dataset, int)
 
-    def _first_image(self) -> Image.Image:
+    def _check_first_image(self) -> None:
         try:
             image = _image_of(self._dataset[0])
-        except (Image.DecompressionBombError, *RAISED_BY_PILLOW):  # the scan lists it as skipped
-            return Image.new("L", (1, 1))
+        except (Image.DecompressionBombError, *RAISED_BY_PILLOW):  # it will be skipped
+            return
         if image is None:
             raise SourceError(
                 f"torchvision:{self.ref}: its items are not images; choose an image dataset"
             )
-        return image
 
 
 class InMemoryDataset(IndexedSource):
     """An instance of a torchvision dataset without a transform, which may have its pixels in memory."""
 
-    def holds_pixels(self, settings: ImageSettings) -> bool:
-        """Whether it has the pixels that these settings ask for."""
-        return self._pixels is not None and _match_settings(self._pixels, settings)
+    def check(self, settings: ImageSettings) -> None:
+        if not self._pixels:
+            super().check(settings)
 
-    def count(
-        self,
-        names: Sequence[str],
-        *,
-        cross_sums: bool = False,
-        device: Device | None = None,
-        threads: int = 1,
-    ) -> Tally:
-        assert self._pixels is not None
-        indices = [self.index_of(name) for name in names]
-        return _counted(self._pixels, indices, cross_sums, device, threads)
+    def idle_options(
+        self, given: Mapping[str, object], settings: ImageSettings
+    ) -> Mapping[str, str]:
+        idle = dict(super().idle_options(given, settings))
+        if self._pixels:
+            idle.pop("device", None)
+        if self._pixels and self._pixels.match(settings):
+            idle.pop("timeout_s", None)
+        return idle
 
-    def pictures(self) -> ArrayPictures | None:
-        return None if self._pixels is None else ArrayPictures(self._pixels, self.index_of)
+    def executor(self, work: Work) -> Executor:
+        if self._pixels:
+            return self._pixels.executor(work, self.class_of)
+        return super().executor(work)
 
     @cached_property
-    def _pixels(self) -> npt.NDArray[np.uint8] | None:
-        return _pixels_in_memory(self.dataset)
+    def _pixels(self) -> Pixels | None:
+        return Pixels.of(self.dataset, self.index_of)
 
 
 @dataclass(frozen=True)
-class ArrayPictures:
-    """The images of an array, as the PIL images that the dataset makes."""
+class Pixels:
+    """The images of a dataset that are slices of one array in memory."""
 
-    pixels: npt.NDArray[np.uint8]  # (N, H, W, C)
+    array: npt.NDArray[np.uint8]  # (N, H, W, C)
     index_of: Callable[[str], int]
 
-    def read(self, name: str) -> Image.Image:
-        image = self.pixels[self.index_of(name)]
-        return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    @classmethod
+    def of(cls, dataset: Any, index_of: Callable[[str], int]) -> Pixels | None:
+        """None if the dataset's images are not in memory."""
+        array = _pixels_in_memory(dataset)
+        return None if array is None else cls(array, index_of)
+
+    def match(self, settings: ImageSettings) -> bool:
+        """Whether the array has the pixels that these settings ask for."""
+        mode = mode_of(self.array.shape[3], "8-bit")
+        gray_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
+        same = settings.mode in ("auto", mode) or gray_as_rgb
+        return same and not settings.preprocess
+
+    def executor(self, work: Work, class_of: Callable[[str], str | None]) -> Executor:
+        threads = usable_cores() if work.workers is None else work.workers
+        if not self.match(work.settings):
+            # Pillow lets other threads run while it resizes, crops or counts an image.
+            note = "pixels in memory: `count` converts and preprocesses them, too"
+            return InThisProcess(
+                self.pictures, class_of, work, _JOB_PICTURES, True, threads, note=note
+            )
+        note = "pixels in memory: `count` reads them, too, and nothing is decoded"
+        # The limit of pixels is for images that are yet to be decoded.
+        work = replace(work, limits=replace(work.limits, max_pixels=self.array.size))
+        threads = 1 if work.device else threads
+        return InThisProcess(self.slices, class_of, work, _JOB_SLICES, True, threads, note=note)
+
+    def slices(self, names: Sequence[str]) -> Iterator[tuple[Sequence[str], Found]]:
+        """All these images as one array."""
+        indices = list(map(self.index_of, names))
+        run = slice(indices[0], indices[-1] + 1)
+        alone = indices != list(range(run.start, run.stop))  # such an index makes a copy
+        yield names, self.array[np.array(indices, np.intp) if alone else run]
+
+    def pictures(self, names: Sequence[str]) -> Iterator[tuple[Sequence[str], Found]]:
+        """The PIL images that the dataset makes."""
+        for name in names:
+            image = self.array[self.index_of(name)]
+            yield [name], Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
 def may_hold_pixels(dataset: Any) -> bool:
     """Whether a dataset may be an InMemoryDataset: torchvision's own, without transforms."""
     own = type(dataset).__module__.startswith("torchvision.datasets.")
     return own and getattr(dataset, "transforms", None) is None
-
-
-def _match_settings(pixels: npt.NDArray[np.uint8], settings: ImageSettings) -> bool:
-    """Whether these pixels are what `settings` ask for."""
-    mode = mode_of(pixels.shape[3], "8-bit")
-    gray_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
-    same = settings.mode in ("auto", mode) or gray_as_rgb
-    return same and not settings.preprocess
-
-
-def _counted(
-    pixels: npt.NDArray[np.uint8],
-    indices: Sequence[int],
-    cross_sums: bool,
-    device: Device | None,
-    threads: int,
-) -> Tally:
-    whole = len(indices) == len(pixels)
-    images = pixels if whole else pixels[np.array(indices, dtype=np.intp)]
-    if device:
-        return device.count_arrays(images, mode_of(pixels.shape[3], "8-bit"), cross_sums=cross_sums)
-    return count_arrays(
-        images, mode_of(pixels.shape[3], "8-bit"), cross_sums=cross_sums, threads=threads
-    )
 
 
 def _pixels_in_memory(dataset: Any) -> npt.NDArray[np.uint8] | None:

@@ -143,9 +143,6 @@ class Device(Protocol):
             cross_sums: count also what error bars need.
         """
 
-    def count_arrays(self, images: Any, mode: Mode, *, cross_sums: bool = False) -> Tally:
-        """The tally of uint8 images that are one array already, (N, H, W, C)."""
-
 
 class BufferCounter(Protocol):
     """Counts the images of buffers on a device. Not thread-safe: make one per thread."""
@@ -172,11 +169,7 @@ class FoundDevice:
 
 
 class Sender:
-    """Sends arrays and images to a device. Not thread-safe: make one per thread.
-
-    Attributes:
-        buffer: takes images for `send`, as a worker's buffer does.
-    """
+    """Sends arrays to a device. Not thread-safe: make one per thread."""
 
     def __init__(self, device: Device, *, cross_sums: bool = False) -> None:
         """
@@ -191,35 +184,39 @@ class Sender:
                 f"cannot reserve {size.bytes:,} bytes of memory for what is sent to the device "
                 f"({error.strerror}); use a smaller --batch-size"
             ) from error
-        self.buffer = PixelBuffer(self._memory, size)
+        self._buffer = PixelBuffer(self._memory, size)
         self.device = device
         self._counter = device.counter(cross_sums=cross_sums)
         self._group = ""  # of what is in the buffer
 
-    def add(self, group: str, images: npt.NDArray[np.uint8], mode: Mode) -> None:
+    def add(
+        self,
+        group: str,
+        images: npt.NDArray[np.uint8],
+        mode: Mode,
+        *,
+        file_mode: str | None = None,
+        format_: str = "array",
+    ) -> None:
         """Have images counted in a group, now or with later ones.
 
         Args:
             images: (N, H, W, C) with the channels of `mode`, in any layout in memory; the caller may
                 change them afterwards. N may be 0.
+            file_mode: what they were before they were converted to `mode`, if not the same.
+            format_: what the stats file calls their format.
 
         Raises:
             DeviceError: the device failed.
         """
         if group != self._group:
-            self.send(self._group)
+            self._send()
             self._group = group
-        at_once = max(1, self.device.batch // max(1, images.shape[1] * images.shape[2]))
-        for start in range(0, len(images), at_once):
-            self._add(images[start : start + at_once], mode)
-
-    def send(self, group: str) -> None:
-        """Have what is in the buffer counted in a group.
-
-        Raises:
-            DeviceError: the device failed.
-        """
-        self._counter.count(group, self._memory, self.buffer.take())
+        number, height, width, channels = images.shape
+        packed = PackedImages(mode, height * width, channels, file_mode or mode, format_)
+        at_once = max(1, self.device.batch // max(1, packed.pixels))
+        for start in range(0, number, at_once):
+            self._add(images[start : start + at_once], packed)
 
     def taken(self) -> Mapping[str, Tally]:
         """The tallies of all that was sent, by group; from now on it counts from zero.
@@ -227,20 +224,22 @@ class Sender:
         Raises:
             DeviceError: the device failed.
         """
-        self.send(self._group)
+        self._send()
         return self._counter.taken()
 
-    def _add(self, images: npt.NDArray[np.uint8], mode: Mode) -> None:
+    def _send(self) -> None:
+        self._counter.count(self._group, self._memory, self._buffer.take())
+
+    def _add(self, images: npt.NDArray[np.uint8], packed: PackedImages) -> None:
         import numpy as np  # not at the top: the main process uses this module, and does not load NumPy
 
-        number, height, width, channels = images.shape
         planes = images.transpose(0, 3, 1, 2)
-        in_planes = channels > 1 and planes.flags.c_contiguous
+        in_planes = packed.depth > 1 and planes.flags.c_contiguous
         dense = planes if in_planes else np.ascontiguousarray(images)
-        packed = PackedImages(mode, height * width, channels, mode, "array", number, in_planes)
-        if packed.bytes < _LARGE and self.buffer.put(packed, lambda: dense.reshape(-1).data):
-            if self.buffer.full:
-                self.send(self._group)
+        packed = replace(packed, images=len(images), planes=in_planes)
+        if packed.bytes < _LARGE and self._buffer.put(packed, lambda: dense.reshape(-1).data):
+            if self._buffer.full:
+                self._send()
             return
         if not dense.flags.writeable:  # torch would warn, though it only reads
             dense = dense.copy()

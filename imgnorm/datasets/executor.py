@@ -1,0 +1,175 @@
+"""Images that Python makes or that are in memory -> `Tally`, in this process: the in-process executor.
+
+Units are cut into jobs of a few names each. A job's images are counted by an `ItemCounter`, in the thread
+that called, or in several where the images are pixels in memory: a worker process would load them again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import takewhile
+from queue import SimpleQueue
+
+from imgnorm.datasets.counter import Found, ItemCounter
+from imgnorm.pixels.buffer import Sender
+from imgnorm.progress import Profile, Progress, Stage
+from imgnorm.sources.names import looked_at
+from imgnorm.sources.source import Unit
+from imgnorm.tally.tally import Tally, TallySum
+from imgnorm.workers.executor import Work
+
+MADE_HERE = "the user's own Python makes the images: `count` is its time, too"
+IDLE_WHERE_PYTHON_READS = {
+    "timeout_s": "it is read in this process, where nothing can be interrupted",
+    "decoder": "the user's own Python decodes its images",
+}
+"""Options of `measure` that do nothing where a user's own Python makes the images, and why."""
+
+ImagesOf = Callable[[Sequence[str]], Iterable[tuple[Sequence[str], Found]]]
+"""What gives the images of some names, one or several at a time, with their names."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images that are counted together. After each job, progress is reported and Ctrl-C obeyed."""
+
+    names: Sequence[str]
+    class_: str | None = None  # of all of them, if the moments of each class are counted
+
+
+@dataclass(frozen=True)
+class InThisProcess:
+    """An executor that counts images in this process.
+
+    Args:
+        job_images: how many names a job has at most.
+        in_memory: the images are pixels in memory, which several threads may read at once, and the
+            device counts all of them. Else a user's own Python makes them, in the thread that calls.
+        threads: how many count side by side, if they are in memory.
+    """
+
+    images_of: ImagesOf
+    class_of: Callable[[str], str | None]
+    work: Work
+    job_images: int
+    in_memory: bool = False
+    threads: int = 1
+    note: str = MADE_HERE  # for a profile
+
+    def __call__(self, units: Iterable[Unit], on_progress: Callable[[Progress], None]) -> Tally:
+        """
+        Raises:
+            DeviceError: the device failed.
+        """
+        units = list(units)
+        stopped = threading.Event()
+        senders = [sender_of(self.work) for _ in range(self.threads)]
+        idle: SimpleQueue[Sender | None] = SimpleQueue()
+        for sender in senders:
+            idle.put(sender)
+
+        def tally_of(job: Job) -> Tally:
+            sender = idle.get()
+            try:
+                return self._counted(job, sender, stopped)
+            finally:  # also if the device failed: the next job waits for a sender
+                idle.put(sender)
+
+        jobs = jobs_of(units, self.job_images, self.class_of if self.work.per_class else None)
+        pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        try:
+            tallies = pool.map(tally_of, jobs) if pool else map(tally_of, jobs)
+            total = sum_of(tallies, sum(map(len, units)), on_progress)
+        finally:
+            stopped.set()  # after an interrupt, threads must not finish their jobs
+            if pool:
+                pool.shutdown()
+        for sender in senders:
+            total.add(sent_by(sender))
+        note_time(self.work.profile, "count", self.note)
+        return total.tally()
+
+    def _counted(self, job: Job, sender: Sender | None, stopped: threading.Event) -> Tally:
+        counter = ItemCounter(
+            self.work,
+            sender,
+            job.class_,
+            sends_pictures=self.in_memory,
+            threads=1 if self.in_memory else None,
+        )
+        found = takewhile(lambda _: not stopped.is_set(), self.images_of(job.names))
+        return counted(job, found, counter, self.class_of)
+
+
+def jobs_of(
+    units: Iterable[Unit], at_most: int, class_of: Callable[[str], str | None] | None = None
+) -> Iterator[Job]:
+    """The names of units, at most `at_most` in each job.
+
+    Args:
+        class_of: keep the classes apart, so that a job has names of one class.
+    """
+    runs: Iterable[tuple[str | None, Sequence[str]]]
+    runs = ((None, unit.names or ()) for unit in units)
+    if class_of:
+        classes: dict[str | None, list[str]] = {}
+        for _, names in runs:
+            for name in names:
+                classes.setdefault(class_of(name), []).append(name)
+        runs = classes.items()
+    for class_, names in runs:
+        for start in range(0, len(names), at_most):
+            yield Job(names[start : start + at_most], class_)
+
+
+def counted(
+    job: Job,
+    found: Iterable[tuple[Sequence[str], Found]],
+    counter: ItemCounter,
+    class_of: Callable[[str], str | None],
+) -> Tally:
+    """The tally of a job, from a fresh counter."""
+    for names, images in found:
+        counter.add(images, names)
+    return looked_at(_of_class(counter.tally(), job.class_), job.names, class_of)
+
+
+def sum_of(
+    tallies: Iterable[Tally], images: int, on_progress: Callable[[Progress], None]
+) -> TallySum:
+    """All tallies of jobs as one.
+
+    Args:
+        images: how many the jobs look at.
+    """
+    total = TallySum()
+    for tally in tallies:
+        total.add(tally)
+        on_progress(Progress(total.names, images, 0))
+    return total
+
+
+def sender_of(work: Work) -> Sender | None:
+    return Sender(work.device, cross_sums=work.cross_sums) if work.device else None
+
+
+def sent_by(sender: Sender | None) -> Tally:
+    """What the device counted of all that a sender sent it; its groups are classes."""
+    total = TallySum()
+    for class_, tally in sender.taken().items() if sender else ():
+        total.add(_of_class(tally, class_ or None))
+    return total.tally()
+
+
+def note_time(profile: Profile | None, stage: Stage, note: str = MADE_HERE) -> None:
+    """Record that this stage has ended, and what the profile cannot keep apart."""
+    if profile:
+        profile.lap(stage)
+        profile.note = note
+
+
+def _of_class(tally: Tally, class_: str | None) -> Tally:
+    return tally if class_ is None else tally.with_class(class_)

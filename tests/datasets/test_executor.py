@@ -1,0 +1,124 @@
+"""The in-process executor: units in, a tally out, by one thread or by several."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from time import sleep
+
+import pytest
+from PIL import Image
+
+from imgnorm.datasets.counter import Found
+from imgnorm.datasets.executor import InThisProcess, jobs_of
+from imgnorm.progress import Progress
+from imgnorm.settings import ImageSettings
+from imgnorm.sources.names import encoded
+from imgnorm.sources.source import Unit
+from imgnorm.tally.names import names_sum
+from imgnorm.tally.skipped import Reason, Unreadable
+from imgnorm.tally.tally import ClassTally
+from imgnorm.workers.executor import Work
+
+
+class Slow:
+    """Images that take a while; every hundredth cannot be read."""
+
+    def __init__(self, seconds: float = 0) -> None:
+        self.seconds = seconds
+        self.read_names: list[str] = []
+        self.threads: set[str] = set()
+
+    def images_of(self, names: Sequence[str]) -> Iterator[tuple[Sequence[str], Found]]:
+        for name in names:
+            sleep(self.seconds)
+            self.read_names.append(name)
+            self.threads.add(threading.current_thread().name)
+            found: Found = Image.new("L", (2, 1), int(name) % 100)
+            if name.endswith("99"):
+                found = Unreadable(Reason.CORRUPT, "broken")
+            yield [name], found
+
+
+NAMES = [str(number) for number in range(2000)]
+UNITS = [Unit("a", NAMES[:300]), Unit("b", NAMES[300:])]
+BROKEN = [name for name in NAMES if name.endswith("99")]
+WORK = Work(ImageSettings())
+
+
+def parity(name: str) -> str | None:
+    """A class for even and odd names; the last has none."""
+    return None if name == NAMES[-2] else ("even", "odd")[int(name) % 2]
+
+
+def counting(images: Slow, threads: int = 1, work: Work = WORK) -> InThisProcess:
+    in_memory = threads > 1
+    return InThisProcess(images.images_of, parity, work, 256, in_memory, threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_progress_is_told_until_all_is_done(threads):
+    told: list[Progress] = []
+
+    tally = counting(Slow(), threads)(iter(UNITS), told.append)
+
+    assert (1980, BROKEN) == (tally.images, [one.name for one in tally.skipped])
+    assert sorted(progress.done for progress in told) == [progress.done for progress in told]
+    assert Progress(2000, 2000, 0) == told[-1]
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+def test_any_number_of_threads_gives_the_same_tally(per_class):
+    work = replace(WORK, per_class=per_class)
+    one, three = (counting(Slow(), threads, work)(UNITS, lambda p: None) for threads in (1, 3))
+
+    assert one == three
+
+
+def test_the_tally_has_the_names_and_classes_of_what_was_looked_at():
+    tally = counting(Slow())(UNITS, lambda p: None)
+
+    assert (2000, names_sum(encoded(NAMES))) == (tally.names, tally.names_sum)
+    assert names_sum(encoded([n for n in NAMES if n not in BROKEN])) == tally.counted_sum
+    assert {"even": ClassTally(999), "odd": ClassTally(980)} == dict(tally.classes)
+
+
+def test_each_class_has_the_moments_of_its_images_if_they_are_asked_for():
+    tally = counting(Slow(), work=replace(WORK, per_class=True))(UNITS, lambda p: None)
+
+    found = {name: (one.images, one.moments["L"].total) for name, one in tally.classes.items()}
+    even, odd = (
+        [int(n) % 100 for n in NAMES if parity(n) == class_ and n not in BROKEN]
+        for class_ in ("even", "odd")
+    )
+    assert {"even": (999, (2 * sum(even),)), "odd": (980, (2 * sum(odd),))} == found
+    assert 1980 == tally.images
+
+
+def test_a_users_python_is_read_by_the_thread_that_calls():
+    images = Slow()
+
+    counting(images)(UNITS, lambda p: None)
+
+    assert {threading.current_thread().name} == images.threads
+    assert NAMES == images.read_names
+
+
+def test_jobs_end_where_units_end():
+    jobs = [(len(job.names), job.class_) for job in jobs_of(UNITS, 256)]
+
+    assert [(256, None), (44, None), *[(256, None)] * 6, (164, None)] == jobs
+
+
+def test_an_interrupt_stops_all_threads():
+    """They abandon their job, and begin no other."""
+    images = Slow(0.002)
+
+    def interrupted(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        counting(images, 2)(UNITS, interrupted)
+
+    assert 256 <= len(images.read_names) < len(NAMES)
