@@ -20,7 +20,8 @@ from imgnorm.constants.presets import (
     numbers_in,
     presets_of,
 )
-from imgnorm.stats.stats import Stats
+from imgnorm.errors import IncompatibleStats
+from imgnorm.stats.stats import NO_IMAGES, Stats
 from imgnorm.stats.table import aligned
 
 _FIELDS: tuple[Field, Field] = ("mean", "std")
@@ -44,7 +45,10 @@ def explain(
 
     Raises:
         ValueError: one of the texts is not a finite number.
+        IncompatibleStats: the stats have no images.
     """
+    if stats and not stats.mean:
+        raise IncompatibleStats(f"{stats_name}: {NO_IMAGES}")
     unit = _unit_of([*given, *(mean or ())])
     if stats and stats.of_floats:
         unit = 1.0

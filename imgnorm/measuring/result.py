@@ -70,7 +70,13 @@ def result_of(
     recorded = _as_recorded(source, lost)
     rules = dict(sum(map(Counter, (whole.ignored, ignored or {})), Counter[str]()))
     if mode is None:
-        return empty_part()
+        return Stats.of(
+            Measurement.without_images(source_counted, recorded, rules),
+            None if settings.mode == "auto" else settings.mode,
+            settings.preprocess,
+            auto=settings.mode == "auto",
+            strict_channels=settings.strict_channels,
+        )
     counted = in_mode(whole.counted, mode)
     as_floats = None
     if provenance.shards and whole.all_divided:  # they are floats if another shard has other floats
@@ -84,7 +90,10 @@ def result_of(
         decoders={f: d for f, d in whole.decoders.items() if f in counted.formats},
         source=source_counted,
         classes=_classes(
-            whole.classes, Counter(map(source.class_of, too_deep)), mode, divided=as_floats is not None
+            whole.classes,
+            Counter(map(source.class_of, too_deep)),
+            mode,
+            divided=as_floats is not None,
         ),
         skipped=recorded,
         ignored=rules,

@@ -141,7 +141,7 @@ def to_batchnorm(
             f"channel {', '.join(low)}: the variance is {min(variance):.3g}, below eps {eps:.3g}, so "
             "running_var would be negative; give a smaller eps, or use InputNorm"
         )
-    if min(variance) == 0:
+    if min(variance, default=0) == 0:
         usable_std(stats, None)  # raises, and names the constant channel
     layer = nn.BatchNorm2d(len(stats.mean), eps=eps, affine=False, dtype=dtype).eval()
     assert layer.running_mean is not None

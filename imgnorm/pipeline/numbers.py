@@ -10,7 +10,7 @@ from imgnorm.constants.findings import Finding, findings
 from imgnorm.documents.document import Document, Path
 from imgnorm.errors import InvalidDocument, Problem, Rule, SourceError
 from imgnorm.settings import CHANNELS, Mode, Step
-from imgnorm.stats.stats import Stats
+from imgnorm.stats.stats import NO_IMAGES, Stats
 
 if TYPE_CHECKING:
     from imgnorm.pipeline.pipeline import Pipeline
@@ -45,6 +45,9 @@ def reference_problems(
         more = f" (and {len(others)} more)" if others else ""
         message = f"is not a valid stats file: {where}: {first.message}{more}"
         yield document.problem(path, "unsound-stats", message, first.hint)
+    elif not outcome.mean:
+        fault, _, hint = NO_IMAGES.partition("; ")
+        yield document.problem(path, "unsound-stats", f"{pipeline.stats_path}: {fault}", hint)
     else:
         yield from _mismatches(document, pipeline, outcome)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgnorm.errors import TransformError
 from imgnorm.pipeline.augmentations import NORMALIZE, Api, transforms_of
-from imgnorm.stats.stats import Stats
+from imgnorm.stats.stats import NO_IMAGES, Stats
 
 if TYPE_CHECKING:
     from imgnorm.pipeline.pipeline import Augmentation, Pipeline
@@ -72,8 +72,11 @@ def usable_std(stats: Stats, eps: float | None) -> tuple[float, ...]:
     """The std to divide by: max(std, eps).
 
     Raises:
-        TransformError: eps is not in (0, 1], or a channel is constant and eps is None.
+        TransformError: eps is not in (0, 1], a channel is constant and eps is None, or there are no
+            images.
     """
+    if not stats.std:
+        raise TransformError(NO_IMAGES)
     if eps is not None:
         if not 0 < eps <= 1:
             raise TransformError(f"eps is {eps!r}; it must be above 0 and at most 1")

@@ -18,6 +18,7 @@ from imgnorm.stats.schema import (
     AsFloatsModel,
     ClassModel,
     ConstantsModel,
+    EmptyModel,
     EstimateModel,
     ExactModel,
     FloatClassModel,
@@ -26,6 +27,7 @@ from imgnorm.stats.schema import (
     FloatMeasuredModel,
     MeasuredModel,
     MergedModel,
+    SourceModel,
 )
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, CrossSums, Moments
@@ -81,6 +83,11 @@ def measured_problems(
             for path, message in _estimate_faults(model, moments, scale_of(model.image.mode))
         ]
     return problems
+
+
+def empty_problems(document: Document, model: EmptyModel) -> list[Problem]:
+    """What is wrong with a part without images."""
+    return [*_source_problems(document, model), *_reason_problems(document, model)]
 
 
 def derived_problems(document: Document, derived: dict[str, Any]) -> list[Problem]:
@@ -157,7 +164,7 @@ def _scale_problems(document: Document, scale: int, mode: Mode) -> Iterator[Prob
 
 
 def _source_problems(
-    document: Document, model: MeasuredModel | FloatMeasuredModel
+    document: Document, model: MeasuredModel | FloatMeasuredModel | EmptyModel
 ) -> Iterator[Problem]:
     source = model.source
     if isinstance(source, MergedModel):
@@ -165,23 +172,32 @@ def _source_problems(
         if total != model.images:
             message = f"{total:,} images in all, but the file counts {model.images:,}"
             yield document.problem(("source", "parts"), "derived", message)
-    parts = source.parts if isinstance(source, MergedModel) else [source]
-    for place, part in enumerate(parts):
-        path = ("source", "parts", place) if isinstance(source, MergedModel) else ("source",)
+    for path, part, images in _parts_of(model):
+        if not images and not part.shards:
+            message = "no images, though it is not one of several shards"
+            yield document.problem(path, "impossible", message)
         for index, number in enumerate(part.shards.counted if part.shards else ()):
             if part.shards and not 1 <= number <= part.shards.of:
                 message = f"shard {number} of {part.shards.of} does not exist"
                 yield document.problem((*path, "shards", "counted", index), "derived", message)
 
 
+def _parts_of(
+    model: MeasuredModel | FloatMeasuredModel | EmptyModel,
+) -> Iterator[tuple[tuple[str | int, ...], SourceModel, int]]:
+    """The source, or the sources that were merged: the place in the file, and how many images it has."""
+    source = model.source
+    if isinstance(source, MergedModel):
+        for place, part in enumerate(source.parts):
+            yield ("source", "parts", place), part, part.images
+    else:
+        yield ("source",), source, model.images
+
+
 def _names_problems(
     document: Document, model: MeasuredModel | FloatMeasuredModel
 ) -> Iterator[Problem]:
-    source = model.source
-    digests = [
-        part.names_sha256
-        for part in (source.parts if isinstance(source, MergedModel) else [source])
-    ]
+    digests = [part.names_sha256 for _, part, images in _parts_of(model) if images]
     if model.names is None:
         return
     if len(model.names) != len(digests):
@@ -195,7 +211,7 @@ def _names_problems(
 
 
 def _reason_problems(
-    document: Document, model: MeasuredModel | FloatMeasuredModel
+    document: Document, model: MeasuredModel | FloatMeasuredModel | EmptyModel
 ) -> Iterator[Problem]:
     reasons = set(Reason)
     for index, entry in enumerate(model.skipped):

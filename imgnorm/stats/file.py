@@ -21,6 +21,7 @@ from imgnorm.stats.faults import (
     constants_problems,
     cross_sums_in,
     derived_problems,
+    empty_problems,
     estimate_that_follows,
     measured_problems,
 )
@@ -31,6 +32,9 @@ from imgnorm.stats.schema import (
     AsFloatsModel,
     ClassModel,
     ConstantsModel,
+    CountedModel,
+    EmptyImageModel,
+    EmptyModel,
     ExactModel,
     FloatClassModel,
     FloatConstantsModel,
@@ -144,6 +148,8 @@ def stats_in(document: Document) -> Stats:
         if of_floats:
             return _measured_stats(document, validated(document, FloatMeasuredModel))
         return _measured_stats(document, validated(document, MeasuredModel))
+    if isinstance(value, dict) and value.get("images") == 0:
+        return _empty_stats(document, validated(document, EmptyModel))
     if of_floats:
         return _constants(document, validated(document, FloatConstantsModel))
     return _constants(document, validated(document, ConstantsModel))
@@ -197,6 +203,22 @@ def _constants(document: Document, model: ConstantsModel | FloatConstantsModel) 
     )
 
 
+def _empty_stats(document: Document, model: EmptyModel) -> Stats:
+    if problems := empty_problems(document, model):
+        raise InvalidDocument(problems)
+    measurement = Measurement.without_images(_provenance(model), _skipped(model), model.ignored)
+    stats = Stats.of(
+        measurement,
+        model.image.mode,
+        _steps(model.image),
+        auto=bool(model.image.auto),
+        strict_channels=bool(model.image.strict_channels),
+    )
+    if problems := derived_problems(document, document_of(stats)):
+        raise InvalidDocument(problems)
+    return stats
+
+
 def _measured_stats(document: Document, model: MeasuredModel | FloatMeasuredModel) -> Stats:
     mode: Mode = model.image.mode
     if problems := measured_problems(document, model):
@@ -222,7 +244,7 @@ def _rebuilt(model: MeasuredModel | FloatMeasuredModel, mode: Mode) -> Stats:
         decoders=model.decoders,
         source=_provenance(model),
         classes=_classes(model),
-        skipped=tuple(Skipped(s.name, Reason(s.reason)) for s in model.skipped),
+        skipped=_skipped(model),
         ignored=model.ignored,
         estimate=estimate,
         as_floats=_as_floats(model) if isinstance(model, MeasuredModel) else None,
@@ -290,18 +312,19 @@ def _classes(model: MeasuredModel | FloatMeasuredModel) -> dict[str, ClassStats]
     return classes
 
 
-def _provenance(model: MeasuredModel | FloatMeasuredModel) -> Provenance:
+def _skipped(model: CountedModel | EmptyModel) -> tuple[Skipped, ...]:
+    return tuple(Skipped(s.name, Reason(s.reason)) for s in model.skipped)
+
+
+def _provenance(model: CountedModel | EmptyModel) -> Provenance:
     source = model.source
-    many = len(source.parts) if isinstance(source, MergedModel) else 1
-    names: Sequence[str | None] = model.names or [None] * many
+    names = iter((isinstance(model, CountedModel) and model.names) or ())
     if isinstance(source, MergedModel):
         return combined(
-            [
-                _one_source(part, part.images, its)
-                for part, its in zip(source.parts, names, strict=True)
-            ]
+            _one_source(part, part.images, next(names, None) if part.images else None)
+            for part in source.parts
         )
-    return combined([_one_source(source, model.images, names[0])])
+    return combined([_one_source(source, model.images, next(names, None))])
 
 
 def _one_source(source: SourceModel, images: int, names: str | None) -> Provenance:
@@ -314,6 +337,7 @@ def _one_source(source: SourceModel, images: int, names: str | None) -> Provenan
         images,
         {key: option for key, option in options.items() if option is not None},
         Shards(source.shards.of, tuple(sorted(source.shards.counted))) if source.shards else None,
+        (source.shards and source.shards.units_sha256) or "",
         names=names,
     )
 
@@ -325,7 +349,7 @@ def _class_stats(one: ClassModel | FloatClassModel) -> ClassStats:
     return ClassStats(one.images, Moments.in_units(one.count, one.total, one.total_sq, unit_bits))
 
 
-def _steps(image: ImageModel | None) -> tuple[Step, ...]:
+def _steps(image: ImageModel | EmptyImageModel | None) -> tuple[Step, ...]:
     steps: list[Step] = []
     for entry in image.preprocess if image else []:
         for name, step in STEPS.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from imgnorm.stats.provenance import Provenance
@@ -57,6 +57,17 @@ class Measurement:
     as_floats: Counted | None = None
     """Only in a shard whose images came as floats and were counted as 8-bit images: their counts as
     floats. Merged with a shard of other floats, these are what counts."""
+
+    @classmethod
+    def without_images(
+        cls, source: Provenance, skipped: tuple[Skipped, ...], ignored: Mapping[str, int]
+    ) -> Measurement:
+        """That of shards in which no image was counted. Their modes, so their channels, are unknown."""
+        nothing = Histogram.zero(0, 0)
+        source = replace(source, images=0, names=None)
+        return cls(
+            0, nothing, ImageSums.zero(0), {}, {}, {}, source, skipped=skipped, ignored=ignored
+        )
 
     @property
     def found(self) -> int:

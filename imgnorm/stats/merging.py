@@ -13,6 +13,7 @@ from imgnorm.stats.provenance import Provenance, combined
 from imgnorm.tally.skipped import Skipped, skipped_order
 from imgnorm.tally.tally import BETWEEN, GRAY, Counted, common_mode, in_mode, joined_decoders
 
+_ANY: Mode = "auto"
 _LOSSLESS = {"BMP", "GIF", "PNG", "PPM"}  # every decoder gives the same pixels
 
 
@@ -21,7 +22,7 @@ class Merged:
     """One measurement of all parts, and its settings."""
 
     measurement: Measurement
-    mode: Mode
+    mode: Mode | None  # None only without images, which would have shown it
     preprocess: tuple[Step, ...]
     auto: bool
     strict_channels: bool
@@ -55,7 +56,7 @@ class Merger:
             label: the name of the part in messages; the default is its source.
             measured: None for constants, which `result` refuses.
         """
-        if measured is None or mode is None:
+        if measured is None:
             self._faults.append(
                 f"{label or 'constants'}: holds constants, written by hand; only measurements merge, so "
                 "leave it out"
@@ -68,8 +69,12 @@ class Merger:
             )
             return
         self._only = None if self._parts else measured
+        self._skipped += measured.skipped
+        for rule, entries in measured.ignored.items():
+            self._ignored[rule] = self._ignored.get(rule, 0) + entries
+        mode = mode or _ANY
         floats = kind_of(mode) == "float"
-        float_mode = mode if floats else None
+        float_mode = mode if floats or not measured.images else None
         if measured.as_floats:
             float_mode = mode_of(len(channels_of(mode)), "float")
         with_moments = {one.moments is not None for one in measured.classes.values()}
@@ -86,6 +91,8 @@ class Merger:
                 float_mode,
             )
         )
+        if not measured.images:
+            return
         counted = Counted(
             measured.images, measured.pixels, measured.sums, measured.modes, measured.formats
         )
@@ -98,9 +105,6 @@ class Merger:
                 for name, one in measured.classes.items()
             }
             self._as_floats.add(float_mode, measured.as_floats, classes)
-        self._skipped += measured.skipped
-        for rule, entries in measured.ignored.items():
-            self._ignored[rule] = self._ignored.get(rule, 0) + entries
 
     def result(
         self, *, allow_missing: bool, allow_overlap: bool, allow_decoders: bool = False
@@ -122,14 +126,22 @@ class Merger:
             faults += dict.fromkeys(overlaps(self._parts))  # once, if a file has two such sources
         if not allow_missing:
             faults += gaps(self._parts, source)
+        faults += _empty_faults(source) if self._parts else ()
         if faults:
             raise IncompatibleStats("\n".join(faults))
-        mode = _mode_of_all(self._parts)
-        assert mode
+        mode = _mode_of_all(self._counted) or self._asked_mode()
         auto = all(part.auto for part in self._parts)
         measurement = self._only or self._measurement(mode, source)
         first = self._parts[0]
         return Merged(measurement, mode, first.preprocess, auto, first.strict_channels)
+
+    @property
+    def _counted(self) -> list[_Part]:
+        return [part for part in self._parts if part.source.images]
+
+    def _asked_mode(self) -> Mode | None:
+        """The mode that parts without images were to be measured in."""
+        return next((part.mode for part in self._parts if part.mode != _ANY), None)
 
     def _make_floats(self) -> None:
         """If some parts are floats, counts the others as floats, too, as measuring all at once would.
@@ -141,11 +153,15 @@ class Merger:
             for part in self._parts
             if part.float_mode is not None
         ]
-        kinds = {kind_of(part.mode) for part in self._parts}
+        kinds = {kind_of(part.mode) for part in self._counted}
         if kinds == {"8-bit", "float"} and len(floats) == len(self._parts):
             self._parts, self._sums = floats, self._as_floats
 
-    def _measurement(self, mode: Mode, source: Provenance) -> Measurement:
+    def _measurement(self, mode: Mode | None, source: Provenance) -> Measurement:
+        skipped = tuple(sorted(self._skipped, key=skipped_order))
+        if not source.images:
+            return Measurement.without_images(source, skipped, self._ignored)
+        assert mode
         counted = self._sums.counted_in(mode)
         classes = self._sums.classes_in(mode)
         as_floats = None
@@ -162,7 +178,7 @@ class Merger:
             decoders=dict(sorted(joined_decoders(part.decoders for part in self._parts).items())),
             source=source,
             classes=classes,
-            skipped=tuple(sorted(self._skipped, key=skipped_order)),
+            skipped=skipped,
             ignored=self._ignored,
             as_floats=as_floats,
         )
@@ -171,8 +187,8 @@ class Merger:
         """Messages about settings that decide digits and differ between the parts."""
         if not self._parts:
             return
-        if _mode_of_all(self._parts) is None:
-            yield from _mode_faults(self._parts)
+        yield from _mode_faults(self._counted)
+        yield from _mode_asked_faults(self._parts)
         first = self._parts[0]
         for part in self._parts[1:]:
             if part.preprocess != first.preprocess:
@@ -202,7 +218,7 @@ class _Part:
     """What is compared between the parts; the sums of a part are added up at once."""
 
     label: str
-    mode: Mode
+    mode: Mode  # or _ANY, if it has no images, and they would have shown their mode
     auto: bool
     preprocess: tuple[Step, ...]
     source: Provenance
@@ -246,6 +262,16 @@ def _through(steps: Sequence[Step]) -> str:
     return f"through {', '.join(map(repr, steps))}" if steps else "at native sizes"
 
 
+def _empty_faults(whole: Provenance) -> Iterator[str]:
+    """Messages about sources of which no part has an image: measuring them at once is refused, too."""
+    for source in whole.sources:
+        if not source.images and not source.shards:
+            yield (
+                f"{source.called}: no image could be counted in any of its shards; fix the files or the "
+                "options, and measure them again"
+            )
+
+
 def _mode_of_all(parts: Sequence[_Part]) -> Mode | None:
     """The mode that measuring all parts at once would give; None if there is none.
 
@@ -258,6 +284,8 @@ def _mode_of_all(parts: Sequence[_Part]) -> Mode | None:
 
 
 def _mode_faults(parts: Sequence[_Part]) -> Iterator[str]:
+    if not parts or _mode_of_all(parts):
+        return
     kind = min((kind_of(part.mode) for part in parts), key=KINDS.index)
     others = [part for part in parts if kind_of(part.mode) == kind]
     for part in parts:
@@ -274,6 +302,19 @@ def _mode_faults(parts: Sequence[_Part]) -> Iterator[str]:
             yield (
                 f"{part.label}: measured in mode {_mode_asked(part)}, but {reference.label} in "
                 f"{_mode_asked(reference)}; measure both with the same --mode"
+            )
+
+
+def _mode_asked_faults(parts: Sequence[_Part]) -> Iterator[str]:
+    """Messages about parts without images that were to be measured in another mode."""
+    asked = [part for part in parts if not part.source.images and part.mode != _ANY]
+    counted = sorted((p for p in parts if p.source.images), key=lambda p: p.mode in GRAY.values())
+    for part in asked:
+        like = (counted or asked)[0]
+        if like.mode not in (part.mode, mode_of(len(channels_of(part.mode)), "float")):
+            yield (
+                f"{part.label}: measured in mode {_mode_asked(part)}, but {like.label} in "
+                f"{_mode_asked(like)}; measure both with the same --mode"
             )
 
 

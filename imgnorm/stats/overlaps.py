@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from imgnorm.stats.provenance import NUMBERED, Provenance, listing_of, ranges
+from imgnorm.stats.provenance import NUMBERED, Provenance, listing_of, ranges, shards_together
 
 _NAMED = 3  # shared names in a message
 
@@ -122,40 +122,55 @@ def _lies_in(inner: str, outer: str) -> bool:
 
 def _overlaps_by_digest(parts: Sequence[MergePart]) -> Iterator[tuple[str, tuple[int, int]]]:
     places = {id(part): place for place, part in enumerate(parts)}
-    listings: dict[
-        object, tuple[MergePart, Provenance]
-    ] = {}  # each with the first part that has it
+    together = shards_together(source for part in parts for source in part.source.sources)
+    # Each with the first part that has it.
+    listings: dict[object, tuple[MergePart, Provenance]] = {}
     shards: dict[object, tuple[MergePart, Provenance]] = {}
     names: dict[object, tuple[MergePart, Provenance]] = {}
+    refs: dict[object, tuple[MergePart, Provenance]] = {}
     sharded: dict[object, tuple[MergePart, Provenance]] = {}
     for part in parts:
         for source in part.source.sources:
-            here = (part, source)
-            listed = listings.setdefault(_names_of(source, source.listing_sha256), here)
-            same = [names.setdefault(_names_of(source, source.names_sha256), here)]
-            if not source.shards or listing_of(source) != listing_of(listed[1]):
-                same.append(listed)
-            else:
-                listing = listing_of(source)
+            here, listing, ref = (part, source), listing_of(source), _ref_of(source)
+            whole = together.get(listing, source)
+            same = []
+            if source.images:
+                same.append(names.setdefault(_names_of(source, source.names_sha256), here))
+            # The digest of all names follows from all shards only.
+            digests = [source.divided_sha256, *([] if whole.shards else [whole.listing_sha256])]
+            for digest in digests:
+                listed = listings.setdefault(_names_of(source, digest), here)
+                if not source.shards or listing_of(listed[1]) != listing:
+                    same.append(listed)
+            if source.shards:
                 same += (shards.setdefault((listing, i), here) for i in source.shards.counted)
+            in_part = bool(source.units_sha256 and whole.shards)
+            if in_part or not source.shards:  # nothing but the ref shows that they are one source
+                refs.setdefault((ref, in_part), here)
+                same += filter(None, [refs.get((ref, not in_part))])
             other = next((one for one in same if one[0] is not part), None)
             if other:
                 yield _overlap(part, source, *other), (places[id(part)], places[id(other[0])])
             elif source.shards:
-                key = (
-                    source.kind,
-                    source.ref,
-                    source.shards.total,
-                    frozenset(source.options.items()),
-                )
-                before, its = sharded.setdefault(key, here)
-                if its.listing_sha256 != source.listing_sha256 and before is not part:
-                    message = (
-                        f"{part.label}: counts {_extent(source)}, but {before.label} was measured from a "
-                        "listing with other names, so the source has changed; measure all shards again, or "
-                        "count what they share twice with --allow-overlap"
-                    )
+                before, its = sharded.setdefault(ref, here)
+                if its.divided_sha256 != source.divided_sha256 and before is not part:
+                    message = _changed(part, source, before, its)
                     yield message, (places[id(part)], places[id(before)])
+
+
+def _changed(part: MergePart, source: Provenance, before: MergePart, its: Provenance) -> str:
+    """The message about shards of one source that it was divided into in two ways."""
+    if bool(source.units_sha256) != bool(its.units_sha256):
+        old, new = (part, before) if its.units_sha256 else (before, part)
+        return (
+            f"{old.label}: was measured by imgnorm 0.1, which divided images differently from "
+            f"{new.label}; measure all shards again with one version"
+        )
+    return (
+        f"{part.label}: counts {_extent(source)}, but {before.label} was measured from a listing with "
+        "other names, so the source has changed; measure all shards again, or count what they share "
+        "twice with --allow-overlap"
+    )
 
 
 def _overlap(part: MergePart, source: Provenance, other: MergePart, its: Provenance) -> str:
@@ -186,3 +201,9 @@ def _names_of(part: Provenance, digest: str) -> object:
     if part.kind in NUMBERED:
         return (digest, part.kind, part.ref, part.options.get("split"), part.options.get("key"))
     return digest
+
+
+def _ref_of(source: Provenance) -> object:
+    """Equal for what the user called the same."""
+    options = {key: option for key, option in source.options.items() if key != "limit"}
+    return (source.kind, source.ref, frozenset(options.items()))

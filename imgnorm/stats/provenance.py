@@ -42,13 +42,17 @@ class Provenance:
     kind: str  # folder, list, archive, array, torchvision, dataset, iterable; MERGED, with `parts`
     ref: str | tuple[str, ...]  # what the user called it; after a merge several, sorted
     names_sha256: str  # names_digest of the names of all counted images
-    listing_sha256: str  # the same of all names, before `limit` and shard; "" for a merged source
+    listing_sha256: str  # the same of all names, before `limit`; "" for a merged source
     images: int  # counted
     options: Mapping[str, str | int] = field(default_factory=dict)
     """Those that chose images: split, key, limit."""
-    shards: Shards | None = None  # None if all of the listing was measured
+    shards: Shards | None = None  # None if all of the source was measured
+    units_sha256: str = ""
+    """Only with `shards`: the digest of all units of the source, which the shards divide among them.
+    `listing_sha256` is then that of the names in these shards. Files of imgnorm 0.1, which divided names,
+    have none: their `listing_sha256` is that of all names."""
     parts: tuple[Provenance, ...] = ()  # only if merged; sorted, and none is itself merged
-    names: str | None = None  # `lines_of` the names of all counted images, if they were kept
+    names: str | None = None  # `lines_of` the names of all counted images, if any were kept
 
     @property
     def sources(self) -> tuple[Provenance, ...]:
@@ -63,6 +67,11 @@ class Provenance:
     def called(self) -> str:
         """The `ref` in a message."""
         return self.ref if isinstance(self.ref, str) else ", ".join(self.ref)
+
+    @property
+    def divided_sha256(self) -> str:
+        """The digest that all shards of a listing share."""
+        return self.units_sha256 or self.listing_sha256
 
     @property
     def sharded(self) -> tuple[Provenance, ...]:
@@ -93,18 +102,12 @@ def ranges(numbers: Sequence[int]) -> str:
 
 def combined(sources: Iterable[Provenance]) -> Provenance:
     """The sources as one source. Shards of one listing become one part; other sources stay parts."""
-    parts: list[Provenance] = []
-    shards: dict[object, list[Provenance]] = {}
-    for source in sources:
-        for part in source.sources:
-            if part.shards:
-                shards.setdefault(listing_of(part), []).append(part)
-            else:
-                parts.append(part)
-    parts += map(_put_together, shards.values())
+    every = [part for source in sources for part in source.sources]
+    parts = [part for part in every if not part.shards]
+    parts += shards_together(every).values()
     if len(parts) == 1:
         return parts[0]
-    if any(part.names is None for part in parts):
+    if any(part.names is None for part in parts if part.images):
         parts = [replace(part, names=None) for part in parts]
     return Provenance(
         MERGED,
@@ -116,6 +119,18 @@ def combined(sources: Iterable[Provenance]) -> Provenance:
     )
 
 
+def shards_together(sources: Iterable[Provenance]) -> dict[object, Provenance]:
+    """The shards among these sources, put together: one source for each `listing_of` them.
+
+    It has no `shards` if each shard was added exactly once.
+    """
+    shards: dict[object, list[Provenance]] = {}
+    for source in sources:
+        if source.shards:
+            shards.setdefault(listing_of(source), []).append(source)
+    return {listing: _put_together(parts) for listing, parts in shards.items()}
+
+
 def listing_of(part: Provenance) -> object:
     """Equal for the shards of one listing.
 
@@ -123,24 +138,27 @@ def listing_of(part: Provenance) -> object:
     """
     total = part.shards and part.shards.total
     ref = part.ref if part.kind in NUMBERED else ""
-    return (part.kind, ref, part.listing_sha256, frozenset(part.options.items()), total)
+    return (part.kind, ref, part.divided_sha256, frozenset(part.options.items()), total)
 
 
 def _put_together(parts: Sequence[Provenance]) -> Provenance:
-    """Shards of one listing as one source; it has no `shards` if each shard was added exactly once."""
     first = parts[0]
     assert first.shards
     counted = sorted(number for part in parts if part.shards for number in part.shards.counted)
     shards = Shards(first.shards.total, tuple(counted))
+    listing_sha256 = first.listing_sha256
+    if first.units_sha256:
+        listing_sha256 = _added_digests(part.listing_sha256 for part in parts)
     return Provenance(
         first.kind,
         _refs(parts),
         _added_digests(part.names_sha256 for part in parts),
-        first.listing_sha256,
+        listing_sha256,
         sum(part.images for part in parts),
         first.options,
         None if shards.whole else shards,
-        names=_names_together(parts),
+        "" if shards.whole else first.units_sha256,
+        names=_names_together([part for part in parts if part.images]),
     )
 
 
@@ -150,7 +168,7 @@ def _names_together(parts: Sequence[Provenance]) -> str | None:
         if part.names is None:
             return None
         lines += part.names.split("\n")
-    return "\n".join(sorted(lines))
+    return "\n".join(sorted(lines)) if lines else None
 
 
 def _refs(parts: Iterable[Provenance]) -> str | tuple[str, ...]:

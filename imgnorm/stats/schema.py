@@ -134,6 +134,7 @@ class FloatConventionModel(_StatsFileModel):
 class ShardsModel(_StatsFileModel):
     of: Annotated[int, Field(gt=1)]
     counted: _Integers
+    units_sha256: _Digest | None = None  # before units were divided among shards, names were
 
 
 class SourceModel(_StatsFileModel):
@@ -245,8 +246,40 @@ class AsFloatsModel(_StatsFileModel):
     classes: dict[str, FloatClassModel]
 
 
+class EmptyImageModel(_StatsFileModel):
+    """The mode is only known if it was asked for."""
+
+    mode: Literal["L", "RGB", "RGBA", "I;16"] | _OfArrays | None = None
+    auto: Literal[True] | None = None
+    strict_channels: Literal[True] | None = None
+    preprocess: list[StepModel] = []
+
+    @model_validator(mode="after")
+    def _mode_or_auto(self) -> EmptyImageModel:
+        if (self.mode is None) != bool(self.auto):
+            raise ValueError("expected mode, or auto")
+        return self
+
+
+_Source = Annotated[
+    Annotated[SourceModel, Tag("measured")] | Annotated[MergedModel, Tag(MERGED)],
+    Discriminator(_source_tag),
+]
+
+
+class EmptyModel(_StatsFileModel):
+    """A part of a source in which no image was counted."""
+
+    format: Annotated[str, AfterValidator(_known_format)]
+    image: EmptyImageModel
+    images: Literal[0]
+    source: _Source
+    skipped: list[SkippedModel]
+    ignored: dict[str, _Natural]
+
+
 class CountedModel(_StatsFileModel):
-    """The keys that every measurement has."""
+    """The keys that every measurement of images has."""
 
     image: ImageModel
     images: Annotated[int, Field(gt=0)]
@@ -254,10 +287,7 @@ class CountedModel(_StatsFileModel):
     modes: dict[str, _Natural]
     formats: dict[str, _Natural]
     decoders: dict[str, str]
-    source: Annotated[
-        Annotated[SourceModel, Tag("measured")] | Annotated[MergedModel, Tag(MERGED)],
-        Discriminator(_source_tag),
-    ]
+    source: _Source
     skipped: list[SkippedModel]
     ignored: dict[str, _Natural]
     names: Annotated[list[str], Field(min_length=1)] | None = None
@@ -294,20 +324,27 @@ class FloatMeasuredModel(CountedModel):
 
 
 def stats_schema() -> dict[str, Any]:
-    """The stats file's JSON Schema, for editors: measured or constants, of integer or float pixels."""
+    """The stats file's JSON Schema, for editors: measured or constants, of integer or float pixels.
+
+    Or a part without images.
+    """
     from pydantic.json_schema import models_json_schema
 
     kinds: list[tuple[type[BaseModel], Literal["validation"]]]
-    models = (MeasuredModel, ConstantsModel, FloatMeasuredModel, FloatConstantsModel)
+    models = (MeasuredModel, ConstantsModel, FloatMeasuredModel, FloatConstantsModel, EmptyModel)
     kinds = [(model, "validation") for model in models]
     references, content = models_json_schema(kinds, ref_template="#/$defs/{model}")
-    measured, constants, float_measured, float_constants = (references[kind] for kind in kinds)
+    measured, constants, float_measured, float_constants, empty = (references[k] for k in kinds)
     integers = {"anyOf": [{"required": ["exact"]}, {"required": ["histogram"]}]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "imgnorm stats file",
-        "if": {"properties": {"scale": {"const": 1}}, "required": ["scale"]},
-        "then": {"if": integers, "then": float_measured, "else": float_constants},
-        "else": {"if": integers, "then": measured, "else": constants},
+        "if": {"properties": {"images": {"const": 0}}, "required": ["images"]},
+        "then": empty,
+        "else": {
+            "if": {"properties": {"scale": {"const": 1}}, "required": ["scale"]},
+            "then": {"if": integers, "then": float_measured, "else": float_constants},
+            "else": {"if": integers, "then": measured, "else": constants},
+        },
         **content,
     }

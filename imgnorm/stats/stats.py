@@ -19,6 +19,9 @@ NORMALIZED = (
 )
 """The note about stats that `looks_normalized`."""
 
+NO_IMAGES = "a part without images has no mean and std; merge it with the other parts of its source"
+"""Why stats without images are refused."""
+
 
 @dataclass(frozen=True)
 class Stats:
@@ -27,6 +30,9 @@ class Stats:
     They are pooled over all pixels of all images; std is the population's (`correction=0`). Integer
     pixels are divided by `scale` first, as ToTensor does, so that they are in [0, 1]. Float pixels,
     which no transform scales, are taken as they are.
+
+    In a shard whose images were all skipped, or that got none, `images` is 0, and `channels`, `mean` and
+    `std` are empty. It merges with the other shards of its source.
 
     `imgnorm.measure`, `imgnorm.merge` and `imgnorm.read_stats` return them. `a + b` is `merge([a, b],
     allow_missing=True)`.
@@ -43,7 +49,8 @@ class Stats:
     mean: tuple[float, ...]  # per channel
     std: tuple[float, ...]  # per channel
     scale: int = 255  # the pixel value that ToTensor maps to 1.0; 65535 for 16 bits, 1 for floats
-    mode: Mode | None = None  # the images' mode; None in constants that do not name it
+    mode: Mode | None = None
+    """The images' mode; None in constants that do not name it, and without images if `auto`."""
     preprocess: tuple[Step, ...] = ()  # between loading and ToTensor
     measurement: Measurement | None = None  # None in constants
     auto: bool = False  # mode "auto" found `mode`; merged with other images it may become RGB
@@ -53,12 +60,21 @@ class Stats:
     def of(
         cls,
         measurement: Measurement,
-        mode: Mode,
+        mode: Mode | None,
         preprocess: tuple[Step, ...],
         *,
         auto: bool = False,
         strict_channels: bool = False,
     ) -> Stats:
+        """The stats that follow from a measurement.
+
+        Args:
+            mode: None only without images, if mode "auto" would have found it.
+        """
+        if not measurement.images:
+            settings = (mode, preprocess, measurement, auto, strict_channels)
+            return cls((), (), (), 255, *settings)
+        assert mode
         moments = measurement.pixels.moments()
         scale = scale_of(mode)
         return cls(
@@ -111,7 +127,7 @@ class Stats:
 
     @property
     def images(self) -> int:
-        """How many images were counted; 0 in constants."""
+        """How many images were counted; 0 in constants, and in shards without any."""
         return self.measurement.images if self.measurement else 0
 
     @property

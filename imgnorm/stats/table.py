@@ -26,6 +26,8 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
         verbose: add the other conventions and the quantiles, and list all skipped inputs.
     """
     measured = stats.measurement
+    if measured and not measured.images:
+        return "\n".join(_without_images(measured, verbose=verbose))
     histogram = measured and measured.histogram
     rows = [["", "mean", "std"]]
     rows[0] += ["min", "max"] if measured else []
@@ -86,6 +88,16 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     names, *others = zip(*rows, strict=True)
     columns = [_to_the_left(names), *map(_padded, others)]
     return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+
+
+def _without_images(measured: Measurement, *, verbose: bool) -> list[str]:
+    parts = (f"{source.shards} of {source.called!r}" for source in measured.source.sources)
+    return [
+        f"0 images: {'; '.join(parts)}",
+        "",
+        found_line(0, measured.skipped, measured.ignored),
+        *skipped_lines(measured.skipped, verbose=verbose),
+    ]
 
 
 def _mean_and_std(stats: Stats, channel: int, sign: str) -> list[str]:

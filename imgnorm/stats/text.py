@@ -18,6 +18,9 @@ from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
 
 _HEADER = "# Written by imgnorm. mean and std are for ToTensor's [0, 1]: pooled over all pixels, population.\n"
+_EMPTY_HEADER = (
+    "# Written by imgnorm. A part without images: merge it with the other parts of its source.\n"
+)
 _FLOAT_HEADER = "# Written by imgnorm. mean and std are of the float values as they are: pooled over all pixels, population.\n"
 
 
@@ -26,7 +29,7 @@ def text_of(stats: Stats) -> str:
     content = document_of(stats)
     histogram = content.pop("histogram", {})
     names = content.pop("names", [])
-    header = _FLOAT_HEADER if stats.of_floats else _HEADER
+    header = _FLOAT_HEADER if stats.of_floats else _HEADER if stats.mean else _EMPTY_HEADER
     if stats.estimate:
         header += f"# An estimate ({stats.estimate}), not exact.\n"
     text = header + yaml.dump(
@@ -48,17 +51,18 @@ def text_of(stats: Stats) -> str:
 
 def document_of(stats: Stats) -> dict[str, Any]:
     """The content of the stats file as plain values, in the order of the file."""
-    content: dict[str, Any] = {
-        "format": STATS_FORMAT,
-        "channels": list(stats.channels),
-        "mean": _finite(stats.mean),
-        "std": _finite(stats.std),
-        **({"estimate": _estimate_document(stats.estimate)} if stats.estimate else {}),
-        "scale": stats.scale,
-    }
-    if stats.mode:
+    content: dict[str, Any] = {"format": STATS_FORMAT}
+    if stats.mean:
+        content |= {
+            "channels": list(stats.channels),
+            "mean": _finite(stats.mean),
+            "std": _finite(stats.std),
+            **({"estimate": _estimate_document(stats.estimate)} if stats.estimate else {}),
+            "scale": stats.scale,
+        }
+    if stats.mode or stats.measurement:
         content["image"] = {
-            "mode": stats.mode,
+            **({"mode": stats.mode} if stats.mode else {}),
             **({"auto": True} if stats.auto else {}),
             **({"strict_channels": True} if stats.strict_channels else {}),
             "preprocess": [_step_document(step) for step in stats.preprocess],
@@ -83,10 +87,17 @@ def _estimate_document(estimate: Estimate) -> dict[str, Any]:
 def _measurement_document(
     measured: Measurement, channels: tuple[str, ...], scale: int
 ) -> dict[str, Any]:
+    found = {
+        "source": _source_document(measured.source),
+        "skipped": [{"name": s.name, "reason": s.reason.value} for s in measured.skipped],
+        "ignored": dict(sorted(measured.ignored.items())),
+    }
+    if not measured.images:
+        return {"images": 0, **found}
     moments = measured.pixels.moments()
     histogram = measured.histogram
     quantiles = {name: list(values) for name, values in measured.quantiles().items()}
-    names = [source.names for source in measured.source.sources]
+    names = [source.names for source in measured.source.sources if source.images]
     return {
         "images": measured.images,
         "pixels": moments.count,
@@ -100,13 +111,13 @@ def _measurement_document(
         "modes": dict(sorted(measured.modes.items())),
         "formats": dict(sorted(measured.formats.items())),
         "decoders": dict(sorted(measured.decoders.items())),
-        "source": _source_document(measured.source),
+        "source": found["source"],
         "classes": {
             name: _class_document(one, scale, floats=histogram is None)
             for name, one in sorted(measured.classes.items())
         },
-        "skipped": [{"name": s.name, "reason": s.reason.value} for s in measured.skipped],
-        "ignored": dict(sorted(measured.ignored.items())),
+        "skipped": found["skipped"],
+        "ignored": found["ignored"],
         "exact": {
             **_moments_document(moments, floats=histogram is None),
             "image_sums": _image_sums_document(measured.sums),
@@ -163,7 +174,11 @@ def _source_document(source: Provenance) -> dict[str, Any]:
     if source.parts:
         parts = [{**_source_document(part), "images": part.images} for part in source.parts]
         return {"kind": source.kind, "parts": parts, "names_sha256": source.names_sha256}
-    shards = source.shards and {"of": source.shards.total, "counted": list(source.shards.counted)}
+    shards = source.shards and {
+        "of": source.shards.total,
+        "counted": list(source.shards.counted),
+        **({"units_sha256": source.units_sha256} if source.units_sha256 else {}),
+    }
     return {
         "kind": source.kind,
         "ref": source.ref if isinstance(source.ref, str) else list(source.ref),

@@ -22,7 +22,6 @@ from PIL import Image
 import imgnorm
 from imgnorm.cli import run
 from imgnorm.errors import ImgnormError, IncompatibleStats, InvalidDocument, SourceError
-from imgnorm.measuring import selection
 from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
 from imgnorm.stats.file import merge_files, read_stats, write_stats
 from imgnorm.stats.measurement import ClassStats, Measurement
@@ -697,7 +696,7 @@ def test_names_that_cannot_be_kept_are_refused(source, options, message):
 
 
 def test_names_that_no_stats_file_can_hold_are_refused_before_the_scan(tmp_path, monkeypatch):
-    monkeypatch.setattr(selection, "_MAX_NAMES_BYTES", 300)
+    monkeypatch.setattr("imgnorm.measuring.selection._MAX_NAMES_BYTES", 300)
     with pytest.raises(SourceError) as caught:
         imgnorm.measure(SHAPES, keep_names=True)
 
@@ -712,7 +711,7 @@ def test_names_are_counted_in_the_bytes_that_a_stats_file_takes(tmp_path, monkey
     """Six bytes of UTF-8 take six bytes, and a byte that is not a character takes four: \\xNN."""
     for name in (b"\xe6\x97\xa5\xe6\x9c\xac.png", b"\xff.png"):
         shutil.copy(Path(SHAPES, "circle", "png.png"), os.path.join(os.fsencode(tmp_path), name))
-    monkeypatch.setattr(selection, "_MAX_NAMES_BYTES", 23)
+    monkeypatch.setattr("imgnorm.measuring.selection._MAX_NAMES_BYTES", 23)
 
     with pytest.raises(SourceError, match="the names of 2 images take 24 bytes"):
         imgnorm.measure(tmp_path, keep_names=True)

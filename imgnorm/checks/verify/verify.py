@@ -19,7 +19,7 @@ from imgnorm.settings import Limits
 from imgnorm.sources.source import Source
 from imgnorm.stats.file import stats_in
 from imgnorm.stats.measurement import Measurement
-from imgnorm.stats.stats import Stats
+from imgnorm.stats.stats import NO_IMAGES, Stats
 from imgnorm.wording import printable
 
 SAMPLE = 1000
@@ -94,7 +94,8 @@ def verify(
     Raises:
         SourceError: the file or its data does not exist, or cannot be read.
         InvalidDocument: the file is not a valid stats file.
-        IncompatibleStats: the file holds nothing that can be verified: constants, or an estimate.
+        IncompatibleStats: the file holds nothing that can be verified: constants, an estimate, or no
+            images.
 
     Example:
         >>> imgnorm.write_stats("stats.yaml", imgnorm.measure("examples/shapes"))
@@ -136,6 +137,8 @@ def _verifiable(stats: Stats, file: str) -> Measurement:
             f"{file}: holds an estimate from a sample of the images, which is true only within its "
             "margins; measure all images with `imgnorm stats`, and verify that"
         )
+    if not stats.images:
+        raise IncompatibleStats(f"{file}: {NO_IMAGES}")
     for part in stats.measurement.source.sharded:
         if part.shards and len(set(part.shards.counted)) < len(part.shards.counted):
             raise IncompatibleStats(
