@@ -189,13 +189,15 @@ def _open_many(path: str, paths: list[str], member: str | None, layout: str | No
         paths: what the pattern matches.
         member: the array in each .npz file.
     """
-    from imgnorm.sources.archive import ArchiveSource
+    from imgnorm.sources.archive import SUFFIXES, ArchiveSource
     from imgnorm.sources.arrays import ArrayFileSource, is_array_file
 
     if all(map(looks_like_an_image, paths)):
         files = f"{len(paths):,} image file{'s' * (len(paths) != 1)}"
         raise SourceError(f"{as_text(path)}: {files}; {_INSTEAD_OF_IMAGES}")
-    if any(map(is_array_file, paths[:1])):
+    first = paths[0].lower()
+    # Files may be far away, and this process may measure only some of them.
+    if first.endswith((".npy", ".npz")) or not first.endswith(SUFFIXES) and is_array_file(paths[0]):
         return ArrayFileSource(path, paths, layout, member)
     _demand_arrays(path, layout)
     return ArchiveSource(path, paths)

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
-from imgnorm.sources.bytestream import GzipBytes, no_heartbeat
-from imgnorm.sources.files import open_regular, refused, unreadable
-from imgnorm.sources.names import name_bytes
+from imgnorm.sources.archivefile import ArchiveFile, Contents, packing_of
+from imgnorm.sources.bytestream import no_heartbeat
+from imgnorm.sources.files import IMG_EXTENSIONS, open_regular, refused, unreadable
+from imgnorm.sources.names import as_text
 from imgnorm.sources.paths import labelled
-from imgnorm.sources.shard import Duplicates, Marks, Shard, ShardContents, Version, packing_of
-from imgnorm.sources.source import Listing
-from imgnorm.tally.skipped import Reason, Skipped, Unreadable
+from imgnorm.sources.source import Entry, Ignored, Image, Listing, Reread, Source, Unit
+from imgnorm.tally.skipped import Reason, Unreadable
 
-_OPEN_SHARDS = 2  # in one process: its own, and one that it helps with
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+_MAX_OPEN = 2  # archives in one process
 
 
-class ArchiveSource:
+class ArchiveSource(Source):
     """The images in one archive or many. A name is the archive's file name and the member's path.
 
     Archives of the same file name have the names of their folders before it, as many as are needed.
+    A unit is an archive.
 
     Args:
         ref: what the user called them.
-        paths: of the archives; a file that is not an archive is listed as skipped.
+        paths: of the archives; a file that is not an archive is skipped.
     """
 
     kind = "archive"
@@ -34,124 +37,150 @@ class ArchiveSource:
     def __init__(self, ref: str, paths: Iterable[str]) -> None:
         self.ref = ref.replace(os.sep, "/")
         self._paths = labelled(paths)
-        self._versions: dict[str, Version] = {}  # of each archive, when it was listed
-        self._duplicates: dict[str, Duplicates] = {}  # of archives that have some
-        self._marks: dict[str, Marks] = {}  # of archives in the order of their names
-        self._streams: set[str] = set()  # compressed as a whole
-        self._member_order: dict[str, list[str]] = {}  # if it is not the order of the names
-        self._open: OrderedDict[str, Shard] = OrderedDict()
+        self._open: OrderedDict[str, ArchiveFile] = OrderedDict()
         self._still_alive: Callable[[], None] = no_heartbeat
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker opens archives itself, and finds the members that it reads.
-        return {
-            **vars(self),
-            "_member_order": {},
-            "_open": OrderedDict(),
-            "_still_alive": no_heartbeat,
-        }
+        # A worker opens archives itself.
+        return {**vars(self), "_open": OrderedDict(), "_still_alive": no_heartbeat}
 
-    def listing(self) -> Listing:
-        # The archives may have changed since an earlier listing.
-        self._versions, self._duplicates, self._marks = {}, {}, {}
-        self._streams, self._member_order = set(), {}
-        names: list[str] = []
-        skipped: list[Skipped] = []
-        ignored: Counter[str] = Counter()
-        for label in self._paths:
-            found = ShardContents(label)
+    def units(self) -> Iterator[Unit]:
+        for label, path in self._paths.items():
             try:
-                with closing(self._opened(label)) as shard:
-                    self._versions[label] = shard.version
-                    if isinstance(shard.bytes, GzipBytes):
-                        self._streams.add(label)
-                    found.take(shard)
-            except Unreadable as fault:
-                found.skip(label, fault)
-            except OSError as error:
-                found.skip(label, unreadable(error))
-            names += found.sorted_names()
-            skipped += found.skipped
-            ignored += found.ignored
-            if found.duplicates:
-                self._duplicates[label] = found.duplicates
-            if found.member_order is not None:
-                self._member_order[label] = found.member_order
-            elif found.marks.members:
-                self._marks[label] = found.marks
-        skipped.sort(key=lambda s: name_bytes(s.name))
-        return Listing(names, tuple(skipped), dict(sorted(ignored.items())))
+                size = os.stat(path).st_size
+            except (OSError, ValueError):  # the reason is found where it is opened
+                size = None
+            yield Unit(label, bytes=size)
+
+    def images(self, unit: Unit) -> Iterator[Entry]:
+        if unit.names is None:
+            return _OnePass(unit.id, self._paths[unit.id], self._still_alive)
+        return (
+            Image(name, partial(self._read, unit.id, unit.version, place))
+            for name, place in zip(unit.names, unit.places, strict=True)
+        )
+
+    def rest(self, entries: Iterator[Entry]) -> Unit | None:
+        return entries.rest() if isinstance(entries, _OnePass) else None
+
+    def listed(self, unit: Unit) -> Listing:
+        self._close(unit.id)  # it may have changed since
+        try:
+            archive = self._opened(unit.id)
+        except OSError as error:
+            raise unreadable(error) from error
+        return Contents(unit.id, archive).listing()
 
     def class_of(self, name: str) -> str | None:
-        folder, slash, _ = name[len(self.shard_of(name)) + 1 :].partition("/")
+        folder, slash, _ = name[len(self._label_of(name)) + 1 :].partition("/")
         return folder if slash else None
 
-    def shard_of(self, name: str) -> str:
-        end = name.find("/")
-        while end >= 0 and name[:end] not in self._paths:
-            end = name.find("/", end + 1)
-        return name[:end] if end >= 0 else name  # a damaged archive is listed by its own name
-
-    def shards(self, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
-        start = 0
-        while start < len(names):
-            shard = self.shard_of(names[start])
-            above, end = shard + "/", start + 1
-            while end < len(names) and names[end].startswith(above):
-                end += 1
-            part, start = names[start:end], end
-            order = self._member_order.get(shard)
-            if order is None or len(part) == 1:
-                yield shard, part
-            else:
-                wanted = set(part)
-                yield shard, [name for name in order if name in wanted]
-
-    def is_stream(self, shard: str) -> bool:
-        return shard in self._streams
+    def member_of(self, name: str) -> str | None:
+        return as_text(name[len(self._label_of(name)) + 1 :]) or None
 
     def keep_alive(self, still_alive: Callable[[], None]) -> None:
         self._still_alive = still_alive
 
-    def read(self, name: str) -> bytes:
-        label = self.shard_of(name)
+    def hint_if_empty(self) -> str:
+        return (
+            f"looked for {' '.join(IMG_EXTENSIONS)}; name an archive that holds such files, or rename those "
+            "in it and pack them again"
+        )
+
+    def _label_of(self, name: str) -> str:
+        end = name.find("/")
+        while end >= 0 and name[:end] not in self._paths:
+            end = name.find("/", end + 1)
+        return name[:end] if end >= 0 else name  # a damaged archive is skipped by its own name
+
+    def _read(self, label: str, version: tuple[int, ...], place: int) -> bytes:
         try:
-            return self._read(label, name)
+            return self._read_once(label, version, place)
         except OSError:  # perhaps a passing fault of the storage: try once more
             self._close(label)
         try:
-            return self._read(label, name)
+            return self._read_once(label, version, place)
         except OSError as error:
             self._close(label)
             raise unreadable(error) from error
 
-    def _read(self, label: str, name: str) -> bytes:
-        shard = self._open.get(label)
-        if shard is None:
-            while len(self._open) >= _OPEN_SHARDS:
-                self._open.popitem(last=False)[1].close()
-            shard = self._open[label] = self._opened(label)
-        self._open.move_to_end(label)
-        expected = self._versions.get(label, shard.version)
-        if shard.version == expected:
-            data = shard.content(name)
-            if shard.version_now() == expected:
+    def _read_once(self, label: str, version: tuple[int, ...], place: int) -> bytes:
+        archive = self._opened(label)
+        if archive.version == version:
+            data = archive.content(place)
+            if not archive.changed():
                 return data
         self._close(label)
         raise Unreadable(Reason.CHANGED_DURING_READ, "the archive changed while it was measured")
 
-    def _opened(self, label: str) -> Shard:
-        return Shard(
-            label,
-            self._paths[label],
-            self._duplicates.get(label, {}),
-            self._marks.get(label, Marks()),
-            self._still_alive,
-        )
+    def _opened(self, label: str) -> ArchiveFile:
+        archive = self._open.get(label)
+        if archive is None:
+            while len(self._open) >= _MAX_OPEN:
+                self._open.popitem(last=False)[1].close()
+            archive = self._open[label] = ArchiveFile(self._paths[label], self._still_alive)
+        self._open.move_to_end(label)
+        return archive
 
     def _close(self, label: str) -> None:
         if label in self._open:
             self._open.pop(label).close()
+
+
+class _OnePass(Iterator[Entry]):
+    """The entries of one archive, which is read while it is listed."""
+
+    def __init__(self, label: str, path: str, still_alive: Callable[[], None]) -> None:
+        self._label = label
+        self._path = path
+        self._still_alive = still_alive
+        self._failed = False  # a read, perhaps by a passing fault of the storage
+
+    def __next__(self) -> Entry:
+        self._demand_no_failure()
+        for name, place in self._images:
+            return Image(name, partial(self._read, place))
+        return next(self._others)
+
+    def rest(self) -> Unit | None:
+        """As `Source.rest`. A gzip stream would have to be expanded again to read it."""
+        self._demand_no_failure()
+        left = [] if self._archive.packing == "tar.gz" else list(self._images)
+        if not left:
+            return None
+        names, places = zip(*left, strict=True)
+        return self._contents.unit(list(names), places)
+
+    @cached_property
+    def _archive(self) -> ArchiveFile:
+        try:
+            return ArchiveFile(self._path, self._still_alive)
+        except OSError as error:
+            raise unreadable(error) from error
+
+    @cached_property
+    def _contents(self) -> Contents:
+        return Contents(self._label, self._archive)
+
+    @cached_property
+    def _images(self) -> Iterator[tuple[str, int]]:
+        return self._contents.stream()
+
+    @cached_property
+    def _others(self) -> Iterator[Entry]:
+        """What is skipped and ignored, once all images were given."""
+        return chain(self._contents.skipped, [Ignored(self._contents.ignored)])
+
+    def _read(self, place: int) -> bytes:
+        try:
+            return self._archive.content(place)
+        except OSError as error:
+            self._failed = True
+            raise unreadable(error) from error
+
+    def _demand_no_failure(self) -> None:
+        if self._failed:
+            raise Reread(f"{self._label}: reading it failed")
 
 
 def is_archive(path: str) -> bool:

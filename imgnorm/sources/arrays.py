@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
 from typing import Any
 
@@ -19,23 +19,25 @@ from imgnorm.sources.files import open_regular, refused, unreadable
 from imgnorm.sources.names import NumberedNames, Run, for_message, name_bytes
 from imgnorm.sources.npy import MAGIC, Header, UnclearLayout, header_of, layout_of
 from imgnorm.sources.paths import labelled
-from imgnorm.sources.source import Block, Listing
+from imgnorm.sources.source import Block, Blocks, Ignored, Source, Unit
 from imgnorm.sources.zip import DEFLATE, STORED, PackedMember
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 _MAX_CHANNELS = 9999
 _MAX_CHANNELS_16_BIT = 16  # a histogram of each has 65,536 counts
 _BLOCK_BYTES = 4 << 20
+_UNIT_BYTES = 64 << 20
 _TASK_BYTES = 64 << 20  # large enough for few tallies, small enough to be done soon
 _LEAST_BYTES = 1 << 20  # fewer are counted sooner than handed out
 _MAX_NAMES = 1 << 16  # in one task
 _SCATTERED_BYTES = 16 << 20  # a block of images that are scattered over the whole file
 
 
-class ArrayFileSource:
+class ArrayFileSource(Source):
     """The images in one .npy or .npz file, or many.
 
-    A name is the file's label, in an .npz the array's name, and the image's number: `a.npz/x/07`.
+    A name is the file's label, in an .npz the array's name, and the image's number: `a.npz/x/07`. A unit
+    is an array, or about 64 MiB of it.
 
     Args:
         ref: what the user called them.
@@ -45,7 +47,9 @@ class ArrayFileSource:
     """
 
     kind = "array"
-    max_names = min_names = 1  # until the arrays are listed
+    in_order = True
+    in_blocks = True
+    job_names = (1, 1)  # until the headers are read
 
     def __init__(
         self,
@@ -58,21 +62,32 @@ class ArrayFileSource:
         self._paths = labelled(paths)
         self._layout = layout
         self._member = member
-        self._arrays: dict[str, _Array] = {}  # by the part of the name before the number
         self._versions: dict[str, tuple[int, int]] = {}  # of each file, when it was listed
+        self._others: list[Skipped | Ignored] = []
         self._open: dict[str, ArrayFile] = {}
         self._still_alive: Callable[[], None] = no_heartbeat
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_open": {}, "_still_alive": no_heartbeat}
 
-    def listing(self) -> Listing:
-        """As `Source.listing`.
+    def units(self) -> Iterator[Unit | Skipped | Ignored]:
+        """As `Source.units`. All headers are read first, once.
 
         Raises:
             SourceError: a shape fits several layouts, or the arrays have different modes.
         """
-        runs: list[Run] = []
+        for key, array in self._arrays.items():
+            yield from array.units(key)
+        yield from self._others
+
+    @cached_property
+    def _arrays(self) -> dict[str, _Array]:
+        """By the part of a name before the number, in the order of the names.
+
+        Raises:
+            SourceError: as `units`.
+        """
+        found: dict[str, _Array] = {}
         skipped: list[Skipped] = []
         ignored: Counter[str] = Counter()
         unclear: list[str] = []
@@ -88,30 +103,25 @@ class ArrayFileSource:
             except UnclearLayout as error:
                 unclear.append(f"{for_message(path)}: {error}")
             else:
-                self._arrays[key] = array
-                runs.append(array.run(key))
+                found[key] = array
         modes: dict[Mode, str] = {}
-        for key, array in self._arrays.items():
+        for key, array in found.items():
             modes.setdefault(array.mode, key)
         if len(modes) > 1 and not unclear:
             (first, a), (second, b), *_ = modes.items()
             unclear.append(
-                f"{self._path_of(b)}: has mode {second}, but {self._path_of(a)} has mode {first}; "
-                "measure them separately"
+                f"{self._path_of(b, found[b])}: has mode {second}, but {self._path_of(a, found[a])} has "
+                f"mode {first}; measure them separately"
             )
         if unclear:
             more = f"\nand {len(unclear) - 5:,} more" if len(unclear) > 5 else ""
             raise SourceError("\n".join(unclear[:5]) + more)
-        skipped.sort(key=lambda s: name_bytes(s.name))
-        names = NumberedNames(runs)
-        if names:
-            size = sum(array.header.size for array in self._arrays.values()) // len(names)
-            self.max_names = min(_MAX_NAMES, max(1, _TASK_BYTES // size))
-            self.min_names = min(_MAX_NAMES, max(1, _LEAST_BYTES // size))
-        return Listing(names, tuple(skipped), dict(sorted(ignored.items())))
-
-    def class_of(self, name: str) -> str | None:
-        return None
+        self._others = [*skipped, Ignored(ignored)]
+        if found:
+            images = sum(array.images for array in found.values())
+            size = sum(array.header.size for array in found.values()) // images
+            self.job_names = _names_in(_LEAST_BYTES, size), _names_in(_TASK_BYTES, size)
+        return dict(sorted(found.items(), key=lambda one: name_bytes(one[1].run(one[0]).name(0))))
 
     def check(self, settings: ImageSettings) -> None:
         mode = next((array.mode for array in self._arrays.values()), "RGB")
@@ -127,51 +137,36 @@ class ArrayFileSource:
                 f"{settings.mode}; leave out --mode"
             )
 
-    def shard_of(self, name: str) -> str:
-        array = self._arrays.get(self._key_of(name))
-        return array.file if array else name
-
-    def shards(self, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
-        """Each compressed array is a shard; all others together are one, ""."""
-        if not any(a.packed and a.packed.method == DEFLATE for a in self._arrays.values()):
-            yield "", names
-            return
-        by_stream = groupby(self._numbered(names).runs, lambda run: self._stream_of(run.key))
-        for stream, runs in by_stream:
-            yield stream, NumberedNames(runs)
-
-    def for_one(self, shard: str) -> bool:
-        return bool(shard)
+    def idle_options(
+        self, given: Mapping[str, object], settings: ImageSettings
+    ) -> Mapping[str, str]:
+        return {"decoder": "it holds pixels, which nothing decodes"} if "decoder" in given else {}
 
     def keep_alive(self, still_alive: Callable[[], None]) -> None:
         self._still_alive = still_alive
 
     def read(self, name: str) -> Block:
-        (block,) = self.blocks([name])
-        if isinstance(block, tuple):
-            raise block[1]
-        return block
+        (blocks,) = self.images(Unit(name, [name]))
+        return blocks.read()
 
-    def blocks(self, names: Sequence[str]) -> Iterator[Block | tuple[Sequence[str], Unreadable]]:
+    def images(self, unit: Unit) -> Iterator[Blocks]:
+        assert unit.names is not None
         # Reused for all blocks: allocating memory takes longer than reading.
         room = bytearray()
-        for key, runs in groupby(self._numbered(names).runs, lambda run: run.key):
+        for key, runs in groupby(self._numbered(unit.names).runs, lambda run: run.key):
             array = self._arrays[key]
             for part in array.blocks(runs):
                 size = len(part) * array.image_bytes
                 if len(room) < size <= _BLOCK_BYTES and not array.header.fortran:
                     room = bytearray(size)
-                try:
-                    yield self._block(array, part, room)
-                except Unreadable as fault:
-                    yield part, fault
-                except OSError as error:
-                    self._close(array.file)
-                    yield part, unreadable(error)
+                yield Blocks(part, partial(self._read, array, part, room))
 
-    def _stream_of(self, key: str) -> str:
-        packed = self._arrays[key].packed
-        return key if packed and packed.method == DEFLATE else ""
+    def _read(self, array: _Array, names: NumberedNames, room: bytearray) -> Block:
+        try:
+            return self._block(array, names, room)
+        except OSError as error:
+            self._close(array.file)
+            raise unreadable(error) from error
 
     def _block(self, array: _Array, names: NumberedNames, room: bytearray) -> Block:
         """
@@ -222,10 +217,9 @@ class ArrayFileSource:
     def _key_of(self, name: str) -> str:
         return name if name in self._arrays else name.rpartition("/")[0]
 
-    def _path_of(self, key: str) -> str:
+    def _path_of(self, key: str, array: _Array) -> str:
         """An array, as the user would name it."""
-        label = self._arrays[key].file
-        return for_message(self._paths[label] + key[len(label) :])
+        return for_message(self._paths[array.file] + key[len(array.file) :])
 
     def _numbered(self, names: Sequence[str]) -> NumberedNames:
         if isinstance(names, NumberedNames):
@@ -370,6 +364,15 @@ class _Array:
         digits = len(str(self.images - 1)) if self.layout[0] == "N" else 0
         return Run(key, range(self.images), digits)
 
+    def units(self, key: str) -> Iterator[Unit]:
+        """All its images. A new image at the end leaves the other units as they are."""
+        run = self.run(key)
+        forward = self.packed is not None and self.packed.method == DEFLATE
+        step = len(run) if forward else max(1, _UNIT_BYTES // self.image_bytes)
+        for start in range(0, len(run), step):
+            names = NumberedNames([replace(run, numbers=run.numbers[start : start + step])])
+            yield Unit(names[0], names, len(names) * self.image_bytes, forward=forward)
+
     def blocks(self, runs: Iterable[Run]) -> Iterator[NumberedNames]:
         """The images in parts of about one size, each of which is read at once."""
         runs = list(runs)
@@ -397,6 +400,11 @@ class _Array:
             steps[axis] = step
             step *= edges[axis]
         return steps["N"], steps["H"], steps["W"], steps["C"]
+
+
+def _names_in(size: int, image_bytes: int) -> int:
+    """How many images of a task have about this many bytes."""
+    return min(_MAX_NAMES, max(1, size // image_bytes))
 
 
 def _stretches(runs: Iterable[Run]) -> Iterator[range]:

@@ -117,6 +117,10 @@ class GzipBytes:
             self._buffer, self._at, start = b"".join(parts), offset, 0
         return self._buffer[start : start + size]
 
+    def is_past(self, offset: int) -> bool:
+        """Whether the bytes at `offset` were forgotten."""
+        return offset < self._at
+
     def ahead(self, offset: int) -> bytes:
         """At least 512 bytes, fewer only at the end; more if they are in the buffer already."""
         self.read(offset, 512)

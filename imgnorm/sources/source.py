@@ -221,7 +221,7 @@ class Source(ABC):
     def rest(self, entries: Iterator[Entry]) -> Unit | None:
         """The images that `images` has not yet given, for other processes; None if it must go on.
 
-        No further entry is asked for after a unit was returned.
+        After a unit was returned, `entries` gives no further images, but all that is skipped or ignored.
 
         Raises:
             Reread: all entries so far must be forgotten.

@@ -53,23 +53,21 @@ _Header = tuple[bytes, int, bytes, int]
 class TarReader:
     """The members of one tar, once, from its beginning to its end."""
 
-    def __init__(self, bytes_: FileBytes | GzipBytes) -> None:
-        self._bytes = bytes_
-        self.fault: Unreadable | None = None  # the archive's first, once all entries were read
-        self.began = 0  # where the headers of the last entry begin
-        self.independent = True  # what an entry is does not depend on those before it
-
-    def entries(self, start: int = 0, *, passing: bool = True) -> Iterator[TarEntry]:
-        """The members, in the order of the archive.
-
+    def __init__(self, bytes_: FileBytes | GzipBytes, *, passing: bool = True) -> None:
+        """
         Args:
-            start: where the headers of an entry begin; entries must be `independent`.
             passing: check that all of a member's data exist; if not, the data can be read until the
                 next entry is asked for.
         """
+        self._bytes = bytes_
+        self._passing = passing
+        self.fault: Unreadable | None = None  # the archive's first, once all entries were read
+
+    def entries(self) -> Iterator[TarEntry]:
+        """The members, in the order of the archive."""
         headers, extensions = _Headers(), _Extensions()
-        window, window_at, window_end = b"", start, start
-        position = began = start
+        window, window_at, window_end = b"", 0, 0
+        position = 0
         while True:
             if position + BLOCK > window_end:
                 window, window_at = self._bytes.ahead(position), position
@@ -86,14 +84,12 @@ class TarReader:
                         extensions.drop()
                     if self._at_end(position):
                         return
-                    position = began = data
+                    position = data
                     continue
                 name, size, kind, role = header
                 if role is _EXTENSION:
                     text = window[at + BLOCK : at + BLOCK + size]
                     extensions.add(kind, text if len(text) == size else self._text(data, size))
-                    if kind == b"g":
-                        self.independent = not extensions.of_all
                     position = data + size + -size % BLOCK
                     continue
                 sparse = kind == b"S"
@@ -107,25 +103,22 @@ class TarReader:
                 following = self._next_header(data)
                 if following is None:
                     return
-                position = began = following
+                position = following
                 extensions.drop()
                 continue
             if kind == b"S":
                 data = self._after_sparse_headers(window[at : at + BLOCK], data)
-            self.began = began
-            position = began = data if role is _WITHOUT_DATA else data + size + -size % BLOCK
+            position = data if role is _WITHOUT_DATA else data + size + -size % BLOCK
             if role is _FILE and not sparse and position <= window_end:
                 if name[-1:] != b"/" or kind == b"7":
                     yield name, data, size, None
             elif kind not in _NOT_A_MEMBER and (name[-1:] != b"/" or kind not in b"0\0"):
-                yield name, data, size, self._fault_of(kind, sparse, data, size, passing)
+                yield name, data, size, self._fault_of(kind, sparse, data, size)
 
-    def _fault_of(
-        self, kind: bytes, sparse: bool, data: int, size: int, passing: bool
-    ) -> Unreadable | None:
+    def _fault_of(self, kind: bytes, sparse: bool, data: int, size: int) -> Unreadable | None:
         if kind in _UNSAFE:
             return _unsafe(f"{_UNSAFE[kind]}, not a file")
-        if passing and not self._bytes.reaches(data + size):
+        if self._passing and not self._bytes.reaches(data + size):
             return self._bytes.fault or Unreadable(
                 Reason.ARCHIVE_TRUNCATED, f"the archive ends within its {size:,} bytes"
             )

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from imgnorm.machine import available_memory
 from imgnorm.sources.bytestream import FileBytes
-from imgnorm.sources.files import MAX_FILE_BYTES, too_large
+from imgnorm.sources.files import MAX_FILE_BYTES, about_to_read, too_large
+from imgnorm.sources.signatures import START_BYTES, format_by_signature
 from imgnorm.tally.skipped import Reason, Unreadable
 
 _END = struct.Struct("<4s4H2LH")
@@ -37,7 +38,8 @@ _SIZES_AFTER_DATA = 1 << 3  # and not in the local header
 _PATCH = 1 << 5
 _UTF8 = 1 << 11
 _UNIX = 3
-_LARGE = 64 << 20  # bytes, unpacked; a smaller member is not compared with the free memory
+_LARGE = 64 << 20  # bytes, unpacked; a smaller member is unpacked without another look
+_STARTS_WITHIN = 1 << 20  # bytes that expand to the first ones: a block of bzip2 takes the most
 
 ZipEntry = tuple[bytes, int, int, Unreadable | None]
 """Raw name, offset of its record in the directory, size, and why it cannot be read."""
@@ -81,27 +83,21 @@ class ZipReader:
         self._shift = 0  # how many bytes lie before the archive
         self._count = 0
         self._directory_at = 0
-        self.began = 0  # where the record of the last entry begins
-        self.independent = True  # what an entry is does not depend on those before it
         self._directory = self._found_directory()
         self._starts = array("Q")  # of all local headers, sorted
         self._overlap: set[int] | None = None
         self._last: tuple[int, _Record] | None = None  # of the last entry: its place and record
 
-    def entries(self, start: int = 0) -> Iterator[ZipEntry]:
-        """The members, in the order of the directory.
-
-        Args:
-            start: where the record of the first entry begins.
-        """
+    def entries(self) -> Iterator[ZipEntry]:
+        """The members, in the order of the directory."""
         if self._overlap is None:
             self._overlap = self._overlapping()
-        for place, record in self._records(start):
+        for place, record in self._records():
             if record.name[-1:] != b"/":
                 fault = _fault_of(record)
                 if fault is None and record.start in self._overlap:
                     fault = _corrupt("it overlaps another member")
-                self.began, self._last = place, (place, record)
+                self._last = place, record
                 yield _utf8(record), place, record.size, fault
 
     def name_inside(self) -> bytes:
@@ -115,9 +111,12 @@ class ZipReader:
         """The bytes of the member whose record is at this place.
 
         Raises:
-            Unreadable: it is damaged, or not what the directory says.
+            Unreadable: it is damaged, not what the directory says, or large and not an image.
         """
         packed = self.packed(place)
+        if packed.method != STORED and packed.size > _LARGE:
+            self._demand_image(packed)
+        about_to_read(packed.size)
         data = self._bytes.read(packed.start, packed.packed)
         if packed.method != STORED:
             data = _unpacked(data, packed.method, packed.size)
@@ -159,6 +158,16 @@ class ZipReader:
         if start + record.packed > limit:
             raise _corrupt("it overlaps another member")
         return PackedMember(start, record.packed, record.size, record.method, record.checksum)
+
+    def _demand_image(self, packed: PackedMember) -> None:
+        """
+        Raises:
+            Unreadable: it does not begin like an image.
+        """
+        data = self._bytes.read(packed.start, min(packed.packed, _STARTS_WITHIN))
+        start = _unpacked(data, packed.method, START_BYTES)
+        if start:
+            format_by_signature(start)
 
     def _found_directory(self) -> bytes:
         tail_at = max(0, self._bytes.size - _END.size - _MAX_COMMENT)
@@ -206,8 +215,8 @@ class ZipReader:
         _, _, _, _, disk, first_disk, _, count, size, start = _END_64.unpack(record)
         return at, disk, first_disk, count, size, start
 
-    def _records(self, start: int) -> Iterator[tuple[int, _Record]]:
-        place, count = start, 0
+    def _records(self) -> Iterator[tuple[int, _Record]]:
+        place = count = 0
         while place < len(self._directory):
             try:
                 record = self._record(place)
@@ -217,7 +226,7 @@ class ZipReader:
             yield place, record
             place = record.end
             count += 1
-        if not start and count != self._count:
+        if count != self._count:
             self._blame(
                 _corrupt(f"its directory holds {count:,} members, its end says {self._count:,}")
             )

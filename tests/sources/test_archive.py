@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import os
 import pickle
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -15,26 +17,30 @@ import time
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from imgnorm.errors import ImgnormError, SourceError
+from imgnorm.errors import SourceError
 from imgnorm.measuring.measure import SkippedImagesWarning, measure
 from imgnorm.pixels.decode import decode
-from imgnorm.sources import bytestream
+from imgnorm.sources import archivefile, bytestream
 from imgnorm.sources.archive import ArchiveSource
 from imgnorm.sources.files import MAX_FILE_BYTES
-from imgnorm.sources.folder import FolderSource
+from imgnorm.sources.listing import listing_of
+from imgnorm.sources.names import name_bytes
 from imgnorm.sources.paths import matching
+from imgnorm.sources.source import Entry, Ignored, Reread, Unit
+from imgnorm.sources.source import Image as Unread
 from imgnorm.stats.file import write_stats
 from imgnorm.stats.stats import Stats
 from imgnorm.tally.names import names_digest
-from imgnorm.tally.skipped import Reason, Unreadable
-from imgnorm.workers.work_queue import WorkQueue, batches
+from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ROOT / "examples" / "shapes"
@@ -107,12 +113,81 @@ def written(path: Path, data: bytes) -> Path:
     return path
 
 
+@dataclass
+class Found:
+    """What the entries of some units have."""
+
+    images: dict[str, bytes] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    def take(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            if isinstance(entry, Skipped):
+                self.skipped.append(entry)
+            elif isinstance(entry, Ignored):
+                self.ignored.update(entry.rules)
+            else:
+                assert isinstance(entry, Unread)
+                try:
+                    data = entry.read()
+                except Unreadable as fault:
+                    self.skipped.append(fault.skipped(entry.name))
+                else:
+                    assert isinstance(data, bytes)
+                    assert entry.name not in self.images
+                    self.images[entry.name] = data
+
+    def sorted(self) -> Found:
+        """As the stats file has it: in the order of names."""
+        images = {name: self.images[name] for name in sorted(self.images, key=name_bytes)}
+        order = [(name_bytes(s.name), s.reason, s.detail, s) for s in self.skipped]
+        skipped = [s for *_, s in sorted(order, key=lambda one: one[:3])]
+        return Found(images, skipped, +self.ignored)
+
+
+def listed(source: ArchiveSource) -> Found:
+    """The images of all archives, listed first, and read where they lie."""
+    found = Found()
+    for unit in source.units():
+        try:
+            listing = source.listed(unit)
+        except Unreadable as fault:
+            found.skipped.append(fault.skipped(unit.id))
+        else:
+            found.take([*listing.skipped, Ignored(listing.ignored)])
+            found.take(source.images(listing.unit))
+    return found.sorted()
+
+
+def streamed(source: ArchiveSource) -> Found | None:
+    """The images of all archives, listed and read in one pass; None if that is not possible."""
+    found = Found()
+    for unit in source.units():
+        try:
+            found.take(source.images(unit))
+        except Unreadable as fault:
+            found.skipped.append(fault.skipped(unit.id))
+        except Reread:
+            return None
+    return found.sorted()
+
+
+def source_of(*paths: Path) -> ArchiveSource:
+    return ArchiveSource("", map(str, paths))
+
+
+def found_in(*paths: Path) -> Found:
+    """The images of archives, and what is skipped and ignored: the same either way."""
+    by_places = listed(source_of(*paths))
+    assert streamed(source_of(*paths)) in (None, by_places)
+    return by_places
+
+
 def seen(*paths: Path) -> tuple[dict[str, bytes], list[tuple[str, str]], dict[str, int]]:
     """The images with their bytes, what is skipped and why, what is ignored."""
-    source = ArchiveSource("", map(str, paths))
-    listing = source.listing()
-    skipped = [(s.name, str(s.reason)) for s in listing.skipped]
-    return {name: source.read(name) for name in listing.names}, skipped, listing.ignored
+    found = found_in(*paths)
+    return found.images, [(s.name, str(s.reason)) for s in found.skipped], found.ignored
 
 
 def inside(label: str, members: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -120,7 +195,7 @@ def inside(label: str, members: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def details(*paths: Path) -> dict[str, str]:
-    return {s.name: s.detail for s in ArchiveSource("", map(str, paths)).listing().skipped}
+    return {s.name: s.detail for s in listing_of(source_of(*paths)).skipped}
 
 
 def measured(source: Path | str, **options: object) -> Stats:
@@ -182,18 +257,17 @@ def test_hidden_junk_and_other_suffixes_are_ignored_as_in_a_folder(tmp_path, for
 
     assert [f"a.{format_}/deep/er/é.PNG"] == list(images)
     assert ([], {"hidden": 3, "junk": 3, "suffix": 1}) == (skipped, ignored)
-    source = ArchiveSource("", [str(tmp_path / f"a.{format_}")])
-    source.listing()
+    source = source_of(tmp_path / f"a.{format_}")
     assert "deep" == source.class_of(f"a.{format_}/deep/er/é.PNG")
 
 
 def test_flat_shards_have_no_classes_and_their_labels_are_ignored(tmp_path):
     members = {"0001.jpg": b"x", "0001.cls": b"3", "0001.json": b"{}"}
-    source = ArchiveSource("", [str(packed(tmp_path / "train-0.tar", members))])
+    source = source_of(packed(tmp_path / "train-0.tar", members))
 
-    listing = source.listing()
+    listing = listing_of(source)
 
-    assert ["train-0.tar/0001.jpg"] == listing.names
+    assert ["train-0.tar/0001.jpg"] == list(listing)
     assert {"suffix": 2} == listing.ignored
     assert source.class_of("train-0.tar/0001.jpg") is None
 
@@ -258,8 +332,8 @@ def test_headers_of_every_age(tmp_path):
 
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("order", ["sorted", "shuffled"])
-def test_members_are_found_in_whatever_order_they_are_asked_for(tmp_path, format_, order):
-    """A worker looks for a member just behind the last one; it may be elsewhere, and others between."""
+def test_members_are_read_in_whatever_order_they_are_asked_for(tmp_path, format_, order):
+    """A worker gets parts of an archive, and others lie between."""
     rng = random.Random(f"{format_} {order}")
     images = {f"{n:03}.jpg": b"%d" % n * rng.choice([1, 99, 9_999]) for n in range(200)}
     names = list(images)
@@ -270,32 +344,35 @@ def test_members_are_found_in_whatever_order_they_are_asked_for(tmp_path, format
         members["./" * rng.randrange(2) + name] = images[name]
         members[name[:3] + ".cls"] = b"3"
     path = packed(tmp_path / f"a.{format_}", members)
-    source = ArchiveSource("", [str(path)])
-    listed = source.listing().names
+    source = source_of(path)
+    (unit,) = source.units()
+    whole = source.listed(unit).unit
     worker = pickle.loads(pickle.dumps(source))
 
-    assert sorted(inside(path.name, images)) == listed
-    for asked in (listed, listed[::7], listed[::-1], rng.sample(listed, 99), listed[:1] * 3):
-        for name in asked:
-            assert images[name[-7:]] == worker.read(name)
-    for name in ("000.jp", "1000.jpg", "zzz.jpg"):
-        with pytest.raises(Unreadable, match="the archive no longer holds it"):
-            worker.read(f"{path.name}/{name}")
+    assert list(inside(path.name, {name: images[name] for name in names})) == whole.names
+    middle = sorted(rng.sample(range(200), 99))
+    for part in (whole, whole.part(50, 60), whole.part(3, 9), whole.only(middle), whole.only([7])):
+        found = Found()
+        found.take(worker.images(pickle.loads(pickle.dumps(part))))
+
+        assert {name: images[name[-7:]] for name in part.names or ()} == found.images
+        assert ([], {}) == (found.skipped, found.ignored)
 
 
 @pytest.mark.parametrize("format_", ["tar", "tar.gz"])
-def test_attributes_of_all_members_hold_for_those_read_first_too(tmp_path, format_):
-    """Where a member depends on those in front of it, it is not looked for from the middle."""
+def test_attributes_of_all_members_hold_for_those_that_are_read_alone(tmp_path, format_):
     common = member(b"g", b"9 size=3\n", b"g")
     data = b"".join(header(b"%03d.jpg" % n) + b"%03d" % n + bytes(509) for n in range(200))
     data = common + data + ZEROS
     path = written(tmp_path / f"a.{format_}", gzip.compress(data) if format_ == "tar.gz" else data)
-    source = ArchiveSource("", [str(path)])
-    names = source.listing().names
-    worker = pickle.loads(pickle.dumps(source))
+    (unit,) = source_of(path).units()
+    listed_ = source_of(path).listed(unit).unit
+    found = Found()
+    found.take(source_of(path).images(listed_.only([100, 199])))
 
-    assert 200 == len(names)
-    assert [b"199", b"100"] == [worker.read(names[n]) for n in (199, 100)]
+    assert 200 == len(listed_)
+    assert [b"100", b"199"] == list(found.images.values())
+    assert 200 == len(found_in(path).images)
 
 
 # ── short counts that the standard library reports as success ──
@@ -629,19 +706,16 @@ def test_members_of_a_zip_that_the_directory_gives_away(tmp_path, bad, reason, d
 )  # fmt: skip
 def test_members_of_a_zip_that_reading_finds_out(tmp_path, bad, reason, detail):
     name = "a.zip/" + bad[1][0].decode()
-    # Another one in front, so that the file starts like a zip whatever the bad one is.
-    source = ArchiveSource("", [str(written(tmp_path / "a.zip", zip_of(bad, GOOD)))])
-    if bad[0][:4] == b"PK??":
-        local = zip_of(GOOD, bad)
-        source = ArchiveSource("", [str(written(tmp_path / "a.zip", local))])
-        detail = detail.replace("byte 0", f"byte {len(GOOD[0]):,}")
-    assert name in source.listing().names
+    members = (bad, GOOD)
+    if bad[0][:4] == b"PK??":  # the good one in front, so that the file starts like a zip
+        members, detail = (GOOD, bad), detail.replace("byte 0", f"byte {len(GOOD[0]):,}")
+    path = written(tmp_path / "a.zip", zip_of(*members))
+    assert name in listing_of(source_of(path))
 
-    with pytest.raises(Unreadable) as caught:
-        source.read(name)
+    found = found_in(path)
 
-    assert (reason, detail) == (str(caught.value.reason), caught.value.detail)
-    assert picture(7) == source.read("a.zip/good.png")
+    assert [Skipped(name, Reason(reason), detail)] == found.skipped
+    assert {"a.zip/good.png": picture(7)} == found.images
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -661,13 +735,9 @@ def test_damaged_data_of_a_zip_are_never_counted(tmp_path, method):
     for place in range(35, whole.index(b"PK\1\2")):
         flipped = bytearray(whole)
         flipped[place] ^= 0x10
-        source = ArchiveSource("", [str(written(tmp_path / "b.zip", bytes(flipped)))])
-        source.listing()
-        data = picture(1)
-        with suppress(Unreadable):
-            data = source.read("b.zip/a.png")
+        images = found_in(written(tmp_path / "b.zip", bytes(flipped))).images
 
-        assert picture(1) == data
+        assert {picture(1)} >= set(images.values())
 
 
 def test_a_zip_of_overlapping_members_is_refused_at_once(tmp_path):
@@ -743,10 +813,7 @@ def test_random_bytes_in_archives_end_in_faults_never_in_exceptions(tmp_path):
         data = bytearray(whole[format_])
         for _ in range(rng.choice([1, 3, 30])):
             data[rng.randrange(4, len(data))] = rng.choice([0, 255, rng.randrange(256)])
-        source = ArchiveSource("", [str(written(tmp_path / f"b.{format_}", bytes(data)))])
-        for name in source.listing().names:
-            with suppress(Unreadable):
-                source.read(name)
+        found_in(written(tmp_path / f"b.{format_}", bytes(data)))
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
@@ -786,18 +853,18 @@ def test_no_damage_makes_a_count_short_in_silence(tmp_path, format_):
         whole = blocks(images) + ZEROS
     for seed in range(700):
         data = damaged(whole, random.Random(f"{format_} {seed}"))
-        source = ArchiveSource("", [str(written(tmp_path / f"b.{format_}", data))])
+        path = written(tmp_path / f"b.{format_}", data)
 
         started = time.monotonic()
-        listing = source.listing()
+        found = found_in(path)
         counted = set()
-        for name in listing.names:
+        for name, content in found.images.items():
             with suppress(Unreadable):
-                decode(source.read(name), "RGB", max_pixels=100, reserve=lambda size: None)
+                decode(content, "RGB", max_pixels=100, reserve=lambda size: None)
                 counted.add(name)
 
         assert time.monotonic() - started < 5
-        reported = listing.skipped or listing.ignored or len(counted) < len(listing.names)
+        reported = found.skipped or found.ignored or len(counted) < len(found.images)
         assert reported or inside(f"b.{format_}", images).keys() == counted, seed
 
 
@@ -812,15 +879,15 @@ def test_a_name_that_is_damaged_in_the_directory_hides_no_image(tmp_path, name, 
     at = data.rindex(name.encode())
     path = written(tmp_path / "b.zip", data[:at] + damaged_name.encode() + data[at + len(name) :])
 
-    listing = ArchiveSource("", [str(path)]).listing()
+    found = found_in(path)
 
-    assert ["cat/1.png"] == [one.partition("/")[2] for one in listing.names]
-    (skipped,) = listing.skipped
+    assert ["cat/1.png"] == [one.partition("/")[2] for one in found.images]
+    (skipped,) = found.skipped
     assert (Reason.ARCHIVE_CORRUPT, "its local header has another name") == (
         skipped.reason,
         skipped.detail,
     )
-    assert {"suffix": 1} == listing.ignored
+    assert {"suffix": 1} == found.ignored
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -869,31 +936,43 @@ def test_a_pipe_among_the_shards_is_named_and_never_waited_for(tmp_path):
 
 def test_an_archive_that_changes_after_listing_is_not_counted(tmp_path):
     path = packed(tmp_path / "a.tar", THREE)
-    source = ArchiveSource("", [str(path)])
-    first, second, _ = source.listing().names
-    elsewhere = pickle.loads(pickle.dumps(source))
-    source.read(first)
+    source = source_of(path)
+    (unit,) = source.units()
+    entries = source.images(source.listed(unit).unit)
+    elsewhere = pickle.loads(pickle.dumps(source)).images(source.listed(unit).unit)
+    next(entries).read()
 
     with path.open("ab") as file:
         file.write(bytes(512))
 
-    for reader in (source, elsewhere):
+    for images in (entries, elsewhere):
         with pytest.raises(Unreadable, match="the archive changed while it was measured"):
-            reader.read(second)
+            next(images).read()
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_an_archive_that_changes_while_it_is_streamed_is_read_again(tmp_path, format_):
+    path = packed(tmp_path / f"a.{format_}", THREE)
+    source = source_of(path)
+    (unit,) = source.units()
+    entries = source.images(unit)
+    next(entries).read()
+
+    os.utime(path, ns=(1, 1))
+
+    with pytest.raises(Reread):
+        next(entries)
 
 
 def test_a_second_listing_forgets_the_first(tmp_path):
-    """Names of the first one's order would be missed: a scan would wait for them for ever."""
     path = packed(tmp_path / "a.tar", {"2.png": picture(2), "1.png": picture(1)})
-    source = ArchiveSource("", [str(path)])
-    source.listing()
+    source = source_of(path)
+    listed(source)
 
     packed(path, {f"{n}.png": picture(n) for n in range(9)})
-    names = source.listing().names
 
-    assert 9 == len(names)
-    assert [("a.tar", names)] == [(shard, list(part)) for shard, part in source.shards(names)]
-    assert picture(8) == source.read("a.tar/8.png")
+    assert 9 == len(listed(source).images)
+    assert picture(8) == listed(source).images["a.tar/8.png"]
 
 
 # ── many at once ──
@@ -910,7 +989,7 @@ def test_braces_and_globs_name_the_same_shards(tmp_path):
         source = ArchiveSource(f"{tmp_path}/{pattern}", matching(f"{tmp_path}/{pattern}"))
         count = 10 if "0{00..09}" in pattern else 12
 
-        assert [f"train-{n:03}.tar/{n}.png" for n in range(count)] == source.listing().names
+        assert [f"train-{n:03}.tar/{n}.png" for n in range(count)] == list(listing_of(source))
         assert f"{tmp_path}/{pattern}" == source.ref
 
 
@@ -1027,7 +1106,7 @@ def test_names_are_sorted_by_their_bytes_across_shards(tmp_path):
         data = blocks({"z.png": b"1", "é.png": b"2", "b/c.png": b"3"}) + ZEROS
         written(tmp_path / name, data)
 
-    names = ArchiveSource("", map(str, tmp_path.iterdir())).listing().names
+    names = list(listing_of(source_of(*tmp_path.iterdir())))
 
     assert 12 == len(names)
     assert sorted(names, key=os.fsencode) == names
@@ -1044,148 +1123,236 @@ def test_a_reject_tells_the_member(tmp_path):
     ]
 
 
-# ── workers take shards ──
+# ── in one pass ──
 
 
-def dealt(source: ArchiveSource, workers: int, turns: list[int]) -> list[list[str]]:
-    """Which shards each worker gets pieces of, when they ask in this order."""
-    queue = WorkQueue(workers)
-    queue.add(batches(source, {"": source.listing().names}))
-    got: list[list[str]] = [[] for _ in range(workers)]
-    for worker in turns:
-        task = queue.take(worker)
-        assert task is not None
-        (shard,) = {source.shard_of(name) for name in task.names}
-        got[worker].append(shard)
-        if not queue._names_left:
-            return got
-    raise AssertionError("not all was dealt")
+def unit_of(source: ArchiveSource) -> Unit:
+    (unit,) = source.units()
+    return unit
 
 
-def test_a_worker_stays_with_its_shard_then_begins_another_then_helps(tmp_path):
-    for shard in range(3):
-        images = {f"{n:04}.png": b"x" for n in range(64)}
-        packed(tmp_path / f"s{shard}.tar", images)
-    source = ArchiveSource("", map(str, tmp_path.iterdir()))
+@pytest.mark.parametrize("format_", FORMATS)
+def test_an_archive_is_opened_once_to_list_and_read_it(tmp_path, monkeypatch, format_):
+    paths = [packed(tmp_path / f"{n:02}.{format_}", {f"{n}.png": picture(n)}) for n in range(50)]
+    opened: list[str] = []
+    open_ = archivefile.open_regular
+    monkeypatch.setattr(
+        archivefile, "open_regular", lambda path: opened.append(path) or open_(path)
+    )
+    source = source_of(*paths)
+    units = list(source.units())
+    assert [] == opened
 
-    fast, slow = dealt(source, 2, [0, 1] + [0] * 1000)
+    found = Found()
+    found.take(source.images(units[7]))
+    assert ([str(paths[7])], [picture(7)]) == (opened, list(found.images.values()))
 
-    assert ["s1.tar"] == slow
-    order = list(dict.fromkeys(fast))
-    assert ["s0.tar", "s2.tar", "s1.tar"] == order
-    assert sorted(fast, key=order.index) == fast  # it never came back to one that it had left
-
-
-def test_nobody_helps_at_the_end_of_a_stream(tmp_path):
-    """The helper would have to inflate all of it, and be too late."""
-    for shard in range(2):
-        packed(tmp_path / f"s{shard}.tar.gz", {f"{n:04}.png": b"x" for n in range(64)})
-    source = ArchiveSource("", map(str, tmp_path.iterdir()))
-
-    queue = WorkQueue(2)
-    queue.add(batches(source, {"": source.listing().names}))
-
-    def take(worker, shard, wanted):
-        count = 0
-        while count < wanted:
-            names = queue.take(worker).names
-            assert {shard} == set(map(source.shard_of, names))
-            count += len(names)
-
-    early, _ = dealt(source, 2, [0, 1] + [0] * 1000)
-    take(0, "s0.tar.gz", 1)
-    take(1, "s1.tar.gz", 43)
-    take(0, "s0.tar.gz", 43)
-
-    assert ["s0.tar.gz", "s1.tar.gz"] == list(dict.fromkeys(early))  # it was still at its beginning
-    assert queue._next(0) is None
-    take(1, "s1.tar.gz", 1)
+    found.take(source.images(source.listed(units[8]).unit))
+    assert [str(paths[7]), str(paths[8])] == opened
+    assert [f"{n:02}.{format_}" for n in range(50)] == [unit.id for unit in units]
+    assert [path.stat().st_size for path in paths] == [unit.bytes for unit in units]
 
 
-def test_the_end_of_a_stream_that_nobody_has_any_more_is_taken(tmp_path):
-    path = packed(tmp_path / "a.tar.gz", {f"{n:04}.png": b"x" for n in range(64)})
-    source = ArchiveSource("", [str(path)])
-    queue = WorkQueue(1)
-    queue.drivers = 2
-    queue.add(batches(source, {"": source.listing().names}))
-    count = 0
-    while count < 60:
-        count += len(queue.take(0).names)
-        queue.done()
-    queue.withdraw(0, ImgnormError("no process"))
+@pytest.mark.parametrize("format_", ["tar", "tar.gz"])
+def test_a_second_member_of_one_name_makes_the_stream_forget_the_first(tmp_path, format_):
+    data = blocks({"a.png": picture(1), "z.png": picture(2)}) + blocks({"./a.png": picture(3)})
+    data += ZEROS
+    path = written(tmp_path / f"a.{format_}", gzip.compress(data) if format_ == "tar.gz" else data)
+    entries = source_of(path).images(Unit(path.name))
 
-    assert queue.take(1) is not None
+    assert ["a.png", "z.png"] == [next(entries).name.partition("/")[2] for _ in range(2)]
+    with pytest.raises(Reread):
+        next(entries)
 
 
-def test_one_shard_alone_is_shared_by_all_workers(tmp_path):
-    source = ArchiveSource(
-        "", [str(packed(tmp_path / "a.tar", {f"{n}.png": b"" for n in range(64)}))]
+def test_a_wrong_checksum_at_the_end_of_a_stream_makes_it_forget_all(tmp_path):
+    whole = bytearray(gzip.compress(blocks(THREE) + ZEROS))
+    whole[-8] ^= 1
+    path = written(tmp_path / "a.tar.gz", bytes(whole))
+
+    with pytest.raises(Reread):
+        Found().take(source_of(path).images(Unit("a.tar.gz")))
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_fault_of_the_storage_makes_a_stream_start_again(tmp_path, monkeypatch, format_):
+    path = packed(tmp_path / f"a.{format_}", {"1.png": os.urandom(1 << 20), "2.png": b"2"})
+    source = source_of(path)
+    entries = source.images(unit_of(source))
+    first = next(entries)
+
+    def failing(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing)
+        with pytest.raises(Unreadable, match="read-error"):
+            first.read()
+    with pytest.raises(Reread):
+        next(entries)
+    with pytest.raises(Reread):
+        source.rest(entries)
+
+
+@pytest.mark.parametrize("format_", ["tar", "zip"])
+@pytest.mark.parametrize("given", range(10))
+def test_the_rest_of_a_stream_goes_to_other_workers(tmp_path, format_, given):
+    """And what is skipped or ignored in it stays with the stream."""
+    members = {f"{n}.png": picture(n) for n in range(9)}
+    members |= {"../evil.png": b"x", "8.txt": b"x", ".8.png": b"x"}
+    path = packed(tmp_path / f"a.{format_}", members)
+    if format_ == "tar":
+        path.write_bytes(path.read_bytes() + b"x")
+    source = source_of(path)
+    whole = listed(source)
+    entries = source.images(unit_of(source))
+    found, elsewhere = Found(), Found()
+    found.take(itertools.islice(entries, given))
+
+    rest = source.rest(entries)
+    found.take(entries)
+    if rest:
+        elsewhere.take(pickle.loads(pickle.dumps(source)).images(pickle.loads(pickle.dumps(rest))))
+
+    assert (given if given < 9 else 9) == len(found.images)
+    assert (rest is None) == (given >= 9)
+    assert ([], {}) == (elsewhere.skipped, elsewhere.ignored)
+    both = Found(found.images | elsewhere.images, found.skipped, found.ignored)
+    assert whole == both.sorted()
+    assert 9 == len(whole.images)
+    assert (1 + (format_ == "tar"), 2) == (len(whole.skipped), sum(whole.ignored.values()))
+
+
+def test_the_rest_of_a_tar_that_repeats_a_name_must_be_read_again(tmp_path):
+    data = blocks(THREE) + blocks({"cat/0.png": picture(9)}) + ZEROS
+    source = source_of(written(tmp_path / "a.tar", data))
+    entries = source.images(unit_of(source))
+    next(entries).read()
+
+    with pytest.raises(Reread):
+        source.rest(entries)
+
+
+def test_a_gzip_stream_has_no_rest_for_others(tmp_path):
+    source = source_of(packed(tmp_path / "a.tar.gz", THREE))
+    entries = source.images(unit_of(source))
+    next(entries).read()
+
+    assert source.rest(entries) is None
+    assert 2 == len(list(entries)) - 1  # and it goes on
+
+
+def test_copies_of_an_archive_are_the_same_archive(tmp_path):
+    """On several machines, for example: the version has no inode."""
+    path = packed(tmp_path / "a.tar", THREE)
+    (tmp_path / "b").mkdir()
+    copy = Path(shutil.copy2(path, tmp_path / "b" / "a.tar"))
+    source, elsewhere = source_of(path), source_of(copy)
+    unit = source.listed(unit_of(source)).unit
+    found = Found()
+    found.take(elsewhere.images(unit))
+
+    assert unit == elsewhere.listed(unit_of(elsewhere)).unit
+    assert inside("a.tar", THREE) == found.images
+
+
+def test_the_places_of_members_take_eight_bytes_each(tmp_path):
+    images = {f"{n:05}.png": b"" for n in range(10_000)}
+    source = source_of(written(tmp_path / "a.tar", blocks(images) + ZEROS))
+    places = source.listed(unit_of(source)).unit.places
+
+    assert 80_000 <= len(pickle.dumps(places)) < 81_000
+
+
+def test_an_archive_that_expands_beyond_two_tebibytes_has_places_too():
+    assert [1 << 63, 1 << 64] == archivefile._compact([1 << 63, 1 << 64])
+
+
+# ── bombs ──
+
+
+@pytest.mark.parametrize("format_", ["zip", "tar.gz"])
+def test_a_small_archive_that_expands_to_a_gigabyte_takes_little_memory(tmp_path, format_):
+    """Its first bytes show that it is no image; the rest is never expanded into memory."""
+    zeros, pieces = bytes(16 << 20), 63
+    packer = zlib.compressobj(9, wbits=-15)
+    piece = packer.compress(zeros) + packer.flush(zlib.Z_FULL_FLUSH)
+    body = piece * pieces + zlib.compressobj(9, wbits=-15).flush()
+    size, checksum = len(zeros) * pieces, 0
+    for _ in range(pieces):
+        checksum = zlib.crc32(zeros, checksum)
+    if format_ == "zip":
+        _, record = zip_member(b"bomb.png", b"", crc=checksum, packed=len(body), size=size)
+        local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, *record[1:], 0) + b"bomb.png" + body
+        data = zip_of((local, record), GOOD)
+    else:
+        trailer = struct.pack("<2L", checksum, size)
+        data = gzip.compress(header(b"bomb.png", size))
+        data += b"\x1f\x8b\x08" + bytes(7) + body + trailer + gzip.compress(blocks(THREE) + ZEROS)
+    path = written(tmp_path / f"a.{format_}", data)
+    assert path.stat().st_size < 1 << 20
+    program = (
+        "import re, sys\n"
+        "from imgnorm.sources.archive import ArchiveSource\n"
+        "from imgnorm.tally.skipped import Unreadable\n"
+        "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "before = peak()\n"
+        "source = ArchiveSource('', [sys.argv[1]])\n"
+        "for image in source.images(*source.units()):\n"
+        "    try: image.read()\n"
+        "    except Unreadable as fault: print(fault)\n"
+        "    except AttributeError: pass\n"
+        "print(peak() - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, path],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
     )
 
-    got = dealt(source, 4, [0, 1, 2, 3] * 100)
-
-    assert all(len(pieces) > 1 for pieces in got)
-
-
-def test_work_is_dealt_in_the_order_of_the_shard(tmp_path):
-    """A stream is read forward only: backwards, each member would cost the whole of it."""
-    members = [f"{n:03}.png" for n in range(50)]
-    random.Random(3).shuffle(members)
-    path = packed(tmp_path / "a.tar.gz", dict.fromkeys(members, b""))
-    source = ArchiveSource("", [str(path)])
-    names = source.listing().names
-
-    ((shard, order),) = source.shards(names)
-    ((_, some),) = source.shards(names[::7])
-
-    assert ("a.tar.gz", [f"a.tar.gz/{name}" for name in members]) == (shard, order)
-    assert [name for name in order if name in set(names[::7])] == some
+    fault, kilobytes = done.stdout.splitlines()
+    assert "not-an-image: starts with zeros only" == fault
+    assert int(kilobytes) < 30 << 10
 
 
-def test_a_folder_is_dealt_as_one(tmp_path):
-    for name in ("a/0.png", "b/1.png"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_bytes(picture(0))
-    source = FolderSource(str(tmp_path))
-
-    (batch,) = batches(source, {"a": ["a/0.png"], "b": ["b/1.png"]})
-
-    assert 2 == batch.left
-    assert [("a", ["a/0.png"]), ("b", ["b/1.png"])] == [
-        (task.group, task.names) for task in (batch.take(9), batch.take(9))
-    ]
+# ── in workers ──
 
 
 def test_a_slow_search_in_a_stream_is_no_stuck_image(tmp_path):
     """The worker shows signs of life while it passes over what others count."""
     signs = []
     path = packed(tmp_path / "a.tar.gz", {f"{n}.png": os.urandom(1 << 20) for n in range(8)})
-    source = ArchiveSource("", [str(path)])
-    source.listing()
+    source = source_of(path)
+    unit = source.listed(unit_of(source)).unit
     source.keep_alive(lambda: signs.append(1))
+    worker = source_of(path)
+    worker.keep_alive(lambda: signs.append(1))
 
-    source.read("a.tar.gz/7.png")
+    next(worker.images(unit.only([7]))).read()
 
     assert len(signs) > 8
 
 
 def test_a_source_that_reports_to_its_process_can_be_sent_to_another(tmp_path):
     """What it calls while it seeks belongs to one process, and stays behind."""
-    source = ArchiveSource("", [str(packed(tmp_path / "a.tar", THREE))])
-    names = source.listing().names
+    source = source_of(packed(tmp_path / "a.tar", THREE))
+    unit = source.listed(unit_of(source)).unit
     source.keep_alive(lambda: None)  # cannot be pickled
 
-    assert THREE["cat/0.png"] == pickle.loads(pickle.dumps(source)).read(names[0])
+    assert THREE["cat/0.png"] == next(pickle.loads(pickle.dumps(source)).images(unit)).read()
 
 
 def test_handles_are_closed(tmp_path):
     paths = [packed(tmp_path / f"{n}.{format_}", THREE) for n in range(9) for format_ in FORMATS]
     paths += [written(tmp_path / "x.tar", b""), written(tmp_path / "x.zip", b"PK\3\4 no more")]
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    source = ArchiveSource("", map(str, paths))
-    for name in source.listing().names:
-        source.read(name)
+    source = source_of(*paths)
+    listed(source)
+    streamed(source)
 
     after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-
     assert after - before <= 2
+    del source
+    after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    assert after == before
