@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from math import ceil
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -24,13 +25,14 @@ from imgnorm.nn.models import RAISED_BY_USER_CODE
 from imgnorm.pixels.decode import decode, decoded_picture
 from imgnorm.pixels.load import picture_of
 from imgnorm.settings import Limits, Mode
-from imgnorm.sources.names import as_text, member_of, name_bytes
-from imgnorm.sources.source import Block, EncodedSource, Source, in_reading_order
+from imgnorm.sources.listing import AllNames, listing_of
+from imgnorm.sources.names import as_text, name_bytes
+from imgnorm.sources.source import Block, Blocks, Entry, Image, Source, Unit
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import clause, describe
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL.Image import Image as Picture
 
 _AHEAD = 2
 """Batches that each worker prepares in advance."""
@@ -38,10 +40,11 @@ _STOPPING = {signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal,
 
 
 class Batches:
-    """All images of a source, in the source's order. Can be iterated more than once.
+    """All images of a source, always in the same order. Can be iterated more than once.
 
-    An image that cannot be read is left out from then on and listed in `skipped`. So is an image
-    that kills its worker: after a death, the images that were being read are tried one by one.
+    The order is that of the names, or for archives that in which they hold their images. An image that
+    cannot be read is left out from then on and listed in `skipped`. So is an image that kills its
+    worker: after a death, the images that were being read are tried one by one.
 
     Args:
         source: one that gives images one by one.
@@ -66,37 +69,39 @@ class Batches:
         batch_size: int = 64,
         workers: int = 0,
     ) -> None:
-        if not isinstance(source, EncodedSource):
+        if source.once or source.made_here:
             raise SourceError(
                 f"{as_text(source.ref)}: its images cannot be read one by one; give the images themselves"
             )
-        listing = source.listing()
-        if not listing.names and not listing.skipped:
+        names = listing_of(source)
+        if not names and not names.skipped:
             raise SourceError(f"{as_text(source.ref)}: has no images; name a source that has some")
-        self.ignored: Mapping[str, int] = listing.ignored
-        self._images = _Images(source, in_reading_order(source, listing.names), transform, mode)
-        self._lost = {one.name: one for one in listing.skipped}
+        self.ignored: Mapping[str, int] = names.ignored
+        as_they_lie = any(unit.places or unit.forward for unit in names.units)
+        order = range(len(names)) if as_they_lie else names.order
+        self._images = _Images(source, names, order, transform, mode)
+        self._lost: dict[str, Skipped] = {}  # while they were read
         self._batch_size = batch_size
         self._workers = workers
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         """Every image that was left out so far, in the order of their names."""
-        in_order = sorted(self._lost.values(), key=lambda one: name_bytes(one.name))
-        source = self._images.source
+        images = self._images
+        lost = (*images.names.skipped, *self._lost.values())
         return tuple(
-            replace(one, name=as_text(one.name), member=member_of(source, one.name))
-            for one in in_order
+            replace(one, name=as_text(one.name), member=images.source.member_of(one.name))
+            for one in sorted(lost, key=lambda one: name_bytes(one.name))
         )
 
     def __len__(self) -> int:
         """The number of batches, unless more images turn out to be unreadable."""
-        return ceil(len(self._readable().names) / self._batch_size)
+        return ceil((len(self._images.names) - len(self._lost)) / self._batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
         images = self._readable()
         nothing, unexplained = True, False  # unexplained: the last death was not due to an image
-        while images.names:
+        while images.order:
             done = 0
             try:
                 for batch in self._loaded(images):
@@ -110,7 +115,7 @@ class Batches:
                 break
             except (RuntimeError, EOFError, OSError) as error:
                 # A worker died, or its batch was lost.
-                left = replace(images, names=images.names[done * self._batch_size :])
+                left = replace(images, order=images.order[done * self._batch_size :])
                 found = self._deadly(left)
                 if unexplained and not (found or done):  # for the second time, at the same batch
                     raise SourceError(
@@ -128,7 +133,7 @@ class Batches:
             num_workers=self._workers,
             prefetch_factor=_AHEAD if self._workers else None,
             collate_fn=_stacked,
-            worker_init_fn=_begin_worker,
+            worker_init_fn=images.begin_worker,
         )
         if self._workers:
             _find_death_by_waiting()
@@ -144,11 +149,14 @@ class Batches:
     def _deadly(self, left: _Images) -> dict[str, Skipped]:
         """The images that kill a process, of those that the workers may have been reading."""
         ahead = (self._workers * _AHEAD + 1) * self._batch_size
-        return _tried_alone(replace(left, names=left.names[:ahead]))
+        return _tried_alone(replace(left, order=left.order[:ahead]))
 
     def _readable(self) -> _Images:
-        names = [name for name in self._images.names if name not in self._lost]
-        return replace(self._images, names=names)
+        images = self._images
+        if not self._lost:
+            return images
+        order = [at for at in images.order if images.names.name_at(at) not in self._lost]
+        return replace(images, order=order)
 
 
 @dataclass(frozen=True)
@@ -157,26 +165,62 @@ class _Batch:
     skipped: tuple[Skipped, ...]
 
 
+_Item = tuple[str, Tensor] | Skipped | SourceError
+"""What becomes of an image. Faults are returned: a raised one reaches the parent with a traceback in its
+message."""
+
+
 @dataclass(frozen=True)
 class _Images(Dataset[Any]):
-    source: EncodedSource
-    names: Sequence[str]
+    source: Source
+    names: AllNames
+    order: Sequence[int]  # the positions of the images in `names`
     transform: Callable[[Any], Tensor]
     mode: Mode | None
     # Those that kill a process that reads them.
     fatal: Mapping[str, Skipped] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.order)
 
-    def __getitem__(self, index: int) -> tuple[str, Tensor] | Skipped | SourceError:
-        # Faults are returned: a raised one reaches the parent with a traceback in its message.
-        name = self.names[index]
-        if name in self.fatal:
-            return self.fatal[name]
+    def __getitems__(self, indices: Sequence[int]) -> list[_Item]:
+        """The images of one batch; DataLoader prefers it to __getitem__."""
+        units = self.names.at(self.order[index] for index in indices)
+        return [item for unit in units for item in self._items(unit)]
+
+    def begin_worker(self, worker: int) -> None:
+        _set_signals()
+        self.source.open()
+
+    def _items(self, unit: Unit) -> Iterator[_Item]:
+        """The images of a unit, in the order of its names."""
+        assert unit.names is not None
+        deadly = [place for place, name in enumerate(unit.names) if name in self.fatal]
+        start = 0
+        for stop in (*deadly, len(unit)):
+            if start < stop:
+                yield from self._read(unit.part(start, stop))
+            if stop < len(unit):
+                yield self.fatal[unit.names[stop]]
+            start = stop + 1
+
+    def _read(self, unit: Unit) -> Iterator[_Item]:
+        left = dict.fromkeys(unit.names or ())
+        try:
+            for entry in self.source.images(unit):
+                if isinstance(entry, Skipped):
+                    left.pop(entry.name, None)
+                    yield entry
+                for name, read in _one_by_one(entry):
+                    left.pop(name, None)
+                    yield self._item(name, read)
+        except Unreadable as fault:  # the unit as a whole
+            yield from map(fault.skipped, left)
+
+    def _item(self, name: str, read: Callable[[], bytes | Picture | Block]) -> _Item:
         size: int | None = None
         try:
-            found = self.source.read(name)
+            found = read()
             size = len(found) if isinstance(found, bytes) else None
             picture = self._picture(found)
         except Unreadable as fault:
@@ -197,7 +241,7 @@ class _Images(Dataset[Any]):
             )
         return name, tensor
 
-    def _picture(self, found: bytes | Image.Image | Block) -> Image.Image:
+    def _picture(self, found: bytes | Picture | Block) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about metadata and palettes
             if isinstance(found, bytes):
@@ -214,7 +258,29 @@ class _Images(Dataset[Any]):
             return decoded_picture(found, self.mode, max_pixels=Limits.max_pixels).picture
 
 
-def _stacked(items: list[tuple[str, Tensor] | Skipped | SourceError]) -> _Batch | SourceError:
+def _one_by_one(entry: Entry) -> Iterator[tuple[str, Callable[[], bytes | Picture | Block]]]:
+    """The images of an entry, and what reads each."""
+    if isinstance(entry, Image):
+        yield entry.name, entry.read
+    elif isinstance(entry, Blocks):
+        read = cache(entry.read)
+        for index, name in enumerate(entry.names):
+            yield name, partial(_image_in, read, index)
+
+
+def _image_in(read: Callable[[], Block], index: int) -> Block:
+    """One image of a block."""
+    block = read()
+    start = index * block.strides[0]
+    return replace(
+        block,
+        names=[block.names[index]],
+        data=memoryview(block.data).cast("B")[start:],
+        shape=(1, *block.shape[1:]),
+    )
+
+
+def _stacked(items: list[_Item]) -> _Batch | SourceError:
     """One batch, or the first thing that is wrong with it as a whole."""
     tensors: list[Tensor] = []
     skipped: list[Skipped] = []
@@ -247,7 +313,7 @@ def _find_death_by_waiting() -> None:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Block signals while a process starts. It inherits that, until `_begin_worker` has set handlers."""
+    """Block signals while a process starts. It inherits that, until `_set_signals` has set handlers."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -267,7 +333,8 @@ def _tried_alone(images: _Images) -> dict[str, Skipped]:
         if code and (code := _read_elsewhere(images, range(last, last + 1))[1]):
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             detail = f"the process that decoded it ended, twice: {how}"
-            found[images.names[last]] = Skipped(images.names[last], Reason.WORKER_DIED, detail)
+            name = images.names.name_at(images.order[last])
+            found[name] = Skipped(name, Reason.WORKER_DIED, detail)
         following = range(last + 1, len(images))
     return found
 
@@ -295,14 +362,14 @@ def _read_elsewhere(images: _Images, indices: range) -> tuple[int, int]:
 
 
 def _read(images: _Images, indices: range, writing: Connection) -> None:
-    _begin_worker(0)
+    images.begin_worker(0)
     torch.set_num_threads(1)  # as DataLoader does: after a fork, the parent's threads do not exist
     for index in indices:
         writing.send(index)
-        images[index]
+        images.__getitems__([index])
 
 
-def _begin_worker(worker: int) -> None:
+def _set_signals() -> None:
     """Set what signals do in a worker. A signal may reach all processes, and only the parent reacts.
 
     Terminated, a worker exits with code 0, or torch would make the parent report it as an error.

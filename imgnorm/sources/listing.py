@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, groupby
+from operator import itemgetter
 
 from imgnorm.sources.names import encoded, name_bytes
 from imgnorm.sources.source import Ignored, Source, Unit
@@ -23,6 +24,7 @@ class AllNames:
 
     Attributes:
         units: with names.
+        order: the position of each image, counted through all units.
         skipped: what cannot be read, by the listing alone.
         ignored: entries that are not images, by rule.
     """
@@ -45,10 +47,10 @@ class AllNames:
             else:
                 self._list(source, entry)
         self._ends = list(accumulate(map(len, self.units)))
-        self._order: Sequence[int] = range(len(self))
+        self.order: Sequence[int] = range(len(self))
         if not source.in_order:
             names = [name_bytes(name) for unit in self.units for name in unit.names or ()]
-            self._order = array("Q", sorted(self._order, key=names.__getitem__))
+            self.order = array("Q", sorted(self.order, key=names.__getitem__))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -57,7 +59,10 @@ class AllNames:
         return map(self.name, range(len(self)))
 
     def name(self, index: int) -> str:
-        unit, place = self._place_of(self._order[index])
+        return self.name_at(self.order[index])
+
+    def name_at(self, position: int) -> str:
+        unit, place = self._place_of(position)
         names = self.units[unit].names
         assert names is not None
         return names[place]
@@ -68,14 +73,15 @@ class AllNames:
 
     def only(self, indices: Iterable[int]) -> list[Unit]:
         """The images at these indices, as units."""
-        places = sorted(self._order[index] for index in indices)
-        return [
-            self.units[unit].only([place for _, place in group])
-            for unit, group in groupby(map(self._place_of, places), key=lambda found: found[0])
-        ]
+        return [*self.at(sorted(self.order[index] for index in indices))]
+
+    def at(self, positions: Iterable[int]) -> Iterator[Unit]:
+        """The images at these positions, counted through all units, in this order."""
+        for unit, group in groupby(map(self._place_of, positions), key=itemgetter(0)):
+            yield self.units[unit].only([place for _, place in group])
 
     def _place_of(self, position: int) -> tuple[int, int]:
-        """A unit, and the place of an image in it; `position` counts through all units."""
+        """A unit, and the place of an image in it."""
         unit = bisect_right(self._ends, position)
         return unit, position - (self._ends[unit - 1] if unit else 0)
 
