@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -176,6 +176,12 @@ _AnySource = (
     | ArraySourceModel
     | TorchvisionSourceModel
 )
+SOURCE_KINDS = tuple(
+    kind
+    for model in get_args(_AnySource)
+    for kind in get_args(model.model_fields["kind"].annotation)
+)
+"""Kinds of sources that a path or a name opens: folder, list, archive, array, torchvision."""
 
 
 class Image(_ConfigModel):

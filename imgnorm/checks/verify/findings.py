@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from imgnorm.documents.document import Document, Path
 from imgnorm.errors import Problem, Severity
 from imgnorm.measuring.opening import names_a_config
+from imgnorm.pipeline.config import SOURCE_KINDS
 from imgnorm.progress import Progress
 from imgnorm.settings import TORCHVISION, ImageSettings, Resize, channels_of, kind_of, mode_of
 from imgnorm.sources.names import for_message
@@ -19,7 +20,6 @@ from imgnorm.stats.provenance import MERGED, Provenance
 from imgnorm.stats.stats import Stats
 from imgnorm.tally.skipped import Skipped
 
-_OF_PYTHON = ("dataset", "iterable")  # kinds of sources that are Python objects
 _NAMED = 5  # names in a message; of further ones it gives the number
 
 
@@ -57,7 +57,8 @@ class Request:
             return f"measure its parts again, and merge them: `imgnorm merge ... -o {file} --force`"
         named = os.fspath(source) if isinstance(source, (str, os.PathLike)) else _called(origin)
         options = ["--list"] if origin.kind == "list" else []
-        if origin.kind in _OF_PYTHON:
+        of_python = origin.kind not in SOURCE_KINDS
+        if of_python:
             if ":" not in named:  # not a factory
                 return (
                     "measure it again with imgnorm.measure, and write it with imgnorm.write_stats"
@@ -76,7 +77,9 @@ class Request:
             options += ["--limit", str(origin.options["limit"])]
         if any(one.moments for one in self.measured.classes.values()):
             options.append("--per-class")
-        subject = ["--dataset", named] if origin.kind in _OF_PYTHON else [named]
+        if origin.names is not None:
+            options.append("--keep-names")
+        subject = ["--dataset", named] if of_python else [named]
         command = shlex.join(["imgnorm", "stats", *subject, *options])
         return f"measure again: `{command} -o {file} --force`"
 
@@ -86,13 +89,13 @@ class Findings:
 
     def __init__(self, document: Document, remedy: str) -> None:
         self._document = document
-        self._remedy = remedy
+        self.remedy = remedy  # the hint of a finding that has none of its own
         self._problems: list[Problem] = []
 
     def add(
         self, path: Path, rule: str, message: str, *, severity: Severity = "error", hint: str = ""
     ) -> None:
-        problem = self._document.problem(path, rule, message, hint or self._remedy, of_key=True)
+        problem = self._document.problem(path, rule, message, hint or self.remedy, of_key=True)
         self._problems.append(replace(problem, severity=severity))
 
     def sorted(self) -> tuple[Problem, ...]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 from imgnorm.checks.verify.findings import Findings, Request, faults_of, some_of
-from imgnorm.datasets.source import StreamingSource
 from imgnorm.documents.document import Path
 from imgnorm.errors import IncompatibleStats, SourceError
 from imgnorm.measuring.opening import (
@@ -18,30 +17,28 @@ from imgnorm.measuring.opening import (
     source_of,
 )
 from imgnorm.measuring.routes import refuse_idle
-from imgnorm.measuring.selection import limited, listing_digest
-from imgnorm.pipeline.config import read_pipeline
+from imgnorm.measuring.selection import Catalogue, spread
+from imgnorm.pipeline.config import SOURCE_KINDS, read_pipeline
 from imgnorm.settings import TORCHVISION, Limits
+from imgnorm.sources.listing import AllNames
 from imgnorm.sources.names import as_text, for_message, name_bytes
-from imgnorm.sources.source import Listing, Source
+from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.provenance import Provenance
-from imgnorm.tally.names import names_in
+from imgnorm.tally.names import digest_of, names_in
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.wording import printable
-
-_PAIRS = 200_000  # up to this many names, two new ones are searched for
-_NAMED_BY_A_USER = ("folder", "list", "archive", "array", "torchvision")
-"""Kinds of sources that a path or a name opens; the others are Python objects."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One source of the file, as it is now."""
+    """One source of the file, as it is now; of shards, their units only."""
 
     origin: Provenance
     source: Source
-    listing: Listing
-    counted: Sequence[str]  # the names that should be counted: by limit and shard, not skipped then
+    names: AllNames
+    counted: Sequence[int]  # indices in `names`: within the limit, and not skipped then
+    skipped: Sequence[Skipped]  # what the listing itself finds to be unreadable
 
 
 def listed(
@@ -59,22 +56,17 @@ def listed(
             "cannot replace; leave SOURCE out, or verify the files that were merged"
         )
     opened = _opened(request, origin, source)
-    refuse_idle(opened, request.settings, Limits(request.max_pixels, request.timeout_s))
-    listing = opened.listing()
-    limit = origin.options.get("limit")
-    chosen, _ = limited(listing.names, limit if isinstance(limit, int) else None)
-    names = (
-        [name for i in origin.shards.counted for name in chosen[i - 1 :: origin.shards.total]]
-        if origin.shards
-        else chosen
-    )
+    changed = request.timeout_s != Limits.timeout_s
+    refuse_idle(opened, {"timeout_s": request.timeout_s} if changed else {}, request.settings)
+    opened.open()
+    names = AllNames(opened, Catalogue(opened, origin.shards))
+    counted, skipped = _within_limit(opened, origin, names)
     skipped_then = {
         s.name for s in request.measured.skipped if s.reason is not Reason.DUPLICATE_NAME
     }
-    counted = (
-        [name for name in names if as_text(name) not in skipped_then] if skipped_then else names
-    )
-    return Part(origin, opened, listing, counted)
+    if skipped_then:
+        counted = [i for i in counted if as_text(names.name(i)) not in skipped_then]
+    return Part(origin, opened, names, counted, skipped)
 
 
 def compare_names(findings: Findings, measured: Measurement, part: Part, index: int | None) -> None:
@@ -84,23 +76,39 @@ def compare_names(findings: Findings, measured: Measurement, part: Part, index: 
         index: the part's place in the file; None if the file has one source.
     """
     path: Path = ("source",) if index is None else ("source", "parts", index)
-    now, then = listing_digest(part.listing), part.origin.listing_sha256
-    if now != then:
+    if digest_of(part.names.names_sum()) != part.origin.listing_sha256:
         message = f"listing changed: {_counts_of(part)}"
-        difference = int(now, 16) - int(then, 16)
-        named = _kept_change(part) or _named_change(
-            part.listing.names, measured.skipped, difference
-        )
+        named = _kept_change(part)
         if index is None:
             named += _class_changes(measured, part)
         message += "".join(f"; {one}" for one in named)
-        findings.add((*path, "listing_sha256"), "names", message)
-    if part.origin.shards and 1 not in part.origin.shards.counted:
-        return  # what the listing skips was counted with the first shard
+        hint = findings.remedy
+        if part.origin.names is None:
+            hint += "; with --keep-names, verify lists the names that come and go"
+        findings.add((*path, "listing_sha256"), "names", message, hint=hint)
     known = {s.name for s in measured.skipped}
-    fresh = [s for s in part.listing.skipped if as_text(s.name) not in known]
+    fresh = [s for s in part.skipped if as_text(s.name) not in known]
     if fresh:
+        fresh.sort(key=lambda one: name_bytes(one.name))
         findings.add(("skipped",), "skipped", f"found now, but unreadable: {faults_of(fresh)}")
+
+
+def _within_limit(
+    source: Source, origin: Provenance, names: AllNames
+) -> tuple[Sequence[int], Sequence[Skipped]]:
+    """What the file should count by its limit, and what its listing should have skipped.
+
+    A limit spreads over the names of all shards, and then the first shard has all that is skipped.
+    """
+    limit = origin.options.get("limit")
+    if not isinstance(limit, int):
+        return range(len(names)), names.skipped
+    if origin.shards is None:
+        return [*spread(len(names), limit)], names.skipped
+    everything = AllNames(source, source.units())
+    chosen = {everything.name(i) for i in spread(len(everything), limit)}
+    counted = [i for i, name in enumerate(names) if name in chosen]
+    return counted, everything.skipped if 1 in origin.shards.counted else ()
 
 
 def _opened(
@@ -111,7 +119,7 @@ def _opened(
         return _named_by_the_file(request, origin, root, split)
     if not isinstance(source, (str, os.PathLike)):
         opened = open_source(source, key=origin.options.get("key"), layout=request.layout)
-        if isinstance(opened, StreamingSource):
+        if opened.once:
             raise IncompatibleStats(
                 f"{request.file}: a stream without names cannot be compared with it; measure it again"
             )
@@ -128,7 +136,7 @@ def _opened(
 def _named_by_the_file(request: Request, origin: Provenance, root: str, split: str) -> Source:
     refs = [origin.ref] if isinstance(origin.ref, str) else origin.ref
     ref = next((ref for ref in refs if os.path.exists(ref)), refs[0])
-    if origin.kind not in _NAMED_BY_A_USER and not os.path.exists(ref):
+    if origin.kind not in SOURCE_KINDS and not os.path.exists(ref):
         raise IncompatibleStats(
             f"{request.file}: was measured from a source of kind {origin.kind!r}, which cannot be opened by "
             "its name; call imgnorm.verify with the source itself"
@@ -158,10 +166,15 @@ def _kept_change(part: Part) -> list[str]:
     if origin.names is None:
         return []
     kept = set(names_in(origin.names))
-    gone = kept - {name_bytes(name) for name in part.listing.names}
+    # An image that is in another shard now is not gone.
+    everything = part.names
+    if origin.shards:
+        everything = AllNames(part.source, part.source.units())
+    gone = kept.difference(map(name_bytes, everything))
     # With shards or a limit, a name that the file does not count may have existed then, too.
     all_kept = not origin.shards and "limit" not in origin.options
-    fresh = [name for name in part.counted if name_bytes(name) not in kept] if all_kept else []
+    found = map(part.names.name, part.counted if all_kept else ())
+    fresh = [name for name in found if name_bytes(name) not in kept]
     return [
         f"{what}: {some_of([repr(for_message(name)) for name in names])}"
         for what, names in (("new", fresh), ("gone", sorted(map(os.fsdecode, gone))))
@@ -169,45 +182,13 @@ def _kept_change(part: Part) -> list[str]:
     ]
 
 
-def _named_change(names: Sequence[str], skipped: Sequence[Skipped], difference: int) -> list[str]:
-    """The one or two names that explain a difference of digests.
-
-    The digest of a listing is the sum of its names' digests modulo 2^256, so a new name adds its own
-    digest and a removed one takes it away.
-    """
-    difference %= 1 << 256
-
-    def number(name: str) -> int:
-        return int.from_bytes(sha256(name_bytes(name)).digest(), "big")
-
-    for one in skipped:  # the only names that the file holds
-        if number(one.name) == -difference % (1 << 256):
-            return [f"{printable(one.name)!r} is gone"]
-    few = len(names) <= _PAIRS
-    seen: dict[int, str] = {}
-    for name in names:
-        value = number(name)
-        if value == difference:
-            return [f"{for_message(name)!r} is new"]
-        other = seen.get((difference - value) % (1 << 256))
-        if other is not None:
-            pair = [repr(for_message(n)) for n in (other, name)]
-            return [f"{' and '.join(pair)} are new"]
-        if few:
-            seen[value] = name
-    return []
-
-
 def _class_changes(measured: Measurement, part: Part) -> list[str]:
-    now: dict[str, int] = {}
-    for name in part.counted:
-        group = part.source.class_of(name)
-        if group is not None:
-            now[as_text(group)] = now.get(as_text(group), 0) + 1
+    groups = map(part.source.class_of, map(part.names.name, part.counted))
+    now = Counter(as_text(group) for group in groups if group is not None)
     then = {name: one.images for name, one in measured.classes.items()}
     changed = [
-        f"{printable(name)} {now.get(name, 0):,} now, {then.get(name, 0):,} then"
+        f"{printable(name)} {now[name]:,} now, {then.get(name, 0):,} then"
         for name in sorted({*now, *then})
-        if now.get(name, 0) != then.get(name, 0)
+        if now[name] != then.get(name, 0)
     ]
     return [f"classes: {some_of(changed)}"] if changed else []

@@ -10,8 +10,8 @@ RULES = (
         "error",
         "the names that were measured",
         "The digest of the names that the source lists now is not the one in the file: images were added, "
-        "removed or renamed. The message lists them if the file keeps its names (`--keep-names`) or if only "
-        "one or two are new, and the classes whose number of images changed.",
+        "removed or renamed. The message lists them if the file keeps its names (`--keep-names`), and the "
+        "classes whose number of images changed.",
         "listing_sha256: 5b41...    # of 24 names; the folder has 25 now",
         "listing_sha256: 90fe...    # of the 25 names, measured again",
     ),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from math import isfinite
 from operator import gt, lt
 
@@ -13,18 +14,18 @@ from imgnorm.checks.verify.betting import PixelRange, Shift, shifts
 from imgnorm.checks.verify.findings import Findings, Request, compare_decoders, faults_of, some_of
 from imgnorm.checks.verify.listings import Part
 from imgnorm.documents.document import Path
-from imgnorm.measuring.routes import counting
+from imgnorm.measuring.routes import executing
 from imgnorm.progress import Progress
 from imgnorm.settings import CenterCrop, Limits, Resize
-from imgnorm.sources.names import as_text, for_message, name_bytes
-from imgnorm.sources.source import Source, in_reading_order
+from imgnorm.sources.names import as_text, for_message
+from imgnorm.sources.source import Unit
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import ImageSums
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.tally.tally import Counted, Tally, in_mode
+from imgnorm.workers.executor import Work
 
-_BLOCK = {"I;16": 64}  # images measured at a time, since each has a histogram of its own in memory
 _RETRIED = 100  # of the images that were skipped then, how many are tried again
 _NOT_THE_IMAGES_FAULT = {
     Reason.DUPLICATE_NAME,
@@ -34,7 +35,7 @@ _NOT_THE_IMAGES_FAULT = {
     Reason.WORKER_DIED,
 }
 
-_Key = tuple[int, str]  # which part, and the image's name in it
+_Key = tuple[int, int]  # which part, and the image's index in its names
 
 _PLACES: dict[str, Path] = {
     "mean": ("mean",),
@@ -51,7 +52,7 @@ _NAMES = {
 
 
 def drawn_from(parts: Sequence[Part], sample: int, seed: int) -> list[_Key]:
-    """Names in a random order, without replacement."""
+    """Images in a random order, without replacement."""
     starts: list[int] = [0]
     for part in parts:
         starts.append(starts[-1] + len(part.counted))
@@ -80,14 +81,14 @@ def compare_sample(
     unlike: list[str] = []
     decoders: dict[str, str] = {}
     for key, tally in _tallies(request, parts, [*drawn, *retried]):
-        name = for_message(key[1])
-        faults = [*tally.skipped]
+        part, index = key
+        name = for_message(parts[part].names.name(index))
         if key in retried:
-            readable += [name] if tally.images and not faults else []
+            readable += [name] if tally.images and not tally.skipped else []
             continue
         decoders |= tally.decoders
-        if faults:
-            broken += faults
+        if tally.skipped:
+            broken += tally.skipped
             continue
         if any(counted_as not in _modes_of(request) for counted_as in tally.counted):
             unlike.append(f"{name} ({', '.join(tally.counted)})")
@@ -132,48 +133,47 @@ def _names_to_retry(request: Request, parts: Sequence[Part]) -> set[_Key]:
     names = {s.name for s in request.measured.skipped if s.reason not in _NOT_THE_IMAGES_FAULT}
     if not names:
         return set()
-    listed = [
-        (index, name)
+    listed = (
+        (index, place)
         for index, part in enumerate(parts)
-        for name in part.listing.names
+        for place, name in enumerate(part.names)
         if as_text(name) in names
-    ]
-    return set(listed[:_RETRIED])
+    )
+    return set(islice(listed, _RETRIED))
 
 
 def _tallies(
     request: Request, parts: Sequence[Part], keys: Iterable[_Key]
 ) -> Iterator[tuple[_Key, Tally]]:
-    """One tally per image."""
-    block = _BLOCK.get(str(request.stats.mode), 1000)
-    by_part: dict[int, list[str]] = {}
-    for index, name in keys:
-        by_part.setdefault(index, []).append(name)
+    """One tally per image, in the order in which they are best read."""
+    by_part: dict[int, list[int]] = {}
+    for index, place in keys:
+        by_part.setdefault(index, []).append(place)
+    work = Work(
+        request.settings,
+        Limits(request.max_pixels, request.timeout_s),
+        workers=request.workers,
+    )
     total = sum(map(len, by_part.values()))
-    done = 0
-    for index, names in sorted(by_part.items()):
-        source = parts[index].source
-        ordered = in_reading_order(source, sorted(names, key=name_bytes))
-        for start in range(0, len(ordered), block):
-            some = ordered[start : start + block]
+    done = bytes_read = 0
+    for index, places in sorted(by_part.items()):
+        names = parts[index].names
+        place_of = {names.name(place): place for place in places}
+        with executing(parts[index].source, work, len(places)) as count:
+            for one in _one_by_one(names.only(places)):
+                assert one.names is not None
+                tally = count([one], lambda progress: None)
+                yield (index, place_of[one.names[0]]), tally
+                done += 1
+                bytes_read += tally.bytes_read
+                request.on_progress(Progress(done, total, bytes_read))
 
-            def on_progress(progress: Progress, done: int = done) -> None:
-                request.on_progress(replace(progress, done=done + progress.done, total=total))
 
-            for name, tally in _each(request, source, some, on_progress):
-                yield (index, name), tally
-            done += len(some)
-
-
-def _each(
-    request: Request, source: Source, names: Sequence[str], on_progress: Callable[[Progress], None]
-) -> Iterator[tuple[str, Tally]]:
-    limits = Limits(request.max_pixels, request.timeout_s)
-    groups = {name: [name] for name in names}
-    with counting(
-        source, request.settings, limits, images=len(names), workers=request.workers
-    ) as count:
-        yield from count(groups, on_progress).items()
+def _one_by_one(units: Iterable[Unit]) -> Iterator[Unit]:
+    """Units of one image each."""
+    for unit in units:
+        for place in range(len(unit)):
+            yield unit.part(place, place + 1)
 
 
 def _pixels(pixels: Histogram | FloatPixels) -> int:

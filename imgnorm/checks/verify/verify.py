@@ -94,8 +94,8 @@ def verify(
     Raises:
         SourceError: the file or its data does not exist, or cannot be read.
         InvalidDocument: the file is not a valid stats file.
-        IncompatibleStats: the file holds nothing that can be verified: constants, an estimate, or no
-            images.
+        IncompatibleStats: the file holds nothing that can be verified: constants, an estimate, no images,
+            or some shards of imgnorm 0.1.
 
     Example:
         >>> imgnorm.write_stats("stats.yaml", imgnorm.measure("examples/shapes"))
@@ -144,5 +144,10 @@ def _verifiable(stats: Stats, file: str) -> Measurement:
             raise IncompatibleStats(
                 f"{file}: counts images of {part.called!r} twice ({part.shards}), so no data can "
                 "match it; merge each shard once"
+            )
+        if not part.units_sha256:
+            raise IncompatibleStats(
+                f"{file}: counts {part.shards} of {part.called!r}, measured by imgnorm 0.1, which divided "
+                "images differently; merge all of its shards and verify the whole, or measure again"
             )
     return stats.measurement
