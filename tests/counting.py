@@ -5,40 +5,39 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
 from PIL import Image
 
-from imgnorm.pixels.count import count
+from imgnorm.pixels.count import Counting, JobCount, UnitEntries, count
 from imgnorm.pixels.images import sums_of_powers
 from imgnorm.pixels.planes import powers_of
 from imgnorm.settings import ImageSettings
-from imgnorm.sources.source import Listing
+from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.tally.tally import Tally
 
 
-@dataclass
-class MemorySource:
+class MemorySource(Source):
     """Encoded images by name; an exception in place of an image is raised."""
 
-    images: dict[str, bytes | Image.Image | Exception]
-    kind: str = "memory"
-    ref: str = "memory"
-    reads: list[str] = field(default_factory=list)
+    kind = "memory"
+    ref = "memory"
+    in_order = True
 
-    def listing(self) -> Listing:
-        return Listing(sorted(self.images))
+    def __init__(self, images: dict[str, bytes | Image.Image | Exception]) -> None:
+        self.files = images
+        self.reads: list[str] = []
 
-    def class_of(self, name: str) -> str | None:
-        return None
+    def units(self) -> Iterator[Unit]:
+        yield Unit("all", sorted(self.files))
 
     def read(self, name: str) -> bytes | Image.Image:
         self.reads.append(name)
-        found = self.images[name]
+        found = self.files[name]
         if isinstance(found, Exception):
             raise found
         return found
@@ -56,13 +55,21 @@ def noise(height: int, width: int, channels: int = 3, *, seed: int = 0) -> Image
     return Image.fromarray(rng.integers(0, 256, shape, np.uint8))
 
 
+def job_count(
+    source: Source, names: Sequence[str], counting: Counting, **options: object
+) -> JobCount:
+    """One job over these names."""
+    entries = UnitEntries("all", source.images(Unit("all", names)))
+    return count(entries, counting, **options)
+
+
 def tally_of(
     images: dict[str, bytes | Image.Image | Exception], mode: str = "auto", **options: object
 ) -> Tally:
-    limits = {"max_pixels": 10**8, **options}
-    tally, done = count(MemorySource(images), list(images), ImageSettings(mode), **limits)
-    assert len(images) == done
-    return tally
+    counting = Counting(ImageSettings(mode), **{"max_pixels": 10**8, **options})
+    counted = job_count(MemorySource(images), list(images), counting)
+    assert len(images) == counted.images
+    return counted.tally
 
 
 def as_images(picture: Image.Image) -> np.ndarray:

@@ -14,7 +14,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -227,12 +226,18 @@ def slow_folder(folder: Path, images: int, edge: int = 1400) -> Path:
 # ── sources that fail in the worker ──
 
 
-@dataclass(frozen=True)
-class Suicidal(FolderSource):
+class WithVictim(FolderSource):
+    def __init__(self, path: str, victim: str = "") -> None:
+        super().__init__(path)
+        self.victim = victim
+
+
+class Suicidal(WithVictim):
     """A process that reads a name starting with `victim` ends by a signal, as one with a bug would."""
 
-    victim: str = ""
-    by: int = signal.SIGSEGV
+    def __init__(self, path: str, victim: str = "", by: int = signal.SIGSEGV) -> None:
+        super().__init__(path, victim)
+        self.by = by
 
     def read(self, name: str) -> bytes:
         if name.startswith(self.victim):
@@ -240,11 +245,8 @@ class Suicidal(FolderSource):
         return super().read(name)
 
 
-@dataclass(frozen=True)
-class Leaving(FolderSource):
+class Leaving(WithVictim):
     """The process that reads `victim` calls exit(), as some C libraries do."""
-
-    victim: str = ""
 
     def read(self, name: str) -> bytes:
         if name == self.victim:
@@ -252,11 +254,8 @@ class Leaving(FolderSource):
         return super().read(name)
 
 
-@dataclass(frozen=True)
-class Sleepy(FolderSource):
+class Sleepy(WithVictim):
     """Reading a name that starts with `victim` takes for ever, as on storage that is gone."""
-
-    victim: str = ""
 
     def read(self, name: str) -> bytes:
         if name.startswith(self.victim):
@@ -264,11 +263,8 @@ class Sleepy(FolderSource):
         return super().read(name)
 
 
-@dataclass(frozen=True)
-class Starved(FolderSource):
+class Starved(WithVictim):
     """There is no memory for `victim`."""
-
-    victim: str = ""
 
     def read(self, name: str) -> bytes:
         if name == self.victim:
@@ -276,11 +272,8 @@ class Starved(FolderSource):
         return super().read(name)
 
 
-@dataclass(frozen=True)
-class Buggy(FolderSource):
+class Buggy(WithVictim):
     """Reading `victim` raises what no source may raise."""
-
-    victim: str = ""
 
     def read(self, name: str) -> bytes:
         if name == self.victim:
@@ -288,7 +281,6 @@ class Buggy(FolderSource):
         return super().read(name)
 
 
-@dataclass(frozen=True)
 class Stillborn(FolderSource):
     """A worker that receives it dies."""
 
@@ -299,13 +291,17 @@ class Stillborn(FolderSource):
         return {"path": self.path}
 
 
-@dataclass(frozen=True)
 class Dawdling(FolderSource):
     """No worker becomes ready; with `first`, a path, the first one does not, and all others do."""
 
-    first: str = ""
+    def __init__(self, path: str, first: str = "") -> None:
+        super().__init__(path)
+        self.first = first
+        self.home = os.getpid()
 
     def open(self) -> None:
+        if os.getpid() == self.home:  # not a worker
+            return
         if self.first:
             try:
                 os.mkdir(self.first)

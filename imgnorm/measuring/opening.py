@@ -197,7 +197,9 @@ def _open_many(path: str, paths: list[str], member: str | None, layout: str | No
         raise SourceError(f"{as_text(path)}: {files}; {_INSTEAD_OF_IMAGES}")
     first = paths[0].lower()
     # Files may be far away, and this process may measure only some of them.
-    if first.endswith((".npy", ".npz")) or not first.endswith(SUFFIXES) and is_array_file(paths[0]):
+    if first.endswith((".npy", ".npz")) or (
+        not first.endswith(SUFFIXES) and is_array_file(paths[0])
+    ):
         return ArrayFileSource(path, paths, layout, member)
     _demand_arrays(path, layout)
     return ArchiveSource(path, paths)

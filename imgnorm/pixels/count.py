@@ -143,7 +143,6 @@ class _Job:
     def run(self) -> JobCount:
         deadline = monotonic() + JOB_SECONDS
         while True:
-            self._starting(len(self._names))
             try:
                 entry = self._entries.next()
             except Unreadable as fault:
@@ -172,6 +171,7 @@ class _Job:
             self._entries.put_back(image)
             return False
         self._group = group
+        self._starting(len(self._names))
         tallying = self._by_class.get(group)
         if tallying is None:
             tallying = self._by_class[group] = self._new_tallying()
@@ -193,6 +193,7 @@ class _Job:
 
     def _take_blocks(self, blocks: Blocks) -> None:
         counting, loader = self._counting, self._loader
+        self._starting(len(self._names))
         if not self._by_class:
             self._by_class[""] = self._new_tallying()
         tallying = self._by_class[""]

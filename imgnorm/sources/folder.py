@@ -9,7 +9,13 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from operator import attrgetter
 
-from imgnorm.sources.files import IMG_EXTENSIONS, looks_like_an_image, read_file, rule_against, unreadable
+from imgnorm.sources.files import (
+    IMG_EXTENSIONS,
+    looks_like_an_image,
+    read_file,
+    rule_against,
+    unreadable,
+)
 from imgnorm.sources.names import as_text, runs_of
 from imgnorm.sources.source import Ignored, Source, Unit
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
@@ -47,9 +53,7 @@ class FolderSource(Source):
         for suffix in (".tar", ".tar.gz", ".tgz", ".zip"):
             if glob.glob(within + suffix):
                 return f"it has archives: name them as '{as_text(self.ref)}/*{suffix}'"
-        return (
-            f"looked for {' '.join(IMG_EXTENSIONS)}; for other names, write them to a file and use --list"
-        )
+        return f"looked for {' '.join(IMG_EXTENSIONS)}; for other names, write them to a file and use --list"
 
     def class_of(self, name: str) -> str | None:
         folder, slash, _ = name.partition("/")

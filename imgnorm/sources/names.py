@@ -60,7 +60,11 @@ def runs_of(names: Iterable[str]) -> Iterator[list[str]]:
 
 
 def looked_at(
-    tally: Tally, names: Sequence[str], class_of: Callable[[str], str | None], *, again: bool = False
+    tally: Tally,
+    names: Sequence[str],
+    class_of: Callable[[str], str | None],
+    *,
+    again: bool = False,
 ) -> Tally:
     """The tally of a job, with what follows from the names of its images: digests and classes.
 

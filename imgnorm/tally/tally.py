@@ -122,7 +122,10 @@ class Tally:
             for name, one in self.classes.items()
         }
         return replace(
-            self, counted=_joined(_floats_of(self.counted), self.divided), divided={}, classes=classes
+            self,
+            counted=_joined(_floats_of(self.counted), self.divided),
+            divided={},
+            classes=classes,
         )
 
     @property

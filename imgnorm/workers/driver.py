@@ -125,7 +125,9 @@ class Driver(threading.Thread):
         done = self._demand_done(answer)
         refused = self._take_buffer(worker, done)
         if refused:
-            self._queue.give_back(replace(task, unit=task.unit.only(refused), refused=True, batch=None))
+            self._queue.give_back(
+                replace(task, unit=task.unit.only(refused), refused=True, batch=None)
+            )
         if done.images < len(names):
             self._queue.give_back(task.part(done.images, len(names)))
         self._report(done.tally, done.images - len(refused))

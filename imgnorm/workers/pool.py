@@ -138,11 +138,15 @@ def _started(source: Source, work: Work, workers: int) -> Iterator[_Pool]:
         work.cross_sums,
         buffer,
     )
-    counters = [device.counter(cross_sums=work.cross_sums) for _ in range(workers)] if device else []
+    counters = (
+        [device.counter(cross_sums=work.cross_sums) for _ in range(workers)] if device else []
+    )
     queue = WorkQueue(workers, source.job_names)
     fork_server = forkserver.start_server()
     drivers = [
-        Driver(f"worker {number}", queue, setup, work.limits.timeout_s, profile, counter, fork_server)
+        Driver(
+            f"worker {number}", queue, setup, work.limits.timeout_s, profile, counter, fork_server
+        )
         for number, counter in zip_longest(range(1, workers + 1), counters)
     ]
     queue.drivers = len(drivers)

@@ -92,7 +92,12 @@ class WorkerProcess:
         return answer
 
     def do(
-        self, unit: Unit | None, *, hand_over: bool = False, decode: bool = True, again: bool = False
+        self,
+        unit: Unit | None,
+        *,
+        hand_over: bool = False,
+        decode: bool = True,
+        again: bool = False,
     ) -> Done | Forget | Bug:
         """Has the worker count a unit, or go on with the last one (None), and waits for the answer.
 

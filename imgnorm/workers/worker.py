@@ -46,6 +46,7 @@ _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THR
 FREE_BYTES = 64 << 20
 """Files and images that take less memory than this are read and decoded without asking."""
 
+
 def load() -> None:
     """Import and check what every worker needs, before it is known what they will count."""
     os.environ.update(_ONE_THREAD)
@@ -84,9 +85,7 @@ def run_worker(heartbeat_handle: int | str, fork_server_s: float | None = None) 
     os._exit(1)  # an ordinary exit would wait for the thread that reads standard input
 
 
-def _reader(
-    setup: Setup, heartbeat: Heartbeat, buffer: PixelBuffer | None
-) -> tuple[_Reader, str]:
+def _reader(setup: Setup, heartbeat: Heartbeat, buffer: PixelBuffer | None) -> tuple[_Reader, str]:
     """What does the jobs, and what decodes ordinary JPEGs for it."""
     os.environ.update(_ONE_THREAD)
     from imgnorm.pixels.count import Counting  # imports NumPy and Pillow
@@ -112,9 +111,7 @@ def _reader(
     return reader, f"Pillow: {fault}" if fault else fast_path_version()
 
 
-def _answer_jobs(
-    reader: _Reader, messages: queue.SimpleQueue[Any], answers: IO[bytes]
-) -> None:
+def _answer_jobs(reader: _Reader, messages: queue.SimpleQueue[Any], answers: IO[bytes]) -> None:
     """Answers each job with Done, Forget or Bug, until the process ends; in between, it may ask for memory."""
     lap = reader.counting.lap
     ask = partial(_ask_for_memory, messages, answers, lap)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 import pytest
-from counting import MemorySource, as_images, encoded, histogram, noise, power_sums, tally_of
+from counting import (
+    MemorySource,
+    as_images,
+    encoded,
+    histogram,
+    job_count,
+    noise,
+    power_sums,
+    tally_of,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image as Picture
 from torchvision.datasets.folder import pil_loader
 
-from imgnorm.pixels.count import count
+from imgnorm.pixels.count import Counting, JobCount, UnitEntries, count
 from imgnorm.pixels.formats import decoder_of
 from imgnorm.settings import CHANNELS, SCALE, CenterCrop, ImageSettings, Resize
+from imgnorm.sources.source import Ignored, Image, Unit
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Counted, Tally
 
@@ -33,7 +45,7 @@ def loaded(data: bytes, mode: str, tmp_path) -> np.ndarray:
     path.write_bytes(data)
     if mode == "RGB":
         return as_images(pil_loader(path))
-    with Image.open(path) as picture:
+    with Picture.open(path) as picture:
         return as_images(picture.convert(mode))
 
 
@@ -94,7 +106,7 @@ def test_an_image_that_was_opened_by_somebody_else_counts_the_same():
 def test_16_bit_images_are_counted_in_65536_bins():
     rng = np.random.default_rng(9)
     pixels = [rng.integers(0, 65536, shape, np.uint16) for shape in ((5, 7), (1, 1), (30, 2))]
-    images = {str(i): encoded(Image.fromarray(p)) for i, p in enumerate(pixels)}
+    images = {str(i): encoded(Picture.fromarray(p)) for i, p in enumerate(pixels)}
     wide = [p.astype(np.int64)[:, :, np.newaxis] for p in pixels]
 
     tally = tally_of(images)
@@ -105,19 +117,21 @@ def test_16_bit_images_are_counted_in_65536_bins():
 
 
 def test_16_bit_images_that_were_asked_for_are_not_held_in_doubt():
-    images = {"a": encoded(Image.fromarray(np.full((2, 2), 40000, np.uint16)))}
+    images = {"a": encoded(Picture.fromarray(np.full((2, 2), 40000, np.uint16)))}
 
     assert () == tally_of(images, "I;16").names_16bit
 
 
 def test_big_endian_16_bit_counts_as_little_endian():
     pixels = np.random.default_rng(10).integers(0, 65536, (11, 8), np.uint16)
-    big = Image.frombytes("I;16B", (8, 11), pixels.astype(">u2").tobytes())
+    big = Picture.frombytes("I;16B", (8, 11), pixels.astype(">u2").tobytes())
     settings_ = ImageSettings("I;16", (Resize(5), CenterCrop(9)))
 
     parts = [
-        count(MemorySource({"a": encoded(picture, "TIFF")}), ["a"], settings_, max_pixels=10**6)[0]
-        for picture in (Image.fromarray(pixels), big)
+        job_count(
+            MemorySource({"a": encoded(picture, "TIFF")}), ["a"], Counting(settings_, 10**6)
+        ).tally
+        for picture in (Picture.fromarray(pixels), big)
     ]
 
     assert parts[0].counted["I;16"].histogram == parts[1].counted["I;16"].histogram
@@ -127,14 +141,10 @@ def test_preprocessed_pixels_are_counted():
     picture = noise(40, 30)
     steps = (Resize(16), CenterCrop(12))
 
-    tally, _ = count(
-        MemorySource({"a": encoded(picture)}),
-        ["a"],
-        ImageSettings("RGB", steps),
-        max_pixels=10**6,
-    )
+    source = MemorySource({"a": encoded(picture)})
+    tally = job_count(source, ["a"], Counting(ImageSettings("RGB", steps), 10**6)).tally
 
-    small = picture.resize((16, 21), Image.Resampling.BILINEAR).crop((2, 4, 14, 16))
+    small = picture.resize((16, 21), Picture.Resampling.BILINEAR).crop((2, 4, 14, 16))
     assert histogram([as_images(small)]) == tally.counted["RGB"].histogram
 
 
@@ -156,13 +166,14 @@ def test_the_size_of_a_batch_does_not_matter(images):
 def test_work_in_pieces_adds_up_to_the_whole(monkeypatch):
     whole = tally_of(ASSORTED)
     monkeypatch.setattr("imgnorm.pixels.count._JOB_BYTES", 300)
-    source, names = MemorySource(ASSORTED), list(ASSORTED)
+    source, counting = MemorySource(ASSORTED), Counting(ImageSettings(), 10**6)
+    entries = UnitEntries("all", source.images(Unit("all", list(ASSORTED))))
 
-    pieces = []
-    while names:
-        tally, done = count(source, names, ImageSettings(), max_pixels=10**6)
-        pieces.append(tally)
-        names = names[done:]
+    pieces, finished = [], False
+    while not finished:
+        counted = count(entries, counting)
+        pieces.append(counted.tally)
+        finished = counted.finished
 
     assert len(ASSORTED) > len(pieces) > 1
     assert list(ASSORTED) == source.reads
@@ -172,13 +183,16 @@ def test_work_in_pieces_adds_up_to_the_whole(monkeypatch):
 def test_a_piece_of_work_ends_when_its_time_is_up(monkeypatch):
     monkeypatch.setattr("imgnorm.pixels.count.JOB_SECONDS", 0.0)
 
-    tally, done = count(MemorySource(ASSORTED), list(ASSORTED), ImageSettings(), max_pixels=10**6)
+    counted = job_count(MemorySource(ASSORTED), list(ASSORTED), Counting(ImageSettings(), 10**6))
 
-    assert (1, 1) == (done, tally.images)
+    assert (1, 1) == (counted.images, counted.tally.images)
+    assert not counted.finished
 
 
 def test_no_names_are_no_work():
-    assert (Tally(), 0) == count(MemorySource({}), [], ImageSettings(), max_pixels=1)
+    counting = Counting(ImageSettings(), 1)
+
+    assert JobCount(Tally(), 0, finished=True) == job_count(MemorySource({}), [], counting)
 
 
 @given(st.permutations(list(ASSORTED)), st.integers(0, len(ASSORTED)))
@@ -230,15 +244,82 @@ def test_each_image_is_announced_before_it_is_touched():
     source = MemorySource(ASSORTED)
     seen: list[tuple[int, int]] = []
 
-    count(
+    job_count(
         source,
         list(ASSORTED),
-        ImageSettings(),
-        max_pixels=10**6,
+        Counting(ImageSettings(), 10**6),
         starting=lambda index: seen.append((index, len(source.reads))),
     )
 
     assert [(i, i) for i in range(len(ASSORTED))] == seen
+
+
+# What follows from the names
+
+
+class _InClasses(MemorySource):
+    def class_of(self, name: str) -> str | None:
+        folder, slash, _ = name.partition("/")
+        return folder if slash else None
+
+
+def _sha_sum(names: list[str]) -> int:
+    return sum(int.from_bytes(sha256(name.encode()).digest(), "big") for name in names)
+
+
+def test_a_tally_has_the_digests_and_the_classes_of_what_was_counted():
+    files = {"a/1": ASSORTED["rgb.png"], "a/2": b"", "b/1": ASSORTED["one.png"], "c": b"x"}
+
+    tally = job_count(
+        _InClasses(files),
+        list(files),
+        Counting(ImageSettings(), 10**6, class_of=_InClasses(files).class_of),
+    ).tally
+
+    assert 4 == tally.names
+    assert _sha_sum(list(files)) == tally.names_sum
+    assert _sha_sum(["a/1", "b/1"]) == tally.counted_sum
+    assert {"a": 1, "b": 1} == {name: one.images for name, one in tally.classes.items()}
+    assert not any(one.moments for one in tally.classes.values())
+
+
+def test_moments_of_classes_are_those_of_their_images():
+    files = {"a/1": ASSORTED["rgb.png"], "b/1": ASSORTED["one.png"], "a/2": ASSORTED["gray.png"]}
+    source = _InClasses(files)
+    counting = Counting(ImageSettings("RGB"), 10**6, class_of=source.class_of, per_class=True)
+
+    classes = job_count(source, list(files), counting).tally.classes
+
+    for name in ("a", "b"):
+        alone = tally_of({n: data for n, data in files.items() if n[0] == name}, "RGB")
+        assert {"RGB": alone.counted["RGB"].pixels.moments()} == classes[name].moments
+        assert alone.images == classes[name].images
+
+
+def test_what_a_unit_skips_or_ignores_is_not_looked_at():
+    entries = [
+        Skipped("link.png", Reason.ARCHIVE_ENTRY_UNSAFE, "a hard link, not a file"),
+        Image("a.png", lambda: ASSORTED["rgb.png"]),
+        Ignored({"suffix": 2}),
+    ]
+
+    counted = count(UnitEntries("x.tar", iter(entries)), Counting(ImageSettings(), 10**6))
+
+    assert (1, 1, True) == (counted.images, counted.tally.names, counted.finished)
+    assert (entries[0],) == counted.tally.skipped
+    assert {"suffix": 2} == counted.tally.ignored
+    assert counted.tally.names_sum == counted.tally.counted_sum == _sha_sum(["a.png"])
+
+
+def test_a_unit_that_cannot_be_read_is_skipped_by_its_id():
+    def entries():
+        yield Image("x.tar/a.png", lambda: ASSORTED["rgb.png"])
+        raise Unreadable(Reason.READ_ERROR, "Input/output error")
+
+    counted = count(UnitEntries("x.tar", entries()), Counting(ImageSettings(), 10**6))
+
+    assert (1, True) == (counted.tally.images, counted.finished)
+    assert (Skipped("x.tar", Reason.READ_ERROR, "Input/output error"),) == counted.tally.skipped
 
 
 # Gray images among colored ones
@@ -255,7 +336,7 @@ def test_gray_that_is_replicated_later_equals_gray_that_is_replicated_first():
 
 @pytest.mark.parametrize("mode", CHANNELS)
 def test_nothing_counted_is_the_neutral_element(mode):
-    images = {"a": encoded(Image.fromarray(np.full((2, 3), 70, np.uint16)))}
+    images = {"a": encoded(Picture.fromarray(np.full((2, 3), 70, np.uint16)))}
     data = images if mode == "I;16" else {"a": ASSORTED["rgb.png"]}
 
     counted = tally_of(data, mode).counted[mode]

@@ -13,6 +13,7 @@ from counting import (
     MemorySource,
     by_hand,
     encoded,
+    job_count,
     noise,
     power_sums,
     reference,
@@ -25,12 +26,13 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from imgnorm.pixels import planes
-from imgnorm.pixels.count import count
+from imgnorm.pixels.count import Counting
 from imgnorm.pixels.images import count_arrays, cross_sums_of
 from imgnorm.pixels.jpeg import JpegDecoder
 from imgnorm.pixels.planes import PlaneCounter
 from imgnorm.settings import CHANNELS, ImageSettings
 from imgnorm.sources.folder import FolderSource
+from imgnorm.sources.listing import listing_of
 from imgnorm.tally.moments import UNIT_BITS, CrossSums, ImageSums
 from imgnorm.tally.tally import Tally, in_mode
 
@@ -241,10 +243,11 @@ def test_small_and_large_images_are_counted_alike(mode, format_):
     ]
     for jpeg in (None, JpegDecoder()):
         source = MemorySource(files)
-        tally, done = count(source, sorted(files), ImageSettings(mode), max_pixels=10**8, jpeg=jpeg)
+        counting = Counting(ImageSettings(mode), 10**8, jpeg=jpeg)
+        done = job_count(source, sorted(files), counting)
 
-        assert 120 == done
-        counted = tally.counted[mode]
+        assert 120 == done.images
+        counted = done.tally.counted[mode]
         assert reference(shown) == (counted.histogram.counts, counted.sums)
 
 
@@ -306,18 +309,19 @@ def test_they_are_those_of_large_and_small_files(tmp_path):
     for index, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{index}.png")
     source = FolderSource(str(tmp_path))
-    names = source.listing().names
-    tally, done = count(source, names, ImageSettings(), max_pixels=10**7, cross_sums=True)
+    names = list(listing_of(source))
+    done = job_count(source, names, Counting(ImageSettings(), 10**7, cross_sums=True))
 
-    assert 5 == done
-    assert cross_sums_by_hand(images) == tally.counted["RGB"].cross_sums
+    assert 5 == done.images
+    assert cross_sums_by_hand(images) == done.tally.counted["RGB"].cross_sums
 
 
 def test_they_are_those_of_16_bit_files(tmp_path):
     images = [np.random.default_rng(5).integers(0, 65536, (30, 20, 1), np.uint16)]
     Image.fromarray(images[0][..., 0]).save(tmp_path / "0.png")
     source = FolderSource(str(tmp_path))
-    tally, _ = count(source, ["0.png"], ImageSettings("I;16"), max_pixels=10**7, cross_sums=True)
+    counting = Counting(ImageSettings("I;16"), 10**7, cross_sums=True)
+    tally = job_count(source, ["0.png"], counting).tally
 
     assert cross_sums_by_hand(images) == tally.counted["I;16"].cross_sums
 

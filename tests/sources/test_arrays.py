@@ -17,13 +17,13 @@ import pytest
 from counting import sums_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from imgnorm.pixels.blocks import count_blocks
 from PIL import Image
 
 import imgnorm
 from imgnorm.cli import run
 from imgnorm.errors import ImgnormError, IncompatibleStats, SourceError
 from imgnorm.pixels import planes
-from imgnorm.pixels.blocks import count_blocks
 from imgnorm.pixels.floats import count_floats
 from imgnorm.pixels.images import count_arrays
 from imgnorm.pixels.load import array_of

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from imgnorm.datasets.source import ArraySource
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import find_classes
 from trees import as_user, posix, tree
 
-from imgnorm.datasets.source import ArraySource
 from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.names import as_text, name_bytes
