@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as pillow
+from PIL import Image as Pillow
 
 from imgnorm.pixels.buffer import PackedFile, PackedImages, PixelBuffer
 from imgnorm.pixels.damage import check_size
@@ -322,13 +322,13 @@ def _put(buffer: PixelBuffer, image: Decoded) -> bool:
     if image.mode not in _RAW:
         return False
     content, raw = image.content, _RAW[image.mode]
-    if isinstance(content, pillow.Image):
+    if isinstance(content, Pillow.Image):
         pixels = content.width * content.height
     else:
         pixels = content.shape[0] * content.shape[1]
 
     def data() -> bytes | memoryview:
-        if isinstance(content, pillow.Image):
+        if isinstance(content, Pillow.Image):
             return content.tobytes("raw", raw)
         return content.reshape(-1).data
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as pillow
+from PIL import Image as Pillow
 
 from imgnorm.pixels.decode import Decoded, decode, decoded_picture, demand_channels
 from imgnorm.pixels.jpeg import JpegDecoder
@@ -75,7 +75,7 @@ def array_of(block: Block) -> npt.NDArray[Any]:
     return np.ndarray(block.shape, block.dtype, block.data, 0, block.strides)
 
 
-def picture_of(block: Block) -> pillow.Image:
+def picture_of(block: Block) -> Pillow.Image:
     """A block of one image as the PIL image that torchvision's ToPILImage makes from it.
 
     Raises:
@@ -85,8 +85,8 @@ def picture_of(block: Block) -> pillow.Image:
         raise Unreadable(Reason.UNSUPPORTED_MODE, f"mode {block.mode}, which PIL has no images of")
     (pixels,) = array_of(block)
     if block.mode == "I;16":
-        return pillow.fromarray(np.ascontiguousarray(pixels[..., 0], "<u2"))
-    return pillow.fromarray(np.ascontiguousarray(pixels[..., 0] if block.mode == "L" else pixels))
+        return Pillow.fromarray(np.ascontiguousarray(pixels[..., 0], "<u2"))
+    return Pillow.fromarray(np.ascontiguousarray(pixels[..., 0] if block.mode == "L" else pixels))
 
 
 def picture_bytes(block: Block) -> int:

@@ -246,16 +246,16 @@ class Source(ABC):
         """The part of a name that lies inside an archive, if it does."""
         return None
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: B027 - most have nothing to open
         """Do what takes long before the first image is read; called once in each process that reads."""
 
-    def keep_alive(self, still_alive: Callable[[], None]) -> None:
+    def keep_alive(self, still_alive: Callable[[], None]) -> None:  # noqa: B027 - most are not slow
         """Call `still_alive` from now on where reading is slow but not stuck: while it seeks, say.
 
         A worker that gives no sign of life for too long is ended, and its image is skipped.
         """
 
-    def check(self, settings: ImageSettings) -> None:
+    def check(self, settings: ImageSettings) -> None:  # noqa: B027 - most can become anything
         """Check that the images can be measured with these settings; called before they are read.
 
         Raises:
