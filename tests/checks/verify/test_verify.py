@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,13 @@ def here(measured, tmp_path, monkeypatch) -> Path:
     shutil.copytree(measured, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def small_units(monkeypatch) -> None:
+    """Units of about eight files, so that the shards of 80 images all have some."""
+    monkeypatch.setattr("imgnorm.sources.names._MIN_RUN", 4)
+    monkeypatch.setattr("imgnorm.sources.names._ENDS", 3)
 
 
 def measure(here: Path, *options: str) -> None:
@@ -110,11 +118,13 @@ def test_a_file_is_true_of_the_data_that_it_was_measured_from(here, sample):
         ["--mode", "L"],
         ["--resize", "8", "--center-crop", "6"],
         ["--limit", "50", "--shard", "1/2"],
+        ["--limit", "50", "--shard", "2/2"],
+        ["--shard", "2/3", "--keep-names"],
     ],
     ids=" ".join,
 )
 @pytest.mark.parametrize("sample", [10, "all"])
-def test_what_was_measured_is_what_is_verified(here, options, sample):
+def test_what_was_measured_is_what_is_verified(here, small_units, options, sample):
     measure(here, *options)
 
     assert () == verify(sample=sample).problems
@@ -341,7 +351,7 @@ def test_names_that_were_kept_tell_which_came_and_which_went(here):
     )
 
 
-def test_names_of_a_shard_tell_only_which_went(here):
+def test_names_of_a_shard_tell_only_which_went(here, small_units):
     measure(here, "--keep-names", "--shard", "1/2")
     os.remove("data/a/000.png")
 
@@ -350,7 +360,7 @@ def test_names_of_a_shard_tell_only_which_went(here):
     assert "new" not in message
 
 
-def test_the_progress_of_measuring_all_again_counts_what_is_skipped(here):
+def test_the_progress_of_measuring_all_again_counts_what_is_skipped(here, small_units):
     for group in "ab":
         Path(f"data/{group}/cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     for shard in (1, 2):
@@ -386,13 +396,69 @@ def test_merged_sources_are_verified_each(here, sample):
     assert str(caught.value).startswith("stats.yaml: was merged from 2 sources, which one SOURCE")
 
 
-def test_shards_that_are_missing_are_not_asked_for(here):
-    for shard in ("1/3", "3/3"):
+def measure_shards(*shards: str) -> None:
+    for shard in shards:
         run(["stats", "data", "-o", f"{shard[0]}.yaml", "--shard", shard, "-q", "--workers", "1"])
-    run(["merge", "1.yaml", "3.yaml", "-o", "stats.yaml", "--allow-missing", "--force", "-q"])
+    files = [f"{shard[0]}.yaml" for shard in shards]
+    run(["merge", *files, "-o", "stats.yaml", "--allow-missing", "--force", "-q"])
 
-    assert () == verify(sample=10).problems
-    assert () == verify(sample="all").problems
+
+@pytest.mark.parametrize("sample", [10, "all"])
+def test_shards_that_are_missing_are_not_asked_for(here, small_units, sample):
+    measure_shards("1/3", "3/3")
+
+    assert () == verify(sample=sample).problems
+
+
+def test_a_change_shows_in_its_own_shard_alone(here, small_units):
+    measure(here, "--shard", "1/2", "--keep-names")
+    own = imgnorm.read_stats("stats.yaml").measurement.source.names.split("\n")
+    foreign = [f"a/{i:03d}.png" for i in range(0, 80, 2) if f"a/{i:03d}.png" not in own]
+    stale = []
+    for name in (own[1], foreign[1]):
+        Path("data", name).rename(f"data/{name[:-4]}_.png")
+        stale.append(verify(sample=1).stale)
+        Path(f"data/{name[:-4]}_.png").rename(Path("data", name))
+
+    assert [True, False] == stale
+
+
+def test_an_image_that_breaks_in_another_shard_is_not_reported(here, small_units):
+    """What the listing itself skips belongs to the first shard."""
+    measure_shards("2/2")
+    Path("data/a/zz.png").symlink_to("nowhere")
+
+    assert () == verify(sample=1).problems
+    measure_shards("1/2")
+    Path("data/b/zz.png").symlink_to("nowhere")
+    assert ["skipped: skipped: found now, but unreadable: b/zz.png (dangling-link)"] == describe(
+        verify(sample=1)
+    )
+
+
+def test_shards_of_an_older_version_are_refused(here):
+    """They divided the names, not the units, so nothing shows which images they are of."""
+    measure(here, "--shard", "1/2")
+    text = Path("stats.yaml").read_text()
+    Path("stats.yaml").write_text(re.sub(r",? *units_sha256: \S+", "", text))
+
+    with pytest.raises(IncompatibleStats) as caught:
+        verify()
+    assert (
+        "stats.yaml: counts shard 1 of 2 of 'data', measured by imgnorm 0.1, which divided images "
+        "differently; merge all of its shards and verify the whole, or measure again"
+    ) == str(caught.value)
+
+
+def test_a_part_without_images_is_refused(here):
+    measure(here, "--shard", "9/9")
+
+    with pytest.raises(IncompatibleStats) as caught:
+        verify()
+    assert (
+        "stats.yaml: a part without images has no mean and std; merge it with the other parts of its source"
+        == str(caught.value)
+    )
 
 
 @pytest.mark.parametrize("format_", ["zip", "tar", "gztar"])
