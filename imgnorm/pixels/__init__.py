@@ -2,8 +2,8 @@
 
 The way of an image, in this order:
 
-    count.py       the job: names one after the other, errors listed, a `Tally` at the end
-    load.py        one name: read it from its source, decode, preprocess
+    count.py       the job: entries of a unit one after the other, errors listed, a `Tally` at the end
+    load.py        one image: read it from its source, decode, preprocess
     formats.py     which format its bytes have; which libraries decode it
     damage.py      what Pillow would not notice: missing ends, wrong checksums, impossible sizes
     jpeg.py        ordinary JPEGs by libjpeg-turbo, with the pixels of Pillow
@@ -11,8 +11,7 @@ The way of an image, in this order:
     preprocess.py  Resize and CenterCrop, as torchvision does them
     images.py      pixels -> the histogram and the sums of one mode
 
-Arrays need no decoding: blocks.py is their job, planes.py counts bytes and 16-bit values, floats.py
-counts floats. Where a device counts, buffer.py takes the pixels to it.
+Arrays need no decoding: planes.py counts bytes and 16-bit values, floats.py counts floats. Where a device counts, buffer.py takes the pixels to it.
 
 An image that cannot be counted raises `Unreadable` with its reason, wherever that is found; the job
 turns it into a `Skipped`. Imports the packages up to imgnorm.sources, and NumPy, Pillow and simplejpeg,
