@@ -7,23 +7,23 @@ import os
 import pickle
 import random
 import zipfile
-from itertools import count as count_from
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from counting import sums_of
+from counting import job_count, sums_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from imgnorm.pixels.blocks import count_blocks
 from PIL import Image
 
 import imgnorm
 from imgnorm.cli import run
 from imgnorm.errors import ImgnormError, IncompatibleStats, SourceError
 from imgnorm.pixels import planes
+from imgnorm.pixels.count import Counting
 from imgnorm.pixels.floats import count_floats
 from imgnorm.pixels.images import count_arrays
 from imgnorm.pixels.load import array_of
@@ -31,14 +31,15 @@ from imgnorm.settings import ImageSettings, mode_of
 from imgnorm.sources import arrayfile, arrays
 from imgnorm.sources.arrayfile import ArrayFile
 from imgnorm.sources.arrays import ArrayFileSource
+from imgnorm.sources.listing import listing_of
+from imgnorm.sources.names import NumberedNames
 from imgnorm.sources.npy import header_of
-from imgnorm.sources.source import Block
+from imgnorm.sources.source import Block, Source, Unit
 from imgnorm.stats.file import parse_stats
 from imgnorm.stats.stats import Stats, merge
 from imgnorm.stats.text import text_of
-from imgnorm.tally.skipped import Reason, Skipped
-from imgnorm.tally.tally import Tally
-from imgnorm.workers.work_queue import Task, WorkQueue, batches
+from imgnorm.tally.skipped import Reason, Skipped, Unreadable
+from imgnorm.workers.work_queue import Task, WorkQueue
 
 Array = npt.NDArray[Any]
 KINDS = {"|u1": "8-bit", "<u2": "16-bit", ">u2": "16-bit", "<f4": "float", ">f8": "float"}
@@ -54,6 +55,23 @@ def pixels(*shape: int, dtype: str = "u1", seed: int = 0) -> Array:
 def saved(path: Path, array: Array) -> str:
     np.save(path, array)
     return str(path)
+
+
+def names_of(source: Source) -> NumberedNames:
+    """The names of all images."""
+    units = [entry for entry in source.units() if isinstance(entry, Unit)]
+    return NumberedNames(run for unit in units for run in unit.names.runs)  # type: ignore[union-attr]
+
+
+def blocks_of(
+    source: ArrayFileSource, names: Sequence[str]
+) -> Iterator[Block | tuple[Sequence[str], Unreadable]]:
+    """What is read of these images, block by block."""
+    for blocks in source.images(Unit("some", names)):
+        try:
+            yield blocks.read()
+        except Unreadable as fault:
+            yield blocks.names, fault
 
 
 def measured(path: str | Path, **options: Any) -> Stats:
@@ -95,12 +113,12 @@ def test_every_dtype_layout_and_order_gives_the_same_pixels(
     stored = images if layout == "NHWC" else images.transpose(0, 3, 1, 2)
     path = saved(tmp_path / "a.npy", np.asarray(stored, order=order))
     source = ArrayFileSource(path, [path])
-    names = source.listing().names
+    names = names_of(source)
     mode = mode_of(channels, KINDS[dtype])  # type: ignore[arg-type]
-    tally, done = count_blocks(source, names, ImageSettings(), max_pixels=1000)
+    counted = job_count(source, names, Counting(ImageSettings(), 1000))
 
-    assert ([f"a.npy/{i}" for i in range(7)], 7) == (names, done)
-    one = tally.counted[mode]
+    assert ([f"a.npy/{i}" for i in range(7)], 7) == (names, counted.images)
+    one = counted.tally.counted[mode]
     wanted = (
         count_floats(images)
         if KINDS[dtype] == "float"
@@ -210,10 +228,10 @@ def test_a_pattern_is_all_its_files_and_one_image_each_is_fine(tmp_path):
     for index, image in enumerate(images):
         saved(tmp_path / f"{index}.npy", image)
     stats = measured(f"{tmp_path}/*.npy")
-    listing = ArrayFileSource("x", [str(p) for p in tmp_path.glob("*.npy")]).listing()
+    source = ArrayFileSource("x", [str(p) for p in tmp_path.glob("*.npy")])
 
     assert_counts(stats, images)
-    assert [f"{i}.npy" for i in range(5)] == listing.names
+    assert [f"{i}.npy" for i in range(5)] == names_of(source)
 
 
 def test_shards_of_many_images_add_up(tmp_path):
@@ -230,8 +248,8 @@ def test_a_folder_of_arrays_says_how_to_name_them(tmp_path):
         measured(tmp_path)
 
     assert (
-        f"{tmp_path}: no image files in it, but arrays; if each holds one image or many, "
-        f"name them as '{tmp_path}/*.npy'"
+        f"{tmp_path}: no images in it (passed over: 1 suffix); it has arrays: if each holds one image or "
+        f"many, name them as '{tmp_path}/*.npy'"
     ) == str(caught.value)
 
 
@@ -242,7 +260,8 @@ def test_a_folder_of_archives_says_how_to_name_them(tmp_path, suffix):
         measured(tmp_path)
 
     assert (
-        f"{tmp_path}: no image files in it, but archives; name them as '{tmp_path}/*{suffix}'"
+        f"{tmp_path}: no images in it (passed over: 1 suffix); it has archives: name them as "
+        f"'{tmp_path}/*{suffix}'"
     ) == str(caught.value)
 
 
@@ -286,12 +305,12 @@ def test_compressed_images_are_read_in_any_order(tmp_path):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, images)
     source = ArrayFileSource("a.npz", [str(path)])
-    names = list(source.listing().names)
+    names = list(names_of(source))
     random.Random(0).shuffle(names)
-    tally, done = count_blocks(source, names, ImageSettings(), max_pixels=1000)
+    counted = job_count(source, names, Counting(ImageSettings(), 1000))
 
-    assert 40 == done
-    assert count_arrays(images, "RGB").counted["RGB"].pixels == tally.counted["RGB"].pixels
+    assert 40 == counted.images
+    assert count_arrays(images, "RGB").counted["RGB"].pixels == counted.tally.counted["RGB"].pixels
 
 
 # Options
@@ -299,10 +318,11 @@ def test_compressed_images_are_read_in_any_order(tmp_path):
 
 def queue_of(paths: list[Path], workers: int) -> tuple[WorkQueue, ArrayFileSource]:
     source = ArrayFileSource("a", map(str, paths))
-    queue = WorkQueue(workers)
-    names = source.listing().names
-    source.min_names = 1  # many pieces of few images
-    queue.add(batches(source, {"": names}))
+    queue = WorkQueue(workers, (1, 1024))  # many tasks of few images
+    for unit in source.units():
+        if isinstance(unit, Unit):
+            queue.add(unit)
+    queue.end()
     return queue, source
 
 
@@ -313,27 +333,27 @@ def test_one_worker_inflates_a_compressed_array(tmp_path):
     queue, source = queue_of([path], 2)
     counted: list[str] = []
     suspects: list[str] = []
-    for turn in count_from(0):
-        if not queue._names_left:
-            break
+    turn = 0
+    while queue._names_left:
         task = queue.take(0)
         assert task is not None
         assert queue._next(1) is None  # it waits
-        names = task.names
+        names = list(task.unit.names or ())
         if turn % 5 == 3 and len(names) > 3:  # it had no time for all of them
-            queue.give_back(task.with_names(names[2:]))
+            queue.give_back(task.part(2, len(names)))
             names = names[:2]
         elif turn % 5 == 4 and len(names) > 3:  # it died at the third
-            suspect = Task("", names[2:3], alone=True)
-            queue.give_back(task.with_names(names[:2]), suspect, task.with_names(names[3:]))
-            suspects += suspect.names
+            suspect = Task(task.unit.part(2, 3), alone=True)
+            queue.give_back(task.part(0, 2), suspect, task.part(3, len(names)))
+            suspects.append(names[2])
             names = []
         counted += names
         queue.done()
+        turn += 1
 
     assert len(suspects) > 1
-    assert [name for name in source.listing().names if name not in suspects] == counted
-    assert suspects[:1] == queue.take(1).names  # type: ignore[union-attr]
+    assert [name for name in names_of(source) if name not in suspects] == counted
+    assert suspects[:1] == queue.take(1).unit.names  # type: ignore[union-attr]
 
 
 def test_a_compressed_array_goes_on_without_its_worker(tmp_path):
@@ -345,11 +365,11 @@ def test_a_compressed_array_goes_on_without_its_worker(tmp_path):
     queue.give_back(task)  # type: ignore[arg-type]
     queue.done()
     queue.withdraw(0, ImgnormError("no process"))
-    left = []
+    left: list[str] = []
     while queue._names_left:
-        left += queue.take(1).names  # type: ignore[union-attr]
+        left += queue.take(1).unit.names  # type: ignore[union-attr,operator]
 
-    assert source.listing().names == left
+    assert names_of(source) == left
 
 
 def test_compressed_arrays_have_a_worker_each_and_stored_ones_all(tmp_path):
@@ -363,10 +383,66 @@ def test_compressed_arrays_have_a_worker_each_and_stored_ones_all(tmp_path):
         while queue._names_left:
             for worker in (0, 1):
                 task = queue._next(worker)
-                if task:
-                    takers.setdefault(task.names[0].partition("/")[0], set()).add(worker)
+                for name in (task.unit.names if task else None) or ():
+                    takers.setdefault(name.partition("/")[0], set()).add(worker)
 
     assert {"a.npz": {0}, "b.npz": {1}, "a.npy": {0, 1}, "b.npy": {0, 1}} == takers
+
+
+def test_a_large_array_is_several_units_that_stay_where_they_are(tmp_path, monkeypatch):
+    """`--shard` divides units: today's are tomorrow's, also when images were added at the end."""
+    monkeypatch.setattr(arrays, "_UNIT_BYTES", 10 * 8 * 9 * 3)
+    ids = []
+    for images in (95, 99):
+        path = saved(tmp_path / "a.npy", pixels(images, 8, 9, 3))
+        source = ArrayFileSource(path, [path])
+        units = [unit for unit in source.units() if isinstance(unit, Unit)]
+        ids.append([unit.id for unit in units])
+
+        assert [*[10] * 9, images - 90] == list(map(len, units))
+        assert [f"a.npy/{n:02}" for n in range(images)] == names_of(source)
+    assert [f"a.npy/{n:02}" for n in range(0, 99, 10)] == ids[0] == ids[1]
+
+
+def test_images_larger_than_a_unit_are_a_unit_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "_UNIT_BYTES", 1)
+    path = saved(tmp_path / "a.npy", pixels(3, 8, 9, 3))
+
+    units = [unit for unit in ArrayFileSource(path, [path]).units() if isinstance(unit, Unit)]
+    assert [(1, 216, False)] * 3 == [(len(unit), unit.bytes, unit.forward) for unit in units]
+
+
+def test_a_compressed_array_is_one_unit_to_be_read_forward(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "_UNIT_BYTES", 1)
+    np.savez_compressed(tmp_path / "a.npz", x=pixels(50, 5, 5, 3))
+    source = ArrayFileSource("a", [str(tmp_path / "a.npz")])
+
+    (unit,) = (unit for unit in source.units() if isinstance(unit, Unit))
+    assert (50, True) == (len(unit), unit.forward)
+
+
+def test_the_headers_are_read_once(tmp_path, monkeypatch):
+    """Also if it is asked first whether the settings fit: a compressed array is expanded for that."""
+    np.savez_compressed(tmp_path / "a.npz", x=pixels(50, 5, 5, 3))
+    opened: list[str] = []
+    open_ = arrays.ArrayFile
+    monkeypatch.setattr(arrays, "ArrayFile", lambda path, *_: opened.append(path) or open_(path))
+    source = ArrayFileSource("a", [str(tmp_path / "a.npz")])
+    source.check(ImageSettings())
+    units = list(source.units())
+
+    assert units == list(source.units())
+    assert [str(tmp_path / "a.npz")] == opened
+
+
+def test_the_order_of_the_units_is_that_of_the_names(tmp_path):
+    for name in ("a", "a-b", "a.npy", "b"):
+        saved(tmp_path / f"{name}.npy", pixels(1 if "b" in name else 12, 8, 9, 3))
+    single = saved(tmp_path / "a.npy-", pixels(8, 9, 3)) + ".npy"
+    source = ArrayFileSource("a", [*map(str, tmp_path.glob("*.npy")), single])
+
+    names = list(names_of(source))
+    assert sorted(names, key=os.fsencode) == names
 
 
 def saved_as(folder: Path, how: str, images: Array) -> str:
@@ -382,19 +458,37 @@ def saved_as(folder: Path, how: str, images: Array) -> str:
 SAVED = ["C", "F", "npz", "compressed"]
 
 
+LIMITED = [i * 100 // 77 for i in range(77)]
+
+
 @pytest.mark.parametrize("how", SAVED)
+def test_scattered_images_are_counted(tmp_path, how):
+    images = pixels(100, 8, 9, 3)
+
+    assert_counts(measured(saved_as(tmp_path, how, images), limit=77), images[LIMITED])
+
+
+@pytest.mark.parametrize("how", ["C", "F", "npz"])
 @pytest.mark.parametrize(
     ("options", "places"),
     [
-        ({"limit": 77}, [i * 100 // 77 for i in range(77)]),
-        ({"shard": (2, 3)}, range(1, 100, 3)),
-        ({"limit": 77, "shard": (1, 2)}, [i * 100 // 77 for i in range(0, 77, 2)]),
+        ({"shard": (2, 3)}, [i for i in range(100) if i // 10 % 3 == 1]),
+        ({"limit": 77, "shard": (1, 2)}, [i for i in LIMITED if i // 10 % 2 == 0]),
     ],
 )
-def test_scattered_images_are_counted(tmp_path, how, options, places):
+def test_a_shard_has_every_so_many_units_of_an_array(tmp_path, monkeypatch, how, options, places):
+    monkeypatch.setattr(arrays, "_UNIT_BYTES", 10 * 8 * 9 * 3)
     images = pixels(100, 8, 9, 3)
 
-    assert_counts(measured(saved_as(tmp_path, how, images), **options), images[list(places)])
+    assert_counts(measured(saved_as(tmp_path, how, images), **options), images[places])
+
+
+def test_a_compressed_array_belongs_to_one_shard(tmp_path):
+    images = pixels(100, 8, 9, 3)
+    path = saved_as(tmp_path, "compressed", images)
+
+    assert_counts(measured(path, shard=(1, 3)), images)
+    assert 0 == measured(path, shard=(2, 3)).images
 
 
 @pytest.mark.parametrize("how", SAVED)
@@ -405,11 +499,11 @@ def test_scattered_images_are_gathered_into_blocks(tmp_path, monkeypatch, how, b
     images = pixels(100, 8, 9, 3)
     path = saved_as(tmp_path, how, images)
     source = ArrayFileSource(path, [path])
-    names = source.listing().names
+    names = names_of(source)
     numbered = names[places.start :: places.step] if isinstance(places, range) else []
     for some in (numbered, [names[place] for place in places]):
         left = list(zip(some, places, strict=False))
-        for block in source.blocks(some):
+        for block in blocks_of(source, some):
             assert isinstance(block, Block)
             (its_names, its_places), left = (
                 zip(*left[: len(block.names)], strict=True),
@@ -477,7 +571,7 @@ def test_what_cannot_be_is_refused_with_what_to_do(
 def test_an_image_that_is_read_alone_takes_no_more_memory_than_its_bytes(tmp_path, how):
     path = saved_as(tmp_path, how, pixels(100, 8, 9, 3))
     source = ArrayFileSource(path, [path])
-    block = source.read(source.listing().names[50])
+    block = source.read(names_of(source)[50])
 
     assert isinstance(block.data, memoryview)
     assert 8 * 9 * 3 == len(block.data.obj)
@@ -488,10 +582,11 @@ def test_a_source_that_reports_to_its_process_can_be_sent_to_another(tmp_path):
     images = pixels(2, 8, 9, 3)
     path = saved(tmp_path / "a.npy", images)
     source = ArrayFileSource(path, [path])
-    names = source.listing().names
+    names = names_of(source)
     source.keep_alive(lambda: None)  # cannot be pickled
-    (block,) = pickle.loads(pickle.dumps(source)).blocks(names)
+    (block,) = blocks_of(pickle.loads(pickle.dumps(source)), names)
 
+    assert isinstance(block, Block)
     assert (images == array_of(block)).all()
 
 
@@ -675,13 +770,13 @@ def test_other_compressions_are_refused(tmp_path):
 def test_a_file_that_changes_while_it_is_read_is_not_counted(tmp_path, order):
     path = saved(tmp_path / "a.npy", np.asarray(pixels(5, 8, 9, 3), order=order))
     source = ArrayFileSource(path, [path])
-    names = source.listing().names
+    names = names_of(source)
     os.utime(path, ns=(1, 1))
-    tally, done = count_blocks(source, names, ImageSettings(), max_pixels=1000)
+    counted = job_count(source, names, Counting(ImageSettings(), 1000))
     fault = (Reason.CHANGED_DURING_READ, "the file changed while it was measured")
 
-    assert 5 == done
-    assert Tally(skipped=tuple(Skipped(name, *fault) for name in names)) == tally
+    assert (5, {}) == (counted.images, counted.tally.counted)
+    assert tuple(Skipped(name, *fault) for name in names) == counted.tally.skipped
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -690,10 +785,10 @@ def test_a_file_that_is_cut_while_it_is_read_is_named(tmp_path, order):
     images = pixels(50, 60, 90, 3)
     path = saved(tmp_path / "a.npy", np.asarray(images, order=order))
     source = ArrayFileSource(path, [path])
-    names = source.listing().names
-    first = next(iter(source.blocks(names[:2])))
+    names = names_of(source)
+    first = next(blocks_of(source, names[:2]))
     os.truncate(path, 400_000)
-    (_, fault), *_ = source.blocks(names[40:])
+    (_, fault), *_ = blocks_of(source, names[40:])  # type: ignore[misc]
 
     assert (images[:2] == array_of(first)).all()
     assert Reason.CHANGED_DURING_READ == fault.reason
@@ -710,8 +805,10 @@ def test_images_in_fortran_order_are_gathered_whatever_is_read_at_once(
     images = np.asfortranarray(pixels(*shape, dtype=dtype))
     path = saved(tmp_path / "a.npy", images)
     source = ArrayFileSource(path, [path], layout)
-    names = source.listing().names
-    blocks = [*source.blocks(names[:3]), *source.blocks(names[3:4]), *source.blocks(names[4:])]
+    names = names_of(source)
+    blocks = [
+        block for part in (names[:3], names[3:4], names[4:]) for block in blocks_of(source, part)
+    ]
 
     expected = images if layout == "NHWC" else images[np.newaxis]
     assert (expected == np.concatenate([array_of(block) for block in blocks])).all()
@@ -748,10 +845,10 @@ def test_no_header_ends_in_a_traceback(tmp_path_factory, junk, at):
     path = tmp_path_factory.mktemp("junk") / "a.npy"
     path.write_bytes(data)
     try:
-        listing = ArrayFileSource("a", [str(path)]).listing()
+        listing = listing_of(ArrayFileSource("a", [str(path)]))
     except SourceError:
         return
-    assert bool(listing.names) != bool(listing.skipped)
+    assert bool(len(listing)) != bool(listing.skipped)
 
 
 def test_a_header_of_version_2_is_read(tmp_path):
@@ -768,7 +865,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     """A block is what is read at once, however many images there are."""
     path = saved(tmp_path / "a.npy", np.zeros((40, 500, 500, 3), np.uint8))
     source = ArrayFileSource(path, [path])
-    sizes = [b.shape[0] for b in source.blocks(source.listing().names) if isinstance(b, Block)]
+    sizes = [b.shape[0] for b in blocks_of(source, names_of(source)) if isinstance(b, Block)]
 
     assert 40 == sum(sizes)
     assert max(sizes) * 500 * 500 * 3 <= 4 << 20
@@ -778,6 +875,6 @@ def test_a_decoder_for_pixels_is_refused(tmp_path):
     path = saved(tmp_path / "a.npy", pixels(2, 8, 8, 3))
 
     with pytest.raises(
-        SourceError, match=r"holds pixels, which nothing decodes; leave out decoder pillow$"
+        SourceError, match=r"leave out decoder: it holds pixels, which nothing decodes$"
     ):
         measured(path, decoder="pillow")
