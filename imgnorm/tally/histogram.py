@@ -31,7 +31,7 @@ QUANTILES = {
 class Histogram:
     """How often each pixel value occurs, per channel; histograms add up in any order."""
 
-    counts: tuple[tuple[int, ...], ...]  # (channels, 256) or (channels, 65536)
+    counts: tuple[tuple[int, ...], ...]  # (channels, 256) or (channels, 65536); without images ()
 
     @classmethod
     def zero(cls, channels: int, bins: int) -> Histogram:
@@ -64,7 +64,7 @@ class Histogram:
     def _moments(self) -> Moments:
         # Cached: reading or writing stats asks several times, and 65,536 bins take long.
         return Moments(
-            count=sum(self.counts[0]),
+            count=sum(self.counts[0]) if self.counts else 0,
             total=tuple(sum(map(mul, count(), c)) for c in self.counts),
             total_sq=tuple(sum(map(mul, count(), map(mul, count(), c))) for c in self.counts),
         )
