@@ -33,7 +33,7 @@ ImagesOf = Callable[[Sequence[str]], Iterable[tuple[Sequence[str], Found]]]
 
 
 @dataclass(frozen=True)
-class Job:
+class NamesJob:
     """Images that are counted together. After each job, progress is reported and Ctrl-C obeyed."""
 
     names: Sequence[str]
@@ -71,7 +71,7 @@ class InThisProcess:
         for sender in senders:
             idle.put(sender)
 
-        def tally_of(job: Job) -> Tally:
+        def tally_of(job: NamesJob) -> Tally:
             sender = idle.get()
             try:
                 return self._counted(job, sender, stopped)
@@ -92,7 +92,7 @@ class InThisProcess:
         note_time(self.work.profile, "count", self.note)
         return total.tally()
 
-    def _counted(self, job: Job, sender: Sender | None, stopped: threading.Event) -> Tally:
+    def _counted(self, job: NamesJob, sender: Sender | None, stopped: threading.Event) -> Tally:
         counter = ItemCounter(
             self.work,
             sender,
@@ -106,7 +106,7 @@ class InThisProcess:
 
 def jobs_of(
     units: Iterable[Unit], at_most: int, class_of: Callable[[str], str | None] | None = None
-) -> Iterator[Job]:
+) -> Iterator[NamesJob]:
     """The names of units, at most `at_most` in each job.
 
     Args:
@@ -122,11 +122,11 @@ def jobs_of(
         runs = classes.items()
     for class_, names in runs:
         for start in range(0, len(names), at_most):
-            yield Job(names[start : start + at_most], class_)
+            yield NamesJob(names[start : start + at_most], class_)
 
 
 def counted(
-    job: Job,
+    job: NamesJob,
     found: Iterable[tuple[Sequence[str], Found]],
     counter: ItemCounter,
     class_of: Callable[[str], str | None],

@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from imgnorm.datasets.counter import ItemCounter
-from imgnorm.datasets.executor import ImagesOf, Job, counted, jobs_of, note_time, sum_of
+from imgnorm.datasets.executor import ImagesOf, NamesJob, counted, jobs_of, note_time, sum_of
 from imgnorm.datasets.stream import children_end_at_once
 from imgnorm.errors import SourceError
 from imgnorm.progress import Progress
@@ -66,7 +66,7 @@ class LoaderWorkers:
 
 @dataclass(frozen=True)
 class _Jobs(Dataset[Tally]):
-    jobs: Sequence[Job]
+    jobs: Sequence[NamesJob]
     images_of: ImagesOf
     class_of: Callable[[str], str | None]
     work: Work
@@ -129,7 +129,7 @@ def _surviving(work: _Jobs, workers: int) -> Iterator[Tally]:
             done += 1
 
 
-def _name_by_name(work: _Jobs, job: Job) -> Tally:
+def _name_by_name(work: _Jobs, job: NamesJob) -> Tally:
     """The tally of one job. An image is skipped if it kills a worker that has read nothing else."""
     whole, left = TallySum(), list(job.names)
     while left:

@@ -158,8 +158,8 @@ class TorchvisionSource(Source):
         return class_names_of(self._dataset)
 
     @cached_property
-    def _pixels(self) -> Pixels | None:
-        return Pixels.of(self._dataset, int)
+    def _pixels(self) -> ImagesInMemory | None:
+        return ImagesInMemory.of(self._dataset, int)
 
     def _check_first_image(self) -> None:
         try:
@@ -195,19 +195,19 @@ class InMemoryDataset(IndexedSource):
         return super().executor(work)
 
     @cached_property
-    def _pixels(self) -> Pixels | None:
-        return Pixels.of(self.dataset, self.index_of)
+    def _pixels(self) -> ImagesInMemory | None:
+        return ImagesInMemory.of(self.dataset, self.index_of)
 
 
 @dataclass(frozen=True)
-class Pixels:
+class ImagesInMemory:
     """The images of a dataset that are slices of one array in memory."""
 
     array: npt.NDArray[np.uint8]  # (N, H, W, C)
     index_of: Callable[[str], int]
 
     @classmethod
-    def of(cls, dataset: Any, index_of: Callable[[str], int]) -> Pixels | None:
+    def of(cls, dataset: Any, index_of: Callable[[str], int]) -> ImagesInMemory | None:
         """None if the dataset's images are not in memory."""
         array = _pixels_in_memory(dataset)
         return None if array is None else cls(array, index_of)
