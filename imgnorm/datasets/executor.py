@@ -7,10 +7,11 @@ that called, or in several where the images are pixels in memory: a worker proce
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from queue import SimpleQueue
 
 from imgnorm.datasets.counter import Found, ItemCounter
@@ -112,17 +113,17 @@ def jobs_of(
     Args:
         class_of: keep the classes apart, so that a job has names of one class.
     """
-    runs: Iterable[tuple[str | None, Sequence[str]]]
-    runs = ((None, unit.names or ()) for unit in units)
+    names = (name for unit in units for name in unit.names or ())
+    classes: dict[str | None, Iterable[str]] = {None: names}
     if class_of:
-        classes: dict[str | None, list[str]] = {}
-        for _, names in runs:
-            for name in names:
-                classes.setdefault(class_of(name), []).append(name)
-        runs = classes.items()
-    for class_, names in runs:
-        for start in range(0, len(names), at_most):
-            yield NamesJob(names[start : start + at_most], class_)
+        by_class: defaultdict[str | None, list[str]] = defaultdict(list)
+        for name in names:
+            by_class[class_of(name)].append(name)
+        classes = dict(by_class)
+    for class_, its_names in classes.items():
+        rest = iter(its_names)
+        while some := list(islice(rest, at_most)):
+            yield NamesJob(some, class_)
 
 
 def counted(

@@ -22,7 +22,7 @@ from imgnorm.wording import describe
 from imgnorm.workers.executor import Executor, Work
 
 _MOST = 200_000_000  # images of a Dataset; a longer one probably stands for endless epochs
-_UNIT_IMAGES = 1024
+_UNIT_IMAGES = 128  # few, so that many shards have equal parts
 _JOB_IMAGES = 64
 _MADE_BY_WORKERS = (
     "with workers, the processes that make the images count them; or leave out workers, and "

@@ -261,8 +261,9 @@ def _pixels_in_memory(dataset: Any) -> npt.NDArray[np.uint8] | None:
     array = np.asarray(data)
     if array.dtype != np.uint8 or len(array) != len(dataset):
         return None
+    few = {0, len(array) // 2, len(array) - 1} if len(array) else ()
     for candidate in _layouts(array):
-        if all(_shows(dataset, candidate, i) for i in {0, len(array) // 2, len(array) - 1}):
+        if all(_shows(dataset, candidate, index) for index in few):
             return candidate
     return None
 

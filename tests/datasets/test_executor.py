@@ -105,10 +105,14 @@ def test_a_users_python_is_read_by_the_thread_that_calls():
     assert NAMES == images.read_names
 
 
-def test_jobs_end_where_units_end():
-    jobs = [(len(job.names), job.class_) for job in jobs_of(UNITS, 256)]
+def test_jobs_have_the_names_of_several_units_or_of_one_class():
+    jobs = list(jobs_of(UNITS, 256))
 
-    assert [(256, None), (44, None), *[(256, None)] * 6, (164, None)] == jobs
+    assert [*[256] * 7, 208] == [len(job.names) for job in jobs]
+    assert NAMES == [name for job in jobs for name in job.names]
+    assert {(256, "even"), (231, "even"), (256, "odd"), (232, "odd"), (1, None)} == {
+        (len(job.names), job.class_) for job in jobs_of(UNITS, 256, parity)
+    }
 
 
 def test_an_interrupt_stops_all_threads():

@@ -66,6 +66,12 @@ class Indexed:
         return item
 
 
+@pytest.fixture
+def small_units(monkeypatch) -> None:
+    """Units of two images, so that a small Dataset has some for each shard."""
+    monkeypatch.setattr("imgnorm.datasets.indexed._UNIT_IMAGES", 2)
+
+
 # Exact
 
 
@@ -212,9 +218,11 @@ def test_an_endless_iterable_ends_at_the_limit():
     assert power_sums([*IMAGES, *IMAGES, *IMAGES[:10]]) == moments_of(stats)
 
 
+@pytest.mark.usefixtures("small_units")
 def test_shards_of_a_dataset_merge_to_the_whole(tmp_path):
     parts = [imgnorm.measure(Indexed(IMAGES), shard=(i, 3)) for i in (1, 2, 3)]
 
+    assert [8, 6, 6] == [part.images for part in parts]
     whole = bytes_of(imgnorm.measure(Indexed(IMAGES)), tmp_path)
     assert whole == bytes_of(imgnorm.merge(parts), tmp_path)
 
@@ -653,6 +661,7 @@ RECOGNISED = [image / np.float32(255) for image in IMAGES.astype(np.float32)]
 @pytest.mark.parametrize("others", [(3,), (0, 1), (2, 5, 8, 11), ()])
 @pytest.mark.parametrize("gray", [(), (1, 7), (3,)])
 @pytest.mark.parametrize("rounded", ["mul", "div"])
+@pytest.mark.usefixtures("small_units")
 def test_shards_with_and_without_other_floats_merge_to_the_whole(
     tmp_path, others, gray, rounded, per_class
 ):
@@ -681,6 +690,7 @@ def test_shards_with_and_without_other_floats_merge_to_the_whole(
     assert b"as_floats" not in whole
 
 
+@pytest.mark.usefixtures("small_units")
 def test_only_shards_keep_what_their_images_are_as_floats(tmp_path):
     whole = imgnorm.measure(Indexed(RECOGNISED))
     shard = imgnorm.measure(Indexed(RECOGNISED), shard=(1, 2))
@@ -712,6 +722,7 @@ def test_only_shards_keep_what_their_images_are_as_floats(tmp_path):
         ("\n    total: [", "\n    total: [-", "are not sums of 300 values from 0.0 to 1.0"),
     ],
 )
+@pytest.mark.usefixtures("small_units")
 def test_numbers_that_cannot_be_those_of_the_floats_are_refused(tmp_path, old, new, told):
     text = bytes_of(imgnorm.measure(Indexed(RECOGNISED), shard=(1, 2)), tmp_path).decode()
     before, mark, after = text.partition("as_floats:")

@@ -27,7 +27,7 @@ from torch.utils.data import (
 from torchvision.transforms import v2
 
 import imgnorm
-from imgnorm.datasets import loader as loaders
+from imgnorm.datasets import loader_workers as loaders
 from imgnorm.errors import SourceError
 from imgnorm.tally.moments import Moments
 from imgnorm.tally.skipped import Reason
@@ -441,7 +441,7 @@ class BrokenAndDying(Images):
 @kills_workers
 @pytest.mark.filterwarnings("ignore::imgnorm.SkippedImagesWarning")
 def test_a_worker_that_dies_beside_broken_images_does_not_die_at_each(monkeypatch):
-    monkeypatch.setattr("imgnorm.datasets.indexed._PER_JOB", 2)
+    monkeypatch.setattr("imgnorm.datasets.indexed._JOB_IMAGES", 2)
     stats = imgnorm.measure(BrokenAndDying(), workers=2)
 
     assert 2 == stats.images
@@ -541,10 +541,12 @@ def test_datasets_of_one_name_and_length_are_taken_for_one_unless_told():
     assert 200 == imgnorm.merge([half, other], allow_overlap=True).images
 
 
-def test_datasets_of_other_names_merge_though_their_names_are_numbers():
+def test_datasets_of_other_names_merge_though_their_names_are_numbers(monkeypatch):
+    monkeypatch.setattr("imgnorm.datasets.indexed._UNIT_IMAGES", 30)
     first = imgnorm.measure(Images(), shard=(1, 2))
     second = imgnorm.measure(Dicts(), shard=(2, 2))
 
+    assert (60, 40) == (first.images, second.images)
     assert ["only shard 2 of 2 of 'Dicts[100]'", "only shard 1 of 2 of 'Images[100]'"] == (
         (first + second).measurement.source.incomplete
     )

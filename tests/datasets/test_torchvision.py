@@ -18,14 +18,15 @@ from PIL import Image
 import imgnorm
 from imgnorm.datasets.torchvision import TorchvisionSource
 from imgnorm.errors import MissingDependency, SourceError
-from imgnorm.measuring.routes import counting
-from imgnorm.pixels.count import count
+from imgnorm.pixels.count import Counting, UnitEntries, count
 from imgnorm.pixels.formats import decoder_of
 from imgnorm.progress import Profile
-from imgnorm.settings import CenterCrop, ImageSettings, Limits, Resize
+from imgnorm.settings import CenterCrop, ImageSettings, Resize
+from imgnorm.sources.source import Unit
 from imgnorm.tally.moments import Moments
 from imgnorm.tally.skipped import Unreadable
-from imgnorm.tally.tally import Tally
+from imgnorm.tally.tally import Tally, total_of
+from imgnorm.workers.executor import Work
 
 
 def power_sums(images: np.ndarray) -> Moments:
@@ -228,10 +229,34 @@ def source_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TorchvisionSourc
     return made
 
 
+def units_of(source: TorchvisionSource) -> list[Unit]:
+    units = list(source.units())
+    assert all(isinstance(unit, Unit) for unit in units)
+    return units  # type: ignore[return-value]
+
+
+def names_of(source: TorchvisionSource) -> list[str]:
+    return [name for unit in units_of(source) for name in unit.names or ()]
+
+
 def read_one_by_one(source: TorchvisionSource, settings: ImageSettings) -> Tally:
-    names = list(source.listing().names)
-    parts = [count(source, [name], settings, max_pixels=10**6)[0] for name in names]
-    return sum(parts, Tally())
+    """As a worker process reads them: the dataset itself makes the images."""
+    counting = Counting(settings, 10**6, source.class_of)
+    alone = [unit.part(i, i + 1) for unit in units_of(source) for i in range(len(unit))]
+    return total_of(
+        count(UnitEntries(unit.id, source.images(unit)), counting).tally for unit in alone
+    )
+
+
+def in_memory(source: TorchvisionSource, settings: ImageSettings) -> str:
+    """What is counted of a source whose pixels are in memory: its array, or PIL images made of it."""
+    executor = source.executor(Work(settings, workers=1))
+    if executor is None:
+        return "nothing"
+    tally = executor(source.units(), lambda progress: None)
+    formats = {format_ for counted in tally.counted.values() for format_ in counted.formats}
+    assert len(formats) <= 1
+    return formats.pop() if formats else "PIL"
 
 
 @pytest.mark.parametrize("kind", HELD)
@@ -260,7 +285,7 @@ def test_an_array_that_is_not_what_the_dataset_shows_is_left_alone(kind, source_
     source = source_of(kind)
     mode = "L" if kind.images.shape[3] == 1 else "RGB"
 
-    assert not source.holds_pixels(ImageSettings())
+    assert "nothing" == in_memory(source, ImageSettings())
     assert power_sums(kind.images) == (
         read_one_by_one(source, ImageSettings()).counted[mode].histogram.moments()
     )
@@ -282,7 +307,7 @@ def test_an_array_that_is_not_what_the_dataset_shows_is_left_alone(kind, source_
     ],
 )
 def test_the_array_is_used_only_where_it_is_what_was_asked_for(kind, settings, expected, source_of):
-    assert expected == source_of(kind).holds_pixels(settings)
+    assert ("array" if expected else "PIL") == in_memory(source_of(kind), settings)
 
 
 def test_images_that_are_converted_and_resized_go_through_pillow(source_of):
@@ -356,10 +381,10 @@ def test_fakedata_is_counted_in_worker_processes():
 def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker would import torch and load the dataset again."""
 
-    def scanning(*args: object, **options: object) -> None:
+    def in_processes(*args: object, **options: object) -> None:
         pytest.fail("a worker process was about to start")
 
-    monkeypatch.setattr("imgnorm.measuring.routes.scanning", scanning)
+    monkeypatch.setattr("imgnorm.measuring.routes.in_processes", in_processes)
 
 
 def seen_through(dataset: Any, *steps: Any) -> np.ndarray:
@@ -421,24 +446,24 @@ def test_cifar10_is_seen_through_torchvisions_own_transforms(
 )
 def test_threads_count_what_a_worker_would(kind, workers, settings, source_of, no_worker):
     """In a worker, the dataset itself makes the images."""
-    source = source_of(kind)
-    names = source.listing().names
-    groups = {"first": names[:5], "rest": names[5:]}
-    limits = Limits()
+    source, work = source_of(kind), Work(settings, workers=workers)
     expected = read_one_by_one(source_of(kind), settings)
 
-    with counting(source, settings, limits, images=12, workers=workers) as count_all:
-        tallies = count_all(groups, lambda progress: None)
+    executor = source.executor(work)
+    assert executor
+    tally = executor(source.units(), lambda progress: None)
 
-    assert [5, 7] == [t.images + len(t.skipped) for t in tallies.values()]
-    counted = sum(tallies.values(), Tally())
-    if source.holds_pixels(settings):  # gray arrays are not copied to be counted as RGB
-        assert 12 == counted.images
+    assert 12 == tally.images + len(tally.skipped) == tally.names
+    if in_memory(source, settings) == "array":  # gray arrays are not copied to be counted as RGB
+        assert 12 == tally.images
     else:
-        assert expected == counted
+        assert expected == tally
 
 
-def test_a_sample_a_shard_and_classes_are_of_the_preprocessed_images(cifar10_root, no_worker):
+def test_a_sample_a_shard_and_classes_are_of_the_preprocessed_images(
+    cifar10_root, no_worker, monkeypatch
+):
+    monkeypatch.setattr("imgnorm.datasets.indexed._UNIT_IMAGES", 5)
     shown = torchvision.datasets.CIFAR10(cifar10_root)
     small = seen_through(shown, torchvision.transforms.Resize(8))
     options = {"root": cifar10_root, "resize": 8}
@@ -450,7 +475,7 @@ def test_a_sample_a_shard_and_classes_are_of_the_preprocessed_images(cifar10_roo
     assert {"cat": power_sums(small[::2]), "dog": power_sums(small[1::2])} == {
         name: of_class.moments for name, of_class in classes.items()
     }
-    assert power_sums(small[1::3]) == moments_of(second)
+    assert power_sums(small[5:10]) == moments_of(second)
     assert power_sums(small[::5]) == moments_of(few)
 
 
@@ -496,7 +521,7 @@ def test_the_label_of_a_dataset_in_memory_is_no_image(options, cifar10_root):
 
 
 def test_names_are_indices_whose_order_as_text_is_their_order(source_of):
-    names = list(source_of(LikeCifar10).listing().names)
+    names = names_of(source_of(LikeCifar10))
 
     assert [f"{i:02d}" for i in range(12)] == names == sorted(names)
 
@@ -560,7 +585,7 @@ def test_a_source_travels_without_pixels_and_never_downloads_again(source_of):
         again.download,
     )
     opened = source_of(LikeCifar10)
-    assert opened.holds_pixels(ImageSettings())
+    assert "array" == in_memory(opened, ImageSettings())
     assert len(pickle.dumps(opened)) < 200
 
 
