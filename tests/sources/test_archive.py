@@ -28,6 +28,7 @@ from PIL import Image
 
 from imgnorm.errors import SourceError
 from imgnorm.measuring.measure import SkippedImagesWarning, measure
+from imgnorm.measuring.opening import open_named
 from imgnorm.pixels.decode import decode
 from imgnorm.sources import archivefile, bytestream
 from imgnorm.sources.archive import ArchiveSource
@@ -991,6 +992,33 @@ def test_braces_and_globs_name_the_same_shards(tmp_path):
 
         assert [f"train-{n:03}.tar/{n}.png" for n in range(count)] == list(listing_of(source))
         assert f"{tmp_path}/{pattern}" == source.ref
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [("tar", "archive"), ("tar.gz", "archive"), ("TGZ", "archive"), ("zip", "archive"),
+     ("npy", "array"), ("npz", "array")],
+)  # fmt: skip
+def test_a_pattern_is_known_by_its_suffix_and_no_file_is_opened(
+    tmp_path, monkeypatch, suffix, kind
+):
+    """One shard of many measures few of them, and the others may be far away."""
+    for n in range(3):
+        (tmp_path / f"{n}.{suffix}").touch()
+    opened: list[object] = []
+    monkeypatch.setattr(os, "open", lambda path, *_: opened.append(path))
+
+    assert kind == open_named(f"{tmp_path}/*.{suffix}").kind
+    assert kind == open_named(f"{tmp_path}/{{0..2}}.{suffix}").kind
+    assert [] == opened
+
+
+def test_a_pattern_of_another_suffix_is_known_by_its_first_file(tmp_path):
+    packed(tmp_path / "a.tar", THREE).rename(tmp_path / "1.shard")
+    (tmp_path / "1.array").write_bytes(b"\x93NUMPY\1\0")
+
+    assert "archive" == open_named(f"{tmp_path}/*.shard").kind
+    assert "array" == open_named(f"{tmp_path}/*.array").kind
 
 
 def test_patterns_without_archives(tmp_path):

@@ -13,8 +13,8 @@ from trees import posix, tree
 import imgnorm
 from imgnorm.errors import SourceError
 from imgnorm.sources.filelist import ListSource
+from imgnorm.sources.listing import listing_of
 from imgnorm.sources.names import as_text
-from imgnorm.sources.source import Listing
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 
@@ -38,10 +38,10 @@ def test_a_list_is_read_however_it_was_written(content, tmp_path):
     tree(tmp_path, "a/1.jpg", "b/2.jpg")
     source = write_list(tmp_path, content)
 
-    listing = source.listing()
+    names = list(listing_of(source))
 
-    assert Listing(["a/1.jpg", "b/2.jpg"]) == listing
-    assert [b"x", b"x"] == [source.read(name) for name in listing.names]
+    assert ["a/1.jpg", "b/2.jpg"] == names
+    assert [b"x", b"x"] == [source.read(name) for name in names]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
@@ -53,7 +53,7 @@ def test_dots_behind_a_link_are_what_the_kernel_makes_of_them(tmp_path):
 
     source = write_list(tmp_path, b"link/../1.jpg\n")
 
-    assert [b"the right one"] == [source.read(name) for name in source.listing().names]
+    assert [b"the right one"] == [source.read(name) for name in listing_of(source)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
@@ -64,15 +64,17 @@ def test_absolute_lines_hold_in_a_list_that_is_reached_through_a_link(tmp_path):
 
     source = ListSource(str(tmp_path / "near" / "list.txt"))
 
-    assert ["../../images/1.jpg"] == source.listing().names
+    assert ["../../images/1.jpg"] == list(listing_of(source))
     assert b"x" == source.read("../../images/1.jpg")
 
 
 def test_a_file_that_is_listed_twice_is_counted_once_and_named(tmp_path):
     source = write_list(tmp_path, b"a.jpg\nb.jpg\n./a.jpg\na.jpg\n")
 
+    listing = listing_of(source)
+
     double = Skipped("a.jpg", Reason.DUPLICATE_NAME, "listed more than once")
-    assert Listing(["a.jpg", "b.jpg"], (double, double)) == source.listing()
+    assert (["a.jpg", "b.jpg"], [double, double]) == (list(listing), listing.skipped)
 
 
 def test_a_file_that_is_listed_twice_is_among_the_names_that_were_counted(tmp_path):
@@ -96,7 +98,7 @@ def test_absolute_paths_become_relative_to_the_list(tmp_path):
     content = f"{tmp_path}/images/1.jpg\n{tmp_path}/lists/in.png\n"
     source = write_list(tmp_path / "lists", content.encode())
 
-    names = source.listing().names
+    names = list(listing_of(source))
 
     assert ["../images/1.jpg", "in.png"] == names
     assert [b"x", b"x"] == [source.read(name) for name in names]
@@ -107,7 +109,7 @@ def test_a_list_in_the_working_folder_is_relative_to_it(tmp_path, monkeypatch):
     Path("list.txt").write_text(f"a/1.jpg\n{tmp_path}/a/2.jpg\n")
     source = ListSource("list.txt")
 
-    assert ["a/1.jpg", "a/2.jpg"] == source.listing().names
+    assert ["a/1.jpg", "a/2.jpg"] == list(listing_of(source))
     assert b"x" == source.read("a/1.jpg")
 
 
@@ -115,14 +117,14 @@ def test_any_suffix_is_looked_at(tmp_path):
     tree(tmp_path, "photo", "x.dat", ".hidden", "y.JPG.bak")
     source = write_list(tmp_path, b"photo\nx.dat\n.hidden\ny.JPG.bak\n")
 
-    assert [".hidden", "photo", "x.dat", "y.JPG.bak"] == source.listing().names
+    assert [".hidden", "photo", "x.dat", "y.JPG.bak"] == list(listing_of(source))
     assert b"x" == source.read("x.dat")
 
 
 def test_a_listed_file_that_is_missing_is_found_out_when_it_is_read(tmp_path):
     source = write_list(tmp_path, b"gone.jpg\n")
 
-    assert ["gone.jpg"] == source.listing().names
+    assert ["gone.jpg"] == list(listing_of(source))
     with pytest.raises(Unreadable) as caught:
         source.read("gone.jpg")
     assert f"vanished: {os.strerror(errno.ENOENT)}" == str(caught.value)
@@ -136,7 +138,7 @@ def test_what_is_no_text_lists_nothing_that_can_be_read(tmp_path):
     """A photo given as a list by mistake: lines of garbage, each skipped by name, no crash."""
     source = write_list(tmp_path, b"\xff\xd8\xff\xe0\0\x10JFIF\n\0\0\xfe\n" + bytes(range(256)))
 
-    names = source.listing().names
+    names = list(listing_of(source))
 
     assert names
     for name in names:
@@ -158,7 +160,7 @@ def test_a_list_that_cannot_be_read_is_refused(make, detail, tmp_path):
     path = tmp_path / "list.txt"
     make(path)
     with pytest.raises(SourceError) as caught:
-        ListSource(str(path)).listing()
+        listing_of(ListSource(str(path)))
 
     expected = f"{path}: cannot be read as a list ({detail}); name a text file with one path a line"
     assert expected == str(caught.value)

@@ -9,28 +9,43 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from imgnorm.datasets.source import ArraySource
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import find_classes
 from trees import as_user, posix, tree
 
 from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.folder import FolderSource
+from imgnorm.sources.listing import listing_of
 from imgnorm.sources.names import as_text, name_bytes
-from imgnorm.sources.source import EncodedSource, Listing
-from imgnorm.tally.skipped import Reason, Skipped
+from imgnorm.sources.source import Unit
+from imgnorm.tally.skipped import Reason, Skipped, skipped_order
 
 
-def listing_of(root: Path) -> Listing:
-    """The listing, after checking that names are unique, sorted by their bytes and relative."""
-    listing = FolderSource(str(root)).listing()
-    assert sorted({*listing.names}, key=name_bytes) == list(listing.names)
-    assert not any(name.startswith("/") for name in listing.names)
-    return listing
+@dataclass
+class Found:
+    """What a folder has: names in the order of their bytes, and the others in that of their names."""
+
+    names: list[str]
+    skipped: tuple[Skipped, ...] = ()
+    ignored: dict[str, int] = field(default_factory=dict)
+
+
+def found_in(root: Path) -> Found:
+    """All entries, after checking that names are unique, relative, and once in a unit."""
+    source = FolderSource(str(root))
+    listing = listing_of(source)
+    names = list(listing)
+    assert sorted({*names}, key=name_bytes) == names
+    assert not any(name.startswith("/") for name in names)
+    units = [unit for unit in source.units() if isinstance(unit, Unit)]
+    assert sorted(name for unit in units for name in unit.names or ()) == sorted(names)
+    assert len({unit.id for unit in units}) == len(units)
+    return Found(names, tuple(sorted(listing.skipped, key=skipped_order)), dict(listing.ignored))
 
 
 def entries_of(root: Path) -> int:
@@ -44,8 +59,8 @@ def entries_of(root: Path) -> int:
     return count
 
 
-def found(listing: Listing) -> int:
-    return len(listing.names) + len(listing.skipped) + sum(listing.ignored.values())
+def entries_in(found: Found) -> int:
+    return len(found.names) + len(found.skipped) + sum(found.ignored.values())
 
 
 def test_a_plain_tree_has_the_files_and_classes_that_imagefolder_finds(tmp_path):
@@ -65,7 +80,7 @@ def test_a_plain_tree_has_the_files_and_classes_that_imagefolder_finds(tmp_path)
     theirs = ImageFolder(str(tmp_path))
     source = FolderSource(str(tmp_path))
 
-    names = source.listing().names
+    names = list(listing_of(source))
 
     assert {os.path.relpath(path, tmp_path) for path, _ in theirs.samples} == set(names)
     assert set(find_classes(str(tmp_path))[0]) == {source.class_of(name) for name in names}
@@ -78,7 +93,7 @@ def test_names_are_sorted_by_their_bytes_and_not_by_folder(tmp_path):
     tree(tmp_path, "a/1.jpg", "a-b/1.jpg", "a.jpg", "B.jpg", "é.jpg", "z.jpg", "a/b/1.jpg")
 
     expected = ["B.jpg", "a-b/1.jpg", "a.jpg", "a/1.jpg", "a/b/1.jpg", "z.jpg", "é.jpg"]
-    assert expected == list(listing_of(tmp_path).names)
+    assert expected == list(found_in(tmp_path).names)
 
 
 def test_what_is_passed_over_is_counted_by_rule(tmp_path):
@@ -96,42 +111,39 @@ def test_what_is_passed_over_is_counted_by_rule(tmp_path):
         "a/.DS_Store",
     )
 
-    listing = listing_of(tmp_path)
+    found = found_in(tmp_path)
 
-    assert ["a/1.jpg"] == list(listing.names)
-    assert {"hidden": 4, "junk": 2, "suffix": 3} == listing.ignored
-    assert () == listing.skipped
-    assert entries_of(tmp_path) == found(listing)
+    assert ["a/1.jpg"] == list(found.names)
+    assert {"hidden": 4, "junk": 2, "suffix": 3} == found.ignored
+    assert () == found.skipped
+    assert entries_of(tmp_path) == entries_in(found)
 
 
 def test_a_folder_called_like_an_image_is_a_folder(tmp_path):
     tree(tmp_path, "album.jpg/1.png")
 
-    assert Listing(["album.jpg/1.png"]) == listing_of(tmp_path)
+    assert Found(["album.jpg/1.png"]) == found_in(tmp_path)
 
 
 def test_images_outside_class_folders_have_no_class(tmp_path):
     source = FolderSource(str(tree(tmp_path, "1.jpg", "a/b/2.jpg")))
 
-    assert [None, "a"] == [source.class_of(name) for name in source.listing().names]
+    assert [None, "a"] == [source.class_of(name) for name in listing_of(source)]
 
 
 def test_an_empty_folder_is_an_empty_listing(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
 
-    assert Listing([]) == listing_of(tmp_path)
+    assert Found([]) == found_in(tmp_path)
 
 
 def test_a_folder_that_is_gone_is_skipped_by_name(tmp_path):
     expected = (Skipped("./", Reason.VANISHED, "No such file or directory"),)
 
-    assert expected == listing_of(tmp_path / "gone").skipped
+    assert expected == found_in(tmp_path / "gone").skipped
 
 
-def test_sources_are_what_they_claim_to_be(tmp_path):
-    for source in (FolderSource("data"), ListSource("list.txt")):
-        assert isinstance(source, EncodedSource)
-        assert not isinstance(source, ArraySource)
+def test_sources_are_what_they_claim_to_be():
     assert ("folder", "list") == (FolderSource("data").kind, ListSource("list.txt").kind)
 
 
@@ -145,10 +157,10 @@ def test_links_to_files_and_folders_are_followed(tmp_path):
     (data / "4.jpg").symlink_to(tmp_path / "store" / "1.jpg")
     (data / "notes").symlink_to("a/2.jpg")
 
-    listing = listing_of(data)
+    found = found_in(data)
 
-    assert Listing(["4.jpg", "a/2.jpg", "a/3.jpg", "linked/1.jpg"], (), {"suffix": 1}) == listing
-    for name in listing.names:
+    assert Found(["4.jpg", "a/2.jpg", "a/3.jpg", "linked/1.jpg"], (), {"suffix": 1}) == found
+    for name in found.names:
         assert b"x" == FolderSource(str(data)).read(name)
 
 
@@ -158,7 +170,7 @@ def test_a_folder_that_is_linked_twice_is_visited_once_and_by_its_real_name(tmp_
     (tmp_path / "a").symlink_to("z/deep")
     (tmp_path / "b").symlink_to("z/deep")
 
-    assert Listing(["z/deep/1.jpg"], (), {"folder-linked-twice": 2}) == listing_of(tmp_path)
+    assert Found(["z/deep/1.jpg"], (), {"folder-linked-twice": 2}) == found_in(tmp_path)
 
 
 @posix
@@ -167,8 +179,8 @@ def test_two_links_to_a_folder_outside_are_one(tmp_path):
     for name in "ab":
         (tmp_path / "data" / name).symlink_to("../store")
 
-    expected = Listing(["a/1.jpg", "x.jpg"], (), {"folder-linked-twice": 1})
-    assert expected == listing_of(tmp_path / "data")
+    expected = Found(["a/1.jpg", "x.jpg"], (), {"folder-linked-twice": 1})
+    assert expected == found_in(tmp_path / "data")
 
 
 @posix
@@ -182,10 +194,10 @@ def test_links_that_go_round_in_circles_are_named(tmp_path):
     (tmp_path / "self").symlink_to("self")
     (tmp_path / "self.jpg").symlink_to("self.jpg")
 
-    listing = listing_of(tmp_path)
+    found = found_in(tmp_path)
 
     words = os.strerror(errno.ELOOP)
-    assert ["a/b/1.jpg"] == list(listing.names)
+    assert ["a/b/1.jpg"] == list(found.names)
     assert (
         Skipped("a/b/up/", Reason.SYMLINK_LOOP, "a link to a folder above it"),
         Skipped("a/root/", Reason.SYMLINK_LOOP, "a link to a folder above it"),
@@ -193,8 +205,8 @@ def test_links_that_go_round_in_circles_are_named(tmp_path):
         Skipped("self.jpg", Reason.SYMLINK_LOOP, words),
         Skipped("x", Reason.SYMLINK_LOOP, words),
         Skipped("y", Reason.SYMLINK_LOOP, words),
-    ) == listing.skipped
-    assert entries_of(tmp_path) == found(listing)
+    ) == found.skipped
+    assert entries_of(tmp_path) == entries_in(found)
 
 
 @posix
@@ -203,7 +215,7 @@ def test_two_folders_that_link_to_each_other_end(tmp_path):
     (tmp_path / "a" / "b").symlink_to("../b")
     (tmp_path / "b" / "a").symlink_to("../a")
 
-    assert Listing(["a/1.jpg", "b/2.jpg"], (), {"folder-linked-twice": 2}) == listing_of(tmp_path)
+    assert Found(["a/1.jpg", "b/2.jpg"], (), {"folder-linked-twice": 2}) == found_in(tmp_path)
 
 
 @posix
@@ -213,13 +225,13 @@ def test_links_to_nothing_are_named_if_they_look_like_images(tmp_path):
     tree(tmp_path, "file")
     (tmp_path / "through.jpg").symlink_to("file/below.jpg")
 
-    listing = listing_of(tmp_path)
+    found = found_in(tmp_path)
 
     assert (
         Skipped("gone.jpg", Reason.DANGLING_LINK, "a link to nothing"),
         Skipped("through.jpg", Reason.DANGLING_LINK, "a link to nothing"),
-    ) == listing.skipped
-    assert {"suffix": 2} == listing.ignored
+    ) == found.skipped
+    assert {"suffix": 2} == found.ignored
 
 
 @posix
@@ -232,15 +244,15 @@ def test_what_is_no_regular_file_is_named_and_never_opened(tmp_path, monkeypatch
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.jpg")
 
-        listing = listing_of(tmp_path)
+        found = found_in(tmp_path)
 
     odd, link = "not a regular file", "a link to something that is not a file"
     assert (
         Skipped("device.jpg", Reason.NOT_A_REGULAR_FILE, link),
         Skipped("fifo.jpg", Reason.NOT_A_REGULAR_FILE, odd),
         Skipped("socket.jpg", Reason.NOT_A_REGULAR_FILE, odd),
-    ) == listing.skipped
-    assert {"suffix": 1} == listing.ignored
+    ) == found.skipped
+    assert {"suffix": 1} == found.ignored
 
 
 @posix
@@ -250,10 +262,10 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path):
     tree(tmp_path, "a/1.jpg", "b/2.jpg")
     (tmp_path / "a").chmod(0)
 
-    listing = listing_of(tmp_path)
+    found = found_in(tmp_path)
 
     (tmp_path / "a").chmod(0o700)
-    assert Listing(["b/2.jpg"], (Skipped("a/", Reason.UNREADABLE, "Permission denied"),)) == listing
+    assert Found(["b/2.jpg"], (Skipped("a/", Reason.UNREADABLE, "Permission denied"),)) == found
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
@@ -269,13 +281,13 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", scandir)
 
-    assert Listing(
+    assert Found(
         ["b/2.jpg"],
         (
             Skipped("a/", Reason.UNREADABLE, os.strerror(errno.EACCES)),
             Skipped("c/", Reason.READ_ERROR, os.strerror(errno.EIO)),
         ),
-    ) == listing_of(tmp_path)
+    ) == found_in(tmp_path)
 
 
 def test_an_entry_whose_type_cannot_be_told_is_named(tmp_path, monkeypatch):
@@ -288,7 +300,7 @@ def test_an_entry_whose_type_cannot_be_told_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", lambda path: nullcontext([odd]))
 
     expected = Skipped("odd.jpg", Reason.READ_ERROR, os.strerror(errno.EIO))
-    assert Listing([], (expected,)) == listing_of(tmp_path)
+    assert Found([], (expected,)) == found_in(tmp_path)
 
 
 @pytest.fixture
@@ -317,19 +329,19 @@ def test_a_tree_of_1100_levels_is_walked(chain):
     """os.walk, rglob and glob end in RecursionError on Python 3.11."""
     root = chain("d", 1100)
 
-    listing = listing_of(root)
+    found = found_in(root)
 
-    assert Listing(["d/" * 1100 + "1.jpg"]) == listing
-    assert b"" == FolderSource(str(root)).read(listing.names[0])
+    assert Found(["d/" * 1100 + "1.jpg"]) == found
+    assert b"" == FolderSource(str(root)).read(found.names[0])
 
 
 @posix
 def test_a_path_that_is_too_long_for_the_system_is_named(chain):
     root = chain("x" * 250, 20)
 
-    listing = listing_of(root)
+    found = found_in(root)
 
-    (skipped,) = listing.skipped
+    (skipped,) = found.skipped
     expected = Reason.PATH_TOO_LONG, os.strerror(errno.ENAMETOOLONG)
     assert expected == (skipped.reason, skipped.detail)
 
@@ -361,13 +373,13 @@ def test_any_name_that_the_file_system_takes_is_listed_and_read(tmp_path):
             file.write(bytes([index]))
     source = FolderSource(str(tmp_path))
 
-    listing = source.listing()
+    names = list(listing_of(source))
 
-    assert sorted(ODD_NAMES) == [name_bytes(name) for name in listing.names]
+    assert sorted(ODD_NAMES) == [name_bytes(name) for name in names]
     assert {name: bytes([index]) for index, name in enumerate(ODD_NAMES)} == {
-        name_bytes(name): source.read(name) for name in listing.names
+        name_bytes(name): source.read(name) for name in names
     }
-    for name in listing.names:
+    for name in names:
         as_text(name).encode()  # can be printed and stored anywhere
 
 
@@ -375,13 +387,13 @@ def test_any_name_that_the_file_system_takes_is_listed_and_read(tmp_path):
 def test_a_folder_may_end_in_a_slash(suffix, tmp_path):
     source = FolderSource(str(tree(tmp_path, "a/1.jpg")) + suffix)
 
-    assert (["a/1.jpg"], b"x") == (source.listing().names, source.read("a/1.jpg"))
+    assert (["a/1.jpg"], b"x") == (list(listing_of(source)), source.read("a/1.jpg"))
 
 
 def test_the_working_folder_can_be_measured(tmp_path, monkeypatch):
     monkeypatch.chdir(tree(tmp_path, "a/1.jpg"))
 
     assert (["a/1.jpg"], b"x") == (
-        FolderSource(".").listing().names,
+        list(listing_of(FolderSource("."))),
         FolderSource(".").read("a/1.jpg"),
     )

@@ -6,10 +6,10 @@ import os
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgnorm.sources.names import NumberedNames, Run, as_text, encoded, name_bytes
+from imgnorm.sources.names import NumberedNames, Run, as_text, encoded, name_bytes, runs_of
 
 RUNS = [
     Run("a.npy", range(12), 2),
@@ -73,3 +73,36 @@ def test_a_million_names_take_no_more_room_than_ten():
 
 def test_undecodable_bytes_are_shown_as_escapes():
     assert r"a\xff\xfeé.jpg" == as_text(os.fsdecode(b"a\xff\xfe\xc3\xa9.jpg"))
+
+
+def ends(names: list[str]) -> list[str]:
+    """The last names of all runs."""
+    return [run[-1] for run in runs_of(names)]
+
+
+@given(st.integers(0, 5000), st.integers(1, 3))
+@settings(max_examples=50, deadline=None)
+def test_runs_of_names_are_all_names_in_order(count, step):
+    names = [f"{n:05}.jpg" for n in range(0, count, step)]
+    runs = list(runs_of(names))
+
+    assert names == [name for run in runs for name in run]
+    assert all(32 <= len(run) <= 512 for run in runs[:-1])
+
+
+@given(st.integers(0, 5000))
+@settings(max_examples=50, deadline=None)
+def test_a_new_name_leaves_the_runs_far_from_it_as_they_are(place):
+    """`--shard` divides them, and images may come between two jobs."""
+    names = [f"{n:05}.jpg" for n in range(5000)]
+    more = [*names[:place], "".join(names[place - 1 : place]) + "x", *names[place:]]
+    before, after = ends(names), ends(more)
+
+    assert len(set(before) ^ set(after)) <= 4
+    assert {end for end in before if end < names[max(0, place - 1)]} <= {*after}
+
+
+def test_a_run_has_about_a_hundred_names():
+    names = [f"n{n:06}/{n}.jpg" for n in range(100_000)]
+
+    assert 80 < len(names) / len(ends(names)) < 120
