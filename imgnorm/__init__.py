@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from imgnorm import nn as nn
     from imgnorm.checks.verify.verify import Verification as Verification
     from imgnorm.checks.verify.verify import verify as verify
+    from imgnorm.errors import DeviceWarning as DeviceWarning
     from imgnorm.errors import ImgnormError as ImgnormError
     from imgnorm.errors import Problem as Problem
-    from imgnorm.measuring.measure import DeviceWarning as DeviceWarning
-    from imgnorm.measuring.measure import SkippedImagesWarning as SkippedImagesWarning
-    from imgnorm.measuring.measure import SourceWarning as SourceWarning
+    from imgnorm.errors import SkippedImagesWarning as SkippedImagesWarning
+    from imgnorm.errors import SourceWarning as SourceWarning
     from imgnorm.measuring.measure import measure as measure
     from imgnorm.pipeline.transforms import BuiltPipeline as BuiltPipeline
     from imgnorm.pipeline.transforms import build as build
@@ -30,17 +30,20 @@ if TYPE_CHECKING:
     from imgnorm.pipeline.transforms import to_transform as to_transform
     from imgnorm.progress import Profile as Profile
     from imgnorm.progress import Progress as Progress
+    from imgnorm.sources.source import Source as Source
+    from imgnorm.sources.source import Unit as Unit
     from imgnorm.stats.file import read_stats as read_stats
     from imgnorm.stats.file import write_stats as write_stats
     from imgnorm.stats.stats import Stats as Stats
     from imgnorm.stats.stats import merge as merge
     from imgnorm.tally.skipped import Reason as Reason
     from imgnorm.tally.skipped import Skipped as Skipped
+    from imgnorm.tally.skipped import Unreadable as Unreadable
 
 _HOMES = {
     "build": "pipeline.transforms",
     "BuiltPipeline": "pipeline.transforms",
-    "DeviceWarning": "measuring.measure",
+    "DeviceWarning": "errors",
     "ImgnormError": "errors",
     "measure": "measuring.measure",
     "merge": "stats.stats",
@@ -50,11 +53,14 @@ _HOMES = {
     "read_stats": "stats.file",
     "Reason": "tally.skipped",
     "Skipped": "tally.skipped",
-    "SkippedImagesWarning": "measuring.measure",
-    "SourceWarning": "measuring.measure",
+    "SkippedImagesWarning": "errors",
+    "Source": "sources.source",
+    "SourceWarning": "errors",
     "Stats": "stats.stats",
     "to_inverse": "pipeline.transforms",
     "to_transform": "pipeline.transforms",
+    "Unit": "sources.source",
+    "Unreadable": "tally.skipped",
     "Verification": "checks.verify.verify",
     "verify": "checks.verify.verify",
     "write_stats": "stats.file",
@@ -72,8 +78,11 @@ __all__ = [
     "Reason",
     "Skipped",
     "SkippedImagesWarning",
+    "Source",
     "SourceWarning",
     "Stats",
+    "Unit",
+    "Unreadable",
     "Verification",
     "__version__",
     "build",

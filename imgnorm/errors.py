@@ -12,6 +12,9 @@ ImgnormError                 the command exits 2: the work could not be done, no
 ├── MissingDependency        a package is missing or broken (the message says what to install)
 └── TooManySkipped           more images were skipped than allowed: a failed check, exit 1
 
+Warnings, of class UserWarning, are about a measurement that goes on: DeviceWarning, SkippedImagesWarning
+and SourceWarning.
+
 A caller's bug (wrong type, wrong value of an argument) is a plain TypeError or ValueError.
 """
 
@@ -181,6 +184,45 @@ class InvalidDocument(ImgnormError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.column)))
         super().__init__("\n".join(map(str, self.problems)))
+
+
+class DeviceWarning(UserWarning):
+    """The device could not do everything that it was asked for; the CPU did the rest.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", imgnorm.DeviceWarning)  # rather fail than be slow
+        ...     stats = imgnorm.measure("examples/shapes", device="auto")
+    """
+
+
+class SkippedImagesWarning(UserWarning):
+    """Some images were not counted; `stats.skipped` names them.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", imgnorm.SkippedImagesWarning)
+        ...     stats = imgnorm.measure("examples/shapes", max_pixels=6_000)
+        >>> stats.images, len(stats.skipped)
+        (20, 4)
+    """
+
+
+class SourceWarning(UserWarning):
+    """Something about the source that cannot be seen in the numbers.
+
+    Example:
+        >>> import warnings
+        >>> import numpy
+        >>> image = numpy.array([[-1.0, 1.0], [0.5, -0.5]], dtype="float32")
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always", imgnorm.SourceWarning)
+        ...     stats = imgnorm.measure([image])
+        >>> "look normalized already" in str(caught[0].message)
+        True
+    """
 
 
 Severity = Literal["error", "warning", "info"]

@@ -88,9 +88,11 @@ def run(command: str, checkout: Path) -> str:
 
 
 def run_python(block: str, checkout: Path) -> str:
-    """What a block of Python prints."""
-    (checkout / "block.py").write_text(block, encoding="utf-8")
-    return run(f"{sys.executable} block.py", checkout)
+    """What a block of Python prints. `# name.py` as its first line names the file that it is."""
+    named = re.match(r"# (\w+\.py)\n", block)
+    file = named[1] if named else "block.py"
+    (checkout / file).write_text(block, encoding="utf-8")
+    return run(f"{sys.executable} {file}", checkout)
 
 
 def assert_console(block: str, checkout: Path) -> None:

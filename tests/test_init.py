@@ -58,6 +58,8 @@ def public_things() -> dict[str, Any]:
     return {name: thing for name, thing in named.items() if callable(thing)}
 
 
+# The example of Source defines a class that no worker can import, as a program or a notebook does.
+@pytest.mark.filterwarnings("ignore:.*workers cannot have this:imgnorm.errors.SourceWarning")
 @pytest.mark.parametrize("name", sorted(public_things()))
 def test_every_public_name_has_an_example_that_runs(name, tmp_path, monkeypatch):
     """The examples find the folders examples/ and configs/ of the checkout, and may write files."""

@@ -164,7 +164,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     "--shard",
     callback=_shard,
     metavar="I/N",
-    help="Measure every N-th unit only, from the I-th on; a unit is an archive, or a run of about 300 files. `imgnorm merge` adds the N stats files up. env/N takes I from the task's place in a Slurm array of N tasks, or else from RANK, plus 1.  [default: all]",
+    help="Measure every N-th unit only, from the I-th on; a unit is an archive, or a run of about 100 files. `imgnorm merge` adds the N stats files up. env/N takes I from the task's place in a Slurm array of N tasks, or else from RANK, plus 1.  [default: all]",
 )
 @click.option("--per-class", is_flag=True, help="Mean and std of each class folder, too.")
 @click.option(
@@ -235,14 +235,8 @@ def stats(
     exact: no option about speed changes a digit. With --tolerance they are an estimate, from as few
     images as it allows, and the stats file says that they are.
     """
-    from imgnorm.measuring.measure import (
-        DeviceWarning,
-        SkippedImagesWarning,
-        SourceWarning,
-        default_device,
-        find_device,
-        measure,
-    )
+    from imgnorm.errors import DeviceWarning, SkippedImagesWarning, SourceWarning
+    from imgnorm.measuring.measure import default_device, find_device, measure
     from imgnorm.measuring.opening import names_a_config
     from imgnorm.output import check_output
     from imgnorm.progress import Profile

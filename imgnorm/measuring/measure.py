@@ -12,7 +12,14 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from imgnorm._torch import torch_needed
-from imgnorm.errors import DeviceError, MissingDependency, SourceError
+from imgnorm.errors import (
+    DeviceError,
+    DeviceWarning,
+    MissingDependency,
+    SkippedImagesWarning,
+    SourceError,
+    SourceWarning,
+)
 from imgnorm.measuring.opening import open_source
 from imgnorm.measuring.result import result_of
 from imgnorm.measuring.routes import executing, refuse_idle
@@ -45,45 +52,6 @@ DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
 _Number = TypeVar("_Number", int, float)
 _MEGAPIXEL = 1 << 20
 _BATCH = 8  # megapixels
-
-
-class DeviceWarning(UserWarning):
-    """The device could not do everything that it was asked for; the CPU did the rest.
-
-    Example:
-        >>> import warnings
-        >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error", imgnorm.DeviceWarning)  # rather fail than be slow
-        ...     stats = imgnorm.measure("examples/shapes", device="auto")
-    """
-
-
-class SkippedImagesWarning(UserWarning):
-    """Some images were not counted; `stats.skipped` names them.
-
-    Example:
-        >>> import warnings
-        >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("ignore", imgnorm.SkippedImagesWarning)
-        ...     stats = imgnorm.measure("examples/shapes", max_pixels=6_000)
-        >>> stats.images, len(stats.skipped)
-        (20, 4)
-    """
-
-
-class SourceWarning(UserWarning):
-    """Something about the source that cannot be seen in the numbers.
-
-    Example:
-        >>> import warnings
-        >>> import numpy
-        >>> image = numpy.array([[-1.0, 1.0], [0.5, -0.5]], dtype="float32")
-        >>> with warnings.catch_warnings(record=True) as caught:
-        ...     warnings.simplefilter("always", imgnorm.SourceWarning)
-        ...     stats = imgnorm.measure([image])
-        >>> "look normalized already" in str(caught[0].message)
-        True
-    """
 
 
 def measure(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from imgnorm.errors import SourceError
+from imgnorm.errors import SourceError, SourceWarning
 from imgnorm.settings import ImageSettings
 from imgnorm.sources.names import as_text
 from imgnorm.sources.source import Source
 from imgnorm.workers.executor import Executor, Work
 from imgnorm.workers.pool import in_processes
+from imgnorm.workers.this_process import in_this_process, reason_to_stay
 
 
 @contextmanager
@@ -21,10 +23,25 @@ def executing(source: Source, work: Work, images: int | None = None) -> Iterator
         images: how many it is called for at most, if that is known; no more workers are started.
 
     Raises:
-        SourceError: the source yields no images, or none that the settings can be applied to.
+        SourceError: the source yields no images, or none that the settings can be applied to; or workers
+            are asked for that cannot have it.
+
+    Warns:
+        SourceWarning: the source is counted in this process, since worker processes cannot have it.
     """
     source.check(work.settings)
     own = source.executor(work)
+    if own is None and (reason := reason_to_stay(source)):
+        ref = as_text(source.ref)
+        if work.workers is not None:
+            raise SourceError(
+                f"{ref}: workers cannot have this source: {reason}, or leave workers out"
+            )
+        text = (
+            f"{ref}: one process counts all images, since workers cannot have this source: {reason}"
+        )
+        warnings.warn(text, SourceWarning, stacklevel=5)
+        own = in_this_process(source, work)
     if own is not None:
         yield own
         return

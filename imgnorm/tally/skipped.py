@@ -114,7 +114,12 @@ class Allowance:
 
 
 class Unreadable(Exception):
-    """One image cannot be counted. It never reaches the caller of imgnorm: it becomes a `Skipped`."""
+    """One image cannot be counted: what `Source.read` raises. It becomes a `Skipped` of the stats.
+
+    Example:
+        >>> imgnorm.Unreadable(imgnorm.Reason.VANISHED, "no such key").skipped("cats/1.png").detail
+        'no such key'
+    """
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
