@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--heavy", action="store_true", help="run the tests that take minutes, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--heavy"):
+        for item in items:
+            if "heavy" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="takes minutes; run with --heavy"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real images that no license lets us ship; see CONTRIBUTING.md."""

@@ -261,6 +261,7 @@ def test_tests_lie_as_the_packages_do():
         "house",
         "init",
         "readme",
+        "scale",
         "scripts",
         "wheel",
     }
