@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from imgnorm.cli.shard import Shard, shard_of
@@ -98,3 +100,33 @@ def test_a_part_that_is_not_certain_is_refused(environment, message):
         shard_of("env/128", environment)
 
     assert message == str(caught.value)
+
+
+def test_the_parts_of_an_array_merge_to_the_whole(command, whole, monkeypatch):
+    """One line for all tasks; each says which part it was."""
+    for task in (7, 8):
+        for name, value in array(task, 7, 8).items():
+            monkeypatch.setenv(name, value)
+        ended = command("stats", "d", "--shard", "env/2", "-o", f"part-{task}.yaml")
+
+        assert 0 == ended.code
+        assert f"shard    {task - 6} of 2, from SLURM_ARRAY_TASK_ID {task}\n" in ended.err
+        assert "" == command("stats", "d", "--shard", "env/2", "-q").err
+    command("stats", "d", "-o", "whole.yaml")
+    command("merge", "part-8.yaml", "part-7.yaml", "-o", "merged.yaml")
+
+    assert Path("whole.yaml").read_bytes() == Path("merged.yaml").read_bytes()
+
+
+def test_a_task_that_is_submitted_again_by_itself_writes_nothing(command, whole, monkeypatch):
+    for name, value in array(17, 17, 17).items():
+        monkeypatch.setenv(name, value)
+    ended = command("stats", "d", "--shard", "env/128", "-o", "part-17.yaml")
+
+    assert (2, "") == (ended.code, ended.out)
+    assert (
+        "Invalid value for '--shard': the Slurm array has 1 task, not 128; submit it with --array=1-128, or, "
+        "to measure this part alone, give it itself: 18/128 if the whole array is 0-127, 17/128 if the whole "
+        "array is 1-128 (see `imgnorm stats --help`)\n"
+    ) == ended.err
+    assert not Path("part-17.yaml").exists()
