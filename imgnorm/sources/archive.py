@@ -134,7 +134,7 @@ class _OnePass(Iterator[Entry]):
         self._label = label
         self._path = path
         self._still_alive = still_alive
-        self._failed = False  # a read, perhaps by a passing fault of the storage
+        self._failed = False  # a read, perhaps by a passing fault of the storage, or at the end
 
     def __next__(self) -> Entry:
         self._demand_no_failure()
@@ -177,6 +177,10 @@ class _OnePass(Iterator[Entry]):
         except OSError as error:
             self._failed = True
             raise unreadable(error) from error
+        except Unreadable as fault:
+            # Listing it says how many bytes it should have.
+            self._failed = self._failed or fault.reason is Reason.ARCHIVE_TRUNCATED
+            raise
 
     def _demand_no_failure(self) -> None:
         if self._failed:

@@ -118,7 +118,8 @@ class TarReader:
     def _fault_of(self, kind: bytes, sparse: bool, data: int, size: int) -> Unreadable | None:
         if kind in _UNSAFE:
             return _unsafe(f"{_UNSAFE[kind]}, not a file")
-        if self._passing and not self._bytes.reaches(data + size):
+        too_many = size > MAX_FILE_BYTES
+        if (self._passing or too_many) and not self._bytes.reaches(data + size):
             return self._bytes.fault or Unreadable(
                 Reason.ARCHIVE_TRUNCATED, f"the archive ends within its {size:,} bytes"
             )
@@ -126,7 +127,7 @@ class TarReader:
             return _unsafe("a sparse file; pack it without --sparse")
         if kind not in b"0\x007":
             return _unsafe(f"a member of unknown type {kind.decode('latin-1')!r}")
-        return too_large(size) if size > MAX_FILE_BYTES else None
+        return too_large(size) if too_many else None
 
     def _blame(self, fault: Unreadable) -> None:
         self.fault = self.fault or self._bytes.fault or fault

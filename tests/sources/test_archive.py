@@ -1193,6 +1193,21 @@ def test_a_second_member_of_one_name_makes_the_stream_forget_the_first(tmp_path,
         next(entries)
 
 
+@pytest.mark.parametrize("size", [100, MAX_FILE_BYTES + 1, 1 << 40])
+def test_a_member_that_is_cut_within_a_whole_gzip_stream_is_listed_as_in_a_tar(tmp_path, size):
+    data = blocks(THREE) + header(b"cut.png", digits=b"\x80" + size.to_bytes(11, "big")) + b"png"
+    written(tmp_path / "a.tar", data)
+    path = written(tmp_path / "a.tar.gz", gzip.compress(data))
+
+    found, in_tar = found_in(path), found_in(tmp_path / "a.tar")
+    assert [
+        ("a.tar", "it ends without its end mark, which is two zero blocks", len(data)),
+        ("a.tar/cut.png", f"the archive ends within its {size:,} bytes", size),
+    ] == [(s.name, s.detail, s.bytes) for s in in_tar.skipped]
+    assert [s.detail for s in in_tar.skipped] == [s.detail for s in found.skipped]
+    assert [path.stat().st_size, size] == [s.bytes for s in found.skipped]
+
+
 def test_a_wrong_checksum_at_the_end_of_a_stream_makes_it_forget_all(tmp_path):
     whole = bytearray(gzip.compress(blocks(THREE) + ZEROS))
     whole[-8] ^= 1
