@@ -99,6 +99,7 @@ def count(
     starting: Callable[[int], None] = lambda index: None,
     leave_files: bool = False,
     again: bool = False,
+    seconds: float | None = None,
 ) -> JobCount:
     """The tally of the next images of a unit: of all, or of those that fit into a job.
 
@@ -107,11 +108,13 @@ def count(
         leave_files: put whole JPEG files into the buffer, not their pixels, where the device may decode
             them.
         again: the images were looked at before.
+        seconds: after which the job ends; by default JOB_SECONDS.
 
     Raises:
         Reread: all entries of the unit so far must be forgotten.
     """
-    return _Job(entries, counting, starting, leave_files, again).run()
+    job = _Job(entries, counting, starting, leave_files, again)
+    return job.run(JOB_SECONDS if seconds is None else seconds)
 
 
 class _Job:
@@ -140,8 +143,8 @@ class _Job:
         self._names: list[str] = []
         self._not_read = TallySum()  # what the unit itself skips or ignores
 
-    def run(self) -> JobCount:
-        deadline = monotonic() + JOB_SECONDS
+    def run(self, seconds: float) -> JobCount:
+        deadline = monotonic() + seconds
         while True:
             try:
                 entry = self._entries.next()

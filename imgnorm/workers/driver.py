@@ -133,24 +133,26 @@ class Driver(threading.Thread):
         self._report(done.tally, done.images - len(refused))
 
     def _count_unlisted(self, task: Task, worker: WorkerProcess) -> None:
-        """Has the worker read a unit in one pass, or list it and hand it back with names.
+        """Has the worker read a unit in one pass, or hand it back with names, so that others can help.
 
         What is counted in one pass is reported at its end, since it may have to be forgotten.
         """
         held = TallySum()
         unit: Unit | None = task.unit
-        hand_over = task.listed or self._counter is not None or self._queue.short_of_tasks()
+        hand_over = task.listed or self._counter is not None
+        others_may_help = True
+        jobs = 0
         while True:
+            brief = not jobs and self._queue.short_of_tasks()
             try:
-                answer = worker.do(unit, hand_over=hand_over)
+                answer = worker.do(unit, hand_over=hand_over, brief=brief)
             except EOFError:
                 self._forget(held)
                 self._handle_death_in_unlisted(task, worker)
                 return
             if isinstance(answer, Forget):
-                self._forget(held)
-                self._queue.give_back(replace(task, listed=True))
-                return
+                break
+            jobs += 1
             done = self._demand_done(answer)
             self._take_buffer(worker, done)
             if done.rest is not None:
@@ -160,7 +162,13 @@ class Driver(threading.Thread):
                 self._report(held.tally(), done.images, done.tally.bytes_read)
                 return
             self._queue.report(Outcome(None, done.images, done.tally.bytes_read))
-            unit, hand_over = None, self._queue.short_of_tasks()
+            if hand_over:  # it can only be read from its beginning
+                if jobs == 2:
+                    break  # hardly anything is lost: list it, so that others pass over what is not theirs
+                others_may_help = False
+            unit, hand_over = None, others_may_help and self._queue.short_of_tasks()
+        self._forget(held)
+        self._queue.give_back(replace(task, listed=True))
 
     def _demand_done(self, answer: Done | Forget | Bug) -> Done:
         """

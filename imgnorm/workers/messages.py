@@ -37,7 +37,8 @@ class Job:
 
     number: int
     unit: Unit | None  # None: go on with the one of the last job
-    hand_over: bool = False  # list it, and hand back what is not yet counted
+    hand_over: bool = False  # count nothing more: hand back what is left, with names
+    brief: bool = False  # end it soon, since others have nothing to do
     decode: bool = True  # False: leave to the device what it may decode
     again: bool = False  # its images were looked at before: the device refused them
 

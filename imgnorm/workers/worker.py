@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """A worker is one of many: NumPy's thread pools would only take memory."""
 
+_BRIEF_S = 0.05
+"""A brief job takes about this long: it is all that an archive needs that is not worth dividing."""
+
 FREE_BYTES = 64 << 20
 """Files and images that take less memory than this are read and decoded without asking."""
 
@@ -151,9 +154,8 @@ class _Reader:
         self._heartbeat.begin(job.number, 0)
         if job.unit is not None and job.hand_over:
             done = self._listed(job.unit)
-        elif job.hand_over and (rest := self._rest()) is not None:
-            done = self._counted(job)
-            done = replace(done, rest=rest)
+        elif job.hand_over:
+            done = self._handed_over(job)
         else:
             done = self._counted(job)
         buffer = self.counting.buffer
@@ -174,12 +176,14 @@ class _Reader:
         tally = Tally(skipped=listing.skipped, ignored=listing.ignored)
         return Done(tally, 0, finished=True, rest=listing.unit)
 
-    def _rest(self) -> Unit | None:
+    def _handed_over(self, job: Job) -> Done:
         """What is left of the unit of the last job, if other processes can read it."""
         assert self._entries is not None
         rest = self._setup.source.rest(self._entries.source)
         self.counting.lap("list")
-        return rest
+        if rest is None:
+            return Done(Tally(), 0, finished=False)
+        return replace(self._counted(job), rest=rest)  # what the unit skips or ignores at its end
 
     def _counted(self, job: Job) -> Done:
         from imgnorm.pixels.count import UnitEntries, count
@@ -194,6 +198,7 @@ class _Reader:
             starting=lambda index: self._heartbeat.begin(number, index),
             leave_files=not job.decode,
             again=job.again,
+            seconds=_BRIEF_S if job.brief else None,
         )
         return Done(counted.tally, counted.images, counted.finished, counted.group)
 
