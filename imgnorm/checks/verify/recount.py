@@ -9,8 +9,8 @@ from dataclasses import replace
 from imgnorm.checks.verify.findings import Findings, Request, compare_decoders, faults_of, some_of
 from imgnorm.checks.verify.listings import Part
 from imgnorm.documents.document import Path
-from imgnorm.errors import SourceError
-from imgnorm.measuring.measure import SkippedImagesWarning, SourceWarning, measure
+from imgnorm.errors import SkippedImagesWarning, SourceError, SourceWarning
+from imgnorm.measuring.measure import measure
 from imgnorm.progress import Progress
 from imgnorm.stats.measurement import ClassStats
 from imgnorm.stats.stats import Stats, merge
