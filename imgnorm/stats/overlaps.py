@@ -163,7 +163,7 @@ def _changed(part: MergePart, source: Provenance, before: MergePart, its: Proven
     if bool(source.units_sha256) != bool(its.units_sha256):
         old, new = (part, before) if its.units_sha256 else (before, part)
         return (
-            f"{old.label}: was measured by imgnorm 0.1, which divided images differently from "
+            f"{old.label}: was measured by an older imgnorm, which divided images differently from "
             f"{new.label}; measure all shards again with one version"
         )
     return (

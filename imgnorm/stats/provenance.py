@@ -49,7 +49,7 @@ class Provenance:
     shards: Shards | None = None  # None if all of the source was measured
     units_sha256: str = ""
     """Only with `shards`: the digest of all units of the source, which the shards divide among them.
-    `listing_sha256` is then that of the names in these shards. Files of imgnorm 0.1, which divided names,
+    `listing_sha256` is then that of the names in these shards. Files of older versions, which divided names,
     have none: their `listing_sha256` is that of all names."""
     parts: tuple[Provenance, ...] = ()  # only if merged; sorted, and none is itself merged
     names: str | None = None  # `lines_of` the names of all counted images, if any were kept

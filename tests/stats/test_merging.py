@@ -1214,20 +1214,20 @@ def test_merge_does_not_notice_other_pixels_but_verify_does(tmp_path, runs, caps
     assert ": differs: mean: " in capsys.readouterr().out
 
 
-# Parts of imgnorm 0.1, which divided names
+# Parts of an older imgnorm, which divided names
 
 
 CASES = ROOT / "tests" / "cases" / "stats"
 
 
-def test_parts_of_imgnorm_0_1_merge_with_each_other_as_before(tmp_path):
-    first, second = (read_stats(CASES / f"0.1-part-{i}.yaml") for i in (1, 2))
-    whole = (CASES / "0.1-whole.yaml").read_text()
+def test_parts_of_an_older_imgnorm_merge_with_each_other_as_before(tmp_path):
+    first, second = (read_stats(CASES / f"older-part-{i}.yaml") for i in (1, 2))
+    whole = (CASES / "older-whole.yaml").read_text()
 
     assert whole == text_of(merge([second, first]))
     for i, part in ((1, first), (2, second)):
         write_stats(tmp_path / "part.yaml", part)
-        assert (CASES / f"0.1-part-{i}.yaml").read_text() == (tmp_path / "part.yaml").read_text()
+        assert (CASES / f"older-part-{i}.yaml").read_text() == (tmp_path / "part.yaml").read_text()
     assert (
         "a.yaml: shard 2 of 2 of 'examples/shapes' is missing; add the file, or continue with "
         "--allow-missing"
@@ -1235,12 +1235,12 @@ def test_parts_of_imgnorm_0_1_merge_with_each_other_as_before(tmp_path):
     assert (
         "b.yaml: counts images that a.yaml also counts (all 24 images of 'examples/shapes' and shard 1 of "
         "2 of 'examples/shapes'); leave one out, or count them twice with --allow-overlap"
-    ) == refusal(first, read_stats(CASES / "0.1-whole.yaml"), allow_missing=True)
+    ) == refusal(first, read_stats(CASES / "older-whole.yaml"), allow_missing=True)
 
 
-def test_parts_of_imgnorm_0_1_are_refused_beside_new_ones():
+def test_parts_of_an_older_imgnorm_are_refused_beside_new_ones():
     """They divide the images differently, so together they would count some twice, and others never."""
-    old = read_stats(CASES / "0.1-part-1.yaml")
+    old = read_stats(CASES / "older-part-1.yaml")
     new = measured(SHAPES, shard=(2, 2), resize=8)
     source = replace(new.measurement.source, ref="examples/shapes")  # type: ignore[union-attr]
     new = replace(new, measurement=replace(new.measurement, source=source))  # type: ignore[type-var]
@@ -1250,7 +1250,7 @@ def test_parts_of_imgnorm_0_1_are_refused_beside_new_ones():
     ]
 
     assert [
-        f"{a}.yaml: was measured by imgnorm 0.1, which divided images differently from {b}.yaml; measure "
+        f"{a}.yaml: was measured by an older imgnorm, which divided images differently from {b}.yaml; measure "
         "all shards again with one version"
         for a, b in ("ab", "ba")
     ] == messages

@@ -95,7 +95,7 @@ def verify(
         SourceError: the file or its data does not exist, or cannot be read.
         InvalidDocument: the file is not a valid stats file.
         IncompatibleStats: the file holds nothing that can be verified: constants, an estimate, no images,
-            or some shards of imgnorm 0.1.
+            or some shards of an older imgnorm.
 
     Example:
         >>> imgnorm.write_stats("stats.yaml", imgnorm.measure("examples/shapes"))
@@ -147,7 +147,7 @@ def _verifiable(stats: Stats, file: str) -> Measurement:
             )
         if not part.units_sha256:
             raise IncompatibleStats(
-                f"{file}: counts {part.shards} of {part.called!r}, measured by imgnorm 0.1, which divided "
+                f"{file}: counts {part.shards} of {part.called!r}, measured by an older imgnorm, which divided "
                 "images differently; merge all of its shards and verify the whole, or measure again"
             )
     return stats.measurement

@@ -445,7 +445,7 @@ def test_shards_of_an_older_version_are_refused(here):
     with pytest.raises(IncompatibleStats) as caught:
         verify()
     assert (
-        "stats.yaml: counts shard 1 of 2 of 'data', measured by imgnorm 0.1, which divided images "
+        "stats.yaml: counts shard 1 of 2 of 'data', measured by an older imgnorm, which divided images "
         "differently; merge all of its shards and verify the whole, or measure again"
     ) == str(caught.value)
 
