@@ -103,7 +103,7 @@ class TorchvisionSource(Source):
     def idle_options(
         self, given: Mapping[str, object], settings: ImageSettings
     ) -> Mapping[str, str]:
-        return {"decoder": "holds no JPEG files"} if given.get("decoder") == NVJPEG else {}
+        return {"decoder": "it holds no JPEG files"} if given.get("decoder") == NVJPEG else {}
 
     def executor(self, work: Work) -> Executor | None:
         if self._pixels:

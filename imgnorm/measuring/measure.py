@@ -219,7 +219,7 @@ def measure(
     try:
         stats = _measured(opened, options, plan, work, on_progress)
     except DeviceError as error:
-        if on_device is None or device != "auto":
+        if on_device is None or device != "auto" or opened.once:
             raise
         message = f"{error}; everything is counted again on the CPU"
         warnings.warn(message, DeviceWarning, stacklevel=2)
@@ -362,7 +362,7 @@ def _notes_on_device(
         return
     if shortage := device.shortage():
         yield shortage
-    elif not device.used and not may_fall_back:
+    elif stats.images and not device.used and not may_fall_back:
         yield (
             "the device counted none of these images: it takes 8-bit pixels, from files or as arrays "
             "and tensors, that fit into a batch; the CPU counted all images"

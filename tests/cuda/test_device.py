@@ -26,7 +26,7 @@ from imgnorm.cli import run
 from imgnorm.cuda import device as gpu
 from imgnorm.cuda.counter import DeviceCounter
 from imgnorm.errors import DeviceError, SourceError
-from imgnorm.pixels.buffer import FoundDevice, PackedImages
+from imgnorm.pixels.buffer import FoundDevice, PackedImages, Sender
 from imgnorm.pixels.images import count_arrays
 from imgnorm.settings import CHANNELS, Mode
 from imgnorm.tally.tally import Tally
@@ -34,17 +34,24 @@ from imgnorm.tally.tally import Tally
 ROOT = Path(__file__).parents[2]
 
 
+def sent_arrays(batch: int, images: np.ndarray, mode: Mode) -> Tally:
+    """The tally of an array that goes through a `Sender`."""
+    sender = Sender(gpu.CudaDevice(CPU, batch))
+    sender.add("", images, mode)
+    return sender.taken()[""]
+
+
 @pytest.mark.parametrize("writable", [True, False])
 def test_arrays_are_counted_as_on_the_cpu(writable):
     images = np.random.default_rng(8).integers(0, 256, (50, 12, 10, 3), np.uint8)
     images.flags.writeable = writable
 
-    assert count_arrays(images, "RGB") == gpu.CudaDevice(CPU, 1 << 9).count_arrays(images, "RGB")
+    assert count_arrays(images, "RGB") == sent_arrays(1 << 9, images, "RGB")
 
 
 def test_arrays_of_many_channels_are_counted_as_numpy_counts():
     images = np.random.default_rng(9).integers(0, 256, (6, 5, 4, 13), np.uint8)
-    found = gpu.CudaDevice(CPU, 1 << 6).count_arrays(images, "C13").counted["C13"]
+    found = sent_arrays(1 << 6, images, "C13").counted["C13"]
     rows = [[np.bincount(band.ravel(), minlength=256) for band in i.T] for i in images]
 
     assert np.sum(rows, axis=0).tolist() == [list(c) for c in found.histogram.counts]
@@ -121,7 +128,9 @@ def stats_file(folder: Path, *arguments: object) -> tuple[int, bytes]:
         ["--shard", "2/3"],
     ],
 )
-def test_a_folder_gives_the_same_file(mixed, tmp_path, device, options, capsys):
+def test_a_folder_gives_the_same_file(mixed, tmp_path, device, options, monkeypatch, capsys):
+    monkeypatch.setattr("imgnorm.sources.names._MIN_RUN", 4)  # some units for each shard
+    monkeypatch.setattr("imgnorm.sources.names._MAX_RUN", 6)
     there = stats_file(tmp_path, mixed, *options, "--device", device)
 
     assert stats_file(tmp_path, mixed, *options) == there
@@ -414,6 +423,7 @@ def test_what_python_makes_gives_the_same_file(
 ):
     """Large arrays are sent from where they lie, small ones in a buffer."""
     monkeypatch.setattr("imgnorm.pixels.buffer._LARGE", large)
+    monkeypatch.setattr("imgnorm.datasets.indexed._UNIT_IMAGES", 9)  # some for each shard
     make, options = OWN[what]
     here = imgnorm.measure(make(), **options)
     assert [] == sent
@@ -422,6 +432,11 @@ def test_what_python_makes_gives_the_same_file(
     assert here == there
     assert file_of(here, tmp_path) == file_of(there, tmp_path)
     assert here.images == sum(sent)
+    assert [] == list(recwarn)
+
+
+def test_a_shard_without_images_needs_no_device(device, recwarn):
+    assert 0 == imgnorm.measure(planar(), shard=(2, 2), device=device).images
     assert [] == list(recwarn)
 
 
@@ -567,7 +582,7 @@ def test_a_dataset_in_memory_is_preprocessed_by_threads(
     given += ["--limit", "600", "--workers", "3", *options]
     here = stats_file(tmp_path, *given)
     assert [] == sent
-    monkeypatch.setattr("imgnorm.measuring.routes.scanning", None)
+    monkeypatch.setattr("imgnorm.measuring.routes.in_processes", None)
 
     assert here == stats_file(tmp_path, *given, "--device", device)
     assert 600 == sum(sent)

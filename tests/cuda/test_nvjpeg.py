@@ -147,17 +147,25 @@ def without_decoders(stats: Stats) -> Stats:
     return replace(stats, measurement=replace(stats.measurement, decoders={}))
 
 
+@pytest.fixture
+def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units of some files, so that the folder has some for each shard."""
+    monkeypatch.setattr("imgnorm.sources.names._MIN_RUN", 4)
+    monkeypatch.setattr("imgnorm.sources.names._MAX_RUN", 6)
+
+
 @pytest.mark.parametrize(
     "options",
     [
         [],
         ["--mode", "RGB"],
         ["--per-class"],
-        ["--shard", "2/3"],
+        ["--shard", "1/3"],
         ["--workers", "1"],
         ["--limit", "9"],
     ],
 )
+@pytest.mark.usefixtures("small_units")
 def test_the_file_is_that_of_the_cpu_but_for_the_decoder(
     folder, tmp_path, decoder, options, capsys
 ):
@@ -333,6 +341,7 @@ def test_real_photos_give_the_file_of_the_cpu(tmp_path, decoder, shared_data, ca
     assert without_decoders(here[1]) == without_decoders(there[1])
 
 
+@pytest.mark.usefixtures("small_units")
 def test_merging_with_other_decoders_is_refused_unless_told(folder, tmp_path, decoder, capsys):
     parts = []
     for number, options in ((1, []), (2, ["--decoder", "nvjpeg"])):
@@ -392,7 +401,9 @@ def test_what_it_cannot_do_is_refused(folder, decoder, options, message, capsys)
 
 def test_what_holds_no_files_is_refused(tmp_path, decoder):
     np.save(tmp_path / "x.npy", np.zeros((2, 4, 5, 3), np.uint8))
-    with pytest.raises(SourceError, match=r"holds no JPEG files; leave out decoder nvjpeg$"):
+    with pytest.raises(
+        SourceError, match=r"leave out decoder: it holds pixels, which nothing decodes$"
+    ):
         imgnorm.measure(tmp_path / "x.npy", decoder="nvjpeg")
     with pytest.raises(SourceError, match="decoder: the user's own Python decodes its images"):
         imgnorm.measure([np.zeros((4, 5, 3), np.uint8)], decoder="nvjpeg")
