@@ -89,12 +89,14 @@ class Driver(threading.Thread):
 
     def run(self) -> None:
         try:
-            self._ready_worker()  # starts it while names are still being listed
+            self._ready_worker()  # starts it while units are still being listed
             while (task := self._queue.take(self)) is not None:
                 try:
                     self._do(task)
-                finally:
-                    self._queue.done()
+                except CannotStart:
+                    self._queue.done()  # it was given back
+                    raise
+                self._queue.done()  # not after an error: it would look like the end of the scan
         except CannotStart as error:
             self._queue.withdraw(self, error)
         except Exception as error:  # noqa: BLE001 - raised again in the thread that scans

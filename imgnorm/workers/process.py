@@ -91,24 +91,17 @@ class WorkerProcess:
         self._started_at = None
         return answer
 
-    def do(
-        self,
-        unit: Unit | None,
-        *,
-        hand_over: bool = False,
-        decode: bool = True,
-        again: bool = False,
-    ) -> Done | Forget | Bug:
+    def do(self, unit: Unit | None, **options: bool) -> Done | Forget | Bug:
         """Has the worker count a unit, or go on with the last one (None), and waits for the answer.
 
         Args:
-            hand_over, decode, again: as in `Job`.
+            options: as in `Job`.
 
         Raises:
             EOFError: the worker died, at the image of `index()`.
         """
         self._jobs += 1
-        self._send(Job(self._jobs, unit, hand_over, decode, again))
+        self._send(Job(self._jobs, unit, **options))
         try:
             while True:
                 self._last_change = (self._heartbeat.state(), monotonic())
