@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -143,6 +144,28 @@ def test_short_reads_of_an_archive_give_its_whole_members(
         assert 8 == len(images)
         for name, data in images.items():
             assert (folder / name.removeprefix("images.tar/data/")).read_bytes() == data
+
+
+@needs_strace
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_shard_of_many_archives_opens_its_own_archive_and_no_other(
+    folder: Path, tmp_path: Path, workers: int
+) -> None:
+    """Once in each process: the others may be far away, or not be there yet."""
+    for number in range(50):
+        with tarfile.open(tmp_path / f"{number:02}.tar", "w") as tar:
+            tar.add(folder, "data")
+    log = tmp_path / "log"
+    around = ["strace", "-f", "-qq", "-e", "trace=openat", "-o", str(log)]
+    ended = imgnorm(
+        "stats", "*.tar", "--shard", "3/50", "--workers", str(workers), "-o", "stats.yaml",
+        cwd=tmp_path, around=around,
+    )  # fmt: skip
+
+    assert (0, 8) == (ended.returncode, library.read_stats(tmp_path / "stats.yaml").images)
+    opened = re.findall(r'^(\d+) .*"(\d+\.tar)"', log.read_text(), re.MULTILINE)
+    assert {"02.tar"} == {name for _, name in opened}
+    assert len(opened) == len(set(opened)) <= workers
 
 
 # ── storage that stalls ──
