@@ -3,7 +3,7 @@
 `Stats` (stats.py) are mean and std per channel with the `Measurement` (measurement.py) that they follow
 from: integers that add up exactly, and a `Provenance` (provenance.py), which identifies the source, its
 shards and its images. An estimate (estimate.py) also has error bars. Constants, written by hand, have
-mean and std only.
+mean and std only; a shard without images has neither, until it is merged with others.
 
     Measurement -> Stats        stats.py      mean and std follow from the integers
     Stats + Stats               merging.py    or the message with every reason against it; overlaps.py

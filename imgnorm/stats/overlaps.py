@@ -168,8 +168,8 @@ def _changed(part: MergePart, source: Provenance, before: MergePart, its: Proven
         )
     return (
         f"{part.label}: counts {_extent(source)}, but {before.label} was measured from a listing with "
-        "other names, so the source has changed; measure all shards again, or count what they share "
-        "twice with --allow-overlap"
+        "other names or sizes, so the source has changed; measure all shards again, or count what they "
+        "share twice with --allow-overlap"
     )
 
 

@@ -16,6 +16,7 @@ from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,9 +37,10 @@ from imgnorm.sources.names import runs_of
 from imgnorm.stats.file import merge_files, read_stats, write_stats
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance, Shards
+from imgnorm.stats.schema import stats_schema
 from imgnorm.stats.stats import NO_IMAGES, Stats, merge
 from imgnorm.stats.table import table
-from imgnorm.stats.text import text_of
+from imgnorm.stats.text import document_of, text_of
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.tally.names import lines_of, names_digest, names_in
@@ -614,7 +616,7 @@ def test_shards_from_before_and_after_a_change_are_refused():
     b = state("d", units="w x y", names=["x", "y"], shard=(2, 2), images=2)
 
     assert (
-        "b.yaml: counts shard 2 of 2 of 'd', but a.yaml was measured from a listing with other names, so "
+        "b.yaml: counts shard 2 of 2 of 'd', but a.yaml was measured from a listing with other names or sizes, so "
         "the source has changed; measure all shards again, or count what they share twice with "
         "--allow-overlap"
     ) == refusal(a, b, allow_missing=True)
@@ -919,6 +921,15 @@ ignored: {{hidden: 1}}
     )
 
 
+def test_the_schema_knows_parts_without_images():
+    schema = jsonschema.Draft202012Validator(stats_schema())
+    whole, part = (document_of(stats) for stats in (state(), empty((2, 3))))
+
+    assert [] == [*schema.iter_errors(whole), *schema.iter_errors(part)]
+    for broken in ({**part, "mean": [0.5]}, {**whole, "images": 0}):
+        assert not schema.is_valid(broken)
+
+
 def test_a_part_without_images_fits_parts_of_any_mode_and_decoder():
     first = state("d", shard=(1, 3), auto=True, decoders={"JPEG": "A"}, formats={"JPEG": 1})
     none = empty((2, 3), skipped=["y.png"])
@@ -1138,7 +1149,7 @@ def the_source_has_changed(source: str) -> str:
     kind = "archive" if source.endswith(".zip") else "folder"
     return (
         f"{kind} {source!r}, shard 2 of 2: counts shard 2 of 2 of {source!r}, but {kind} {source!r}, shard 1 "
-        "of 2 was measured from a listing with other names, so the source has changed; measure all shards "
+        "of 2 was measured from a listing with other names or sizes, so the source has changed; measure all shards "
         "again, or count what they share twice with --allow-overlap\n"
     )
 
