@@ -25,14 +25,14 @@ from imgnorm.nn.models import RAISED_BY_USER_CODE
 from imgnorm.pixels.decode import decode, decoded_picture
 from imgnorm.pixels.load import picture_of
 from imgnorm.settings import Limits, Mode
-from imgnorm.sources.listing import AllNames, listing_of
+from imgnorm.sources.listing import AllNames, all_names_of
 from imgnorm.sources.names import as_text, name_bytes
-from imgnorm.sources.source import Block, Blocks, Entry, Image, Source, Unit
+from imgnorm.sources.source import Block, Blocks, Entry, Source, Unit, Unread
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import clause, describe
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image
 
 _AHEAD = 2
 """Batches that each worker prepares in advance."""
@@ -73,7 +73,7 @@ class Batches:
             raise SourceError(
                 f"{as_text(source.ref)}: its images cannot be read one by one; give the images themselves"
             )
-        names = listing_of(source)
+        names = all_names_of(source)
         if not names and not names.skipped:
             raise SourceError(f"{as_text(source.ref)}: has no images; name a source that has some")
         self.ignored: Mapping[str, int] = names.ignored
@@ -217,7 +217,7 @@ class _Images(Dataset[Any]):
         except Unreadable as fault:  # the unit as a whole
             yield from map(fault.skipped, left)
 
-    def _item(self, name: str, read: Callable[[], bytes | Picture | Block]) -> _Item:
+    def _item(self, name: str, read: Callable[[], bytes | Image | Block]) -> _Item:
         size: int | None = None
         try:
             found = read()
@@ -241,7 +241,7 @@ class _Images(Dataset[Any]):
             )
         return name, tensor
 
-    def _picture(self, found: bytes | Picture | Block) -> Picture:
+    def _picture(self, found: bytes | Image | Block) -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about metadata and palettes
             if isinstance(found, bytes):
@@ -258,9 +258,9 @@ class _Images(Dataset[Any]):
             return decoded_picture(found, self.mode, max_pixels=Limits.max_pixels).picture
 
 
-def _one_by_one(entry: Entry) -> Iterator[tuple[str, Callable[[], bytes | Picture | Block]]]:
+def _one_by_one(entry: Entry) -> Iterator[tuple[str, Callable[[], bytes | Image | Block]]]:
     """The images of an entry, and what reads each."""
-    if isinstance(entry, Image):
+    if isinstance(entry, Unread):
         yield entry.name, entry.read
     elif isinstance(entry, Blocks):
         read = cache(entry.read)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as Pillow
+from PIL import Image
 
 from imgnorm.pixels.buffer import PackedFile, PackedImages, PixelBuffer
 from imgnorm.pixels.damage import check_size
@@ -27,7 +27,7 @@ from imgnorm.pixels.planes import PlaneCounter
 from imgnorm.progress import Stage, no_lap
 from imgnorm.settings import ImageSettings, Mode, kind_of
 from imgnorm.sources.names import looked_at
-from imgnorm.sources.source import Block, Blocks, Entry, Image
+from imgnorm.sources.source import Block, Blocks, Entry, Unread
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Tally, TallySum, total_of
 
@@ -153,7 +153,7 @@ class _Job:
                 entry = None
             if entry is None:
                 return self._counted(finished=True)
-            if isinstance(entry, Image):
+            if isinstance(entry, Unread):
                 if not self._take(entry):
                     return self._counted(finished=False)
             elif isinstance(entry, Blocks):
@@ -166,7 +166,7 @@ class _Job:
             if self._loader.bytes_read >= _JOB_BYTES or full or monotonic() >= deadline:
                 return self._counted(finished=False)
 
-    def _take(self, image: Image) -> bool:
+    def _take(self, image: Unread) -> bool:
         """Count an image; False if it must wait for the next job, since its class is another one."""
         name, loader, settings = image.name, self._loader, self._counting.settings
         group = self._counting.class_of(name) or "" if self._counting.per_class else ""
@@ -325,13 +325,13 @@ def _put(buffer: PixelBuffer, image: Decoded) -> bool:
     if image.mode not in _RAW:
         return False
     content, raw = image.content, _RAW[image.mode]
-    if isinstance(content, Pillow.Image):
+    if isinstance(content, Image.Image):
         pixels = content.width * content.height
     else:
         pixels = content.shape[0] * content.shape[1]
 
     def data() -> bytes | memoryview:
-        if isinstance(content, Pillow.Image):
+        if isinstance(content, Image.Image):
             return content.tobytes("raw", raw)
         return content.reshape(-1).data
 

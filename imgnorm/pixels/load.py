@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as Pillow
+from PIL import Image
 
 from imgnorm.pixels.decode import Decoded, decode, decoded_picture, demand_channels
 from imgnorm.pixels.jpeg import JpegDecoder
 from imgnorm.pixels.preprocess import preprocessed
 from imgnorm.progress import Stage, no_lap
 from imgnorm.settings import CHANNELS, ImageSettings
-from imgnorm.sources.source import Block, Image
+from imgnorm.sources.source import Block, Unread
 from imgnorm.tally.skipped import Reason, Unreadable
 
 
@@ -32,7 +32,7 @@ class Loader:
     bytes_read: int = 0
     size: int | None = None  # of the last image's file
 
-    def load(self, image: Image) -> Decoded | None:
+    def load(self, image: Unread) -> Decoded | None:
         """The image's pixels, valid until the next call; None if a device will decode the file.
 
         Raises:
@@ -75,7 +75,7 @@ def array_of(block: Block) -> npt.NDArray[Any]:
     return np.ndarray(block.shape, block.dtype, block.data, 0, block.strides)
 
 
-def picture_of(block: Block) -> Pillow.Image:
+def picture_of(block: Block) -> Image.Image:
     """A block of one image as the PIL image that torchvision's ToPILImage makes from it.
 
     Raises:
@@ -85,8 +85,8 @@ def picture_of(block: Block) -> Pillow.Image:
         raise Unreadable(Reason.UNSUPPORTED_MODE, f"mode {block.mode}, which PIL has no images of")
     (pixels,) = array_of(block)
     if block.mode == "I;16":
-        return Pillow.fromarray(np.ascontiguousarray(pixels[..., 0], "<u2"))
-    return Pillow.fromarray(np.ascontiguousarray(pixels[..., 0] if block.mode == "L" else pixels))
+        return Image.fromarray(np.ascontiguousarray(pixels[..., 0], "<u2"))
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if block.mode == "L" else pixels))
 
 
 def picture_bytes(block: Block) -> int:

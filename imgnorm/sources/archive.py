@@ -14,7 +14,7 @@ from imgnorm.sources.bytestream import no_heartbeat
 from imgnorm.sources.files import IMG_EXTENSIONS, open_regular, refused, unreadable
 from imgnorm.sources.names import as_text
 from imgnorm.sources.paths import labelled
-from imgnorm.sources.source import Entry, Ignored, Image, Listing, Reread, Source, Unit
+from imgnorm.sources.source import Entry, Ignored, Listing, Reread, Source, Unit, Unread
 from imgnorm.tally.skipped import Reason, Unreadable
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -56,7 +56,7 @@ class ArchiveSource(Source):
         if unit.names is None:
             return _OnePass(unit.id, self._paths[unit.id], self._still_alive)
         return (
-            Image(name, partial(self._read, unit.id, unit.version, place))
+            Unread(name, partial(self._read, unit.id, unit.version, place))
             for name, place in zip(unit.names, unit.places, strict=True)
         )
 
@@ -139,7 +139,7 @@ class _OnePass(Iterator[Entry]):
     def __next__(self) -> Entry:
         self._demand_no_failure()
         for name, place in self._images:
-            return Image(name, partial(self._read, place))
+            return Unread(name, partial(self._read, place))
         return next(self._others)
 
     def rest(self) -> Unit | None:

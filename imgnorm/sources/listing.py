@@ -96,7 +96,7 @@ class AllNames:
         self.ignored.update(listing.ignored)
 
 
-def listing_of(source: Source) -> AllNames:
+def all_names_of(source: Source) -> AllNames:
     """All images of a source.
 
     Raises:

@@ -70,7 +70,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Image:
+class Unread:
     """An image of a unit, not yet read."""
 
     name: str
@@ -119,7 +119,7 @@ class Blocks:
     """
 
 
-Entry = Image | Blocks | Skipped | Ignored
+Entry = Unread | Blocks | Skipped | Ignored
 """What is found in a unit. `Skipped` is an image that is known to be unreadable without reading it."""
 
 
@@ -216,7 +216,7 @@ class Source(ABC):
             Reread: all entries so far must be forgotten.
         """
         assert unit.names is not None, f"unit {unit.id!r} has no names, and {self!r} no images()"
-        return (Image(name, partial(self.read, name)) for name in unit.names)
+        return (Unread(name, partial(self.read, name)) for name in unit.names)
 
     def rest(self, entries: Iterator[Entry]) -> Unit | None:
         """The images that `images` has not yet given, for other processes; None if it must go on.

@@ -19,7 +19,7 @@ from imgnorm.workers import process
 from imgnorm.workers.forkserver import ForkServer
 from imgnorm.workers.messages import Bug, Done, Forget, Ready, Setup
 from imgnorm.workers.process import WorkerProcess
-from imgnorm.workers.work_queue import Outcome, Task, WorkQueue
+from imgnorm.workers.work_queue import Report, Task, WorkQueue
 
 _MAX_FAILED_STARTS = 5
 _MAX_UNKILLABLE = 16
@@ -163,7 +163,7 @@ class Driver(threading.Thread):
             if done.finished:
                 self._report(held.tally(), done.images, done.tally.bytes_read)
                 return
-            self._queue.report(Outcome(None, done.images, done.tally.bytes_read))
+            self._queue.report(Report(None, done.images, done.tally.bytes_read))
             if hand_over:  # it can only be read from its beginning
                 if jobs == 2:
                     break  # hardly anything is lost: list it, so that others pass over what is not theirs
@@ -192,7 +192,7 @@ class Driver(threading.Thread):
 
     def _forget(self, held: TallySum) -> None:
         """What was counted of a unit must be counted again."""
-        self._queue.report(Outcome(None, -held.names, -held.bytes_read))
+        self._queue.report(Report(None, -held.names, -held.bytes_read))
 
     def _handle_death(self, task: Task, names: Sequence[str], worker: WorkerProcess) -> None:
         index = min(worker.index(), len(names) - 1)
@@ -248,7 +248,7 @@ class Driver(threading.Thread):
             bytes_read: those that were not reported before; by default, all of the tally.
         """
         bytes_read = tally.bytes_read if bytes_read is None else bytes_read
-        self._queue.report(Outcome(tally, images, bytes_read))
+        self._queue.report(Report(tally, images, bytes_read))
 
     def _ready_worker(self) -> WorkerProcess | None:
         """The worker, started if necessary; None if it died while starting, or the scan is over."""

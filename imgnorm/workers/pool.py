@@ -22,7 +22,7 @@ from imgnorm.workers import forkserver
 from imgnorm.workers.driver import Driver, no_thread
 from imgnorm.workers.executor import Executor, Work
 from imgnorm.workers.messages import Setup
-from imgnorm.workers.work_queue import Outcome, WorkQueue
+from imgnorm.workers.work_queue import Report, WorkQueue
 
 _POLL_S = 0.1
 _BYTES_FOR_ONE = 1 << 16
@@ -104,7 +104,7 @@ class _Pool:
             try:
                 outcome = queue.outcomes.get(timeout=_POLL_S)
             except Empty:
-                outcome = Outcome()
+                outcome = Report()
             lap("wait")
             if outcome is None:
                 break

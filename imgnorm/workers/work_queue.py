@@ -39,7 +39,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Report:
     """What a driver reports."""
 
     tally: Tally | None = None  # None as long as it may still have to be forgotten
@@ -55,7 +55,7 @@ class WorkQueue:
         Args:
             job_names: a task has at least and at most this many images, if its unit has names.
         """
-        self.outcomes: SimpleQueue[Any] = SimpleQueue()  # Outcome, an exception, or None at the end
+        self.outcomes: SimpleQueue[Any] = SimpleQueue()  # Report, an exception, or None at the end
         self.closed = threading.Event()
         self.drivers = 0  # that have not withdrawn
         self.memory = Budgets(available_memory())
@@ -143,7 +143,7 @@ class WorkQueue:
             waiting = len(self._unlisted) + len(self._returned) + len(self._suspects)
             return self.drivers > 1 and self._all_added and not waiting and not self._names_left
 
-    def report(self, outcome: Outcome) -> None:
+    def report(self, outcome: Report) -> None:
         self.outcomes.put(outcome)
 
     def fail(self, error: BaseException) -> None:

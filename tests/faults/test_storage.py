@@ -30,7 +30,7 @@ import imgnorm as library
 from imgnorm.sources import files
 from imgnorm.sources.archive import ArchiveSource
 from imgnorm.sources.folder import FolderSource
-from imgnorm.sources.listing import listing_of
+from imgnorm.sources.listing import all_names_of
 from imgnorm.sources.source import Image
 
 pytestmark = needs_posix
@@ -337,15 +337,15 @@ def test_many_folders_and_files_take_little_memory(tmp_path: Path) -> None:
     noise(1).save(folder / "image.png")
     for index in range(4_999):
         os.link(folder / "image.png", folder / f"{index:05}.png")
-    names = listing_of(FolderSource(str(folder)))
+    names = all_names_of(FolderSource(str(folder)))
 
     assert [*(f"{index:05}.png" for index in range(4_999)), "image.png"] == list(names)
     program = (
         "import re, sys; from imgnorm.sources.folder import FolderSource\n"
-        "from imgnorm.sources.listing import listing_of\n"
+        "from imgnorm.sources.listing import all_names_of\n"
         "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
         "before = peak()\n"  # getrusage would report the peak of the process that started this one
-        "names = listing_of(FolderSource(sys.argv[1]))\n"
+        "names = all_names_of(FolderSource(sys.argv[1]))\n"
         "print(peak() - before)"
     )
     ended = subprocess.run(

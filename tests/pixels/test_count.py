@@ -18,13 +18,13 @@ from counting import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image as Picture
+from PIL import Image
 from torchvision.datasets.folder import pil_loader
 
 from imgnorm.pixels.count import Counting, JobCount, UnitEntries, count
 from imgnorm.pixels.formats import decoder_of
 from imgnorm.settings import CHANNELS, SCALE, CenterCrop, ImageSettings, Resize
-from imgnorm.sources.source import Ignored, Image, Unit
+from imgnorm.sources.source import Ignored, Unit, Unread
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Counted, Tally
 
@@ -45,7 +45,7 @@ def loaded(data: bytes, mode: str, tmp_path) -> np.ndarray:
     path.write_bytes(data)
     if mode == "RGB":
         return as_images(pil_loader(path))
-    with Picture.open(path) as picture:
+    with Image.open(path) as picture:
         return as_images(picture.convert(mode))
 
 
@@ -106,7 +106,7 @@ def test_an_image_that_was_opened_by_somebody_else_counts_the_same():
 def test_16_bit_images_are_counted_in_65536_bins():
     rng = np.random.default_rng(9)
     pixels = [rng.integers(0, 65536, shape, np.uint16) for shape in ((5, 7), (1, 1), (30, 2))]
-    images = {str(i): encoded(Picture.fromarray(p)) for i, p in enumerate(pixels)}
+    images = {str(i): encoded(Image.fromarray(p)) for i, p in enumerate(pixels)}
     wide = [p.astype(np.int64)[:, :, np.newaxis] for p in pixels]
 
     tally = tally_of(images)
@@ -117,21 +117,21 @@ def test_16_bit_images_are_counted_in_65536_bins():
 
 
 def test_16_bit_images_that_were_asked_for_are_not_held_in_doubt():
-    images = {"a": encoded(Picture.fromarray(np.full((2, 2), 40000, np.uint16)))}
+    images = {"a": encoded(Image.fromarray(np.full((2, 2), 40000, np.uint16)))}
 
     assert () == tally_of(images, "I;16").names_16bit
 
 
 def test_big_endian_16_bit_counts_as_little_endian():
     pixels = np.random.default_rng(10).integers(0, 65536, (11, 8), np.uint16)
-    big = Picture.frombytes("I;16B", (8, 11), pixels.astype(">u2").tobytes())
+    big = Image.frombytes("I;16B", (8, 11), pixels.astype(">u2").tobytes())
     settings_ = ImageSettings("I;16", (Resize(5), CenterCrop(9)))
 
     parts = [
         job_count(
             MemorySource({"a": encoded(picture, "TIFF")}), ["a"], Counting(settings_, 10**6)
         ).tally
-        for picture in (Picture.fromarray(pixels), big)
+        for picture in (Image.fromarray(pixels), big)
     ]
 
     assert parts[0].counted["I;16"].histogram == parts[1].counted["I;16"].histogram
@@ -144,7 +144,7 @@ def test_preprocessed_pixels_are_counted():
     source = MemorySource({"a": encoded(picture)})
     tally = job_count(source, ["a"], Counting(ImageSettings("RGB", steps), 10**6)).tally
 
-    small = picture.resize((16, 21), Picture.Resampling.BILINEAR).crop((2, 4, 14, 16))
+    small = picture.resize((16, 21), Image.Resampling.BILINEAR).crop((2, 4, 14, 16))
     assert histogram([as_images(small)]) == tally.counted["RGB"].histogram
 
 
@@ -299,7 +299,7 @@ def test_moments_of_classes_are_those_of_their_images():
 def test_what_a_unit_skips_or_ignores_is_not_looked_at():
     entries = [
         Skipped("link.png", Reason.ARCHIVE_ENTRY_UNSAFE, "a hard link, not a file"),
-        Image("a.png", lambda: ASSORTED["rgb.png"]),
+        Unread("a.png", lambda: ASSORTED["rgb.png"]),
         Ignored({"suffix": 2}),
     ]
 
@@ -313,7 +313,7 @@ def test_what_a_unit_skips_or_ignores_is_not_looked_at():
 
 def test_a_unit_that_cannot_be_read_is_skipped_by_its_id():
     def entries():
-        yield Image("x.tar/a.png", lambda: ASSORTED["rgb.png"])
+        yield Unread("x.tar/a.png", lambda: ASSORTED["rgb.png"])
         raise Unreadable(Reason.READ_ERROR, "Input/output error")
 
     counted = count(UnitEntries("x.tar", entries()), Counting(ImageSettings(), 10**6))
@@ -336,7 +336,7 @@ def test_gray_that_is_replicated_later_equals_gray_that_is_replicated_first():
 
 @pytest.mark.parametrize("mode", CHANNELS)
 def test_nothing_counted_is_the_neutral_element(mode):
-    images = {"a": encoded(Picture.fromarray(np.full((2, 3), 70, np.uint16)))}
+    images = {"a": encoded(Image.fromarray(np.full((2, 3), 70, np.uint16)))}
     data = images if mode == "I;16" else {"a": ASSORTED["rgb.png"]}
 
     counted = tally_of(data, mode).counted[mode]

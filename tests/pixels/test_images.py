@@ -32,7 +32,7 @@ from imgnorm.pixels.jpeg import JpegDecoder
 from imgnorm.pixels.planes import PlaneCounter
 from imgnorm.settings import CHANNELS, ImageSettings
 from imgnorm.sources.folder import FolderSource
-from imgnorm.sources.listing import listing_of
+from imgnorm.sources.listing import all_names_of
 from imgnorm.tally.moments import UNIT_BITS, CrossSums, ImageSums
 from imgnorm.tally.tally import Tally, in_mode
 
@@ -309,7 +309,7 @@ def test_they_are_those_of_large_and_small_files(tmp_path):
     for index, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{index}.png")
     source = FolderSource(str(tmp_path))
-    names = list(listing_of(source))
+    names = list(all_names_of(source))
     done = job_count(source, names, Counting(ImageSettings(), 10**7, cross_sums=True))
 
     assert 5 == done.images

@@ -33,11 +33,10 @@ from imgnorm.pixels.decode import decode
 from imgnorm.sources import archivefile, bytestream
 from imgnorm.sources.archive import ArchiveSource
 from imgnorm.sources.files import MAX_FILE_BYTES
-from imgnorm.sources.listing import listing_of
+from imgnorm.sources.listing import all_names_of
 from imgnorm.sources.names import name_bytes
 from imgnorm.sources.paths import matching
-from imgnorm.sources.source import Entry, Ignored, Reread, Unit
-from imgnorm.sources.source import Image as Unread
+from imgnorm.sources.source import Entry, Ignored, Reread, Unit, Unread
 from imgnorm.stats.file import write_stats
 from imgnorm.stats.stats import Stats
 from imgnorm.tally.names import names_digest
@@ -196,7 +195,7 @@ def inside(label: str, members: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def details(*paths: Path) -> dict[str, str]:
-    return {s.name: s.detail for s in listing_of(source_of(*paths)).skipped}
+    return {s.name: s.detail for s in all_names_of(source_of(*paths)).skipped}
 
 
 def measured(source: Path | str, **options: object) -> Stats:
@@ -266,7 +265,7 @@ def test_flat_shards_have_no_classes_and_their_labels_are_ignored(tmp_path):
     members = {"0001.jpg": b"x", "0001.cls": b"3", "0001.json": b"{}"}
     source = source_of(packed(tmp_path / "train-0.tar", members))
 
-    listing = listing_of(source)
+    listing = all_names_of(source)
 
     assert ["train-0.tar/0001.jpg"] == list(listing)
     assert {"suffix": 2} == listing.ignored
@@ -711,7 +710,7 @@ def test_members_of_a_zip_that_reading_finds_out(tmp_path, bad, reason, detail):
     if bad[0][:4] == b"PK??":  # the good one in front, so that the file starts like a zip
         members, detail = (GOOD, bad), detail.replace("byte 0", f"byte {len(GOOD[0]):,}")
     path = written(tmp_path / "a.zip", zip_of(*members))
-    assert name in listing_of(source_of(path))
+    assert name in all_names_of(source_of(path))
 
     found = found_in(path)
 
@@ -990,7 +989,7 @@ def test_braces_and_globs_name_the_same_shards(tmp_path):
         source = ArchiveSource(f"{tmp_path}/{pattern}", matching(f"{tmp_path}/{pattern}"))
         count = 10 if "0{00..09}" in pattern else 12
 
-        assert [f"train-{n:03}.tar/{n}.png" for n in range(count)] == list(listing_of(source))
+        assert [f"train-{n:03}.tar/{n}.png" for n in range(count)] == list(all_names_of(source))
         assert f"{tmp_path}/{pattern}" == source.ref
 
 
@@ -1134,7 +1133,7 @@ def test_names_are_sorted_by_their_bytes_across_shards(tmp_path):
         data = blocks({"z.png": b"1", "é.png": b"2", "b/c.png": b"3"}) + ZEROS
         written(tmp_path / name, data)
 
-    names = list(listing_of(source_of(*tmp_path.iterdir())))
+    names = list(all_names_of(source_of(*tmp_path.iterdir())))
 
     assert 12 == len(names)
     assert sorted(names, key=os.fsencode) == names

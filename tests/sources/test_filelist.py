@@ -13,7 +13,7 @@ from trees import posix, tree
 import imgnorm
 from imgnorm.errors import SourceError
 from imgnorm.sources.filelist import ListSource
-from imgnorm.sources.listing import listing_of
+from imgnorm.sources.listing import all_names_of
 from imgnorm.sources.names import as_text
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
@@ -38,7 +38,7 @@ def test_a_list_is_read_however_it_was_written(content, tmp_path):
     tree(tmp_path, "a/1.jpg", "b/2.jpg")
     source = write_list(tmp_path, content)
 
-    names = list(listing_of(source))
+    names = list(all_names_of(source))
 
     assert ["a/1.jpg", "b/2.jpg"] == names
     assert [b"x", b"x"] == [source.read(name) for name in names]
@@ -53,7 +53,7 @@ def test_dots_behind_a_link_are_what_the_kernel_makes_of_them(tmp_path):
 
     source = write_list(tmp_path, b"link/../1.jpg\n")
 
-    assert [b"the right one"] == [source.read(name) for name in listing_of(source)]
+    assert [b"the right one"] == [source.read(name) for name in all_names_of(source)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
@@ -64,14 +64,14 @@ def test_absolute_lines_hold_in_a_list_that_is_reached_through_a_link(tmp_path):
 
     source = ListSource(str(tmp_path / "near" / "list.txt"))
 
-    assert ["../../images/1.jpg"] == list(listing_of(source))
+    assert ["../../images/1.jpg"] == list(all_names_of(source))
     assert b"x" == source.read("../../images/1.jpg")
 
 
 def test_a_file_that_is_listed_twice_is_counted_once_and_named(tmp_path):
     source = write_list(tmp_path, b"a.jpg\nb.jpg\n./a.jpg\na.jpg\n")
 
-    listing = listing_of(source)
+    listing = all_names_of(source)
 
     double = Skipped("a.jpg", Reason.DUPLICATE_NAME, "listed more than once")
     assert (["a.jpg", "b.jpg"], [double, double]) == (list(listing), listing.skipped)
@@ -98,7 +98,7 @@ def test_absolute_paths_become_relative_to_the_list(tmp_path):
     content = f"{tmp_path}/images/1.jpg\n{tmp_path}/lists/in.png\n"
     source = write_list(tmp_path / "lists", content.encode())
 
-    names = list(listing_of(source))
+    names = list(all_names_of(source))
 
     assert ["../images/1.jpg", "in.png"] == names
     assert [b"x", b"x"] == [source.read(name) for name in names]
@@ -109,7 +109,7 @@ def test_a_list_in_the_working_folder_is_relative_to_it(tmp_path, monkeypatch):
     Path("list.txt").write_text(f"a/1.jpg\n{tmp_path}/a/2.jpg\n")
     source = ListSource("list.txt")
 
-    assert ["a/1.jpg", "a/2.jpg"] == list(listing_of(source))
+    assert ["a/1.jpg", "a/2.jpg"] == list(all_names_of(source))
     assert b"x" == source.read("a/1.jpg")
 
 
@@ -117,14 +117,14 @@ def test_any_suffix_is_looked_at(tmp_path):
     tree(tmp_path, "photo", "x.dat", ".hidden", "y.JPG.bak")
     source = write_list(tmp_path, b"photo\nx.dat\n.hidden\ny.JPG.bak\n")
 
-    assert [".hidden", "photo", "x.dat", "y.JPG.bak"] == list(listing_of(source))
+    assert [".hidden", "photo", "x.dat", "y.JPG.bak"] == list(all_names_of(source))
     assert b"x" == source.read("x.dat")
 
 
 def test_a_listed_file_that_is_missing_is_found_out_when_it_is_read(tmp_path):
     source = write_list(tmp_path, b"gone.jpg\n")
 
-    assert ["gone.jpg"] == list(listing_of(source))
+    assert ["gone.jpg"] == list(all_names_of(source))
     with pytest.raises(Unreadable) as caught:
         source.read("gone.jpg")
     assert f"vanished: {os.strerror(errno.ENOENT)}" == str(caught.value)
@@ -138,7 +138,7 @@ def test_what_is_no_text_lists_nothing_that_can_be_read(tmp_path):
     """A photo given as a list by mistake: lines of garbage, each skipped by name, no crash."""
     source = write_list(tmp_path, b"\xff\xd8\xff\xe0\0\x10JFIF\n\0\0\xfe\n" + bytes(range(256)))
 
-    names = list(listing_of(source))
+    names = list(all_names_of(source))
 
     assert names
     for name in names:
@@ -160,7 +160,7 @@ def test_a_list_that_cannot_be_read_is_refused(make, detail, tmp_path):
     path = tmp_path / "list.txt"
     make(path)
     with pytest.raises(SourceError) as caught:
-        listing_of(ListSource(str(path)))
+        all_names_of(ListSource(str(path)))
 
     expected = f"{path}: cannot be read as a list ({detail}); name a text file with one path a line"
     assert expected == str(caught.value)

@@ -16,7 +16,7 @@ from trees import as_user, posix, tree
 from imgnorm.sources import files as files_module
 from imgnorm.sources.files import IMG_EXTENSIONS, read_file
 from imgnorm.sources.folder import FolderSource
-from imgnorm.sources.listing import listing_of
+from imgnorm.sources.listing import all_names_of
 from imgnorm.tally.skipped import Unreadable
 
 
@@ -215,6 +215,6 @@ def test_no_file_is_left_open(tmp_path):
     for _ in range(20):
         read_file(str(tmp_path / "x"))
         fault_of(tmp_path / "d")
-        listing_of(FolderSource(str(tmp_path)))
+        all_names_of(FolderSource(str(tmp_path)))
 
     assert before == len(os.listdir("/proc/self/fd"))

@@ -20,7 +20,7 @@ from trees import as_user, posix, tree
 
 from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.folder import FolderSource
-from imgnorm.sources.listing import listing_of
+from imgnorm.sources.listing import all_names_of
 from imgnorm.sources.names import as_text, name_bytes
 from imgnorm.sources.source import Unit
 from imgnorm.tally.skipped import Reason, Skipped, skipped_order
@@ -38,7 +38,7 @@ class Found:
 def found_in(root: Path) -> Found:
     """All entries, after checking that names are unique, relative, and once in a unit."""
     source = FolderSource(str(root))
-    listing = listing_of(source)
+    listing = all_names_of(source)
     names = list(listing)
     assert sorted({*names}, key=name_bytes) == names
     assert not any(name.startswith("/") for name in names)
@@ -80,7 +80,7 @@ def test_a_plain_tree_has_the_files_and_classes_that_imagefolder_finds(tmp_path)
     theirs = ImageFolder(str(tmp_path))
     source = FolderSource(str(tmp_path))
 
-    names = list(listing_of(source))
+    names = list(all_names_of(source))
 
     assert {os.path.relpath(path, tmp_path) for path, _ in theirs.samples} == set(names)
     assert set(find_classes(str(tmp_path))[0]) == {source.class_of(name) for name in names}
@@ -128,7 +128,7 @@ def test_a_folder_called_like_an_image_is_a_folder(tmp_path):
 def test_images_outside_class_folders_have_no_class(tmp_path):
     source = FolderSource(str(tree(tmp_path, "1.jpg", "a/b/2.jpg")))
 
-    assert [None, "a"] == [source.class_of(name) for name in listing_of(source)]
+    assert [None, "a"] == [source.class_of(name) for name in all_names_of(source)]
 
 
 def test_an_empty_folder_is_an_empty_listing(tmp_path):
@@ -373,7 +373,7 @@ def test_any_name_that_the_file_system_takes_is_listed_and_read(tmp_path):
             file.write(bytes([index]))
     source = FolderSource(str(tmp_path))
 
-    names = list(listing_of(source))
+    names = list(all_names_of(source))
 
     assert sorted(ODD_NAMES) == [name_bytes(name) for name in names]
     assert {name: bytes([index]) for index, name in enumerate(ODD_NAMES)} == {
@@ -387,13 +387,13 @@ def test_any_name_that_the_file_system_takes_is_listed_and_read(tmp_path):
 def test_a_folder_may_end_in_a_slash(suffix, tmp_path):
     source = FolderSource(str(tree(tmp_path, "a/1.jpg")) + suffix)
 
-    assert (["a/1.jpg"], b"x") == (list(listing_of(source)), source.read("a/1.jpg"))
+    assert (["a/1.jpg"], b"x") == (list(all_names_of(source)), source.read("a/1.jpg"))
 
 
 def test_the_working_folder_can_be_measured(tmp_path, monkeypatch):
     monkeypatch.chdir(tree(tmp_path, "a/1.jpg"))
 
     assert (["a/1.jpg"], b"x") == (
-        list(listing_of(FolderSource("."))),
+        list(all_names_of(FolderSource("."))),
         FolderSource(".").read("a/1.jpg"),
     )
