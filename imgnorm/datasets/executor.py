@@ -87,7 +87,7 @@ class InThisProcess:
         finally:
             stopped.set()  # after an interrupt, threads must not finish their jobs
             if pool:
-                pool.shutdown()
+                pool.shutdown(cancel_futures=True)
         for sender in senders:
             total.add(sent_by(sender))
         note_time(self.work.profile, "count", self.note)

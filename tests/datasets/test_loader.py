@@ -28,7 +28,10 @@ from torchvision.transforms import v2
 
 import imgnorm
 from imgnorm.datasets import loader_workers as loaders
+from imgnorm.datasets.items import ItemFormat
+from imgnorm.datasets.loader import open_torch
 from imgnorm.errors import SourceError
+from imgnorm.settings import ImageSettings, Resize
 from imgnorm.tally.moments import Moments
 from imgnorm.tally.skipped import Reason
 
@@ -245,6 +248,26 @@ def test_pixels_are_taken_from_the_array_only_where_no_transform_stands(
 
     assert asked == Held.asked
     assert power_sums(BYTES) == moments_of(stats)
+
+
+@pytest.mark.parametrize(
+    ("transform", "resize", "refused"),
+    [
+        (None, None, []),
+        (None, 4, ["timeout_s"]),
+        (v2.RandomHorizontalFlip(), None, ["timeout_s", "device"]),
+    ],
+)
+def test_options_are_refused_unless_the_pixels_are_in_memory(
+    transform, resize, refused, monkeypatch
+):
+    monkeypatch.setattr(Held, "__module__", "torchvision.datasets.cifar")
+    settings = ImageSettings(preprocess=() if resize is None else (Resize(resize),))
+    given = {"timeout_s": 1.0, "workers": 2, "device": "cuda", "limit": 3}
+
+    idle = open_torch(Held(transform), ItemFormat()).idle_options(given, settings)
+
+    assert refused == list(idle)
 
 
 # What is left out
