@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from imgnorm.stats.provenance import NUMBERED, Provenance, listing_of, ranges, shards_together
+from imgnorm.stats.provenance import NUMBERED, Provenance, listing_key, ranges, shards_together
 
 _NAMED = 3  # shared names in a message
 
@@ -55,7 +55,7 @@ def gaps(parts: Sequence[MergePart], whole: Provenance) -> Iterator[str]:
             part.label
             for part in parts
             for one in part.source.sharded
-            if listing_of(one) == listing_of(source)
+            if listing_key(one) == listing_key(source)
         )
         verb = "are" if len(missing) > 1 else "is"
         several = "s" if len(missing) > 1 else ""
@@ -131,7 +131,7 @@ def _overlaps_by_digest(parts: Sequence[MergePart]) -> Iterator[tuple[str, tuple
     sharded: dict[object, tuple[MergePart, Provenance]] = {}
     for part in parts:
         for source in part.source.sources:
-            here, listing, ref = (part, source), listing_of(source), _ref_of(source)
+            here, listing, ref = (part, source), listing_key(source), _ref_of(source)
             whole = together.get(listing, source)
             same = []
             if source.images:
@@ -140,7 +140,7 @@ def _overlaps_by_digest(parts: Sequence[MergePart]) -> Iterator[tuple[str, tuple
             digests = [source.divided_sha256, *([] if whole.shards else [whole.listing_sha256])]
             for digest in digests:
                 listed = listings.setdefault(_names_of(source, digest), here)
-                if not source.shards or listing_of(listed[1]) != listing:
+                if not source.shards or listing_key(listed[1]) != listing:
                     same.append(listed)
             if source.shards:
                 same += (shards.setdefault((listing, i), here) for i in source.shards.counted)

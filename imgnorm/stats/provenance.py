@@ -120,18 +120,18 @@ def combined(sources: Iterable[Provenance]) -> Provenance:
 
 
 def shards_together(sources: Iterable[Provenance]) -> dict[object, Provenance]:
-    """The shards among these sources, put together: one source for each `listing_of` them.
+    """The shards among these sources, put together: one source for each `listing_key` them.
 
     It has no `shards` if each shard was added exactly once.
     """
     shards: dict[object, list[Provenance]] = {}
     for source in sources:
         if source.shards:
-            shards.setdefault(listing_of(source), []).append(source)
+            shards.setdefault(listing_key(source), []).append(source)
     return {listing: _put_together(parts) for listing, parts in shards.items()}
 
 
-def listing_of(part: Provenance) -> object:
+def listing_key(part: Provenance) -> object:
     """Equal for the shards of one listing.
 
     Numbers as names only identify images together with the `ref`; other names do so by themselves.
