@@ -79,11 +79,12 @@ class InThisProcess:
             finally:  # also if the device failed: the next job waits for a sender
                 idle.put(sender)
 
-        jobs = jobs_of(units, self.job_images, self.class_of if self.work.per_class else None)
+        at_most = 1 if self.work.each else self.job_images
+        jobs = jobs_of(units, at_most, self.class_of if self.work.per_class else None)
         pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         try:
             tallies = pool.map(tally_of, jobs) if pool else map(tally_of, jobs)
-            total = sum_of(tallies, sum(map(len, units)), on_progress)
+            total = sum_of(tallies, sum(map(len, units)), on_progress, self.work.each)
         finally:
             stopped.set()  # after an interrupt, threads must not finish their jobs
             if pool:
@@ -139,16 +140,22 @@ def counted(
 
 
 def sum_of(
-    tallies: Iterable[Tally], images: int, on_progress: Callable[[Progress], None]
+    tallies: Iterable[Tally],
+    images: int,
+    on_progress: Callable[[Progress], None],
+    each: Callable[[Tally], None] | None = None,
 ) -> TallySum:
     """All tallies of jobs as one.
 
     Args:
         images: how many the jobs look at.
+        each: as in `Work`.
     """
     total = TallySum()
     for tally in tallies:
         total.add(tally)
+        if each:
+            each(tally)
         on_progress(Progress(total.names, images, 0))
     return total
 

@@ -48,14 +48,16 @@ class LoaderWorkers:
         Raises:
             SourceError: workers die from the start, or cannot be started.
         """
-        jobs = list(jobs_of(units, self.job_images, self.class_of if self.work.per_class else None))
+        at_most = 1 if self.work.each else self.job_images
+        jobs = list(jobs_of(units, at_most, self.class_of if self.work.per_class else None))
         images = sum(len(job.names) for job in jobs)
         # What only this process can use is not sent to others.
-        work = replace(self.work, device=None, profile=None)
+        work = replace(self.work, device=None, profile=None, each=None)
         counting = _Jobs(jobs, self.images_of, self.class_of, work)
         try:
             with children_end_at_once():
-                total = sum_of(_surviving(counting, self.workers), images, on_progress)
+                tallies = _surviving(counting, self.workers)
+                total = sum_of(tallies, images, on_progress, self.work.each)
         except Exception as error:  # a user's object may raise anything when it is sent to a worker
             if not is_from_loader(error):
                 raise

@@ -82,6 +82,7 @@ class _Pool:
         self._queue = queue
         self._counters = counters
         self._per_class = work.per_class
+        self._each = work.each
         self._lap = work.profile.lap if work.profile else no_lap
 
     def scan(self, units: Iterator[Unit], on_progress: Callable[[Progress], None]) -> Tally:
@@ -114,6 +115,8 @@ class _Pool:
             bytes_read += outcome.bytes_read
             if outcome.tally is not None:
                 whole.add(outcome.tally)
+                if self._each:
+                    self._each(outcome.tally)
             on_progress(Progress(done, added if all_added and not unknown else None, bytes_read))
             lap("merge")
         for counter in self._counters:
@@ -141,7 +144,7 @@ def _started(source: Source, work: Work, workers: int) -> Iterator[_Pool]:
     counters = (
         [device.counter(cross_sums=work.cross_sums) for _ in range(workers)] if device else []
     )
-    queue = WorkQueue(workers, source.job_names)
+    queue = WorkQueue(workers, (1, 1) if work.each else source.job_names)
     fork_server = forkserver.start_server()
     drivers = [
         Driver(

@@ -18,7 +18,7 @@ from imgnorm.sources.names import encoded
 from imgnorm.sources.source import Unit
 from imgnorm.tally.names import names_sum
 from imgnorm.tally.skipped import Reason, Unreadable
-from imgnorm.tally.tally import ClassTally
+from imgnorm.tally.tally import ClassTally, Tally
 from imgnorm.workers.executor import Work
 
 
@@ -103,6 +103,18 @@ def test_a_users_python_is_read_by_the_thread_that_calls():
 
     assert {threading.current_thread().name} == images.threads
     assert NAMES == images.read_names
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_each_image_has_a_tally_of_its_own_if_that_is_asked_for(threads):
+    each: dict[int, int] = {}
+
+    def note(tally: Tally) -> None:
+        each[tally.names_sum] = tally.images
+
+    counting(Slow(), threads, replace(WORK, each=note))(UNITS, lambda p: None)
+
+    assert {names_sum(encoded([name])): int(name not in BROKEN) for name in NAMES} == each
 
 
 def test_jobs_have_the_names_of_several_units_or_of_one_class():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from math import isfinite
 from operator import gt, lt
@@ -17,13 +18,13 @@ from imgnorm.documents.document import Path
 from imgnorm.measuring.routes import executing
 from imgnorm.progress import Progress
 from imgnorm.settings import CenterCrop, Limits, Resize
-from imgnorm.sources.names import as_text, for_message
-from imgnorm.sources.source import Unit
+from imgnorm.sources.names import as_text, for_message, name_bytes
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import ImageSums
+from imgnorm.tally.names import names_sum
 from imgnorm.tally.skipped import Reason, Skipped
-from imgnorm.tally.tally import Counted, Tally, in_mode
+from imgnorm.tally.tally import GRAY, Counted, Tally, in_mode
 from imgnorm.workers.executor import Work
 
 _RETRIED = 100  # of the images that were skipped then, how many are tried again
@@ -73,44 +74,25 @@ def compare_sample(
     """
     mode = request.stats.mode
     assert mode is not None
-    retried = _names_to_retry(request, parts)
-    whole = Counted.zero(mode)
-    seen: dict[_Key, _Seen] = {}
-    broken: list[Skipped] = []
-    readable: list[str] = []
-    unlike: list[str] = []
-    decoders: dict[str, str] = {}
-    for key, tally in _tallies(request, parts, [*drawn, *retried]):
-        part, index = key
-        name = for_message(parts[part].names.name(index))
-        if key in retried:
-            readable += [name] if tally.images and not tally.skipped else []
-            continue
-        decoders |= tally.decoders
-        if tally.skipped:
-            broken += tally.skipped
-            continue
-        if any(counted_as not in _modes_of(request) for counted_as in tally.counted):
-            unlike.append(f"{name} ({', '.join(tally.counted)})")
-            continue
-        counted = in_mode(tally.counted, mode)
-        if counted.images != 1:
-            continue
-        whole += counted
-        seen[key] = _Seen(counted.sums, _pixels(counted.pixels))
-    if broken:
-        message = f"counted then, but unreadable now: {faults_of(broken)}"
+    sample = _measured(request, parts, drawn, _to_retry(request, parts))
+    if sample.broken:
+        message = f"counted then, but unreadable now: {faults_of(sample.broken)}"
         findings.add(("skipped",), "skipped", message)
-    if readable:
-        message = f"skipped then, but readable now: {some_of(readable)}"
+    if sample.readable:
+        names = [for_message(name) for name in sample.readable]
+        message = f"skipped then, but readable now: {some_of(names)}"
         findings.add(("skipped",), "skipped", message)
-    if unlike:
+    if sample.unlike:
+        unlike = [
+            f"{for_message(parts[index].names.name(place))} ({modes})"
+            for (index, place), modes in sorted(sample.unlike.items())
+        ]
         message = f"all {mode} then, but of another mode now: {some_of(unlike)}"
         findings.add(("image", "mode"), "mode", message)
-    if compare_decoders(findings, request.measured.decoders, decoders):
-        _compare_with_counts(findings, request, whole)
-        _compare_sizes(findings, request, seen)
-    order = [seen[key].sums for key in drawn if key in seen]
+    if compare_decoders(findings, request.measured.decoders, sample.whole.decoders):
+        _compare_with_counts(findings, request, in_mode(sample.whole.counted, mode))
+        _compare_sizes(findings, request, sample.seen)
+    order = [sample.seen[key].sums for key in drawn if key in sample.seen]
     _compare_averages(findings, request, order)
 
 
@@ -122,58 +104,82 @@ class _Seen:
     pixels: int
 
 
-def _modes_of(request: Request) -> tuple[str, ...]:
-    """The modes in which images of the file were counted."""
-    mode = request.stats.mode
-    return ("L", "RGB") if mode == "RGB" and request.stats.auto else (str(mode),)
+@dataclass
+class _Sample:
+    """What was found when the images of a sample were measured again."""
+
+    whole: Tally = field(default_factory=Tally)
+    seen: dict[_Key, _Seen] = field(default_factory=dict)
+    unlike: dict[_Key, str] = field(default_factory=dict)  # image -> modes that the file has not
+    broken: list[Skipped] = field(default_factory=list)  # by the order of the names
+    readable: list[str] = field(default_factory=list)  # those that were skipped then
 
 
-def _names_to_retry(request: Request, parts: Sequence[Part]) -> set[_Key]:
+def _to_retry(request: Request, parts: Sequence[Part]) -> list[_Key]:
     """Images that were skipped for their own faults, and may have been repaired since."""
     names = {s.name for s in request.measured.skipped if s.reason not in _NOT_THE_IMAGES_FAULT}
     if not names:
-        return set()
+        return []
     listed = (
         (index, place)
         for index, part in enumerate(parts)
         for place, name in enumerate(part.names)
         if as_text(name) in names
     )
-    return set(islice(listed, _RETRIED))
+    return [*islice(listed, _RETRIED)]
 
 
-def _tallies(
-    request: Request, parts: Sequence[Part], keys: Iterable[_Key]
-) -> Iterator[tuple[_Key, Tally]]:
-    """One tally per image, in the order in which they are best read."""
-    by_part: dict[int, list[int]] = {}
-    for index, place in keys:
-        by_part.setdefault(index, []).append(place)
-    work = Work(
-        request.settings,
-        Limits(request.max_pixels, request.timeout_s),
-        workers=request.workers,
-    )
-    total = sum(map(len, by_part.values()))
+def _measured(
+    request: Request, parts: Sequence[Part], drawn: Sequence[_Key], retried: Sequence[_Key]
+) -> _Sample:
+    sample = _Sample()
+    total = len(drawn) + len(retried)
     done = bytes_read = 0
-    for index, places in sorted(by_part.items()):
-        names = parts[index].names
-        place_of = {names.name(place): place for place in places}
-        with executing(parts[index].source, work, len(places)) as count:
-            for one in _one_by_one(names.only(places)):
-                assert one.names is not None
-                tally = count([one], lambda progress: None)
-                yield (index, place_of[one.names[0]]), tally
-                done += 1
-                bytes_read += tally.bytes_read
-                request.on_progress(Progress(done, total, bytes_read))
+
+    def on_progress(progress: Progress) -> None:
+        request.on_progress(Progress(done + progress.done, total, bytes_read + progress.bytes_read))
+
+    for index, part in enumerate(parts):
+        name, only = part.names.name, part.names.only
+        places, again = ([p for i, p in keys if i == index] for keys in (drawn, retried))
+        if not (places or again):
+            continue
+        keys = {names_sum([name_bytes(name(place))]): (index, place) for place in places}
+        work = Work(
+            request.settings,
+            Limits(request.max_pixels, request.timeout_s),
+            workers=request.workers,
+            each=partial(_note, request, sample, keys),
+        )
+        with executing(part.source, work, len(places) + len(again)) as count:
+            tally = count(only(places), on_progress)
+            sample.whole += tally
+            sample.broken += sorted(tally.skipped, key=lambda one: name_bytes(one.name))
+            done += len(places)
+            bytes_read += tally.bytes_read
+            if not again:
+                continue
+            tally = count(only(again), on_progress)
+            lost = {one.name for one in tally.skipped}
+            sample.readable += [name(place) for place in again if name(place) not in lost]
+            done += len(again)
+            bytes_read += tally.bytes_read
+    return sample
 
 
-def _one_by_one(units: Iterable[Unit]) -> Iterator[Unit]:
-    """Units of one image each."""
-    for unit in units:
-        for place in range(len(unit)):
-            yield unit.part(place, place + 1)
+def _note(request: Request, sample: _Sample, keys: Mapping[int, _Key], tally: Tally) -> None:
+    """Note what was counted of one image, if it was drawn."""
+    key, mode = keys.get(tally.names_sum), request.stats.mode
+    if key is None or tally.skipped:
+        return
+    gray = GRAY.get(str(mode)) if request.stats.auto else None
+    if not {*tally.counted} <= {mode, gray}:
+        sample.unlike[key] = ", ".join(tally.counted)
+        return
+    assert mode is not None
+    counted = in_mode(tally.counted, mode)
+    if counted.images == 1:
+        sample.seen[key] = _Seen(counted.sums, _pixels(counted.pixels))
 
 
 def _pixels(pixels: Histogram | FloatPixels) -> int:

@@ -529,6 +529,44 @@ def test_a_dataset_of_torchvision_is_verified(tmp_path, monkeypatch):
     assert () == verify(sample=5).problems
 
 
+class Pictures:
+    """A Dataset of 30 images; some of them cannot be made."""
+
+    def __init__(self, *broken: int, brighter: int = 0) -> None:
+        self.broken = broken
+        self.brighter = brighter
+
+    def __len__(self) -> int:
+        return 30
+
+    def __getitem__(self, index: int) -> Image.Image:
+        if index in self.broken:
+            raise ValueError("broken")
+        return Image.new("L", (3, 2), index + self.brighter)
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_dataset_is_verified_as_an_object(tmp_path, workers):
+    pytest.importorskip("torch")
+    file = tmp_path / "stats.yaml"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        imgnorm.write_stats(file, imgnorm.measure(Pictures(3)))
+    whole, broken, brighter = (
+        imgnorm.verify(file, dataset, sample=20, workers=workers)
+        for dataset in (Pictures(3), Pictures(3, *range(4, 30)), Pictures(3, brighter=100))
+    )
+
+    assert () == whole.problems
+    assert describe(broken)[0].startswith(
+        "skipped: skipped: counted then, but unreadable now: 05 (corrupt), 07 ("
+    )
+    assert {"pixels", "moved"} == {problem.rule for problem in brighter.problems}
+    assert ["skipped: skipped: skipped then, but readable now: 03"] == describe(
+        imgnorm.verify(file, Pictures(), sample=20, workers=workers)
+    )
+
+
 @pytest.fixture
 def arrays(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
