@@ -157,14 +157,15 @@ def write_shards(folder: str, count: str) -> None:
     from imgnorm.tally.names import names_digest
 
     Path(folder).mkdir(exist_ok=True)
-    listing = names_digest(b"%d" % i for i in range(int(count)))
     for i in range(int(count)):
         rng = random.Random(f"{SEED} {i}")
         counts = [rng.randrange(1 << 24) for _ in range(256)]
         channels = tuple(tuple(rng.sample(counts, 256)) for _ in range(3))
         sums = [tuple(rng.randrange(1 << UNIT_BITS) for _ in range(3)) for _ in range(4)]
         shards = Shards(int(count), (i + 1,))
-        source = Provenance("folder", "data", names_digest([b"%d" % i]), listing, 1, {}, shards)
+        own = names_digest([b"%d" % i])
+        units = "0" * 64
+        source = Provenance("folder", "data", own, own, 1, {}, shards, units_sha256=units)
         measurement = Measurement(
             1,
             Histogram(channels),

@@ -124,6 +124,10 @@ class ItemCounter:
         except Unreadable as fault:
             self._skipped.append(fault.skipped(name))
             return
+        except MemoryError:
+            detail = "not enough memory to decode it"
+            self._skipped.append(Skipped(name, Reason.OUT_OF_MEMORY, detail))
+            return
         self._formats.add(image.format)
         if self._sender and self._sends_pictures and image.mode != "I;16":
             pixels = np.asarray(image.picture).reshape(*image.picture.size[::-1], -1)

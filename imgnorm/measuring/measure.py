@@ -326,7 +326,7 @@ def _provenance_of(
         images=0,
         options=given,
         shards=options.shards,
-        units_sha256=chosen.catalogue.sha256 if options.shards else "",
+        units_sha256=chosen.catalogue.sha256,
     )
 
 

@@ -56,6 +56,7 @@ def result_of(
     if mode is None and (whole.counted or not provenance.shards):
         unlike = _unlike_message(source, whole) if whole.counted else None
         raise SourceError(unlike or no_image_message(source.ref, "counted", lost))
+    uncounted_sum = names_sum(map(name_bytes, too_deep)) if too_deep else 0  # it loads OpenSSL
     kept = None
     if names is not None:
         # Not those of `skipped`: a name that a list has twice is skipped there, and counted once.
@@ -63,7 +64,7 @@ def result_of(
         kept = lines_of(name_bytes(name) for name in names if name not in uncounted)
     source_counted = replace(
         provenance,
-        names_sha256=digest_of(whole.counted_sum - names_sum(map(name_bytes, too_deep))),
+        names_sha256=digest_of(whole.counted_sum - uncounted_sum),
         images=0 if mode is None else in_mode(whole.counted, mode).images,
         names=kept,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from hashlib import sha256
 
 from imgnorm.errors import SourceError
 from imgnorm.sources.listing import AllNames
@@ -44,18 +43,25 @@ class Catalogue:
 
     Attributes:
         found: how many units the source has, of all shards; complete after the iteration.
+        sha256: after the iteration, the digest of all units: of their ids, and of how many names or bytes
+            each has. Shards of the same catalogue have the same. "" without shards.
     """
 
     def __init__(self, source: Source, shards: Shards | None = None) -> None:
         self.found = 0
         self._source = source
         self._shards = shards
-        self._digest = sha256()
+        self.sha256 = ""
 
     def __iter__(self) -> Iterator[Unit | Skipped | Ignored]:
         shards = self._shards
         total = shards.total if shards else 1
         counted = set(shards.counted if shards else (1,))
+        digest = None
+        if shards:
+            from hashlib import sha256  # loads OpenSSL, which takes 2 ms
+
+            digest = sha256()
         for entry in self._source.units():
             if not isinstance(entry, Unit):
                 if 1 in counted:
@@ -63,19 +69,12 @@ class Catalogue:
                 continue
             number = self.found % total + 1
             self.found += 1
-            if shards:
+            if digest:
                 size = entry.bytes or 0 if entry.names is None else len(entry)
-                self._digest.update(b"%b\0%d\n" % (name_bytes(entry.id), size))
+                digest.update(b"%b\0%d\n" % (name_bytes(entry.id), size))
             if number in counted:
                 yield entry
-
-    @property
-    def sha256(self) -> str:
-        """The digest of all units after the iteration: of their ids, and of their names' number or bytes.
-
-        Shards of the same catalogue have the same. It is not computed without shards.
-        """
-        return self._digest.hexdigest()
+        self.sha256 = digest.hexdigest() if digest else ""
 
 
 @dataclass

@@ -44,8 +44,8 @@ def encoded(names: Sequence[str]) -> Iterable[bytes]:
 def runs_of(names: Iterable[str]) -> Iterator[list[str]]:
     """Runs of names, of about 100, which go to the same shard.
 
-    A run ends where the names say so, not after a fixed number: so a new name moves at most the two
-    ends beside it, and tomorrow's runs are today's.
+    A run ends where the names say so, not after a fixed number: so a new name moves only the ends near
+    it, and tomorrow's runs are today's.
     """
     run: list[str] = []
     for name in names:

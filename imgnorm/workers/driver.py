@@ -149,7 +149,7 @@ class Driver(threading.Thread):
             try:
                 answer = worker.do(unit, hand_over=hand_over, brief=brief)
             except EOFError:
-                self._forget(held)
+                self._forget(task, held)
                 self._handle_death_in_unlisted(task, worker)
                 return
             if isinstance(answer, Forget):
@@ -160,16 +160,18 @@ class Driver(threading.Thread):
             if done.rest is not None:
                 self._queue.add_rest(done.rest)
             held.add(done.tally)
+            progress = Report(None, done.images, done.tally.bytes_read, task.unit)
             if done.finished:
-                self._report(held.tally(), done.images, done.tally.bytes_read)
+                left = len(done.rest) if done.rest else 0
+                self._queue.report(replace(progress, tally=held.tally(), left=left))
                 return
-            self._queue.report(Report(None, done.images, done.tally.bytes_read))
+            self._queue.report(progress)
             if hand_over:  # it can only be read from its beginning
                 if jobs == 2:
                     break  # hardly anything is lost: list it, so that others pass over what is not theirs
                 others_may_help = False
             unit, hand_over = None, others_may_help and self._queue.short_of_tasks()
-        self._forget(held)
+        self._forget(task, held)
         self._queue.give_back(replace(task, listed=True))
 
     def _demand_done(self, answer: Done | Forget | Bug) -> Done:
@@ -190,9 +192,9 @@ class Driver(threading.Thread):
             return ()
         return self._counter.count(done.group, worker.buffer, done.buffered)
 
-    def _forget(self, held: TallySum) -> None:
+    def _forget(self, task: Task, held: TallySum) -> None:
         """What was counted of a unit must be counted again."""
-        self._queue.report(Report(None, -held.names, -held.bytes_read))
+        self._queue.report(Report(None, -held.names, -held.bytes_read, task.unit))
 
     def _handle_death(self, task: Task, names: Sequence[str], worker: WorkerProcess) -> None:
         index = min(worker.index(), len(names) - 1)
@@ -219,7 +221,8 @@ class Driver(threading.Thread):
         if not task.alone:
             self._queue.give_back(replace(task, listed=True, alone=task.listed))
         else:
-            self._report(Tally(skipped=(self._fault_of(worker, task.unit.id, code),)), 0)
+            lost = Tally(skipped=(self._fault_of(worker, task.unit.id, code),))
+            self._queue.report(Report(lost, opened=task.unit, left=0))
 
     def _ended(self, worker: WorkerProcess, name: str) -> int | None:
         """The exit code of a worker that died at an image or unit of this name.
@@ -242,13 +245,8 @@ class Driver(threading.Thread):
         detail = f"the process that decoded it ended, twice: {_how_it_ended(code)}"
         return Skipped(name, Reason.WORKER_DIED, detail)
 
-    def _report(self, tally: Tally, images: int, bytes_read: int | None = None) -> None:
-        """
-        Args:
-            bytes_read: those that were not reported before; by default, all of the tally.
-        """
-        bytes_read = tally.bytes_read if bytes_read is None else bytes_read
-        self._queue.report(Report(tally, images, bytes_read))
+    def _report(self, tally: Tally, images: int) -> None:
+        self._queue.report(Report(tally, images, tally.bytes_read))
 
     def _ready_worker(self) -> WorkerProcess | None:
         """The worker, started if necessary; None if it died while starting, or the scan is over."""

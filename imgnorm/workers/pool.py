@@ -87,9 +87,8 @@ class _Pool:
 
     def scan(self, units: Iterator[Unit], on_progress: Callable[[Progress], None]) -> Tally:
         queue, lap = self._queue, self._lap
-        whole = TallySum()
-        added = done = bytes_read = 0
-        unknown = all_added = False
+        whole, extent = TallySum(), _Extent()
+        all_added = False
         lap("start")
         while True:
             while not all_added and queue.hungry:
@@ -99,8 +98,7 @@ class _Pool:
                     queue.end()
                 else:
                     queue.add(unit)
-                    added += len(unit)
-                    unknown = unknown or unit.names is None
+                    extent.add(unit)
             lap("list")
             try:
                 outcome = queue.outcomes.get(timeout=_POLL_S)
@@ -111,19 +109,65 @@ class _Pool:
                 break
             if isinstance(outcome, BaseException):
                 raise outcome
-            done += outcome.images
-            bytes_read += outcome.bytes_read
+            extent.note(outcome)
             if outcome.tally is not None:
                 whole.add(outcome.tally)
                 if self._each:
                     self._each(outcome.tally)
-            on_progress(Progress(done, added if all_added and not unknown else None, bytes_read))
+            on_progress(extent.progress(complete=all_added))
             lap("merge")
         for counter in self._counters:
             for group, tally in counter.taken().items():
                 whole.add(tally.with_class(group) if group and self._per_class else tally)
             lap("merge")
         return whole.tally()
+
+
+class _Extent:
+    """How much is to be done, as far as it is known, and how much is done."""
+
+    def __init__(self) -> None:
+        self._done = self._bytes_read = 0
+        self._found = 0  # images
+        self._opened: dict[str, int] = {}  # units without names that are not finished: bytes read
+        self._bytes = self._finished = (
+            0  # of all units without names, and of those that are finished
+        )
+        self._unknown = False  # whether the size of one of them is not known
+
+    def add(self, unit: Unit) -> None:
+        self._found += len(unit)
+        if unit.names is None:
+            self._opened[unit.id] = 0
+            self._bytes += unit.bytes or 0
+            self._unknown = self._unknown or unit.bytes is None
+
+    def note(self, report: Report) -> None:
+        self._done += report.images
+        self._bytes_read += report.bytes_read
+        unit = report.opened
+        if unit is None:
+            return
+        self._found += report.images
+        self._opened[unit.id] = self._opened.get(unit.id, 0) + report.bytes_read
+        if report.left is not None:
+            self._found += report.left
+            self._finished += unit.bytes or 0
+            del self._opened[unit.id]
+
+    def progress(self, *, complete: bool) -> Progress:
+        """
+        Args:
+            complete: all units were added.
+        """
+        total = self._found if complete and not self._opened else None
+        fraction = None
+        if complete and self._opened and not self._unknown and self._bytes:
+            read = self._finished + sum(self._opened.values())
+            fraction = min(
+                1.0, read / self._bytes
+            )  # a compressed archive is smaller than its images
+        return Progress(self._done, total, self._bytes_read, fraction=fraction)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from imgnorm.progress import Progress, no_lap
@@ -49,7 +49,7 @@ def in_this_process(source: Source, work: Work) -> Executor:
         counting = _counting(source, work)
         source.keep_alive(lambda: None)
         whole = TallySum()
-        for unit in units:
+        for unit in _each_alone(units) if work.each else units:
             before, read = whole.names, whole.bytes_read
 
             def on_unit(
@@ -59,11 +59,19 @@ def in_this_process(source: Source, work: Work) -> Executor:
 
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's are about metadata and palettes
-                whole.add(_counted(source, unit, counting, on_unit))
+                tally = _counted(source, unit, counting, on_unit)
+            whole.add(tally)
+            if work.each:
+                work.each(tally)
         on_progress(Progress(whole.names, whole.names, whole.bytes_read))
         return whole.tally()
 
     return scan
+
+
+def _each_alone(units: Iterable[Unit]) -> Iterator[Unit]:
+    """Units of one image each."""
+    return (unit.part(place, place + 1) for unit in units for place in range(len(unit)))
 
 
 def _counting(source: Source, work: Work) -> Counting:

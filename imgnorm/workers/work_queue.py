@@ -45,6 +45,8 @@ class Report:
     tally: Tally | None = None  # None as long as it may still have to be forgotten
     images: int = 0  # looked at; below 0 if what was reported before is to be counted again
     bytes_read: int = 0
+    opened: Unit | None = None  # the unit without names that these images belong to
+    left: int | None = None  # how many more images it has; None: that is not known yet
 
 
 class WorkQueue:

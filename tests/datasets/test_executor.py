@@ -138,3 +138,14 @@ def test_an_interrupt_stops_all_threads():
         counting(images, 2)(UNITS, interrupted)
 
     assert 256 <= len(images.read_names) < len(NAMES)
+
+
+def test_an_image_for_which_there_is_no_memory_is_skipped(monkeypatch):
+    def starved(*arguments: object, **options: object) -> object:
+        raise MemoryError
+
+    monkeypatch.setattr("imgnorm.datasets.counter.decoded_picture", starved)
+    tally = counting(Slow())([Unit("a", NAMES[:3])], lambda p: None)
+
+    assert 0 == tally.images
+    assert [Reason.OUT_OF_MEMORY] * 3 == [one.reason for one in tally.skipped]

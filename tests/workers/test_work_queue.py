@@ -58,7 +58,10 @@ def test_tasks_become_smaller_towards_the_end_and_hold_every_name_once() -> None
 
 
 def test_numbered_names_stay_small() -> None:
-    runs = [Unit(str(start), NumberedNames([Run("a.npy", range(start, start + 5), 3)])) for start in (0, 5)]
+    runs = [
+        Unit(str(start), NumberedNames([Run("a.npy", range(start, start + 5), 3)]))
+        for start in (0, 5)
+    ]
 
     task = queue_of(*runs, ended=False).take("a")
 
