@@ -53,7 +53,7 @@ def test_tasks_become_smaller_towards_the_end_and_hold_every_name_once() -> None
         dealt.append(names(queue.take("ab"[len(dealt) % 2])))
         assert len(dealt[-1]) <= max(1, min(MOST, left // 6))
 
-    assert [f"{index:05}.png" for index in range(500)] == sum(dealt, [])
+    assert [f"{index:05}.png" for index in range(500)] == [name for part in dealt for name in part]
     assert 1 == len(dealt[-1])
 
 
@@ -139,7 +139,8 @@ def test_suspects_come_last_and_alone() -> None:
     """An image must not be skipped because of what others take."""
     queue = queue_of(run_of_files(0, 2), workers=2)
     first, second = queue.take("a"), queue.take("b")
-    assert first and second
+    assert first
+    assert second
     queue.give_back(Task(first.unit, alone=True))
     queue.done()
     assert queue._next("a") is None  # b is still at work
