@@ -59,7 +59,7 @@ def job_count(
     source: Source, names: Sequence[str], counting: Counting, **options: object
 ) -> JobCount:
     """One job over these names."""
-    entries = UnitEntries("all", source.images(Unit("all", names)))
+    entries = UnitEntries(source, Unit("all", names))
     return count(entries, counting, **options)
 
 

@@ -288,24 +288,24 @@ def _measured(
 
             sample = sampled(chosen.names, work.settings, plan, count, on_progress)
             whole, estimate = sample.tally, sample.estimate
-            chosen.ignored["tolerance"] = len(chosen.names) - sample.images
+            chosen.found.ignored["tolerance"] = len(chosen.names) - sample.images
         else:
             whole = count(chosen.units, on_progress)
-    if not whole.names and not whole.skipped and not chosen.skipped and not options.shards:
-        raise nothing_found(source, chosen.ignored + Counter(whole.ignored))
+    found = chosen.found
+    if not whole.names and not whole.skipped and not found.skipped and not options.shards:
+        raise nothing_found(source, found.ignored + Counter(whole.ignored))
     if options.per_class and not whole.classes and not options.shards:
         raise SourceError(
             f"{as_text(source.ref)}: has no class folders; measure it without --per-class"
         )
-    chosen.ignored["limit"] += chosen.beyond
     names_sum = whole.names_sum if chosen.names_sum is None else chosen.names_sum
     return result_of(
         source,
         _provenance_of(source, options, chosen, names_sum),
         whole,
         work.settings,
-        skipped=chosen.skipped,
-        ignored=chosen.ignored,
+        skipped=found.skipped,
+        ignored=found.ignored,
         estimate=estimate,
         names=chosen.looked_at() if options.keep_names else None,
     )

@@ -27,7 +27,7 @@ from imgnorm.pixels.load import picture_of
 from imgnorm.settings import Limits, Mode
 from imgnorm.sources.listing import AllNames, all_names_of
 from imgnorm.sources.names import as_text, name_bytes
-from imgnorm.sources.source import Block, Blocks, Entry, Source, Unit, Unread
+from imgnorm.sources.source import Block, Blocks, Entry, Source, Unit, Unread, entries_of
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import clause, describe
 
@@ -205,17 +205,9 @@ class _Images(Dataset[Any]):
             start = stop + 1
 
     def _read(self, unit: Unit) -> Iterator[_Item]:
-        left = dict.fromkeys(unit.names or ())
-        try:
-            for entry in self.source.images(unit):
-                if isinstance(entry, Skipped):
-                    left.pop(entry.name, None)
-                    yield entry
-                for name, read in _one_by_one(entry):
-                    left.pop(name, None)
-                    yield self._item(name, read)
-        except Unreadable as fault:  # the unit as a whole
-            yield from map(fault.skipped, left)
+        for entry in entries_of(self.source, unit):
+            for name, read in _one_by_one(entry):
+                yield self._item(name, read)
 
     def _item(self, name: str, read: Callable[[], bytes | Image | Block]) -> _Item:
         size: int | None = None

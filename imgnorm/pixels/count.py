@@ -6,7 +6,7 @@ each mode. An error of one image is listed, and the next image follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -27,7 +27,7 @@ from imgnorm.pixels.planes import PlaneCounter
 from imgnorm.progress import Stage, no_lap
 from imgnorm.settings import ImageSettings, Mode, kind_of
 from imgnorm.sources.names import looked_at
-from imgnorm.sources.source import Block, Blocks, Entry, Unread
+from imgnorm.sources.source import Block, Blocks, Entry, Source, Unit, Unread, entries_of
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Tally, TallySum, total_of
 
@@ -39,16 +39,20 @@ _WIDENED = 8  # bytes: a float16, or a byte of an image that is not contiguous, 
 
 
 class UnitEntries:
-    """The entries of one unit, of which one may be put back. Several jobs may read them one after the other."""
+    """The entries of one unit, of which one may be put back. Several jobs may read them one after the other.
 
-    def __init__(self, id_: str, entries: Iterator[Entry]) -> None:
-        self.id = id_
-        self.source = entries
+    Args:
+        singly: no blocks of images.
+    """
+
+    def __init__(self, source: Source, unit: Unit, *, singly: bool = False) -> None:
+        self.id = unit.id
+        self.entries = entries_of(source, unit, singly=singly)
         self._next: list[Entry] = []
 
     def next(self) -> Entry | None:
         """None at the end."""
-        return self._next.pop() if self._next else next(self.source, None)
+        return self._next.pop() if self._next else next(self.entries, None)
 
     def put_back(self, entry: Entry) -> None:
         self._next.append(entry)
@@ -175,9 +179,7 @@ class _Job:
             return False
         self._group = group
         self._starting(len(self._names))
-        tallying = self._by_class.get(group)
-        if tallying is None:
-            tallying = self._by_class[group] = self._new_tallying()
+        tallying = self._tallying_of(group)
         self._names.append(name)
         try:
             decoded = loader.load(image)
@@ -197,9 +199,7 @@ class _Job:
     def _take_blocks(self, blocks: Blocks) -> None:
         counting, loader = self._counting, self._loader
         self._starting(len(self._names))
-        if not self._by_class:
-            self._by_class[""] = self._new_tallying()
-        tallying = self._by_class[""]
+        tallying = self._tallying_of("")
         self._names += blocks.names
         try:
             block = blocks.read()
@@ -226,9 +226,13 @@ class _Job:
         self._not_read.add(whole)
         return JobCount(self._not_read.tally(), len(self._names), finished, self._group)
 
-    def _new_tallying(self) -> Tallying:
-        counting = self._counting
-        return Tallying(counting.cross_sums, counting.buffer, counting.planes)
+    def _tallying_of(self, group: str) -> Tallying:
+        found = self._by_class.get(group)
+        if found is None:
+            counting = self._counting
+            found = Tallying(counting.cross_sums, counting.buffer, counting.planes)
+            self._by_class[group] = found
+        return found
 
     def _leave(self, data: bytes) -> bool:
         """Leave a JPEG file to the device, if it decodes such files."""

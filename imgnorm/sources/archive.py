@@ -145,11 +145,10 @@ class _OnePass(Iterator[Entry]):
     def rest(self) -> Unit | None:
         """As `Source.rest`. A gzip stream would have to be expanded again to read it."""
         self._demand_no_failure()
-        left = [] if self._archive.packing == "tar.gz" else list(self._images)
-        if not left:
+        if self._archive.packing == "tar.gz":
             return None
-        names, places = zip(*left, strict=True)
-        return self._contents.unit(list(names), places)
+        left = list(self._images)
+        return self._contents.unit([name for name, _ in left], [place for _, place in left])
 
     @cached_property
     def _archive(self) -> ArchiveFile:

@@ -49,6 +49,7 @@ class ArrayFileSource(Source):
     kind = "array"
     in_order = True
     in_blocks = True
+    joins_units = True  # the names say which array they are in
     job_names = (1, 1)  # until the headers are read
 
     def __init__(

@@ -1,7 +1,7 @@
-"""The names of all images at once: for what needs them, such as a limit or a random sample.
+"""The units of a source in their order, and the names of all images at once.
 
-It costs memory for every name, and lists archives before they are read, so ordinary measuring goes
-from unit to unit instead.
+Ordinary measuring goes from unit to unit. A limit or a random sample needs all names: that costs memory for
+every name, and lists archives before they are read.
 """
 
 from __future__ import annotations
@@ -9,14 +9,70 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import accumulate, groupby
 from operator import itemgetter
+from zlib import crc32
 
 from imgnorm.sources.names import encoded, name_bytes
-from imgnorm.sources.source import Ignored, Source, Unit
+from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.names import names_sum
 from imgnorm.tally.skipped import Skipped, Unreadable
+
+
+class Catalogue:
+    """The units of a source, or those of some of its shards. Iterate it once.
+
+    Unit k, counted from 0, belongs to shard (k mod N) + 1; what lies outside of all units, to the first.
+
+    Args:
+        total: into how many shards the source is divided.
+        shards: whose units these are, counted from 1.
+
+    Attributes:
+        skipped: what cannot be read outside of all units; complete after the iteration, as are the others.
+        ignored: entries outside of all units that are not images, by rule.
+        sha256: the digest of all units of all shards: of the id of each, and of the number and the CRC-32 of
+            its names, or its bytes. "" without shards.
+    """
+
+    def __init__(self, source: Source, total: int = 1, shards: Collection[int] = (1,)) -> None:
+        self.source = source
+        self.skipped: list[Skipped] = []
+        self.ignored: Counter[str] = Counter()
+        self.sha256 = ""
+        self._total = total
+        self._shards = set(shards)
+
+    def __iter__(self) -> Iterator[Unit]:
+        digest = None
+        if self._total > 1:
+            from hashlib import sha256  # loads OpenSSL, which takes 2 ms
+
+            digest = sha256()
+        place = 0
+        for entry in self.source.units():
+            if isinstance(entry, Unit):
+                number = place % self._total + 1
+                place += 1
+                if digest:
+                    digest.update(b"%b\0%b\n" % (name_bytes(entry.id), _content_of(entry)))
+                if number in self._shards:
+                    yield entry
+            elif 1 not in self._shards:
+                continue
+            elif isinstance(entry, Skipped):
+                self.skipped.append(entry)
+            else:
+                self.ignored.update(entry.rules)
+        self.sha256 = digest.hexdigest() if digest else ""
+
+
+def _content_of(unit: Unit) -> bytes:
+    """What shows that a unit is another one, as far as that is known without opening it."""
+    if unit.names is None:
+        return b"%d" % (unit.bytes or 0)
+    return b"%d %08x" % (len(unit), crc32(b"\0".join(encoded(unit.names))))
 
 
 class AllNames:
@@ -29,23 +85,15 @@ class AllNames:
         ignored: entries that are not images, by rule.
     """
 
-    def __init__(self, source: Source, entries: Iterable[Unit | Skipped | Ignored]) -> None:
-        """
-        Args:
-            entries: some or all of those of `source.units`.
-        """
+    def __init__(self, catalogue: Catalogue) -> None:
+        source = catalogue.source
         self.units: list[Unit] = []
         self.skipped: list[Skipped] = []
         self.ignored: Counter[str] = Counter()
-        for entry in entries:
-            if isinstance(entry, Skipped):
-                self.skipped.append(entry)
-            elif isinstance(entry, Ignored):
-                self.ignored.update(entry.rules)
-            elif entry.names is not None:
-                self.units.append(entry)
-            else:
-                self._list(source, entry)
+        for unit in catalogue:
+            self._add(source, unit)
+        self.skipped += catalogue.skipped
+        self.ignored += catalogue.ignored
         self._ends = list(accumulate(map(len, self.units)))
         self.order: Sequence[int] = range(len(self))
         if not source.in_order:
@@ -85,7 +133,7 @@ class AllNames:
         unit = bisect_right(self._ends, position)
         return unit, position - (self._ends[unit - 1] if unit else 0)
 
-    def _list(self, source: Source, unit: Unit) -> None:
+    def _add(self, source: Source, unit: Unit) -> None:
         try:
             listing = source.listed(unit)
         except Unreadable as fault:
@@ -103,4 +151,4 @@ def all_names_of(source: Source) -> AllNames:
         SourceError: the source as a whole cannot be measured.
     """
     source.open()
-    return AllNames(source, source.units())
+    return AllNames(Catalogue(source))

@@ -8,13 +8,14 @@ one pass. So no process needs the names of all images at once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from imgnorm.settings import Mode
-from imgnorm.tally.skipped import Skipped
+from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -71,7 +72,13 @@ class Unit:
 
 @dataclass(frozen=True)
 class Unread:
-    """An image of a unit, not yet read."""
+    """An image of a unit, not yet read: what `Source.images` gives.
+
+    Example:
+        >>> unread = imgnorm.Unread("cats/1.png", lambda: b"encoded bytes")
+        >>> unread.read()
+        b'encoded bytes'
+    """
 
     name: str
     read: Callable[[], bytes | Picture | Block]
@@ -187,6 +194,11 @@ class Source(ABC):
     in_blocks = False
     job_names = (1, 1024)
 
+    @property
+    def joins_units(self) -> bool:
+        """Whether the names of several units may be given to `images` as one unit: where `read` does all."""
+        return type(self).images is Source.images
+
     @abstractmethod
     def units(self) -> Iterable[Unit | Skipped | Ignored]:
         """All units, always in the same order, and what is skipped or ignored outside of them.
@@ -209,7 +221,7 @@ class Source(ABC):
     def images(self, unit: Unit) -> Iterator[Entry]:
         """The entries of a unit, listed and read in one pass. By default, those of its `names`.
 
-        If the unit has `names`, these are all that is read, in this order.
+        If the unit has `names`, exactly these are given, in this order: each as an image, or as skipped.
 
         Raises:
             Unreadable: while iterating: the unit as a whole cannot be read, with the reason.
@@ -231,12 +243,25 @@ class Source(ABC):
     def listed(self, unit: Unit) -> Listing:
         """A unit with its names, without reading its images.
 
-        For what needs all names at once, as a limit does.
+        For what needs all names at once, as a limit does, and where several processes share a unit. By
+        default, the names that `images` gives.
 
         Raises:
             Unreadable: the unit as a whole cannot be read, with the reason.
         """
-        return Listing(unit)
+        if unit.names is not None:
+            return Listing(unit)
+        names: list[str] = []
+        skipped: list[Skipped] = []
+        ignored: Counter[str] = Counter()
+        for entry in self.images(unit):
+            if isinstance(entry, Skipped):
+                skipped.append(entry)
+            elif isinstance(entry, Ignored):
+                ignored.update(entry.rules)
+            else:
+                names += entry.names if isinstance(entry, Blocks) else [entry.name]
+        return Listing(replace(unit, names=names), tuple(skipped), ignored)
 
     def class_of(self, name: str) -> str | None:
         """The class that ImageFolder or the dataset puts this image in, for `--per-class`."""
@@ -247,7 +272,7 @@ class Source(ABC):
         return None
 
     def open(self) -> None:  # noqa: B027 - most have nothing to open
-        """Do what takes long before the first image is read; called once in each process that reads."""
+        """Do what takes long; called in each process before it lists or reads, perhaps more than once."""
 
     def keep_alive(self, still_alive: Callable[[], None]) -> None:  # noqa: B027 - most are not slow
         """Call `still_alive` from now on where reading is slow but not stuck: while it seeks, say.
@@ -283,3 +308,47 @@ class Source(ABC):
     def executor(self, work: Work) -> Executor | None:
         """What counts its units; None: worker processes."""
         return None
+
+
+def entries_of(source: Source, unit: Unit, *, singly: bool = False) -> Iterator[Entry]:
+    """The entries of a unit. If it has names, each name comes once, whatever `source.images` gives.
+
+    Args:
+        singly: no blocks of images.
+    """
+    entries = Source.images(source, unit) if singly else source.images(unit)
+    return entries if unit.names is None else _each_once(source, unit.names, entries)
+
+
+def _each_once(source: Source, names: Sequence[str], entries: Iterator[Entry]) -> Iterator[Entry]:
+    """
+    Raises:
+        TypeError: the source gives other images than those that it was asked for.
+    """
+    place = 0
+    fault = Unreadable(Reason.VANISHED, "its source no longer gives it")
+    try:
+        for entry in entries:
+            if isinstance(entry, Ignored):
+                yield entry
+                continue
+            if isinstance(entry, Skipped):
+                entry = Unread(entry.name, partial(_refuse, Unreadable(entry.reason, entry.detail)))
+            given = entry.names if isinstance(entry, Blocks) else (entry.name,)
+            if not given or place >= len(names) or names[place] != given[0]:
+                wanted = repr(names[place]) if place < len(names) else "nothing more"
+                raise TypeError(
+                    f"{source!r}: images() gives {given[:1]}, but was asked for {wanted}"
+                )
+            yield entry
+            place += len(given)
+    except Unreadable as error:
+        fault = error
+    except Reread as error:
+        raise TypeError(f"{source!r}: images() cannot read a unit that has names") from error
+    for name in names[place:]:
+        yield Unread(name, partial(_refuse, fault))
+
+
+def _refuse(fault: Unreadable) -> bytes:
+    raise fault

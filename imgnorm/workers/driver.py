@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
+from typing import Literal
 
 from imgnorm.errors import ImgnormError
 from imgnorm.pixels.buffer import BufferCounter
@@ -135,42 +136,48 @@ class Driver(threading.Thread):
         self._report(done.tally, done.images - len(refused))
 
     def _count_unlisted(self, task: Task, worker: WorkerProcess) -> None:
-        """Has the worker read a unit in one pass, or hand it back with names, so that others can help.
+        """Has the worker read a unit in one pass, or list it and hand it back with names.
 
-        What is counted in one pass is reported at its end, since it may have to be forgotten.
+        What is counted in one pass, and what the worker hands back of it, is final when the unit ends. Where
+        other workers have nothing to do, the unit is divided, or listed if it can only be read from its
+        beginning and has hardly been begun.
         """
         held = TallySum()
         unit: Unit | None = task.unit
-        hand_over = task.listed or self._counter is not None
-        others_may_help = True
-        jobs = 0
+        rest: Unit | None = None
+        job: Literal["count", "list", "divide"] = "count"
+        if task.listed or self._counter is not None:
+            job = "list"
+        counted, divisible = 0, True  # jobs that counted; whether dividing it was not yet tried
         while True:
-            brief = not jobs and self._queue.short_of_tasks()
+            idle = divisible and self._queue.others_are_idle()
             try:
-                answer = worker.do(unit, hand_over=hand_over, brief=brief)
+                answer = worker.do(unit, job, brief=idle and not counted)
             except EOFError:
                 self._forget(task, held)
                 self._handle_death_in_unlisted(task, worker)
                 return
             if isinstance(answer, Forget):
                 break
-            jobs += 1
             done = self._demand_done(answer)
             self._take_buffer(worker, done)
-            if done.rest is not None:
-                self._queue.add_rest(done.rest)
             held.add(done.tally)
+            rest = done.rest or rest
             progress = Report(None, done.images, done.tally.bytes_read, task.unit)
             if done.finished:
-                left = len(done.rest) if done.rest else 0
+                if rest:
+                    self._queue.add_rest(rest)
+                left = len(rest) if rest else 0
                 self._queue.report(replace(progress, tally=held.tally(), left=left))
                 return
             self._queue.report(progress)
-            if hand_over:  # it can only be read from its beginning
-                if jobs == 2:
-                    break  # hardly anything is lost: list it, so that others pass over what is not theirs
-                others_may_help = False
-            unit, hand_over = None, others_may_help and self._queue.short_of_tasks()
+            if job == "divide":
+                divisible = False
+                if done.rest is None and counted == 1:
+                    break
+            counted += job == "count"
+            idle = divisible and self._queue.others_are_idle()
+            unit, job = None, "divide" if idle else "count"
         self._forget(task, held)
         self._queue.give_back(replace(task, listed=True))
 

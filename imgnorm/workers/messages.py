@@ -33,11 +33,15 @@ class Setup:
 
 @dataclass(frozen=True)
 class Job:
-    """To the worker: a unit to count, or to go on with."""
+    """To the worker: a unit, and what to do with it.
+
+    "count" counts its images, or those that it has not yet counted. "list" gives it back with names.
+    "divide" gives the rest of a unit that is being counted back, with names, if others can read it.
+    """
 
     number: int
-    unit: Unit | None  # None: go on with the one of the last job
-    hand_over: bool = False  # count nothing more: hand back what is left, with names
+    unit: Unit | None  # None: the one of the last job
+    task: Literal["count", "list", "divide"] = "count"
     brief: bool = False  # end it soon, since others have nothing to do
     decode: bool = True  # False: leave to the device what it may decode
     again: bool = False  # its images were looked at before: the device refused them
@@ -67,7 +71,7 @@ class Done:
     images: int  # how many it looked at
     finished: bool  # it has nothing more of this unit
     group: str = ""  # the class of the images in the buffer, if classes are counted
-    rest: Unit | None = None  # what is left of it, for all workers
+    rest: Unit | None = None  # the images that it hands back, with names
     buffered: tuple[PackedImages | PackedFile, ...] = ()  # in the buffer, not yet counted
     spent: Spent | None = None  # since the last answer, if that is asked for
 

@@ -26,7 +26,7 @@ from imgnorm.workers.work_queue import Report, WorkQueue
 
 _POLL_S = 0.1
 _BYTES_FOR_ONE = 1 << 16
-"""A unit without names is worth one more worker for each such part of it."""
+"""A unit without names is worth one more worker for each 64 KiB."""
 
 
 @contextmanager
@@ -87,34 +87,38 @@ class _Pool:
 
     def scan(self, units: Iterator[Unit], on_progress: Callable[[Progress], None]) -> Tally:
         queue, lap = self._queue, self._lap
-        whole, extent = TallySum(), _Extent()
+        whole, total = TallySum(), _Total()
         all_added = False
         lap("start")
         while True:
-            while not all_added and queue.hungry:
+            adding = not all_added and queue.hungry
+            if adding:
                 unit = next(units, None)
                 if unit is None:
                     all_added = True
                     queue.end()
                 else:
                     queue.add(unit)
-                    extent.add(unit)
-            lap("list")
-            try:
-                outcome = queue.outcomes.get(timeout=_POLL_S)
+                    total.add(unit)
+                lap("list")
+            try:  # between two units, without waiting
+                outcome = queue.outcomes.get(timeout=0 if adding else _POLL_S)
             except Empty:
-                outcome = Report()
+                lap("wait")
+                if not adding:
+                    on_progress(total.progress(complete=all_added))
+                continue
             lap("wait")
             if outcome is None:
                 break
             if isinstance(outcome, BaseException):
                 raise outcome
-            extent.note(outcome)
+            total.note(outcome)
             if outcome.tally is not None:
                 whole.add(outcome.tally)
                 if self._each:
                     self._each(outcome.tally)
-            on_progress(extent.progress(complete=all_added))
+            on_progress(total.progress(complete=all_added))
             lap("merge")
         for counter in self._counters:
             for group, tally in counter.taken().items():
@@ -123,7 +127,7 @@ class _Pool:
         return whole.tally()
 
 
-class _Extent:
+class _Total:
     """How much is to be done, as far as it is known, and how much is done."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from time import monotonic
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from imgnorm.sources.source import Unit
 from imgnorm.workers.forkserver import Forked, ForkServer, python_command
@@ -91,17 +91,22 @@ class WorkerProcess:
         self._started_at = None
         return answer
 
-    def do(self, unit: Unit | None, **options: bool) -> Done | Forget | Bug:
-        """Has the worker count a unit, or go on with the last one (None), and waits for the answer.
-
-        Args:
-            options: as in `Job`.
+    def do(
+        self,
+        unit: Unit | None,
+        task: Literal["count", "list", "divide"] = "count",
+        *,
+        brief: bool = False,
+        decode: bool = True,
+        again: bool = False,
+    ) -> Done | Forget | Bug:
+        """Sends a `Job` with these arguments to the worker, and waits for the answer.
 
         Raises:
             EOFError: the worker died, at the image of `index()`.
         """
         self._jobs += 1
-        self._send(Job(self._jobs, unit, **options))
+        self._send(Job(self._jobs, unit, task, brief, decode, again))
         try:
             while True:
                 self._last_change = (self._heartbeat.state(), monotonic())

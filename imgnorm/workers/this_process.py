@@ -110,7 +110,8 @@ def _counted_once(
 ) -> Tally:
     from imgnorm.pixels.count import UnitEntries, count
 
-    entries = UnitEntries(unit.id, source.images(unit))
+    singly = source.in_blocks and bool(counting.settings.preprocess)
+    entries = UnitEntries(source, unit, singly=singly)
     part, finished = TallySum(), False
     while not finished:
         job = count(entries, counting)

@@ -15,7 +15,7 @@ from typing import Any
 
 from imgnorm.errors import ImgnormError
 from imgnorm.machine import available_memory
-from imgnorm.sources.names import NumberedNames, Run
+from imgnorm.sources.names import NumberedNames
 from imgnorm.sources.source import Unit
 from imgnorm.tally.tally import Tally
 from imgnorm.workers.memory import Budgets
@@ -52,16 +52,20 @@ class Report:
 class WorkQueue:
     """Gives tasks to drivers and collects outcomes; all drivers share it."""
 
-    def __init__(self, workers: int, job_names: tuple[int, int]) -> None:
+    def __init__(
+        self, workers: int, job_names: tuple[int, int], *, joins_units: bool = False
+    ) -> None:
         """
         Args:
             job_names: a task has at least and at most this many images, if its unit has names.
+            joins_units: images of several units may be in one task.
         """
         self.outcomes: SimpleQueue[Any] = SimpleQueue()  # Report, an exception, or None at the end
         self.closed = threading.Event()
         self.drivers = 0  # that have not withdrawn
         self.memory = Budgets(available_memory())
         self._least, self._most = job_names
+        self._joins_units = joins_units
         self._returned: deque[Task] = deque()
         self._suspects: deque[Task] = deque()
         self._unkillable = 0  # processes
@@ -135,11 +139,12 @@ class WorkQueue:
 
     def add_rest(self, unit: Unit) -> None:
         """What a worker hands back of a unit, with names, for all workers."""
+        assert unit.names is not None
         with self._changed:
             self._add_names(unit)
             self._changed.notify_all()
 
-    def short_of_tasks(self) -> bool:
+    def others_are_idle(self) -> bool:
         """Whether other drivers have nothing to do, now or soon."""
         with self._changed:
             waiting = len(self._unlisted) + len(self._returned) + len(self._suspects)
@@ -185,10 +190,10 @@ class WorkQueue:
             return
         self._names_left += len(unit)
         for batch in (*self._unstarted, *self._started):
-            if batch.joins(unit):
+            if batch.joins and not unit.forward:
                 batch.add(unit)
                 return
-        self._unstarted.append(Batch(unit))
+        self._unstarted.append(Batch(unit, joins=self._joins_units))
 
     def _note_the_end(self) -> None:
         waiting = self._returned or self._suspects or self._unlisted or self._names_left
@@ -237,18 +242,14 @@ class WorkQueue:
 
 
 class Batch:
-    """Units with names, from which tasks are cut: one, or several that need not be read one by one."""
+    """Units with names, from which tasks are cut: one, or several that may be read as one."""
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Unit, *, joins: bool = False) -> None:
         self.forward = unit.forward  # one worker takes all tasks, in order
+        self.joins = joins and not self.forward  # a task may have images of several units
         self.left = len(unit)
-        self._plain = _is_plain(unit)
         self._units = deque([unit])
         self._start = 0  # in the first unit
-
-    def joins(self, unit: Unit) -> bool:
-        """Whether tasks may have images of this unit together with those that are here."""
-        return self._plain and _is_plain(unit)
 
     def add(self, unit: Unit) -> None:
         self._units.append(unit)
@@ -266,7 +267,7 @@ class Batch:
                 self._start = 0
             parts.append(part)
             size -= len(part)
-            if not self._plain:
+            if not self.joins:
                 break
         self.left -= sum(map(len, parts))
         return _joined(parts)
@@ -281,20 +282,13 @@ class Batch:
         self.left += len(unit)
 
 
-def _is_plain(unit: Unit) -> bool:
-    """Whether its names are all that is needed to read its images."""
-    return not (unit.places or unit.version or unit.forward)
-
-
 def _joined(parts: list[Unit]) -> Unit:
-    """Plain units as one."""
+    """Units that may be read as one."""
     if len(parts) == 1:
         return parts[0]
-    runs: list[Run] = []
-    names: list[str] = []
-    for part in parts:
-        if isinstance(part.names, NumberedNames):
-            runs += part.names.runs
-        else:
-            names += part.names or ()
-    return Unit(parts[0].id, names if names else NumberedNames(runs))
+    runs = [
+        run for part in parts if isinstance(part.names, NumberedNames) for run in part.names.runs
+    ]
+    if sum(map(len, runs)) == sum(map(len, parts)):
+        return Unit(parts[0].id, NumberedNames(runs))
+    return Unit(parts[0].id, [name for part in parts for name in part.names or ()])

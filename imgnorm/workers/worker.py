@@ -12,7 +12,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from imgnorm.pixels.buffer import PixelBuffer
 from imgnorm.progress import Stage, Stopwatch, no_lap
 from imgnorm.sources.files import ask_before_reading
-from imgnorm.sources.source import Entry, Reread, Source, Unit
+from imgnorm.sources.source import Reread, Unit
 from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.tally.tally import Tally
 from imgnorm.workers.heartbeat import Heartbeat, buffer_memory
@@ -152,10 +152,11 @@ class _Reader:
             Reread: what was counted of the unit so far must be forgotten.
         """
         self._heartbeat.begin(job.number, 0)
-        if job.unit is not None and job.hand_over:
+        if job.task == "list":
+            assert job.unit is not None
             done = self._listed(job.unit)
-        elif job.hand_over:
-            done = self._handed_over(job)
+        elif job.task == "divide":
+            done = self._divided()
         else:
             done = self._counted(job)
         buffer = self.counting.buffer
@@ -176,20 +177,23 @@ class _Reader:
         tally = Tally(skipped=listing.skipped, ignored=listing.ignored)
         return Done(tally, 0, finished=True, rest=listing.unit)
 
-    def _handed_over(self, job: Job) -> Done:
-        """What is left of the unit of the last job, if other processes can read it."""
+    def _divided(self) -> Done:
+        """What is left of the unit of the last job, if other processes can read it.
+
+        The unit is not finished then: what it skips or ignores is still to come.
+        """
         assert self._entries is not None
-        rest = self._setup.source.rest(self._entries.source)
+        rest = self._setup.source.rest(self._entries.entries)
         self.counting.lap("list")
-        if rest is None:
-            return Done(Tally(), 0, finished=False)
-        return replace(self._counted(job), rest=rest)  # what the unit skips or ignores at its end
+        return Done(Tally(), 0, finished=False, rest=rest)
 
     def _counted(self, job: Job) -> Done:
         from imgnorm.pixels.count import UnitEntries, count
 
         if job.unit is not None:
-            self._entries = UnitEntries(job.unit.id, self._entries_of(job.unit))
+            # What preprocesses images takes one after the other.
+            singly = self._setup.source.in_blocks and bool(self._setup.settings.preprocess)
+            self._entries = UnitEntries(self._setup.source, job.unit, singly=singly)
         assert self._entries is not None
         number = job.number
         counted = count(
@@ -201,12 +205,6 @@ class _Reader:
             seconds=_BRIEF_S if job.brief else None,
         )
         return Done(counted.tally, counted.images, counted.finished, counted.group)
-
-    def _entries_of(self, unit: Unit) -> Iterator[Entry]:
-        source = self._setup.source
-        if source.in_blocks and self._setup.settings.preprocess:  # which is for single images
-            return Source.images(source, unit)
-        return source.images(unit)
 
 
 def _ask_for_memory(

@@ -167,7 +167,7 @@ def test_work_in_pieces_adds_up_to_the_whole(monkeypatch):
     whole = tally_of(ASSORTED)
     monkeypatch.setattr("imgnorm.pixels.count._JOB_BYTES", 300)
     source, counting = MemorySource(ASSORTED), Counting(ImageSettings(), 10**6)
-    entries = UnitEntries("all", source.images(Unit("all", list(ASSORTED))))
+    entries = UnitEntries(source, Unit("all", list(ASSORTED)))
 
     pieces, finished = [], False
     while not finished:
@@ -263,6 +263,17 @@ class _InClasses(MemorySource):
         return folder if slash else None
 
 
+class _Given(MemorySource):
+    """Gives these entries."""
+
+    def __init__(self, entries):
+        super().__init__({})
+        self.entries = entries
+
+    def images(self, unit):
+        return iter(self.entries)
+
+
 def _sha_sum(names: list[str]) -> int:
     return sum(int.from_bytes(sha256(name.encode()).digest(), "big") for name in names)
 
@@ -303,7 +314,7 @@ def test_what_a_unit_skips_or_ignores_is_not_looked_at():
         Ignored({"suffix": 2}),
     ]
 
-    counted = count(UnitEntries("x.tar", iter(entries)), Counting(ImageSettings(), 10**6))
+    counted = count(UnitEntries(_Given(entries), Unit("x.tar")), Counting(ImageSettings(), 10**6))
 
     assert (1, 1, True) == (counted.images, counted.tally.names, counted.finished)
     assert (entries[0],) == counted.tally.skipped
@@ -316,7 +327,7 @@ def test_a_unit_that_cannot_be_read_is_skipped_by_its_id():
         yield Unread("x.tar/a.png", lambda: ASSORTED["rgb.png"])
         raise Unreadable(Reason.READ_ERROR, "Input/output error")
 
-    counted = count(UnitEntries("x.tar", entries()), Counting(ImageSettings(), 10**6))
+    counted = count(UnitEntries(_Given(entries()), Unit("x.tar")), Counting(ImageSettings(), 10**6))
 
     assert (1, True) == (counted.tally.images, counted.finished)
     assert (Skipped("x.tar", Reason.READ_ERROR, "Input/output error"),) == counted.tally.skipped

@@ -1190,12 +1190,15 @@ def moved(names: Sequence[str], old: int, new: str) -> Change:
     return lambda folder: (folder / names[old]).rename(folder / new)
 
 
-@pytest.mark.parametrize("what", ["added", "removed", "first of a run", "to another run"])
+@pytest.mark.parametrize(
+    "what", ["added", "removed", "renamed", "first of a run", "to another run"]
+)
 def test_merge_notices_files_that_were_changed_between_two_shards(tmp_path, runs, what):
     first, second = runs[0], runs[1]
     changes: dict[str, Change] = {
         "added": lambda folder: shutil.copy(folder / first[5], folder / "005.png"),
         "removed": lambda folder: (folder / first[5]).unlink(),
+        "renamed": moved(first, 5, first[5].replace(".png", "x.png")),
         "first of a run": moved(second, 0, second[0].replace(".png", "x.png")),
         "to another run": moved(first, 5, second[5].replace(".png", "x.png")),
     }
@@ -1206,14 +1209,15 @@ def test_merge_notices_files_that_were_changed_between_two_shards(tmp_path, runs
     assert message.startswith(the_source_has_changed(source))
 
 
-def test_merge_does_not_notice_a_file_that_was_renamed_inside_a_run_but_verify_does(
-    tmp_path, runs, capsys
-):
-    change = moved(runs[0], 5, runs[0][5].replace(".png", "x.png"))
+def test_shards_of_two_folders_that_only_begin_alike_do_not_merge(tmp_path):
+    for folder, names in (("a", "0ab9"), ("b", "0xy9")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            Image.new("L", (1, 1), ord(name)).save(tmp_path / folder / f"{name}.png")
+    parts = [measured(str(tmp_path / folder), shard=(i, 2)) for i, folder in ((1, "a"), (2, "b"))]
 
-    assert after_a_change(str(tmp_path / "runs"), tmp_path / "runs", change) is None
-    assert 1 == run(["verify", str(tmp_path / "runs.yaml"), "-q"])
-    assert ": names: source.listing_sha256: " in capsys.readouterr().out
+    with pytest.raises(IncompatibleStats, match=r"shard 2 of 2 of .* is missing"):
+        merge(parts)
 
 
 def test_merge_does_not_notice_other_pixels_but_verify_does(tmp_path, runs, capsys):

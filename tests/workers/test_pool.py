@@ -16,6 +16,7 @@ from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Tally
 from imgnorm.workers.executor import Work
 from imgnorm.workers.pool import in_processes
+from imgnorm.workers.this_process import in_this_process
 
 pytestmark = pytest.mark.usefixtures("quick_workers")
 
@@ -88,6 +89,8 @@ class _Ahead(Iterator[Entry]):
     def __next__(self) -> Entry:
         if not self.left:
             raise StopIteration
+        if isinstance(self.left[-1], _LateSkipped):
+            time.sleep(0.3)
         return self.left.pop()
 
     def rest(self) -> Unit:
@@ -121,6 +124,78 @@ class Deadly(Shelf):
         return super().picture(name)
 
 
+class Reluctant(Divisible):
+    """What a unit skips takes longer than a job, and comes at its end."""
+
+    def images(self, unit: Unit) -> Iterator[Entry]:
+        if unit.names is not None:
+            return super().images(unit)
+        ahead = _Ahead(self, unit)
+        ahead.left[:0] = [_LateSkipped(index) for index in range(3)]
+        return ahead
+
+
+class _LateSkipped(Skipped):
+    """One that takes 0.3 s to find."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"late/{2 - index}", Reason.CORRUPT, "late")
+
+
+class Truncated(Shelf):
+    """Units with names; of box 1 only the first five pictures still exist."""
+
+    def units(self) -> Iterator[Unit]:
+        return (Unit(f"box{n}", self.names(Unit(f"box{n}"))) for n in range(self.count))
+
+    def images(self, unit: Unit) -> Iterator[Entry]:
+        names = [one for one in unit.names or () if not ("box1" in one and one[-2:] > "04")]
+        return (Unread(name, lambda name=name: self.picture(name)) for name in names)
+
+
+class Refusing(Truncated):
+    """Box 1 cannot be opened."""
+
+    def images(self, unit: Unit) -> Iterator[Entry]:
+        for name in unit.names or ():
+            if name.startswith("box1"):
+                raise Unreadable(Reason.UNREADABLE, "no permission")
+            yield Unread(name, lambda name=name: self.picture(name))
+
+
+class Knowing(Truncated):
+    """Says that the third picture of each box is broken, without reading it."""
+
+    def images(self, unit: Unit) -> Iterator[Entry]:
+        for name in unit.names or ():
+            if name.endswith("02"):
+                yield Skipped(name, Reason.CORRUPT, "known to be broken")
+            else:
+                yield Unread(name, lambda name=name: self.picture(name))
+
+
+class ById(Truncated):
+    """Reads by the id of the unit."""
+
+    def images(self, unit: Unit) -> Iterator[Entry]:
+        for name in unit.names or ():
+            assert name.startswith(f"{unit.id}/")
+            yield Unread(name, lambda name=name: self.picture(name))
+
+
+class Unlisted(Shelf):
+    """Has no `listed` of its own."""
+
+    def listed(self, unit: Unit) -> Listing:
+        return Source.listed(self, unit)
+
+
+def here(source: Source) -> Tally:
+    """In this process, as a source that workers cannot have."""
+    count = in_this_process(source, Work(ImageSettings("RGB")))
+    return count((one for one in source.units() if isinstance(one, Unit)), lambda progress: None)
+
+
 def scanned(source: Source, workers: int = 2, **limits: float) -> Tally:
     work = Work(ImageSettings("RGB"), Limits(**limits), workers=workers)
     with in_processes(source, work) as count:
@@ -135,7 +210,7 @@ def expected(source: Shelf) -> Tally:
 
     whole = Tally()
     for unit in source.units():
-        entries = UnitEntries(unit.id, Shelf.images(source, unit))
+        entries = UnitEntries(source, unit)
         whole += count(entries, Counting(ImageSettings("RGB"), 10**6)).tally
     return whole
 
@@ -164,6 +239,56 @@ def test_every_way_to_share_units_gives_the_same(
     assert alike(reference) == alike(scanned(kind(tmp_path / "log", units), workers))
     slow = kind(tmp_path / "log", units, pause_s=0.01)
     assert alike(reference) == alike(scanned(slow, workers))
+
+
+@pytest.mark.parametrize("kind", [Truncated, Refusing, Knowing, ById, Unlisted, Gone])
+def test_this_process_and_workers_count_the_same(kind: type[Shelf], tmp_path: Path) -> None:
+    tallies = [
+        here(kind(tmp_path / "log", 3)),
+        scanned(kind(tmp_path / "log", 3)),
+        scanned(kind(tmp_path / "log", 3, pause_s=0.02), 3),
+    ]
+
+    assert alike(tallies[0]) == alike(tallies[1]) == alike(tallies[2])
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    [
+        (Truncated, [f"box1/{index:02}" for index in range(5, 12)]),
+        (Refusing, [f"box1/{index:02}" for index in range(12)]),
+        (Knowing, [f"box{number}/02" for number in range(3)]),
+        (ById, []),
+    ],
+)
+def test_every_name_of_a_unit_is_counted_or_skipped_once(
+    kind: type[Shelf], lost: list[str], tmp_path: Path
+) -> None:
+    tally = scanned(kind(tmp_path / "log", 3))
+
+    assert lost == sorted(one.name for one in tally.skipped)
+    assert (36, 36 - len(lost)) == (tally.names, tally.images)
+
+
+class Wrong(Truncated):
+    """Gives other pictures than it was asked for."""
+
+    def images(self, unit: Unit) -> Iterator[Entry]:
+        return (Unread("box9/00", lambda: PICTURES[0]) for _ in unit.names or ())
+
+
+def test_a_source_that_gives_other_images_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"gives .*box9/00.*, but was asked for 'box0/00'"):
+        scanned(Wrong(tmp_path / "log"))
+
+
+def test_what_is_handed_back_is_counted_once_however_long_the_end_takes(tmp_path: Path) -> None:
+    tally = scanned(Reluctant(tmp_path / "log", pause_s=0.03))
+
+    assert (12, 12) == (tally.images, tally.names)
+    assert ["late/0", "late/1", "late/2"] == sorted(
+        one.name for one in tally.skipped if one.name.startswith("late")
+    )
 
 
 def test_a_small_unit_is_read_once_and_never_listed(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from imgnorm.workers.work_queue import Report, Task, WorkQueue
 MOST = 100
 
 
-def queue_of(*units: Unit, workers: int = 2, ended: bool = True) -> WorkQueue:
-    queue = WorkQueue(workers, (1, MOST))
+def queue_of(*units: Unit, workers: int = 2, ended: bool = True, joins: bool = False) -> WorkQueue:
+    queue = WorkQueue(workers, (1, MOST), joins_units=joins)
     queue.drivers = workers
     for unit in units:
         queue.add(unit)
@@ -38,7 +38,8 @@ def names(task: Task | None) -> list[str]:
 
 def test_runs_of_files_are_dealt_as_one() -> None:
     """A job for each run of a hundred tiny files would cost more than counting them."""
-    queue = queue_of(*(run_of_files(start, 10) for start in range(0, 1000, 10)), ended=False)
+    runs = [run_of_files(start, 10) for start in range(0, 1000, 10)]
+    queue = queue_of(*runs, ended=False, joins=True)
 
     first = queue.take("a")
 
@@ -63,7 +64,7 @@ def test_numbered_names_stay_small() -> None:
         for start in (0, 5)
     ]
 
-    task = queue_of(*runs, ended=False).take("a")
+    task = queue_of(*runs, ended=False, joins=True).take("a")
 
     assert task is not None
     assert isinstance(task.unit.names, NumberedNames)
@@ -85,7 +86,7 @@ def test_one_archive_keeps_all_workers_busy() -> None:
     assert {"x.tar"} == {names(queue.take(taker))[0][:5] for taker in "abab"}
 
 
-def test_archives_are_not_mixed_in_a_task() -> None:
+def test_units_that_are_not_joined_are_not_mixed_in_a_task() -> None:
     """Places are those of one archive."""
     queue = queue_of(archive("x.tar", 3), archive("y.tar", 3), workers=1, ended=False)
 
@@ -121,18 +122,18 @@ def test_an_archive_without_names_is_one_task() -> None:
     assert [Unit("x.tar"), Unit("y.tar")] == [task.unit for task in tasks if task]
 
 
-def test_others_are_short_of_tasks_only_when_nothing_is_left_and_nothing_comes() -> None:
+def test_others_are_others_are_idle_only_when_nothing_is_left_and_nothing_comes() -> None:
     queue = queue_of(Unit("x.tar"), Unit("y.tar"), ended=False)
     queue.take("a")
-    assert not queue.short_of_tasks()  # b can have y.tar
+    assert not queue.others_are_idle()  # b can have y.tar
     queue.take("b")
-    assert not queue.short_of_tasks()  # more may come
+    assert not queue.others_are_idle()  # more may come
     queue.end()
-    assert queue.short_of_tasks()
+    assert queue.others_are_idle()
 
     alone = queue_of(Unit("x.tar"), workers=1)
     alone.take("a")
-    assert not alone.short_of_tasks()
+    assert not alone.others_are_idle()
 
 
 def test_suspects_come_last_and_alone() -> None:

@@ -17,10 +17,10 @@ from imgnorm.measuring.opening import (
     source_of,
 )
 from imgnorm.measuring.routes import refuse_idle
-from imgnorm.measuring.selection import Catalogue, spread
+from imgnorm.measuring.selection import spread
 from imgnorm.pipeline.config import SOURCE_KINDS, read_pipeline
 from imgnorm.settings import TORCHVISION, Limits
-from imgnorm.sources.listing import AllNames
+from imgnorm.sources.listing import AllNames, Catalogue, all_names_of
 from imgnorm.sources.names import as_text, for_message, name_bytes
 from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import Measurement
@@ -59,7 +59,8 @@ def listed(
     changed = request.timeout_s != Limits.timeout_s
     refuse_idle(opened, {"timeout_s": request.timeout_s} if changed else {}, request.settings)
     opened.open()
-    names = AllNames(opened, Catalogue(opened, origin.shards))
+    shards = (origin.shards.total, origin.shards.counted) if origin.shards else ()
+    names = AllNames(Catalogue(opened, *shards))
     counted, skipped = _within_limit(opened, origin, names)
     skipped_then = {
         s.name for s in request.measured.skipped if s.reason is not Reason.DUPLICATE_NAME
@@ -105,7 +106,7 @@ def _within_limit(
         return range(len(names)), names.skipped
     if origin.shards is None:
         return [*spread(len(names), limit)], names.skipped
-    everything = AllNames(source, source.units())
+    everything = all_names_of(source)
     chosen = {everything.name(i) for i in spread(len(everything), limit)}
     counted = [i for i, name in enumerate(names) if name in chosen]
     return counted, everything.skipped if 1 in origin.shards.counted else ()
@@ -169,7 +170,7 @@ def _kept_change(part: Part) -> list[str]:
     # An image that is in another shard now is not gone.
     everything = part.names
     if origin.shards:
-        everything = AllNames(part.source, part.source.units())
+        everything = all_names_of(part.source)
     gone = kept.difference(map(name_bytes, everything))
     # With shards or a limit, a name that the file does not count may have existed then, too.
     all_kept = not origin.shards and "limit" not in origin.options
