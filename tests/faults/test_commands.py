@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,8 +48,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parts(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The stats files of two shards."""
     folder = tmp_path_factory.mktemp("parts")
+    images = sorted(data.rglob("*.png"))
     for number in (1, 2):
-        library.write_stats(folder / f"{number}.yaml", library.measure(data, shard=(number, 2)))
+        with tarfile.open(folder / f"{number}.tar", "w") as tar:
+            for image in images[number - 1 :: 2]:
+                tar.add(image, image.name)
+    for number in (1, 2):
+        measured = library.measure(folder / "*.tar", shard=(number, 2))
+        library.write_stats(folder / f"{number}.yaml", measured)
     return [folder / "1.yaml", folder / "2.yaml"]
 
 

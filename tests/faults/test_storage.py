@@ -31,7 +31,7 @@ from imgnorm.sources import files
 from imgnorm.sources.archive import ArchiveSource
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.listing import all_names_of
-from imgnorm.sources.source import Image
+from imgnorm.sources.source import Unread
 
 pytestmark = needs_posix
 
@@ -139,7 +139,7 @@ def test_short_reads_of_an_archive_give_its_whole_members(
     (unit,) = source.units()
     for way in (unit, source.listed(unit).unit):
         images = {
-            image.name: image.read() for image in source.images(way) if isinstance(image, Image)
+            image.name: image.read() for image in source.images(way) if isinstance(image, Unread)
         }
         assert 8 == len(images)
         for name, data in images.items():

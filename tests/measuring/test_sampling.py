@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -15,8 +15,7 @@ from imgnorm.errors import SourceError
 from imgnorm.measuring.measure import SkippedImagesWarning, measure
 from imgnorm.pixels.images import count_arrays
 from imgnorm.progress import Progress
-from imgnorm.settings import ImageSettings
-from imgnorm.sources.source import Listing
+from imgnorm.sources.source import Source, Unit
 from imgnorm.stats import file as statsfile
 from imgnorm.stats import text as statstext
 from imgnorm.stats.estimate import (
@@ -24,6 +23,7 @@ from imgnorm.stats.estimate import (
     random_order,
 )
 from imgnorm.tally.tally import Tally
+from imgnorm.workers.executor import Executor, Work
 
 IMAGES = 600
 
@@ -125,37 +125,29 @@ def test_it_goes_with_archives(plain, estimated, tmp_path):
     assert (estimated.mean, estimated.std) == (stats.mean, stats.std)
 
 
-class Made:
+class Made(Source):
     """Each image is a number: decoding is a stub, listing is not."""
 
     kind = "made"
+    in_order = True
+    cross_sums = True
 
     def __init__(self, images: int) -> None:
         self.ref = f"made {images}"
-        self.images = images
+        self.total = images
         self.counted = 0
 
-    def listing(self) -> Listing:
-        digits = len(str(self.images))
-        return Listing([f"{index:0{digits}}" for index in range(self.images)])
+    def units(self) -> Iterator[Unit]:
+        digits = len(str(self.total))
+        yield Unit("all", [f"{index:0{digits}}" for index in range(self.total)])
 
-    def class_of(self, name: str) -> None:
-        return None
+    def executor(self, work: Work) -> Executor:
+        return lambda units, on_progress: self.count(
+            [n for unit in units for n in unit.names or ()]
+        )
 
-    def holds_pixels(self, settings: ImageSettings) -> bool:
-        return True
-
-    def pictures(self) -> None:
-        return None
-
-    def count(
-        self,
-        names: Sequence[str],
-        *,
-        cross_sums: bool = False,
-        device: None = None,
-        threads: int = 1,
-    ) -> Tally:
+    def count(self, names: list[str]) -> Tally:
+        cross_sums = self.cross_sums
         self.counted += len(names)
         value = np.array([int(name) for name in names]) * 2654435761 >> 7 & 255
         return count_arrays(value.astype(np.uint8).reshape(-1, 1, 1, 1), "L", cross_sums=cross_sums)
@@ -163,7 +155,7 @@ class Made:
 
 def test_a_million_images_cost_no_more_than_fifty_thousand():
     few, many = Made(50_000), Made(1_000_000)
-    estimates = [measure(source, tolerance=0.03).estimate for source in (few, many)]  # type: ignore[arg-type]
+    estimates = [measure(source, tolerance=0.03).estimate for source in (few, many)]
 
     assert estimates[0].images == estimates[1].images == few.counted == many.counted < 2_000
 
@@ -171,15 +163,7 @@ def test_a_million_images_cost_no_more_than_fifty_thousand():
 class MadeOfFloats(Made):
     """Float images have no known largest value, so they have no cross sums."""
 
-    def count(
-        self,
-        names: Sequence[str],
-        *,
-        cross_sums: bool = False,
-        device: None = None,
-        threads: int = 1,
-    ) -> Tally:
-        return super().count(names)
+    cross_sums = False
 
 
 def test_values_that_may_be_anything_have_no_error_bars():
@@ -188,7 +172,7 @@ def test_values_that_may_be_anything_have_no_error_bars():
         "anything: measure them all, without --tolerance"
     )
     with pytest.raises(SourceError) as caught:
-        measure(MadeOfFloats(1000), tolerance=0.1)  # type: ignore[arg-type]
+        measure(MadeOfFloats(1000), tolerance=0.1)
 
     assert message == str(caught.value)
 
