@@ -93,6 +93,7 @@ def progress_bar(
             if part is None:
                 bar.bar_format = _OF_ALL if found else _SO_FAR
                 bar.total, done = progress.total, progress.done
+                bar.n = round(bar.n)  # it may have been a part
             else:
                 text = f"{progress.done:,} {unit}" + " so far" * (not found)
                 bar.set_description_str(text, refresh=False)

@@ -98,6 +98,11 @@ def open_object(
         TypeError: it does not yield images.
     """
     if isinstance(source, Source):
+        for name in ("kind", "ref"):
+            if not isinstance(getattr(source, name, None), str):
+                raise TypeError(
+                    f"{source!r}: has no {name}; give it a text: what the stats file calls it"
+                )
         return source
     from imgnorm.datasets.items import ItemFormat
     from imgnorm.datasets.iterables import open_iterable

@@ -15,6 +15,7 @@ from imgnorm.pixels.jpeg import JpegDecoder
 from imgnorm.pixels.preprocess import preprocessed
 from imgnorm.progress import Stage, no_lap
 from imgnorm.settings import CHANNELS, ImageSettings
+from imgnorm.sources.files import unreadable
 from imgnorm.sources.source import Block, Unread
 from imgnorm.tally.skipped import Reason, Unreadable
 
@@ -40,7 +41,7 @@ class Loader:
             MemoryError: there is not enough memory to decode it.
         """
         self.size = None
-        found = image.read()
+        found = _read(image)
         self.lap("read")
         if isinstance(found, bytes):
             self.size = len(found)
@@ -68,6 +69,31 @@ class Loader:
             decoded = replace(decoded, content=content)
             self.lap("preprocess")
         return decoded
+
+
+def _read(image: Unread) -> bytes | Image.Image | Block:
+    """
+    Raises:
+        Unreadable: it cannot be read.
+        TypeError, RuntimeError: its source is wrong: it gives something else, or raises what it should not.
+    """
+    try:
+        found = image.read()
+    except (Unreadable, MemoryError):
+        raise
+    except OSError as error:
+        raise unreadable(error) from error
+    except Exception as error:
+        raise RuntimeError(
+            f"{image.name!r}: reading it raised {error!r}; raise Unreadable"
+        ) from error
+    if isinstance(found, (bytearray, memoryview)):
+        found = bytes(found)
+    if not isinstance(found, (bytes, Block, Image.Image)):
+        raise TypeError(
+            f"{image.name!r}: reading it gave {found!r:.100}; give bytes or a PIL image"
+        )
+    return found
 
 
 def array_of(block: Block) -> npt.NDArray[Any]:

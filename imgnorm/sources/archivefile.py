@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from imgnorm.sources.bytestream import FileBytes, GzipBytes, no_heartbeat
 from imgnorm.sources.files import (
+    LARGE_MEMBER,
     about_to_read,
+    demand_plausible,
     looks_like_an_image,
     open_regular,
     rule_against,
@@ -24,7 +26,6 @@ from imgnorm.sources.zip import ZipReader
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 _SIZE_BITS = 32
-_LARGE = 64 << 20  # bytes; a smaller member of a gzip stream is expanded without another look
 _SLASHES = (b"", b"/")
 _NOT_A_FILE = ("", ".")  # the last character of an empty name, or of "." and ".."
 _FILE_SYSTEM = sys.getfilesystemencoding()
@@ -94,8 +95,11 @@ class ArchiveFile:
         if isinstance(self.bytes, GzipBytes):
             if self.bytes.is_past(start):
                 self._rewind()
-            if size > _LARGE and (first := self.bytes.read(start, START_BYTES)):
+            if size > LARGE_MEMBER and (first := self.bytes.read(start, START_BYTES)):
                 format_by_signature(first)
+                before = self.bytes.consumed
+                expanded = len(self.bytes.read(start, LARGE_MEMBER))
+                demand_plausible(expanded, self.bytes.consumed - before)
         about_to_read(size)
         data = self.bytes.read(start, size)
         if len(data) < size:

@@ -95,7 +95,7 @@ class GzipBytes:
         self.distrusted = False  # a checksum is wrong, so any byte may be wrong
         self._handle = handle
         self._still_alive = still_alive
-        self._consumed = 0  # compressed bytes read from the file
+        self.consumed = 0  # compressed bytes that were read
         self._expanded = 0
         self._step = _CHUNK
         self._inflate = zlib.decompressobj(31)
@@ -153,7 +153,7 @@ class GzipBytes:
             self.distrusted = "incorrect data check" in str(error)
             what = "the checksum is wrong" if self.distrusted else "not decompressible"
             self.fault = Unreadable(
-                Reason.ARCHIVE_CORRUPT, f"damaged gzip stream near byte {self._consumed:,}: {what}"
+                Reason.ARCHIVE_CORRUPT, f"damaged gzip stream near byte {self.consumed:,}: {what}"
             )
         return b""
 
@@ -186,19 +186,19 @@ class GzipBytes:
                 Reason.ARCHIVE_CORRUPT, "data follow the end of the gzip stream"
             )
             return False
-        self._consumed -= len(rest)  # read again, as the input of that stream
+        self.consumed -= len(rest)  # read again, as the input of that stream
         self._inflate = zlib.decompressobj(31)
         return True
 
     def _input(self) -> bytes:
-        data = _read_at(self._handle, _CHUNK, self._consumed)
-        self._consumed += len(data)
+        data = _read_at(self._handle, _CHUNK, self.consumed)
+        self.consumed += len(data)
         return data
 
     def _expands(self, size: int) -> bool:
         """Whether `size` more bytes are within the limit of expansion."""
         self._expanded += size
-        if self._expanded <= FREE_EXPANSION + MAX_EXPANSION * self._consumed:
+        if self._expanded <= FREE_EXPANSION + MAX_EXPANSION * self.consumed:
             return True
         self.fault = Unreadable(
             Reason.ARCHIVE_ENTRY_UNSAFE, f"its gzip stream expands more than {MAX_EXPANSION} times"

@@ -116,6 +116,27 @@ def too_large(size: int) -> Unreadable:
     return Unreadable(Reason.TOO_LARGE_FILE, f"{size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
 
 
+LARGE_MEMBER = 64 << 20
+"""Bytes of a compressed member of an archive that are expanded without another look."""
+_MAX_MEMBER_EXPANSION = 100
+
+
+def demand_plausible(size: int, packed: int) -> None:
+    """
+    Args:
+        size: of a large member of an archive, or of its first part, in bytes.
+        packed: what that takes in the archive.
+
+    Raises:
+        Unreadable: it expands more than images do, which are compressed already, or large and not blank.
+    """
+    if size > _MAX_MEMBER_EXPANSION * packed:
+        raise Unreadable(
+            Reason.ARCHIVE_ENTRY_UNSAFE,
+            f"it expands more than {_MAX_MEMBER_EXPANSION} times; unpack it, and measure the file",
+        )
+
+
 def ask_before_reading(reserve: Callable[[int], None]) -> None:
     """Have `reserve` called in this process with the size of what is about to be read into memory.
 

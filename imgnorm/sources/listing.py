@@ -15,7 +15,7 @@ from operator import itemgetter
 from zlib import crc32
 
 from imgnorm.sources.names import encoded, name_bytes
-from imgnorm.sources.source import Source, Unit
+from imgnorm.sources.source import Ignored, Source, Unit
 from imgnorm.tally.names import names_sum
 from imgnorm.tally.skipped import Skipped, Unreadable
 
@@ -52,6 +52,10 @@ class Catalogue:
             digest = sha256()
         place = 0
         for entry in self.source.units():
+            if not isinstance(entry, (Unit, Skipped, Ignored)):
+                raise TypeError(
+                    f"{self.source!r}: units() gives {entry!r:.100}; expected an imgnorm.Unit"
+                )
             if isinstance(entry, Unit):
                 number = place % self._total + 1
                 place += 1

@@ -51,6 +51,12 @@ class Unit:
     version: tuple[int, ...] = ()
     forward: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str):
+            raise TypeError(f"id is {self.id!r}; expected a text")
+        if not (self.names is None or hasattr(self.names, "__getitem__")):
+            raise TypeError(f"unit {self.id!r}: names are {self.names!r}; give a list")
+
     def __len__(self) -> int:
         """How many images it has; 0 if that is not known."""
         return len(self.names or ())
@@ -147,7 +153,8 @@ class Source(ABC):
     """Where images are. Subclass it for a source of your own, and give an instance to `imgnorm.measure`.
 
     `units` and `read` are enough where every name is known. It is pickled and sent to worker processes,
-    so it keeps no open file in its state: open it in `open`, or leave it out in `__getstate__`.
+    so it keeps no open file in its state: open it in `open`, or leave it out in `__getstate__`. Ids and
+    names that are not unique are not noticed: their images are counted twice.
 
     Attributes:
         kind: what the stats file calls this kind of source: "folder", "archive".
@@ -227,7 +234,10 @@ class Source(ABC):
             Unreadable: while iterating: the unit as a whole cannot be read, with the reason.
             Reread: all entries so far must be forgotten.
         """
-        assert unit.names is not None, f"unit {unit.id!r} has no names, and {self!r} no images()"
+        if unit.names is None:
+            raise TypeError(
+                f"{self!r}: unit {unit.id!r} has no names; write images(), which finds them"
+            )
         return (Unread(name, partial(self.read, name)) for name in unit.names)
 
     def rest(self, entries: Iterator[Entry]) -> Unit | None:

@@ -16,7 +16,13 @@ from typing import NamedTuple
 
 from imgnorm.machine import available_memory
 from imgnorm.sources.bytestream import FileBytes
-from imgnorm.sources.files import MAX_FILE_BYTES, about_to_read, too_large
+from imgnorm.sources.files import (
+    LARGE_MEMBER,
+    MAX_FILE_BYTES,
+    about_to_read,
+    demand_plausible,
+    too_large,
+)
 from imgnorm.sources.signatures import START_BYTES, format_by_signature
 from imgnorm.tally.skipped import Reason, Unreadable
 
@@ -38,7 +44,6 @@ _SIZES_AFTER_DATA = 1 << 3  # and not in the local header
 _PATCH = 1 << 5
 _UTF8 = 1 << 11
 _UNIX = 3
-_LARGE = 64 << 20  # bytes, unpacked; a smaller member is unpacked without another look
 _STARTS_WITHIN = 1 << 20  # bytes that expand to the first ones: a block of bzip2 takes the most
 
 ZipEntry = tuple[bytes, int, int, Unreadable | None]
@@ -114,7 +119,7 @@ class ZipReader:
             Unreadable: it is damaged, not what the directory says, or large and not an image.
         """
         packed = self.packed(place)
-        if packed.method != STORED and packed.size > _LARGE:
+        if packed.method != STORED and packed.size > LARGE_MEMBER:
             self._demand_image(packed)
         about_to_read(packed.size)
         data = self._bytes.read(packed.start, packed.packed)
@@ -162,12 +167,13 @@ class ZipReader:
     def _demand_image(self, packed: PackedMember) -> None:
         """
         Raises:
-            Unreadable: it does not begin like an image.
+            Unreadable: it does not begin like an image, or expands more than images do.
         """
         data = self._bytes.read(packed.start, min(packed.packed, _STARTS_WITHIN))
         start = _unpacked(data, packed.method, START_BYTES)
         if start:
             format_by_signature(start)
+        demand_plausible(packed.size, packed.packed)
 
     def _found_directory(self) -> bytes:
         tail_at = max(0, self._bytes.size - _END.size - _MAX_COMMENT)
@@ -345,7 +351,7 @@ def _utf8(record: _Record) -> bytes:
 
 def _unpacked(data: bytes, method: int, size: int) -> bytes:
     """What the data expand to, but at most one byte more than `size`."""
-    if size > _LARGE and 3 * size > available_memory():
+    if size > LARGE_MEMBER and 3 * size > available_memory():
         raise Unreadable(
             Reason.OUT_OF_MEMORY,
             f"expanding it takes about {3 * size >> 20:,} MiB, more than this machine has to spare",

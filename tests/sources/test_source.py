@@ -16,7 +16,11 @@ from stores import RUN, Database, database_of
 
 import imgnorm
 from imgnorm.errors import SourceError
+from imgnorm.settings import ImageSettings
+from imgnorm.sources.listing import Catalogue
 from imgnorm.stats.text import text_of
+from imgnorm.workers.executor import Work
+from imgnorm.workers.this_process import in_this_process
 
 CLASSES, IMAGES = 3, 20
 
@@ -156,3 +160,72 @@ def test_the_page_about_lmdb_is_right(folder, tmp_path, monkeypatch):
     assert of_folder.measurement.pixels == stats.measurement.pixels
     assert of_folder.measurement.classes == stats.measurement.classes
     assert of_folder.skipped == stats.skipped
+
+
+# Mistakes in a source of one's own
+
+
+class Own(imgnorm.Source):
+    kind = "own"
+    ref = "own"
+
+    def __init__(self, read=None, units=None, ref="own"):
+        self.ref = ref
+        self._read = read
+        self._units = units or [imgnorm.Unit("all", names=["a", "b"])]
+
+    def units(self):
+        return self._units
+
+    def read(self, name):
+        return self._read(name)
+
+
+def raises(error: Exception):
+    def read(name):
+        raise error
+
+    return read
+
+
+def measured_here(source: Own):
+    count = in_this_process(source, Work(ImageSettings()))
+    return count(Catalogue(source), lambda progress: None)
+
+
+def test_an_error_of_the_system_costs_one_image_each():
+    tally = measured_here(Own(raises(PermissionError(13, "Permission denied"))))
+
+    assert ["a", "b"] == [one.name for one in tally.skipped]
+    assert imgnorm.Reason.UNREADABLE == tally.skipped[0].reason
+
+
+def test_bytes_may_be_those_of_a_buffer(folder):
+    data = (folder / "c0" / "000.png").read_bytes()
+
+    assert 2 == measured_here(Own(lambda name: memoryview(data))).images
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        (Own(lambda name: None), TypeError, "'a': reading it gave None; give bytes or a PIL image"),
+        (Own(raises(KeyError("x"))), RuntimeError, r"'a': reading it raised KeyError\('x'\)"),
+        (Own(units=[imgnorm.Unit("x")]), TypeError, "unit 'x' has no names; write images()"),
+        (Own(units=["a"]), TypeError, "units() gives 'a'; expected an imgnorm.Unit"),
+    ],
+)
+def test_a_mistake_in_a_source_is_one_sentence(source, error, message):
+    with pytest.raises(error, match=message.replace("()", r"\(\)")):
+        measured_here(source)
+
+
+def test_what_stats_files_call_it_is_demanded_before_anything_is_read():
+    with pytest.raises(TypeError, match="has no ref; give it a text"):
+        imgnorm.measure(Own(ref=None))
+
+
+@pytest.mark.parametrize("options", [{"id": 3}, {"id": "x", "names": iter("ab")}])
+def test_a_unit_has_a_text_as_its_id_and_a_list_of_names(options):
+    with pytest.raises(TypeError):
+        imgnorm.Unit(**options)

@@ -160,7 +160,9 @@ def _measured(
             if not again:
                 continue
             tally = count(only(again), on_progress)
-            lost = {one.name for one in tally.skipped}
+            # 16-bit images among 8-bit ones are readable, and skipped all the same.
+            deep = () if request.stats.mode == "I;16" else tally.names_16bit
+            lost = {*deep, *(one.name for one in tally.skipped)}
             sample.readable += [name(place) for place in again if name(place) not in lost]
             done += len(again)
             bytes_read += tally.bytes_read
