@@ -1,4 +1,4 @@
-"""Images that Python makes or that are in memory -> `Tally`, in this process: the in-process executor.
+"""Images that Python makes or that are in memory -> `Tally`, in this process: the executor of items.
 
 Units are cut into jobs of a few names each. A job's images are counted by an `ItemCounter`, in the thread
 that called, or in several where the images are pixels in memory: a worker process would load them again.
@@ -42,7 +42,7 @@ class NamesJob:
 
 
 @dataclass(frozen=True)
-class InThisProcess:
+class ItemExecutor:
     """An executor that counts images in this process.
 
     Args:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from imgnorm.datasets.attributes import class_names_of, labels_of, paths_of, ref_of
 from imgnorm.datasets.counter import Found
-from imgnorm.datasets.executor import IDLE_WHERE_PYTHON_READS, InThisProcess
+from imgnorm.datasets.executor import IDLE_WHERE_PYTHON_READS, ItemExecutor
 from imgnorm.datasets.items import ItemFormat, check_first_item, images_in
 from imgnorm.errors import SourceError
 from imgnorm.settings import ImageSettings
@@ -94,7 +94,7 @@ class IndexedSource(Source):
 
     def executor(self, work: Work) -> Executor:
         if work.workers is None:
-            return InThisProcess(self.images_of, self.class_of, work, _JOB_IMAGES)
+            return ItemExecutor(self.images_of, self.class_of, work, _JOB_IMAGES)
         from imgnorm.datasets.loader_workers import LoaderWorkers  # not above: it imports torch
 
         return LoaderWorkers(

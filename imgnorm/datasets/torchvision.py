@@ -15,7 +15,7 @@ from PIL import Image
 from imgnorm._torch import torchvision_module
 from imgnorm.datasets.attributes import class_names_of, labels_of
 from imgnorm.datasets.counter import Found
-from imgnorm.datasets.executor import InThisProcess
+from imgnorm.datasets.executor import ItemExecutor
 from imgnorm.datasets.indexed import IndexedSource, numbered_units
 from imgnorm.errors import SourceError
 from imgnorm.machine import usable_cores
@@ -224,14 +224,14 @@ class ImagesInMemory:
         if not self.match(work.settings):
             # Pillow lets other threads run while it resizes, crops or counts an image.
             note = "pixels in memory: `count` converts and preprocesses them, too"
-            return InThisProcess(
+            return ItemExecutor(
                 self.pictures, class_of, work, _JOB_PICTURES, True, threads, note=note
             )
         note = "pixels in memory: `count` reads them, too, and nothing is decoded"
         # The limit of pixels is for images that are yet to be decoded.
         work = replace(work, limits=replace(work.limits, max_pixels=self.array.size))
         threads = 1 if work.device else threads
-        return InThisProcess(self.slices, class_of, work, _JOB_SLICES, True, threads, note=note)
+        return ItemExecutor(self.slices, class_of, work, _JOB_SLICES, True, threads, note=note)
 
     def slices(self, names: Sequence[str]) -> Iterator[tuple[Sequence[str], Found]]:
         """All these images as one array."""

@@ -9,7 +9,7 @@ counts, the tally comes with pixels in shared memory, which the driver hands to 
 pool.py: the scan. work_queue.py: what is left to do, and outcomes. driver.py: one thread for each worker.
 process.py: a worker as its driver sees it. worker.py: the program of a worker. forkserver.py: where workers
 come from on Linux. messages.py: what they exchange. heartbeat.py: shared memory. memory.py: how much all
-of them may take.
+of them may take. this_process.py: the executor for a source that worker processes cannot have.
 
 A unit with names is cut into tasks. One without goes whole to one worker, which reads it in one pass;
 what it counts is final when the unit ends. Where other workers have nothing to do, it lists the unit

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from imgnorm.datasets.counter import Found
-from imgnorm.datasets.executor import InThisProcess, jobs_of
+from imgnorm.datasets.executor import ItemExecutor, jobs_of
 from imgnorm.progress import Progress
 from imgnorm.settings import ImageSettings
 from imgnorm.sources.names import encoded
@@ -52,9 +52,9 @@ def parity(name: str) -> str | None:
     return None if name == NAMES[-2] else ("even", "odd")[int(name) % 2]
 
 
-def counting(images: Slow, threads: int = 1, work: Work = WORK) -> InThisProcess:
+def counting(images: Slow, threads: int = 1, work: Work = WORK) -> ItemExecutor:
     in_memory = threads > 1
-    return InThisProcess(images.images_of, parity, work, 256, in_memory, threads)
+    return ItemExecutor(images.images_of, parity, work, 256, in_memory, threads)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
