@@ -7,6 +7,7 @@
     calibration.py   BatchNorm's running statistics recomputed over a whole dataset
     population.py    BatchNorm layers that keep such statistics while a model trains
     activations.py   what the last two share: inputs of BatchNorm layers, pooled in float64
+    ranks.py         calibration in several processes: what all of them find
     models.py        models and checkpoints by the names that users give on the command line
     batches.py       a source's images as batches of tensors, for calibration
 

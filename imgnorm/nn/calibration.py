@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,7 +17,11 @@ from imgnorm.errors import ModelError
 from imgnorm.nn.activations import Pooled, Reached, Watch
 from imgnorm.nn.inspection import batchnorm_names
 from imgnorm.nn.models import RAISED_BY_USER_CODE, unwrapped
+from imgnorm.nn.ranks import Ranks
 from imgnorm.wording import describe
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 CalibrationMode = Literal["one-pass", "sequential"]
 _AT_ONCE = 8
@@ -50,7 +54,7 @@ class Calibration:
         (2, 'BatchNorm1d', 2, ())
     """
 
-    images: int  # in one pass over the batches
+    images: int  # in one pass over the batches, of all ranks
     layers: tuple[CalibratedLayer, ...]  # in the order in which they run
     unreached: tuple[str, ...]  # BatchNorm layers that no image reached in eval mode: unchanged
 
@@ -69,6 +73,7 @@ def calibrate(
     batches: Iterable[Any],
     *,
     mode: CalibrationMode = "one-pass",
+    process_group: ProcessGroup | None = None,
     on_progress: Callable[[CalibrationProgress], None] = lambda progress: None,
 ) -> Calibration:
     """Set every BatchNorm's running_mean and running_var to the population statistics of its input.
@@ -76,8 +81,12 @@ def calibrate(
     The statistics are pooled over all batches in float64, with correction 0, and include the variance
     between batches. The model stays on its device and runs in eval mode, so dropout is off. Wrappers
     of torch.compile, DataParallel and DistributedDataParallel are taken off for this. Afterwards, its
-    training flags and momentum are what they were; after an exception, so are its statistics. Under
-    torch.distributed, each process calibrates its own model on its own batches.
+    training flags and momentum are what they were; after an exception, so are its statistics.
+
+    If torch.distributed is initialized, this is a collective: every rank calls it, with the same model
+    and its own images, of any number, even none, and all get the statistics of all images. What fails
+    on one rank fails on all. SyncBatchNorm is a BatchNorm here: in "one-pass", too, a rank normalizes
+    with its own batch. FrozenBatchNorm2d is none, and stays as it is.
 
     Args:
         batches: a DataLoader, for example: batches of images (N, ...), N may be 0, or tuples that
@@ -88,11 +97,12 @@ def calibrate(
             batch size. "sequential" makes one pass for each layer, and each layer sees what it will
             see in eval mode: a fixed point. It runs eight images at a time, so that their batches
             change no digit; a program that was exported for one batch size gets batches of that size.
+        process_group: the ranks whose images belong together; all by default.
 
     Raises:
         ModelError: no BatchNorm layer, no batch, a batch that the model cannot take, NaN or Inf in a
-            layer's input, a layer with too few values for a variance, or statistics that its dtype
-            cannot hold.
+            layer's input, a layer with too few values for a variance, statistics that its dtype
+            cannot hold, or ranks with different models.
 
     Example:
         >>> import torch
@@ -103,25 +113,15 @@ def calibrate(
     """
     if mode not in ("one-pass", "sequential"):
         raise ValueError(f"mode is {mode!r}; expected 'one-pass' or 'sequential'")
-    if mode == "sequential" and isinstance(batches, Iterator):
-        raise ValueError(
-            "batches is an iterator, which gives its images once; give a list or a DataLoader"
-        )
-    if isinstance(batches, Tensor):
-        raise TypeError("batches is one tensor; give a list of batches, such as images.split(64)")
+    ranks = Ranks(process_group)
     model = unwrapped(model)
-    layers = batchnorm_names(model)
-    if not layers:
-        raise ModelError(
-            f"{type(model).__name__}: has no BatchNorm layer with running statistics; there is nothing "
-            "to calibrate"
-        )
-    lazy = [name for name, layer in layers.items() if is_lazy(_buffers(layer)[0])]
-    if lazy:
-        raise ModelError(
-            f"{lazy[0]}: is lazy and does not know its channels yet; run one batch through the model first"
-        )
-    run = _Passes(model, layers, batches, on_progress)
+    layers = {
+        name: layer
+        for name, layer in batchnorm_names(model).items()
+        if not type(layer).__name__.startswith("FrozenBatchNorm")  # whose statistics are constants
+    }
+    _demand_equal(ranks.each(lambda: _checked(model, layers, batches, mode)))
+    run = _Passes(model, layers, batches, ranks, on_progress)
     with _restored_flags(model), _restored_if_raised(layers), torch.no_grad():
         before = {name: _statistics(layer) for name, layer in layers.items()}
         pooled = run.one_pass() if mode == "one-pass" else run.sequential()
@@ -132,6 +132,43 @@ def calibrate(
     )
 
 
+def _checked(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    batches: Iterable[Any],
+    mode: CalibrationMode,
+) -> dict[str, int]:
+    """The channels of each layer, once nothing speaks against calibrating them."""
+    if mode == "sequential" and isinstance(batches, Iterator):
+        raise ValueError(
+            "batches is an iterator, which gives its images once; give a list or a DataLoader"
+        )
+    if isinstance(batches, Tensor):
+        raise TypeError("batches is one tensor; give a list of batches, such as images.split(64)")
+    if not layers:
+        raise ModelError(
+            f"{type(model).__name__}: has no BatchNorm layer with running statistics; there is nothing "
+            "to calibrate"
+        )
+    lazy = [name for name, layer in layers.items() if is_lazy(_buffers(layer)[0])]
+    if lazy:
+        raise ModelError(
+            f"{lazy[0]}: is lazy and does not know its channels yet; run one batch through the model first"
+        )
+    return {name: len(_buffers(layer)[0]) for name, layer in layers.items()}
+
+
+def _demand_equal(channels: Sequence[Mapping[str, int]]) -> None:
+    """Refuse ranks whose models differ: the statistics of one would become those of another."""
+    for rank, theirs in enumerate(channels):
+        odd = sorted(dict(channels[0].items() ^ theirs.items()))
+        if odd:
+            raise ModelError(
+                f"{odd[0]}: is not the same BatchNorm layer on rank {rank} as on rank 0; give every rank "
+                "the same model, or calibrate each in a process_group of its own"
+            )
+
+
 class _Passes:
     """The passes over the batches."""
 
@@ -140,47 +177,47 @@ class _Passes:
         model: nn.Module,
         layers: Mapping[str, nn.Module],
         batches: Iterable[Any],
+        ranks: Ranks,
         on_progress: Callable[[CalibrationProgress], None],
     ) -> None:
         self.model = model
         self.layers = layers
         self.batches = batches
+        self.ranks = ranks
         self.on_progress = on_progress
         self.device = next(
             (t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu")
         )
-        self.images = 0
-        self.found = 0  # images in a pass, with those that were left out
+        self.images = 0  # in one pass, of all ranks
+        self.found: int | None = None  # this rank's in a pass, with those that were left out
         self.done = 0
         self.passes = 1
 
     def one_pass(self) -> dict[str, Pooled]:
         watch = Watch(self.layers, normalize_with_batch=True)
-        self._pass(watch, self._batches(""))
-        for name, seen in watch.pooled.items():
-            _store(name, self.layers[name], seen)
-        return watch.pooled
+        return self._pass(watch, self._batches(""))
 
     def sequential(self) -> dict[str, Pooled]:
         at_once = _exported_for(self.model) or _AT_ONCE
-        order = self._order(at_once)
+        # Of the first rank that has images.
+        order = next(filter(None, self.ranks.each(lambda: self._order(at_once))), None)
+        if order is None:
+            raise _no_batch()
         self.passes = len(order)
-        found = {}
+        found: dict[str, Pooled] = {}
         for name in order:
             watch = Watch({name: self.layers[name]}, stop_after=self._can_stop())
-            self._pass(watch, _regrouped(self._batches(name), at_once))
-            found[name] = watch.pooled[name]
-            _store(name, self.layers[name], watch.pooled[name])
+            found |= self._pass(watch, _regrouped(self._batches(name), at_once))
         return found
 
     def _order(self, at_once: int) -> list[str]:
-        """The layers in the order in which the first images reach them."""
+        """The layers in the order in which the first images reach them; none without images."""
         watch = Watch(self.layers)
         for images in _regrouped(map(_images_of, self.batches, count()), at_once):
             self._forward(watch, images, 0)
             break
         else:
-            raise _no_batch()
+            return []
         twice = [name for name, calls in watch.calls.items() if calls > 1]
         if twice:
             raise ModelError(
@@ -199,23 +236,38 @@ class _Passes:
             self.done += 1
             self.on_progress(CalibrationProgress(self.done, total, layer))
 
-    def _pass(self, watch: Watch, batches: Iterable[Tensor]) -> None:
-        self.images = 0
-        for images in batches:
-            if len(images):
-                self._forward(watch, images, self.images)
-                self.images += len(images)
+    def _pass(self, watch: Watch, batches: Iterable[Tensor]) -> dict[str, Pooled]:
+        """Run all images of all ranks, and store what reached the layers that are watched."""
+        shares = self.ranks.each(lambda: self._run(watch, batches))
+        self.images = sum(images for images, _ in shares)
         if not self.images:
             raise _no_batch()
-        found = self.images + len(getattr(self.batches, "skipped", ()))
-        if self.found not in (0, found):
+        pooled: dict[str, Pooled] = {}
+        for _, share in shares:
+            for name, seen in share.items():
+                pooled[name] = pooled[name] + seen if name in pooled else seen
+        if not pooled:
+            raise _unreached(self.layers)
+        for name, seen in pooled.items():
+            _store(name, self.layers[name], seen)
+        return pooled
+
+    def _run(self, watch: Watch, batches: Iterable[Tensor]) -> tuple[int, dict[str, Pooled]]:
+        """Run the images of this rank: how many there were, and what reached each layer."""
+        ran = 0
+        for images in batches:
+            if len(images):
+                self._forward(watch, images, ran)
+                ran += len(images)
+        found = ran + len(getattr(self.batches, "skipped", ()))
+        if self.found not in (None, found):
             raise ModelError(
                 f"the batches held {self.found} images in one pass and {found} in another; give the same "
                 "images in each"
             )
         self.found = found
-        if not watch.pooled:
-            raise _unreached(self.layers)
+        cpu = torch.device("cpu")
+        return ran, {name: seen.to(cpu) for name, seen in watch.pooled.items()}
 
     def _forward(self, watch: Watch, images: Tensor, first: int) -> None:
         watch.images = _span(first, len(images))
@@ -365,7 +417,7 @@ def _restored_if_raised(layers: Mapping[str, nn.Module]) -> Iterator[None]:
 
 
 def _change(name: str, seen: Pooled, before: tuple[Tensor, Tensor]) -> CalibratedLayer:
-    mean, variance = before[0].double(), before[1].double()
+    mean, variance = (old.double().cpu() for old in before)
     # A constant channel has variance 0, and nothing can be divided by that.
     floor = seen.variance.clamp_min(torch.finfo(torch.float32).tiny)
     ratio = variance / floor

@@ -316,6 +316,15 @@ def test_an_iterator_is_refused_where_it_is_read_again():
         calibrate(net(), iter(images().split(4)), mode="sequential")
 
 
+def test_frozen_layers_stay_as_they_are():
+    frozen = torchvision.ops.FrozenBatchNorm2d(3)
+    done = calibrate(nn.Sequential(frozen, nn.BatchNorm2d(3)), images().split(4))
+
+    assert ["1"] == [layer.name for layer in done.layers]
+    assert () == done.unreached
+    assert torch.equal(torch.zeros(3), frozen.running_mean)
+
+
 def test_a_layer_that_no_image_reaches_is_named():
     model = net()
     model[0].spare = nn.BatchNorm2d(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -34,6 +35,10 @@ def population(shape: tuple[int, ...]) -> torch.Tensor:
     return data * torch.linspace(0.1, 3, 23).view(-1, *[1] * len(shape)) + torch.linspace(
         -2, 5, 23
     ).view(-1, *[1] * len(shape))
+
+
+def pickled(layer: nn.Module) -> nn.Module:
+    return pickle.loads(pickle.dumps(layer))
 
 
 def reference(data: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +192,7 @@ def test_a_model_that_is_one_layer_converts_too():
     [
         (
             convert,
-            "Linear: has no BatchNorm1d, 2d or 3d layer to convert; convert a model that has one",
+            "Linear: has no BatchNorm layer to convert; convert a model that has one",
         ),
         (revert, "Linear: has no population BatchNorm layer to revert; convert it first"),
     ],
@@ -202,6 +207,127 @@ def test_a_model_without_batchnorm_is_refused(call, message):
 def test_wrong_ranks_are_refused_as_torch_does():
     with pytest.raises(ValueError, match=r"^expected 4D input \(got 3D input\)$"):
         PopulationBatchNorm2d(3)(torch.zeros(3, 5, 5))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_another_number_of_channels_is_refused_by_name(affine, training):
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(8, affine=affine)))
+    convert(model).train(training)
+    with pytest.raises(ValueError, match="channels") as caught:
+        model(population((3, 5, 4)))
+
+    assert (
+        "1.0: normalizes 8 channels, but its input has 4, (23, 4, 5, 4); make the layer with "
+        "num_features=4, or give it the output of the layer that it belongs to"
+    ) == str(caught.value)
+
+
+def test_a_layer_without_a_name_is_called_by_its_class():
+    with pytest.raises(
+        ValueError, match=r"^PopulationBatchNorm1d: normalizes 8 channels, but its "
+    ):
+        PopulationBatchNorm1d(8)(population((3, 5)))
+
+
+class Renamed(nn.BatchNorm2d):
+    """Does what torch's does."""
+
+
+class Doubled(nn.BatchNorm2d):
+    def forward(self, input):  # noqa: A002
+        return 2 * super().forward(input)
+
+
+def timms() -> nn.Module:
+    return pytest.importorskip("timm.layers").BatchNormAct2d(3, act_layer=nn.SiLU)
+
+
+def timms_synchronized() -> nn.Module:
+    return pytest.importorskip("timm.layers").convert_sync_batchnorm(timms())
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Renamed(3), lambda: nn.SyncBatchNorm(3), timms, timms_synchronized]
+)
+@pytest.mark.parametrize("again", [lambda layer: layer, copy.deepcopy, pickled])
+def test_subclasses_that_do_what_torch_does_become_population_layers(make, again):
+    torchs, converted = make(), convert(make())
+    data = population((3, 5, 4))
+    for batch in data[:10].split(4):
+        assert torch.equal(torchs(batch), converted(batch))
+    ours = again(converted)
+    for batch in data[10:].split(4):
+        assert torch.equal(torchs(batch), ours(batch))
+    mean, variance = reference(data)
+
+    assert isinstance(ours, type(torchs))
+    assert f"Population{type(torchs).__name__}" == type(ours).__name__
+    # The buffers are float32.
+    np.testing.assert_allclose(mean, ours.running_mean.numpy(), rtol=1.2e-7)
+    np.testing.assert_allclose(variance, ours.running_var.numpy(), rtol=1.2e-7)
+    torchs.load_state_dict(ours.state_dict())
+    assert torch.equal(torchs.eval()(data), ours.eval()(data))
+    assert type(torchs) is type(revert(ours))
+    assert vars(torchs).keys() == vars(ours).keys()
+    assert 0.1 == ours.momentum
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (
+            Doubled(3),
+            (
+                "1: is a Doubled, whose forward is its own and may normalize otherwise; convert the parts of "
+                "the model without it"
+            ),
+        ),
+        (
+            nn.LazyBatchNorm2d(),
+            "1: is lazy and does not know its channels yet; run one batch through the model first",
+        ),
+    ],
+)
+def test_a_layer_that_cannot_be_converted_is_named_and_no_other_is_converted(last, message):
+    model = nn.Sequential(nn.BatchNorm2d(3), last)
+    with pytest.raises(ModelError) as caught:
+        convert(model)
+
+    assert message == str(caught.value)
+    assert nn.BatchNorm2d is type(model[0])
+
+
+@pytest.mark.parametrize(
+    "synchronized",
+    [
+        nn.SyncBatchNorm.convert_sync_batchnorm,
+        lambda model: pytest.importorskip("timm.layers").convert_sync_batchnorm(model),
+    ],
+    ids=["torch", "timm"],
+)
+def test_convert_sync_batchnorm_cannot_lose_a_population(synchronized):
+    """It would make a SyncBatchNorm with momentum None: torch's average of batches, without a word."""
+    model = convert(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)))
+    with pytest.raises(ModelError) as caught:
+        synchronized(model)
+
+    assert (
+        "1: is a population layer, whose population convert_sync_batchnorm would lose; call "
+        "convert_sync_batchnorm first, then imgnorm.nn.convert, which keeps SyncBatchNorm"
+    ) == str(caught.value)
+    assert PopulationBatchNorm2d is type(model[1])
+
+
+def test_convert_keeps_sync_batchnorm_and_revert_gives_it_back():
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, momentum=0.3))
+    model = convert(nn.SyncBatchNorm.convert_sync_batchnorm(model))
+
+    assert isinstance(model[1], nn.SyncBatchNorm)
+    assert model[1].affine
+    revert(model)
+    assert nn.SyncBatchNorm is type(model[1])
+    assert 0.3 == model[1].momentum
 
 
 def _one_process(rank: int, folder: str) -> None:
