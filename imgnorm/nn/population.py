@@ -87,19 +87,22 @@ class PopulationBatchNorm(_BatchNorm):
         self._pooled = None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name, which callers may use
-        self._check_input_dim(input)  # type: ignore[no-untyped-call]
-        if input.shape[1] != self.num_features:
-            raise ValueError(
-                f"{self._said}: normalizes {self.num_features} channels, but its input has "
-                f"{input.shape[1]}, {tuple(input.shape)}; make the layer with "
-                f"num_features={input.shape[1]}, or give it the output of the layer that it belongs to"
-            )
+        self._check_input_dim(input)
         if self.momentum is not None or not self.training or self.running_mean is None:
             return super().forward(input)
         with _untracked(self):
             normalized = super().forward(input)
         self._observe(input.detach())
         return normalized
+
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - as above
+        super()._check_input_dim(input)  # type: ignore[no-untyped-call]
+        if input.shape[1] != self.num_features:
+            raise ValueError(
+                f"{self._said}: normalizes {self.num_features} channels, but its input has "
+                f"{input.shape[1]}, {tuple(input.shape)}; make the layer with "
+                f"num_features={input.shape[1]}, or give it the output of the layer that it belongs to"
+            )
 
     @torch.no_grad()
     def _observe(self, activations: Tensor) -> None:
