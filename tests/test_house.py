@@ -257,6 +257,7 @@ def test_tests_lie_as_the_packages_do():
         "docs",
         "light",
         "examples",
+        "families",
         "gpu_check",
         "house",
         "init",

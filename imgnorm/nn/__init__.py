@@ -3,6 +3,8 @@
     input_norm.py    mean and std of a dataset as a layer: InputNorm, to_batchnorm
     image_norm.py    an image, or a vector, normalized by itself
     folding.py       a normalization moved into the weights of the layer next to it
+    tracing.py       a model as torch.fx sees it: which layers run, and whose output goes where
+    channelwise.py   what a BatchNorm layer does: a scale and a shift per channel, and then something else
     inspection.py    the BatchNorm layers of a model or checkpoint, and their faults
     calibration.py   BatchNorm's running statistics recomputed over a whole dataset
     population.py    BatchNorm layers that keep such statistics while a model trains
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from imgnorm.nn.folding import FoldedInput as FoldedInput
     from imgnorm.nn.folding import fold_batchnorm as fold_batchnorm
     from imgnorm.nn.folding import fold_input_norm as fold_input_norm
+    from imgnorm.nn.folding import unfolded as unfolded
     from imgnorm.nn.image_norm import LpNormalize as LpNormalize
     from imgnorm.nn.image_norm import PerImageStandardize as PerImageStandardize
     from imgnorm.nn.input_norm import InputNorm as InputNorm
@@ -62,6 +65,7 @@ _HOMES = {
     "inspect": "inspection",
     "revert": "population",
     "to_batchnorm": "input_norm",
+    "unfolded": "folding",
 }
 
 __all__ = [*_HOMES]  # noqa: PLE0604

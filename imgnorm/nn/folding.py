@@ -5,38 +5,32 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import getitem
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch._ops import OpOverload
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from imgnorm.errors import FoldError
-from imgnorm.nn.models import RAISED_BY_USER_CODE, unwrapped
-from imgnorm.nn.population import (
-    PopulationBatchNorm1d,
-    PopulationBatchNorm2d,
-    PopulationBatchNorm3d,
+from imgnorm.nn.channelwise import Channelwise, channelwise
+from imgnorm.nn.inspection import is_batchnorm
+from imgnorm.nn.models import unwrapped
+from imgnorm.nn.tracing import (
+    CONVOLUTIONS,
+    TRANSPOSED,
+    Traced,
+    linear_kind,
+    shown,
+    traced,
+    users_of,
 )
 from imgnorm.pipeline.steps import usable_std
 from imgnorm.stats.stats import Stats
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_BATCHNORMS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-    PopulationBatchNorm1d,
-    PopulationBatchNorm2d,
-    PopulationBatchNorm3d,
-)
 
 
 class FoldedInput(nn.Module):
@@ -131,31 +125,48 @@ def fold_input_norm(
     mean = torch.tensor(stats.mean, dtype=torch.float64) * scale
     std = torch.tensor(usable_std(stats, eps), dtype=torch.float64) * scale
     holder = _held_copy(model)
-    graph = _traced(holder)
-    name, flattened = _first_layer(graph, holder)
+    trace = traced(holder)
+    if "0" in trace.opaque:
+        raise _cannot_begin(trace)
+    name, flattened = _first_layer(trace)
     layer = holder.get_submodule(name)
-    _refuse_entangled(name, layer, graph, holder)
+    reason = _entangled(name, layer, trace)
+    if reason:
+        raise FoldError(
+            f"{shown(name)}: {reason}, so it cannot be changed; keep InputNorm in front"
+        )
     around: tuple[Sequence[int], Tensor | None] = ((), None)
     if isinstance(layer, nn.Linear):
         _fold_into_linear(name, layer, mean, std, flattened)
     else:
-        assert isinstance(layer, _CONVOLUTIONS)
+        assert isinstance(layer, CONVOLUTIONS)
         around = _fold_into_convolution(name, layer, mean, std, padding)
     if pixels == "raw" or around[0]:
         _replace(holder, name, FoldedInput(layer, *around).train(layer.training))
     return holder[0]
 
 
-def fold_batchnorm(model: nn.Module) -> nn.Module:
-    """A copy of the model in which convolutions have absorbed the BatchNorm that follows them.
+def fold_batchnorm(
+    model: nn.Module, *, untraceable: Literal["leave", "parts"] = "leave"
+) -> nn.Module:
+    """A copy of the model in which convolutions and linear layers have absorbed the BatchNorm after them.
 
     The model must be in eval mode, where BatchNorm is a fixed scale and shift. torch.fx finds the
-    pairs. In the copy, each absorbed BatchNorm is an Identity, so the names of all other layers stay.
-    A BatchNorm stays as it is if it has no running statistics, does not follow a convolution
-    directly, or if its convolution is used elsewhere, has hooks, or computes its weight.
+    pairs, and what each layer does: of timm's BatchNormAct2d the activation stays, FrozenBatchNorm2d is
+    folded, too. In the copy, an absorbed BatchNorm is an Identity, or what it did behind its
+    normalization, so the names of all other layers stay. Behind a linear layer it is a check that the
+    input is (N, C): in (N, L, C), BatchNorm1d would have normalized L.
+
+    A BatchNorm stays as it is if that cannot be done exactly; `unfolded` tells why.
+
+    Args:
+        untraceable: what to do about modules whose forward torch.fx cannot trace, because it depends on
+            its input. "leave" leaves what is in them. "parts" traces their children, each by itself,
+            and so on. This is exact if such a forward calls its children only as a whole, with default
+            arguments, and never a layer inside of a child.
 
     Raises:
-        FoldError: the model cannot be traced, a BatchNorm is in training mode, or it has no pair.
+        FoldError: nothing can be folded, or a BatchNorm is in training mode.
 
     Example:
         >>> import torch
@@ -164,27 +175,85 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
         Identity()
     """
     holder = _held_copy(model)
-    training = [
-        name
-        for name, layer in holder.named_modules()
-        if isinstance(layer, _BatchNorm) and layer.training
-    ]
-    if training:
-        raise FoldError(
-            f"{_shown(training[0])}: is in training mode, where BatchNorm depends on the batch; call "
-            "model.eval() first"
-        )
-    graph = _traced(holder)
-    pairs = [pair for node in graph.nodes if (pair := _pair_at(node, graph, holder)) is not None]
-    if not pairs:
-        raise FoldError(
-            f"{type(model).__name__}: has no convolution followed by a BatchNorm that can be folded; use "
-            "it as it is"
-        )
-    for convolution, batchnorm in pairs:
-        _absorb(batchnorm, holder.get_submodule(convolution), holder.get_submodule(batchnorm))
-        _replace(holder, batchnorm, nn.Identity().eval())
+    folds, left = _plan(holder, untraceable)
+    if not folds:
+        raise FoldError(_nothing_folds(holder, left, untraceable))
+    for fold in folds:
+        _absorb(fold, holder.get_submodule(fold.layer))
+        _replace(holder, fold.batchnorm, fold.rest)
     return holder[0]
+
+
+def unfolded(
+    model: nn.Module, *, untraceable: Literal["leave", "parts"] = "leave"
+) -> dict[str, str]:
+    """The BatchNorm layers that `fold_batchnorm` leaves as they are, by name, and why.
+
+    Takes the model itself, or what `fold_batchnorm` made of it, in which the same layers are left.
+
+    Raises:
+        FoldError: a BatchNorm is in training mode, or the model itself cannot be traced.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.BatchNorm2d(8)).eval()
+        >>> imgnorm.nn.unfolded(model)
+        {'1': 'follows 0 (ReLU), not a convolution or linear layer'}
+    """
+    return {shown(name): why for name, why in _plan(_held_copy(model), untraceable)[1].items()}
+
+
+@dataclass(frozen=True)
+class _Fold:
+    batchnorm: str  # its name
+    layer: str  # the name of the layer before it
+    does: Channelwise
+    rest: nn.Module  # what takes its place
+
+
+class _Flat(nn.Module):
+    """Takes the place of a BatchNorm behind a linear layer, which normalized dimension 1."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        torch._assert(
+            features.ndim == 2,
+            "a BatchNorm was folded into the linear layer before it, which is right for (N, C) only: "
+            "this input has other dimensions; use the model without folding",
+        )
+        return features
+
+
+def _plan(holder: nn.Sequential, untraceable: str) -> tuple[list[_Fold], dict[str, str]]:
+    """What can be folded; and the BatchNorm layers that cannot, with the reason."""
+    if untraceable not in ("leave", "parts"):
+        raise ValueError(f"untraceable is {untraceable!r}; expected 'leave' or 'parts'")
+    layers = {name: layer for name, layer in holder.named_modules() if is_batchnorm(layer)}
+    for name, layer in layers.items():
+        if isinstance(layer, _BatchNorm) and layer.training:
+            raise FoldError(
+                f"{shown(name)}: is in training mode, where BatchNorm depends on the batch; call "
+                "model.eval() first"
+            )
+    trace = traced(holder, parts=untraceable == "parts")
+    if "0" in trace.opaque and untraceable == "leave":
+        raise FoldError(
+            f"{type(holder[0]).__name__}: torch.fx cannot trace its forward ({trace.opaque['0']}); fold its "
+            'parts with untraceable="parts", which is exact if it calls them as a whole'
+        )
+    plans = {name: _fold_or_reason(name, layer, trace) for name, layer in layers.items()}
+    return (
+        [plan for plan in plans.values() if isinstance(plan, _Fold)],
+        {name: plan for name, plan in plans.items() if isinstance(plan, str)},
+    )
+
+
+def _nothing_folds(holder: nn.Sequential, left: dict[str, str], untraceable: str) -> str:
+    kind = type(holder[0]).__name__
+    if not left:
+        return f"{kind}: has no BatchNorm layer; use it as it is"
+    said = "; ".join(f"{shown(name)} {why}" for name, why in list(left.items())[:3])
+    more = f"; and {len(left) - 3} more, which imgnorm.nn.unfolded lists" if len(left) > 3 else ""
+    return f"{kind}: no BatchNorm can be folded: {said}{more}"
 
 
 def _held_copy(model: nn.Module) -> nn.Sequential:
@@ -204,59 +273,92 @@ def _held_copy(model: nn.Module) -> nn.Sequential:
     return nn.Sequential(copy.deepcopy(model))
 
 
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        ours = type(m).__module__.startswith("imgnorm.")  # their forward reads shapes and dtypes
-        return ours or super().is_leaf_module(m, module_qualified_name)
+def _cannot_begin(trace: Traced) -> FoldError:
+    """Why the model's own forward gives no first layer."""
+    model = trace.holder[0]
+    kind, why = type(model).__name__, trace.opaque["0"]
+    inside = _normalizes_inside(trace.holder)
+    if inside:
+        return FoldError(f"{kind}: {inside}")
+    parts = [name for name, child in model.named_children() if _has_first_layer(child)]
+    remedy = (
+        f"fold the part that takes the images, such as model.{parts[0]} = "
+        f"fold_input_norm(model.{parts[0]}, stats)"
+        if parts
+        else "keep InputNorm in front"
+    )
+    return FoldError(f"{kind}: torch.fx cannot trace its forward ({why}); {remedy}")
 
 
-def _traced(holder: nn.Sequential) -> fx.Graph:
+def _has_first_layer(child: nn.Module) -> bool:
+    if type(child).forward is nn.Module.forward:
+        return False
     try:
-        graph = _Tracer().trace(holder)
-    except RAISED_BY_USER_CODE as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise FoldError(
-            f"{type(holder[0]).__name__}: torch.fx cannot trace its forward "
-            f"({type(error).__name__}: {reason}); fold the part of it that can be traced"
-        ) from error
-    if any(isinstance(node.target, OpOverload) for node in graph.nodes):
-        raise FoldError(
-            f"{type(holder[0]).__name__}: was exported, so it has operators in place of layers; fold the "
-            "model before it is exported"
-        )
-    return graph
+        _first_layer(traced(nn.Sequential(child)))
+    except FoldError:
+        return False
+    return True
 
 
-def _first_layer(graph: fx.Graph, holder: nn.Module) -> tuple[str, bool]:
+_OWN_CONSTANTS = (("image_mean", "image_std"), ("pixel_mean", "pixel_std"), ("mean", "std"))
+"""What torchvision's, Detectron2's and mmdet's models call the numbers that they normalize with."""
+
+
+def _normalizes_inside(holder: nn.Sequential) -> str:
+    """A sentence about the normalization that a model does itself; empty if none is known."""
+    for name, module in holder.named_modules():
+        for mean, std in _OWN_CONSTANTS:
+            if mean == "mean" and "data_preprocessor" not in name:
+                continue
+            if getattr(module, mean, None) is not None and getattr(module, std, None) is not None:
+                where = f"{shown(name)} ({type(module).__name__})"
+                return (
+                    f"normalizes its images itself, in {where} by {mean} and {std}; set these to the "
+                    "statistics, and put no other normalization in front, which would be a second one"
+                )
+    return ""
+
+
+def _first_layer(trace: Traced) -> tuple[str, bool]:
     """The name of the one layer that the images go into, and whether they are flattened before it."""
-    node = next(node for node in graph.nodes if node.op == "placeholder")
+    holder = trace.holder
+    node = next(node for node in trace.graph.nodes if node.op == "placeholder")
     flattened = False
     while True:
-        users = [user for user in node.users if not _reads_shape(user)]
+        users = users_of(node)
         if len(users) != 1:
-            found = ", ".join(_described(user, holder) for user in users) or "nothing"
+            found = ", ".join(map(trace.described, users)) or "nothing"
             raise FoldError(
-                f"the images go to {found}, not to one convolution or linear layer; keep InputNorm in front"
+                f"the images go to {found}, not to one convolution or linear layer; "
+                f"{_in_front(trace)}"
             )
         node = users[0]
         if node.op == "call_module":
-            layer = holder.get_submodule(str(node.target))
-            if type(layer) in (*_CONVOLUTIONS, nn.Linear):
-                return str(node.target), flattened
+            name = str(node.target)
+            layer = holder.get_submodule(name)
+            if linear_kind(layer) in (*CONVOLUTIONS, nn.Linear):
+                return name, flattened
             if type(layer) is nn.Identity:
                 continue
-            if type(layer) in _TRANSPOSED:
+            if linear_kind(layer) in TRANSPOSED:
                 raise FoldError(
-                    f"{_described(node, holder)}: each of its outputs has another share of the mean, "
+                    f"{trace.described(node)}: each of its outputs has another share of the mean, "
                     "which a bias cannot express; keep InputNorm in front"
                 )
+            if name in trace.opaque:
+                raise FoldError(f"the images go to {trace.why_opaque(name)}; {_in_front(trace)}")
         if not flattened and _flattens(node, holder):
             flattened = True
             continue
         raise FoldError(
-            f"the images go to {_described(node, holder)}, which cannot absorb a normalization; keep "
-            "InputNorm in front"
+            f"the images go to {trace.described(node)}, which cannot absorb a normalization; "
+            f"{_in_front(trace)}"
         )
+
+
+def _in_front(trace: Traced) -> str:
+    inside = _normalizes_inside(trace.holder)
+    return f"the model {inside}" if inside else "keep InputNorm in front"
 
 
 def _flattens(node: fx.Node, holder: nn.Module) -> bool:
@@ -273,13 +375,6 @@ def _flattens(node: fx.Node, holder: nn.Module) -> bool:
     return bool(given.get("start_dim", 0) == 1 and given.get("end_dim", -1) == -1)
 
 
-def _reads_shape(node: fx.Node) -> bool:
-    """Whether this node reads only what folding does not change: the images' shape or device."""
-    if node.target is getattr:
-        return node.args[1] in ("shape", "ndim", "device")
-    return node.op == "call_method" and node.target in ("size", "dim")
-
-
 def _is_batch_size(size: object, images: object) -> bool:
     """Whether a size is images.size(0) or images.shape[0]."""
     if not isinstance(size, fx.Node):
@@ -292,33 +387,68 @@ def _is_batch_size(size: object, images: object) -> bool:
     return (shape.target, *shape.args) in ((getattr, images, "shape"), ("size", images))
 
 
-def _pair_at(node: fx.Node, graph: fx.Graph, holder: nn.Module) -> tuple[str, str] | None:
-    """The names of a convolution and its BatchNorm, if `node` is a BatchNorm that can be folded."""
-    if node.op != "call_module" or len(node.all_input_nodes) != 1:
-        return None
-    before = node.all_input_nodes[0]
-    if before.op != "call_module" or len(before.users) != 1:
-        return None
-    convolution = holder.get_submodule(str(before.target))
-    batchnorm = holder.get_submodule(str(node.target))
-    if type(convolution) not in (*_CONVOLUTIONS, *_TRANSPOSED):
-        return None
-    if type(batchnorm) not in _BATCHNORMS or batchnorm.running_mean is None:
-        return None
-    if _entangled(str(before.target), convolution, graph, holder):
-        return None
-    if _entangled(str(node.target), batchnorm, graph, holder):
-        return None
-    if batchnorm.num_features != convolution.out_channels:
-        raise FoldError(
-            f"{_shown(str(node.target))}: has {batchnorm.num_features} channels and follows "
-            f"{_shown(str(before.target))} with {convolution.out_channels}; fix the model"
+def _fold_or_reason(name: str, layer: nn.Module, trace: Traced) -> _Fold | str:
+    """How a BatchNorm layer is folded, or why it cannot be."""
+    around = trace.around(name)
+    calls = [n for n in trace.graph.nodes if n.op == "call_module" and n.target == name]
+    if not calls:
+        return f"is inside {trace.why_opaque(around)}" if around else "does not run in eval mode"
+    reason = _entangled(name, layer, trace)
+    if reason or len(calls[0].all_input_nodes) != 1:
+        return reason or "does not take one input"
+    value = calls[0]
+    others: list[fx.Node] = []
+    while value is calls[0] or _is_identity(value, trace.holder):
+        (before,) = value.all_input_nodes
+        others += [user for user in users_of(before) if user is not value]
+        value = before
+    if before.op == "placeholder" and around:
+        return f"is called by {trace.why_opaque(around)}"
+    follows = f"follows {trace.described(before)}"
+    former = trace.holder.get_submodule(str(before.target)) if before.op == "call_module" else None
+    kind = linear_kind(former) if former is not None else None
+    if former is None or kind is None:
+        own = isinstance(former, (*CONVOLUTIONS, *TRANSPOSED, nn.Linear))
+        return f"{follows}, {_OWN_FORWARD if own else _NOT_LINEAR}"
+    reason = _entangled(str(before.target), former, trace)
+    if reason or others:
+        return (
+            f"{follows}, which {reason}"
+            if reason
+            else f"{follows}, which also goes to {', '.join(map(trace.described, others))}"
         )
-    return str(before.target), str(node.target)
+    is_flat = kind is nn.Linear
+    if is_flat and not isinstance(layer, (nn.BatchNorm1d, nn.SyncBatchNorm)):
+        return f"{follows}, and is not a BatchNorm1d"
+    assert isinstance(former, (*CONVOLUTIONS, *TRANSPOSED, nn.Linear))
+    if getattr(layer, "running_mean", None) is None:
+        return "has no running statistics, so it depends on the batch"
+    does = channelwise(layer, former.weight.ndim)
+    if isinstance(does, str):
+        return does
+    outputs = former.out_features if isinstance(former, nn.Linear) else former.out_channels
+    if len(does.scale) not in (1, outputs):
+        raise FoldError(
+            f"{shown(name)}: has {len(does.scale)} channels and follows {shown(str(before.target))} with "
+            f"{outputs}; fix the model"
+        )
+    rest = does.rest
+    if is_flat:
+        rest = _Flat() if type(rest) is nn.Identity else nn.Sequential(_Flat(), rest)
+    return _Fold(name, str(before.target), does, rest.train(layer.training))
 
 
-def _entangled(name: str, layer: nn.Module, graph: fx.Graph, holder: nn.Module) -> str | None:
+_NOT_LINEAR = "not a convolution or linear layer"
+_OWN_FORWARD = "whose forward is not torch's own"
+
+
+def _is_identity(node: fx.Node, holder: nn.Module) -> bool:
+    return node.op == "call_module" and type(holder.get_submodule(str(node.target))) is nn.Identity
+
+
+def _entangled(name: str, layer: nn.Module, trace: Traced) -> str | None:
     """Why a change of this layer's parameters would change more than this one call; None if it would not."""
+    holder, graph = trace.holder, trace.graph
     own = {id(parameter) for parameter in layer.parameters()}
     owners = Counter(
         id(parameter)
@@ -333,33 +463,13 @@ def _entangled(name: str, layer: nn.Module, graph: fx.Graph, holder: nn.Module) 
         return "runs more than once"
     if reads or any(owners[parameter] > 1 for parameter in own):
         return "shares its weight"
+    if any(trace.around(other) != trace.around(name) for other in named):
+        return "is also in a part that torch.fx cannot trace"
     if is_parametrized(layer):
         return "has its weight computed by a parametrization"
     if layer._forward_hooks or layer._forward_pre_hooks:
         return "has hooks"
     return None
-
-
-def _refuse_entangled(name: str, layer: nn.Module, graph: fx.Graph, holder: nn.Module) -> None:
-    reason = _entangled(name, layer, graph, holder)
-    if reason:
-        raise FoldError(
-            f"{_shown(name)}: {reason}, so it cannot be changed; keep InputNorm in front"
-        )
-
-
-def _described(node: fx.Node, holder: nn.Module) -> str:
-    if node.op == "call_module":
-        kind = type(holder.get_submodule(str(node.target))).__name__
-        return f"{_shown(str(node.target))} ({kind})"
-    if node.op == "output":
-        return "the output"
-    return str(getattr(node.target, "__name__", node.target))
-
-
-def _shown(name: str) -> str:
-    """The name that the user knows, of a name inside the holder."""
-    return name.partition(".")[2] or "the model itself"
 
 
 def _fold_into_convolution(
@@ -372,14 +482,14 @@ def _fold_into_convolution(
     """Fold into a convolution; what to pad in front of it: how much, and with which values."""
     if layer.in_channels != len(mean):
         raise FoldError(
-            f"{_shown(name)}: takes {layer.in_channels} channels, the statistics have {len(mean)}; measure "
+            f"{shown(name)}: takes {layer.in_channels} channels, the statistics have {len(mean)}; measure "
             "the images that the model takes"
         )
     amounts = list(layer._reversed_padding_repeated_twice) if layer.padding != "valid" else []
     needs_mean = layer.padding_mode == "zeros" and any(amounts) and bool(mean.any())
     if needs_mean and padding == "refuse":
         raise FoldError(
-            f"{_shown(name)}: pads with zeros, which mean black after folding and the mean before it, so "
+            f"{shown(name)}: pads with zeros, which mean black after folding and the mean before it, so "
             'the border would differ; fold with padding="mean", which is exact'
         )
     per_group = layer.in_channels // layer.groups
@@ -399,7 +509,7 @@ def _fold_into_linear(
 ) -> None:
     if not flattened or layer.in_features % len(mean):
         raise FoldError(
-            f"{_shown(name)}: takes {layer.in_features} features, not {len(mean)} flattened channels; put "
+            f"{shown(name)}: takes {layer.in_features} features, not {len(mean)} flattened channels; put "
             "torch.nn.Flatten in front of it, or keep InputNorm"
         )
     pixels = layer.in_features // len(mean)
@@ -424,29 +534,21 @@ def _store(
     _set(name, layer, scaled, bias - shift)
 
 
-def _absorb(name: str, convolution: nn.Module, batchnorm: nn.Module) -> None:
-    """w·x + b becomes f·w·x + (b − mean)·f + bias, where f = weight / sqrt(variance + eps)."""
-    assert isinstance(convolution, (*_CONVOLUTIONS, *_TRANSPOSED))
-    assert isinstance(batchnorm, _BatchNorm)
-    assert batchnorm.running_mean is not None
-    assert batchnorm.running_var is not None
-    factor = (batchnorm.running_var.double() + batchnorm.eps).rsqrt()
-    shift = -batchnorm.running_mean.double()
-    if convolution.bias is not None:
-        shift = shift + convolution.bias.detach().double()
-    if batchnorm.weight is not None:
-        factor = factor * batchnorm.weight.detach().double()
-    bias = shift * factor
-    if batchnorm.bias is not None:
-        bias = bias + batchnorm.bias.detach().double()
-    weight = convolution.weight.detach().double()
-    if isinstance(convolution, _TRANSPOSED):  # (in, out / groups, ...)
-        groups = convolution.groups
+def _absorb(fold: _Fold, layer: nn.Module) -> None:
+    """w·x + b becomes f·w·x + f·b + g, where the BatchNorm layer does f·y + g."""
+    assert isinstance(layer, (*CONVOLUTIONS, *TRANSPOSED, nn.Linear))
+    factor, shift = fold.does.scale, fold.does.shift
+    weight = layer.weight.detach().cpu().double()
+    if isinstance(layer, TRANSPOSED):  # (in, out / groups, ...)
+        factor = factor.expand(layer.out_channels)
+        groups = layer.groups
         factors = factor.view(groups, -1).repeat_interleave(len(weight) // groups, 0)
     else:  # (out, in / groups, ...)
+        factor = factor.expand(len(weight))
         factors = factor.view(-1, 1)
     factors = factors.view(*factors.shape, *[1] * (weight.ndim - 2))
-    _set(name, convolution, weight * factors, bias)
+    bias = layer.bias.detach().cpu().double() if layer.bias is not None else torch.zeros(1)
+    _set(fold.batchnorm, layer, weight * factors, bias * factor + shift)
 
 
 def _set(name: str, layer: Any, weight: Tensor, bias: Tensor) -> None:
@@ -454,7 +556,7 @@ def _set(name: str, layer: Any, weight: Tensor, bias: Tensor) -> None:
     target = layer.weight
     if not all(bool(torch.isfinite(new.to(target)).all()) for new in (weight, bias)):
         raise FoldError(
-            f"{_shown(name)}: folding it gives NaN or Inf in {target.dtype}; look at its numbers with "
+            f"{shown(name)}: folding it gives NaN or Inf in {target.dtype}; look at its numbers with "
             "imgnorm.nn.inspect, or fold in float32"
         )
     layer.weight = nn.Parameter(

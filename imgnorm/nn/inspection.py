@@ -56,7 +56,11 @@ def inspect(model: nn.Module | Mapping[str, Tensor]) -> tuple[LayerReport, ...]:
     """
     if isinstance(model, nn.Module):
         model = unwrapped(model)
-        found = [_of_module(name, layer) for name, layer in _modules(model)]
+        found = [
+            _of_module(name or type(layer).__name__, layer)
+            for name, layer in model.named_modules()
+            if is_batchnorm(layer)
+        ]
         what = type(model).__name__
     else:
         names = [key.removesuffix(_MEAN) for key in model if key.split(".")[-1] == _MEAN]
@@ -100,20 +104,22 @@ def batchnorm_names(model: nn.Module) -> dict[str, nn.Module]:
     return {
         name or type(module).__name__: module
         for name, module in model.named_modules()
-        if isinstance(getattr(module, _MEAN, None), Tensor)
-        and isinstance(getattr(module, _VARIANCE, None), Tensor)
-        and not isinstance(module, _InstanceNorm)
-        and not getattr(module, "original_name", "").startswith("InstanceNorm")
+        if _has_statistics(module)
     }
 
 
-def _modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    with_statistics = batchnorm_names(model).values()
-    return [
-        (name or type(module).__name__, module)
-        for name, module in model.named_modules()
-        if module in with_statistics or isinstance(module, _BatchNorm)
-    ]
+def is_batchnorm(module: nn.Module) -> bool:
+    """Whether it is a BatchNorm layer by its class, or by its buffers."""
+    return isinstance(module, _BatchNorm) or _has_statistics(module)
+
+
+def _has_statistics(module: nn.Module) -> bool:
+    return (
+        isinstance(getattr(module, _MEAN, None), Tensor)
+        and isinstance(getattr(module, _VARIANCE, None), Tensor)
+        and not isinstance(module, _InstanceNorm)
+        and not getattr(module, "original_name", "").startswith("InstanceNorm")
+    )
 
 
 def _of_module(name: str, layer: nn.Module) -> LayerReport:

@@ -213,8 +213,8 @@ def hooked() -> nn.Module:
         (
             nn.Sequential(weight_norm(nn.Conv2d(3, 3, 1))),
             (
-                "the images go to 0 (ParametrizedConv2d), which cannot absorb a normalization; keep InputNorm "
-                "in front"
+                "0: has its weight computed by a parametrization, so it cannot be changed; keep InputNorm in "
+                "front"
             ),
         ),
         (
@@ -224,8 +224,8 @@ def hooked() -> nn.Module:
         (
             Branching(),
             (
-                "Branching: torch.fx cannot trace its forward (TraceError: symbolically traced variables "
-                "cannot be used as inputs to control flow); fold the part of it that can be traced"
+                "Branching: torch.fx cannot trace its forward (symbolically traced variables cannot be used as "
+                "inputs to control flow); keep InputNorm in front"
             ),
         ),
     ],
@@ -403,7 +403,7 @@ def negative() -> nn.Module:
         ),
         (
             nn.Sequential(nn.Conv2d(3, 4, 3)).eval(),
-            "Sequential: has no convolution followed by a BatchNorm that can be folded; use it as it is",
+            "Sequential: has no BatchNorm layer; use it as it is",
         ),
         (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(5)).eval(),
