@@ -120,3 +120,35 @@ def test_the_comparison_on_mnist_is_what_the_readme_shows(shared_data):
             assert abs(accuracy - printed) < (10 if accuracy < 80 else 4), name
     average, update_bn, *_, one_pass, sequential, _ = found.values()
     assert max(one_pass[0], sequential[1]) < 1e-6 < update_bn[0] < average[0]
+
+
+def scales_in(text: str) -> dict[str, list[float]]:
+    """The rows of the table of scripts/why_normalize, by their names; "over 800" is 800."""
+    table = text[text.index("| input | mean |") :].split("\n\n")[0]
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
+    return {
+        name: [float(cell.removeprefix("over ")) for cell in cells[:5]] for name, *cells in rows
+    }
+
+
+@pytest.mark.heavy  # it trains sixty networks
+def test_normalize_is_worth_what_the_page_shows(shared_data):
+    """Inputs are as they are, to the digit; steps of training within a third, since it amplifies rounding."""
+    shown = scales_in((ROOT / "docs" / "normalization.md").read_text(encoding="utf-8"))
+    script = [sys.executable, str(Path("scripts") / "why_normalize")]
+    done = subprocess.run(
+        [*script, "--mnist", str(shared_data / "mnist")],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    found = scales_in(done.stdout)
+
+    assert list(shown) == list(found)
+    for name, (mean, std, derivative, *steps) in shown.items():
+        assert [mean, std] == found[name][:2], name
+        assert derivative == pytest.approx(found[name][2], abs=0.02), name  # another random network
+        assert steps == pytest.approx(found[name][3:], rel=1 / 3), name
+    raw, wrong, scaled, _, own = (steps for *_, steps in found.values())
+    assert own < scaled < raw <= wrong
