@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from imgnorm.errors import TransformError
 from imgnorm.pipeline.steps import usable_std
 from imgnorm.stats.stats import Stats
-
-_LARGEST = {torch.uint8: 255, torch.uint16: 65535}
-"""The pixel value that means 1.0."""
 
 
 class InputNorm(nn.Module):
@@ -21,14 +20,20 @@ class InputNorm(nn.Module):
 
     Takes uint8 images, uint16 images (65535 means 1.0) or float images in [0, 1], (N, C, H, W) or
     (C, H, W). For uint8 images the result is, bit for bit, that of ToTensor and Normalize. Train and
-    eval mode are the same, and the layer has no parameters. Float images keep their dtype, integers
-    get the buffers' dtype; the arithmetic is in float32 or wider.
+    eval mode are the same, and the layer has no parameters.
+
+    The buffers are float32 or wider and stay so, and with them the arithmetic: `half()`, `bfloat16()`
+    and `to(dtype)` of the layer, or of a model that it is in, decide only the dtype of the result for
+    integers. Float images keep their own dtype.
+
+    It is traced by torch.fx and scripted by TorchScript, as one operation. What comes out is a program
+    with plain buffers, which `half()` rounds; convert the model first.
 
     Args:
         mean: one number per channel, in [0, 1].
         std: one number per channel, above 0.
         device: of the buffers; None: torch's default.
-        dtype: of the buffers; None: torch's default.
+        dtype: of the result for integers; None: torch's default.
 
     Raises:
         ValueError: mean and std are not finite, differ in length, or a std is not above 0.
@@ -40,8 +45,10 @@ class InputNorm(nn.Module):
         tensor([[[-2.,  2.]]])
     """
 
-    mean: Tensor
-    std: Tensor
+    if TYPE_CHECKING:  # TorchScript cannot read annotations that are text
+        mean: Tensor
+        std: Tensor
+        _result: Tensor  # empty; its dtype is that of the result for integers
 
     def __init__(
         self,
@@ -59,8 +66,11 @@ class InputNorm(nn.Module):
             )
         if min(stds) <= 0:
             raise ValueError(f"std is {stds}; every channel's must be above 0")
-        self.register_buffer("mean", torch.tensor(means, device=device, dtype=dtype))
-        self.register_buffer("std", torch.tensor(stds, device=device, dtype=dtype))
+        result = torch.empty(0, device=device, dtype=dtype)
+        exact = torch.promote_types(result.dtype, torch.float32)
+        self.register_buffer("mean", torch.tensor(means, device=device, dtype=exact))
+        self.register_buffer("std", torch.tensor(stds, device=device, dtype=exact))
+        self.register_buffer("_result", result, persistent=False)
 
     @classmethod
     def of(
@@ -82,22 +92,16 @@ class InputNorm(nn.Module):
         return cls(stats.mean, usable_std(stats, eps), device=device, dtype=dtype)
 
     def forward(self, images: Tensor) -> Tensor:
-        _check_shape(images, len(self.mean))
-        dtype = torch.promote_types(self.mean.dtype, torch.float32)
-        if images.is_floating_point():
-            target = images.dtype
-            dtype = torch.promote_types(dtype, target)
-            unit = images.to(dtype)
-        elif images.dtype in _LARGEST:
-            target = self.mean.dtype
-            unit = images.to(dtype).div(_LARGEST[images.dtype])
-        else:
-            raise TypeError(
-                f"images are {images.dtype}; InputNorm takes uint8, uint16, or floats in [0, 1]"
-            )
-        mean = self.mean.to(dtype).view(-1, 1, 1)
-        std = self.std.to(dtype).view(-1, 1, 1)
-        return unit.sub(mean).div(std).to(target)
+        return _normalized(images, self.mean, self.std, self._result)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InputNorm:
+        exact = {"mean": self.mean, "std": self.std}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, old in exact.items():
+            new = self.get_buffer(name)
+            if torch.promote_types(new.dtype, torch.float32) != new.dtype:
+                self.register_buffer(name, old.to(new.device))
+        return self
 
     def inverse(self) -> InputNorm:
         """The layer that takes normalized float images back to [0, 1]."""
@@ -106,7 +110,7 @@ class InputNorm(nn.Module):
             (-mean / std).tolist(),
             (1 / std).tolist(),
             device=self.mean.device,
-            dtype=self.mean.dtype,
+            dtype=self._result.dtype,
         )
 
     def extra_repr(self) -> str:
@@ -161,7 +165,32 @@ def _numbers(what: str, values: Iterable[float]) -> list[float]:
     return numbers
 
 
-def _check_shape(images: Tensor, channels: int) -> None:
+def _normalized(images: Tensor, mean: Tensor, std: Tensor, result: Tensor) -> Tensor:
+    """A function without annotations or names that TorchScript does not know: it compiles this, too."""
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+        _check(images, len(mean))
+    elif images.ndim not in (3, 4) or images.shape[-3] != len(mean):
+        raise ValueError(f"images have the shape {images.shape}, mean and std have {len(mean)}")
+    dtype = images.dtype if images.is_floating_point() else result.dtype
+    wide = torch.float32
+    if mean.dtype == torch.float64 or dtype == torch.float64:
+        wide = torch.float64
+    unit = images.to(wide)
+    if images.dtype == torch.uint8:
+        unit = unit.div(255)
+    elif images.dtype == torch.uint16:
+        unit = unit.div(65535)
+    elif not images.is_floating_point():
+        raise TypeError(
+            f"images are {images.dtype}; InputNorm takes uint8, uint16, or floats in [0, 1]"
+        )
+    return unit.sub(mean.to(wide).view(-1, 1, 1)).div(std.to(wide).view(-1, 1, 1)).to(dtype)
+
+
+torch.fx.wrap("_normalized")  # one operation in every trace
+
+
+def _check(images: Tensor, channels: int) -> None:
     if not isinstance(images, Tensor):
         raise TypeError(
             f"images are a {type(images).__name__}; InputNorm takes tensors; torch.from_numpy makes one"

@@ -9,12 +9,16 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.ao.quantization import get_default_qconfig_mapping
+from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from torchvision import transforms
+from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms import v2
 
 from imgnorm.errors import TransformError
 from imgnorm.nn import InputNorm, to_batchnorm
 from imgnorm.nn.image_norm import LpNormalize, PerImageStandardize
+from imgnorm.nn.input_norm import _normalized
 from imgnorm.stats.stats import Stats
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -161,6 +165,140 @@ def test_it_compiles_in_one_graph():
     assert torch.equal(
         layer(pixels), torch.compile(layer, backend="aot_eager", fullgraph=True)(pixels)
     )
+
+
+def by_numpy(pixels: torch.Tensor) -> torch.Tensor:
+    """In float32, step by step."""
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (MEAN, STD))
+    unit = pixels.numpy().astype(np.float32) / np.float32(255)
+    return torch.from_numpy((unit - mean) / std)
+
+
+@pytest.mark.parametrize(
+    ("convert", "dtype"),
+    [
+        (lambda layer: layer.half(), torch.float16),
+        (lambda layer: layer.bfloat16(), torch.bfloat16),
+        (lambda layer: layer.to(torch.float16), torch.float16),
+        (lambda layer: layer.to("cpu", torch.bfloat16), torch.bfloat16),
+        (lambda layer: layer.type(torch.float16), torch.float16),
+        (lambda layer: layer.half().float(), torch.float32),
+        (lambda layer: layer.half().bfloat16(), torch.bfloat16),
+        (lambda layer: nn.Sequential(layer).half()[0], torch.float16),
+        (lambda layer: copy.deepcopy(layer.half()), torch.float16),
+        (lambda layer: InputNorm.of(STATS, dtype=torch.float16), torch.float16),
+    ],
+)
+def test_a_smaller_dtype_is_for_the_result_and_not_for_the_constants(convert, dtype):
+    pixels = images(2, 3, 16, 16)
+    layer = convert(InputNorm(MEAN, STD))
+
+    assert torch.equal(by_numpy(pixels).to(dtype), layer(pixels))
+    assert torch.equal(torch.tensor(MEAN), layer.mean)
+    assert torch.equal(torch.tensor(STD), layer.std)
+    assert dtype == layer.inverse()(pixels).dtype
+    assert torch.float64 == layer(pixels.double() / 255).dtype
+
+
+def test_constants_in_float64_stay_so():
+    layer = InputNorm(MEAN, STD, dtype=torch.float64).half()
+
+    assert list(MEAN) == layer.mean.tolist()
+    assert torch.float16 == layer(images(3, 4, 4)).dtype
+
+
+def test_a_half_model_takes_uint8_images_and_loads_what_a_float_model_saved():
+    model = nn.Sequential(InputNorm([0.5] * 3, [0.5] * 3), nn.Conv2d(3, 4, 3))
+    saved = nn.Sequential(InputNorm(MEAN, STD), nn.Conv2d(3, 4, 3)).state_dict()
+    model.half().load_state_dict(saved)
+
+    assert torch.equal(torch.tensor(STD), model[0].std)
+    assert torch.float16 == model(images(2, 3, 8, 8)).dtype
+
+
+KINDS = [
+    images(2, 3, 8, 8),
+    images(3, 8, 8),
+    images(2, 3, 8, 8).to(torch.uint16),
+    *(images(2, 3, 8, 8).to(kind) / 255 for kind in (torch.float16, torch.float32, torch.float64)),
+]
+
+
+@pytest.mark.parametrize("pixels", KINDS, ids=lambda pixels: f"{pixels.ndim} {pixels.dtype}")
+def test_it_is_one_operation_for_torch_fx(pixels, tmp_path):
+    layer = InputNorm(MEAN, STD)
+    program = torch.fx.symbolic_trace(layer)
+    torch.save(program, tmp_path / "program.pt")
+    loaded = torch.load(tmp_path / "program.pt", weights_only=False)
+
+    assert 1 == len(program.graph.find_nodes(op="call_function", target=_normalized))
+    assert torch.equal(layer(pixels), program(pixels))
+    assert torch.equal(layer(pixels), loaded(pixels))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("pixels", KINDS, ids=lambda pixels: f"{pixels.ndim} {pixels.dtype}")
+def test_torchscript_gives_the_same(pixels, dtype, tmp_path):
+    layer = InputNorm(MEAN, STD).to(dtype)
+    script = torch.jit.script(layer)
+    script.save(tmp_path / "script.pt")
+    expected = layer(pixels)
+
+    for program in (script, torch.jit.load(tmp_path / "script.pt")):
+        normalized = program(pixels)
+        assert torch.equal(expected, normalized)
+        assert expected.dtype == normalized.dtype
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (images(2, 1, 4, 4), "ValueError: images have the shape [2, 1, 4, 4], mean and std have 3"),
+        (images(3, 4), "ValueError: images have the shape [3, 4], mean and std have 3"),
+        (images(3, 4, 4).int(), "InputNorm takes uint8, uint16, or floats in [0, 1]"),
+    ],
+)
+def test_torchscript_refuses_the_same(pixels, message):
+    """A single channel would otherwise be broadcast to three."""
+    with pytest.raises(torch.jit.Error) as caught:
+        torch.jit.script(InputNorm(MEAN, STD))(pixels)
+
+    assert message in str(caught.value)
+
+
+def with_input_norm() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        InputNorm(MEAN, STD), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
+    ).eval()
+
+
+def test_features_are_extracted_behind_it():
+    model, pixels = with_input_norm(), images(2, 3, 8, 8)
+    features = create_feature_extractor(model, {"0": "normalized", "1": "features"})(pixels)
+
+    assert torch.equal(by_numpy(pixels), features["normalized"])
+    assert torch.equal(model[1](by_numpy(pixels)), features["features"])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+@torch.no_grad()
+def test_fx_quantization_leaves_it_as_it_is():
+    """The quantized model is that of normalized images, behind an InputNorm."""
+
+    def quantized(part: nn.Module, given: torch.Tensor) -> nn.Module:
+        prepared = prepare_fx(part, get_default_qconfig_mapping(), (given,))
+        prepared(given)
+        return convert_fx(prepared)
+
+    pixels = images(2, 3, 8, 8)
+    whole = quantized(with_input_norm(), pixels)
+    behind = quantized(with_input_norm()[1:], by_numpy(pixels))
+
+    assert torch.equal(behind(by_numpy(pixels)), whole(pixels))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
