@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from imgnorm.nn import convert, fold_batchnorm, unfolded
+from imgnorm.nn.inspection import is_batchnorm
 
 ROOT = Path(__file__).resolve().parents[1]
 # A float32 has 2**-24 = 6e-8; the sums of up to a hundred layers are rounded in another place.
@@ -28,6 +33,33 @@ def test_the_table_of_folded_models_is_what_the_script_prints(monkeypatch, capsy
     assert facts(committed) == facts(printed)
     assert 12 == len(errors(printed))
     assert max(errors(printed)) <= ROUNDING
+
+
+@pytest.mark.heavy
+@pytest.mark.filterwarnings("default::DeprecationWarning", "default::FutureWarning")
+@torch.no_grad()
+def test_frozen_synchronized_and_converted_layers_of_timm_fold_too():
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    model = timm.create_model("efficientnet_b0", pretrained=False).double()
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    model.train()(images)  # so that the running statistics are not those of a new layer
+    expected = model.eval()(images)
+    for change in (timm.layers.freeze_batch_norm_2d, timm.layers.convert_sync_batchnorm, convert):
+        changed = change(copy.deepcopy(model)).eval()
+        folded = fold_batchnorm(changed)
+
+        assert {} == unfolded(changed)
+        assert not any(map(is_batchnorm, folded.modules()))
+        assert (folded(images) - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+
+@pytest.mark.heavy
+def test_a_convolution_with_a_forward_of_its_own_is_named():
+    timm = pytest.importorskip("timm")
+    left = unfolded(timm.create_model("tf_efficientnet_b0", pretrained=False).eval())
+
+    assert "follows conv_stem (Conv2dSame), whose forward is not torch's own" == left["bn1"]
 
 
 def errors(text: str) -> list[float]:

@@ -427,6 +427,8 @@ def _fold_or_reason(name: str, layer: nn.Module, trace: Traced) -> _Fold | str:
     if isinstance(does, str):
         return does
     outputs = former.out_features if isinstance(former, nn.Linear) else former.out_channels
+    if is_flat and len(does.scale) != outputs:
+        return f"{follows}, and normalizes another dimension than its {outputs} features"
     if len(does.scale) not in (1, outputs):
         raise FoldError(
             f"{shown(name)}: has {len(does.scale)} channels and follows {shown(str(before.target))} with "

@@ -304,6 +304,11 @@ def twice() -> nn.Module:
             "1",
             "follows 0 (Linear), and is not a BatchNorm1d",
         ),
+        (
+            nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(3)),  # of (N, 3, 4)
+            "1",
+            "follows 0 (Linear), and normalizes another dimension than its 5 features",
+        ),
     ],
 )
 def test_a_layer_that_is_left_is_named_with_the_reason(model, name, reason):
