@@ -292,7 +292,7 @@ def _measured(
         else:
             whole = count(chosen.units, on_progress)
     found = chosen.found
-    if not whole.names and not whole.skipped and not found.skipped and not options.shards:
+    if not (whole.images or whole.skipped or found.skipped or options.shards):
         raise nothing_found(source, found.ignored + Counter(whole.ignored))
     if options.per_class and not whole.classes and not options.shards:
         raise SourceError(

@@ -425,7 +425,8 @@ DIED = (
 @kills_workers
 def test_a_worker_that_dies_is_told_in_a_sentence():
     with pytest.raises(SourceError, match=rf"^Dying\[100\]: (failed after \d+ images: )?{DIED}$"):
-        imgnorm.measure(DataLoader(Dying(), batch_size=10, num_workers=2))
+        # One worker: torch may raise the death of a second one anywhere, even after this block.
+        imgnorm.measure(DataLoader(Dying(), batch_size=10, num_workers=1))
 
 
 class Doomed(Images):

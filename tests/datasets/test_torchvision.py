@@ -243,9 +243,7 @@ def read_one_by_one(source: TorchvisionSource, settings: ImageSettings) -> Tally
     """As a worker process reads them: the dataset itself makes the images."""
     counting = Counting(settings, 10**6, source.class_of)
     alone = [unit.part(i, i + 1) for unit in units_of(source) for i in range(len(unit))]
-    return total_of(
-        count(UnitEntries(unit.id, source.images(unit)), counting).tally for unit in alone
-    )
+    return total_of(count(UnitEntries(source, unit), counting).tally for unit in alone)
 
 
 def in_memory(source: TorchvisionSource, settings: ImageSettings) -> str:

@@ -318,7 +318,7 @@ def test_compressed_images_are_read_in_any_order(tmp_path):
 
 def queue_of(paths: list[Path], workers: int) -> tuple[WorkQueue, ArrayFileSource]:
     source = ArrayFileSource("a", map(str, paths))
-    queue = WorkQueue(workers, (1, 1024))  # many tasks of few images
+    queue = WorkQueue(workers, (1, 1024), joins_units=source.joins_units)  # few images a task
     for unit in source.units():
         if isinstance(unit, Unit):
             queue.add(unit)
