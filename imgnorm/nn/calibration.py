@@ -111,8 +111,6 @@ def calibrate(
         >>> layer.running_mean, layer.running_var
         (tensor([2.5000]), tensor([2.9167]))
     """
-    if mode not in ("one-pass", "sequential"):
-        raise ValueError(f"mode is {mode!r}; expected 'one-pass' or 'sequential'")
     ranks = Ranks(process_group)
     model = unwrapped(model)
     layers = {
@@ -137,8 +135,10 @@ def _checked(
     layers: Mapping[str, nn.Module],
     batches: Iterable[Any],
     mode: CalibrationMode,
-) -> dict[str, int]:
-    """The channels of each layer, once nothing speaks against calibrating them."""
+) -> tuple[str, dict[str, int]]:
+    """The mode, and the channels of each layer, once nothing speaks against calibrating them."""
+    if mode not in ("one-pass", "sequential"):
+        raise ValueError(f"mode is {mode!r}; expected 'one-pass' or 'sequential'")
     if mode == "sequential" and isinstance(batches, Iterator):
         raise ValueError(
             "batches is an iterator, which gives its images once; give a list or a DataLoader"
@@ -155,13 +155,18 @@ def _checked(
         raise ModelError(
             f"{lazy[0]}: is lazy and does not know its channels yet; run one batch through the model first"
         )
-    return {name: len(_buffers(layer)[0]) for name, layer in layers.items()}
+    return mode, {name: len(_buffers(layer)[0]) for name, layer in layers.items()}
 
 
-def _demand_equal(channels: Sequence[Mapping[str, int]]) -> None:
-    """Refuse ranks whose models differ: the statistics of one would become those of another."""
-    for rank, theirs in enumerate(channels):
-        odd = sorted(dict(channels[0].items() ^ theirs.items()))
+def _demand_equal(found: Sequence[tuple[str, Mapping[str, int]]]) -> None:
+    """Refuse ranks whose models or modes differ: the statistics of one would become those of another."""
+    mode, channels = found[0]
+    for rank, (its_mode, theirs) in enumerate(found):
+        if its_mode != mode:
+            raise ModelError(
+                f"mode is {its_mode!r} on rank {rank}, but {mode!r} on rank 0; give every rank the same"
+            )
+        odd = sorted(dict(channels.items() ^ theirs.items()))
         if odd:
             raise ModelError(
                 f"{odd[0]}: is not the same BatchNorm layer on rank {rank} as on rank 0; give every rank "

@@ -44,13 +44,27 @@ def channelwise(layer: nn.Module, ndim: int) -> Channelwise | str:
     kind = type(layer).__name__
     if "forward" in layer.__dict__ or isinstance(layer, torch.jit.ScriptModule):
         return f"is {kind} whose forward is not that of its class"
+    with torch.random.fork_rng(devices=[]):
+        found, constants = _traced(layer, kind, ndim)
+        if isinstance(found, str):
+            return found
+        torch.rand(1)
+        _, again = _traced(layer, kind, ndim)
+    if any(not torch.equal(constant, again[name]) for name, constant in constants.items()):
+        return f"is {kind}, whose own forward draws random numbers"
+    return found
+
+
+def _traced(layer: nn.Module, kind: str, ndim: int) -> tuple[Channelwise | str, dict[str, Tensor]]:
+    """What `channelwise` returns, and the tensors that this call of the layer's forward has made."""
     layer = copy.copy(layer)
     layer.__dict__.update(dict.fromkeys(_CHECKS, lambda *_: None))
     tracer = _LayerTracer()
     try:
         graph = tracer.trace(layer)
     except RAISED_BY_USER_CODE as error:
-        return f"is {kind}, whose own forward torch.fx cannot trace ({headline(error)})"
+        return f"is {kind}, whose own forward torch.fx cannot trace ({headline(error)})", {}
+    made = {name: one for name, one in vars(layer).items() if name.startswith("_tensor_constant")}
     entry = value = next(node for node in graph.nodes if node.op == "placeholder")
     scale, shift = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     steps: list[fx.Node] = []
@@ -63,8 +77,9 @@ def channelwise(layer: nn.Module, ndim: int) -> Channelwise | str:
         scale, shift = scale * step[0], shift * step[0] + step[1]
     if not steps:
         first = ", ".join(_described(user, layer) for user in users) or "nothing"
-        return f"is {kind}, whose own forward begins with {first}, not with a normalization alone"
-    return Channelwise(scale, shift, _rest(layer, graph, entry, steps))
+        reason = f"is {kind}, whose own forward begins with {first}, not with a normalization alone"
+        return reason, made
+    return Channelwise(scale, shift, _rest(layer, graph, entry, steps)), made
 
 
 class _LayerTracer(fx.Tracer):

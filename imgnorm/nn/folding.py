@@ -31,6 +31,7 @@ from imgnorm.nn.tracing import (
 )
 from imgnorm.pipeline.steps import usable_std
 from imgnorm.stats.stats import Stats
+from imgnorm.wording import headline
 
 
 class FoldedInput(nn.Module):
@@ -159,6 +160,10 @@ def fold_batchnorm(
 
     A BatchNorm stays as it is if that cannot be done exactly; `unfolded` tells why.
 
+    The model is traced with its first argument alone: what it does with further ones between a layer and
+    its BatchNorm is not seen. Code of yours that reads a BatchNorm's own attributes does not find them in
+    the copy.
+
     Args:
         untraceable: what to do about modules whose forward torch.fx cannot trace, because it depends on
             its input. "leave" leaves what is in them. "parts" traces their children, each by itself,
@@ -214,13 +219,13 @@ class _Fold:
 class _Flat(nn.Module):
     """Takes the place of a BatchNorm behind a linear layer, which normalized dimension 1."""
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         torch._assert(
-            features.ndim == 2,
+            input.ndim == 2,
             "a BatchNorm was folded into the linear layer before it, which is right for (N, C) only: "
             "this input has other dimensions; use the model without folding",
         )
-        return features
+        return input
 
 
 def _plan(holder: nn.Sequential, untraceable: str) -> tuple[list[_Fold], dict[str, str]]:
@@ -270,7 +275,13 @@ def _held_copy(model: nn.Module) -> nn.Sequential:
         raise FoldError(
             f"{lazy[0]}: is lazy and has no values yet; run one batch through the model first"
         )
-    return nn.Sequential(copy.deepcopy(model))
+    try:
+        return nn.Sequential(copy.deepcopy(model))
+    except RuntimeError as error:  # torch.nn.utils.weight_norm leaves such tensors behind
+        raise FoldError(
+            f"{type(model).__name__}: cannot be copied ({headline(error)}); remove weight_norm first, or use "
+            "torch.nn.utils.parametrizations.weight_norm"
+        ) from error
 
 
 def _cannot_begin(trace: Traced) -> FoldError:
@@ -338,7 +349,7 @@ def _first_layer(trace: Traced) -> tuple[str, bool]:
             layer = holder.get_submodule(name)
             if linear_kind(layer) in (*CONVOLUTIONS, nn.Linear):
                 return name, flattened
-            if type(layer) is nn.Identity:
+            if _is_identity(node, holder):
                 continue
             if linear_kind(layer) in TRANSPOSED:
                 raise FoldError(
@@ -365,7 +376,11 @@ def _flattens(node: fx.Node, holder: nn.Module) -> bool:
     """Whether this node makes (N, C·H·W) of (N, C, H, W)."""
     if node.op == "call_module":
         layer = holder.get_submodule(str(node.target))
-        return type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1)
+        return (
+            type(layer) is nn.Flatten
+            and not _is_changed(layer)
+            and (layer.start_dim, layer.end_dim) == (1, -1)
+        )
     if node.target in ("view", "reshape", torch.reshape) and len(node.args) > 1:
         sizes = node.args[1] if isinstance(node.args[1], (tuple, list)) else node.args[1:]
         return len(sizes) == 2 and _is_batch_size(sizes[0], node.args[0]) and bool(sizes[1] == -1)
@@ -445,7 +460,15 @@ _OWN_FORWARD = "whose forward is not torch's own"
 
 
 def _is_identity(node: fx.Node, holder: nn.Module) -> bool:
-    return node.op == "call_module" and type(holder.get_submodule(str(node.target))) is nn.Identity
+    if node.op != "call_module":
+        return False
+    layer = holder.get_submodule(str(node.target))
+    return type(layer) is nn.Identity and not _is_changed(layer)
+
+
+def _is_changed(layer: nn.Module) -> bool:
+    """Whether it may do something else than its class says."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or "forward" in layer.__dict__)
 
 
 def _entangled(name: str, layer: nn.Module, trace: Traced) -> str | None:
@@ -465,7 +488,10 @@ def _entangled(name: str, layer: nn.Module, trace: Traced) -> str | None:
         return "runs more than once"
     if reads or any(owners[parameter] > 1 for parameter in own):
         return "shares its weight"
-    if any(trace.around(other) != trace.around(name) for other in named):
+    if any(
+        trace.around(other) != trace.around(name) or (trace.around(other) and not trace.parts)
+        for other in named
+    ):
         return "is also in a part that torch.fx cannot trace"
     if is_parametrized(layer):
         return "has its weight computed by a parametrization"

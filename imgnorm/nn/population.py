@@ -66,6 +66,7 @@ class PopulationBatchNorm(_BatchNorm):
             ModelError: torch's or timm's convert_sync_batchnorm asks, which would replace the layer by
                 one that knows nothing of the population.
         """
+        # No hook of torch's is called for a layer that convert_sync_batchnorm replaces; this is read.
         if sys._getframe(1).f_code.co_name == "convert_sync_batchnorm":
             raise ModelError(
                 f"{self._said}: is a population layer, whose population convert_sync_batchnorm would lose; "
@@ -210,7 +211,7 @@ def convert(model: nn.Module) -> nn.Module:
             raise ModelError(
                 f"{said}: is lazy and does not know its channels yet; run one batch through the model first"
             )
-        if not _is_known(type(layer)):
+        if not _is_known(type(layer)) or "forward" in layer.__dict__:
             raise ModelError(
                 f"{said}: is a {type(layer).__name__}, whose forward is its own and may normalize "
                 "otherwise; convert the parts of the model without it"

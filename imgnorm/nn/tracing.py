@@ -30,6 +30,7 @@ class Traced:
     holder: nn.Sequential
     graph: fx.Graph  # to be read only: it is no program if it has parts
     opaque: dict[str, str]  # modules whose forward cannot be traced, and why
+    parts: bool  # whether their children were traced
 
     def around(self, name: str) -> str | None:
         """The innermost module that this layer is in and that cannot be traced."""
@@ -70,7 +71,7 @@ def traced(holder: nn.Sequential, *, parts: bool = False) -> Traced:
             f"{type(holder[0]).__name__}: was exported, so it has operators in place of layers; fold the "
             "model before it is exported"
         )
-    return Traced(holder, graph, tracer.opaque)
+    return Traced(holder, graph, tracer.opaque, parts)
 
 
 def shown(name: str) -> str:

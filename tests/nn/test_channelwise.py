@@ -497,3 +497,107 @@ def test_the_part_that_takes_the_images_is_named():
         f"Choosing: torch.fx cannot trace its forward ({CANNOT}); fold the part that takes the images, such "
         "as model.body = fold_input_norm(model.body, stats)"
     ) == str(caught.value)
+
+
+# What must not be folded
+
+
+class Branching(nn.Module):
+    """torch.fx cannot trace it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return y if y.sum() > -1e9 else -y
+
+
+class Reaching(nn.Module):
+    """Uses the convolution of a part that cannot be traced, and the part itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Branching()
+        self.bn = nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.bn(self.part.conv(x)) + self.part(x)
+
+
+class Noisy(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x) + torch.randn(4, 1, 1)
+
+
+class Clamping(nn.BatchNorm2d):
+    """Each channel by itself, and then a constant that is made anew each time."""
+
+    def forward(self, x):
+        return super().forward(x).relu() * torch.rand(1, 4, 7, 7)
+
+
+def hooked(layer: nn.Module) -> nn.Module:
+    layer.register_forward_hook(lambda module, arguments, output: output.relu())
+    return layer
+
+
+def own_forward(layer: nn.Module) -> nn.Module:
+    layer.forward = lambda x: x.relu()  # type: ignore[method-assign]
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Reaching(), "is also in a part that torch.fx cannot trace"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), Noisy(4)), "whose own forward draws random numbers"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), Clamping(4)), "whose own forward draws random numbers"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), hooked(nn.Identity()), nn.BatchNorm2d(4)), "Identity"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), own_forward(nn.Identity()), nn.BatchNorm2d(4)), ""),
+    ],
+    ids=["reached from outside", "noise", "noise behind", "hook", "forward of its own"],
+)
+def test_what_would_change_the_output_is_left(model, reason):
+    model = seeded(model)
+
+    (said,) = unfolded(model).values()
+    assert reason in said
+    with pytest.raises(FoldError):
+        fold_batchnorm(model)
+
+
+@pytest.mark.parametrize("change", [hooked, own_forward])
+@pytest.mark.parametrize("kind", ["identity", "flatten"])
+def test_a_changed_layer_before_the_first_one_is_not_passed_over(change, kind):
+    layers = {
+        "identity": [change(nn.Identity()), nn.Conv2d(3, 4, 3)],
+        "flatten": [change(nn.Flatten()), nn.Linear(3 * 4 * 4, 5)],
+    }
+    with pytest.raises(FoldError):
+        fold_input_norm(seeded(nn.Sequential(*layers[kind])), STATS)
+
+
+def test_a_batchnorm_that_is_called_by_name_folds_behind_a_linear_layer():
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.bn = nn.Linear(3, 4), nn.BatchNorm1d(4)
+
+        def forward(self, x):
+            return self.bn(input=self.fc(x))
+
+    model = seeded(Named())
+
+    assert_same(model(data(5, 3)), fold_batchnorm(model)(data(5, 3)))
+
+
+def test_a_model_that_cannot_be_copied_is_told_in_a_sentence():
+    layer = nn.Conv2d(3, 4, 3)
+    with pytest.warns(FutureWarning):
+        model = nn.Sequential(nn.utils.weight_norm(layer), nn.BatchNorm2d(4)).eval()
+    model(torch.rand(1, 3, 8, 8))
+
+    with pytest.raises(FoldError, match=r"cannot be copied .*; remove weight_norm first"):
+        fold_batchnorm(model)

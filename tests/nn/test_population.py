@@ -352,3 +352,13 @@ def test_two_processes_keep_the_statistics_of_all_data(tmp_path):
     # The buffers are float32.
     np.testing.assert_allclose(mean, first["running_mean"].numpy(), rtol=1.2e-7)
     np.testing.assert_allclose(variance, first["running_var"].numpy(), rtol=1.2e-7)
+
+
+def test_a_layer_whose_forward_is_its_own_is_not_converted():
+    model = nn.Sequential(nn.BatchNorm2d(3))
+    model[0].forward = lambda x: x
+
+    with pytest.raises(ModelError, match="whose forward is its own"):
+        convert(model)
+
+    assert type(model[0]) is nn.BatchNorm2d

@@ -103,7 +103,7 @@ def sharded(model: nn.Module) -> nn.Module:
 
 def refused(model: nn.Module, batches: Iterable[Any], mode: CalibrationMode) -> dict[str, Any]:
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises((ModelError, KeyError)) as caught:
+    with pytest.raises((ModelError, KeyError, ValueError)) as caught:
         calibrate(model, batches, mode=mode)
     kept = all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     return {"message": str(caught.value), "kept": kept}
@@ -153,6 +153,8 @@ def _one_process(rank: int, folder: str) -> None:
         found[mode, "loader"] = refused(net(), Fails() if rank else [images()], mode)
         found[mode, "nothing"] = refused(net(), [], mode)
         found[mode, "other"] = refused(net() if rank else net()[:4], [images()], mode)
+    found["modes"] = refused(net(), [images()], MODES[rank])
+    found["typo"] = refused(net(), [images()], "onepass" if rank else "one-pass")  # type: ignore[arg-type]
     found["alone"] = alone(rank)
     found["not a member"] = not_a_member(rank)
     torch.save(found, f"{folder}/{rank}.pt")
@@ -247,6 +249,15 @@ def test_what_fails_on_one_rank_fails_on_all_and_changes_nothing(ranks, mode, ca
 
     assert {"message": first.format(last), "kept": True} == ranks[0][mode, case]
     assert {"message": second.format(last), "kept": True} == ranks[1][mode, case]
+
+
+def test_ranks_with_different_modes_are_refused_together(ranks):
+    modes = "mode is 'sequential' on rank 1, but 'one-pass' on rank 0; give every rank the same"
+    typo = "mode is 'onepass'; expected 'one-pass' or 'sequential'"
+
+    assert [{"message": modes, "kept": True}] * 2 == [found["modes"] for found in ranks]
+    assert {"message": typo, "kept": True} == ranks[1]["typo"]
+    assert ranks[0]["typo"]["message"].startswith("rank 1: ValueError: mode is 'onepass'")
 
 
 def test_a_group_pools_its_own_images_only(ranks):
