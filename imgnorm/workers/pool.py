@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain, zip_longest
 from queue import Empty
+from time import monotonic
 
 from imgnorm.machine import usable_cores
 from imgnorm.pixels.buffer import BufferCounter, BufferSize
@@ -25,6 +26,8 @@ from imgnorm.workers.messages import Setup
 from imgnorm.workers.work_queue import Report, WorkQueue
 
 _POLL_S = 0.1
+_ADDING_S = 0.05
+"""For so long units are added, if the queue is short of them, before outcomes are looked at."""
 _BYTES_FOR_ONE = 1 << 16
 """A unit without names is worth one more worker for each 64 KiB."""
 
@@ -90,9 +93,10 @@ class _Pool:
         whole, total = TallySum(), _Total()
         all_added = False
         lap("start")
+        look_at = monotonic()
         while True:
             adding = not all_added and queue.hungry
-            if adding:
+            if adding and monotonic() < look_at:
                 unit = next(units, None)
                 if unit is None:
                     all_added = True
@@ -101,10 +105,12 @@ class _Pool:
                     queue.add(unit)
                     total.add(unit)
                 lap("list")
-            try:  # between two units, without waiting
+                continue
+            try:
                 outcome = queue.outcomes.get(timeout=0 if adding else _POLL_S)
             except Empty:
                 lap("wait")
+                look_at = monotonic() + _ADDING_S
                 if not adding:
                     on_progress(total.progress(complete=all_added))
                 continue
@@ -192,7 +198,8 @@ def _started(source: Source, work: Work, workers: int) -> Iterator[_Pool]:
     counters = (
         [device.counter(cross_sums=work.cross_sums) for _ in range(workers)] if device else []
     )
-    queue = WorkQueue(workers, (1, 1) if work.each else source.job_names)
+    job_names = (1, 1) if work.each else source.job_names
+    queue = WorkQueue(workers, job_names, joins_units=source.joins_units)
     fork_server = forkserver.start_server()
     drivers = [
         Driver(

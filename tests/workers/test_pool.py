@@ -385,7 +385,9 @@ def test_no_more_workers_are_started_than_there_is_work_for(
     started: list[int] = []
     real = pool.WorkQueue
     monkeypatch.setattr(
-        pool, "WorkQueue", lambda workers, job: started.append(workers) or real(workers, job)
+        pool,
+        "WorkQueue",
+        lambda workers, job, **options: started.append(workers) or real(workers, job, **options),
     )
     source = Shelf(tmp_path / "log")
     for unit in (Unit("box0", source.names(Unit("box0"))[:3]), Unit("box0", bytes=100_000)):
@@ -393,3 +395,24 @@ def test_no_more_workers_are_started_than_there_is_work_for(
             count([unit], lambda progress: None)
 
     assert [3, 2] == started
+
+
+def test_the_files_of_a_folder_are_counted_in_large_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job for each of its units would cost the main process more than tiny images cost a worker."""
+    from imgnorm.sources.folder import FolderSource
+    from imgnorm.workers import pool
+
+    (tmp_path / "a.png").write_bytes(PICTURES[0])
+    given: list[bool] = []
+    real = pool.WorkQueue
+
+    def queue(workers: int, job: tuple[int, int], *, joins_units: bool) -> object:
+        given.append(joins_units)
+        return real(workers, job, joins_units=joins_units)
+
+    monkeypatch.setattr(pool, "WorkQueue", queue)
+    assert 1 == scanned(FolderSource(str(tmp_path))).images
+
+    assert [True] == given
