@@ -11,16 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from imgnorm.checks.lint.pair import (
-    MAX_VALUES,
-    Named,
-    Pair,
-    Place,
-    Written,
-    named,
-    pixels_and_dataset,
-    words_of,
-)
+from imgnorm.checks.lint.names import Named, named, pixels_and_dataset, words_of
+from imgnorm.checks.lint.pair import MAX_VALUES, Dataset, NumberText, Pair, Place, Written
 from imgnorm.constants.findings import Order
 from imgnorm.constants.presets import dataset_key
 from imgnorm.documents.document import CONFIG_LIMITS, Path
@@ -204,14 +196,9 @@ def _in_mapping(
         order = context.order
         if name.stem == "pixel" and isinstance(root, dict):
             order = _detectron_order(root) or order
-        yield Pair(
-            mean,
-            std,
-            context.pixels or name.pixels,
-            context.unit,
-            order,
-            name.dataset or context.dataset,
-        )
+        dataset = name.dataset or context.dataset
+        datasets = (Dataset(dataset, mean.place, dataset, "named"),) if dataset else ()
+        yield Pair(mean, std, context.pixels or name.pixels, context.unit, order, datasets)
 
 
 def _detectron_order(root: Mapping[str, Any]) -> Order | None:
@@ -226,7 +213,7 @@ def _written(value: Any, path: Path, place: Placing) -> Written | None:
         if len(value) > 400 or not _TUPLE.fullmatch(value):
             return None
         values = tuple(float(part) for part in _NUMBER.findall(value))
-        return Written(values, place(path), (place(path),) * len(values))
+        return Written(values, place(path), (None,) * len(values))
     if not isinstance(value, list) or not 0 < len(value) <= MAX_VALUES:
         return None
     if not all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in value):
@@ -235,8 +222,8 @@ def _written(value: Any, path: Path, place: Placing) -> Written | None:
         values = tuple(float(item) for item in value)
     except OverflowError:
         return None
-    places = tuple(place((*path, index)) for index in range(len(value)))
-    return Written(values, place(path), places)
+    texts = tuple(NumberText(repr(item), place((*path, i))) for i, item in enumerate(value))
+    return Written(values, place(path), texts)
 
 
 class _JsonReader:

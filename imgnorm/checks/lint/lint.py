@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from imgnorm.checks.ignore import MARK, chosen, not_ignored
 from imgnorm.checks.lint.data import json_pairs, toml_pairs, yaml_pairs
-from imgnorm.checks.lint.pair import Pair, problems_of
+from imgnorm.checks.lint.judge import problems_of
+from imgnorm.checks.lint.pair import Pair
 from imgnorm.checks.lint.python import comments_in, pairs_in
 from imgnorm.checks.reports import plural, summary
 from imgnorm.documents.document import open_at_once

@@ -10,13 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from imgnorm.checks.lint.pair import (
-    Named,
-    Pair,
-    named,
-    pixels_and_dataset,
-    words_of,
-)
+from imgnorm.checks.lint.names import Named, named, pixels_and_dataset, words_of
+from imgnorm.checks.lint.pair import Dataset, Pair
 from imgnorm.checks.lint.values import Evaluator, assignments, last_name, name_of, positional
 from imgnorm.constants.findings import Order
 from imgnorm.constants.presets import dataset_key
@@ -195,7 +190,8 @@ class _PythonReader:
         if "mean" not in given and "number" in (mean.kind, std.kind):
             return None  # matplotlib's Normalize(0, 1)
         pixels, unit, order = self._conventions(node, given, context)
-        return Pair(mean.written, std.written, pixels, unit, order, context.dataset)
+        datasets = _datasets(context.dataset, mean.written.place)
+        return Pair(mean.written, std.written, pixels, unit, order, datasets)
 
     def _conventions(
         self, node: ast.Call, given: dict[str, ast.expr], context: _CodeContext
@@ -268,7 +264,8 @@ class _PythonReader:
         if "number" in (mean.kind, std.kind) and not dataset:
             return  # may be the mean and std of anything: of initial weights, of a price
         pixels = name.pixels or order is not None or dataset is not None
-        yield Pair(mean.written, std.written, pixels, None, order, dataset)
+        datasets = _datasets(dataset, mean.written.place)
+        yield Pair(mean.written, std.written, pixels, None, order, datasets)
 
     def _two_lists(self, node: ast.Tuple | ast.List, context: _CodeContext) -> Iterator[Pair]:
         """`stats = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))`."""
@@ -280,7 +277,12 @@ class _PythonReader:
                 self._evaluator.value_of(node.elts[1]),
             )
             if mean and std:
-                yield Pair(mean.written, std.written, dataset=context.dataset)
+                datasets = _datasets(context.dataset, mean.written.place)
+                yield Pair(mean.written, std.written, datasets=datasets)
+
+
+def _datasets(key: str | None, place: tuple[int, int]) -> tuple[Dataset, ...]:
+    return (Dataset(key, place, key, "named"),) if key else ()
 
 
 class _Collected:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from imgnorm.checks.lint.pair import MAX_VALUES, Place, Written
+from imgnorm.checks.lint.pair import MAX_VALUES, NumberText, Place, Written
 
+_NUMBER = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 MAX_STEPS = 8  # of names, calls and arithmetic between a mean and its numbers
 
 _TO_ARRAY = {"array", "asarray", "tensor", "as_tensor", "FloatTensor", "Tensor", "constant"}
@@ -64,7 +66,7 @@ class Evaluator:
             value = self.value_of(node.operand, steps - 1)
             if value is None or isinstance(node.op, ast.UAdd):
                 return value
-            return _changed(value, values=tuple(-v for v in value.written.values))
+            return self._negative(node, value)
         if isinstance(node, (ast.List, ast.Tuple)):
             return self._list(node, steps)
         if isinstance(node, ast.BinOp):
@@ -83,7 +85,7 @@ class Evaluator:
         except OverflowError:
             return None
         place = self._place(node)
-        return Value(Written((number,), place, (place,)), "number")
+        return Value(Written((number,), place, (self._text(node, place),)), "number")
 
     def _list(self, node: ast.List | ast.Tuple, steps: int) -> Value | None:
         if not 0 < len(node.elts) <= MAX_VALUES:
@@ -95,8 +97,8 @@ class Evaluator:
         if len({number.divisor for number in numbers}) > 1:
             numbers = [number.divided() for number in numbers]
         values = tuple(number.values[0] for number in numbers)
-        places = tuple(number.place for number in numbers)
-        return Value(Written(values, self._place(node), places, numbers[0].divisor), "list")
+        texts = tuple(number.texts[0] for number in numbers)
+        return Value(Written(values, self._place(node), texts, numbers[0].divisor), "list")
 
     def _arithmetic(self, node: ast.BinOp, steps: int) -> Value | None:
         left, right = self.value_of(node.left, steps - 1), self.value_of(node.right, steps - 1)
@@ -148,6 +150,21 @@ class Evaluator:
             return self.value_of(node.func.value, steps - 1)
         return None
 
+    def _negative(self, node: ast.UnaryOp, value: Value) -> Value:
+        values, place = tuple(-v for v in value.written.values), self._place(node)
+        written = replace(value.written, values=values, texts=(None,) * len(values))
+        if isinstance(node.operand, ast.Constant):
+            written = replace(written, place=place, texts=(self._text(node, place),))
+        return replace(value, written=written)
+
+    def _text(self, node: ast.expr, place: Place) -> NumberText | None:
+        """The number that stands there, if it is written as `float` reads it."""
+        line = self._lines[node.lineno - 1] if node.lineno <= len(self._lines) else ""
+        if node.end_lineno != node.lineno or node.end_col_offset is None:
+            return None
+        text = line.encode()[node.col_offset : node.end_col_offset].decode(errors="replace")
+        return NumberText(text, place) if _NUMBER.fullmatch(text) else None
+
     def _place(self, node: ast.expr) -> Place:
         """Columns count characters, where `ast` counts bytes."""
         line = self._lines[node.lineno - 1] if node.lineno <= len(self._lines) else ""
@@ -185,17 +202,13 @@ def positional(arguments: Sequence[ast.expr], index: int) -> ast.expr | None:
     return before[index]
 
 
-def _changed(value: Value, *, values: tuple[float, ...]) -> Value:
-    return replace(value, written=replace(value.written, values=values))
-
-
 def _repeated(value: Value, times: float) -> Value | None:
     written = value.written
     if times not in range(1, MAX_VALUES // len(written.values) + 1):
         return None
     count = int(times)
-    places = written.places * count
-    return replace(value, written=replace(written, values=written.values * count, places=places))
+    texts = written.texts * count
+    return replace(value, written=replace(written, values=written.values * count, texts=texts))
 
 
 def _divided(value: Value, by: Value, *, inverse: bool = False) -> Value | None:
@@ -209,5 +222,6 @@ def _divided(value: Value, by: Value, *, inverse: bool = False) -> Value | None:
     total = written.divisor * divisor if not inverse else written.divisor / divisor
     changed = replace(written, divisor=total)
     if set(written.values) == {1}:  # 1 / 255 is a number of its own, not a 1 in 0..255
-        changed = replace(written, values=changed.effective, divisor=1.0)
+        texts = (None,) * len(written.values)
+        changed = replace(written, values=changed.effective, divisor=1.0, texts=texts)
     return replace(value, written=changed)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from imgnorm.checks.lint.data import json_pairs, toml_pairs, yaml_pairs
 from imgnorm.checks.lint.lint import lint
-from imgnorm.checks.lint.pair import named
+from imgnorm.checks.lint.names import named
 from imgnorm.checks.lint.python import pairs_in
 from imgnorm.checks.reports import REPORTERS
 from imgnorm.cli import commands, run
