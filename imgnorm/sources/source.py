@@ -324,9 +324,10 @@ def entries_of(source: Source, unit: Unit, *, singly: bool = False) -> Iterator[
     """The entries of a unit. If it has names, each name comes once, whatever `source.images` gives.
 
     Args:
-        singly: no blocks of images.
+        singly: no blocks of images, since what preprocesses them takes one after the other.
     """
-    entries = Source.images(source, unit) if singly else source.images(unit)
+    one_by_one = singly and source.in_blocks
+    entries = Source.images(source, unit) if one_by_one else source.images(unit)
     return entries if unit.names is None else _each_once(source, unit.names, entries)
 
 

@@ -110,8 +110,7 @@ def _counted_once(
 ) -> Tally:
     from imgnorm.pixels.count import UnitEntries, count
 
-    singly = source.in_blocks and bool(counting.settings.preprocess)
-    entries = UnitEntries(source, unit, singly=singly)
+    entries = UnitEntries(source, unit, singly=bool(counting.settings.preprocess))
     part, finished = TallySum(), False
     while not finished:
         job = count(entries, counting)

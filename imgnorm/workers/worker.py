@@ -191,8 +191,7 @@ class _Reader:
         from imgnorm.pixels.count import UnitEntries, count
 
         if job.unit is not None:
-            # What preprocesses images takes one after the other.
-            singly = self._setup.source.in_blocks and bool(self._setup.settings.preprocess)
+            singly = bool(self._setup.settings.preprocess)
             self._entries = UnitEntries(self._setup.source, job.unit, singly=singly)
         assert self._entries is not None
         number = job.number
