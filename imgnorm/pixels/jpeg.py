@@ -23,6 +23,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgnorm.pixels.damage import RAISED_BY_PILLOW
+from imgnorm.settings import Decoder
 from imgnorm.wording import clause
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 1) gray, or (height, width, 4) with R, G, B, X
@@ -159,8 +160,12 @@ def fault_of_the_fast_path() -> str:
     return ""
 
 
-def fast_path_version() -> str:
-    return f"simplejpeg {_simplejpeg().__version__}"
+def jpeg_decoder_of(decoder: Decoder) -> tuple[JpegDecoder | None, str]:
+    """What decodes ordinary JPEGs in this process, with its version; for Pillow, None and the reason."""
+    fault = "as requested" if decoder == "pillow" else fault_of_the_fast_path()
+    if fault:
+        return None, f"Pillow: {fault}"
+    return JpegDecoder(), f"simplejpeg {_simplejpeg().__version__}"
 
 
 def _frame_and_header(data: bytes) -> tuple[Frame | None, int]:

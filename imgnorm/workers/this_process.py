@@ -76,16 +76,16 @@ def _each_alone(units: Iterable[Unit]) -> Iterator[Unit]:
 
 def _counting(source: Source, work: Work) -> Counting:
     from imgnorm.pixels.count import Counting  # imports NumPy and Pillow
-    from imgnorm.pixels.jpeg import JpegDecoder, fault_of_the_fast_path
+    from imgnorm.pixels.jpeg import jpeg_decoder_of
 
-    fast = work.decoder != "pillow" and not fault_of_the_fast_path()
+    jpeg, _ = jpeg_decoder_of(work.decoder)
     return Counting(
         work.settings,
         work.limits.max_pixels,
         class_of=source.class_of,
         per_class=work.per_class,
         cross_sums=work.cross_sums,
-        jpeg=JpegDecoder() if fast else None,
+        jpeg=jpeg,
         lap=work.profile.lap if work.profile else no_lap,
     )
 

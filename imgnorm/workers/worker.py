@@ -93,10 +93,10 @@ def _reader(setup: Setup, heartbeat: Heartbeat, buffer: PixelBuffer | None) -> t
     os.environ.update(_ONE_THREAD)
     from imgnorm.pixels.count import Counting  # imports NumPy and Pillow
     from imgnorm.pixels.decode import prepare_process
-    from imgnorm.pixels.jpeg import JpegDecoder, fast_path_version, fault_of_the_fast_path
+    from imgnorm.pixels.jpeg import jpeg_decoder_of
 
-    fault = "as requested" if setup.decoder == "pillow" else fault_of_the_fast_path()
-    prepare_process(setup.max_pixels)  # after the check above, which decodes an image of its own
+    jpeg, version = jpeg_decoder_of(setup.decoder)
+    prepare_process(setup.max_pixels)  # after the line above, which decodes images of its own
     if setup.source.in_blocks:
         _keep_memory()
     watch = Stopwatch()
@@ -106,12 +106,11 @@ def _reader(setup: Setup, heartbeat: Heartbeat, buffer: PixelBuffer | None) -> t
         class_of=setup.source.class_of,
         per_class=setup.per_class,
         cross_sums=setup.cross_sums,
-        jpeg=None if fault else JpegDecoder(),
+        jpeg=jpeg,
         buffer=buffer,
         lap=watch.lap if setup.profiled else no_lap,
     )
-    reader = _Reader(setup, counting, heartbeat, watch)
-    return reader, f"Pillow: {fault}" if fault else fast_path_version()
+    return _Reader(setup, counting, heartbeat, watch), version
 
 
 def _answer_jobs(reader: _Reader, messages: queue.SimpleQueue[Any], answers: IO[bytes]) -> None:
