@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
-from typing import Literal
 
 from imgnorm.errors import ImgnormError
 from imgnorm.pixels.buffer import BufferCounter
@@ -18,7 +17,7 @@ from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.tally.tally import Tally, TallySum
 from imgnorm.workers import process
 from imgnorm.workers.forkserver import ForkServer
-from imgnorm.workers.messages import Bug, Done, Forget, Ready, Setup
+from imgnorm.workers.messages import Bug, Done, Forget, Ready, Setup, TaskKind
 from imgnorm.workers.process import WorkerProcess
 from imgnorm.workers.work_queue import Report, Task, WorkQueue
 
@@ -145,12 +144,11 @@ class Driver(threading.Thread):
         held = TallySum()
         unit: Unit | None = task.unit
         rest: Unit | None = None
-        job: Literal["count", "list", "divide"] = "count"
-        if task.listed or self._counter is not None:
-            job = "list"
+        list_first = task.listed or self._counter is not None
+        job: TaskKind = "list" if list_first else "count"
         counted, divisible = 0, True  # jobs that counted; whether dividing it was not yet tried
+        idle = self._queue.others_are_idle()
         while True:
-            idle = divisible and self._queue.others_are_idle()
             try:
                 answer = worker.do(unit, job, brief=idle and not counted)
             except EOFError:

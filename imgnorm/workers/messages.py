@@ -31,17 +31,21 @@ class Setup:
     buffer: BufferSize | None  # for pixels, if a device counts them
 
 
+TaskKind = Literal["count", "list", "divide"]
+"""What to do with a unit.
+
+"count" counts its images, or those that it has not yet counted. "list" gives it back with names.
+"divide" gives the rest of a unit that is being counted back, with names, if others can read it.
+"""
+
+
 @dataclass(frozen=True)
 class Job:
-    """To the worker: a unit, and what to do with it.
-
-    "count" counts its images, or those that it has not yet counted. "list" gives it back with names.
-    "divide" gives the rest of a unit that is being counted back, with names, if others can read it.
-    """
+    """To the worker: a unit, and what to do with it."""
 
     number: int
     unit: Unit | None  # None: the one of the last job
-    task: Literal["count", "list", "divide"] = "count"
+    task: TaskKind = "count"
     brief: bool = False  # end it soon, since others have nothing to do
     decode: bool = True  # False: leave to the device what it may decode
     again: bool = False  # its images were looked at before: the device refused them

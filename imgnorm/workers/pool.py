@@ -84,7 +84,6 @@ class _Pool:
     def __init__(self, queue: WorkQueue, counters: Sequence[BufferCounter], work: Work) -> None:
         self._queue = queue
         self._counters = counters
-        self._per_class = work.per_class
         self._each = work.each
         self._lap = work.profile.lap if work.profile else no_lap
 
@@ -128,7 +127,7 @@ class _Pool:
             lap("merge")
         for counter in self._counters:
             for group, tally in counter.taken().items():
-                whole.add(tally.with_class(group) if group and self._per_class else tally)
+                whole.add(tally.with_class(group) if group else tally)
             lap("merge")
         return whole.tally()
 
@@ -140,9 +139,8 @@ class _Total:
         self._done = self._bytes_read = 0
         self._found = 0  # images
         self._opened: dict[str, int] = {}  # units without names that are not finished: bytes read
-        self._bytes = self._finished = (
-            0  # of all units without names, and of those that are finished
-        )
+        self._bytes = 0  # of all units without names
+        self._finished = 0  # of those among them that are finished
         self._unknown = False  # whether the size of one of them is not known
 
     def add(self, unit: Unit) -> None:
@@ -174,9 +172,8 @@ class _Total:
         fraction = None
         if complete and self._opened and not self._unknown and self._bytes:
             read = self._finished + sum(self._opened.values())
-            fraction = min(
-                1.0, read / self._bytes
-            )  # a compressed archive is smaller than its images
+            # A compressed archive has fewer bytes than its images.
+            fraction = min(1.0, read / self._bytes)
         return Progress(self._done, total, self._bytes_read, fraction=fraction)
 
 

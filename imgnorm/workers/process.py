@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from time import monotonic
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from imgnorm.sources.source import Unit
 from imgnorm.workers.forkserver import Forked, ForkServer, python_command
@@ -23,6 +23,7 @@ from imgnorm.workers.messages import (
     NeedsMemory,
     Ready,
     Setup,
+    TaskKind,
     receive,
     receive_first,
     send,
@@ -94,7 +95,7 @@ class WorkerProcess:
     def do(
         self,
         unit: Unit | None,
-        task: Literal["count", "list", "divide"] = "count",
+        task: TaskKind = "count",
         *,
         brief: bool = False,
         decode: bool = True,
