@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from imgnorm.errors import SourceError
-from imgnorm.sources.listing import AllNames, Catalogue
-from imgnorm.sources.names import as_text, encoded, name_bytes
+from imgnorm.sources.listing import AllNames, Catalogue, names_sum_of
+from imgnorm.sources.names import as_text, name_bytes
 from imgnorm.sources.source import Source, Unit
 from imgnorm.stats.provenance import Shards
-from imgnorm.tally.names import lines_of, names_sum
+from imgnorm.tally.names import lines_of
 
 _MAX_NAMES_BYTES = 60 << 20  # a stats file has 64 MiB at most
 
@@ -82,7 +82,7 @@ def selection_of(source: Source, options: SelectionOptions, *, sample: bool = Fa
     names = AllNames(catalogue)
     if options.keep_names:
         _demand_room(source, names)
-    return Selection(catalogue, names.units, len(names), names, names.names_sum())
+    return Selection(catalogue, names.units, len(names), names, names_sum_of(names.units))
 
 
 def spread(images: int, limit: int) -> Iterable[int]:
@@ -122,9 +122,8 @@ def _limited(catalogue: Catalogue, limit: int, options: SelectionOptions) -> Sel
     else:
         names.skipped.clear()
         names.ignored.clear()
-    names_sum_ = sum(names_sum(encoded(unit.names or ())) for unit in mine)
     images = sum(map(len, chosen))
-    return Selection(catalogue, chosen, images, names, names_sum_, limited=left_out > 0)
+    return Selection(catalogue, chosen, images, names, names_sum_of(mine), limited=left_out > 0)
 
 
 def _demand_room(source: Source, names: AllNames) -> None:

@@ -50,12 +50,9 @@ class Catalogue:
             from hashlib import sha256  # loads OpenSSL, which takes 2 ms
 
             digest = sha256()
+        takes_outside = 1 in self._shards
         place = 0
         for entry in self.source.units():
-            if not isinstance(entry, (Unit, Skipped, Ignored)):
-                raise TypeError(
-                    f"{self.source!r}: units() gives {entry!r:.100}; expected an imgnorm.Unit"
-                )
             if isinstance(entry, Unit):
                 number = place % self._total + 1
                 place += 1
@@ -63,12 +60,16 @@ class Catalogue:
                     digest.update(b"%b\0%b\n" % (name_bytes(entry.id), _content_of(entry)))
                 if number in self._shards:
                     yield entry
-            elif 1 not in self._shards:
-                continue
             elif isinstance(entry, Skipped):
-                self.skipped.append(entry)
+                if takes_outside:
+                    self.skipped.append(entry)
+            elif isinstance(entry, Ignored):
+                if takes_outside:
+                    self.ignored.update(entry.rules)
             else:
-                self.ignored.update(entry.rules)
+                raise TypeError(
+                    f"{self.source!r}: units() gives {entry!r:.100}; expected an imgnorm.Unit"
+                )
         self.sha256 = digest.hexdigest() if digest else ""
 
 
@@ -77,6 +78,11 @@ def _content_of(unit: Unit) -> bytes:
     if unit.names is None:
         return b"%d" % (unit.bytes or 0)
     return b"%d %08x" % (len(unit), crc32(b"\0".join(encoded(unit.names))))
+
+
+def names_sum_of(units: Iterable[Unit]) -> int:
+    """`tally.names.names_sum` of all names of these units."""
+    return sum(names_sum(encoded(unit.names or ())) for unit in units)
 
 
 class AllNames:
@@ -118,10 +124,6 @@ class AllNames:
         names = self.units[unit].names
         assert names is not None
         return names[place]
-
-    def names_sum(self) -> int:
-        """`tally.names.names_sum` of all names."""
-        return sum(names_sum(encoded(unit.names or ())) for unit in self.units)
 
     def only(self, indices: Iterable[int]) -> list[Unit]:
         """The images at these indices, as units."""

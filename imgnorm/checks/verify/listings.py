@@ -20,7 +20,7 @@ from imgnorm.measuring.routes import refuse_idle
 from imgnorm.measuring.selection import spread
 from imgnorm.pipeline.config import SOURCE_KINDS, read_pipeline
 from imgnorm.settings import TORCHVISION, Limits
-from imgnorm.sources.listing import AllNames, Catalogue, all_names_of
+from imgnorm.sources.listing import AllNames, Catalogue, all_names_of, names_sum_of
 from imgnorm.sources.names import as_text, for_message, name_bytes
 from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import Measurement
@@ -77,7 +77,7 @@ def compare_names(findings: Findings, measured: Measurement, part: Part, index: 
         index: the part's place in the file; None if the file has one source.
     """
     path: Path = ("source",) if index is None else ("source", "parts", index)
-    if digest_of(part.names.names_sum()) != part.origin.listing_sha256:
+    if digest_of(names_sum_of(part.names.units)) != part.origin.listing_sha256:
         message = f"listing changed: {_counts_of(part)}"
         named = _kept_change(part)
         if index is None:
