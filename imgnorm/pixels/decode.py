@@ -28,7 +28,7 @@ from imgnorm.pixels.damage import (
     damaged,
 )
 from imgnorm.pixels.formats import format_of
-from imgnorm.pixels.jpeg import Frame, JpegDecoder, Pixels, whole_frame
+from imgnorm.pixels.jpeg import Frame, JpegDecoder, Pixels, check_data, whole_frame
 from imgnorm.settings import Mode, channels_of
 from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.wording import clause
@@ -100,6 +100,8 @@ def decode(
         reserve(_memory_needed(picture.size, picture.mode, _target(picture, mode), format_))
         _load(picture)
         check_pixels(picture, data, format_)
+        if format_ == "JPEG":
+            check_data(data)
         return _decoded(picture, mode, format_)
 
 

@@ -2,8 +2,9 @@
 
 On a tiny JPEG Pillow spends more time on the header than libjpeg-turbo on the pixels, and for a large
 one it takes fresh memory each time. So ordinary files take this fast path: baseline or progressive,
-Huffman-coded, gray or 4:4:4, 4:2:2, 4:2:0, 4:4:0. Nothing is refused here: what is unusual, damaged or
-causes a warning is left to Pillow, which decides.
+Huffman-coded, gray or 4:4:4, 4:2:2, 4:2:0, 4:4:0. What is unusual, damaged or causes a warning is left
+to Pillow. Pillow does not pass on the warning, and shows pixels that libjpeg-turbo made up: so what
+Pillow decodes is checked by `check_data`.
 
 Source of the format: ITU-T T.81, https://www.w3.org/Graphics/JPEG/itu-t81.pdf
 """
@@ -24,6 +25,7 @@ from PIL import Image
 
 from imgnorm.pixels.damage import RAISED_BY_PILLOW
 from imgnorm.settings import Decoder
+from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.wording import clause
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 1) gray, or (height, width, 4) with R, G, B, X
@@ -39,6 +41,14 @@ _APP = set(range(0xE1, 0xF0))
 _SKIPPED = {_DHT, _DRI, _COM}
 _BETWEEN_SCANS = {_DHT, _DRI, _COM, _SOS}
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
+_CUT = ("Premature end of JPEG file", "Corrupt JPEG data: premature end of data segment")
+_DAMAGED = re.compile(
+    "Corrupt JPEG data: (bad (Huffman|arithmetic) code|found marker)|Inconsistent progression"
+)
+"""Warnings of libjpeg-turbo (jerror.h) about data without which pixels are made up.
+
+"Extraneous bytes before marker" is not among them: some encoders write bytes that mean nothing.
+"""
 _SAMPLINGS = {
     b"\x11\x11\x11",  # 4:4:4
     b"\x21\x11\x11",  # 4:2:2
@@ -139,6 +149,21 @@ class JpegDecoder:
         except ValueError:
             return None
         return pixels
+
+
+def check_data(data: bytes) -> None:
+    """Check the compressed data of a JPEG of any kind, by decoding it to an eighth of its size.
+
+    Without simplejpeg, nothing is checked.
+
+    Raises:
+        Unreadable: libjpeg-turbo reports damaged data.
+    """
+    report = _report(data)
+    if report in _CUT:
+        raise Unreadable(Reason.TRUNCATED, report)
+    if _DAMAGED.match(report):
+        raise Unreadable(Reason.CORRUPT, report)
 
 
 @cache
@@ -284,6 +309,19 @@ def _end_of_scan(data: bytes, start: int, restarts: int) -> int | None:
         if marker != 0xD0 + number % 8:
             return None
     return None
+
+
+def _report(data: bytes) -> str:
+    """The first warning or error of libjpeg-turbo; empty if there is none, or no simplejpeg."""
+    try:
+        decode = _simplejpeg().decode_jpeg
+    except (ImportError, ValueError):
+        return ""
+    try:
+        decode(data, "GRAY", min_height=1, min_width=1, min_factor=8)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _simplejpeg() -> Any:

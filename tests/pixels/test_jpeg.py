@@ -246,6 +246,42 @@ def test_whatever_the_bytes_are_the_outcome_is_the_same(decoder, seed, capfd):
         assert expected == outcome(data, mode, decoder, 100_000), (name, mode)
 
 
+def test_data_that_libjpeg_turbo_calls_damaged_are_refused_and_no_others(decoder):
+    """Pillow ignores its warnings. `None`: the file is counted, with the pixels of the whole one."""
+    end = b"\xff\xd9"
+    cut = "truncated: Corrupt JPEG data: premature end of data segment"
+    wrong = []
+    for name in ("jpeg-RGB-95", "jpeg-RGB-75-progressive", "jpeg-L-95", "jpeg-CMYK-95"):
+        data = FORMATS[name]
+        scan = data.rindex(b"\xff\xda") + 14
+        for faulty, expected in (
+            (data[: (scan + len(data)) // 2] + end, cut),
+            (data[: scan + 2] + end, cut),
+            (data[:-2] + b"not in any scan" + end, None),
+            (data + b"behind the end", None),
+        ):
+            found = outcome(faulty, "RGB", decoder)
+            expected_outcome = (expected,) if expected else outcome(data, "RGB", None)
+            wrong += [(name, found, expected)] if found != expected_outcome else []
+
+    assert [] == wrong
+
+
+def test_a_lost_restart_marker_and_a_code_that_does_not_exist_are_corrupt(decoder):
+    data = file_of(64, 64, quality=90, restart_marker_blocks=1)
+    lost = data.replace(b"\xff\xd1", b"\xff\xd3", 1)
+    plain = FORMATS["jpeg-L-95"]
+    scan = plain.index(b"\xff\xda") + 10
+    no_code = plain[: scan + 100] + b"\xff\0" * 4 + plain[scan + 108 :]
+
+    for faulty, expected in (
+        (lost, "corrupt: Corrupt JPEG data: found marker 0xd3 instead of RST1"),
+        (no_code, "corrupt: Corrupt JPEG data: bad Huffman code"),
+    ):
+        assert (expected,) == outcome(faulty, "RGB", decoder)
+        assert (expected,) == outcome(faulty, "RGB", None)
+
+
 def test_limits_hold_on_the_fast_path(decoder):
     data = FORMATS["jpeg-RGB-95"]
     tall = bytearray(data)
