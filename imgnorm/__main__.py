@@ -53,7 +53,7 @@ def main() -> None:
                 raise
             _drop_output()
             _complain(f"standard output: cannot be written ({error.strerror}); send it elsewhere")
-            code = 2
+            code = 74  # EX_IOERR of sysexits.h, which Windows lacks
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - the outermost edge: a bug gets its exit code, too

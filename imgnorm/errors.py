@@ -24,6 +24,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from imgnorm.wording import harmless, printable
+
 __all__ = [
     "DeviceError",
     "FoldError",
@@ -246,8 +248,14 @@ class Problem:
     hint: str | None = None  # what to do
     severity: Severity = "error"
 
+    def __post_init__(self) -> None:
+        """Values of a stranger's file may be long, and may hold commands to a terminal."""
+        object.__setattr__(self, "message", harmless(self.message))
+        if self.hint is not None:
+            object.__setattr__(self, "hint", harmless(self.hint))
+
     def __str__(self) -> str:
-        text = f"{self.file}:{self.line}:{self.column}: {self.message}"
+        text = f"{printable(self.file)}:{self.line}:{self.column}: {self.message}"
         return f"{text}\n    {self.hint}" if self.hint else text
 
 

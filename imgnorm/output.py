@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 
 from imgnorm.errors import OutputError
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def check_output(path: str, *, force: bool) -> None:
@@ -57,7 +62,8 @@ def write_whole(
     """Write a file so that a reader finds the old bytes or the new ones, never anything else.
 
     A temporary file in the same folder is written, flushed to the disk, read back, then renamed. A
-    link is followed and kept; the permissions of a replaced file are kept.
+    link is followed and kept; the permissions of a replaced file are kept. Temporary files that killed
+    runs left for the same target are removed.
 
     Args:
         force: replace an existing file; without it, a file that was made since the check is kept.
@@ -76,10 +82,14 @@ def write_whole(
             os.fsync(file.fileno())
             file.seek(0)
             check(file.read())
-        with suppress(OSError):
-            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-        _publish(temporary, target, force=force)
+            with suppress(OSError):
+                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+            if sys.platform != "win32":  # while the file is locked; Windows renames no open file
+                _publish(temporary, target, force=force)
+        if sys.platform == "win32":
+            _publish(temporary, target, force=force)
         _sync_folder(os.path.dirname(target))
+        _remove_abandoned(target)
     except OSError as error:
         raise _refused(path, error) from error
     finally:
@@ -123,12 +133,52 @@ def _temporary_name(target: str) -> str:
 
     It is known before the file exists, so that a signal right after the creation leaves no file behind.
     """
-    return os.path.join(os.path.dirname(target), f".imgnorm-{os.urandom(8).hex()}.tmp")
+    return f"{_temporary_start(target)}{os.urandom(8).hex()}.tmp"
+
+
+def _temporary_start(target: str) -> str:
+    """How the names of all temporary files of a target begin."""
+    folder, name = os.path.split(target)
+    return os.path.join(folder, f".imgnorm-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}-")
 
 
 def _create(temporary: str) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.open(temporary, flags, 0o666)
+    while True:
+        handle = os.open(temporary, flags, 0o666)
+        if not _locked(handle, wait=True) or os.fstat(handle).st_nlink:
+            return handle
+        os.close(handle)  # another run saw it unlocked, took it for abandoned and removed it
+
+
+def _locked(handle: int, *, wait: bool) -> bool:
+    """Lock an open file until it is closed; the system unlocks it when its process dies.
+
+    False if another process holds the lock, or if the system has none: Windows, some network drives.
+    """
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_abandoned(target: str) -> None:
+    """Remove the temporary files of a target that no living process has locked."""
+    start = os.path.basename(_temporary_start(target))
+    with suppress(OSError), os.scandir(os.path.dirname(target)) as entries:
+        for entry in entries:
+            if not (entry.name.startswith(start) and entry.name.endswith(".tmp")):
+                continue
+            with suppress(OSError):
+                handle = os.open(entry.path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+                try:
+                    if _locked(handle, wait=False):
+                        os.unlink(entry.path)
+                finally:
+                    os.close(handle)
 
 
 def _sync_folder(folder: str) -> None:

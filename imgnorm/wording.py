@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 _FOREIGN = 300  # characters of a text that is not ours
+_LONGEST = 2000  # characters of a line of a message; names of files have up to 4,096 bytes
 
 
 def printable(text: str) -> str:
@@ -28,6 +29,13 @@ def quoted(text: str) -> str:
 def one_line(text: str) -> str:
     """A text that is not ours: printable, and at most 300 characters."""
     return cut(printable(" ".join(text.split())), _FOREIGN)
+
+
+def harmless(text: str) -> str:
+    """A message of ours with its lines, each printable and at most 2,000 characters long."""
+    if len(text) <= _LONGEST and text.isprintable():
+        return text
+    return "\n".join(cut(printable(line), _LONGEST) for line in text.split("\n"))
 
 
 def clause(error: BaseException) -> str:

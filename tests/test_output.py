@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -205,6 +208,44 @@ def test_a_scan_passes_over_a_temporary_file(here):
     Path(".imgnorm-0123456789abcdef.tmp").touch()
 
     assert [] == [one for one in FolderSource(".").units() if isinstance(one, Unit)]
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_that_writes_there(here):
+    """But not what a living run is writing to the same place, nor what belongs to another target."""
+    hang = "import sys; print(flush=True); sys.stdin.read()"
+    write = f"from imgnorm.output import write_whole; write_whole(NAME, b'x', check=lambda _: exec({hang!r}))"
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", write.replace("NAME", repr(name))],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+                )
+            )
+            for name in ("new", "new", "other")
+        ]
+        killed, living, elsewhere = runs
+        for run in runs:
+            assert os.linesep.encode() == run.stdout.readline()
+        killed.kill()
+        elsewhere.kill()
+        assert [-9, -9] == [killed.wait(), elsewhere.wait()]
+        assert 3 == len(os.listdir())
+
+        write_whole("new", b"mine")
+        left = sorted(os.listdir())
+        living.communicate()
+
+    assert 0 == living.returncode
+    assert ["new", 2] == [
+        left[-1],
+        len(left[:-1]),
+    ]  # that of the living run, and the other target's
+    assert b"x" == Path("new").read_bytes()
+    write_whole("other", b"mine")
+    assert ["new", "other"] == sorted(os.listdir())
 
 
 def test_what_is_checked_was_read_back_from_the_file(here):

@@ -128,7 +128,7 @@ def _lines(problem: Problem) -> str:
 
 def _command(problem: Problem) -> str:
     properties = {
-        "file": problem.file,
+        "file": printable(problem.file),
         "line": str(problem.line),
         "col": str(problem.column),
         "title": f"imgnorm {problem.rule}",

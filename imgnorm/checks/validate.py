@@ -14,7 +14,7 @@ from imgnorm.constants.findings import findings
 from imgnorm.constants.presets import PRESETS
 from imgnorm.documents.document import (
     CONFIG_LIMITS,
-    FOREIGN_STATS_LIMITS,
+    STATS_LIMITS,
     Document,
     read_bytes,
     read_head,
@@ -24,10 +24,15 @@ from imgnorm.documents.portability import portability_problems
 from imgnorm.documents.reader import Reading, declared_format, read_through
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.pipeline.config import PIPELINE_FORMAT, normalization, pipeline_in
-from imgnorm.pipeline.numbers import UNUSABLE, Outcome, estimate_note, problem_of
+from imgnorm.pipeline.numbers import (
+    UNUSABLE,
+    Outcome,
+    estimate_note,
+    possible_channels,
+    problem_of,
+)
 from imgnorm.pipeline.order import order_problems
 from imgnorm.pipeline.pipeline import Pipeline
-from imgnorm.settings import CHANNELS
 from imgnorm.stats.file import stats_in
 from imgnorm.stats.schema import STATS_FORMAT
 from imgnorm.stats.stats import Stats
@@ -151,8 +156,8 @@ def _checked(
     try:
         if kind.startswith("imgnorm-stats"):
             if len(data) > CONFIG_LIMITS.max_bytes:
-                data = read_bytes(file, FOREIGN_STATS_LIMITS)
-            reading = read_through(data, file, FOREIGN_STATS_LIMITS)
+                data = read_bytes(file, STATS_LIMITS)
+            reading = read_through(data, file, STATS_LIMITS)
             found = _stats_problems(reading, read)
         else:
             reading = read_through(data, file, CONFIG_LIMITS)
@@ -223,7 +228,7 @@ def _pipeline_problems(
         return [*problems, *error.problems]
     stats = None
     if pipeline.stats_path is not None:
-        unusable, stats = normalization(document, pipeline, read, FOREIGN_STATS_LIMITS)
+        unusable, stats = normalization(document, pipeline, read)
         problems += unusable
         if stats and stats.estimate:
             path = ("normalize", "stats")
@@ -253,10 +258,9 @@ def _number_problems(document: Document) -> list[Problem]:
         return []
     image, source = value.get("image"), value.get("source")
     mode: Any = image.get("mode") if isinstance(image, dict) else None
-    known = isinstance(mode, str) and mode in CHANNELS
-    channels = len(CHANNELS[mode]) if known else len(mean)
     name = source.get("name") if isinstance(source, dict) else None
     dataset = name if isinstance(name, str) else None
+    channels = possible_channels(mode, dataset, len(mean))
     found = findings(mean, std, channels=channels, dataset=dataset)
     placed = (problem_of(document, ("normalize",), finding) for finding in found)
     return list(dict.fromkeys(placed))  # a preset's mean and std stand at one place

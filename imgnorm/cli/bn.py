@@ -10,7 +10,7 @@ import click
 
 from imgnorm._torch import torch_needed
 from imgnorm.cli import options as shared
-from imgnorm.cli.terminal import note, print_result, progress_bar
+from imgnorm.cli.terminal import beside_files, note, print_result, progress_bar
 from imgnorm.errors import ModelError
 from imgnorm.settings import TORCHVISION
 
@@ -146,14 +146,18 @@ def calibrate(
     ) as on_progress:
         done = calibrate_model(opened.module, batches, mode=mode, on_progress=on_progress)
     skipped = batches.skipped
+    complete: list[str] = []
     try:
         if rejects is not None:
             write_rejects(rejects, skipped, force=force)
+            complete.append(rejects)
         looked_at = done.images + len(skipped)
         shared.demand_few_skipped(len(skipped), looked_at, max_skipped, "checkpoint")
         write_whole(output, opened.saved(), force=force)
+        complete.append(output)
     finally:  # the result is not lost when it cannot be written
-        print_result(_calibration_table(done, batches, verbose))
+        with beside_files(complete):
+            print_result(_calibration_table(done, batches, verbose))
     if not quiet:
         for name in done.unreached:
             note(f"note     {name}: no image reached it in eval mode; left as it was")

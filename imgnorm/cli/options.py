@@ -25,6 +25,7 @@ Exit codes:
   2    wrong usage, or the work could not be done; nothing was written
   3    written, but some images were skipped, and no --max-skipped was given
   70   a bug in imgnorm
+  74   standard output cannot be written; what -o names is written
   130  Ctrl-C (143 SIGTERM, 129 SIGHUP, 141: the reader of the output is gone)
 """
 

@@ -14,6 +14,7 @@ import click
 import imgnorm
 from imgnorm.cli import options as shared
 from imgnorm.cli.terminal import (
+    beside_files,
     draws_blocks,
     images_bar,
     note,
@@ -284,17 +285,21 @@ def stats(
 
     if profile:
         note(_profile_text(profile, seconds, measured))
+    done: list[str] = []
     try:
         if rejects is not None:
             write_rejects(rejects, measured.skipped, force=force)
+            done.append(rejects)
         looked_at = measured.images + len(measured.skipped)
         shared.demand_few_skipped(len(measured.skipped), looked_at, max_skipped, "stats file")
         if output is not None:
             from imgnorm.stats.file import write_stats
 
             write_stats(output, measured, force=force)
+            done.append(output)
     finally:  # the result is not lost when it cannot be written
-        _print_stats(measured, as_json=as_json, verbose=verbose)
+        with beside_files(done):
+            _print_stats(measured, as_json=as_json, verbose=verbose)
     if not quiet:
         if options["tolerance"] is not None and measured.estimate is None:
             note(
@@ -369,11 +374,14 @@ def merge(
     if output is not None:
         check_output(output, force=force)
     merged = merge_files(stats_files, **allowed)
+    done: list[str] = []
     try:
         if output is not None:
             write_stats(output, merged, force=force)
+            done.append(output)
     finally:  # the result is not lost when it cannot be written
-        _print_stats(merged, as_json=as_json, verbose=verbose)
+        with beside_files(done):
+            _print_stats(merged, as_json=as_json, verbose=verbose)
     if output is not None and not quiet:
         note(f"wrote    {output}")
 

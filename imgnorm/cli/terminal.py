@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
+
+from imgnorm.wording import harmless
 
 if TYPE_CHECKING:
     from imgnorm.progress import Progress
@@ -24,7 +26,24 @@ def print_result(text: str) -> None:
 def note(text: str) -> None:
     """Print what is not part of the result."""
     with suppress(OSError):  # a closed standard error does not fail the command
-        _write(text, sys.stderr)
+        _write(harmless(text), sys.stderr)
+
+
+@contextmanager
+def beside_files(written: Sequence[str]) -> Iterator[None]:
+    """Around the printing of a result: if that fails, say which files were written before.
+
+    Args:
+        written: these files; more may be added until then.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # the reader has seen enough
+        raise
+    except OSError:
+        for path in written:
+            note(f"wrote    {path}")
+        raise
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def findings(
     mean: Sequence[float],
     std: Sequence[float],
     *,
-    channels: int | None = None,
+    channels: int | Sequence[int] | None = None,
     unit: float = 1.0,
     order: Order = "RGB",
     dataset: str | None = None,
@@ -51,7 +51,8 @@ def findings(
     """What is wrong with a mean and a std: the fault, not its consequences.
 
     Args:
-        channels: the number of channels, if it is known. Without it, one value may stand for all.
+        channels: the number of channels, or the numbers that are possible. Without it, one value may
+            stand for all.
         unit: the pixel value that means 1.0: 255 if the field is for pixels in 0..255.
         order: the order of the channels that the field is for.
         dataset: the data's name, if it is known: CIFAR10, cifar-10.
@@ -144,14 +145,17 @@ _LENGTH = Rule(
 )
 
 
-def _length(pair: _Pair, channels: int | None) -> Iterator[Finding]:
+def _length(pair: _Pair, channels: int | Sequence[int] | None) -> Iterator[Finding]:
     lengths: dict[Field, int] = {"mean": len(pair.mean), "std": len(pair.std)}
-    if channels is not None:
+    possible = (channels,) if isinstance(channels, int) else channels
+    if possible is not None and not {*lengths.values()} <= {*possible}:
+        *others, last = map(str, possible)
+        many = f"{', '.join(others)} or {last}" if others else last
+        plural = "" if many == "1" else "s"
         for field, length in lengths.items():
-            if length != channels:
-                what = "channel" if channels == 1 else "channels"
-                message = f"{_values(length)} for {channels} {what}"
-                yield pair.finding(_LENGTH, field, message, f"give {_values(channels)}")
+            if length not in possible:
+                message = f"{_values(length)} for {many} channel{plural}"
+                yield pair.finding(_LENGTH, field, message, f"give {many} value{plural}")
     elif 0 in lengths.values():
         empty: Field = "std" if pair.mean else "mean"
         yield pair.finding(_LENGTH, empty, "no values", "give one for each channel")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from imgnorm.constants.presets import Preset, preset
-from imgnorm.documents.document import CONFIG_LIMITS, STATS_LIMITS, Document, DocumentLimits
+from imgnorm.documents.document import CONFIG_LIMITS, Document
 from imgnorm.documents.models import validated
 from imgnorm.documents.reader import read_document
 from imgnorm.errors import InvalidDocument, Problem, SourceError
@@ -20,7 +20,7 @@ from imgnorm.pipeline.order import order_problems
 from imgnorm.pipeline.pipeline import Augmentation, Pipeline
 from imgnorm.pipeline.structure import structure_problems
 from imgnorm.settings import CHANNELS, SCALE, STEPS, TORCHVISION, Step, channel_names
-from imgnorm.stats.file import stats_in
+from imgnorm.stats.file import read_stats
 from imgnorm.stats.schema import STATS_FORMAT
 from imgnorm.stats.stats import Stats
 
@@ -82,17 +82,15 @@ def normalization(
     document: Document,
     pipeline: Pipeline,
     cache: dict[str, Outcome] | None = None,
-    limits: DocumentLimits = STATS_LIMITS,
 ) -> tuple[list[Problem], Stats | None]:
     """The stats that a pipeline normalizes with, and what is wrong with them.
 
     Args:
         cache: the stats files that were read before, by path; many configs may share one.
-        limits: those of the stats file.
     """
     if pipeline.stats_path is None:
         mean, std, mode = pipeline.mean, pipeline.std, pipeline.mode
-        problems = [*constant_problems(document, mean, std, mode)]
+        problems = [*constant_problems(document, pipeline)]
         if problems:
             return problems, None
         if mode == "auto":
@@ -100,9 +98,7 @@ def normalization(
             return [], Stats(names, mean, std, preprocess=pipeline.preprocess)
         return [], Stats(CHANNELS[mode], mean, std, SCALE[mode], mode, pipeline.preprocess)
     cache = {} if cache is None else cache
-    outcome = read_once(
-        pipeline.stats_path, cache, lambda path: stats_in(read_document(path, limits))
-    )
+    outcome = read_once(pipeline.stats_path, cache, read_stats)
     problems = [*reference_problems(document, pipeline, outcome)]
     return problems, None if problems or not isinstance(outcome, Stats) else outcome
 

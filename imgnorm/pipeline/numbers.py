@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from imgnorm.constants.findings import Finding, findings
+from imgnorm.constants.presets import dataset_key, presets_of
 from imgnorm.documents.document import Document, Path
 from imgnorm.errors import InvalidDocument, Problem, Rule, SourceError
-from imgnorm.settings import CHANNELS, Mode, Step
+from imgnorm.settings import CHANNELS, TORCHVISION, Step
 from imgnorm.stats.stats import NO_IMAGES, Stats
 
 if TYPE_CHECKING:
@@ -40,11 +42,10 @@ def reference_problems(
         hint = f"measure it with `imgnorm stats {pipeline.file} -o {pipeline.stats_path}`"
         yield document.problem(path, "missing-stats", str(outcome).partition(";")[0], hint)
     elif isinstance(outcome, InvalidDocument):
-        first, *others = outcome.problems
-        where = f"{first.file}:{first.line}:{first.column}"
-        more = f" (and {len(others)} more)" if others else ""
-        message = f"is not a valid stats file: {where}: {first.message}{more}"
-        yield document.problem(path, "unsound-stats", message, first.hint)
+        # The config may be a stranger's, and may name any file: nothing of its content is shown.
+        hint = f"`imgnorm validate {shlex.quote(pipeline.stats_path or '')}` says why"
+        message = f"{pipeline.stats_path} is not a valid stats file"
+        yield document.problem(path, "unsound-stats", message, hint)
     elif not outcome.mean:
         fault, _, hint = NO_IMAGES.partition("; ")
         yield document.problem(path, "unsound-stats", f"{pipeline.stats_path}: {fault}", hint)
@@ -71,16 +72,29 @@ def estimate_note(document: Document, stats: Stats, path: Path, named: str = "")
     )
 
 
-def constant_problems(
-    document: Document,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    mode: Mode | Literal["auto"],
-) -> Iterator[Problem]:
+def constant_problems(document: Document, pipeline: Pipeline) -> Iterator[Problem]:
     """Why `normalize: {mean: …, std: …}` cannot be used at all."""
-    channels = len(mean) if mode == "auto" else len(CHANNELS[mode])
-    found = [f for f in findings(mean, std, channels=channels) if f.rule in UNUSABLE]
+    channels = possible_channels(pipeline.mode, pipeline.source.get("source"), len(pipeline.mean))
+    every = findings(pipeline.mean, pipeline.std, channels=channels)
+    found = [finding for finding in every if finding.rule in UNUSABLE]
     yield from dict.fromkeys(problem_of(document, ("normalize",), finding) for finding in found)
+
+
+def possible_channels(mode: object, source: object, given: int) -> Sequence[int]:
+    """How many channels the images of a config have, as far as it says.
+
+    Args:
+        mode: its `image.mode`.
+        source: the name of its source, for one of torchvision's datasets.
+        given: how many numbers it has; if all modes are possible, one with so many channels is meant.
+    """
+    if isinstance(mode, str) and mode in CHANNELS:
+        return (len(CHANNELS[mode]),)
+    named = dataset_key(source.removeprefix(TORCHVISION)) if isinstance(source, str) else None
+    if named:
+        return (len(presets_of(named)[0].mean),)
+    every = sorted({len(channels) for channels in CHANNELS.values()})
+    return (given,) if given in every else every
 
 
 def problem_of(document: Document, path: Path, found: Finding) -> Problem:
@@ -113,6 +127,12 @@ def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterato
                 f"{pipeline.stats_path} was measured on {what}, but a pipeline starts from PIL images",
                 f"`imgnorm emit {pipeline.stats_path}` writes the transform for such arrays; for images, {again}",
             )
+        elif stats.mode is None:
+            possible = possible_channels("auto", pipeline.source.get("source"), len(stats.mean))
+            for finding in findings(stats.mean, stats.std, channels=possible)[:1]:
+                if finding.rule == "length":
+                    message = f"{pipeline.stats_path} has {finding.message}"
+                    yield document.problem(path, "other-mode", message)
         return
     if stats.mode is not None and stats.mode != pipeline.mode:
         yield document.problem(

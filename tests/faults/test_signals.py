@@ -243,11 +243,30 @@ def test_standard_output_without_space_is_told_in_one_line(
     ended = imgnorm(*arguments, stdout=full, PYTHONUNBUFFERED=buffered)
     os.close(full)
 
-    assert 2 == ended.returncode
+    assert 74 == ended.returncode
     assert (
         "standard output: cannot be written (No space left on device); send it elsewhere\n"
         == ended.stderr
     )
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("command", ["stats", "merge"])
+def test_standard_output_without_space_does_not_hide_what_was_written(
+    small: Path, tmp_path: Path, command: str
+) -> None:
+    one, path = tmp_path / "one.yaml", tmp_path / "stats.yaml"
+    imgnorm("stats", small, "-o", one)
+    with open("/dev/full", "w") as full:
+        source = one if command == "merge" else small
+        ended = imgnorm(command, "-q", source, "-o", path, stdout=full.fileno())
+
+    assert 74 == ended.returncode
+    assert (
+        f"wrote    {path}\n"
+        "standard output: cannot be written (No space left on device); send it elsewhere\n"
+    ) == ended.stderr
+    assert one.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)])

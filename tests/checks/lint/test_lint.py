@@ -376,7 +376,7 @@ def test_a_full_disk_is_no_bug_of_ours(command):
 
     message = "standard output: cannot be written (No space left on device); send it elsewhere\n"
 
-    assert (2, message) == (done.returncode, done.stderr)
+    assert (74, message) == (done.returncode, done.stderr)
 
 
 # Hostile files
