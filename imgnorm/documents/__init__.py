@@ -1,7 +1,6 @@
 """YAML documents that know the line and column of every value.
 
-Pipeline configs and stats files are read here, and so are the YAML files of others that `imgnorm lint`
-checks. The way of the data:
+Pipeline configs and stats files are read here. The way of the data:
 
     file -> bytes          document.py   within limits of size; never waits for a FIFO
     bytes -> Document      reader.py     a subset of YAML: nothing in it is executed or expanded
@@ -11,6 +10,8 @@ Each of the two latter steps collects all faults and raises them at once, as one
 with a `Problem` for each fault: file, line, column, rule, message and hint. rules.py has the page of
 each rule (`imgnorm validate --explain RULE`). portability.py warns of scalars that readers of YAML
 1.1 read otherwise.
+
+tree.py reads the YAML, JSON and TOML of others for `imgnorm lint`: leniently, with the place of each value.
 
 This package may import the modules at the top of imgnorm, PyYAML and pydantic. A new rule about YAML
 gets its check in reader.py and its page in rules.py; a new file format gets its models in its own

@@ -4,6 +4,7 @@
     python.py    pairs of a mean and a std in Python source, which is parsed, never imported
     values.py    the numbers that a Python expression gives
     data.py      pairs in YAML, JSON and TOML
+    frameworks.py  what each framework fixes: unit, channel order
     names.py     what the names of variables and keys say
     pair.py      what a pair is: numbers with their places, and what the file says about them
     judge.py     which of the rules make sense for a pair, and the problems that they find

@@ -2,355 +2,333 @@
 
 from __future__ import annotations
 
-import importlib
-import json
-import math
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from imgnorm.checks.lint.names import Named, named, pixels_and_dataset, words_of
-from imgnorm.checks.lint.pair import MAX_VALUES, Dataset, NumberText, Pair, Place, Written
-from imgnorm.constants.findings import Order
+from imgnorm.checks.lint.frameworks import ARGUMENT_KEYS, TARGET_KEYS, Facts, facts_of
+from imgnorm.checks.lint.names import (
+    Named,
+    dataset_in,
+    named,
+    pixels_and_dataset,
+    spread_of,
+    words_of,
+)
+from imgnorm.checks.lint.pair import MAX_VALUES, Dataset, Mention, NumberText, Pair, Written, linked
 from imgnorm.constants.presets import dataset_key
-from imgnorm.documents.document import CONFIG_LIMITS, Path
+from imgnorm.documents.document import CONFIG_LIMITS
 from imgnorm.documents.reader import parse
-from imgnorm.errors import InvalidDocument
-
-Placing = Callable[[Path], Place]
-
-MAX_DEPTH = 64
-MAX_JSON_VALUES = 100_000  # a config has hundreds; each is remembered with its place
+from imgnorm.documents.tree import (
+    MAX_DEPTH,
+    MAX_NODES,
+    NUMBER,
+    Lines,
+    Node,
+    Place,
+    json_tree,
+    plain,
+    toml_tree,
+    yaml_trees,
+)
 
 _OURS = re.compile(rb"^format:[ \t]*[\"']?imgnorm-", re.MULTILINE)
 """In a file of imgnorm's own."""
-_NUMBER = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _TUPLE = re.compile(
-    rf"[\[(] ?{_NUMBER.pattern}(?: ?, ?{_NUMBER.pattern}){{0,{MAX_VALUES - 1}}} ?,? ?[\])]"
+    rf"[\[(] ?{NUMBER.pattern}(?: ?, ?{NUMBER.pattern}){{0,{MAX_VALUES - 1}}} ?,? ?[\])]"
 )
-"""Numbers in brackets, as text."""
-_MAX_TOKEN = 1 << 20  # characters of one scalar in JSON
-_JSON_SPACE = re.compile(r"[ \t\r\n]*")
-_NEWLINE = re.compile(r"\r\n|\r|\n")
-_JSON_SCALAR = re.compile(
-    r'"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null|NaN|-?Infinity'
-)
-_JSON_WORDS = {
-    "true": True,
-    "false": False,
-    "null": None,
-    "NaN": math.nan,
-    "Infinity": math.inf,
-    "-Infinity": -math.inf,
-}
-_TOML_NUMBER = re.compile(r"[-+]?\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][-+]?\d+)?")
+"""Numbers in brackets, as text, as yacs and mmcv write them: "(0.485, 0.456, 0.406)"."""
+_DATASET_KEYS = ("dataset", "dataset_name", "dataset_type", "data_name", "DATASET", "DATASETS")
+_NAME_KEYS = (*TARGET_KEYS, "NAME", "TRAIN")
+_FOLDER_KEYS = (
+    "image_root", "data_root", "dataset_root", "dataset_dir", "data_dir", "data_path", "img_dir",
+    "train_dir", "root",
+)  # fmt: skip
 
 
 def yaml_pairs(data: bytes, file: str) -> list[Pair]:
-    """Every mean with its std in YAML of the subset that imgnorm reads.
-
-    A measured stats file gives none: its numbers follow from counts.
+    """Every mean with its std in YAML. A measured stats file gives none: its numbers follow from counts.
 
     Raises:
         InvalidDocument: it is one of imgnorm's own files, and has faults.
-        ValueError: it is not in the subset, which every YAML reader reads alike.
+        ValueError: it is not YAML, or beyond the limits.
     """
-    try:
-        document = parse(data, file, CONFIG_LIMITS)
-    except InvalidDocument as error:
-        if _OURS.search(data):
-            raise
-        raise ValueError("not YAML of the subset that imgnorm reads") from error
-    return list(_pairs(document.value, document.place))
+    if _OURS.search(data):
+        parse(data, file, CONFIG_LIMITS)
+    text = decoded(data)
+    lines = Lines(text)
+    return [pair for root in yaml_trees(text) for pair in _Search(root, lines).pairs()]
 
 
 def json_pairs(data: bytes, file: str) -> list[Pair]:
     """Every mean with its std in JSON.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: it is not JSON, or beyond the limits.
     """
-    value, places = _JsonReader(_decoded(data)).read()
-    return list(_pairs(value, lambda path: places.get(path, (1, 1))))
+    text = decoded(data)
+    return _Search(json_tree(text), Lines(text)).pairs()
 
 
 def toml_pairs(data: bytes, file: str) -> list[Pair]:
-    """Every mean with its std in TOML, which Python reads from 3.11 on.
+    """Every mean with its std in TOML.
 
     Raises:
-        ValueError: it is not TOML, or this Python is older.
+        ValueError: it is not TOML, or beyond the limits.
     """
-    if sys.version_info < (3, 11):
-        raise ValueError("reading TOML needs Python 3.11")
-    toml = importlib.import_module("tomllib")
-    text = _decoded(data)
-    try:
-        value = toml.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("not valid TOML") from error
-    return list(_pairs(value, _TomlPlaces(text, value)))
+    text = decoded(data)
+    return _Search(toml_tree(text), Lines(text)).pairs()
 
 
-def _decoded(data: bytes) -> str:
+def decoded(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError("not UTF-8") from error
 
 
-def _pairs(root: Any, place: Placing) -> Iterator[Pair]:
-    form = root.get("format") if isinstance(root, dict) else None
-    if isinstance(form, str) and form.startswith("imgnorm-stats/"):
-        # Its numbers are measured, and it lists the wrong conventions on purpose.
-        if "exact" not in root and "histogram" not in root:
-            yield from _in_mapping(root, (), root, place, _ConfigContext(pixels=True, unit=1.0))
-        return
-    waiting: list[tuple[Path, Any, _ConfigContext]] = [((), root, _ConfigContext())]
-    while waiting:
-        path, value, context = waiting.pop()
-        if isinstance(value, dict):
-            context = _inside(value, path, context, root)
-            yield from _in_mapping(value, path, root, place, context)
-            children = [((*path, key), child, context) for key, child in value.items()]
-        elif isinstance(value, list):
-            children = [((*path, index), child, context) for index, child in enumerate(value)]
-        else:
-            continue
-        waiting.extend(reversed(children))
-
-
 @dataclass(frozen=True)
-class _ConfigContext:
-    """What the mappings around a pair say about it."""
+class _Context:
+    """What the mappings around a node say about the numbers in it."""
 
+    key: str = ""  # right above
+    target: str = ""  # the class that gets what is inside as its arguments
     pixels: bool = False
-    unit: float | None = None
-    order: Order | None = None
-    dataset: str | None = None
+    datasets: tuple[Dataset, ...] = ()
+    holder: Node | None = None  # the mapping or list that holds this one
 
 
-def _inside(
-    mapping: Mapping[str, Any], path: Path, context: _ConfigContext, root: Any
-) -> _ConfigContext:
-    key = next((step for step in reversed(path) if isinstance(step, str)), "")
-    pixels, dataset = pixels_and_dataset(words_of(key)[:8])
-    if pixels or key == "NormalizeImage":
-        context = replace(context, pixels=True)
-    for name in ("dataset", "dataset_name"):
-        if isinstance(named_here := mapping.get(name), str):
-            dataset = dataset_key(named_here) or dataset
-    if dataset:
-        context = replace(context, dataset=dataset)
-    if key in ("pretrained_cfg", "default_cfg", "preprocess_cfg") or "crop_pct" in mapping:
-        return replace(context, pixels=True, unit=1.0, order="RGB")  # timm, open_clip
-    if "image_mean" in mapping:
-        turned = {"image_mode", "channel_order", "do_flip_channel_order"} & mapping.keys()
-        order: Order | None = None if turned else "RGB"
-        return replace(context, pixels=True, unit=_unit_of_processor(mapping), order=order)
-    if key == "NormalizeImage" and mapping.get("is_scale") is True:  # Paddle
-        return replace(context, unit=1.0)
-    for name in ("to_rgb", "bgr_to_rgb"):  # mmcv, mmengine
-        if isinstance(flag := mapping.get(name), bool):
-            # False means nothing: not converted, or RGB from the start.
-            context = replace(context, pixels=True, order="RGB" if flag else None)
-    form = root.get("format") if isinstance(root, dict) else None
-    if isinstance(form, str) and form.startswith("imgnorm-pipeline/") and path == ("normalize",):
-        return replace(context, pixels=True, unit=1.0, order="RGB", dataset=_source_of(root))
-    return context
+class _Search:
+    """Finds the pairs of one document."""
 
-
-def _unit_of_processor(mapping: Mapping[str, Any]) -> float | None:
-    """The pixel value that is 1.0 when a Hugging Face image processor normalizes; None if unknown."""
-    factor = mapping.get("rescale_factor")
-    if mapping.get("do_rescale") is False and mapping.get("do_normalize") is True:
-        return 255.0
-    if isinstance(factor, float) and math.isclose(factor, 1 / 255, rel_tol=1e-3):
-        return 1.0
-    return None
-
-
-def _source_of(root: Mapping[str, Any]) -> str | None:
-    source = root.get("source")
-    name = source.get("name") if isinstance(source, dict) else None
-    return name if isinstance(name, str) else None
-
-
-def _in_mapping(
-    mapping: Mapping[str, Any], path: Path, root: Any, place: Placing, context: _ConfigContext
-) -> Iterator[Pair]:
-    roles: dict[str, dict[str, tuple[Named, str]]] = {}
-    for key in mapping:
-        name = named(key)
-        if name:
-            roles.setdefault(name.stem, {})[name.role] = (name, key)
-    for both in roles.values():
-        if len(both) < 2:
-            continue
-        (name, mean_key), (_, std_key) = both["mean"], both["std"]
-        mean = _written(mapping[mean_key], (*path, mean_key), place)
-        std = _written(mapping[std_key], (*path, std_key), place)
-        if not mean or not std:
-            continue
-        order = context.order
-        if name.stem == "pixel" and isinstance(root, dict):
-            order = _detectron_order(root) or order
-        dataset = name.dataset or context.dataset
-        datasets = (Dataset(dataset, mean.place, dataset, "named"),) if dataset else ()
-        yield Pair(mean, std, context.pixels or name.pixels, context.unit, order, datasets)
-
-
-def _detectron_order(root: Mapping[str, Any]) -> Order | None:
-    given = root.get("INPUT")
-    form = given.get("FORMAT") if isinstance(given, dict) else None
-    return "RGB" if form == "RGB" else "BGR" if form == "BGR" else None
-
-
-def _written(value: Any, path: Path, place: Placing) -> Written | None:
-    """A list of numbers, which yacs and mmcv also write as text: "(0.485, 0.456, 0.406)"."""
-    if isinstance(value, str):
-        if len(value) > 400 or not _TUPLE.fullmatch(value):
-            return None
-        values = tuple(float(part) for part in _NUMBER.findall(value))
-        return Written(values, place(path), (None,) * len(values))
-    if not isinstance(value, list) or not 0 < len(value) <= MAX_VALUES:
-        return None
-    if not all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in value):
-        return None
-    try:
-        values = tuple(float(item) for item in value)
-    except OverflowError:
-        return None
-    texts = tuple(NumberText(repr(item), place((*path, i))) for i, item in enumerate(value))
-    return Written(values, place(path), texts)
-
-
-class _JsonReader:
-    """JSON with the place of each value, which the json module does not give.
-
-    A loop instead of recursion, so that a deep document cannot exhaust the stack.
-    """
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._position = 0
-        self._line, self._line_start = 1, 0
-        self._places: dict[Path, Place] = {}
-
-    def read(self) -> tuple[Any, dict[Path, Place]]:
-        root: Any = None
-        open_: list[tuple[Any, Path]] = []  # containers and their paths
-        path: Path = ()
-        while True:
-            value, place, opens = self._value()
-            self._places[path] = place
-            if len(self._places) > MAX_JSON_VALUES:
-                raise ValueError(f"more than {MAX_JSON_VALUES:,} values")
-            if not open_:
-                root = value
-            elif isinstance(open_[-1][0], list):
-                open_[-1][0].append(value)
-            else:
-                open_[-1][0][path[-1]] = value
-            if opens:
-                if len(open_) == MAX_DEPTH:
-                    raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-                open_.append((value, path))
-            while open_:  # go to the next value
-                container, outer = open_[-1]
-                closing = "]" if isinstance(container, list) else "}"
-                if self._skip(closing):
-                    open_.pop()
-                    continue
-                if container and not self._skip(","):
-                    raise ValueError("not valid JSON")
-                if isinstance(container, list):
-                    path = (*outer, len(container))
-                else:
-                    path = (*outer, self._key())
-                break
-            else:
-                self._space()
-                if self._position != len(self._text):
-                    raise ValueError("not valid JSON")
-                return root, self._places
-
-    def _value(self) -> tuple[Any, Place, bool]:
-        self._space()
-        place = (self._line, self._position - self._line_start + 1)
-        if self._skip("["):
-            return [], place, True
-        if self._skip("{"):
-            return {}, place, True
-        return self._scalar(), place, False
-
-    def _scalar(self) -> Any:
-        token = _JSON_SCALAR.match(self._text, self._position)
-        if not token or len(token[0]) > _MAX_TOKEN:
-            raise ValueError("not valid JSON")
-        self._position = token.end()
-        text = token[0]
-        if text[0] == '"':
-            return json.loads(text, strict=False)
-        if text in _JSON_WORDS:
-            return _JSON_WORDS[text]
-        return float(text)
-
-    def _key(self) -> str:
-        self._space()
-        if self._text[self._position : self._position + 1] != '"':
-            raise ValueError("not valid JSON")
-        key = self._scalar()
-        if not self._skip(":"):
-            raise ValueError("not valid JSON")
-        return str(key)
-
-    def _skip(self, character: str) -> bool:
-        self._space()
-        found = self._text.startswith(character, self._position)
-        self._position += found
-        return found
-
-    def _space(self) -> None:
-        space = _JSON_SPACE.match(self._text, self._position)
-        assert space is not None  # the pattern matches the empty string, too
-        for newline in _NEWLINE.finditer(space[0]):
-            self._line += 1
-            self._line_start = self._position + newline.end()
-        self._position = space.end()
-
-
-class _TomlPlaces:
-    """The place of `key = value`: the first one not yet taken with this key and this value.
-
-    tomllib gives no places, so the text is searched.
-    """
-
-    def __init__(self, text: str, root: Any) -> None:
-        self._text = text
+    def __init__(self, root: Node, lines: Lines) -> None:
         self._root = root
-        self._found: dict[Path, Place] = {}
-        self._taken: set[int] = set()
+        self._lines = lines
+        self._found: list[tuple[Pair, Node | None]] = []  # with the mapping or list above its own
+        self._mentioned: list[Dataset] = []
+        self._top = {key: _flat(node) for key, node in _items(root)}
 
-    def __call__(self, path: Path) -> Place:
-        if path and isinstance(path[-1], int):
-            path = path[:-1]
-        if path not in self._found:
-            self._found[path] = self._search(path)
-        return self._found[path]
+    def pairs(self) -> list[Pair]:
+        form = self._top.get("format")
+        if isinstance(form, str) and form.startswith("imgnorm-"):
+            self._ours(form)
+        else:
+            self._walk()
+        held = [holder.place for _, holder in self._found if holder]
+        pairs = (
+            replace(pair, table=holder.place) if holder and held.count(holder.place) > 1 else pair
+            for pair, holder in self._found
+        )
+        return [linked(pair, nearby=self._mentioned) for pair in pairs]
 
-    def _search(self, path: Path) -> Place:
-        value = self._root
-        for step in path:
-            value = value[step]
-        key = re.escape(str(path[-1]))
-        for match in re.finditer(rf"(?<![\w-])[\"']?{key}[\"']?[ \t]*=[ \t]*", self._text):
-            end = self._text.find("]", match.end())
-            listed = re.sub(r"#[^\n]*", "", self._text[match.end() : end])
-            numbers = [float(number.replace("_", "")) for number in _TOML_NUMBER.findall(listed)]
-            if match.start() not in self._taken and numbers == value:
-                self._taken.add(match.start())
-                before = self._text[: match.end()]
-                return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
-        return 1, 1
+    def _ours(self, form: str) -> None:
+        """A config's normalize, or a stats file without counts, which others wrote."""
+        facts = Facts("imgnorm", True, 1.0, "RGB")
+        if form.startswith("imgnorm-stats/"):
+            if "exact" not in self._top and "histogram" not in self._top:
+                self._mapping(self._root, _Context(), facts)
+            return
+        source = self._top.get("source")
+        name = source.get("name") if isinstance(source, dict) else None
+        for key, node in _items(self._root):
+            if key == "normalize":
+                datasets = (_dataset(name, node, "config"),) if isinstance(name, str) else ()
+                self._mapping(node, _Context(key=key, datasets=datasets), facts)
+
+    def _walk(self) -> None:
+        waiting: list[tuple[Node, _Context, int]] = [(self._root, _Context(), 0)]
+        count = 0
+        while waiting:
+            node, context, depth = waiting.pop()
+            count += 1
+            if count > MAX_NODES or depth > MAX_DEPTH:  # of aliases in aliases
+                raise ValueError(f"more than {MAX_NODES:,} values")
+            if isinstance(node.value, dict):
+                context = self._inside(node, context)
+                self._mapping(node, context)
+                children = [
+                    (child, replace(context, key=key, holder=node), depth + 1)
+                    for key, child in node.value.items()
+                    if isinstance(child.value, (dict, list))
+                ]
+            elif isinstance(node.value, list):
+                inside = replace(context, holder=node)
+                children = [
+                    (child, inside, depth + 1)
+                    for child in node.value
+                    if isinstance(child.value, (dict, list))
+                ]
+            else:
+                continue
+            waiting.extend(reversed(children))
+
+    def _inside(self, node: Node, context: _Context) -> _Context:
+        """What is known inside a mapping."""
+        mapping = node.value
+        assert isinstance(mapping, dict)
+        pixels, dataset = pixels_and_dataset(words_of(context.key)[:8])
+        found = [Dataset(context.key, node.place, dataset, "named")] if dataset else []
+        target = next((str(plain(mapping[key])) for key in TARGET_KEYS if key in mapping), "")
+        if not target and context.key in ARGUMENT_KEYS:
+            target = context.target
+        found += _mentioned(mapping, target)
+        self._mentioned += found
+        return replace(
+            context,
+            target=target,
+            pixels=context.pixels or pixels,
+            datasets=(*found, *context.datasets),
+        )
+
+    def _mapping(self, node: Node, context: _Context, facts: Facts | None = None) -> None:
+        """The pairs among the keys of one mapping."""
+        roles: dict[str, dict[str, tuple[Named, str]]] = {}
+        mapping = node.value
+        assert isinstance(mapping, dict)
+        for key in mapping:
+            name = named(key)
+            if name:
+                roles.setdefault(name.stem, {})[name.role] = (name, key)
+        for both in roles.values():
+            if len(both) == 2:
+                (mean, mean_key), (std, std_key) = both["mean"], both["std"]
+                means, stds = mapping[mean_key], mapping[std_key]
+                entries = [key for key, _ in _items(means) if key in dict(_items(stds))]
+                for key in entries[:MAX_NODES]:
+                    inside = self._inside(Node({}, node.place, ""), replace(context, key=key))
+                    self._pair(
+                        mapping,
+                        dict(_items(means))[key],
+                        dict(_items(stds))[key],
+                        mean,
+                        std,
+                        inside,
+                        facts,
+                        means,
+                    )
+                self._pair(mapping, means, stds, mean, std, context, facts, context.holder)
+
+    def _pair(
+        self,
+        mapping: Mapping[str, Node],
+        mean_node: Node,
+        std_node: Node,
+        mean_name: Named,
+        std_name: Named,
+        context: _Context,
+        facts: Facts | None,
+        holder: Node | None,
+    ) -> None:
+        spread = spread_of(mean_name, std_name)
+        mean, std = self._written(mean_node), self._written(std_node)
+        if not mean or not std or not spread:
+            return
+        if facts is None:
+            given = {key: plain(value) for key, value in mapping.items()}
+            facts = facts_of(given, target=context.target, above=context.key, root=self._top)
+        own = [Dataset(mean_name.stem, mean.place, mean_name.dataset, "named")]
+        datasets = (*(own if mean_name.dataset else ()), *context.datasets)
+        known = mean_name.pixels or context.pixels or facts.pixels
+        alone = not isinstance(mean_node.value, list) or not isinstance(std_node.value, list)
+        if alone and isinstance(mean_node.value, float) and not known:
+            return  # may be the mean and std of anything: of initial weights, of a price
+        exact = context.holder is None and {"mean", "std"} <= mapping.keys()
+        pair = Pair(
+            mean,
+            std,
+            known or (exact and len(mean.values) == len(std.values) == 3),
+            facts.unit,
+            facts.order,
+            datasets,
+            spread,
+            facts.framework,
+            self._order_by(mapping, facts),
+        )
+        self._found.append((pair, holder))
+
+    def _order_by(self, mapping: Mapping[str, Node], facts: Facts) -> Mention | None:
+        node = mapping.get(facts.order_key)
+        if not facts.order or not facts.order_key:
+            return None
+        text = f"{facts.order_key}: {facts.order if node is None else node.text}"
+        return Mention(text, (node or self._root).place)
+
+    def _written(self, node: Node) -> Written | None:
+        """The numbers of a list, of a list as text, of one number, or of a nested list: [[[0.5]], …]."""
+        if isinstance(node.value, str):
+            return self._listed_in_text(node)
+        nodes = node.value if isinstance(node.value, list) else [node]
+        if not 0 < len(nodes) <= MAX_VALUES:
+            return None
+        for _ in range(2):
+            nodes = [
+                item.value[0] if isinstance(item.value, list) and len(item.value) == 1 else item
+                for item in nodes
+            ]
+        values = [item.value for item in nodes]
+        if not all(isinstance(value, float) for value in values):
+            return None
+        texts = tuple(self._number_at(item.place, item.text) for item in nodes)
+        return Written(tuple(map(float, values)), node.place, texts)  # type: ignore[arg-type]
+
+    def _listed_in_text(self, node: Node) -> Written | None:
+        text = str(node.value)
+        if len(text) > 400 or not _TUPLE.fullmatch(text):
+            return None
+        line, column = node.place
+        column += node.text.find(text[0])  # behind the quotes of JSON and TOML
+        numbers = list(NUMBER.finditer(text))
+        texts = []
+        for number in numbers:
+            for quote in (0, 1):  # YAML's place is that of the quotes
+                place = (line, column + quote + number.start())
+                found = self._number_at(place, number[0])
+                if found:
+                    break
+            texts.append(found)
+        return Written(tuple(float(n[0]) for n in numbers), node.place, tuple(texts))
+
+    def _number_at(self, place: Place, text: str) -> NumberText | None:
+        fits = NUMBER.fullmatch(text) and self._lines.has(place, text)
+        return NumberText(text, place) if fits else None
+
+
+def _items(node: Node) -> list[tuple[str, Node]]:
+    return list(node.value.items()) if isinstance(node.value, dict) else []
+
+
+def _flat(node: Node) -> Any:
+    """A value with the scalars inside it, one level deep."""
+    return {key: plain(value) for key, value in _items(node)} or plain(node)
+
+
+def _mentioned(mapping: Mapping[str, Node], target: str) -> list[Dataset]:
+    """The datasets that the keys of a mapping name, folders first."""
+    found = [
+        _dataset(folder, mapping[key], "config")
+        for key in _FOLDER_KEYS
+        if key in mapping and isinstance(folder := mapping[key].value, str) and folder
+    ]
+    for key in _DATASET_KEYS:
+        node = mapping.get(key)
+        if node is None:
+            continue
+        inside = dict(_items(node))
+        if inside:
+            found += _mentioned(inside, "")
+            node = next((inside[name] for name in _NAME_KEYS if name in inside), None)
+        text = plain(node)
+        text = text[0] if isinstance(text, list) and text else text
+        if isinstance(text, str) and text and node:
+            found.append(_dataset(text, node, "config"))
+    name = target.rsplit(".")[-1]
+    if not found and name and (dataset_key(name) or name.endswith("Dataset")):
+        node = next(mapping[key] for key in TARGET_KEYS if key in mapping)
+        found.append(Dataset(name, node.place, dataset_in(name), "built"))
+    return found
+
+
+def _dataset(text: str, node: Node, by: Any) -> Dataset:
+    name = text.rsplit(".")[-1] if "/" not in text else text
+    return Dataset(text[:80], node.place, dataset_key(name) or dataset_in(text), by)

@@ -6,14 +6,12 @@ that the file does not say it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from imgnorm.constants.findings import Order
-
-Place = tuple[int, int]
-"""Line and column in the file, from 1. Lines end with \\n, \\r\\n or \\r; columns count characters (after
-a byte order mark). In a notebook too they are those of the file, which is JSON, not of the cell."""
+from imgnorm.documents.tree import Place
 
 Spread = Literal["std", "variance", "1/std"]
 
@@ -24,7 +22,8 @@ MAX_VALUES = 16  # longer lists are not means or stds of channels
 class NumberText:
     """One number as the file has it: the characters from its place on are `text`.
 
-    So writing other characters in their place changes this number and nothing else.
+    So writing other characters in their place changes this number and nothing else. In a notebook,
+    too, the place is that in the file, which is JSON, not that in the cell.
     """
 
     text: str  # on one line; `-0.5` with its sign, where no space is between
@@ -110,3 +109,15 @@ class Pair:
         """The key of the surest dataset; None if there is none, or another one is as sure."""
         surest = {found.key for found in self.datasets if found.by == self.datasets[0].by}
         return surest.pop() if len(surest) == 1 and self.datasets[0].by != "nearby" else None
+
+
+_SUREST = ("built", "config", "named", "nearby")
+
+
+def linked(pair: Pair, *, nearby: Iterable[Dataset]) -> Pair:
+    """With its datasets in order, each once; those of the rest of the file where it has none."""
+    found = pair.datasets or tuple(replace(mention, by="nearby") for mention in nearby)
+    ordered = sorted(found, key=lambda dataset: _SUREST.index(dataset.by))
+    return replace(
+        pair, datasets=tuple({(d.key or d.text): d for d in reversed(ordered)}.values())[::-1]
+    )

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from imgnorm.checks.lint.pair import MAX_VALUES, NumberText, Place, Written
+from imgnorm.checks.lint.pair import MAX_VALUES, NumberText, Written
+from imgnorm.documents.tree import Place
 
 _NUMBER = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 MAX_STEPS = 8  # of names, calls and arithmetic between a mean and its numbers
