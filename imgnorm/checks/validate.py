@@ -46,7 +46,7 @@ _LOCAL = {
     "wrong-type",
     "wrong-value",
     "unit",
-    "not-finite",
+    "not-usable",
     "unknown-transform",
     "unknown-argument",
     "wrong-argument",

@@ -208,7 +208,7 @@ def _faults(
     for finding in findings(means, std, unit=unit):
         if known and finding.rule in ("known-wrong", "other-dataset", "convention"):
             continue  # the answer says it
-        if not mean and finding.rule not in ("std-is-scale", "std-not-positive"):
+        if not mean and finding.rule not in ("not-usable",):
             continue  # the other rules need the true mean
         text = f"{finding.rule} ({finding.severity}): {finding.field} {finding.message}"
         yield f"{text}\n  {finding.hint}" if finding.hint else text

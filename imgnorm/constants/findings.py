@@ -6,8 +6,9 @@ Each rule is its page (a `Rule`) and a pure function below it. `findings` calls 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from typing import Literal
 
 from imgnorm.constants.presets import (
@@ -24,6 +25,8 @@ from imgnorm.errors import Rule, Severity
 
 Order = Literal["RGB", "BGR"]
 
+_OTHER_ORDER: dict[Order, Order] = {"RGB": "BGR", "BGR": "RGB"}
+
 _FIELDS: tuple[Field, Field] = ("mean", "std")
 
 
@@ -37,6 +40,8 @@ class Finding:
     hint: str | None
     field: Field  # the list that it is about
     index: int | None  # the value in the list; None: the whole list
+    right: Mapping[Field, Numbers] = dataclass_field(default_factory=dict)
+    """What to write instead, in the field's unit and order; empty unless it is sure."""
 
 
 def findings(
@@ -55,14 +60,14 @@ def findings(
             stand for all.
         unit: the pixel value that means 1.0: 255 if the field is for pixels in 0..255.
         order: the order of the channels that the field is for.
-        dataset: the data's name, if it is known: CIFAR10, cifar-10.
+        dataset: the data's name, if it is known: CIFAR10, cifar-10, or that of a dataset without preset.
     """
     means, stds = (tuple(map(_float_or_infinite, values)) for values in (mean, std))
-    pair = _Pair(means, stds, unit, order, dataset_key(dataset) if dataset else None)
+    pair = _Pair(means, stds, unit, order, dataset_key(dataset) if dataset else None, dataset)
     lengths = list(_length(pair, channels))
-    impossible = list(_not_numbers(pair))
-    if lengths or impossible:
-        return lengths + impossible
+    unusable = list(_not_usable(pair))
+    if lengths or unusable:
+        return lengths + unusable
     for rules in _IN_TURN:
         found = [finding for rule in rules for finding in rule(pair)]
         if found:
@@ -78,7 +83,8 @@ class _Pair:
     std: tuple[float, ...]
     unit: float
     order: Order
-    dataset: str | None
+    dataset: str | None  # its key among the presets; None: unknown, or not among them
+    name: str | None  # the dataset's name as it was given
 
     def given(self, field: Field) -> tuple[float, ...]:
         return self.mean if field == "mean" else self.std
@@ -96,19 +102,62 @@ class _Pair:
         index: int | None = None,
         *,
         severity: Severity | None = None,
+        right: Mapping[Field, Numbers] | None = None,
     ) -> Finding:
-        return Finding(rule.id, severity or rule.severity, message, hint, field, index)
+        return Finding(rule.id, severity or rule.severity, message, hint, field, index, right or {})
+
+    def turned(self, known: Numbers) -> Numbers:
+        """A preset's numbers in this field's unit and order; gray ones repeated as often as given."""
+        numbers = known.reversed if self.order == "BGR" else known
+        if len(known.values) == 1:
+            numbers = Numbers(known.values * len(self.std), known.tolerance)
+        values = tuple(value * self.unit for value in numbers.values)
+        return Numbers(values, numbers.tolerance * self.unit)
 
     def written(self, known: Numbers) -> str:
         """A preset's values in this field's unit and order, with at most 4 digits."""
-        values = known.values[::-1] if self.order == "BGR" else known.values
         digits = min(4, known.decimals) if self.unit == 1 else 3
-        return ", ".join(f"{value * self.unit:.{digits}f}" for value in values)
+        return ", ".join(f"{value:.{digits}f}" for value in self.turned(known).values)
+
+    def right(self, known: Preset, *fields: Field) -> Mapping[Field, Numbers]:
+        """What to write, if these are surely the numbers of the preset's dataset; else nothing."""
+        if known.dataset != self.dataset:
+            return {}
+        return {field: self.turned(known.numbers(field)) for field in fields or _FIELDS}
+
+    def effect(self, known: Preset, field: Field) -> str:
+        """How far a field is from a preset's numbers: `18 to 23 % too small`."""
+        given, right = self.given(field), self.turned(known.numbers(field)).values
+        if len(given) != len(right):
+            given = given * len(right)
+        if field == "mean":
+            stds = self.turned(known.numbers("std")).values
+            most = max(abs(a - b) / s for a, b, s in zip(given, right, stds, strict=True))
+            return f"off by {'up to ' if len(given) > 1 else ''}{most:.2g} stds"
+        percents = [100 * a / b - 100 for a, b in zip(given, right, strict=True)]
+        apart = sorted((p for p in percents if abs(p) > 0.05), key=abs) or [0.0]
+        ends = dict.fromkeys(f"{abs(p):.{0 if abs(p) > 2 else 1}f}" for p in (apart[0], apart[-1]))
+        if min(apart) < 0 < max(apart):
+            return f"up to {[*ends][-1]} % off"
+        return f"{' to '.join(ends)} % too {'small' if apart[0] < 0 else 'large'}"
+
+    def own_numbers(self) -> str:
+        """What to use for the dataset whose name is known."""
+        own = PRESETS.get(self.dataset or "")
+        if own is None or own.mark == "wrong":
+            return "measure it with `imgnorm stats`"
+        mean, std = (self.written(own.numbers(field)) for field in _FIELDS)
+        return f"use mean {mean}, std {std} (preset {own.name})"
 
     @property
     def only_scales(self) -> bool:
         """Mean 0, or std 1 as in Caffe: at least one of the two is not meant as a statistic."""
         return not any(self.mean) or set(self.std) == {1}
+
+    @property
+    def uniform_std(self) -> bool:
+        """One std for several channels is a scale that somebody chose; no images have it."""
+        return len(self.std) > 1 and len(set(self.std)) == 1
 
 
 def _float_or_infinite(value: float) -> float:
@@ -168,37 +217,30 @@ def _values(count: int) -> str:
     return "1 value" if count == 1 else f"{count} values"
 
 
-_NOT_FINITE = Rule(
-    "not-finite",
+_NOT_USABLE = Rule(
+    "not-usable",
     "error",
-    "no NaN and no infinity",
-    "A NaN or an infinity in mean or std makes every pixel of that channel NaN or 0. It usually comes "
-    "from a sum that overflowed, or from a variance that rounding made negative.",
-    "normalize: {mean: [0.5, .nan, 0.5], std: [0.25, 0.25, 0.25]}",
-    "normalize: {mean: [0.5, 0.48, 0.5], std: [0.25, 0.25, 0.25]}",
-)
-_STD_NOT_POSITIVE = Rule(
-    "std-not-positive",
-    "error",
-    "std above 0",
+    "finite numbers, and a std above 0",
     "Normalize divides by std: 0 gives infinities (torchvision refuses it), and a std is never negative. "
-    "A channel that really is constant needs a least std, as `imgnorm emit --eps 1e-3` writes it.",
+    "A NaN or an infinity makes every pixel of the channel NaN or 0. They usually come from a sum that "
+    "overflowed, or from a variance that rounding made negative. A channel that really is constant needs "
+    "a least std, as `imgnorm emit --eps 1e-3` writes it.",
     "normalize: {mean: [0.5, 0.5, 0.5], std: [0.25, 0, 0.25]}",
     "normalize: {mean: [0.5, 0.5, 0.5], std: [0.25, 0.22, 0.25]}",
 )
 
 
-def _not_numbers(pair: _Pair) -> Iterator[Finding]:
+def _not_usable(pair: _Pair) -> Iterator[Finding]:
     for field in _FIELDS:
         for index, value in enumerate(pair.given(field)):
             if not math.isfinite(value):
                 message = f"{value!r} is {'not a number' if math.isnan(value) else 'infinite'}"
                 hint = "measure the data again, and look for what overflowed"
-                yield pair.finding(_NOT_FINITE, field, message, hint, index)
+                yield pair.finding(_NOT_USABLE, field, message, hint, index)
             elif field == "std" and value <= 0:
                 message = f"{value!r} is not above 0"
                 least = "a constant channel needs a least std, such as 1e-3" if value == 0 else None
-                yield pair.finding(_STD_NOT_POSITIVE, field, message, least, index)
+                yield pair.finding(_NOT_USABLE, field, message, least, index)
 
 
 _UNIT = Rule(
@@ -211,16 +253,6 @@ _UNIT = Rule(
     "normalize: {mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375]}",
     "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
 )
-_MEAN_RANGE = Rule(
-    "mean-range",
-    "error",
-    "mean within the range of pixels",
-    "The mean of pixels lies between the smallest and the largest value that a pixel can have. A "
-    "negative mean usually belongs to an inverse transform (-mean/std), and one above 255 to data other "
-    "than 8-bit images.",
-    "normalize: {mean: [-0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
-    "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
-)
 
 
 def _unit(pair: _Pair) -> Iterator[Finding]:
@@ -230,25 +262,18 @@ def _unit(pair: _Pair) -> Iterator[Finding]:
         for field in _FIELDS:
             values = pair.given(field)
             if min(values) > 1 and max(values) <= 255:
-                divided = ", ".join(f"{value / 255:.4f}" for value in values)
+                right = Numbers(tuple(value / 255 for value in values), 0.5e-4)
+                hint = "divide by 255: " + ", ".join(f"{value:.4f}" for value in right.values)
                 message = f"{_as_written(values)} is for 0..255, this field for 0..1"
-                yield pair.finding(_UNIT, field, message, f"divide by 255: {divided}")
+                yield pair.finding(_UNIT, field, message, hint, right={field: right})
     elif max(*pair.mean, *pair.std) <= 1:
-        factor = f"{pair.unit:g}"
         for field in _FIELDS:
             values = pair.given(field)
-            scaled = ", ".join(f"{value * pair.unit:.3f}" for value in values)
+            right = Numbers(tuple(value * pair.unit for value in values), 0.5e-3)
+            listed = ", ".join(f"{value:.3f}" for value in right.values)
             message = f"{_as_written(values)} is for 0..1, this field for {_range(pair.unit)}"
-            yield pair.finding(_UNIT, field, message, f"multiply by {factor}: {scaled}")
-
-
-def _mean_range(pair: _Pair) -> Iterator[Finding]:
-    if pair.unit == 1 and min(pair.mean) > 1 and max(pair.mean) <= 255:
-        return  # in another unit, which the rule `unit` reports, or with std 1, which only subtracts
-    for index, value in enumerate(pair.mean):
-        if not 0 <= value <= pair.unit:
-            message = f"{value!r} is not within {_range(pair.unit)}"
-            yield pair.finding(_MEAN_RANGE, "mean", message, None, index)
+            hint = f"multiply by {pair.unit:g}: {listed}"
+            yield pair.finding(_UNIT, field, message, hint, right={field: right})
 
 
 _SWAPPED = Rule(
@@ -268,7 +293,9 @@ def _swapped(pair: _Pair) -> Iterator[Finding]:
     for known in matches("std", pair.numbers("mean")):
         if pair.numbers("std").same(known.numbers("mean")):
             message = f"{_as_written(pair.mean)} is the std of {known.title}, and std its mean"
-            yield pair.finding(_SWAPPED, "mean", message, "exchange mean and std")
+            right = {field: pair.turned(known.numbers(field)) for field in _FIELDS}
+            hint = "exchange mean and std"
+            yield pair.finding(_SWAPPED, "mean", message, hint, right=right)
             return
 
 
@@ -284,25 +311,38 @@ _KNOWN_WRONG = Rule(
     "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.2010]}",
     "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435, 0.2616]}",
 )
+_CHECKPOINTS = "checkpoints that were trained with the old numbers need them"
 
 
 def _known_wrong(pair: _Pair) -> Iterator[Finding]:
     mean, std = pair.numbers("mean"), pair.numbers("std")
     # A wrong set is wrong in BGR too. Whether BGR is right is the question of another rule.
-    for given, step in (((mean, std), 1), ((mean.reversed, std.reversed), -1)):
+    for given, turned in (((mean, std), False), ((mean.reversed, std.reversed), True)):
         known = _wrong_set(*given, pair.dataset)
         if known is None:
             continue
         field = wrong_field(known)
         values = pair.given(field)
-        message = f"{_as_written(values)} is a wrong {field} of {known.title}: {known.remark}"
-        if known.use:
-            right = PRESETS[known.use].numbers(field)
-            right = replace(right, values=right.values[::step] * (len(values) // len(right.values)))
-            hint = f"use {pair.written(right)} (preset {known.use})"
+        target = pair if not turned else replace(pair, order=_OTHER_ORDER[pair.order])
+        right = PRESETS[known.use] if known.use else None
+        effect = f", {target.effect(right, field)}" if right else ""
+        message = (
+            f"{_as_written(values)} is a wrong {field} of {known.title}{effect}: {known.remark}"
+        )
+        if known.evidence:
+            message += f" ({known.evidence})"
+        data = known.title.partition(",")[0]
+        if pair.name and pair.dataset != known.dataset:
+            hint = f"these are numbers of {data}, not of {pair.name}: {pair.own_numbers()}"
+        elif right:
+            hint = f"use {target.written(right.numbers(field))} (preset {right.name})"
+            if not pair.name:
+                data = f"for {data}" if right.for_weights else data
+                hint = f"if this is {data}: {hint}; else measure with `imgnorm stats`"
         else:
-            hint = "no pooled std of it is published that we know of: measure with `imgnorm stats`"
-        yield pair.finding(_KNOWN_WRONG, field, message, hint)
+            hint = f"no pooled {field} of it is published that we know of: measure with `imgnorm stats`"
+        fix = target.right(right, field) if right else {}
+        yield pair.finding(_KNOWN_WRONG, field, message, f"{hint}; {_CHECKPOINTS}", right=fix)
         return
 
 
@@ -371,7 +411,9 @@ def _order_finding(pair: _Pair, field: Field, known: Preset, *, both: bool, mixe
     hint = f"write {pair.written(known.numbers(field))}"
     if both:
         hint += f" and {pair.written(known.numbers('std'))}"
-    return pair.finding(_CHANNEL_ORDER, field, message, hint)
+    fields = _FIELDS if both else (field,)
+    right = {one: pair.turned(known.numbers(one)) for one in fields}
+    return pair.finding(_CHANNEL_ORDER, field, message, hint, right=right)
 
 
 def _known_reversed(field: Field, numbers: Numbers) -> Preset | None:
@@ -392,57 +434,46 @@ _STD_EQUALS_MEAN = Rule(
 
 
 def _std_equals_mean(pair: _Pair) -> Iterator[Finding]:
-    if pair.mean != pair.std or _half(pair.mean, pair.unit):
+    if pair.mean != pair.std or pair.uniform_std or _half(pair.mean, pair.unit):
         return
     # 0.3 and 0.3 may well be right for a gray set; 0.306 and 0.306 would be a strange coincidence.
     if len(set(pair.std)) > 1 or pair.numbers("std").tolerance <= WIDEST_TOLERANCE:
-        known = matches("mean", pair.numbers("mean"))
-        hint = None
-        if known and known[0].mark != "wrong":
+        known = [p for p in matches("mean", pair.numbers("mean")) if p.mark != "wrong"]
+        hint: str | None = None
+        right: Mapping[Field, Numbers] = {}
+        if known:
             hint = f"the std of {known[0].title} is {pair.written(known[0].numbers('std'))}"
-        yield pair.finding(
-            _STD_EQUALS_MEAN, "std", f"{_as_written(pair.std)} is a copy of mean", hint
-        )
+            right = pair.right(known[0], "std")
+        message = f"{_as_written(pair.std)} is a copy of mean"
+        yield pair.finding(_STD_EQUALS_MEAN, "std", message, hint, right=right)
 
 
-_STD_IS_SCALE = Rule(
-    "std-is-scale",
-    "warning",
-    "std not 1/255",
-    "1/255 (0.0039) is the factor that turns 0..255 into 0..1. It is not a std of pixels. Dividing by it "
-    "undoes ToTensor's scaling, which only weights from Caffe need.",
-    "normalize: {mean: [0.485, 0.456, 0.406], std: [0.00392, 0.00392, 0.00392]}",
-    "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
-)
-
-
-def _std_is_scale(pair: _Pair) -> Iterator[Finding]:
-    if pair.unit != 1 or not any(pair.mean):
-        return  # with mean 0 it is meant as a scaling
-    std = pair.numbers("std")
-    if std.tolerance <= WIDEST_TOLERANCE / 10 and all(
-        abs(value - 1 / 255) <= std.tolerance * (1 + 1e-6) + 1e-9 for value in std.values
-    ):
-        message = f"{_as_written(pair.std)} is 1/255: a scale, not a std"
-        hint = "measure the std with `imgnorm stats`; keep 1/255 for weights from Caffe only"
-        yield pair.finding(_STD_IS_SCALE, "std", message, hint)
-
-
-_IMPOSSIBLE_STD = Rule(
-    "impossible-std",
+_OUT_OF_RANGE = Rule(
+    "out-of-range",
     "error",
-    "std at most sqrt(mean * (1 - mean))",
-    "Values in [0, 1] with a given mean have a std of at most sqrt(mean * (1 - mean)), which is never "
-    "above 0.5 (Bhatia and Davis 2000). The std is that large only if every pixel is 0 or 1. A larger std "
-    "is a typing error, a sum that was not divided, or in another unit. The rule allows for the rounding "
-    "of the given digits.",
+    "a mean and a std that pixels can have",
+    "The mean of pixels lies between the smallest and the largest value that a pixel can have; a negative "
+    "mean usually belongs to an inverse transform (-mean/std). Values in [0, 1] with a given mean have a "
+    "std of at most sqrt(mean * (1 - mean)), which is never above 0.5 (Bhatia and Davis 2000): it is that "
+    "large only if every pixel is 0 or 1. Anything else is a typing error, a sum that was not divided, or "
+    "in another unit. The rule allows for the rounding of the given digits, and for one std for all "
+    "channels, which is a scale.",
     "normalize: {mean: [0.52, 0.48, 0.41], std: [0.6298, 0.6112, 0.2531]}",
     "normalize: {mean: [0.52, 0.48, 0.41], std: [0.2698, 0.2612, 0.2531]}",
 )
 
 
+def _mean_range(pair: _Pair) -> Iterator[Finding]:
+    if pair.unit == 1 and min(pair.mean) > 1 and max(pair.mean) <= 255:
+        return  # in another unit, which the rule `unit` reports, or with std 1, which only subtracts
+    for index, value in enumerate(pair.mean):
+        if not 0 <= value <= pair.unit:
+            message = f"{value!r} is not within {_range(pair.unit)}"
+            yield pair.finding(_OUT_OF_RANGE, "mean", message, None, index)
+
+
 def _impossible_std(pair: _Pair) -> Iterator[Finding]:
-    if pair.only_scales:
+    if pair.only_scales or pair.uniform_std:
         return
     means, stds = numbers_of(pair.mean, unit=pair.unit), numbers_of(pair.std, unit=pair.unit)
     given = pair.mean * (len(pair.std) if len(pair.mean) == 1 else 1)
@@ -459,7 +490,7 @@ def _impossible_std(pair: _Pair) -> Iterator[Finding]:
                 f"{pair.std[place]!r} is impossible: pixels with mean {given[index]!r} have a std of "
                 f"at most {bound:.4g}"
             )
-            yield pair.finding(_IMPOSSIBLE_STD, "std", message, None, place)
+            yield pair.finding(_OUT_OF_RANGE, "std", message, None, place)
             if len(pair.std) == 1:
                 return
 
@@ -468,9 +499,9 @@ _OTHER_DATASET = Rule(
     "other-dataset",
     "warning",
     "the numbers of this dataset, not another's",
-    "The numbers belong to another dataset than the one they are used for: CIFAR-10's for CIFAR-100, for "
-    "example. Those of pretrained weights (ImageNet's, CLIP's) are right for any data that such weights "
-    "are used on, so they get a note only. If the dataset is not known, this rule reports nothing.",
+    "The numbers belong to another dataset than the one they are used for, as CIFAR-10's for CIFAR-100, or "
+    "the mean to one dataset and the std to another. Those of pretrained weights (ImageNet's, CLIP's) are "
+    "right for any data that such weights are used on, so they get a note only.",
     "source: {kind: torchvision, name: CIFAR100}\n"
     "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435, 0.2616]}",
     "source: {kind: torchvision, name: CIFAR100}\n"
@@ -479,47 +510,109 @@ _OTHER_DATASET = Rule(
 
 
 def _other_dataset(pair: _Pair) -> Iterator[Finding]:
-    if pair.dataset is None or _half(pair.mean, pair.unit):
+    if _half(pair.mean, pair.unit):
         return
-    found = [
-        known
-        for known in matches("std", pair.numbers("std"))
-        if pair.numbers("mean").same(known.numbers("mean"))
-    ]
-    if not found or any(known.dataset == pair.dataset for known in found):
+    known = _of_both(pair)
+    if not known:
+        yield from _of_two_datasets(pair)
         return
-    known = found[0]
+    if pair.dataset is None or any(one.dataset == pair.dataset for one in known):
+        return
+    first = known[0]
     own = PRESETS.get(pair.dataset)
-    hint = None
-    if own:
-        hint = (
-            f"{own.title}: mean {pair.written(own.numbers('mean'))}, "
-            f"std {pair.written(own.numbers('std'))} (preset {own.name})"
-        )
-    if known.for_weights:
-        message = f"{_as_written(pair.mean)} belongs to weights: {known.title}"
-        hint = "right for a network that starts from such weights; else " + (hint or "measure")
+    right = pair.right(own) if own and own.mark != "wrong" else {}
+    effect = (
+        f": mean {pair.effect(own, 'mean')}, std {pair.effect(own, 'std')}" if right and own else ""
+    )
+    if first.for_weights:
+        message = f"{_as_written(pair.mean)} belongs to weights: {first.title}"
+        hint = f"right for a network that starts from such weights; else {pair.own_numbers()}"
         yield pair.finding(_OTHER_DATASET, "mean", message, hint, severity="info")
     else:
-        message = f"{_as_written(pair.mean)} is the mean of {known.title}, not of {pair.dataset}"
+        message = (
+            f"{_as_written(pair.mean)} is the mean of {first.title}, not of {pair.name}{effect}"
+        )
+        yield pair.finding(_OTHER_DATASET, "mean", message, pair.own_numbers(), right=right)
+
+
+def _of_both(pair: _Pair) -> list[Preset]:
+    """The presets whose mean and std these are."""
+    mean = pair.numbers("mean")
+    found = matches("std", pair.numbers("std"))
+    return [known for known in found if mean.same(known.numbers("mean"))]
+
+
+def _of_two_datasets(pair: _Pair) -> Iterator[Finding]:
+    mean, std = pair.numbers("mean"), pair.numbers("std")
+    if any(len({*n.values}) < 3 or n.tolerance > WIDEST_TOLERANCE for n in (mean, std)):
+        return
+    means, stds = matches("mean", mean), matches("std", std)
+    if means and stds and {p.dataset for p in means}.isdisjoint(p.dataset for p in stds):
+        message = f"{_as_written(pair.mean)} is the mean of {means[0].title}, but std that of {stds[0].title}"
+        hint = "take both from the dataset that this is, or from the weights that it starts from"
         yield pair.finding(_OTHER_DATASET, "mean", message, hint)
+
+
+_NEAR_MISS = Rule(
+    "near-miss",
+    "warning",
+    "a known set without typing errors",
+    "One of the two lists is that of a known set, and the other differs from it in one value, or by little, "
+    "but by more than rounding: somebody typed the set and slipped. Those who compare their results with "
+    "others' do not have the numbers that they believe to have.",
+    "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.255]}",
+    "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+)
+_NEAR = 0.004
+"""So little apart in [0, 1], a list is a slip rather than that of another dataset."""
+
+
+def _near_miss(pair: _Pair) -> Iterator[Finding]:
+    for sound, field in (_FIELDS, _FIELDS[::-1]):
+        exact, given = pair.numbers(sound), pair.numbers(field)
+        known = matches(sound, exact)
+        same = {p.dataset for p in matches(field, given)}  # of another edition of the set
+        if len(set(exact.values)) < 3 or any(p.dataset in same for p in known):
+            continue
+        near = [p for p in known if p.mark != "wrong" and _slipped(given, p.numbers(field))]
+        if not near:
+            continue
+        numbers = near[0].numbers(field)
+        effect = f"{near[0].title}, {pair.effect(near[0], field)}"
+        message = f"{_as_written(pair.given(field))} is nearly the {field} of {effect}"
+        hint = f"write {pair.written(numbers)}, or say in a comment where the numbers are from"
+        yield pair.finding(_NEAR_MISS, field, message, hint, right=pair.right(near[0], field))
+        return
+
+
+def _slipped(given: Numbers, known: Numbers) -> bool:
+    """Whether a list is a known one with one wrong value, or one that is a little apart from it."""
+    if len(given.values) != len(known.values) or given.tolerance > WIDEST_TOLERANCE:
+        return False
+    # Digits that were cut off, not rounded, are up to a whole last digit apart.
+    cut_off = 2 * given.tolerance if given.tolerance > known.tolerance else known.tolerance
+    apart = [abs(a - b) for a, b in zip(given.values, known.values, strict=True)]
+    wrong = [one for one in apart if one > cut_off * (1 + 1e-6)]
+    return bool(wrong) and (len(wrong) == 1 or max(apart) <= _NEAR)
 
 
 _CONVENTION = Rule(
     "convention",
     "info",
-    "0.5 and 0.5 are a convention, not a statistic",
-    "Mean 0.5 and std 0.5 map [0, 1] to [-1, 1]. No dataset has these statistics; the numbers are a "
-    "choice, right for weights that were trained with it (Inception, many ViTs) and for generators that "
-    "end in tanh.",
+    "measured numbers, not a convention",
+    "Mean 0.5 and std 0.5 map [0, 1] to [-1, 1], and one std for all channels is a scale, not a "
+    "measurement. No dataset has these statistics; the numbers are a choice, right for weights that were "
+    "trained with it (Inception, many ViTs, Caffe's) and for generators that end in tanh.",
     "normalize: {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}",
     "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435, 0.2616]}",
 )
 
 
 def _convention(pair: _Pair) -> Iterator[Finding]:
-    if _half(pair.mean, pair.unit) and _half(pair.std, pair.unit):
-        message = f"{pair.mean[0]!r} with std {pair.std[0]!r} is a convention, not a statistic"
+    scale = pair.uniform_std and len(set(pair.mean)) > 1 and not _of_both(pair)
+    if scale or (_half(pair.mean, pair.unit) and _half(pair.std, pair.unit)):
+        mean = _as_written(pair.mean if len(set(pair.mean)) > 1 else pair.mean[:1])
+        message = f"{mean} with std {_as_written(pair.std[:1])} is a convention, not a statistic"
         hint = (
             "right for weights that were trained with it; `imgnorm stats` measures the data's own"
         )
@@ -527,8 +620,9 @@ def _convention(pair: _Pair) -> Iterator[Finding]:
 
 
 def _half(values: Sequence[float], unit: float) -> bool:
-    middles = {0.5} if unit == 1 else {unit / 2, (unit + 1) / 2, (unit - 1) / 2}
-    return set(values) <= middles
+    middles = (0.5,) if unit == 1 else (unit / 2, (unit + 1) / 2, (unit - 1) / 2)
+    # 127.502231 is 1 / 0.00784313, as Caffe's scale is often rounded.
+    return all(any(abs(v - middle) < 3e-5 * unit for middle in middles) for v in values)
 
 
 # The first group with findings has found the fault; later groups would report its consequences.
@@ -536,22 +630,22 @@ _IN_TURN = (
     (_swapped,),
     (_known_wrong,),
     (_unit, _mean_range),
-    (_std_equals_mean, _std_is_scale),
-    (_impossible_std, _channel_order, _other_dataset, _convention),
+    (_std_equals_mean,),
+    (_impossible_std, _channel_order),
+    (_near_miss, _other_dataset),
+    (_convention,),
 )
 
 RULES = (
     _LENGTH,
-    _NOT_FINITE,
-    _STD_NOT_POSITIVE,
+    _NOT_USABLE,
     _UNIT,
-    _MEAN_RANGE,
+    _OUT_OF_RANGE,
     _SWAPPED,
     _KNOWN_WRONG,
+    _NEAR_MISS,
     _CHANNEL_ORDER,
     _STD_EQUALS_MEAN,
-    _STD_IS_SCALE,
-    _IMPOSSIBLE_STD,
     _OTHER_DATASET,
     _CONVENTION,
 )

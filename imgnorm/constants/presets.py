@@ -129,6 +129,7 @@ class Preset:
     remark: str = ""  # for a wrong set: what is wrong with it
     use: str | None = None  # for a wrong set: the preset with the right numbers, if one is known
     for_weights: bool = False  # belongs to pretrained weights, and may be right for any data
+    evidence: str = ""  # for a wrong set: where somebody shows it
 
     def numbers(self, field: Field) -> Numbers:
         if field == "mean":

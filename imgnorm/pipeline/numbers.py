@@ -17,7 +17,7 @@ from imgnorm.stats.stats import NO_IMAGES, Stats
 if TYPE_CHECKING:
     from imgnorm.pipeline.pipeline import Pipeline
 
-UNUSABLE = ("length", "not-finite", "std-not-positive")
+UNUSABLE = ("length", "not-usable")
 """The rules that find numbers with which nothing can be normalized, whatever their unit."""
 
 Outcome = Stats | InvalidDocument | SourceError

@@ -81,7 +81,7 @@ def _form_problems(
             fault = _tensor_step_fault(name, form, before, after, api)
             form = max(form, _TRANSITIONS[name][1], key=_rank)
         elif name == NORMALIZE and name in before:
-            fault = "normalize-twice", "Normalize is given twice", "keep one"
+            fault = "normalized-twice", "Normalize is given twice", "keep one"
         elif form not in _takes(name, api):
             fault = _transform_fault(name, form, before, after, api)
         if fault:
@@ -239,7 +239,7 @@ RULES = (
         "augment:\n  - ToTensor: {}",
     ),
     Rule(
-        "normalize-twice",
+        "normalized-twice",
         "error",
         "Normalize once",
         "Normalizing twice gives values that no network was trained with.",

@@ -37,7 +37,7 @@ def _known_format(text: str) -> str:
 
 def _in_unit(value: float) -> float:
     if not math.isfinite(value):
-        raise Fault(f"{as_yaml(value)} is not in [0, 1]", rule="not-finite")
+        raise Fault(f"{as_yaml(value)} is not in [0, 1]", rule="not-usable")
     if not 0 <= value <= 255:
         raise ValueError(f"{value!r} is not in [0, 1]")
     return value  # values above 1 are reported for the list as a whole

@@ -236,7 +236,7 @@ def test_exit_codes_and_streams(tmp_path):
         "strict": command("invalid/channel-order.yaml", "--strict"),
         "info": command("invalid/convention.yaml", "--strict"),
         "error": command("invalid/unit.yaml", "-q"),
-        "ignored": command("invalid/unit.yaml", "--ignore", "unit,mean-range"),
+        "ignored": command("invalid/unit.yaml", "--ignore", "unit,out-of-range"),
         "selected": command("invalid/unit.yaml", "--select", "syntax", "--select", "empty"),
         "missing": command("nowhere.yaml"),
         "nothing": command("--strict"),

@@ -96,14 +96,13 @@ def test_the_mean_that_belongs_to_it_changes_nothing():
             "0.52 0.48 0.41",
             [
                 "0.00392 0.00392 0.00392 is the std of ImageNet-1k, Caffe's weights",
-                "std-is-scale (warning): std 0.00392, 0.00392, 0.00392 is 1/255: a scale, not a std",
             ],
         ),
         (
             "0.6298",
             "0.462",
             [
-                "impossible-std (error): std 0.6298 is impossible: pixels with mean 0.462 have a std of at most 0.4986"
+                "out-of-range (error): std 0.6298 is impossible: pixels with mean 0.462 have a std of at most 0.4986"
             ],
         ),
         (

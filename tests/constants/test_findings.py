@@ -65,16 +65,16 @@ def test_every_rule_is_explained(rule):
             *((0.5, float("nan")), (float("inf"), -0.25)),
             {},
             [
-                "not-finite error mean[1]: nan is not a number | measure the data again, and look for what overflowed",
-                "not-finite error std[0]: inf is infinite | measure the data again, and look for what overflowed",
-                "std-not-positive error std[1]: -0.25 is not above 0 | None",
+                "not-usable error mean[1]: nan is not a number | measure the data again, and look for what overflowed",
+                "not-usable error std[0]: inf is infinite | measure the data again, and look for what overflowed",
+                "not-usable error std[1]: -0.25 is not above 0 | None",
             ],
         ),
         (
             *((0.1307,), (0,)),
             {},
             [
-                "std-not-positive error std[0]: 0 is not above 0 | a constant channel needs a least std, such as 1e-3"
+                "not-usable error std[0]: 0 is not above 0 | a constant channel needs a least std, such as 1e-3"
             ],
         ),
         (
@@ -96,7 +96,7 @@ def test_every_rule_is_explained(rule):
         (
             *((0.5, 1354.4), (0.2, 0.2)),
             {},
-            ["mean-range error mean[1]: 1354.4 is not within 0..1 | None"],
+            ["out-of-range error mean[1]: 1354.4 is not within 0..1 | None"],
         ),
         (
             *IMAGENET[::-1],
@@ -109,35 +109,35 @@ def test_every_rule_is_explained(rule):
             *((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
             {},
             [
-                "known-wrong error std[None]: 0.2023, 0.1994, 0.2010 is a wrong std of CIFAR-10, train: the average of per-image stds from torch.std; the differences between images are missing | use 0.2470, 0.2435, 0.2616 (preset cifar10)"
+                "known-wrong error std[None]: 0.2023, 0.1994, 0.2010 is a wrong std of CIFAR-10, train, 18 to 23 % too small: the average of per-image stds from torch.std; the differences between images are missing (https://github.com/libffcv/ffcv/pull/322) | if this is CIFAR-10: use 0.2470, 0.2435, 0.2616 (preset cifar10); else measure with `imgnorm stats`; checkpoints that were trained with the old numbers need them"
             ],
         ),
         (  # in 0..255 and BGR, so are the right numbers
             *((113.8575, 122.961, 125.307), (51.255, 50.847, 51.5865)),
             {"unit": 255, "order": "BGR"},
             [
-                "known-wrong error std[None]: 51.255, 50.847, 51.5865 is a wrong std of CIFAR-10, train: the average of per-image stds from torch.std; the differences between images are missing | use 66.705, 62.089, 62.993 (preset cifar10)"
+                "known-wrong error std[None]: 51.255, 50.847, 51.5865 is a wrong std of CIFAR-10, train, 18 to 23 % too small: the average of per-image stds from torch.std; the differences between images are missing (https://github.com/libffcv/ffcv/pull/322) | if this is CIFAR-10: use 66.705, 62.089, 62.993 (preset cifar10); else measure with `imgnorm stats`; checkpoints that were trained with the old numbers need them"
             ],
         ),
         (
             *((0.1307,) * 3, (0.3015,) * 3),
             {},
             [
-                "known-wrong error std[None]: 0.3015, 0.3015, 0.3015 is a wrong std of MNIST, train: the average of per-image stds from torch.std; the differences between images are missing | use 0.3081, 0.3081, 0.3081 (preset mnist)"
+                "known-wrong error std[None]: 0.3015, 0.3015, 0.3015 is a wrong std of MNIST, train, 2 % too small: the average of per-image stds from torch.std; the differences between images are missing | if this is MNIST: use 0.3081, 0.3081, 0.3081 (preset mnist); else measure with `imgnorm stats`; checkpoints that were trained with the old numbers need them"
             ],
         ),
         (  # the wrong list may be the mean
             *((108.32, 116.746, 104.094), (68.5005, 66.6322, 70.3232)),
             {"unit": 255},
             [
-                "known-wrong error mean[None]: 108.32, 116.746, 104.094 is a wrong mean of OpenAI CLIP weights: 108.32 is a typing error for 122.77 in the first value, in 0..255 | use 122.771, 116.746, 104.094 (preset clip)"
+                "known-wrong error mean[None]: 108.32, 116.746, 104.094 is a wrong mean of OpenAI CLIP weights, off by up to 0.21 stds: 108.32 is a typing error for 122.77 in the first value, in 0..255 (https://github.com/facebookresearch/LaViLa/issues/15) | if this is for OpenAI CLIP weights: use 122.771, 116.746, 104.094 (preset clip); else measure with `imgnorm stats`; checkpoints that were trained with the old numbers need them"
             ],
         ),
         (
             *((0.3444, 0.3803, 0.4078), (0.0914, 0.0651, 0.0552)),
             {},
             [
-                "known-wrong error std[None]: 0.0914, 0.0651, 0.0552 is a wrong std of EuroSAT RGB: the average of per-image stds; the differences between images are missing | no pooled std of it is published that we know of: measure with `imgnorm stats`"
+                "known-wrong error std[None]: 0.0914, 0.0651, 0.0552 is a wrong std of EuroSAT RGB: the average of per-image stds; the differences between images are missing | no pooled std of it is published that we know of: measure with `imgnorm stats`; checkpoints that were trained with the old numbers need them"
             ],
         ),
         (
@@ -166,32 +166,67 @@ def test_every_rule_is_explained(rule):
             {},
             ["std-equals-mean error std[None]: 0.61, 0.52, 0.43 is a copy of mean | None"],
         ),
+        (  # one std for all channels is a scale: one note, however large it is
+            *((127.502231,) * 3, (127.502231,) * 3),
+            {"unit": 255},
+            [
+                "convention info mean[None]: 127.502231 with std 127.502231 is a convention, not a statistic | right for weights that were trained with it; `imgnorm stats` measures the data's own"
+            ],
+        ),
         (
             *((0.52, 0.48, 0.41), (0.0039, 0.0039, 0.0039)),
             {},
             [
-                "std-is-scale warning std[None]: 0.0039, 0.0039, 0.0039 is 1/255: a scale, not a std | measure the std with `imgnorm stats`; keep 1/255 for weights from Caffe only"
+                "convention info mean[None]: 0.52, 0.48, 0.41 with std 0.0039 is a convention, not a statistic | right for weights that were trained with it; `imgnorm stats` measures the data's own"
+            ],
+        ),
+        (  # one value of six
+            *((0.485, 0.456, 0.406), (0.229, 0.224, 0.255)),
+            {},
+            [
+                "near-miss warning std[None]: 0.229, 0.224, 0.255 is nearly the std of ImageNet-1k, torchvision's weights, 13 % too large | write 0.229, 0.224, 0.225, or say in a comment where the numbers are from"
+            ],
+        ),
+        (  # the std of the weights, and a mean by hand
+            *((124.0, 116.5, 103.5), (58.395, 57.12, 57.375)),
+            {"unit": 255},
+            [
+                "near-miss warning mean[None]: 124.0, 116.5, 103.5 is nearly the mean of ImageNet-1k, torchvision's weights, off by up to 0.0056 stds | write 123.675, 116.280, 103.530, or say in a comment where the numbers are from"
+            ],
+        ),
+        (
+            *((0.5071, 0.4865, 0.4409), (0.229, 0.224, 0.225)),
+            {},
+            [
+                "other-dataset warning mean[None]: 0.5071, 0.4865, 0.4409 is the mean of CIFAR-100, train, but std that of ImageNet-1k, torchvision's weights | take both from the dataset that this is, or from the weights that it starts from"
+            ],
+        ),
+        (  # the right numbers are those of the data
+            *((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+            {"dataset": "CUB200"},
+            [
+                "known-wrong error std[None]: 0.2023, 0.1994, 0.2010 is a wrong std of CIFAR-10, train, 18 to 23 % too small: the average of per-image stds from torch.std; the differences between images are missing (https://github.com/libffcv/ffcv/pull/322) | these are numbers of CIFAR-10, not of CUB200: measure it with `imgnorm stats`; checkpoints that were trained with the old numbers need them"
             ],
         ),
         (
             *((0.462,), (0.6298,)),
             {},
             [
-                "impossible-std error std[0]: 0.6298 is impossible: pixels with mean 0.462 have a std of at most 0.4986 | None"
+                "out-of-range error std[0]: 0.6298 is impossible: pixels with mean 0.462 have a std of at most 0.4986 | None"
             ],
         ),
         (
             *CIFAR10,
             {"dataset": "CIFAR-100"},
             [
-                "other-dataset warning mean[None]: 0.4914, 0.4822, 0.4465 is the mean of CIFAR-10, train, not of cifar100 | CIFAR-100, train: mean 0.5071, 0.4865, 0.4409, std 0.2673, 0.2564, 0.2762 (preset cifar100)"
+                "other-dataset warning mean[None]: 0.4914, 0.4822, 0.4465 is the mean of CIFAR-10, train, not of CIFAR-100: mean off by up to 0.059 stds, std 5 to 8 % too small | use mean 0.5071, 0.4865, 0.4409, std 0.2673, 0.2564, 0.2762 (preset cifar100)"
             ],
         ),
         (
             *IMAGENET,
             {"dataset": "cifar10"},
             [
-                "other-dataset info mean[None]: 0.485, 0.456, 0.406 belongs to weights: ImageNet-1k, torchvision's weights | right for a network that starts from such weights; else CIFAR-10, train: mean 0.4914, 0.4822, 0.4465, std 0.2470, 0.2435, 0.2616 (preset cifar10)"
+                "other-dataset info mean[None]: 0.485, 0.456, 0.406 belongs to weights: ImageNet-1k, torchvision's weights | right for a network that starts from such weights; else use mean 0.4914, 0.4822, 0.4465, std 0.2470, 0.2435, 0.2616 (preset cifar10)"
             ],
         ),
         (

@@ -378,7 +378,7 @@ def test_constants_for_floats_must_still_be_usable(tmp_path):
     path = tmp_path / "constants.yaml"
     path.write_text("format: imgnorm-stats/1\nmean: [5.0]\nstd: [0.0]\nscale: 1\n")
 
-    assert ["std-not-positive"] == [p.rule for p in validate([str(path)]).problems]
+    assert ["not-usable"] == [p.rule for p in validate([str(path)]).problems]
 
 
 def test_a_measured_file_of_floats_raises_no_alarm(tmp_path):
