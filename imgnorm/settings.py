@@ -1,4 +1,4 @@
-"""What decides the digits of a measurement, and what bounds its seconds.
+"""What decides the digits of a measurement, what bounds its seconds, and which options exclude others.
 
 Digits: the mode of the images (channels and kind of values), the steps between loader and ToTensor,
 and the decoder. Seconds: the limits on one image. How modes are named is defined here, too.
@@ -7,6 +7,7 @@ and the decoder. Seconds: the limits on one image. How modes are named is define
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,6 +62,136 @@ class Limits:
 
     max_pixels: int = 178_956_970  # above it Pillow itself refuses: 2 * Image.MAX_IMAGE_PIXELS
     timeout_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Options of `measure` and `imgnorm stats` that are refused, since they would do nothing or cannot be had.
+
+    The conditions are options that are given, and facts:
+
+    - `path`, `torchvision`, `object`: what the user named: a path, torchvision:NAME, a Dataset or iterable.
+    - `once`, `made_here`, `in_blocks`, `in_memory`: traits of the source that was opened.
+    - `nvjpeg`, `cuda`, `RGB`: values of options.
+    """
+
+    options: tuple[str, ...]  # any of these
+    why: str  # what follows the option's name; {limit} is the name of another one
+    beside: tuple[str, ...] = ()  # refused where all of these hold
+    unless: tuple[str, ...] = ()  # and none of these
+
+
+_NO_NAMES = "needs names, and these images come one after the other without any; "
+
+CONFLICTS = (
+    Conflict(("key",), "is for Datasets and iterables; leave it out", unless=("object",)),
+    Conflict(("listed",), "is for a text file of paths; leave it out", unless=("path",)),
+    Conflict(
+        ("root", "split", "download"),
+        "is for torchvision:NAME; leave it out",
+        unless=("torchvision",),
+    ),
+    Conflict(
+        ("confidence", "seed"),
+        "is for {tolerance}; leave it out, or give both",
+        unless=("tolerance",),
+    ),
+    Conflict(
+        ("tolerance",), "takes as many images as it needs; leave {limit} out", beside=("limit",)
+    ),
+    Conflict(
+        ("shard", "keep_names"),
+        "is for merging, and an estimate does not merge; leave it out, or {tolerance}",
+        beside=("tolerance",),
+    ),
+    Conflict(
+        ("tolerance",),
+        "is about the whole, and takes too few images of each class for {per_class}; leave one out",
+        beside=("per_class",),
+    ),
+    Conflict(
+        ("strict_channels",),
+        "needs a {mode} that says which channels are right, such as RGB",
+        unless=("mode",),
+    ),
+    Conflict(("batch_size",), "is for {device} cuda or auto; leave it out", unless=("device",)),
+    Conflict(
+        ("resize", "center_crop", "preprocess"),
+        "is not done by {decoder} nvjpeg; leave it out, or let the workers decode",
+        beside=("nvjpeg",),
+    ),
+    Conflict(
+        ("mode",),
+        "must be auto or RGB with {decoder} nvjpeg, which cannot convert",
+        beside=("nvjpeg",),
+        unless=("RGB",),
+    ),
+    Conflict(
+        ("decoder",),
+        "nvjpeg gives other digits than the CPU, so it needs {device} cuda",
+        beside=("nvjpeg",),
+        unless=("cuda",),
+    ),
+    Conflict(
+        ("decoder",),
+        "does nothing: a torchvision dataset opens its images itself; leave it out",
+        beside=("torchvision",),
+    ),
+    Conflict(
+        ("decoder",), "does nothing: these are pixels already; leave it out", beside=("in_blocks",)
+    ),
+    Conflict(
+        ("decoder",),
+        "does nothing: your own Python decodes the images; leave it out",
+        beside=("made_here",),
+    ),
+    Conflict(
+        ("timeout_s",),
+        "does nothing: this process reads the images, and nothing can interrupt it; leave it out",
+        beside=("made_here",),
+        unless=("in_memory",),
+    ),
+    Conflict(
+        ("device",),
+        "does nothing: with {workers}, the processes that make the images count them; leave one out, "
+        "or measure a DataLoader of the dataset",
+        beside=("made_here", "workers", "cuda"),
+        unless=("in_memory", "once"),
+    ),
+    Conflict(
+        ("workers",),
+        "does nothing: your own Python reads the images; give num_workers to its DataLoader, if it has one",
+        beside=("once",),
+    ),
+    Conflict(("shard",), _NO_NAMES + "shard the dataset itself", beside=("once",)),
+    Conflict(
+        ("per_class", "keep_names"), _NO_NAMES + "measure the dataset itself", beside=("once",)
+    ),
+    Conflict(
+        ("tolerance",),
+        "needs a random sample, and these images come in an order of their own; measure the dataset itself",
+        beside=("once",),
+    ),
+)
+
+
+def conflicts(facts: Collection[str], spelled: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Which options do not go together, and why: a sentence each.
+
+    Args:
+        facts: the options that are given, and what else holds (see `Conflict`).
+        spelled: how the user writes an option, where that is not its name: `--shard`.
+    """
+    names, held = _Names(spelled or {}), set(facts)
+    for conflict in CONFLICTS:
+        if held.issuperset(conflict.beside) and held.isdisjoint(conflict.unless):
+            for option in filter(held.__contains__, conflict.options):
+                yield f"{names[option]} {conflict.why.format_map(names)}"
+
+
+class _Names(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        return name
 
 
 CHANNELS: dict[Mode, tuple[str, ...]] = {

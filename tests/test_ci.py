@@ -113,7 +113,9 @@ def test_the_action_annotates_and_fails():
     strict = run("valid invalid/channel-order.yaml", "--strict")
 
     assert (0, 1) == (warned.returncode, strict.returncode)
-    assert strict.stdout.startswith("::warning file=invalid/channel-order.yaml,line=3,col=19,title=")
+    assert strict.stdout.startswith(
+        "::warning file=invalid/channel-order.yaml,line=3,col=19,title="
+    )
 
 
 def test_checking_needs_only_what_the_action_installs():

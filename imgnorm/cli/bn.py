@@ -12,7 +12,6 @@ from imgnorm._torch import torch_needed
 from imgnorm.cli import options as shared
 from imgnorm.cli.terminal import beside_files, note, print_result, progress_bar
 from imgnorm.errors import ModelError
-from imgnorm.settings import TORCHVISION
 
 if TYPE_CHECKING:
     from imgnorm.nn.batches import Batches
@@ -202,6 +201,7 @@ def _images(
 ) -> tuple[Source, Callable[[Any], Any], Mode | None]:
     """The source that `data` names, how its images become tensors, and in which mode they come."""
     from imgnorm.datasets.user_code import UserCode
+    from imgnorm.measuring.measure import call_facts
     from imgnorm.measuring.opening import names_a_config, open_named
     from imgnorm.pipeline.config import read_normalized
     from imgnorm.pipeline.transforms import build, to_transform
@@ -218,8 +218,7 @@ def _images(
         raise click.UsageError("give one of --stats and --transform: how images become tensors")
     if transform is not None:
         shared.refuse("eps", why="is for --stats; leave it out")
-    if not data.startswith(TORCHVISION):
-        shared.refuse("root", "split", why="is for torchvision:NAME; leave it out")
+    shared.refuse_conflicts(call_facts(data, **where))
     source = open_named(data, **where)
     if transform is not None:
         return source, UserCode(transform, ModelError, "--transform").function(), None

@@ -10,7 +10,7 @@ import click
 
 from imgnorm.cli.terminal import print_result
 from imgnorm.errors import TooManySkipped
-from imgnorm.settings import Limits
+from imgnorm.settings import Limits, conflicts
 
 if TYPE_CHECKING:
     from imgnorm.tally.skipped import Allowance
@@ -48,6 +48,19 @@ def refuse(*names: str, why: str) -> None:
     """
     for option in given(*names):
         raise click.UsageError(f"{option} {why}")
+
+
+def refuse_conflicts(facts: Collection[str]) -> None:
+    """
+    Args:
+        facts: from `call_facts`.
+
+    Raises:
+        UsageError: options do not go together.
+    """
+    parameters = click.get_current_context().command.params
+    for fault in conflicts(facts, {str(one.name): one.opts[0] for one in parameters}):
+        raise click.UsageError(fault)
 
 
 def refuse_beside_config(path: str, *names: str) -> None:

@@ -22,10 +22,10 @@ from imgnorm.cli.terminal import (
     warnings_as_notes,
 )
 from imgnorm.errors import SourceError
-from imgnorm.settings import TORCHVISION
 
 if TYPE_CHECKING:
     from imgnorm.progress import Profile
+    from imgnorm.sources.source import Source
     from imgnorm.stats.stats import Stats
     from imgnorm.tally.skipped import Allowance
 
@@ -237,32 +237,21 @@ def stats(
     images as it allows, and the stats file says that they are.
     """
     from imgnorm.errors import DeviceWarning, SkippedImagesWarning, SourceWarning
-    from imgnorm.measuring.measure import default_device, find_device, measure
+    from imgnorm.measuring.measure import call_facts, default_device, find_device, measure
     from imgnorm.measuring.opening import names_a_config
     from imgnorm.output import check_output
     from imgnorm.progress import Profile
     from imgnorm.tally.skipped import write_rejects
 
-    options["device"] = options["device"] or default_device(options["decoder"])
-    if options["batch_size"] is not None and options["device"] == "cpu":
-        raise click.UsageError("--batch-size is for --device cuda or auto; leave it out")
     written = shared.written_files(output, rejects)
-    _refuse_idle_estimate(**options)
-    _demand_one_source(source, factory, key)
-    config = None
+    _demand_one_source(source, factory)
+    measured_source: Any = source
     if source is not None and not options["listed"] and names_a_config(source):
-        config = source
-    else:
-        _refuse_idle_options(source)
+        measured_source = _open_config(source, options)
+    options["device"] = options["device"] or default_device(options["decoder"])
+    shared.refuse_conflicts(call_facts(measured_source, key=key, **options))
     for path in written:
         check_output(path, force=force)
-    if config is not None:
-        options |= _config_options(config)
-        source = options.pop("source")
-    if options["strict_channels"] and options["mode"] == "auto":
-        raise click.UsageError(
-            "--strict-channels needs a mode that says which channels are right, such as --mode RGB"
-        )
     shard_note = click.get_current_context().meta.get(_SHARD_NOTE)
     if shard_note and not quiet:
         note(shard_note)
@@ -278,7 +267,7 @@ def stats(
     with noting, bar as on_progress:
         options |= {"on_progress": on_progress, "profile": profile}
         if factory is None:
-            measured = measure(source, **options)
+            measured = measure(measured_source, **options)
         else:
             measured = _measure_user_code(factory, key, **options)
     seconds = monotonic() - started
@@ -386,7 +375,7 @@ def merge(
         note(f"wrote    {output}")
 
 
-def _demand_one_source(source: str | None, factory: str | None, key: str | None) -> None:
+def _demand_one_source(source: str | None, factory: str | None) -> None:
     if extra := click.get_current_context().args:  # usually a pattern that the shell has expanded
         raise click.UsageError(
             f"there are {1 + len(extra):,} sources, and {extra[0]!r} is the second; name one, or quote a pattern, "
@@ -394,60 +383,10 @@ def _demand_one_source(source: str | None, factory: str | None, key: str | None)
         )
     if (source is None) == (factory is None):
         raise click.UsageError("give SOURCE or --dataset, one of them")
-    if factory is None and key is not None:
-        raise click.UsageError("--key is for --dataset; leave it out")
 
 
-def _refuse_idle_options(source: str | None) -> None:
-    """An option that would do nothing is a misunderstanding.
-
-    Args:
-        source: None with `--dataset`.
-    """
-    torchvision = source is not None and source.startswith(TORCHVISION)
-    if source is None or torchvision:
-        shared.refuse("listed", why="is for a text file of paths; leave it out")
-    if torchvision:
-        shared.refuse(
-            "decoder",
-            why="is for encoded files; a torchvision dataset opens its images itself, so leave it out",
-        )
-    else:
-        shared.refuse("root", "split", "download", why="is for torchvision:NAME; leave it out")
-
-
-def _refuse_idle_estimate(
-    *,
-    tolerance: float | None,
-    limit: object,
-    shard: object,
-    per_class: bool,
-    keep_names: bool,
-    **others: object,
-) -> None:
-    if tolerance is None:
-        for name in ("confidence", "seed"):
-            if others[name] is not None:
-                raise click.UsageError(f"--{name} is for --tolerance; leave it out, or give both")
-    elif limit is not None:
-        raise click.UsageError("--tolerance takes as many images as it needs; leave --limit out")
-    elif shard is not None:
-        raise click.UsageError(
-            "--tolerance gives an estimate, and estimates do not merge; leave --shard out"
-        )
-    elif keep_names:
-        raise click.UsageError(
-            "--tolerance gives an estimate, and estimates do not merge; leave --keep-names out"
-        )
-    elif per_class:
-        raise click.UsageError(
-            "--tolerance is about the whole, and takes too few images of each class for --per-class; "
-            "leave one out"
-        )
-
-
-def _config_options(path: str) -> dict[str, Any]:
-    """What a config sets among the arguments of `measure`.
+def _open_config(path: str, options: dict[str, Any]) -> Source:
+    """The source of a config, which sets some of the options, too.
 
     Raises:
         UsageError: an option on the command line sets the same thing.
@@ -457,15 +396,8 @@ def _config_options(path: str) -> dict[str, Any]:
 
     shared.refuse_beside_config(path, *_SET_BY_A_CONFIG)
     pipeline = read_pipeline(path)
-    download = click.get_current_context().params["download"]
-    if download and pipeline.kind != "torchvision":
-        raise click.UsageError("--download is for torchvision datasets; leave it out")
-    return {
-        "source": source_of(pipeline, download=download),
-        "listed": False,
-        "mode": pipeline.mode,
-        "preprocess": pipeline.preprocess,
-    }
+    options |= {"mode": pipeline.mode, "preprocess": pipeline.preprocess}
+    return source_of(pipeline, download=options["download"])
 
 
 def _measure_user_code(

@@ -8,7 +8,6 @@ import click
 
 from imgnorm.cli import options as shared
 from imgnorm.cli.terminal import images_bar, note, print_result
-from imgnorm.settings import TORCHVISION
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -64,8 +63,12 @@ def verify(stats_file: str, source: str | None, report: str, quiet: bool, **opti
     """
     from imgnorm.checks.reports import REPORTERS
     from imgnorm.checks.verify.verify import verify as check
+    from imgnorm.measuring.measure import call_facts
 
-    _refuse_idle_options(source, options["sample"])
+    if options["sample"] == "all":
+        shared.refuse("seed", why="decides which images a sample has; leave it out with all")
+    if source is not None:
+        shared.refuse_conflicts(call_facts(source, root=options["root"]))
     with images_bar(quiet=quiet) as on_progress:
         found = check(stats_file, source, on_progress=on_progress, **options)
     written = REPORTERS[report](found.problems)
@@ -74,11 +77,3 @@ def verify(stats_file: str, source: str | None, report: str, quiet: bool, **opti
     if not quiet:
         note(found.summary())
     return int(found.stale)
-
-
-def _refuse_idle_options(source: str | None, sample: int | str) -> None:
-    """An option that would do nothing is a misunderstanding."""
-    if sample == "all":
-        shared.refuse("seed", why="decides which images a sample has; leave it out with all")
-    if source is not None and not source.startswith(TORCHVISION):
-        shared.refuse("root", why="is for torchvision:NAME; leave it out")

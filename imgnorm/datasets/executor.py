@@ -23,11 +23,6 @@ from imgnorm.tally.tally import Tally, TallySum
 from imgnorm.workers.executor import Work
 
 MADE_HERE = "the user's own Python makes the images: `count` is its time, too"
-IDLE_WHERE_PYTHON_READS = {
-    "timeout_s": "it is read in this process, where nothing can be interrupted",
-    "decoder": "the user's own Python decodes its images",
-}
-"""Options of `measure` that do nothing where a user's own Python makes the images, and why."""
 
 ImagesOf = Callable[[Sequence[str]], Iterable[tuple[Sequence[str], Found]]]
 """What gives the images of some names, one or several at a time, with their names."""

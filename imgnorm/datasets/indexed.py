@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from PIL import Image
 
 from imgnorm.datasets.attributes import class_names_of, labels_of, paths_of, ref_of
 from imgnorm.datasets.counter import Found
-from imgnorm.datasets.executor import IDLE_WHERE_PYTHON_READS, ItemExecutor
+from imgnorm.datasets.executor import ItemExecutor
 from imgnorm.datasets.items import ItemFormat, check_first_item, images_in
 from imgnorm.errors import SourceError
 from imgnorm.settings import ImageSettings
@@ -24,10 +24,6 @@ from imgnorm.workers.executor import Executor, Work
 _MOST = 200_000_000  # images of a Dataset; a longer one probably stands for endless epochs
 _UNIT_IMAGES = 128  # few, so that many shards have equal parts
 _JOB_IMAGES = 64
-_MADE_BY_WORKERS = (
-    "with workers, the processes that make the images count them; or leave out workers, and "
-    "measure a DataLoader of the dataset"
-)
 
 
 class IndexedSource(Source):
@@ -83,14 +79,6 @@ class IndexedSource(Source):
             return
         if item is not None:
             check_first_item(item, self.item_format, settings, self.ref)
-
-    def idle_options(
-        self, given: Mapping[str, object], settings: ImageSettings
-    ) -> Mapping[str, str]:
-        idle = {name: IDLE_WHERE_PYTHON_READS[name] for name in ("timeout_s", "decoder")}
-        if "workers" in given:
-            idle["device"] = _MADE_BY_WORKERS
-        return {name: why for name, why in idle.items() if name in given}
 
     def executor(self, work: Work) -> Executor:
         if work.workers is None:

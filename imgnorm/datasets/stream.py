@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import active_children
@@ -11,11 +11,10 @@ from typing import Any
 from PIL import Image
 
 from imgnorm.datasets.counter import ItemCounter
-from imgnorm.datasets.executor import IDLE_WHERE_PYTHON_READS, note_time, sender_of, sent_by
+from imgnorm.datasets.executor import note_time, sender_of, sent_by
 from imgnorm.datasets.items import ItemFormat, check_first_item, image_count, images_in
 from imgnorm.errors import SourceError
 from imgnorm.progress import Progress
-from imgnorm.settings import ImageSettings
 from imgnorm.sources.names import NumberedNames, Run, looked_at
 from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
@@ -24,15 +23,6 @@ from imgnorm.wording import describe
 from imgnorm.workers.executor import Executor, Work
 
 _END = object()
-_IDLE = {
-    "shard": "its images come one after the other, without names; shard the dataset itself",
-    "per_class": "its images come without the names of classes; measure the dataset itself",
-    "keep_names": "its images come without names; measure the dataset itself",
-    "tolerance": "its images come in an order of their own, which is not a random sample; measure the "
-    "dataset itself",
-    "workers": "the user's own Python reads it; give num_workers to its DataLoader, if it has one",
-    **IDLE_WHERE_PYTHON_READS,
-}
 
 
 @dataclass(frozen=True)
@@ -69,11 +59,6 @@ class StreamSource(Source):
 
     def units(self) -> Iterator[Unit]:
         yield Unit("all")
-
-    def idle_options(
-        self, given: Mapping[str, object], settings: ImageSettings
-    ) -> Mapping[str, str]:
-        return {name: why for name, why in _IDLE.items() if name in given}
 
     def first(self, images: int) -> StreamSource:
         return replace(self, limit=images)

@@ -20,7 +20,7 @@ from imgnorm.datasets.indexed import IndexedSource, numbered_units
 from imgnorm.errors import SourceError
 from imgnorm.machine import usable_cores
 from imgnorm.pixels.damage import RAISED_BY_PILLOW
-from imgnorm.settings import NVJPEG, ImageSettings, mode_of
+from imgnorm.settings import ImageSettings, mode_of
 from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.wording import clause, nearest
@@ -100,11 +100,6 @@ class TorchvisionSource(Source):
         assert image is not None
         return image
 
-    def idle_options(
-        self, given: Mapping[str, object], settings: ImageSettings
-    ) -> Mapping[str, str]:
-        return {"decoder": "it holds no JPEG files"} if given.get("decoder") == NVJPEG else {}
-
     def executor(self, work: Work) -> Executor | None:
         if self._pixels:
             return self._pixels.executor(work, self.class_of)
@@ -179,20 +174,14 @@ class InMemoryDataset(IndexedSource):
         if not self._pixels:
             super().check(settings)
 
-    def idle_options(
-        self, given: Mapping[str, object], settings: ImageSettings
-    ) -> Mapping[str, str]:
-        idle = dict(super().idle_options(given, settings))
-        if self._pixels:
-            idle.pop("device", None)
-        if self._pixels and self._pixels.match(settings):
-            idle.pop("timeout_s", None)
-        return idle
-
     def executor(self, work: Work) -> Executor:
         if self._pixels:
             return self._pixels.executor(work, self.class_of)
         return super().executor(work)
+
+    @property
+    def in_memory(self) -> bool:  # type: ignore[override]
+        return self._pixels is not None
 
     @cached_property
     def _pixels(self) -> ImagesInMemory | None:

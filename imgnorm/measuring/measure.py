@@ -22,19 +22,21 @@ from imgnorm.errors import (
 )
 from imgnorm.measuring.opening import open_source
 from imgnorm.measuring.result import result_of
-from imgnorm.measuring.routes import executing, refuse_idle
+from imgnorm.measuring.routes import check_options, executing
 from imgnorm.measuring.selection import Selection, SelectionOptions, nothing_found, selection_of
 from imgnorm.pixels.buffer import FoundDevice
 from imgnorm.progress import Profile, Progress, no_lap
 from imgnorm.settings import (
     CHANNELS,
     NVJPEG,
+    TORCHVISION,
     CenterCrop,
     Decoder,
     ImageSettings,
     Limits,
     Resize,
     Step,
+    conflicts,
 )
 from imgnorm.sources.names import as_text
 from imgnorm.sources.source import Source
@@ -161,24 +163,18 @@ def measure(
         >>> imgnorm.measure("examples/shapes", workers=1, decoder="pillow").mean == stats.mean
         True
     """
+    given = {**locals()}
+    facts = call_facts(given.pop("source"), **given)
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
-    if strict_channels and mode == "auto":
-        raise ValueError(
-            "strict_channels needs a mode that says which channels are right, not 'auto'"
-        )
     settings = ImageSettings(mode, steps, strict_channels)
     if decoder not in get_args(Decoder):
         raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
     device = device or default_device(decoder)
+    for fault in conflicts(facts):
+        raise ValueError(fault)
     plan = _plan(tolerance, confidence, seed)
-    if plan and (limit is not None or shard is not None or per_class or keep_names):
-        raise ValueError(
-            "a tolerance cannot be combined with limit, shard, per_class or keep_names"
-        )
-    if decoder == NVJPEG:
-        _check_nvjpeg(settings, device)
     on_device = _device_of(device, batch_size, decoder)
     opened = open_source(
         source, listed=listed, root=root, split=split, download=download, key=key, layout=layout
@@ -192,18 +188,7 @@ def measure(
     lap = profile.lap if profile else no_lap
     lap("start")  # importing torch for a device takes seconds
     options = SelectionOptions(limit, shard, per_class, keep_names)
-    given = {
-        "decoder": decoder if decoder != "auto" else None,
-        "device": device if device not in ("cpu", "auto") else None,
-        "timeout_s": limits.timeout_s if limits.timeout_s != Limits.timeout_s else None,
-        "workers": workers,
-        "shard": shard,
-        "per_class": per_class or None,
-        "keep_names": keep_names or None,
-        "tolerance": plan,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    refuse_idle(opened, given, settings)
+    check_options(opened, facts)
     if opened.once and limit is not None:
         opened, options = opened.first(limit), replace(options, limit=None)
     work = Work(
@@ -231,9 +216,33 @@ def measure(
     return stats
 
 
-def default_device(decoder: Decoder) -> str:
+def default_device(decoder: Decoder | None) -> str:
     """The device if none is given."""
     return "cuda" if decoder == NVJPEG else "cpu"
+
+
+def call_facts(source: Any, **options: Any) -> set[str]:
+    """What `settings.CONFLICTS` asks about a call of `measure` with some of its arguments."""
+    defaults = measure.__kwdefaults__ or {}
+    facts = {name for name, value in options.items() if value != defaults[name]}
+    if not options.get("preprocess"):  # no steps are the same as None
+        facts.discard("preprocess")
+    decoder = options.get("decoder")
+    device = options.get("device") or default_device(decoder)
+    if isinstance(source, Source):
+        facts |= {"torchvision"} & {source.kind}
+    elif not isinstance(source, (str, os.PathLike)):
+        facts.add("object")
+    else:
+        facts.add("torchvision" if os.fspath(source).startswith(TORCHVISION) else "path")
+    if device == "cpu":
+        facts.discard("device")
+    held = {
+        "nvjpeg": decoder == NVJPEG,
+        "cuda": device.startswith("cuda"),
+        "RGB": options.get("mode") == "RGB",
+    }
+    return facts | {fact for fact, holds in held.items() if holds}
 
 
 def find_device(name: str) -> FoundDevice:
@@ -262,8 +271,6 @@ def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -
     }
     if not options:
         return None
-    if tolerance is None:
-        raise ValueError(f"{' and '.join(options)}: only with a tolerance")
     from imgnorm.stats.estimate import Plan
 
     return Plan(**options)
@@ -375,31 +382,11 @@ def _notes_on_device(
         )
 
 
-def _check_nvjpeg(settings: ImageSettings, device: str) -> None:
-    """
-    Raises:
-        SourceError: nvJPEG cannot decode for these settings, or not for this device.
-    """
-    faults = []
-    if settings.preprocess:
-        faults.append(
-            "cannot resize or crop: leave out resize and center_crop, or let the workers decode"
-        )
-    if settings.mode not in ("auto", "RGB"):
-        faults.append(f"cannot convert to mode {settings.mode}: use auto or RGB")
-    if device in ("cpu", "auto"):
-        faults.append(f"gives other digits than the CPU, so it needs the device cuda: not {device}")
-    if faults:
-        raise SourceError(f"decoder {NVJPEG} " + "; and ".join(faults))
-
-
 def _device_of(name: str, batch_size: int | None, decoder: Decoder) -> CudaDevice | None:
     """The device that counts; None: the workers count."""
     if not DEVICES.fullmatch(name):
         raise ValueError(f"device is {name!r}; expected cpu, cuda, cuda:N or auto")
     if name == "cpu":
-        if batch_size is not None:
-            raise ValueError("batch_size is for a device; leave it out with the cpu")
         return None
     found = find_device(name)
     if found.device is None:

@@ -37,17 +37,7 @@ def open_source(
         TypeError: the object does not yield images.
     """
     if not isinstance(source, (str, os.PathLike)):
-        given = {
-            "listed": listed,
-            "download": download,
-            "root": root != "data",
-            "split": split != "train",
-        }
-        for name in (name for name, value in given.items() if value):
-            raise ValueError(f"{name} is for paths and names; leave it out")
         return open_object(source, key=key, layout=layout)
-    if key is not None:
-        raise ValueError("key is for Datasets and iterables; leave it out")
     return open_named(
         source, listed=listed, root=root, split=split, download=download, layout=layout
     )
@@ -70,19 +60,22 @@ def open_named(
     path = os.fspath(source)
     if layout not in (None, *LAYOUTS):
         raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
+    opened: Source
     if path.startswith(TORCHVISION):
-        _demand_arrays(path, layout)
         from imgnorm.datasets.torchvision import TorchvisionSource
 
-        return TorchvisionSource(
+        opened = TorchvisionSource(
             path.removeprefix(TORCHVISION), os.fspath(root), split, download=download
         )
-    if listed:
-        return _open_list(path, layout)
-    if os.path.isdir(path):
-        _demand_arrays(path, layout)
-        return FolderSource(path)
-    return _open_file(path, layout)
+    elif listed:
+        opened = _open_list(path)
+    elif os.path.isdir(path):
+        opened = FolderSource(path)
+    else:
+        opened = _open_file(path, layout)
+    if layout is not None and not opened.in_blocks:
+        raise SourceError(f"{as_text(path)}: --layout is for .npy and .npz files; leave it out")
+    return opened
 
 
 def open_object(
@@ -141,14 +134,13 @@ def names_a_config(source: str) -> bool:
     return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
 
 
-def _open_list(path: str, layout: str | None) -> Source:
+def _open_list(path: str) -> Source:
     from imgnorm.sources.filelist import ListSource
 
     if not path or "\0" in path or not os.path.lexists(path):
         raise SourceError(
             f"{as_text(path) or repr(path)}: no such list; name a text file with one path a line"
         )
-    _demand_arrays(path, layout)
     return ListSource(path)
 
 
@@ -172,7 +164,6 @@ def _open_file(path: str, layout: str | None) -> Source:
         )
     if not os.path.isdir(file) and is_array_file(file):
         return ArrayFileSource(path, [file], layout, member)
-    _demand_arrays(path, layout)
     if is_archive(path):
         return ArchiveSource(path, [path])
     if looks_like_an_image(path):
@@ -206,10 +197,4 @@ def _open_many(path: str, paths: list[str], member: str | None, layout: str | No
         not first.endswith(SUFFIXES) and is_array_file(paths[0])
     ):
         return ArrayFileSource(path, paths, layout, member)
-    _demand_arrays(path, layout)
     return ArchiveSource(path, paths)
-
-
-def _demand_arrays(path: str, layout: str | None) -> None:
-    if layout is not None:
-        raise SourceError(f"{as_text(path)}: --layout is for .npy and .npz files; leave it out")

@@ -1,18 +1,20 @@
-"""A source and what is to be counted -> its executor, and the options that would do nothing for it."""
+"""A source and what is to be counted -> its executor, and the options that it does not go with."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from imgnorm.errors import SourceError, SourceWarning
-from imgnorm.settings import ImageSettings
+from imgnorm.settings import conflicts
 from imgnorm.sources.names import as_text
 from imgnorm.sources.source import Source
 from imgnorm.workers.executor import Executor, Work
 from imgnorm.workers.pool import in_processes
 from imgnorm.workers.this_process import in_this_process, reason_to_stay
+
+_TRAITS = ("once", "made_here", "in_blocks", "in_memory")
 
 
 @contextmanager
@@ -49,16 +51,15 @@ def executing(source: Source, work: Work, images: int | None = None) -> Iterator
         yield executor
 
 
-def refuse_idle(source: Source, given: Mapping[str, object], settings: ImageSettings) -> None:
-    """Refuse options that would do nothing for this source.
+def check_options(source: Source, facts: Collection[str]) -> None:
+    """Check that options go with the source that was opened.
 
     Args:
-        given: the options of `measure` that have another value than their default.
+        facts: of the call, from `call_facts`.
 
     Raises:
-        SourceError: some are given.
+        SourceError: some do not.
     """
-    idle = source.idle_options(given, settings)
-    if idle:
-        faults = "; and ".join(f"{name}: {why}" for name, why in idle.items())
-        raise SourceError(f"{as_text(source.ref)}: leave out {faults}")
+    traits = {name for name in _TRAITS if getattr(source, name)}
+    if faults := "; and ".join(conflicts(traits.union(facts))):
+        raise SourceError(f"{as_text(source.ref)}: {faults}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import groupby
@@ -137,11 +137,6 @@ class ArrayFileSource(Source):
                 f"{for_message(self.ref)}: has mode {mode}, and arrays are not converted to "
                 f"{settings.mode}; leave out --mode"
             )
-
-    def idle_options(
-        self, given: Mapping[str, object], settings: ImageSettings
-    ) -> Mapping[str, str]:
-        return {"decoder": "it holds pixels, which nothing decodes"} if "decoder" in given else {}
 
     def keep_alive(self, still_alive: Callable[[], None]) -> None:
         self._still_alive = still_alive

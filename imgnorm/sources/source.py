@@ -166,6 +166,7 @@ class Source(ABC):
             the first ones (see `first`).
         made_here: a user's own Python makes the images, in this process.
         in_blocks: its images are pixels already; `images` gives `Blocks`.
+        in_memory: its pixels are in memory, and this process counts them.
         job_names: a worker is given at least and at most this many images at a time.
 
     Example:
@@ -199,6 +200,7 @@ class Source(ABC):
     once = False
     made_here = False
     in_blocks = False
+    in_memory = False
     job_names = (1, 1024)
 
     @property
@@ -296,16 +298,6 @@ class Source(ABC):
         Raises:
             SourceError: they cannot become what the settings ask for.
         """
-
-    def idle_options(
-        self, given: Mapping[str, object], settings: ImageSettings
-    ) -> Mapping[str, str]:
-        """Those of the given options that would do nothing for this source, and why: they are refused.
-
-        Args:
-            given: the options of `measure` that have another value than their default.
-        """
-        return {}
 
     def hint_if_empty(self) -> str:
         """What to do if it has no images: the end of a message."""

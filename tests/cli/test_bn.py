@@ -301,7 +301,7 @@ def replaced(option: str, value: str) -> list[str]:
             ),
         ),
         (
-            [*WITH_STATS, "--root", "data"],
+            [*WITH_STATS, "--root", "elsewhere"],
             ("--root is for torchvision:NAME; leave it out (see `imgnorm bn calibrate --help`)\n"),
         ),
         (

@@ -442,7 +442,7 @@ ALLOWANCE = "is neither a number of images nor a percentage; give 10, or 0.5%"
         (["d", "d"], f"there are 2 sources, and 'd' is the second; name one, or quote a pattern, as in 'shards/*.tar'{SEE}"),
         (["d", "-o", "x", "--rejects", "x"], f"-o and --rejects name the same file; give each its own{SEE}"),
         (["d", "-o", "x", "--rejects", "./d/../x"], f"-o and --rejects name the same file; give each its own{SEE}"),
-        (["torchvision:MNIST", "--decoder", "pillow"], f"--decoder is for encoded files; a torchvision dataset opens its images itself, so leave it out{SEE}"),
+        (["torchvision:MNIST", "--decoder", "pillow"], f"--decoder does nothing: a torchvision dataset opens its images itself; leave it out{SEE}"),
         (["none"], "none: no such folder; name a folder of images, an archive, an array, a list (with --list) or torchvision:NAME"),
         (["none", "--list"], "none: no such list; name a text file with one path a line"),
         (["d", "--list"], "d: cannot be read as a list (not a regular file); name a text file with one path a line"),
@@ -581,11 +581,11 @@ def test_the_command_says_when_it_took_all_images(command):
         ),
         (
             ["--tolerance", "0.1", "--shard", "1/2"],
-            "--tolerance gives an estimate, and estimates do not merge; leave --shard out",
+            "--shard is for merging, and an estimate does not merge; leave it out, or --tolerance",
         ),
         (
             ["--tolerance", "0.1", "--keep-names"],
-            "--tolerance gives an estimate, and estimates do not merge; leave --keep-names out",
+            "--keep-names is for merging, and an estimate does not merge; leave it out, or --tolerance",
         ),
         (
             ["--tolerance", "0.1", "--per-class"],

@@ -515,8 +515,8 @@ def test_workers_count_what_they_make(cpu_as_device):
         imgnorm.measure(planar(), device="cuda", workers=2)
 
     assert (
-        "TensorDataset[70]: leave out device: with workers, the processes that make the images count "
-        "them; or leave out workers, and measure a DataLoader of the dataset" == str(caught.value)
+        "TensorDataset[70]: device does nothing: with workers, the processes that make the images count "
+        "them; leave one out, or measure a DataLoader of the dataset" == str(caught.value)
     )
     assert imgnorm.measure(planar()) == imgnorm.measure(planar(), device="auto", workers=2)
 
@@ -792,7 +792,7 @@ def test_options_that_mean_nothing_are_refused(mixed, capsys, arguments, message
     ("options", "message"),
     [
         ({"device": "gpu"}, "device is 'gpu'; expected cpu, cuda, cuda:N or auto"),
-        ({"batch_size": 4}, "batch_size is for a device; leave it out with the cpu"),
+        ({"batch_size": 4}, "batch_size is for device cuda or auto; leave it out"),
         ({"device": "cuda", "batch_size": 0}, "batch_size is 0; it must be above 0"),
     ],
 )

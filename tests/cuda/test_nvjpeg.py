@@ -381,31 +381,31 @@ def test_shards_of_one_device_merge_though_only_one_has_files_for_the_cpu(
     [
         (
             ["--resize", "32", "--center-crop", "24"],
-            "decoder nvjpeg cannot resize or crop: leave out resize and center_crop, or let the workers decode",
+            "--resize is not done by --decoder nvjpeg; leave it out, or let the workers decode",
         ),
-        (["--mode", "L"], "decoder nvjpeg cannot convert to mode L: use auto or RGB"),
+        (["--mode", "L"], "--mode must be auto or RGB with --decoder nvjpeg, which cannot convert"),
         (
             ["--device", "cpu"],
-            "decoder nvjpeg gives other digits than the CPU, so it needs the device cuda: not cpu",
+            "--decoder nvjpeg gives other digits than the CPU, so it needs --device cuda",
         ),
         (
             ["--device", "auto"],
-            "decoder nvjpeg gives other digits than the CPU, so it needs the device cuda: not auto",
+            "--decoder nvjpeg gives other digits than the CPU, so it needs --device cuda",
         ),
     ],
 )
 def test_what_it_cannot_do_is_refused(folder, decoder, options, message, capsys):
     assert 2 == run(["stats", str(folder), "--decoder", "nvjpeg", *options])
-    assert message + "\n" == capsys.readouterr().err
+    assert f"{message} (see `imgnorm stats --help`)\n" == capsys.readouterr().err
 
 
 def test_what_holds_no_files_is_refused(tmp_path, decoder):
     np.save(tmp_path / "x.npy", np.zeros((2, 4, 5, 3), np.uint8))
     with pytest.raises(
-        SourceError, match=r"leave out decoder: it holds pixels, which nothing decodes$"
+        SourceError, match=r"decoder does nothing: these are pixels already; leave it out$"
     ):
         imgnorm.measure(tmp_path / "x.npy", decoder="nvjpeg")
-    with pytest.raises(SourceError, match="decoder: the user's own Python decodes its images"):
+    with pytest.raises(SourceError, match="decoder does nothing: your own Python decodes"):
         imgnorm.measure([np.zeros((4, 5, 3), np.uint8)], decoder="nvjpeg")
 
 

@@ -473,29 +473,30 @@ def exhausted():
             list(IMAGES),
             {"shard": (1, 2), "per_class": True, "workers": 2, "timeout_s": 1.0},
             (
-                "list[20]: leave out shard: its images come one after the other, without names; shard the dataset "
-                "itself; and per_class: its images come without the names of classes; measure the dataset itself; "
-                "and workers: the user's own Python reads it; give num_workers to its DataLoader, if it has one; "
-                "and timeout_s: it is read in this process, where nothing can be interrupted"
+                "list[20]: timeout_s does nothing: this process reads the images, and nothing can interrupt it; "
+                "leave it out; and workers does nothing: your own Python reads the images; give num_workers to "
+                "its DataLoader, if it has one; and shard needs names, and these images come one after the other "
+                "without any; shard the dataset itself; and per_class needs names, and these images come one "
+                "after the other without any; measure the dataset itself"
             ),
         ),
         (
             list(IMAGES),
             {"tolerance": 0.1, "decoder": "pillow"},
             (
-                "list[20]: leave out tolerance: its images come in an order of their own, which is not a random sample; "
-                "measure the dataset itself; and decoder: the user's own Python decodes its images"
+                "list[20]: decoder does nothing: your own Python decodes the images; leave it out; and tolerance "
+                "needs a random sample, and these images come in an order of their own; measure the dataset itself"
             ),
         ),
         (
             Indexed(IMAGES),
             {"decoder": "pillow"},
-            "Indexed[20]: leave out decoder: the user's own Python decodes its images",
+            "Indexed[20]: decoder does nothing: your own Python decodes the images; leave it out",
         ),
         (
             Indexed(IMAGES),
             {"timeout_s": 1.0},
-            "Indexed[20]: leave out timeout_s: it is read in this process, where nothing can be interrupted",
+            "Indexed[20]: timeout_s does nothing: this process reads the images, and nothing can interrupt it; leave it out",
         ),
         (
             Indexed(IMAGES),
@@ -523,7 +524,7 @@ def test_what_yields_no_images_is_a_type_error(source):
     ("source", "options", "expected"),
     [
         (SHAPES, {"key": "image"}, "key is for Datasets and iterables; leave it out"),
-        (IMAGES, {"split": "test"}, "split is for paths and names; leave it out"),
+        (IMAGES, {"split": "test"}, "split is for torchvision:NAME; leave it out"),
         (IMAGES, {"layout": "W"}, "layout is 'W'; expected one of NHWC, NCHW, NHW, HWC, CHW, HW"),
         (IMAGES, {"limit": 0}, "limit is 0; it must be above 0"),
     ],
@@ -949,7 +950,7 @@ def test_a_time_limit_of_a_verified_dataset_is_refused(of_dataset):
         imgnorm.verify(of_dataset, Indexed([(0, image) for image in MANY]), timeout_s=1)
 
     assert (
-        "Indexed[600]: leave out timeout_s: it is read in this process, where nothing can be interrupted"
+        "Indexed[600]: timeout_s does nothing: this process reads the images, and nothing can interrupt it; leave it out"
         == str(caught.value)
     )
 

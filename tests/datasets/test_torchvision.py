@@ -491,13 +491,9 @@ def test_too_large_images_are_named_one_by_one(options, detail, cifar10_root, no
     assert f"00: too-large ({detail}" in str(caught.value)
 
 
-def test_a_decoder_of_jpeg_files_is_refused(source_of):
-    source, settings = source_of(LikeCifar10), ImageSettings()
-
-    idle = source.idle_options({"decoder": "nvjpeg", "workers": 2}, settings)
-
-    assert {"decoder": "it holds no JPEG files"} == idle
-    assert {} == source.idle_options({"decoder": "pillow", "timeout_s": 1.0}, settings)
+def test_a_decoder_is_refused(source_of):
+    with pytest.raises(ValueError, match="decoder does nothing: a torchvision dataset opens its"):
+        imgnorm.measure(source_of(LikeCifar10), decoder="pillow")
 
 
 def test_opening_the_dataset_is_part_of_the_start(monkeypatch, source_of):

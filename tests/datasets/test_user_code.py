@@ -295,7 +295,7 @@ def test_what_cannot_be_made_is_told_in_a_sentence(project, name, message):
     [
         (["x", "--dataset", "a:b"], "give SOURCE or --dataset, one of them"),
         (["-q"], "give SOURCE or --dataset, one of them"),
-        (["x", "--key", "image"], "--key is for --dataset; leave it out"),
+        (["x", "--key", "image"], "--key is for Datasets and iterables; leave it out"),
         (["--dataset", "a:b", "--root", "x"], "--root is for torchvision:NAME; leave it out"),
         (["--dataset", "a:b", "--list"], "--list is for a text file of paths; leave it out"),
     ],

@@ -26,18 +26,18 @@ from imgnorm.stats import text as statstext
         ({"tolerance": 0.1, "seed": -1}, "seed is -1; expected 0 to 2**64 - 1"),
         (
             {"tolerance": 0.1, "limit": 9},
-            "a tolerance cannot be combined with limit, shard, per_class or keep",
+            "tolerance takes as many images as it needs; leave limit out",
         ),
         (
             {"tolerance": 0.1, "shard": (1, 2)},
-            "cannot be combined with limit, shard, per_class or keep_names",
+            "shard is for merging, and an estimate does not merge; leave it out, or tolerance",
         ),
-        ({"tolerance": 0.1, "keep_names": True}, "shard, per_class or keep_names"),
+        ({"tolerance": 0.1, "keep_names": True}, "keep_names is for merging, and an estimate does"),
         (
             {"tolerance": 0.1, "per_class": True},
-            "cannot be combined with limit, shard, per_class or keep_names",
+            "tolerance is about the whole, and takes too few images of each class for per_class",
         ),
-        ({"confidence": 0.9, "seed": 3}, "confidence and seed: only with a tolerance"),
+        ({"confidence": 0.9, "seed": 3}, "confidence is for tolerance; leave it out, or give both"),
     ],
 )
 def test_what_cannot_be_had_is_a_callers_bug(plain, options, message):

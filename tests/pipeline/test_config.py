@@ -20,12 +20,14 @@ import imgnorm
 from imgnorm.checks.validate import validate
 from imgnorm.cli import commands, run
 from imgnorm.constants.presets import PRESETS
+from imgnorm.datasets.torchvision import TorchvisionSource
 from imgnorm.documents import reader
 from imgnorm.errors import InvalidDocument, TransformError
+from imgnorm.measuring.measure import call_facts
 from imgnorm.pipeline import config
 from imgnorm.pipeline.emit import emit_pipeline
 from imgnorm.pipeline.pipeline import Augmentation
-from imgnorm.settings import CenterCrop, Resize
+from imgnorm.settings import CenterCrop, Resize, conflicts
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -190,7 +192,12 @@ def test_nothing_is_downloaded_for_a_folder(tmp_path, capsys):
     path = written(tmp_path, source="{kind: folder, path: .}")
 
     assert 2 == run(["stats", str(path), "--download"])
-    assert "--download is for torchvision datasets; leave it out" in capsys.readouterr().err
+    assert "--download is for torchvision:NAME; leave it out" in capsys.readouterr().err
+
+
+def test_a_config_of_torchvision_may_be_downloaded():
+    """It once ended in a traceback."""
+    assert [] == [*conflicts(call_facts(TorchvisionSource("MNIST", "data"), download=True))]
 
 
 @pytest.mark.parametrize(

@@ -875,6 +875,6 @@ def test_a_decoder_for_pixels_is_refused(tmp_path):
     path = saved(tmp_path / "a.npy", pixels(2, 8, 8, 3))
 
     with pytest.raises(
-        SourceError, match=r"leave out decoder: it holds pixels, which nothing decodes$"
+        SourceError, match=r"decoder does nothing: these are pixels already; leave it out$"
     ):
         measured(path, decoder="pillow")

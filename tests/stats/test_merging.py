@@ -792,11 +792,15 @@ def test_names_are_kept_on_request_and_shards_merge_to_the_same_bytes(tmp_path, 
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ([1], {}, "keep_names: its images come without names; measure the dataset itself"),
+        (
+            [1],
+            {},
+            "keep_names needs names, and these images come one after the other without any",
+        ),
         (
             SHAPES,
             {"tolerance": 0.1},
-            "a tolerance cannot be combined with limit, shard, per_class or keep_names",
+            "keep_names is for merging, and an estimate does not merge; leave it out, or tolerance",
         ),
     ],
 )

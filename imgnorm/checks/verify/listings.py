@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from imgnorm.checks.verify.findings import Findings, Request, faults_of, some_of
 from imgnorm.documents.document import Path
 from imgnorm.errors import IncompatibleStats, SourceError
+from imgnorm.measuring.measure import call_facts
 from imgnorm.measuring.opening import (
     names_a_config,
     open_named,
     open_source,
     source_of,
 )
-from imgnorm.measuring.routes import refuse_idle
+from imgnorm.measuring.routes import check_options
 from imgnorm.measuring.selection import spread
 from imgnorm.pipeline.config import SOURCE_KINDS, read_pipeline
-from imgnorm.settings import TORCHVISION, Limits
+from imgnorm.settings import TORCHVISION
 from imgnorm.sources.listing import AllNames, Catalogue, all_names_of, names_sum_of
 from imgnorm.sources.names import as_text, for_message, name_bytes
 from imgnorm.sources.source import Source
@@ -56,8 +57,7 @@ def listed(
             "cannot replace; leave SOURCE out, or verify the files that were merged"
         )
     opened = _opened(request, origin, source)
-    changed = request.timeout_s != Limits.timeout_s
-    refuse_idle(opened, {"timeout_s": request.timeout_s} if changed else {}, request.settings)
+    check_options(opened, call_facts(opened, timeout_s=request.timeout_s))
     opened.open()
     shards = (origin.shards.total, origin.shards.counted) if origin.shards else ()
     names = AllNames(Catalogue(opened, *shards))
