@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 
 from PIL import Image
 
@@ -35,11 +36,19 @@ RAISED_BY_PILLOW = (
 
 _JPEG_PIXELS_PER_BYTE = 512  # a constant JPEG needs 1/256 byte a pixel; half of that to be sure
 _DEFLATE_MAX_RATIO = 1032  # bytes from one byte of deflate: https://zlib.net/zlib_tech.html
-_TAIL = 64  # zeros at the end of a file that may mean that its end was never written
+_TAIL = 64  # zeros at the end of a file that mean that its end was never written
+
+_SHORT_TAIL = 16  # the same, where no whole file ends so
 
 COMPRESSED = {"JPEG", "PNG", "GIF", "WEBP", "AVIF"}
-_END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b"\0;"}
-"""The last bytes of a whole file of these formats."""
+_END_MARKS = {
+    "JPEG": (b"\xff\xd9", _TAIL),
+    "PNG": (b"IEND\xaeB`\x82", _TAIL),
+    "GIF": (b"\0;", _SHORT_TAIL),
+    "QOI": (b"\0\0\0\0\0\0\0\1", _SHORT_TAIL),
+    "AVIF": (b"", _SHORT_TAIL),  # the last byte of AV1's data is not zero
+}
+"""The last bytes of a whole file of these formats, and how many zeros behind them mean something."""
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -65,9 +74,9 @@ def check_bytes(data: bytes, format_: str) -> None:
     Raises:
         Unreadable: its end was never written.
     """
-    end_mark = _END_MARKS.get(format_)
-    if end_mark and _has_zero_tail(data) and not _padded(data, end_mark):
-        raise _zero_filled()
+    end_mark, zeros = _END_MARKS.get(format_, (b"", 0))
+    if zeros and _has_zero_tail(data, zeros) and not (end_mark and _padded(data, end_mark)):
+        raise _zero_filled(data)
 
 
 def check_header(size: tuple[int, int], data: bytes, format_: str) -> None:
@@ -89,13 +98,8 @@ def check_pixels(picture: Image.Image, data: bytes, format_: str) -> None:
     """
     if format_ == "PNG":
         _check_png_rows(picture, data)
-    elif (
-        format_ in COMPRESSED
-        and format_ not in _END_MARKS
-        and _has_zero_tail(data)
-        and not _ends_in_zeros_by_itself(picture, data)
-    ):
-        raise _zero_filled()
+    elif format_ == "WEBP":
+        _check_webp(picture, data)
 
 
 def damaged(error: Exception) -> Unreadable:
@@ -104,39 +108,56 @@ def damaged(error: Exception) -> Unreadable:
     return Unreadable(reason, clause(error))
 
 
-def _has_zero_tail(data: bytes) -> bool:
-    return data[-_TAIL:].count(0) == _TAIL
+def _has_zero_tail(data: bytes, zeros: int) -> bool:
+    return data[-zeros:].count(0) == zeros
 
 
-def _zero_filled() -> Unreadable:
-    return Unreadable(Reason.ZERO_FILLED_TAIL, f"the last {_TAIL} bytes are all zero")
+def _zero_filled(data: bytes) -> Unreadable:
+    zeros = len(data) - len(data.rstrip(b"\0"))
+    return Unreadable(Reason.ZERO_FILLED_TAIL, f"the last {zeros:,} bytes are all zero")
 
 
 def _padded(data: bytes, end_mark: bytes) -> bool:
-    """Whether the zeros follow the end of a whole image."""
+    """Whether only zeros follow the end of a whole image, if any."""
     return data.rstrip(b"\0").endswith(end_mark)
 
 
-def _is_lossless_webp(data: bytes) -> bool:
-    position = 12
-    while data[:4] == b"RIFF" and position + 8 <= len(data):
-        if data[position : position + 4] == b"VP8L":
-            return True
-        (length,) = struct.unpack_from("<I", data, position + 4)
-        position += 8 + length + length % 2
-    return False
+def _check_webp(picture: Image.Image, data: bytes) -> None:
+    """Check that a tail of zeros was written: that the pixels depend on it.
 
+    The arithmetic coder of lossy WebP writes rows of one color as zeros, and its decoder does not notice
+    where it stops in its data: data that were not written are used up long before their end. A lossless
+    image does not end in that many zeros.
 
-def _ends_in_zeros_by_itself(picture: Image.Image, data: bytes) -> bool:
-    """Whether the last rows have one color, which the arithmetic coders of VP8 and AVIF write as zeros.
-
-    A tail that was never written decodes to a smear of the rows above it instead. Lossless WebP has no
-    such coder: it does not write rows of one color as zeros, and may show a missing tail as such rows.
+    Sources: https://developers.google.com/speed/webp/docs/riff_container, RFC 6386 (VP8)
     """
-    if _is_lossless_webp(data):
-        return False
-    rows = picture.crop((0, max(0, picture.height - 16), picture.width, picture.height))
-    return rows.getcolors(maxcolors=1) is not None
+    kind, end = _webp_data(data)
+    if not kind or not _has_zero_tail(data[:end], _SHORT_TAIL):
+        return
+    if kind == b"VP8 ":
+        changed = bytearray(data)
+        changed[end - 8 : end - 2] = (
+            b"\xff" * 6
+        )  # an encoder may write a few bytes that are not read
+        try:
+            with Image.open(BytesIO(changed), formats=("WEBP",)) as other:
+                if other.tobytes() != picture.tobytes():
+                    return
+        except RAISED_BY_PILLOW:
+            return
+    raise _zero_filled(data[:end])
+
+
+def _webp_data(data: bytes) -> tuple[bytes, int]:
+    """The kind of the first frame's chunk, and where it ends; no kind if it is not found."""
+    position = 12
+    while position + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, position)
+        position += 8
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind, min(position + length, len(data))
+        position += 16 if kind == b"ANMF" else length + length % 2  # a frame has chunks of its own
+    return b"", 0
 
 
 def _check_jpeg(size: tuple[int, int], data: bytes) -> None:
