@@ -19,7 +19,7 @@ from imgnorm.errors import InvalidDocument, Problem, SourceError
 MAX_BYTES = 1 << 20  # of one file; configs and source code are smaller
 
 _READERS: dict[str, Callable[[bytes, str], list[Pair]]] = {
-    ".py": lambda data, file: pairs_in(data),
+    ".py": pairs_in,
     ".yaml": yaml_pairs,
     ".yml": yaml_pairs,
     ".json": json_pairs,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imgnorm.checks.lint.pair import Spread
-from imgnorm.constants.presets import dataset_key
+from imgnorm.constants.presets import PRESETS, dataset_key
 
 _MEAN = {"mean", "means"}
 _STD = {"std", "stds", "stdev", "stddev", "stdv"}
@@ -33,12 +33,14 @@ _SUBSETS = {
     "a", "c", "e", "k", "o", "p", "q", "r", "v", "style", "lt", "like", "binary", "small",
 }  # fmt: skip
 """Words that make another dataset of the one whose name stands beside them: mini-imagenet, cifar10-c."""
+_WEIGHTS = {p.dataset for p in PRESETS.values() if p.for_weights} - {"imagenet", "kinetics"}
 
 
 @dataclass(frozen=True)
 class Named:
     """What the name of a variable, a keyword or a key says."""
 
+    name: str
     role: Literal["mean", "std"]
     word: str  # which of the words for it: stddev
     stem: str  # the rest of the name, which is the same for a mean and its std
@@ -59,7 +61,7 @@ def named(name: str) -> Named | None:
             rest = [word for word in words if word != roles[0]]
             pixels, dataset = pixels_and_dataset(rest)
             role: Literal["mean", "std"] = "mean" if roles[0] in means else "std"
-            return Named(role, roles[0], "_".join(rest), pixels, dataset)
+            return Named(name, role, roles[0], "_".join(rest), pixels, dataset)
     return None
 
 
@@ -94,7 +96,7 @@ def dataset_in(text: str) -> str | None:
     while start < len(parts):
         for end in range(min(len(parts), start + 4), start, -1):
             key = dataset_key("".join(parts[start:end]))
-            if key:
+            if key and key not in _WEIGHTS:
                 around = {parts[start - 1] if start else "", *parts[end : end + 1]}
                 digits = end < len(parts) and parts[end].isdigit() and key.isalpha()
                 if around & _SUBSETS or digits:  # imagenet100 is not ImageNet

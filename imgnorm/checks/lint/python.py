@@ -6,17 +6,26 @@ import ast
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from imgnorm.checks.lint.names import Named, named, pixels_and_dataset, words_of
-from imgnorm.checks.lint.pair import Dataset, Pair
+from imgnorm.checks.lint.evidence import Evidence, Names
+from imgnorm.checks.lint.flow import Flow
+from imgnorm.checks.lint.frameworks import ARGUMENT_KEYS, TARGET_KEYS, Facts, facts_of
+from imgnorm.checks.lint.names import (
+    Named,
+    dataset_in,
+    named,
+    pixels_and_dataset,
+    spread_of,
+    words_of,
+)
+from imgnorm.checks.lint.pair import Dataset, Mention, Pair, Written, linked
 from imgnorm.checks.lint.values import Evaluator, assignments, last_name, name_of, positional
-from imgnorm.constants.findings import Order
 from imgnorm.constants.presets import dataset_key
+from imgnorm.documents.tree import LINE_BREAK, Place
 
-_LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _LEAVES = (ast.Constant, ast.Name, ast.expr_context, ast.operator, ast.alias)
 """Nodes in which no pair can be."""
 _POSITIONS = {  # of mean and std among the arguments; -1: given by keyword only
@@ -26,31 +35,56 @@ _POSITIONS = {  # of mean and std among the arguments; -1: given by keyword only
     "normalize": (1, 2),
     "crop_mirror_normalize": (-1, -1),
     "CropMirrorNormalize": (-1, -1),
+    "from_stats": (0, 1),
+    "normalize_image": (1, 2),
+    "NormalizeIntensity": (0, 1),
+    "NormalizeIntensityd": (1, 2),
+    "substract_mean_normalize": (0, 1),
 }
+_TO_FAIL = {"raises", "assertRaises", "assertRaisesRegex"}
+_NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
+_MAX_PIECE = 200  # lines of one statement, in a file that is read piece by piece
+_BRACKETS = re.compile(r"""(#.*)|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|([([{])|([)\]}])""")
 
 
-def pairs_in(data: bytes) -> list[Pair]:
+def pairs_in(data: bytes, file: str = "") -> list[Pair]:
     """Every mean with its std.
 
+    Of a file whose syntax this Python does not know, those statements are read that it does know.
+
     Raises:
-        ValueError: this is not Python, or not of the version that runs here.
+        ValueError: this is not Python of any version.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an invalid escape in a string, for example
-            tree = ast.parse(data)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
-        raise ValueError("not valid Python 3") from error
-    text = data.decode(errors="replace").removeprefix("\ufeff")
-    return list(_PythonReader(tree, text).pairs())
+        encoding = "utf-8-sig" if data[:3] == b"\xef\xbb\xbf" else _encoding(data)
+        text = data.decode(encoding, errors="replace")
+    except (SyntaxError, LookupError) as error:
+        raise ValueError("not Python") from error
+    return pairs_in_text(text, file)
+
+
+def pairs_in_text(text: str, file: str = "") -> list[Pair]:
+    """
+    Raises:
+        ValueError: this is not Python of any version.
+    """
+    tree = parsed(text)
+    if not tree.body and text.strip():
+        raise ValueError("no line of it is valid Python")
+    return _PythonReader(tree, text, file).pairs()
+
+
+def parsed(text: str) -> ast.Module:
+    """The statements of source code; where a whole file is not valid, those that are by themselves."""
+    tree = _parsed(text)
+    return tree or ast.Module(list(_pieces(LINE_BREAK.split(text))), [])
 
 
 def comments_in(data: bytes) -> list[str]:
     """The lines of Python source, reduced to their comments, each at its column."""
     import tokenize  # slow to import, and rarely needed
 
-    encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-    lines = _LINE_BREAK.split(data.decode(encoding, errors="replace"))
+    lines = LINE_BREAK.split(data.decode(_encoding(data), errors="replace"))
     comments = [""] * len(lines)
     with suppress(tokenize.TokenError, SyntaxError):  # the comments before the error are known
         for token in tokenize.generate_tokens(iter([f"{line}\n" for line in lines]).__next__):
@@ -60,247 +94,413 @@ def comments_in(data: bytes) -> list[str]:
     return comments
 
 
+def _encoding(data: bytes) -> str:
+    if b"coding" not in data[:400]:
+        return "utf-8"
+    import tokenize
+
+    return tokenize.detect_encoding(io.BytesIO(data).readline)[0]
+
+
+def _parsed(text: str) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an invalid escape in a string, for example
+            return ast.parse(text)
+    except _NOT_PYTHON:
+        return None
+
+
+def _pieces(lines: Sequence[str]) -> Iterator[ast.stmt]:
+    """The simple statements that this Python can read, each at its place."""
+    at = 0
+    while at < len(lines):
+        end, depth = at, 0
+        while end < min(len(lines), at + _MAX_PIECE):
+            for found in _BRACKETS.finditer(lines[end]):
+                depth += bool(found[2]) - bool(found[3])
+            end += 1
+            if depth <= 0:
+                break
+        piece = "\n".join(lines[at:end])
+        indented = piece[:1] in (" ", "\t")
+        # Under an `if`, an indented statement is valid, and keeps its columns.
+        tree = _parsed(f"if 1:\n{piece}" if indented else piece) if piece.strip() else None
+        for statement in tree.body if tree else ():
+            inside = statement.body if indented and isinstance(statement, ast.If) else [statement]
+            for part in inside:
+                yield ast.increment_lineno(part, at - indented)
+        at = end if tree or depth <= 0 else at + 1
+
+
 @dataclass(frozen=True)
 class _CodeContext:
     """What the code around a node says about it."""
 
-    dataset: str | None = None
+    datasets: tuple[Dataset, ...] = ()
     tensor_before: bool = False  # in a Compose, after torchvision's ToTensor
+    before: Place | None = None  # of another Normalize in the same Compose
+    above: str = ""  # the name, keyword or key whose value this node is
+    target: str = ""  # the class that gets a dictionary's items as its arguments
+    table: Place | None = None
 
 
 class _PythonReader:
     """Finds the pairs of one file: in calls, dictionaries, defaults, and assignments."""
 
-    def __init__(self, tree: ast.Module, text: str) -> None:
+    def __init__(self, tree: ast.Module, text: str, file: str) -> None:
         self._tree = tree
-        self._evaluator = Evaluator(_LINE_BREAK.split(text))
-        self._modules: dict[str, str] = {}  # what an imported name stands for
+        self._evaluator = Evaluator(LINE_BREAK.split(text))
+        self._names = Names(tree)
+        self._evidence = Evidence(tree, self._names, self._evaluator, file)
         for node in ast.walk(tree):
-            self._note_import(node)
             self._evaluator.note(node)
+        self._calls: dict[int, list[int]] = {}  # the pairs that a call was given, by its id
+        self._found: list[Pair] = []
 
-    def pairs(self) -> Iterator[Pair]:
+    def pairs(self) -> list[Pair]:
         waiting: list[tuple[ast.AST, _CodeContext]] = [(self._tree, _CodeContext())]
         while waiting:
             node, context = waiting.pop()
+            if isinstance(node, (ast.With, ast.AsyncWith)) and _is_to_fail(node):
+                continue
             if isinstance(node, ast.Call):
-                yield from self._call(node, context)
+                pairs = list(self._call(node, context))
+                self._calls[id(node)] = list(range(len(self._found), len(self._found) + len(pairs)))
+                self._found += pairs
             elif isinstance(node, ast.Dict):
-                yield from self._of_items(_constant_items(node), context)
+                self._found += self._of_items(_constant_items(node), context)
             elif isinstance(node, (ast.Tuple, ast.List)):
-                yield from self._two_lists(node, context)
+                self._found += self._two_lists(node, context)
+            elif isinstance(node, ast.BinOp):
+                self._found += self._formula(node, context)
             elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                yield from self._of_items(_defaults(node.args), context)
+                context = self._in_definition(node, context)
+                self._found += self._of_items(_defaults(node.args), context)
+            elif isinstance(node, ast.ClassDef):
+                context = self._in_definition(node, context)
+                self._found += self._of_self(node, context)
             for block in _blocks(node):
-                inside = replace(context, dataset=_compared_dataset(node, block) or context.dataset)
-                yield from self._block(block, inside)
+                self._found += self._block(block, self._in_block(node, block, context))
             waiting.extend(reversed(list(self._children(node, context))))
+        return self._completed()
 
-    def _note_import(self, node: ast.AST) -> None:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                name = alias.asname or alias.name.split(".")[0]
-                self._modules[name] = alias.name if alias.asname else name
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            for alias in node.names:
-                self._modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    def _completed(self) -> list[Pair]:
+        """With the datasets into which the calls flow; each pair once."""
+        built: dict[int, list[Dataset]] = {}
+        normalizing = {call for call, indices in self._calls.items() if indices}
+        if normalizing:
+            for call, reaching in Flow(self._tree).calls():
+                dataset = self._evidence.dataset_of(call) if reaching & normalizing else None
+                for made in reaching & normalizing if dataset else ():
+                    for index in self._calls[made]:
+                        built.setdefault(index, []).append(dataset)  # type: ignore[arg-type]
+        pairs = [
+            replace(pair, datasets=(*built.get(index, ()), *pair.datasets))
+            for index, pair in enumerate(self._found)
+        ]
+        return [
+            linked(self._evidence.added_to(pair), nearby=self._evidence.datasets)
+            for pair in _each_once(pairs)
+        ]
 
     def _children(
         self, node: ast.AST, context: _CodeContext
     ) -> Iterator[tuple[ast.AST, _CodeContext]]:
         """The nodes inside, each with its context."""
+        plain = replace(context, above="", target="")
         if isinstance(node, ast.Dict):
-            for key, value in zip(node.keys, node.values, strict=True):
-                text = key.value if isinstance(key, ast.Constant) else None
-                dataset = dataset_key(text) if isinstance(text, str) else None
-                yield value, replace(context, dataset=dataset or context.dataset)
-            return
-        if isinstance(node, ast.If):
-            yield node.test, context
-            inside = replace(context, dataset=_compared_dataset(node, node.body) or context.dataset)
-            yield from ((child, inside) for child in node.body)
-            yield from ((child, context) for child in node.orelse)
-            return
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            name = name_of(node.targets[0])
-            _, dataset = pixels_and_dataset(words_of(name)) if name else (False, None)
-            yield node.value, replace(context, dataset=dataset or context.dataset)
-            return
-        if isinstance(node, ast.Call) and last_name(node.func) in ("Compose", "Sequential"):
-            yield from self._steps(node, context)
-            return
-        for child in ast.iter_child_nodes(node):
-            if not isinstance(child, _LEAVES):
-                yield child, context
+            yield from self._entries(node, plain)
+        elif isinstance(node, (ast.If, ast.IfExp)):
+            yield node.test, plain
+            for part in (node.body, node.orelse):
+                block = part if isinstance(part, list) else [part]
+                yield from ((child, self._in_block(node, block, plain)) for child in block)
+        elif isinstance(node, ast.Assign) and len(node.targets) == 1:
+            name = name_of(node.targets[0]) or ""
+            _, dataset = pixels_and_dataset(words_of(name))
+            yield node.value, replace(_with(plain, name, dataset, node), above=name)
+        elif isinstance(node, ast.keyword):
+            yield node.value, replace(plain, above=node.arg or "")
+        elif isinstance(node, ast.Call) and last_name(node.func) in ("Compose", "Sequential"):
+            yield from self._steps(node, plain)
+        else:
+            for child in ast.iter_child_nodes(node):
+                if not isinstance(child, _LEAVES):
+                    yield child, plain
+
+    def _entries(
+        self, node: ast.Dict, context: _CodeContext
+    ) -> Iterator[tuple[ast.AST, _CodeContext]]:
+        target = _target(_constants(dict(_constant_items(node))))
+        entries = [
+            value
+            for value in node.values
+            if isinstance(value, (ast.Dict, ast.Tuple, ast.List, ast.Call))
+        ]
+        if len(entries) > 1:
+            context = replace(context, table=self._evaluator.place_of(node))
+        for key, value in zip(node.keys, node.values, strict=True):
+            text = key.value if isinstance(key, ast.Constant) else None
+            inside = context
+            if isinstance(text, str):
+                inside = replace(_with(context, text, dataset_key(text), key), above=text)
+            yield value, replace(inside, target=target if text in ARGUMENT_KEYS else "")
+
+    def _in_definition(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, context: _CodeContext
+    ) -> _CodeContext:
+        return _with(context, node.name, dataset_in("_".join(words_of(node.name))), node)
+
+    def _in_block(
+        self, node: ast.AST, block: Sequence[ast.AST], context: _CodeContext
+    ) -> _CodeContext:
+        if isinstance(node, ast.If) and list(block) != node.body and context.table:
+            return context
+        dataset = _compared_dataset(node, block)
+        if not dataset:
+            return context
+        assert isinstance(node, (ast.If, ast.IfExp))
+        table = context.table or self._evaluator.place_of(node)
+        return replace(_with(context, *dataset, node), table=table)
 
     def _steps(
         self, node: ast.Call, context: _CodeContext
     ) -> Iterator[tuple[ast.AST, _CodeContext]]:
-        first = node.args[0] if node.args else None
+        first = self._evaluator.resolved(node.args[0]) if node.args else None
         steps = first.elts if isinstance(first, (ast.List, ast.Tuple)) else node.args
         for step in steps:
-            yield step, context
-            if isinstance(step, ast.Call) and self._scales(step):
-                context = replace(context, tensor_before=True)
+            made = self._evaluator.resolved(step)
+            made = made if isinstance(made, ast.Call) else step
+            yield made, context
+            if isinstance(made, ast.Call):
+                if self._scales(made):
+                    context = replace(context, tensor_before=True)
+                elif last_name(made.func) == "Normalize" and not context.before:
+                    context = replace(context, before=self._evaluator.place_of(made))
         for keyword in node.keywords:
-            yield keyword.value, context
+            yield keyword, context
 
     def _scales(self, step: ast.Call) -> bool:
         """Whether this is torchvision's own conversion to 0..1."""
-        if not self._home(step.func).startswith("torchvision."):
+        home = self._names.home(step.func)
+        if not home.startswith("torchvision."):
             return False
-        name = last_name(step.func)
         scale = any(k.arg == "scale" and _is_true(k.value) for k in step.keywords)
-        return name == "ToTensor" or (name == "ToDtype" and scale)
-
-    def _home(self, function: ast.expr) -> str:
-        """The full name of a function, by the imports: torchvision.transforms.Normalize."""
-        parts: list[str] = []
-        while isinstance(function, ast.Attribute):
-            parts.append(function.attr)
-            function = function.value
-        if not isinstance(function, ast.Name):
-            return ""
-        parts.append(self._modules.get(function.id, ""))
-        return ".".join(reversed(parts))
+        name = home.rpartition(".")[2]
+        return name in ("ToTensor", "to_tensor") or (name == "ToDtype" and scale)
 
     def _call(self, node: ast.Call, context: _CodeContext) -> Iterator[Pair]:
-        name = last_name(node.func)
+        home = self._names.home(node.func)
+        name = home.rpartition(".")[2]
         if name in _POSITIONS:
-            pair = self._normalize(node, name, context)
+            pair = self._normalize(node, name, home, context)
             if pair:
                 yield pair
         elif node.keywords:
             items = [(k.arg, k.value) for k in node.keywords if k.arg]
-            yield from self._of_items(items, context)
+            target = "" if name == "dict" else home
+            yield from self._of_items(items, replace(context, target=target))
 
-    def _normalize(self, node: ast.Call, name: str, context: _CodeContext) -> Pair | None:
+    def _normalize(
+        self, node: ast.Call, name: str, home: str, context: _CodeContext
+    ) -> Pair | None:
         given = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
+        roles = {known.role: (known, given[key]) for key in given if (known := named(key))}
         at_mean, at_std = _POSITIONS[name]
         if len(node.args) == 1 and isinstance(node.args[0], ast.Starred) and at_mean == 0:
             both = self._evaluator.resolved(node.args[0].value)
             nodes = both.elts if isinstance(both, (ast.Tuple, ast.List)) else []
             mean_node, std_node = nodes if len(nodes) == 2 else (None, None)
         else:
-            mean_node = given.get("mean") or positional(node.args, at_mean)
-            std_node = given.get("std") or given.get("stddev") or positional(node.args, at_std)
+            mean_node = roles["mean"][1] if "mean" in roles else positional(node.args, at_mean)
+            std_node = roles["std"][1] if "std" in roles else positional(node.args, at_std)
         mean, std = self._evaluator.value_of(mean_node), self._evaluator.value_of(std_node)
         if not mean or not std:
             return None
-        if "mean" not in given and "number" in (mean.kind, std.kind):
+        if "mean" not in roles and "number" in (mean.kind, std.kind):
             return None  # matplotlib's Normalize(0, 1)
-        pixels, unit, order = self._conventions(node, given, context)
-        datasets = _datasets(context.dataset, mean.written.place)
-        return Pair(mean.written, std.written, pixels, unit, order, datasets)
+        facts = facts_of(_constants(given), target=home, above=context.above)
+        if facts.framework == "torchvision":
+            first = positional(node.args, 0)
+            scaled = isinstance(first, ast.Call) and self._scales(first)
+            if not context.tensor_before and not scaled:
+                facts = replace(facts, unit=None)
+            elif name == "normalize":
+                facts = replace(facts, unit=1.0 if scaled else None)
+        pair = self._made(mean.written, std.written, facts, given, context)
+        return replace(
+            pair,
+            before=context.before,
+            spread="1/std" if name == "substract_mean_normalize" else "std",
+            pixels=facts.pixels or name == "NormalizeImage",
+        )
 
-    def _conventions(
-        self, node: ast.Call, given: dict[str, ast.expr], context: _CodeContext
-    ) -> tuple[bool, float | None, Order | None]:
-        """Whether the call is about pixels, their unit, and the order of the channels."""
-        home, name = self._home(node.func), last_name(node.func)
-        framework = home.split(".")[0]
-        if name in ("Normalize", "normalize") and framework == "torchvision":
-            # OpenCV's images are BGR, and where it is imported the images may come from it.
-            order: Order | None = "RGB" if "cv2" not in self._modules.values() else None
-            if context.tensor_before:
-                return True, 1.0, order
-            return True, None, None
-        if name == "Normalize" and framework == "albumentations":
-            most = self._evaluator.value_of(given.get("max_pixel_value"))
-            way = given.get("normalization")
-            usual = most is None or most.written.effective[0] in (255, 65535)
-            plain = way is None or (isinstance(way, ast.Constant) and way.value == "standard")
-            return True, 1.0 if usual and plain else None, None
-        if name == "NormalizeImage" and framework == "ffcv":
-            return True, 255.0, None
-        if name.lower().replace("_", "") == "cropmirrornormalize":
-            return True, None if "scale" in given else 255.0, None
-        return framework == "kornia" or name == "NormalizeImage", None, None
+    def _made(
+        self,
+        mean: Written,
+        std: Written,
+        facts: Facts,
+        given: Mapping[str, ast.expr],
+        context: _CodeContext,
+    ) -> Pair:
+        flag = given.get(facts.order_key) if facts.order else None
+        by = None
+        if flag:
+            by = Mention(f"{facts.order_key}={ast.unparse(flag)}", self._evaluator.place_of(flag))
+        return Pair(
+            mean,
+            std,
+            facts.pixels,
+            facts.unit,
+            facts.order,
+            context.datasets,
+            framework=facts.framework,
+            order_by=by,
+            table=context.table,
+        )
 
     def _of_items(
         self, items: Sequence[tuple[str, ast.expr]], context: _CodeContext
     ) -> Iterator[Pair]:
         """Pairs among keywords, the keys of a dictionary, or default values."""
-        keys = dict(items)
-        order: Order | None = None
-        for key in ("to_rgb", "bgr_to_rgb"):  # mmcv, mmengine
-            if key in keys and _is_true(keys[key]):
-                order = "RGB"  # False means nothing: not converted, or RGB from the start
+        given = dict(items)
         collected = _Collected()
         for key, value in items:
-            collected.add(named(key), value)
-        for name, mean_node, std_node in collected.pairs:
-            yield from self._pair(name, mean_node, std_node, context, order=order)
+            collected.add(named(key), "", value)
+        if collected.pairs:
+            constants = _constants(given)
+            target = context.target or _target(constants)
+            facts = facts_of(constants, target=target, above=context.above)
+            for mean, std, mean_node, std_node, _ in collected.pairs:
+                yield from self._pair(
+                    mean, std, mean_node, std_node, context, facts=facts, given=given
+                )
 
     def _block(self, statements: Sequence[ast.stmt], context: _CodeContext) -> Iterator[Pair]:
         """Pairs of variables that are assigned in the same block: CIFAR10_MEAN and CIFAR10_STD."""
         collected = _Collected()
         for statement in statements:
-            if isinstance(statement, (ast.Assign, ast.AnnAssign)):
-                for target, value in assignments(statement):
-                    collected.add(*_named_target(target), value)
-        for name, mean_node, std_node in collected.pairs:
+            for name, owner, value in _set_by(statement):
+                collected.add(name, owner, value)
+        yield from self._collected(collected, context)
+
+    def _of_self(self, node: ast.ClassDef, context: _CodeContext) -> Iterator[Pair]:
+        """Pairs of attributes that the methods of a class set: `self.mean`, a buffer called "mean"."""
+        collected = _Collected()
+        for inside in ast.walk(node):
+            if isinstance(inside, ast.stmt):
+                for name, owner, value in _set_by(inside):
+                    if owner == _SELF:
+                        collected.add(name, owner, value)
+        yield from self._collected(collected, context)
+
+    def _collected(self, collected: _Collected, context: _CodeContext) -> Iterator[Pair]:
+        for mean, std, mean_node, std_node, owner in collected.pairs:
             means, stds = _by_key(mean_node), _by_key(std_node)
             for key in means:
                 if key in stds:
-                    yield from self._pair(name, means[key], stds[key], context, key=key)
+                    inside = replace(
+                        _with(context, key, dataset_key(key), mean_node),
+                        table=self._evaluator.place_of(mean_node),
+                    )
+                    yield from self._pair(mean, std, means[key], stds[key], inside)
             if not means and not stds:
-                yield from self._pair(name, mean_node, std_node, context)
+                given = {mean.name: None, std.name: None}
+                above = owner.rpartition(".")[2]
+                facts = facts_of(given, above=above, root=self._evidence.root)
+                yield from self._pair(mean, std, mean_node, std_node, context, facts=facts)
 
     def _pair(
         self,
-        name: Named,
+        mean_name: Named,
+        std_name: Named,
         mean_node: ast.expr,
         std_node: ast.expr,
         context: _CodeContext,
         *,
-        key: str = "",
-        order: Order | None = None,
+        facts: Facts | None = None,
+        given: Mapping[str, ast.expr] | None = None,
     ) -> Iterator[Pair]:
         mean, std = self._evaluator.value_of(mean_node), self._evaluator.value_of(std_node)
-        if not mean or not std:
+        spread = spread_of(mean_name, std_name)
+        if not mean or not std or not spread:
             return
-        dataset = dataset_key(key) or name.dataset or context.dataset
-        if "number" in (mean.kind, std.kind) and not dataset:
+        context = _with(context, mean_name.stem, mean_name.dataset, mean_node)
+        keys = [dataset.key for dataset in context.datasets if dataset.by == "named"]
+        pair = self._made(mean.written, std.written, facts or Facts(), given or {}, context)
+        sure = bool(any(keys) and mean_name.dataset) or pair.framework == "Hugging Face"
+        if "number" in (mean.kind, std.kind) and not sure and not any(keys):
             return  # may be the mean and std of anything: of initial weights, of a price
-        pixels = name.pixels or order is not None or dataset is not None
-        datasets = _datasets(dataset, mean.written.place)
-        yield Pair(mean.written, std.written, pixels, None, order, datasets)
+        pixels = pair.pixels or mean_name.pixels or pair.order is not None or any(keys)
+        yield replace(pair, pixels=bool(pixels), spread=spread)
 
     def _two_lists(self, node: ast.Tuple | ast.List, context: _CodeContext) -> Iterator[Pair]:
         """`stats = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))`."""
         if len(node.elts) == 2 and all(
             isinstance(part, (ast.Tuple, ast.List)) and len(part.elts) == 3 for part in node.elts
         ):
-            mean, std = (
-                self._evaluator.value_of(node.elts[0]),
-                self._evaluator.value_of(node.elts[1]),
-            )
+            mean, std = map(self._evaluator.value_of, node.elts)
             if mean and std:
-                datasets = _datasets(context.dataset, mean.written.place)
-                yield Pair(mean.written, std.written, datasets=datasets)
+                yield self._made(mean.written, std.written, Facts(), {}, context)
+
+    def _formula(self, node: ast.BinOp, context: _CodeContext) -> Iterator[Pair]:
+        """`(image - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]`."""
+        left = node.left
+        if (
+            isinstance(node.op, ast.Div)
+            and isinstance(left, ast.BinOp)
+            and isinstance(left.op, ast.Sub)
+        ):
+            std, mean = self._evaluator.value_of(node.right), self._evaluator.value_of(left.right)
+            if mean and std and "number" not in (mean.kind, std.kind):
+                yield self._made(mean.written, std.written, Facts(), {}, context)
 
 
-def _datasets(key: str | None, place: tuple[int, int]) -> tuple[Dataset, ...]:
-    return (Dataset(key, place, key, "named"),) if key else ()
+_SELF = "self"
 
 
 class _Collected:
     """Pairs a mean with the std next to it whose name has the same rest."""
 
     def __init__(self) -> None:
-        self.pairs: list[tuple[Named, ast.expr, ast.expr]] = []
+        self.pairs: list[tuple[Named, Named, ast.expr, ast.expr, str]] = []
         self._alone: dict[tuple[str, str], dict[str, tuple[Named, ast.expr]]] = {}
 
-    def add(self, name: Named | None, *rest: ast.expr | str) -> None:
-        *owner, value = rest
-        if name is None or not isinstance(value, ast.expr):
+    def add(self, name: Named | None, owner: str, value: ast.expr) -> None:
+        if name is None:
             return
-        waiting = self._alone.setdefault((str(*owner), name.stem), {})
+        waiting = self._alone.setdefault((owner, name.stem), {})
         waiting[name.role] = (name, value)
         if len(waiting) == 2:
-            self.pairs.append((name, waiting["mean"][1], waiting["std"][1]))
-            waiting.clear()
+            (mean, mean_node), (std, std_node) = waiting["mean"], waiting["std"]
+            if spread_of(mean, std):
+                self.pairs.append((mean, std, mean_node, std_node, owner))
+                waiting.clear()
+
+
+def _set_by(statement: ast.stmt) -> Iterator[tuple[Named | None, str, ast.expr]]:
+    """The names that a statement gives a value, with the key or object that they belong to."""
+    if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+        for target, value in assignments(statement):
+            yield *_named_target(target), value
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        call = statement.value
+        first = positional(call.args, 0)
+        if not isinstance(first, ast.Constant) or not isinstance(first.value, str):
+            return
+        if last_name(call.func) == "register_buffer":
+            tensor = positional(call.args, 1) or _keyword(call, "tensor")
+            if tensor:
+                yield named(first.value), _SELF, tensor
+        elif last_name(call.func) == "add_argument":
+            default = _keyword(call, "default")
+            if default:
+                yield named(first.value.lstrip("-")), "", default
+
+
+def _keyword(call: ast.Call, name: str) -> ast.expr | None:
+    return next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
 
 
 def _named_target(target: ast.expr) -> tuple[Named | None, str]:
@@ -311,7 +511,7 @@ def _named_target(target: ast.expr) -> tuple[Named | None, str]:
     if isinstance(target, ast.Name):
         return named(target.id), ""
     if isinstance(target, ast.Attribute):
-        return named(target.attr), ast.dump(target.value)
+        return named(target.attr), ast.unparse(target.value)
     if (
         isinstance(target, ast.Subscript)
         and isinstance(target.slice, ast.Constant)
@@ -320,10 +520,49 @@ def _named_target(target: ast.expr) -> tuple[Named | None, str]:
         base, key = name_of(target.value) or "", target.slice.value
         name = named(base)
         if name is None:
-            return named(key), ast.dump(target.value)
+            return named(key), ast.unparse(target.value)
         dataset = dataset_key(key) or name.dataset
         return replace(name, dataset=dataset, pixels=name.pixels or dataset is not None), key
     return None, ""
+
+
+def _each_once(pairs: Sequence[Pair]) -> list[Pair]:
+    """A pair is often found twice: where its variables are set, and where they are used."""
+    merged: dict[tuple[Place, Place], list[Pair]] = {}
+    for pair in pairs:
+        same = merged.setdefault((pair.mean.place, pair.std.place), [])
+        for index, other in enumerate(same):
+            if all(
+                getattr(pair, fact) in (None, "", getattr(other, fact))
+                or getattr(other, fact) in (None, "")
+                for fact in ("unit", "order", "framework")
+            ):
+                same[index] = _joined(other, pair)
+                break
+        else:
+            same.append(pair)
+    return [pair for same in merged.values() for pair in same]
+
+
+def _joined(one: Pair, other: Pair) -> Pair:
+    used, bare = (other, one) if other.framework and not one.framework else (one, other)
+    return replace(
+        used,
+        pixels=used.pixels or bare.pixels,
+        unit=used.unit or bare.unit,
+        order=used.order or bare.order,
+        datasets=(*used.datasets, *bare.datasets),
+        order_by=used.order_by or bare.order_by,
+        before=used.before or bare.before,
+        table=used.table or bare.table,
+    )
+
+
+def _with(context: _CodeContext, text: str, key: str | None, node: ast.AST | None) -> _CodeContext:
+    if not key or node is None:
+        return context
+    place = (getattr(node, "lineno", 1), getattr(node, "col_offset", 0) + 1)
+    return replace(context, datasets=(Dataset(text, place, key, "named"),))
 
 
 def _blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
@@ -333,22 +572,37 @@ def _blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
             yield block
 
 
-def _compared_dataset(node: ast.AST, block: list[ast.stmt]) -> str | None:
+def _compared_dataset(node: ast.AST, block: Sequence[ast.AST]) -> tuple[str, str] | None:
     """The dataset of `if args.dataset == "cifar10":`, in its body."""
-    if not isinstance(node, ast.If) or block is not node.body:
+    if not isinstance(node, (ast.If, ast.IfExp)):
         return None
+    body = node.body if isinstance(node.body, list) else [node.body]
     test = node.test
     if (
-        not isinstance(test, ast.Compare)
+        list(block) != body
+        or not isinstance(test, ast.Compare)
         or len(test.ops) != 1
-        or not isinstance(test.ops[0], ast.Eq)
+        or not isinstance(test.ops[0], (ast.Eq, ast.In))
     ):
         return None
-    variable, value = test.left, test.comparators[0]
-    if not isinstance(value, ast.Constant) or not isinstance(value.value, str):
-        return None
-    name = name_of(variable) or ""
-    return dataset_key(value.value) if "data" in name.lower() or "dset" in name.lower() else None
+    for variable, value in (
+        (test.left, test.comparators[0]),
+        (test.comparators[0], test.left),
+    ):
+        name = (name_of(variable) or "").lower()
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            key = dataset_key(value.value)
+            if key and ("data" in name or "dset" in name):
+                return value.value, key
+    return None
+
+
+def _is_to_fail(node: ast.With | ast.AsyncWith) -> bool:
+    """Whether this is `with pytest.raises(…)`: what is wrong inside is the test."""
+    return any(
+        isinstance(item.context_expr, ast.Call) and last_name(item.context_expr.func) in _TO_FAIL
+        for item in node.items
+    )
 
 
 def _constant_items(node: ast.Dict) -> list[tuple[str, ast.expr]]:
@@ -357,6 +611,23 @@ def _constant_items(node: ast.Dict) -> list[tuple[str, ast.expr]]:
         for key, value in zip(node.keys, node.values, strict=True)
         if isinstance(key, ast.Constant) and isinstance(key.value, str)
     ]
+
+
+def _constants(given: Mapping[str, ast.expr]) -> dict[str, object]:
+    """The values that are known; `1 / 255` is one, too."""
+    found: dict[str, object] = {}
+    for key, node in given.items():
+        try:
+            found[key] = ast.literal_eval(node)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            text = ast.unparse(node) if isinstance(node, ast.BinOp) else ""
+            divided = re.fullmatch(r"1(?:\.0)? / (\d+)(?:\.0)?", text)
+            found[key] = 1 / int(divided[1]) if divided and int(divided[1]) else None
+    return found
+
+
+def _target(given: Mapping[str, object]) -> str:
+    return next((str(given[key]) for key in TARGET_KEYS if isinstance(given.get(key), str)), "")
 
 
 def _by_key(node: ast.expr) -> dict[str, ast.expr]:

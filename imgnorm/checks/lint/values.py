@@ -14,8 +14,11 @@ from imgnorm.documents.tree import Place
 _NUMBER = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 MAX_STEPS = 8  # of names, calls and arithmetic between a mean and its numbers
 
-_TO_ARRAY = {"array", "asarray", "tensor", "as_tensor", "FloatTensor", "Tensor", "constant"}
-_TO_LIST = {"list", "tuple"}
+_TO_ARRAY = {
+    "array", "asarray", "tensor", "as_tensor", "FloatTensor", "Tensor", "constant", "new_tensor",
+    "to_tensor", "float32", "Parameter", "Variable", "convert_to_tensor",
+}  # fmt: skip
+_TO_LIST = {"list", "tuple", "ListConfig"}
 _RESHAPING = {
     "view", "reshape", "to", "cuda", "float", "double", "astype", "unsqueeze", "permute", "tolist",
     "type",
@@ -76,6 +79,8 @@ class Evaluator:
             return self._comprehension(node, steps)
         if isinstance(node, ast.Call):
             return self._converted(node, steps)
+        if isinstance(node, ast.Subscript):
+            return self._part(node, steps)
         return None
 
     def _constant(self, node: ast.Constant) -> Value | None:
@@ -85,13 +90,19 @@ class Evaluator:
             number = float(node.value)
         except OverflowError:
             return None
-        place = self._place(node)
+        place = self.place_of(node)
         return Value(Written((number,), place, (self._text(node, place),)), "number")
 
     def _list(self, node: ast.List | ast.Tuple, steps: int) -> Value | None:
         if not 0 < len(node.elts) <= MAX_VALUES:
             return None
         parts = [self.value_of(element, steps - 1) for element in node.elts]
+        if all(part and part.kind == "list" and len(part.written.values) == 1 for part in parts):
+            parts = [
+                replace(part, kind="number") for part in parts if part
+            ]  # [[[0.5]], [[0.4]], …]
+        elif len(parts) == 1 and parts[0] and parts[0].kind == "list":
+            return parts[0]  # [[[0.5, 0.4, 0.3]]]
         numbers = [part.written for part in parts if part and part.kind == "number"]
         if len(numbers) != len(parts):
             return None
@@ -99,7 +110,7 @@ class Evaluator:
             numbers = [number.divided() for number in numbers]
         values = tuple(number.values[0] for number in numbers)
         texts = tuple(number.texts[0] for number in numbers)
-        return Value(Written(values, self._place(node), texts, numbers[0].divisor), "list")
+        return Value(Written(values, self.place_of(node), texts, numbers[0].divisor), "list")
 
     def _arithmetic(self, node: ast.BinOp, steps: int) -> Value | None:
         left, right = self.value_of(node.left, steps - 1), self.value_of(node.right, steps - 1)
@@ -151,8 +162,27 @@ class Evaluator:
             return self.value_of(node.func.value, steps - 1)
         return None
 
+    def _part(self, node: ast.Subscript, steps: int) -> Value | None:
+        """`STD["cifar10"]`, `mean[::-1]`, `mean[:, None, None]`."""
+        base = self.resolved(node.value)
+        if isinstance(base, ast.Dict) and isinstance(node.slice, ast.Constant):
+            for key, item in zip(base.keys, base.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == node.slice.value:
+                    return self.value_of(item, steps - 1)
+            return None
+        value = self.value_of(base, steps - 1)
+        if value is None or value.kind == "number":
+            return None
+        axes = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if ast.unparse(axes[0]) == "::-1" and len(axes) == 1:
+            written = value.written
+            turned = replace(written, values=written.values[::-1], texts=written.texts[::-1])
+            return replace(value, written=turned)
+        added = all(ast.unparse(axis) in (":", "None", "...", "np.newaxis") for axis in axes)
+        return value if added and value.kind == "array" else None
+
     def _negative(self, node: ast.UnaryOp, value: Value) -> Value:
-        values, place = tuple(-v for v in value.written.values), self._place(node)
+        values, place = tuple(-v for v in value.written.values), self.place_of(node)
         written = replace(value.written, values=values, texts=(None,) * len(values))
         if isinstance(node.operand, ast.Constant):
             written = replace(written, place=place, texts=(self._text(node, place),))
@@ -166,7 +196,7 @@ class Evaluator:
         text = line.encode()[node.col_offset : node.end_col_offset].decode(errors="replace")
         return NumberText(text, place) if _NUMBER.fullmatch(text) else None
 
-    def _place(self, node: ast.expr) -> Place:
+    def place_of(self, node: ast.expr | ast.stmt) -> Place:
         """Columns count characters, where `ast` counts bytes."""
         line = self._lines[node.lineno - 1] if node.lineno <= len(self._lines) else ""
         before = line.encode()[: node.col_offset].decode(errors="replace")
