@@ -54,6 +54,27 @@ class ImageSettings:
     mode: Mode | Literal["auto"] = "auto"
     preprocess: tuple[Step, ...] = ()
     strict_channels: bool = False  # skip images with other channels than the mode's; convert none
+    frames: int = 0  # of each file: every n-th from the first on; 0: the first only
+
+
+_FRAMES = re.compile(r"first|all|every:([1-9]\d{0,5})", re.ASCII)
+
+
+def frames_of(text: str) -> int:
+    """`ImageSettings.frames` from "first", "all" or "every:N".
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    found = _FRAMES.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not first, all or every:N, as in every:10")
+    return int(found[1]) if found[1] else int(text == "all")
+
+
+def frames_text(step: int) -> str:
+    """The text that `frames_of` reads: "first", "all" or "every:N"."""
+    return ("first", "all")[step] if step < 2 else f"every:{step}"
 
 
 @dataclass(frozen=True)
@@ -162,6 +183,14 @@ CONFLICTS = (
         ("workers",),
         "does nothing: your own Python reads the images; give num_workers to its DataLoader, if it has one",
         beside=("once",),
+    ),
+    *(
+        Conflict(
+            ("frames", "include", "exclude"),
+            "is for image files in folders, lists and archives; leave it out",
+            beside=(what,),
+        )
+        for what in ("torchvision", "object", "in_blocks", "made_here")
     ),
     Conflict(("shard",), _NO_NAMES + "shard the dataset itself", beside=("once",)),
     Conflict(

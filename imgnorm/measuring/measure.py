@@ -322,7 +322,7 @@ def _provenance_of(
     source: Source, options: SelectionOptions, chosen: Selection, names_sum: int
 ) -> Provenance:
     """The provenance, as far as it is known before the images are counted."""
-    given: dict[str, str | int] = dict(source.options)
+    given = dict(source.options)
     if options.limit is not None and chosen.limited:
         given["limit"] = options.limit
     return Provenance(

@@ -7,11 +7,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from imgnorm.errors import SourceError
-from imgnorm.settings import TORCHVISION
+from imgnorm.settings import TORCHVISION, ImageSettings
 from imgnorm.sources.files import looks_like_an_image
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.names import as_text
 from imgnorm.sources.npy import LAYOUTS
+from imgnorm.sources.patterns import ALL, Patterns
 from imgnorm.sources.source import Source
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def open_source(
     download: bool = False,
     key: str | int | None = None,
     layout: str | None = None,
+    patterns: Patterns = ALL,
 ) -> Source:
     """The source that a path, a name, or an object that yields images means.
 
@@ -37,9 +39,17 @@ def open_source(
         TypeError: the object does not yield images.
     """
     if not isinstance(source, (str, os.PathLike)):
+        if not patterns.choose_all and isinstance(source, Source):
+            raise ValueError("include and exclude are for paths; choose in units() of the source")
         return open_object(source, key=key, layout=layout)
     return open_named(
-        source, listed=listed, root=root, split=split, download=download, layout=layout
+        source,
+        listed=listed,
+        root=root,
+        split=split,
+        download=download,
+        layout=layout,
+        patterns=patterns,
     )
 
 
@@ -51,8 +61,12 @@ def open_named(
     split: str = "train",
     download: bool = False,
     layout: str | None = None,
+    patterns: Patterns = ALL,
 ) -> Source:
     """The source that a path or a name means.
+
+    Args:
+        patterns: which of its files are chosen.
 
     Raises:
         SourceError: it does not exist, or cannot be measured.
@@ -68,11 +82,11 @@ def open_named(
             path.removeprefix(TORCHVISION), os.fspath(root), split, download=download
         )
     elif listed:
-        opened = _open_list(path)
+        opened = _open_list(path, patterns)
     elif os.path.isdir(path):
-        opened = FolderSource(path)
+        opened = FolderSource(path, patterns)
     else:
-        opened = _open_file(path, layout)
+        opened = _open_file(path, layout, patterns)
     if layout is not None and not opened.in_blocks:
         raise SourceError(f"{as_text(path)}: --layout is for .npy and .npz files; leave it out")
     return opened
@@ -134,17 +148,17 @@ def names_a_config(source: str) -> bool:
     return source.endswith((".yaml", ".yml")) and not os.path.isdir(source)
 
 
-def _open_list(path: str) -> Source:
+def _open_list(path: str, patterns: Patterns) -> Source:
     from imgnorm.sources.filelist import ListSource
 
     if not path or "\0" in path or not os.path.lexists(path):
         raise SourceError(
             f"{as_text(path) or repr(path)}: no such list; name a text file with one path a line"
         )
-    return ListSource(path)
+    return ListSource(path, patterns)
 
 
-def _open_file(path: str, layout: str | None) -> Source:
+def _open_file(path: str, layout: str | None, patterns: Patterns) -> Source:
     """The source that a file means. The imports are here, since a folder does not need them."""
     from imgnorm.sources.archive import ArchiveSource, is_archive
     from imgnorm.sources.arrays import ArrayFileSource, array_in, is_array_file
@@ -153,7 +167,7 @@ def _open_file(path: str, layout: str | None) -> Source:
     file, member = array_in(path)
     if not path or "\0" in path or not os.path.lexists(file):
         if is_pattern(file) and "\0" not in path:
-            return _open_many(path, matching(file), member, layout)
+            return _open_many(path, matching(file), member, layout, patterns)
         raise SourceError(
             f"{as_text(path) or repr(path)}: no such folder; name a folder of images, an archive, an "
             f"array, a list (with --list) or {TORCHVISION}NAME"
@@ -165,7 +179,7 @@ def _open_file(path: str, layout: str | None) -> Source:
     if not os.path.isdir(file) and is_array_file(file):
         return ArrayFileSource(path, [file], layout, member)
     if is_archive(path):
-        return ArchiveSource(path, [path])
+        return ArchiveSource(path, [path], patterns)
     if looks_like_an_image(path):
         raise SourceError(f"{as_text(path)}: an image file; {_INSTEAD_OF_IMAGES}")
     if os.path.isfile(path) and not os.path.getsize(path):
@@ -178,7 +192,9 @@ def _open_file(path: str, layout: str | None) -> Source:
     )
 
 
-def _open_many(path: str, paths: list[str], member: str | None, layout: str | None) -> Source:
+def _open_many(
+    path: str, paths: list[str], member: str | None, layout: str | None, patterns: Patterns
+) -> Source:
     """The source that a pattern of files means: of arrays or of archives.
 
     Args:
@@ -197,4 +213,13 @@ def _open_many(path: str, paths: list[str], member: str | None, layout: str | No
         not first.endswith(SUFFIXES) and is_array_file(paths[0])
     ):
         return ArrayFileSource(path, paths, layout, member)
-    return ArchiveSource(path, paths)
+    return ArchiveSource(path, paths, patterns)
+
+
+def with_frames(source: Source, settings: ImageSettings) -> Source:
+    """The source in which the frames that the settings ask for are images."""
+    if not settings.frames:
+        return source
+    from imgnorm.pixels.frames import FramesSource  # imports Pillow
+
+    return FramesSource(source, settings.frames)

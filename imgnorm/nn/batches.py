@@ -22,12 +22,12 @@ from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
 from imgnorm.errors import SourceError
 from imgnorm.measuring.result import no_image_message
 from imgnorm.nn.models import RAISED_BY_USER_CODE
-from imgnorm.pixels.decode import decode, decoded_picture
+from imgnorm.pixels.decode import FramesOfFile, decode, decoded_picture
 from imgnorm.pixels.load import picture_of
 from imgnorm.settings import Limits, Mode
 from imgnorm.sources.listing import AllNames, all_names_of
 from imgnorm.sources.names import as_text, name_bytes
-from imgnorm.sources.source import Block, Blocks, Entry, Source, Unit, Unread, entries_of
+from imgnorm.sources.source import Block, Blocks, Entry, FileFrame, Source, Unit, Unread, entries_of
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import clause, describe
 
@@ -209,7 +209,7 @@ class _Images(Dataset[Any]):
             for name, read in _one_by_one(entry):
                 yield self._item(name, read)
 
-    def _item(self, name: str, read: Callable[[], bytes | Image | Block]) -> _Item:
+    def _item(self, name: str, read: Callable[[], bytes | FileFrame | Image | Block]) -> _Item:
         size: int | None = None
         try:
             found = read()
@@ -233,7 +233,7 @@ class _Images(Dataset[Any]):
             )
         return name, tensor
 
-    def _picture(self, found: bytes | Image | Block) -> Image:
+    def _picture(self, found: bytes | FileFrame | Image | Block) -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about metadata and palettes
             if isinstance(found, bytes):
@@ -243,6 +243,11 @@ class _Images(Dataset[Any]):
                     max_pixels=Limits.max_pixels,
                     reserve=lambda size: None,
                 ).picture
+            if isinstance(found, FileFrame):
+                file = FramesOfFile(found.data, Limits.max_pixels)
+                return file.decode(
+                    found.number, self.mode or "RGB", reserve=lambda size: None
+                ).picture
             if isinstance(found, Block):
                 found = picture_of(found)
             if self.mode is None:
@@ -250,7 +255,9 @@ class _Images(Dataset[Any]):
             return decoded_picture(found, self.mode, max_pixels=Limits.max_pixels).picture
 
 
-def _one_by_one(entry: Entry) -> Iterator[tuple[str, Callable[[], bytes | Image | Block]]]:
+def _one_by_one(
+    entry: Entry,
+) -> Iterator[tuple[str, Callable[[], bytes | FileFrame | Image | Block]]]:
     """The images of an entry, and what reads each."""
     if isinstance(entry, Unread):
         yield entry.name, entry.read

@@ -24,7 +24,7 @@ class Pipeline:
 
     file: str  # as the user named it
     kind: str  # the source's: folder, list, archive, array, torchvision
-    source: Mapping[str, str]  # arguments of `measure`: source, root, split, layout
+    source: Mapping[str, Any]  # arguments of `measure`: source, root, split, layout
     listed: bool  # the source is a list of files
     mode: Mode | Literal["auto"]
     preprocess: tuple[Step, ...]

@@ -26,8 +26,9 @@ from imgnorm.pixels.load import Loader, array_of
 from imgnorm.pixels.planes import PlaneCounter
 from imgnorm.progress import Stage, no_lap
 from imgnorm.settings import ImageSettings, Mode, kind_of
-from imgnorm.sources.names import looked_at
+from imgnorm.sources.names import as_text, looked_at
 from imgnorm.sources.source import Block, Blocks, Entry, Source, Unit, Unread, entries_of
+from imgnorm.tally.notes import FURTHER_FRAMES, ROTATION, NoteCounter
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Tally, TallySum, total_of
 
@@ -145,6 +146,7 @@ class _Job:
         self._by_class: dict[str, Tallying] = {}
         self._group = ""
         self._names: list[str] = []
+        self._notes = NoteCounter()
         self._not_read = TallySum()  # what the unit itself skips or ignores
 
     def run(self, seconds: float) -> JobCount:
@@ -185,6 +187,8 @@ class _Job:
             decoded = loader.load(image)
             if decoded is not None:
                 tallying.add(decoded)
+            if loader.noted and not self._again:
+                self._note(name)
         except Unreadable as fault:
             tallying.skip(fault.skipped(name, loader.size))
         except MemoryError:
@@ -195,6 +199,13 @@ class _Job:
                 tallying.names_16bit.append(name)
         self._counting.lap("count")
         return True
+
+    def _note(self, name: str) -> None:
+        text = as_text(name)
+        for kind in self._loader.noted:
+            self._notes.add(kind, text)
+        if self._loader.further_frames:
+            self._notes.add(FURTHER_FRAMES, text, self._loader.further_frames)
 
     def _take_blocks(self, blocks: Blocks) -> None:
         counting, loader = self._counting, self._loader
@@ -219,7 +230,8 @@ class _Job:
         parts = {group: one.tally() for group, one in self._by_class.items()}
         if self._counting.per_class:
             parts = {g: one.with_class(g) if g else one for g, one in parts.items()}
-        whole = total_of([*parts.values(), Tally(bytes_read=self._loader.bytes_read)])
+        job = Tally(bytes_read=self._loader.bytes_read, notes=self._notes.notes())
+        whole = total_of([*parts.values(), job])
         self._counting.lap("count")
         whole = looked_at(whole, self._names, self._counting.class_of, again=self._again)
         self._counting.lap("list")
@@ -243,6 +255,8 @@ class _Job:
         frame, mode = found
         if counting.settings.strict_channels and frame.gray and mode != "L":
             return False  # it will be skipped
+        if frame.rotated:
+            self._loader.noted = [*self._loader.noted, ROTATION]
         pixels, file_mode = frame.width * frame.height, "L" if frame.gray else "RGB"
         index = len(self._names) - 1
         return buffer.put(PackedFile(index, len(data), mode, pixels, file_mode), lambda: data)

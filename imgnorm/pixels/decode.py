@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Literal
 
@@ -29,7 +29,9 @@ from imgnorm.pixels.damage import (
 )
 from imgnorm.pixels.formats import format_of
 from imgnorm.pixels.jpeg import Frame, JpegDecoder, Pixels, check_data, whole_frame
+from imgnorm.pixels.losses import frames_in, losses_of
 from imgnorm.settings import Mode, channels_of
+from imgnorm.tally.notes import ROTATION
 from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.wording import clause
 
@@ -48,6 +50,8 @@ class Decoded:
     mode: Mode
     file_mode: str  # Pillow's mode of the file itself
     format: str  # Pillow's name of the format, or "PIL" for an image that was never encoded
+    lost: tuple[str, ...] = ()  # kinds of what the file has and the content has not: tally/notes.py
+    frames: int = 1  # of the file
 
     @property
     def picture(self) -> Image.Image:
@@ -97,12 +101,44 @@ def decode(
     with _opened(data, format_, max_pixels) as picture:
         check_size(picture.size, max_pixels)
         check_header(picture.size, data, format_)
+        frames = frames_in(data, format_, picture)
         reserve(_memory_needed(picture.size, picture.mode, _target(picture, mode), format_))
         _load(picture)
         check_pixels(picture, data, format_)
         if format_ == "JPEG":
             check_data(data)
-        return _decoded(picture, mode, format_)
+        return replace(_decoded(picture, mode, format_, data), frames=frames)
+
+
+class FramesOfFile:
+    """The frames of one file, best read in their order: most formats make each from the one before it."""
+
+    def __init__(self, data: bytes, max_pixels: int) -> None:
+        """
+        Raises:
+            Unreadable: it cannot be opened.
+        """
+        self.data = data
+        self._format = format_of(data)
+        self._max_pixels = max_pixels
+        check_bytes(data, self._format)
+        self._picture = _opened(data, self._format, max_pixels)
+
+    def decode(
+        self, frame: int, mode: Mode | Literal["auto"], *, reserve: Callable[[int], None]
+    ) -> Decoded:
+        """As the function `decode`, for a frame that is not the first.
+
+        Raises:
+            Unreadable: the frame cannot be counted, with the reason. Then open the file again.
+        """
+        picture = self._picture
+        _seek(picture, frame)
+        check_size(picture.size, self._max_pixels)
+        target = _target(picture, mode)
+        reserve(_memory_needed(picture.size, picture.mode, target, self._format))
+        _load(picture)
+        return _decoded(picture, mode, self._format, self.data)
 
 
 def frame_to_leave(
@@ -165,9 +201,10 @@ def _decoded_by(
     pixels = jpeg.pixels(data, frame, gray=frame.gray and target == "L")
     if pixels is None:
         return None
+    lost = (ROTATION,) if frame.rotated else ()
     if target in (file_mode, "RGB"):
-        return Decoded(pixels, target, file_mode, "JPEG")
-    return Decoded(_converted(_picture(pixels), target), target, file_mode, "JPEG")
+        return Decoded(pixels, target, file_mode, "JPEG", lost)
+    return Decoded(_converted(_picture(pixels), target), target, file_mode, "JPEG", lost)
 
 
 def _picture(pixels: Pixels) -> Image.Image:
@@ -190,6 +227,15 @@ def _opened(data: bytes, format_: str, max_pixels: int) -> Image.Image:
         raise damaged(error) from error
 
 
+def _seek(picture: Image.Image, frame: int) -> None:
+    try:
+        picture.seek(frame)
+    except _BOMBS as error:
+        raise Unreadable(Reason.TOO_LARGE, clause(error)) from error
+    except RAISED_BY_PILLOW as error:
+        raise damaged(error) from error
+
+
 def _load(picture: Image.Image) -> None:
     try:
         picture.load()
@@ -199,10 +245,17 @@ def _load(picture: Image.Image) -> None:
         raise damaged(error) from error
 
 
-def _decoded(picture: Image.Image, mode: Mode | Literal["auto"], format_: str) -> Decoded:
+def _decoded(
+    picture: Image.Image, mode: Mode | Literal["auto"], format_: str, data: bytes = b""
+) -> Decoded:
+    """
+    Args:
+        data: its file, if it comes from one here.
+    """
     _check_finite(picture)
     target = _target(picture, mode)  # again: loading may change the mode, as with some GIF files
-    return Decoded(_converted(picture, target), target, picture.mode, format_)
+    lost = losses_of(picture, target, data, format_) if data else ()
+    return Decoded(_converted(picture, target), target, picture.mode, format_, lost)
 
 
 def _too_large(error: Exception, max_pixels: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +10,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imgnorm.pixels.decode import Decoded, decode, decoded_picture, demand_channels
+from imgnorm.pixels.decode import (
+    Decoded,
+    FramesOfFile,
+    decode,
+    decoded_picture,
+    demand_channels,
+)
 from imgnorm.pixels.jpeg import JpegDecoder
+from imgnorm.pixels.losses import looks_like_a_mask
 from imgnorm.pixels.preprocess import preprocessed
 from imgnorm.progress import Stage, no_lap
 from imgnorm.settings import CHANNELS, ImageSettings
 from imgnorm.sources.files import unreadable
-from imgnorm.sources.source import Block, Unread
+from imgnorm.sources.source import Block, FileFrame, Unread
+from imgnorm.tally.notes import FRAMES, MASK, MASK_LIKE, kinds_of_folder
 from imgnorm.tally.skipped import Reason, Unreadable
 
 
@@ -32,6 +40,9 @@ class Loader:
     leave: Callable[[bytes], bool] = lambda data: False  # whether a device will decode this file
     bytes_read: int = 0
     size: int | None = None  # of the last image's file
+    noted: Sequence[str] = ()  # kinds of what is noted of the last image: tally/notes.py
+    further_frames: int = 0  # of its file, which are not counted
+    _file: FramesOfFile | None = None  # of the last frame
 
     def load(self, image: Unread) -> Decoded | None:
         """The image's pixels, valid until the next call; None if a device will decode the file.
@@ -43,6 +54,8 @@ class Loader:
         self.size = None
         found = _read(image)
         self.lap("read")
+        folder = image.name.rpartition("/")[0]
+        self.noted, self.further_frames = kinds_of_folder(folder) if folder else (), 0
         if isinstance(found, bytes):
             self.size = len(found)
             self.bytes_read += self.size
@@ -55,6 +68,8 @@ class Loader:
                 reserve=self.reserve,
                 jpeg=self.jpeg,
             )
+        elif isinstance(found, FileFrame):
+            decoded = self._frame(found)
         else:
             if isinstance(found, Block):
                 self.reserve(picture_bytes(found))
@@ -62,6 +77,9 @@ class Loader:
             decoded = decoded_picture(found, self.settings.mode, max_pixels=self.max_pixels)
         if self.settings.strict_channels:
             demand_channels(decoded)
+        self.further_frames = 0 if self.settings.frames else decoded.frames - 1
+        if decoded.lost or self.noted or self.further_frames:
+            self._note(decoded)
         self.lap("decode")
         if self.settings.preprocess:
             steps = self.settings.preprocess
@@ -70,8 +88,24 @@ class Loader:
             self.lap("preprocess")
         return decoded
 
+    def _frame(self, frame: FileFrame) -> Decoded:
+        file, self._file = self._file, None
+        if file is None or file.data is not frame.data:
+            file = FramesOfFile(frame.data, self.max_pixels)
+        decoded = file.decode(frame.number, self.settings.mode, reserve=self.reserve)
+        self._file = file
+        return decoded
 
-def _read(image: Unread) -> bytes | Image.Image | Block:
+    def _note(self, decoded: Decoded) -> None:
+        noted = [*self.noted, *decoded.lost]
+        if self.further_frames:
+            noted.append(FRAMES)
+        if MASK in noted and looks_like_a_mask(decoded.picture, decoded.file_mode):
+            noted.append(MASK_LIKE)
+        self.noted = noted
+
+
+def _read(image: Unread) -> bytes | FileFrame | Image.Image | Block:
     """
     Raises:
         Unreadable: it cannot be read.
@@ -89,7 +123,7 @@ def _read(image: Unread) -> bytes | Image.Image | Block:
         ) from error
     if isinstance(found, (bytearray, memoryview)):
         found = bytes(found)
-    if not isinstance(found, (bytes, Block, Image.Image)):
+    if not isinstance(found, (bytes, FileFrame, Block, Image.Image)):
         raise TypeError(
             f"{image.name!r}: reading it gave {found!r:.100}; give bytes or a PIL image"
         )

@@ -14,6 +14,7 @@ from imgnorm.sources.bytestream import no_heartbeat
 from imgnorm.sources.files import IMG_EXTENSIONS, open_regular, refused, unreadable
 from imgnorm.sources.names import as_text
 from imgnorm.sources.paths import labelled
+from imgnorm.sources.patterns import ALL, Patterns
 from imgnorm.sources.source import Entry, Ignored, Listing, Reread, Source, Unit, Unread
 from imgnorm.tally.skipped import Reason, Unreadable
 
@@ -30,12 +31,15 @@ class ArchiveSource(Source):
     Args:
         ref: what the user called them.
         paths: of the archives; a file that is not an archive is skipped.
+        patterns: which of the members are chosen, by their paths in the archive.
     """
 
     kind = "archive"
 
-    def __init__(self, ref: str, paths: Iterable[str]) -> None:
+    def __init__(self, ref: str, paths: Iterable[str], patterns: Patterns = ALL) -> None:
         self.ref = ref.replace(os.sep, "/")
+        self._patterns = patterns
+        self.options = patterns.options
         self._paths = labelled(paths)
         self._open: OrderedDict[str, ArchiveFile] = OrderedDict()
         self._still_alive: Callable[[], None] = no_heartbeat
@@ -54,7 +58,7 @@ class ArchiveSource(Source):
 
     def images(self, unit: Unit) -> Iterator[Entry]:
         if unit.names is None:
-            return _OnePass(unit.id, self._paths[unit.id], self._still_alive)
+            return _OnePass(unit.id, self._paths[unit.id], self._patterns, self._still_alive)
         return (
             Unread(name, partial(self._read, unit.id, unit.version, place))
             for name, place in zip(unit.names, unit.places, strict=True)
@@ -69,7 +73,7 @@ class ArchiveSource(Source):
             archive = self._opened(unit.id)
         except OSError as error:
             raise unreadable(error) from error
-        return Contents(unit.id, archive).listing()
+        return Contents(unit.id, archive, self._patterns).listing()
 
     def class_of(self, name: str) -> str | None:
         folder, slash, _ = name[len(self._label_of(name)) + 1 :].partition("/")
@@ -130,9 +134,12 @@ class ArchiveSource(Source):
 class _OnePass(Iterator[Entry]):
     """The entries of one archive, which is read while it is listed."""
 
-    def __init__(self, label: str, path: str, still_alive: Callable[[], None]) -> None:
+    def __init__(
+        self, label: str, path: str, patterns: Patterns, still_alive: Callable[[], None]
+    ) -> None:
         self._label = label
         self._path = path
+        self._patterns = patterns
         self._still_alive = still_alive
         self._failed = False  # a read, perhaps by a passing fault of the storage, or at the end
 
@@ -159,7 +166,7 @@ class _OnePass(Iterator[Entry]):
 
     @cached_property
     def _contents(self) -> Contents:
-        return Contents(self._label, self._archive)
+        return Contents(self._label, self._archive, self._patterns)
 
     @cached_property
     def _images(self) -> Iterator[tuple[str, int]]:

@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from imgnorm.sources.bytestream import FileBytes, GzipBytes, no_heartbeat
 from imgnorm.sources.files import (
     LARGE_MEMBER,
+    SUFFIX,
+    InPlaceOfImages,
     about_to_read,
     demand_plausible,
     looks_like_an_image,
     open_regular,
     rule_against,
+    rule_against_file,
     unreadable,
 )
+from imgnorm.sources.patterns import Patterns
 from imgnorm.sources.signatures import START_BYTES, format_by_signature
 from imgnorm.sources.source import Listing, Reread, Unit
 from imgnorm.sources.tar import BLOCK, TarReader, is_header
@@ -121,11 +125,13 @@ class Contents:
         ignored: how many members each rule ignores.
     """
 
-    def __init__(self, label: str, archive: ArchiveFile) -> None:
+    def __init__(self, label: str, archive: ArchiveFile, patterns: Patterns) -> None:
         self.skipped: list[Skipped] = []
         self.ignored: Counter[str] = Counter()
         self._label = label
         self._archive = archive
+        self._patterns = patterns
+        self._instead = InPlaceOfImages()
         self._folders: dict[bytes, tuple[str, str | None] | None] = {}
         self._rules: dict[str, str | None] = {"": None}  # by folder
 
@@ -205,19 +211,25 @@ class Contents:
                 assert folder is not None
             prefix, rule = folder
             rule = rule or rule_against(file)
-            if rule is None and not looks_like_an_image(file):
+            if rule is None:
+                rule = rule_against_file((prefix + file)[len(self._label) + 1 :], self._patterns)
                 unsafe = fault is not None and fault.reason is Reason.ARCHIVE_ENTRY_UNSAFE
-                rule = None if unsafe else "suffix"  # images may lie behind a link
+                if unsafe and rule and rule.startswith(SUFFIX):
+                    rule = None  # images may lie behind a link
             if rule is not None and _hides_an_image(reader):
                 fault = Unreadable(Reason.ARCHIVE_CORRUPT, "its local header has another name")
                 self._skip(prefix + file, fault, size)
-            elif rule is not None:
-                self.ignored[rule] += 1
+                continue
+            place = offset if in_directory else offset // BLOCK << _SIZE_BITS | size
+            if rule is not None:
+                if fault is not None or not self._instead.holds(rule, prefix + file, place):
+                    self.ignored[rule] += 1
             elif fault is not None:
                 self._skip(prefix + file, fault, size)
             else:
-                place = offset if in_directory else offset // BLOCK << _SIZE_BITS | size
+                self._instead.note_image(self.ignored)
                 yield prefix + file, place
+        yield from self._instead.held
         if reader.fault is not None:
             self._skip(self._label, reader.fault, self._archive.version[0])
         if self._archive.changed():

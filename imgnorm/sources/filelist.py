@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 
 from imgnorm.errors import SourceError
 from imgnorm.sources.files import read_file
 from imgnorm.sources.names import name_bytes, runs_of
-from imgnorm.sources.source import Source, Unit
+from imgnorm.sources.patterns import ALL, Patterns
+from imgnorm.sources.source import Ignored, Source, Unit
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import cut
 
@@ -23,11 +25,13 @@ class ListSource(Source):
     kind = "list"
     in_order = True
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, patterns: Patterns = ALL) -> None:
         self.path = path
+        self._patterns = patterns
+        self.options = patterns.options
         self.ref = path.replace(os.sep, "/")
 
-    def units(self) -> Iterator[Unit | Skipped]:
+    def units(self) -> Iterator[Unit | Skipped | Ignored]:
         """
         Raises:
             SourceError: the list itself cannot be read.
@@ -52,6 +56,11 @@ class ListSource(Source):
             if name in seen:
                 yield Skipped(name, Reason.DUPLICATE_NAME, "listed more than once")
             seen.add(name)
+        if not self._patterns.choose_all:
+            excluded = {name for name in seen if self._patterns.excludes(name)}
+            others = {name for name in seen - excluded if not self._patterns.includes(name)}
+            seen -= excluded | others
+            yield Ignored(+Counter({"exclude": len(excluded), "include": len(others)}))
         for names in runs_of(sorted(seen, key=name_bytes)):
             yield Unit(names[0], names)
 

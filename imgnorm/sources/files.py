@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable
 
 from imgnorm.errors import SourceError
 from imgnorm.sources.names import for_message
+from imgnorm.sources.patterns import Patterns
 from imgnorm.tally.skipped import Reason, Unreadable
 
 MAX_FILE_BYTES = 2 << 30
@@ -26,6 +28,34 @@ IMG_EXTENSIONS = (
     ".webp",
 )
 """torchvision.datasets.folder.IMG_EXTENSIONS, in its order."""
+
+FORMAT_EXTENSIONS = (
+    *(
+        ".gif",
+        ".avif",
+        ".jp2",
+        ".j2k",
+        ".jpx",
+        ".jpc",
+        ".qoi",
+        ".jfif",
+        ".jpe",
+        ".apng",
+        ".pbm",
+        ".pnm",
+    ),
+    *(".dib",),
+)
+"""Extensions of formats that are read, which ImageFolder leaves out: read where there are no others."""
+
+_UNREAD_EXTENSIONS = {
+    *(".heic", ".heif", ".hif", ".jxl", ".psd", ".tga", ".exr", ".hdr", ".dcm", ".svs", ".ndpi"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
+}
+"""Extensions of images that are in no format that is read."""
+
+SUFFIX = "suffix"
+"""The rule against files whose extension is not one of an image; `suffix .heic` if it is one of an image."""
 
 _JUNK_FOLDERS = {"__MACOSX", "@eaDir"}  # left behind by macOS archives and Synology
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -54,6 +84,51 @@ def rule_against(entry: str) -> str | None:
     if entry.startswith("."):
         return "hidden"
     return "junk" if entry in _JUNK_FOLDERS else None
+
+
+def rule_against_file(name: str, patterns: Patterns) -> str | None:
+    """The rule by which a file that is neither hidden nor junk is ignored, if any.
+
+    Args:
+        name: its path below the top.
+    """
+    image = looks_like_an_image(name)
+    if patterns.choose_all:
+        return None if image else _extension_rule(name)
+    if patterns.excludes(name):
+        return "exclude"
+    if not image and not patterns.names_extension_of(name):
+        return _extension_rule(name)
+    return None if patterns.includes(name) else "include"
+
+
+def _extension_rule(name: str) -> str:
+    extension = os.path.splitext(name)[1].lower()
+    known = extension in FORMAT_EXTENSIONS or extension in _UNREAD_EXTENSIONS
+    return f"{SUFFIX} {extension}" if known else SUFFIX
+
+
+class InPlaceOfImages:
+    """Files of other extensions that can be read: they are images if no file is one by its extension."""
+
+    def __init__(self) -> None:
+        self.held: list[tuple[str, int]] = []  # name, and its place in an archive
+        self._none_yet = True
+
+    def holds(self, rule: str, name: str, place: int = 0) -> bool:
+        """Whether a file that a rule ignores is held back, so that it is not yet ignored."""
+        extension = rule.removeprefix(f"{SUFFIX} ")
+        if self._none_yet and extension in FORMAT_EXTENSIONS:
+            self.held.append((name, place))
+            return True
+        return False
+
+    def note_image(self, ignored: Counter[str]) -> None:
+        """Ignores all that is held back, since there is an image."""
+        self._none_yet = False
+        for name, _ in self.held:
+            ignored[f"{SUFFIX} {os.path.splitext(name)[1].lower()}"] += 1
+        self.held = []
 
 
 def read_file(path: str) -> bytes:

@@ -11,31 +11,37 @@ from operator import attrgetter
 
 from imgnorm.sources.files import (
     IMG_EXTENSIONS,
-    looks_like_an_image,
+    InPlaceOfImages,
     read_file,
     rule_against,
+    rule_against_file,
     unreadable,
 )
 from imgnorm.sources.names import as_text, runs_of
+from imgnorm.sources.patterns import ALL, Patterns
 from imgnorm.sources.source import Ignored, Source, Unit
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 
 class FolderSource(Source):
-    """Every file below `path` whose suffix is one of IMG_EXTENSIONS; links are followed.
+    """Every file below `path` whose extension is one of IMG_EXTENSIONS; links are followed.
+
+    If there is none, those of other formats that are read. `patterns` choose among all of them.
 
     A unit is a run of files, in the order of the walk: folder by folder, each in the order of names.
     """
 
     kind = "folder"
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, patterns: Patterns = ALL) -> None:
         self.path = path
+        self._patterns = patterns
+        self.options = patterns.options
         typed = path.replace(os.sep, "/")
         self.ref = typed.removeprefix("./").rstrip("/") or typed
 
     def units(self) -> Iterator[Unit | Skipped | Ignored]:
-        walk = _Walk(self.path)
+        walk = _Walk(self.path, self._patterns)
         for names in runs_of(walk.names()):
             yield Unit(names[0], names)
         yield from walk.skipped
@@ -66,8 +72,10 @@ class FolderSource(Source):
 class _Walk:
     """One walk, without recursion: any depth is fine, no directory is visited twice, no error is dropped."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, patterns: Patterns) -> None:
         self.root = root
+        self._patterns = patterns
+        self._instead = InPlaceOfImages()
         self.skipped: list[Skipped] = []
         self.ignored: Counter[str] = Counter()
         self.seen: dict[tuple[int, int], str] = {}
@@ -79,6 +87,7 @@ class _Walk:
         """The images; afterwards, `skipped` and `ignored` have all other entries."""
         while self.folders or self.links:
             yield from self._visit(self.folders.popleft() if self.folders else self.links.popleft())
+        yield from (name for name, _ in self._instead.held)
 
     def _visit(self, folder: str) -> list[str]:
         """The images that lie in a folder itself."""
@@ -117,27 +126,32 @@ class _Walk:
     def _is_image(self, entry: os.DirEntry[str], name: str) -> bool:
         """Whether an entry is a file to be measured; if not, it is put where it belongs."""
         rule = rule_against(entry.name)
-        image = looks_like_an_image(name)
-        if rule is None and image and entry.is_file(follow_symlinks=False):  # the usual case
+        against = rule_against_file(name, self._patterns)
+        if rule is None and against is None and entry.is_file(follow_symlinks=False):
+            self._instead.note_image(self.ignored)
             return True
         if rule is not None:
             self.ignored[rule] += 1
         elif entry.is_symlink():
-            return self._links_to_image(name)
+            return self._links_to_image(name, against)
         elif entry.is_dir(follow_symlinks=False):
             self.folders.append(name)
-        elif not image:
-            self.ignored["suffix"] += 1
+        elif against is not None:
+            self._ignore(against, name)
         else:
             self._skip(name, Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file"))
         return False
 
-    def _links_to_image(self, name: str) -> bool:
+    def _links_to_image(self, name: str, against: str | None) -> bool:
+        """
+        Args:
+            against: the rule by which a file of this name is ignored.
+        """
         try:
             mode = os.stat(self._path(name)).st_mode
         except OSError as error:
-            if not looks_like_an_image(name) and error.errno != errno.ELOOP:
-                self.ignored["suffix"] += 1
+            if against is not None and error.errno != errno.ELOOP:
+                self.ignored[against] += 1
             elif error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._skip(name, Unreadable(Reason.DANGLING_LINK, "a link to nothing"))
             else:
@@ -145,14 +159,19 @@ class _Walk:
             return False
         if stat.S_ISDIR(mode):
             self.links.append(name)
-        elif not looks_like_an_image(name):
-            self.ignored["suffix"] += 1
+        elif against is not None:
+            self._ignore(against, name)
         elif stat.S_ISREG(mode):
+            self._instead.note_image(self.ignored)
             return True
         else:
             fault = Unreadable(Reason.NOT_A_REGULAR_FILE, "a link to something that is not a file")
             self._skip(name, fault)
         return False
+
+    def _ignore(self, rule: str, name: str) -> None:
+        if not self._instead.holds(rule, name):
+            self.ignored[rule] += 1
 
     def _skip(self, name: str, fault: Unreadable) -> None:
         self.skipped.append(fault.skipped(name))

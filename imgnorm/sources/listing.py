@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import accumulate, groupby
 from operator import itemgetter
-from zlib import crc32
 
 from imgnorm.sources.names import encoded, name_bytes
 from imgnorm.sources.source import Ignored, Source, Unit
@@ -57,7 +56,7 @@ class Catalogue:
                 number = place % self._total + 1
                 place += 1
                 if digest:
-                    digest.update(b"%b\0%b\n" % (name_bytes(entry.id), _content_of(entry)))
+                    digest.update(b"%b\0%b\n" % (name_bytes(entry.id), entry.content.encode()))
                 if number in self._shards:
                     yield entry
             elif isinstance(entry, Skipped):
@@ -71,13 +70,6 @@ class Catalogue:
                     f"{self.source!r}: units() gives {entry!r:.100}; expected an imgnorm.Unit"
                 )
         self.sha256 = digest.hexdigest() if digest else ""
-
-
-def _content_of(unit: Unit) -> bytes:
-    """What shows that a unit is another one, as far as that is known without opening it."""
-    if unit.names is None:
-        return b"%d" % (unit.bytes or 0)
-    return b"%d %08x" % (len(unit), crc32(b"\0".join(encoded(unit.names))))
 
 
 def names_sum_of(units: Iterable[Unit]) -> int:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from imgnorm.settings import Mode
+from imgnorm.sources.names import encoded
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 if TYPE_CHECKING:
@@ -61,6 +63,14 @@ class Unit:
         """How many images it has; 0 if that is not known."""
         return len(self.names or ())
 
+    @property
+    def content(self) -> str:
+        """What shows that it is another unit, as far as that is known without opening it."""
+        if self.names is None:
+            return str(self.bytes or 0)
+        check = crc32(b"\0".join(encoded(self.names)))
+        return f"{len(self)} {check:08x}"
+
     def part(self, start: int, stop: int) -> Unit:
         """Its images from `start` to `stop`, by their places in `names`."""
         assert self.names is not None
@@ -77,6 +87,14 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class FileFrame:
+    """A frame of an image file that is not its first."""
+
+    data: bytes  # the whole file
+    number: int  # counted from 0
+
+
+@dataclass(frozen=True)
 class Unread:
     """An image of a unit, not yet read: what `Source.images` gives.
 
@@ -87,7 +105,7 @@ class Unread:
     """
 
     name: str
-    read: Callable[[], bytes | Picture | Block]
+    read: Callable[[], bytes | FileFrame | Picture | Block]
     """Its encoded bytes, the image that another loader made of them, or its pixels. Call it before the
     next image of the unit is asked for.
 
@@ -194,7 +212,7 @@ class Source(ABC):
 
     kind: str
     ref: str
-    options: Mapping[str, str | int] = {}
+    options: Mapping[str, str | int | tuple[str, ...]] = {}
     notes: Sequence[str] = ()
     in_order = False
     once = False

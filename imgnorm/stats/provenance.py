@@ -44,8 +44,8 @@ class Provenance:
     names_sha256: str  # names_digest of the names of all counted images
     listing_sha256: str  # the same of all names, before `limit`; "" for a merged source
     images: int  # counted
-    options: Mapping[str, str | int] = field(default_factory=dict)
-    """Those that chose images: split, key, limit."""
+    options: Mapping[str, str | int | tuple[str, ...]] = field(default_factory=dict)
+    """Those that chose images: split, key, limit, include, exclude."""
     shards: Shards | None = None  # None if all of the source was measured
     units_sha256: str = ""
     """Only with `shards`: the digest of all units of the source, which the shards divide among them.

@@ -11,6 +11,7 @@ from imgnorm.settings import Mode, channels_of, kind_of, scale_of
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import CrossSums, ImageSums, Moments
+from imgnorm.tally.notes import Noted
 from imgnorm.tally.skipped import Skipped
 
 DIVIDED = "float k/255"
@@ -80,8 +81,8 @@ class ClassTally:
     def __add__(self, other: ClassTally) -> ClassTally:
         return ClassTally(
             self.images + other.images,
-            _joined(self.moments, other.moments),
-            _joined(self.divided, other.divided),
+            joined(self.moments, other.moments),
+            joined(self.divided, other.divided),
         )
 
 
@@ -102,6 +103,9 @@ class Tally:
     names: int = 0  # how many were looked at
     names_sum: int = 0  # `names.names_sum` of these
     counted_sum: int = 0  # of those among them that were counted
+    notes: Mapping[str, Noted] = field(
+        default_factory=dict
+    )  # kind -> what was lost of counted images
 
     def __add__(self, other: Tally) -> Tally:
         return total_of([self, other])
@@ -118,12 +122,12 @@ class Tally:
     def of_floats(self) -> Tally:
         """The same tally, in which the images of format DIVIDED are floats."""
         classes = {
-            name: replace(one, moments=_joined(_floats_of(one.moments), one.divided), divided={})
+            name: replace(one, moments=joined(_floats_of(one.moments), one.divided), divided={})
             for name, one in self.classes.items()
         }
         return replace(
             self,
-            counted=_joined(_floats_of(self.counted), self.divided),
+            counted=joined(_floats_of(self.counted), self.divided),
             divided={},
             classes=classes,
         )
@@ -157,6 +161,7 @@ class TallySum:
         self._skipped: list[Skipped] = []
         self._decoders: dict[str, str] = {}
         self._ignored: Counter[str] = Counter()
+        self._notes: dict[str, Noted] = {}
 
     def add(self, tally: Tally) -> None:
         _add(self._counted, tally.counted)
@@ -167,6 +172,7 @@ class TallySum:
         if tally.decoders:
             self._decoders = joined_decoders([self._decoders, tally.decoders])
         self._ignored.update(tally.ignored)
+        _add(self._notes, tally.notes)
         self.bytes_read += tally.bytes_read
         self.names += tally.names
         self._names_sum += tally.names_sum
@@ -185,6 +191,7 @@ class TallySum:
             self.names,
             self._names_sum,
             self._counted_sum,
+            dict(self._notes),
         )
 
 
@@ -230,14 +237,14 @@ def common_mode(modes: Collection[Mode]) -> Mode | None:
     return found.pop() if len(found) == 1 else None
 
 
-_Sum = TypeVar("_Sum", Counted, ClassTally, Moments)
+_Sum = TypeVar("_Sum", Counted, ClassTally, Moments, Noted)
 
 
 def _floats_of(sums: Mapping[str, _Sum]) -> dict[str, _Sum]:
     return {mode: one for mode, one in sums.items() if kind_of(mode) == "float"}
 
 
-def _joined(a: Mapping[str, _Sum], b: Mapping[str, _Sum]) -> dict[str, _Sum]:
+def joined(a: Mapping[str, _Sum], b: Mapping[str, _Sum]) -> dict[str, _Sum]:
     joined = dict(a)
     _add(joined, b)
     return joined

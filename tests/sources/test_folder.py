@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -14,15 +16,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import find_classes
 from trees import as_user, posix, tree
 
+from imgnorm.measuring.measure import measure
 from imgnorm.sources.filelist import ListSource
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.listing import all_names_of
 from imgnorm.sources.names import as_text, name_bytes
 from imgnorm.sources.source import Unit
+from imgnorm.stats.stats import Stats
 from imgnorm.tally.skipped import Reason, Skipped, skipped_order
 
 
@@ -397,3 +402,41 @@ def test_the_working_folder_can_be_measured(tmp_path, monkeypatch):
         list(all_names_of(FolderSource("."))),
         FolderSource(".").read("a/1.jpg"),
     )
+
+
+# ── other extensions ──
+
+
+@pytest.mark.parametrize("packing", ["", "zip", "tar", "tar.gz"])
+def test_extensions_that_imagefolder_leaves_out_count_where_there_are_no_others(tmp_path, packing):
+    """GIF, AVIF, JPEG 2000 and QOI files are read, but beside others only what ImageFolder would read."""
+    pictures = tree(tmp_path / "pictures", "a/1.gif", "b/2.AVIF", "3.txt")
+    for file, format_ in (("a/1.gif", "GIF"), ("b/2.AVIF", "AVIF")):
+        Image.new("RGB", (4, 4), (255, 0, 51)).save(pictures / file, format_)
+    alone = measured(pictures, packing)
+    shutil.copytree(tmp_path / "pictures", tmp_path / "more")
+    more = tree(tmp_path / "more", "c/9.heic", "c/x.heic")
+    Image.new("RGB", (4, 4)).save(more / "c" / "5.png")
+    beside = measured(more, packing)
+
+    assert (2, {"suffix": 1}) == (alone.images, dict(alone.measurement.ignored))
+    assert (1.0, 0.0) == alone.mean[:2]
+    assert 1 == beside.images
+    assert {
+        "suffix": 1,
+        "suffix .avif": 1,
+        "suffix .gif": 1,
+        "suffix .heic": 2,
+    } == dict(sorted(beside.measurement.ignored.items()))
+
+
+def measured(folder: Path, packing: str) -> Stats:
+    if not packing:
+        return measure(folder, workers=1)
+    file = f"{folder}.{packing}"
+    if packing == "zip":
+        shutil.make_archive(str(folder), "zip", folder)
+    else:
+        with tarfile.open(file, "w:gz" if packing == "tar.gz" else "w") as archive:
+            archive.add(folder, "")
+    return measure(file, workers=1)

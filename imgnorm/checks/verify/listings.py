@@ -16,6 +16,7 @@ from imgnorm.measuring.opening import (
     open_named,
     open_source,
     source_of,
+    with_frames,
 )
 from imgnorm.measuring.routes import check_options
 from imgnorm.measuring.selection import spread
@@ -23,6 +24,7 @@ from imgnorm.pipeline.config import SOURCE_KINDS, read_pipeline
 from imgnorm.settings import TORCHVISION
 from imgnorm.sources.listing import AllNames, Catalogue, all_names_of, names_sum_of
 from imgnorm.sources.names import as_text, for_message, name_bytes
+from imgnorm.sources.patterns import Patterns
 from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.provenance import Provenance
@@ -56,7 +58,7 @@ def listed(
             f"{request.file}: was merged from {len(request.measured.source.parts):,} sources, which one SOURCE "
             "cannot replace; leave SOURCE out, or verify the files that were merged"
         )
-    opened = _opened(request, origin, source)
+    opened = with_frames(_opened(request, origin, source), request.settings)
     check_options(opened, call_facts(opened, timeout_s=request.timeout_s))
     opened.open()
     shards = (origin.shards.total, origin.shards.counted) if origin.shards else ()
@@ -119,7 +121,9 @@ def _opened(
     if source is None:
         return _named_by_the_file(request, origin, root, split)
     if not isinstance(source, (str, os.PathLike)):
-        opened = open_source(source, key=origin.options.get("key"), layout=request.layout)
+        key = origin.options.get("key")
+        assert not isinstance(key, tuple)
+        opened = open_source(source, key=key, layout=request.layout)
         if opened.once:
             raise IncompatibleStats(
                 f"{request.file}: a stream without names cannot be compared with it; measure it again"
@@ -131,7 +135,19 @@ def _opened(
             raise SourceError(f"--layout: {path} says it; change it there, or leave --layout out")
         return source_of(read_pipeline(path))
     listed = origin.kind == "list" and os.path.isfile(path)
-    return open_named(path, listed=listed, root=root, split=split, layout=request.layout)
+    return open_named(
+        path,
+        listed=listed,
+        root=root,
+        split=split,
+        layout=request.layout,
+        patterns=_patterns_of(origin),
+    )
+
+
+def _patterns_of(origin: Provenance) -> Patterns:
+    given = {name: origin.options.get(name, ()) for name in ("include", "exclude")}
+    return Patterns(**{name: one for name, one in given.items() if isinstance(one, tuple)})
 
 
 def _named_by_the_file(request: Request, origin: Provenance, root: str, split: str) -> Source:
@@ -145,7 +161,12 @@ def _named_by_the_file(request: Request, origin: Provenance, root: str, split: s
     ref = TORCHVISION + ref if origin.kind == "torchvision" else ref
     try:
         return open_named(
-            ref, listed=origin.kind == "list", root=root, split=split, layout=request.layout
+            ref,
+            listed=origin.kind == "list",
+            root=root,
+            split=split,
+            layout=request.layout,
+            patterns=_patterns_of(origin),
         )
     except SourceError as error:
         raise SourceError(
