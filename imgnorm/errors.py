@@ -247,6 +247,7 @@ class Problem:
     message: str  # lower case, with the offending value
     hint: str | None = None  # what to do
     severity: Severity = "error"
+    also: tuple[tuple[str, int, int], ...] = ()  # file, line and column of equal faults
 
     def __post_init__(self) -> None:
         """Values of a stranger's file may be long, and may hold commands to a terminal."""

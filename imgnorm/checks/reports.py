@@ -7,7 +7,8 @@ imported where it is used (4 ms).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import imgnorm
@@ -24,7 +25,7 @@ class Reporter(Protocol):
 
 
 def text(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
-    """`file:line:column: rule: message`, and the hint on a line of its own."""
+    """`file:line:column: rule: message`, the hint, and other places, on lines of their own."""
     return "\n".join(map(_lines, problems))
 
 
@@ -32,7 +33,10 @@ def as_json(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
     """A list with one object per problem."""
     import json
 
-    return json.dumps([vars(problem) for problem in problems], indent=2)
+    listed = [vars(problem) for problem in problems]
+    return json.dumps(
+        [{k: v for k, v in one.items() if k != "also" or v} for one in listed], indent=2
+    )
 
 
 def github(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
@@ -40,7 +44,11 @@ def github(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
 
     https://docs.github.com/actions/using-workflows/workflow-commands-for-github-actions
     """
-    return "\n".join(map(_command, problems))
+    return "\n".join(
+        _command(replace(problem, file=file, line=line, column=column))
+        for problem in problems
+        for file, line, column in ((problem.file, problem.line, problem.column), *problem.also)
+    )
 
 
 def sarif(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
@@ -100,6 +108,17 @@ def summary(files: int, problems: Sequence[Problem]) -> str:
     return f"checked  {plural(files, 'file')}: {found}"
 
 
+def grouped(problems: Iterable[Problem]) -> list[Problem]:
+    """Equal problems in several places as one, with all its places."""
+    first: dict[tuple[str, str, str | None, str], Problem] = {}
+    for problem in problems:
+        key = (problem.rule, problem.message, problem.hint, problem.severity)
+        one = first.get(key)
+        place = (problem.file, problem.line, problem.column)
+        first[key] = replace(one, also=(*one.also, place)) if one else problem
+    return list(first.values())
+
+
 def plural(number: int, noun: str) -> str:
     """`1 file`, `2,000 files`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -122,8 +141,10 @@ def page(rule: Rule) -> str:
 def _lines(problem: Problem) -> str:
     severity = "" if problem.severity == "error" else f" ({problem.severity})"
     place = f"{printable(problem.file)}:{problem.line}:{problem.column}"
-    line = f"{place}: {problem.rule}{severity}: {problem.message}"
-    return f"{line}\n    {problem.hint}" if problem.hint else line
+    lines = [f"{place}: {problem.rule}{severity}: {problem.message}"]
+    lines += [f"    {problem.hint}"] if problem.hint else []
+    lines += [f"    also {printable(file)}:{line}:{column}" for file, line, column in problem.also]
+    return "\n".join(lines)
 
 
 def _command(problem: Problem) -> str:

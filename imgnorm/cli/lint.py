@@ -23,14 +23,22 @@ Exit codes:
 @shared.ignore
 @shared.strict
 @shared.report_format
+@click.option(
+    "--diff", is_flag=True, help="Show what --fix would write, as a diff, and write nothing."
+)
+@click.option(
+    "--fix", is_flag=True, help="Write the right numbers into the files, where they are sure."
+)
 @shared.quiet("No summary on standard error.")
-@shared.verbose("Name the files that could not be read, and why.")
+@shared.verbose("Show notes, too, and name the files that could not be read.")
 def lint(
     paths: tuple[str, ...],
     select: Collection[str],
     ignore: Collection[str],
     strict: bool,
     report: str,
+    diff: bool,
+    fix: bool,
     quiet: bool,
     verbose: bool,
 ) -> int:
@@ -39,19 +47,31 @@ def lint(
     PATHS are files or folders; Python, YAML, JSON and TOML are read. Nothing is imported or run. Files
     that are not valid, or not in the subset of YAML that imgnorm reads, are passed over. The comment
     `# imgnorm: ignore[rule]` ignores a rule on its line.
+
+    --fix changes numbers and nothing else, in the file's own unit, order and digits, and only where the
+    file says which dataset they are for. Look at --diff first.
     """
     from imgnorm.checks.lint.lint import lint as check
     from imgnorm.checks.reports import REPORTERS
 
-    found = check(paths, select=select or None, ignore=ignore)
-    written = REPORTERS[report](found.problems)
+    if diff and fix:
+        raise click.UsageError("--diff shows what --fix would write; give one of them")
+    found = check(paths, select=select or None, ignore=ignore, fix=diff or fix)
+    if fix:
+        from imgnorm.checks.lint.fix import write_fixes
+
+        write_fixes(found.fixes)
+    if diff:
+        written = "".join(one.diff() for one in found.fixes).removesuffix("\n")
+    else:
+        written = REPORTERS[report]([p for p in found.problems if verbose or p.severity != "info"])
     if written:
         print_result(written)
     if verbose:
         for name, reason in found.unread:
             note(f"not read  {name}: {reason}")
     if not quiet:
-        hint = " (-v says why)" if found.unread and not verbose else ""
-        note(found.summary() + hint)
+        note(found.summary(verbose=verbose, written=fix))
     failing = ("error", "warning") if strict else ("error",)
-    return int(any(problem.severity in failing for problem in found.problems))
+    wrong = any(problem.severity in failing for problem in found.problems)
+    return int(wrong or (diff and bool(found.fixes)))

@@ -20,6 +20,7 @@ from imgnorm.constants.presets import (
     dataset_key,
     matches,
     numbers_of,
+    presets_of,
 )
 from imgnorm.errors import Rule, Severity
 
@@ -63,7 +64,9 @@ def findings(
         dataset: the data's name, if it is known: CIFAR10, cifar-10, or that of a dataset without preset.
     """
     means, stds = (tuple(map(_float_or_infinite, values)) for values in (mean, std))
-    pair = _Pair(means, stds, unit, order, dataset_key(dataset) if dataset else None, dataset)
+    key = dataset_key(dataset) if dataset else None
+    named = [known.title.partition(",")[0] for known in presets_of(key)] if key else []
+    pair = _Pair(means, stds, unit, order, key, named[0] if named else dataset)
     lengths = list(_length(pair, channels))
     unusable = list(_not_usable(pair))
     if lengths or unusable:
@@ -84,7 +87,7 @@ class _Pair:
     unit: float
     order: Order
     dataset: str | None  # its key among the presets; None: unknown, or not among them
-    name: str | None  # the dataset's name as it was given
+    name: str | None  # the dataset's name, for people
 
     def given(self, field: Field) -> tuple[float, ...]:
         return self.mean if field == "mean" else self.std

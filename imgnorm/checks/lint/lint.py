@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from imgnorm.checks.ignore import MARK, chosen, not_ignored
 from imgnorm.checks.lint.data import json_pairs, toml_pairs, yaml_pairs
-from imgnorm.checks.lint.judge import problems_of
+from imgnorm.checks.lint.fix import Fix, fixed
+from imgnorm.checks.lint.judge import Judged, judged
 from imgnorm.checks.lint.pair import Pair
 from imgnorm.checks.lint.python import comments_in, pairs_in
-from imgnorm.checks.reports import plural, summary
+from imgnorm.checks.reports import grouped, plural, summary
 from imgnorm.documents.document import open_at_once
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 
@@ -35,11 +36,26 @@ class Linted:
     problems: tuple[Problem, ...]  # in the order of the files, and of their lines
     files: int  # that were read
     unread: tuple[tuple[str, str], ...]  # name and reason: not Python 3, too large, ...
+    fixes: tuple[Fix, ...] = ()  # what would put numbers right; `problems` are those that are left
 
-    def summary(self) -> str:
-        """One line: `checked  3 files: 1 error, 0 warnings, 0 notes; 2 files not read`."""
-        left = f"; {plural(len(self.unread), 'file')} not read" if self.unread else ""
-        return summary(self.files, self.problems) + left
+    def summary(self, *, verbose: bool = True, written: bool = False) -> str:
+        """One line: `checked  3 files: 1 error, 0 warnings, 0 notes; 2 files not read`.
+
+        Equal problems in several places count once.
+
+        Args:
+            verbose: whether the notes and the names of the files that were not read have been shown.
+            written: whether the fixes have been written.
+        """
+        parts = [summary(self.files, self.problems)]
+        if self.fixes:
+            count = plural(sum(fix.count for fix in self.fixes), "problem")
+            verb = "fixed" if written else "--fix would fix"
+            parts.append(f"{verb} {count} in {plural(len(self.fixes), 'file')}")
+        if self.unread:
+            parts.append(f"{plural(len(self.unread), 'file')} not read")
+        hidden = self.unread or any(problem.severity == "info" for problem in self.problems)
+        return "; ".join(parts) + (" (-v shows more)" if hidden and not verbose else "")
 
 
 def lint(
@@ -47,34 +63,47 @@ def lint(
     *,
     select: Collection[str] | None = None,
     ignore: Collection[str] = (),
+    fix: bool = False,
 ) -> Linted:
     """Look for wrong means and stds in files, and in all files of folders.
 
     Args:
         select: the ids of the rules to check; None: all.
         ignore: the ids of rules to leave out.
+        fix: work out the right numbers, where they are sure. Nothing is written.
 
     Raises:
         SourceError: a path does not exist, cannot be read, or is a folder without any file to read.
     """
     problems: list[Problem] = []
     unread: list[tuple[str, str]] = []
+    fixes: list[Fix] = []
     read = 0
     for file in _files(paths):
         try:
-            problems += chosen(_lint_file(file), select, ignore)
+            data = _content(file)
+
+            def judge(content: bytes, file: str = file) -> list[Judged]:
+                found = {one.problem: one for one in _judged(content, file)}
+                return [found[problem] for problem in chosen(found, select, ignore)]
+
+            if fix:
+                mended, left = fixed(file, data, judge)
+                fixes += [mended] if mended else []
+            else:
+                left = [one.problem for one in judge(data)]
+            problems += left
             read += 1
         except ValueError as error:
             unread.append((file, str(error)))
-    return Linted(tuple(problems), read, tuple(unread))
+    return Linted(tuple(grouped(problems)), read, tuple(unread), tuple(fixes))
 
 
-def _lint_file(file: str) -> list[Problem]:
+def _judged(data: bytes, file: str) -> list[Judged]:
     """
     Raises:
-        ValueError: the file is not what its suffix says, or too large.
+        ValueError: the file is not what its suffix says.
     """
-    data = _content(file)
     reader = _READERS[os.path.splitext(file)[1].lower()]
     lowered = data.lower()
     if b"ormaliz" not in lowered and not (b"mean" in lowered and b"std" in lowered):
@@ -82,15 +111,10 @@ def _lint_file(file: str) -> list[Problem]:
     try:
         pairs = reader(data, file)
     except InvalidDocument as error:
-        return list(error.problems)
-    # A pair is often found twice: where its variables are set, and where they are used.
-    found = {
-        (problem.line, problem.column, problem.rule): problem
-        for pair in pairs
-        for problem in problems_of(pair, file)
-    }
-    ordered = [found[key] for key in sorted(found)]
-    return not_ignored(ordered, _commented(data, file) if MARK in data else (), file)
+        return [Judged(problem) for problem in error.problems]
+    found = {one.problem: one for one in judged(pairs, file)}
+    shown = not_ignored(found, _commented(data, file) if MARK in data else (), file)
+    return [found.get(problem, Judged(problem)) for problem in shown]
 
 
 def _commented(data: bytes, file: str) -> list[str]:

@@ -216,7 +216,7 @@ def test_a_folder_is_searched_and_the_exit_code_is_1(project):
         "`imgnorm stats`; checkpoints that were trained with the old numbers need them\n"
     ) == done.stdout
     assert (
-        "checked  2 files: 1 error, 1 warning, 0 notes; 1 file not read (-v says why)\n"
+        "checked  2 files: 1 error, 1 warning, 0 notes; 1 file not read (-v shows more)\n"
         == done.stderr
     )
     assert 1 == done.returncode
