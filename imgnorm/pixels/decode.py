@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -103,7 +104,7 @@ def decode(
         check_header(picture.size, data, format_)
         frames = frames_in(data, format_, picture)
         reserve(_memory_needed(picture.size, picture.mode, _target(picture, mode), format_))
-        _load(picture)
+        _load(picture, data)
         check_pixels(picture, data, format_)
         if format_ == "JPEG":
             check_data(data)
@@ -137,7 +138,7 @@ class FramesOfFile:
         check_size(picture.size, self._max_pixels)
         target = _target(picture, mode)
         reserve(_memory_needed(picture.size, picture.mode, target, self._format))
-        _load(picture)
+        _load(picture, self.data)
         return _decoded(picture, mode, self._format, self.data)
 
 
@@ -220,7 +221,8 @@ def _opened(data: bytes, format_: str, max_pixels: int) -> Image.Image:
     try:
         return Image.open(BytesIO(data), formats=(format_,))
     except UnidentifiedImageError as error:  # its text has a memory address
-        raise Unreadable(Reason.CORRUPT, f"not a readable {format_} file") from error
+        unreadable = _tiff().unsupported(data) if format_ == "TIFF" else None
+        raise unreadable or Unreadable(Reason.CORRUPT, f"not a readable {format_} file") from error
     except _BOMBS as error:
         raise Unreadable(Reason.TOO_LARGE, _too_large(error, max_pixels)) from error
     except RAISED_BY_PILLOW as error:
@@ -236,13 +238,26 @@ def _seek(picture: Image.Image, frame: int) -> None:
         raise damaged(error) from error
 
 
-def _load(picture: Image.Image) -> None:
+def _load(picture: Image.Image, data: bytes = b"") -> None:
+    """
+    Args:
+        data: its file, if it comes from one here.
+    """
     try:
-        picture.load()
+        if data and picture.format == "TIFF":
+            _tiff().load(picture, data)
+        else:
+            picture.load()
     except _BOMBS as error:
         raise Unreadable(Reason.TOO_LARGE, clause(error)) from error
     except RAISED_BY_PILLOW as error:
         raise damaged(error) from error
+
+
+def _tiff() -> ModuleType:
+    from imgnorm.pixels import tiff  # not above: Pillow's plugin takes long to import
+
+    return tiff
 
 
 def _decoded(
