@@ -135,6 +135,22 @@ CONFLICTS = (
         "needs a {mode} that says which channels are right, such as RGB",
         unless=("mode",),
     ),
+    Conflict(
+        ("executor",),
+        "does nothing: this process has the images; leave it out",
+        beside=("in_memory",),
+    ),
+    Conflict(
+        ("executor",),
+        "does nothing: your own Python makes the images, in this process; leave it out",
+        beside=("made_here",),
+        unless=("in_memory",),
+    ),
+    Conflict(
+        ("device", "profile"),
+        "is for this machine; leave it out, or {executor}",
+        beside=("executor",),
+    ),
     Conflict(("batch_size",), "is for {device} cuda or auto; leave it out", unless=("device",)),
     Conflict(
         ("resize", "center_crop", "preprocess"),

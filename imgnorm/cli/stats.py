@@ -65,6 +65,13 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return part.index, part.total
 
 
+def _executor(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The address of a Ray cluster as `measure` takes it."""
+    if value is None or value.startswith("ray://"):
+        return value
+    return "ray" if value == "auto" else f"ray:{value}"
+
+
 def _device(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     from imgnorm.measuring.measure import DEVICES
 
@@ -150,6 +157,13 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     help="What is sent to the device at once; a larger image may be counted by its worker.  [default: 8]",
 )
 @click.option(
+    "--ray",
+    "executor",
+    callback=_executor,
+    metavar="auto|ADDRESS",
+    help="Count on all nodes of a Ray cluster: the one of this machine, or HOST:PORT or ray://HOST:PORT. The nodes must see the images at the same path; --workers are those of each node. Needs `pip install ray`.  [default: this machine]",
+)
+@click.option(
     "--decoder",
     type=click.Choice(["auto", "pillow", "nvjpeg"]),
     default="auto",
@@ -203,7 +217,6 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 @shared.quiet("No progress and no notes on standard error.")
 @click.option(
     "--profile",
-    "profiled",
     is_flag=True,
     help="Print to standard error where the time went, in seconds by step and process; send it with a report about speed.",
 )
@@ -218,7 +231,7 @@ def stats(
     output: str | None,
     force: bool,
     quiet: bool,
-    profiled: bool,
+    profile: bool,
     verbose: bool,
     **options: Any,
 ) -> int:
@@ -249,7 +262,8 @@ def stats(
     if source is not None and not options["listed"] and names_a_config(source):
         measured_source = _open_config(source, options)
     options["device"] = options["device"] or default_device(options["decoder"])
-    shared.refuse_conflicts(call_facts(measured_source, key=key, **options))
+    facts = call_facts(measured_source, key=key, profile=profile or None, **options)
+    shared.refuse_conflicts(facts)
     for path in written:
         check_output(path, force=force)
     shard_note = click.get_current_context().meta.get(_SHARD_NOTE)
@@ -259,21 +273,21 @@ def stats(
         note(f"device   {find_device(options['device']).description}")
 
     started = monotonic()
-    profile = Profile.of_command() if profiled else None
+    spent = Profile.of_command() if profile else None
     noting = warnings_as_notes(
         SourceWarning, DeviceWarning, ignored=SkippedImagesWarning, quiet=quiet
     )
     bar = images_bar(quiet=quiet, tolerance=options["tolerance"])
     with noting, bar as on_progress:
-        options |= {"on_progress": on_progress, "profile": profile}
+        options |= {"on_progress": on_progress, "profile": spent}
         if factory is None:
             measured = measure(measured_source, **options)
         else:
             measured = _measure_user_code(factory, key, **options)
     seconds = monotonic() - started
 
-    if profile:
-        note(_profile_text(profile, seconds, measured))
+    if spent:
+        note(_profile_text(spent, seconds, measured))
     done: list[str] = []
     try:
         if rejects is not None:

@@ -83,6 +83,7 @@ def measure(
     decoder: Decoder = "auto",
     device: str | None = None,
     batch_size: int | None = None,
+    executor: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     profile: Profile | None = None,
 ) -> Stats:
@@ -139,6 +140,9 @@ def measure(
             counted there in any case. The default is "cpu", except with "nvjpeg": then it is "cuda".
         batch_size: megapixels (2**20 pixels) that are sent to the device at once, 8 by default. A larger
             image may be counted by its worker.
+        executor: "ray", "ray:HOST:PORT" or "ray://HOST:PORT": the nodes of this Ray cluster count, each
+            with `workers` processes. They must see the images at the same path. "ray" is the cluster that
+            runs on this machine, or that RAY_ADDRESS names.
         on_progress: called a few times a second from this thread.
         profile: an empty Profile, which is filled: where the time went, by stage and process.
 
@@ -200,6 +204,7 @@ def measure(
         decoder,
         on_device,
         profile,
+        _cluster_of(executor),
     )
     try:
         stats = _measured(opened, options, plan, work, on_progress)
@@ -214,6 +219,18 @@ def measure(
         profile.lap("merge")
         profile.finish(stats.images)
     return stats
+
+
+def _cluster_of(executor: str | None) -> str | None:
+    """The address of the Ray cluster that this names."""
+    if executor is None or executor.startswith("ray://"):
+        return executor
+    kind, colon, address = executor.partition(":")
+    if kind != "ray" or (colon and not address):
+        raise ValueError(
+            f"executor is {executor!r}; expected 'ray', 'ray:HOST:PORT' or 'ray://HOST:PORT'"
+        )
+    return address or "auto"
 
 
 def default_device(decoder: Decoder | None) -> str:

@@ -33,6 +33,16 @@ def executing(source: Source, work: Work, images: int | None = None) -> Iterator
     """
     source.check(work.settings)
     own = source.executor(work)
+    if work.cluster is not None:
+        if reason := reason_to_stay(source):
+            raise SourceError(
+                f"{as_text(source.ref)}: the nodes of a cluster cannot have this source: {reason}"
+            )
+        from imgnorm.workers.ray import in_cluster
+
+        with in_cluster(source, work, work.cluster) as executor:
+            yield executor
+        return
     if own is None and (reason := reason_to_stay(source)):
         ref = as_text(source.ref)
         if work.workers is not None:

@@ -9,7 +9,8 @@ counts, the tally comes with pixels in shared memory, which the driver hands to 
 pool.py: the scan. work_queue.py: what is left to do, and outcomes. driver.py: one thread for each worker.
 process.py: a worker as its driver sees it. worker.py: the program of a worker. forkserver.py: where workers
 come from on Linux. messages.py: what they exchange. heartbeat.py: shared memory. memory.py: how much all
-of them may take. this_process.py: the executor for a source that worker processes cannot have.
+of them may take. this_process.py: the executor for a source that worker processes cannot have. ray.py:
+the one of a cluster, with a pool on each node.
 
 A unit with names is cut into tasks. One without goes whole to one worker, which reads it in one pass;
 what it counts is final when the unit ends. Where other workers have nothing to do, it lists the unit
@@ -20,6 +21,6 @@ waits for a job, *busy* while it counts. It is *timed out* if it stays at one im
 killed then, and so *dead*. A dead worker is reaped and replaced, and the image that it was at, which
 the heartbeat shows, is tried once more, alone. The second time, the image is listed as skipped.
 
-May import the packages before it. The parent process loads neither NumPy nor Pillow. Another executor (a
-cluster, say) is a module beside pool.py, chosen in measuring/routes.py.
+May import the packages before it. The parent process loads neither NumPy nor Pillow. Another executor is
+a module beside pool.py, chosen in measuring/routes.py.
 """

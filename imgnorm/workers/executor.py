@@ -28,6 +28,7 @@ class Work:
     decoder: Decoder = "auto"
     device: Device | None = None  # counts what others have decoded; None: they count it themselves
     profile: Profile | None = None  # records where the time went
+    cluster: str | None = None  # the address of a Ray cluster whose nodes count; None: this machine
     each: Callable[[Tally], None] | None = None
     """Is called with the tally of each image by itself; its `names_sum` says of which one."""
 

@@ -50,6 +50,7 @@ DEFAULTS = {
         "--force": None,
         "-q, --quiet": None,
         "--profile": None,
+        "--ray": "this machine",
         "-v, --verbose": None,
         "-h, --help": None,
     },
