@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,16 @@ KEYS = ("image", "images", "img", "imgs", "pixel_values", "x", "input", "inputs"
 
 _CHANNELS = (1, 3, 4)
 _DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
-_BYTES_AS_FLOATS = (
+_BYTES_AS_FLOAT32 = (
     np.arange(256, dtype=np.float32) / np.float32(255),  # ToTensor
     np.arange(256, dtype=np.float32) * np.float32(1 / 255),  # v2.ToDtype(scale=True)
 )
 """k/255 in float32: rounded once, and rounded twice."""
+_BYTES_AS_FLOAT64 = (
+    np.arange(256) / 255,
+    np.arange(256) * (1 / 255),
+    *(table.astype(np.float64) for table in _BYTES_AS_FLOAT32),
+)
 
 
 @dataclass(frozen=True)
@@ -107,10 +113,13 @@ def eight_bits(images: ImageArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
     Returns:
         uint8 of that shape, which is correct where the second array, of shape (N,), is true.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # NaN equals no value
-        narrow = images.astype(np.float32, copy=False)
-        values = np.rint(np.clip(narrow, 0, 1) * np.float32(255)).astype(np.uint8)
-    equal = (narrow == _BYTES_AS_FLOATS[0][values]) | (narrow == _BYTES_AS_FLOATS[1][values])
+    # In float32, 1e-46 is 0 and 1 + 1e-9 is 1, so float64 stays float64.
+    double = images.dtype.itemsize == 8
+    tables = _BYTES_AS_FLOAT64 if double else _BYTES_AS_FLOAT32
+    floats = images.astype(np.float64 if double else np.float32, copy=False)
+    with np.errstate(invalid="ignore"):  # NaN equals no value
+        values = np.rint(np.clip(floats, 0, 1) * floats.dtype.type(255)).astype(np.uint8)
+    equal = reduce(np.logical_or, (floats == table[values] for table in tables))
     return values, equal.all(axis=(1, 2, 3))
 
 
