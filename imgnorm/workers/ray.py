@@ -126,8 +126,8 @@ def _first_unit(source: Source) -> Unit | None:
 
 
 @dataclass
-class _Share:
-    """Units that one call counts."""
+class _Call:
+    """What an actor is asked to count."""
 
     units: list[Unit]
     losses: int = 0  # how often the actor that had it was lost
@@ -135,26 +135,26 @@ class _Share:
 
 @dataclass
 class _Node:
-    """A node and its actor, which is starting, ready (without a future) or counting (with a share)."""
+    """A node and its actor, which is starting, ready (without a future) or counting (with a call)."""
 
     address: str
     actor: Any
     future: Any  # of what it is doing
-    size: int  # how many units it is given
-    share: _Share | None = None
+    size: int  # how many units a call has
+    call: _Call | None = None
     since: float = 0.0
 
-    def begin(self, share: _Share) -> None:
-        self.share, self.since = share, monotonic()
-        self.future = self.actor.count.remote(share.units)
+    def begin(self, call: _Call) -> None:
+        self.call, self.since = call, monotonic()
+        self.future = self.actor.count.remote(call.units)
 
     def end(self) -> None:
-        """Also fit the size of the next share to the time that this one took."""
-        assert self.share is not None
+        """Also fit the size of the next call to the time that this one took."""
+        assert self.call is not None
         seconds = max(monotonic() - self.since, 0.001)
-        fitting = int(len(self.share.units) * _CALL_S / seconds)
+        fitting = int(len(self.call.units) * _CALL_S / seconds)
         self.size = max(1, min(4 * self.size, fitting))
-        self.share = self.future = None
+        self.call = self.future = None
 
 
 class _Cluster:
@@ -166,7 +166,7 @@ class _Cluster:
         self._work = work
         self._nodes: dict[str, _Node] = {}  # by Ray's id
         self._failed_starts: Counter[str] = Counter()
-        self._lost: deque[_Share] = deque()
+        self._lost: deque[_Call] = deque()
         self._look_at = 0.0
         first = _first_unit(source)
         self._first = first and _seen(first)
@@ -181,12 +181,12 @@ class _Cluster:
         while True:
             self._look_for_nodes()
             for node in self._nodes.values():
-                if node.future is None and (share := self._next(rest, node.size)):
-                    node.begin(share)
-            if any(node.share for node in self._nodes.values()):
+                if node.future is None and (call := self._next(rest, node.size)):
+                    node.begin(call)
+            if any(node.call for node in self._nodes.values()):
                 give_up_at = monotonic() + _MAX_WAIT_S
-            elif share := self._next(rest, 1):
-                self._lost.append(share)
+            elif call := self._next(rest, 1):
+                self._lost.append(call)
             else:
                 return whole.tally()
             if monotonic() > give_up_at:
@@ -201,11 +201,11 @@ class _Cluster:
         for node in self._nodes.values():
             self._ray.kill(node.actor)
 
-    def _next(self, rest: Iterator[Unit], size: int) -> _Share | None:
+    def _next(self, rest: Iterator[Unit], size: int) -> _Call | None:
         if self._lost:
             return self._lost.popleft()
         units = [*islice(rest, size)]
-        return _Share(units) if units else None
+        return _Call(units) if units else None
 
     def _look_for_nodes(self) -> None:
         """Start an actor on each node that has none."""
@@ -244,7 +244,7 @@ class _Cluster:
             except lost.RayTaskError as error:
                 self._fail(node, error)
             else:
-                if node.share:
+                if node.call:
                     whole.add(found)
                     node.end()
                 else:
@@ -265,7 +265,7 @@ class _Cluster:
         """Raise what an actor raised."""
         if not isinstance(error.cause, ImgnormError):
             raise error
-        if node.share is None and isinstance(error.cause, SourceError):
+        if node.call is None and isinstance(error.cause, SourceError):
             self._refuse(node, clause(error.cause))
         raise type(error.cause)(f"node {node.address}: {error.cause}") from error
 
@@ -273,14 +273,14 @@ class _Cluster:
         """Forget an actor that died, and give what it was counting to another one."""
         node = self._nodes.pop(id_)
         self._look_at = 0.0
-        if node.share is None:
+        if node.call is None:
             self._failed_starts[id_] += 1
             losses, doing = self._failed_starts[id_], "starting"
             remedy = "is the same imgnorm installed on every node, for Ray's Python?"
         else:
-            node.share.losses += 1
-            self._lost.append(node.share)
-            losses, doing = node.share.losses, f"counting {as_text(node.share.units[0].id)}"
+            node.call.losses += 1
+            self._lost.append(node.call)
+            losses, doing = node.call.losses, f"counting {as_text(node.call.units[0].id)}"
             remedy = "see the logs of Ray on that node"
         if losses >= _MAX_LOSSES:
             reason = str(error).strip().splitlines()[-1]  # after Ray's traceback
