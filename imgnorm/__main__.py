@@ -33,7 +33,7 @@ def main() -> None:
     try:
         try:
             with ExitStack() as stack:
-                if _is_to_measure(sys.argv[1:]):
+                if sys.argv[1:2] == ["stats"]:  # its workers take longest to start
                     from imgnorm.workers.forkserver import starting_early
 
                     stack.enter_context(starting_early())
@@ -103,16 +103,6 @@ def _stop_later(unraisable: sys.UnraisableHookArgs) -> None:
     again = Timer(0.01, os.kill, (os.getpid(), number))
     again.daemon = True
     again.start()
-
-
-_IN_MEMORY = "CIFAR10 CIFAR100 EMNIST FashionMNIST KMNIST MNIST QMNIST SEMEION STL10 SVHN USPS"
-"""torchvision's datasets whose pixels this process holds and counts itself."""
-
-
-def _is_to_measure(arguments: list[str]) -> bool:
-    """Whether the command will probably need workers: it is worth starting them before all else."""
-    without = {"--dataset", "--help", "-h", *(f"torchvision:{one}" for one in _IN_MEMORY.split())}
-    return arguments[:1] == ["stats"] and len(arguments) > 1 and not without & set(arguments)
 
 
 def _output_failed(error: OSError) -> bool:

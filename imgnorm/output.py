@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 import sys
@@ -139,6 +138,8 @@ def _temporary_name(target: str) -> str:
 def _temporary_start(target: str) -> str:
     """How the names of all temporary files of a target begin."""
     folder, name = os.path.split(target)
+    import hashlib  # loads OpenSSL, which workers have no need for
+
     return os.path.join(folder, f".imgnorm-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}-")
 
 

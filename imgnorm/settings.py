@@ -25,6 +25,8 @@ Kind = Literal["8-bit", "16-bit", "float"]
 Decoder = Literal["auto", "pillow", "nvjpeg"]
 """auto: the fastest decoder whose pixels equal Pillow's. pillow: Pillow alone. nvjpeg: a CUDA device,
 whose pixels differ from Pillow's."""
+DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
+"""How devices are named."""
 NVJPEG = "nvjpeg"
 """What the name of that decoder begins with in a stats file."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 _FOREIGN = 300  # characters of a text that is not ours
@@ -62,6 +61,8 @@ def nearest(word: str, known: Iterable[str], *, at_most: int = 1, cutoff: float 
     Args:
         cutoff: how similar they must be, from 0 to 1, as in `difflib.get_close_matches`.
     """
+    import difflib
+
     folded = {_folded(name): name for name in known}
     meant = _folded(word)
     if meant in folded:

@@ -22,6 +22,7 @@ from imgnorm.cli.terminal import (
     warnings_as_notes,
 )
 from imgnorm.errors import SourceError
+from imgnorm.settings import DEVICES
 
 if TYPE_CHECKING:
     from imgnorm.progress import Profile
@@ -73,8 +74,6 @@ def _executor(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 
 def _device(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    from imgnorm.measuring.measure import DEVICES
-
     if value is None:
         return None
     if not DEVICES.fullmatch(value):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from imgnorm.pixels.buffer import FoundDevice
 from imgnorm.progress import Profile, Progress, no_lap
 from imgnorm.settings import (
     CHANNELS,
+    DEVICES,
     NVJPEG,
     TORCHVISION,
     CenterCrop,
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from imgnorm.stats.estimate import Plan
 
 MODES = ("auto", *CHANNELS)
-DEVICES = re.compile(r"cpu|auto|cuda(:\d{1,3})?", re.ASCII)
 _Number = TypeVar("_Number", int, float)
 _MEGAPIXEL = 1 << 20
 _BATCH = 8  # megapixels

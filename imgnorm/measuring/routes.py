@@ -11,6 +11,7 @@ from imgnorm.settings import conflicts
 from imgnorm.sources.names import as_text
 from imgnorm.sources.source import Source
 from imgnorm.workers.executor import Executor, Work
+from imgnorm.workers.forkserver import close_early
 from imgnorm.workers.pool import in_processes
 from imgnorm.workers.this_process import in_this_process, reason_to_stay
 
@@ -55,6 +56,7 @@ def executing(source: Source, work: Work, images: int | None = None) -> Iterator
         warnings.warn(text, SourceWarning, stacklevel=5)
         own = in_this_process(source, work)
     if own is not None:
+        close_early()
         yield own
         return
     with in_processes(source, work, images) as executor:

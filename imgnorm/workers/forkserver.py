@@ -52,8 +52,13 @@ def starting_early() -> Iterator[None]:
     try:
         yield
     finally:
-        while _early:  # it was not needed
-            _early.pop().close()
+        close_early()
+
+
+def close_early() -> None:
+    """End the fork server that was started early, if none has asked for it."""
+    while _early:
+        _early.pop().close()
 
 
 def start_server() -> ForkServer | None:

@@ -14,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from injection import Running, Suicidal, folder_of, kill, needs_linux, slow_folder, until
 
 import imgnorm as library
-from imgnorm import __main__
 from imgnorm.stats.text import text_of
 from imgnorm.workers import forkserver
 from imgnorm.workers.forkserver import Forked, ForkServer
@@ -300,6 +300,14 @@ def test_one_that_nobody_asks_for_ends() -> None:
     assert [] == forkserver._early
 
 
+def test_one_ends_where_this_process_counts() -> None:
+    with forkserver.starting_early():
+        (early,) = forkserver._early
+        library.measure([np.zeros((4, 5, 3), np.uint8)])
+
+        assert early._process.returncode is not None
+
+
 @pytest.mark.parametrize("arguments", [["stats", "nowhere"], ["stats", "--nonsense"]])
 def test_a_command_that_fails_leaves_no_nursery(arguments: list[str]) -> None:
     with Running(*arguments) as run:
@@ -328,25 +336,3 @@ def _lives(pid: int) -> bool:
         return status(pid)["State"][0] not in "ZX"
     except OSError:
         return False
-
-
-@pytest.mark.parametrize(
-    ("arguments", "wanted"),
-    [
-        (["stats", "data"], True),
-        (["stats", "torchvision:Imagenette", "--root", "data"], True),
-        (["stats", "torchvision:MNIST", "--root", "data", "--resize", "32"], False),
-        (["stats", "--dataset", "own:images"], False),
-        (["stats", "--help"], False),
-        (["stats"], False),
-        (["validate", "config.yaml"], False),
-    ],
-)
-def test_a_nursery_is_opened_early_only_where_workers_are_to_be_expected(arguments, wanted):
-    assert wanted is __main__._is_to_measure(arguments)
-
-
-def test_the_sets_that_want_no_workers_are_torchvisions():
-    datasets = pytest.importorskip("torchvision.datasets")
-
-    assert set(__main__._IN_MEMORY.split()) <= set(datasets.__all__)
