@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import sharedserver
 from commands import Command, Ended
-from injection import compiled
+
+from imgnorm.workers import forkserver
 
 if TYPE_CHECKING:
     from imgnorm import Stats
+
+# Processes that tests start compile our modules once, not each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -26,6 +33,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "heavy" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="takes minutes; run with --heavy"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_fork_server() -> Iterator[None]:
+    """All measurements in this process fork their workers from one server."""
+    if sys.platform != "linux":
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forkserver, "start_server", sharedserver.start_shared)
+        yield
+    sharedserver.end_shared()
+
+
+@pytest.fixture
+def own_fork_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each measurement starts a fork server and ends it, as it does outside of these tests."""
+    monkeypatch.setattr(forkserver, "start_server", sharedserver.start_own)
 
 
 @pytest.fixture(scope="session")
@@ -48,15 +73,6 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
         return Ended(code, *capsys.readouterr())
 
     return run
-
-
-@pytest.fixture(scope="module")
-def quick_workers() -> Iterator[None]:
-    """Those that this process starts find their modules compiled, too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        patch.setenv("PYTHONPYCACHEPREFIX", compiled())
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
+import io
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import cache
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -58,15 +56,7 @@ def command(*arguments: str | os.PathLike[str], before: str = "") -> list[str]:
 def environment(**changes: str) -> dict[str, str]:
     """This process's environment without Python's settings, except the path to the checkout."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": compiled(), **changes}
-
-
-@cache
-def compiled() -> str:
-    """A folder for compiled modules: a start takes half as long, and nothing is written elsewhere."""
-    folder = tempfile.mkdtemp(prefix="imgnorm-tests-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return {**kept, "PYTHONPATH": str(ROOT), **changes}
 
 
 def imgnorm(
@@ -90,6 +80,25 @@ def imgnorm(
         encoding="utf-8",
         errors="backslashreplace",
     )
+
+
+def here(
+    *arguments: str | os.PathLike[str], cwd: str | os.PathLike[str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What `imgnorm` gives, in this process and in a tenth of the time."""
+    from imgnorm.cli import run
+
+    streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace") for _ in range(2)]
+    before = os.getcwd()
+    try:
+        os.chdir(cwd or before)
+        with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
+            code = run([os.fspath(argument) for argument in arguments])
+    finally:
+        os.chdir(before)
+    for stream in streams:
+        stream.seek(0)
+    return subprocess.CompletedProcess(arguments, code, *(stream.read() for stream in streams))
 
 
 class Running:

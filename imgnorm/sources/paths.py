@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from math import prod
 
 from imgnorm.errors import SourceError
 from imgnorm.sources.names import for_message, name_bytes
@@ -88,6 +89,14 @@ def labelled(paths: Iterable[str]) -> dict[str, str]:
 
 def _expanded(pattern: str) -> list[str]:
     """All texts that `{a,b}` and `{00..12}` stand for, each once; other braces stay as they are."""
+    too_many = SourceError(
+        f"{for_message(pattern)}: names more than {_MAX_PATHS:,} files; {_FEWER}"
+    )
+    if (
+        prod(len(_alternatives(braces[1])) or 1 for braces in _BRACES.finditer(pattern))
+        > _MAX_PATHS
+    ):
+        raise too_many
     texts = [pattern]
     done: dict[str, None] = {}
     while texts:
@@ -96,9 +105,7 @@ def _expanded(pattern: str) -> list[str]:
             words = _alternatives(braces[1])
             if words:
                 if len(texts) + len(words) + len(done) > _MAX_PATHS:
-                    raise SourceError(
-                        f"{for_message(pattern)}: names more than {_MAX_PATHS:,} files; {_FEWER}"
-                    )
+                    raise too_many
                 before, after = text[: braces.start()], text[braces.end() :]
                 texts += [before + word + after for word in reversed(words)]
                 break

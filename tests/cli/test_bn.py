@@ -660,9 +660,15 @@ def to_tensor(picture):
 
 @needs_posix
 @pytest.mark.filterwarnings("ignore:.*deprecated")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("scripted", [False, True])
+@pytest.mark.parametrize(
+    ("number", "workers", "scripted"),
+    [  # each two of them together
+        (signal.SIGINT, "0", False),
+        (signal.SIGINT, "2", True),
+        (signal.SIGTERM, "0", True),
+        (signal.SIGTERM, "2", False),
+    ],
+)
 def test_a_stopped_calibration_says_so_and_leaves_nothing(place, number, workers, scripted):
     (place / "slow_of_test.py").write_text(SLOW)
     torch.manual_seed(0)

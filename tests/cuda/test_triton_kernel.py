@@ -112,13 +112,14 @@ def test_other_pixels_are_refused(kernel):
         kernel.counts_by_triton(torch.zeros(2, 3), [2])
 
 
-@runs
+@pytest.mark.heavy if INTERPRETED else runs
 def test_it_passes_the_check_that_it_has_to_pass_before_use(kernel):
     _check_counts(kernel.counts_by_triton, DEVICE)
 
 
-def test_all_of_this_holds_in_the_interpreter():
+def test_all_of_this_holds_in_the_interpreter(request):
     """Triton decides when it is imported whether it compiles, so this takes another process."""
+    heavy = ["--heavy"] if request.config.getoption("--heavy") else []
     if INTERPRETED:
         pytest.skip("this is that process")
     done = subprocess.run(
@@ -132,6 +133,7 @@ def test_all_of_this_holds_in_the_interpreter():
             "-p",
             "no:xdist",
             __file__,
+            *heavy,
         ],
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
@@ -140,4 +142,5 @@ def test_all_of_this_holds_in_the_interpreter():
     )
 
     assert 0 == done.returncode, done.stdout
-    assert "28 passed, 1 skipped" in done.stdout
+    passed, skipped = (28, 1) if heavy else (27, 2)
+    assert f"{passed} passed, {skipped} skipped" in done.stdout

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from injection import here, imgnorm
 
 from imgnorm.datasets.user_code import UserCode
 from imgnorm.errors import SourceError
@@ -110,23 +111,20 @@ def interrupted_later():
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the command looks for modules here first
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "__init__.py").write_text("")
     (tmp_path / "project" / "data.py").write_text(CODE)
     (tmp_path / "project" / "broken.py").write_text("def oops(:\n")
     (tmp_path / "project" / "needs.py").write_text("import a_package_that_is_not_there\n")
-    return tmp_path
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] == "project"]:
+        del sys.modules[name]
 
 
-def imgnorm(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "imgnorm", "stats", *arguments],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def measured(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return here("stats", *arguments, cwd=project)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +141,7 @@ def imgnorm(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 )
 def test_what_a_factory_makes_is_measured(project, factory, options, images, total):
     """What the user's code prints does not mix with the result."""
-    ended = imgnorm(project, "--dataset", f"project.data:{factory}", *options, "--json")
+    ended = measured(project, "--dataset", f"project.data:{factory}", *options, "--json")
 
     assert ended.returncode == 0, ended.stderr
     document = json.loads(ended.stdout)
@@ -155,7 +153,9 @@ def test_what_a_factory_makes_is_measured(project, factory, options, images, tot
 @pytest.mark.parametrize("factory", ["interrupted", "interrupted_later"])
 def test_an_interrupt_of_the_users_own_is_as_good_as_ctrl_c(project, factory):
     """Code that sets Python's own handler of Ctrl-C again gets KeyboardInterrupt."""
-    ended = imgnorm(project, "--dataset", f"project.data:{factory}", "-q", "-o", "s.yaml")
+    ended = imgnorm(
+        "stats", "--dataset", f"project.data:{factory}", "-q", "-o", "s.yaml", cwd=project
+    )
 
     assert (130, "stopped by SIGINT") == (ended.returncode, ended.stderr.splitlines()[-1])
     assert "Traceback" not in ended.stderr
@@ -163,7 +163,8 @@ def test_an_interrupt_of_the_users_own_is_as_good_as_ctrl_c(project, factory):
 
 
 def test_what_a_loader_drops_is_noted(project):
-    ended = imgnorm(project, "--dataset", "project.data:loader", "--key", "left", "-o", "s.yaml")
+    options = ["--dataset", "project.data:loader", "--key", "left", "-o", "s.yaml"]
+    ended = imgnorm("stats", *options, cwd=project)
 
     assert 0 == ended.returncode
     assert (
@@ -175,11 +176,11 @@ def test_what_a_loader_drops_is_noted(project):
 
 
 def test_a_broken_item_is_skipped_by_name_and_told_by_the_exit_code(project):
-    ended = imgnorm(project, "--dataset", "project.data:Broken", "--key", "left", "-q")
+    ended = measured(project, "--dataset", "project.data:Broken", "--key", "left", "-q")
 
     assert 3 == ended.returncode
     assert "skipped  2: corrupt (OSError: the disk is gone)\n" in ended.stdout
-    allowed = imgnorm(
+    allowed = measured(
         project, "--dataset", "project.data:Broken", "--key", "left", "--max-skipped", "1"
     )
     assert 0 == allowed.returncode
@@ -283,7 +284,7 @@ def test_a_broken_item_is_skipped_by_name_and_told_by_the_exit_code(project):
     ],
 )
 def test_what_cannot_be_made_is_told_in_a_sentence(project, name, message):
-    ended = imgnorm(project, "--dataset", name, "-o", "s.yaml", "-q")
+    ended = measured(project, "--dataset", name, "-o", "s.yaml", "-q")
 
     told = [line for line in ended.stderr.splitlines() if line not in ("importing", "made")]
     assert (2, [message.replace("{project}", str(project))]) == (ended.returncode, told)
@@ -301,7 +302,7 @@ def test_what_cannot_be_made_is_told_in_a_sentence(project, name, message):
     ],
 )
 def test_options_that_do_nothing_are_refused(tmp_path, arguments, message):
-    ended = imgnorm(tmp_path, *arguments)
+    ended = measured(tmp_path, *arguments)
 
     expected = f"{message} (see `imgnorm stats --help`)\n"
     assert (2, "", expected) == (ended.returncode, ended.stdout, ended.stderr)
@@ -314,14 +315,14 @@ def test_a_dataset_is_no_source_of_a_config(project):
         "format: imgnorm-pipeline/1\nsource: {kind: dataset, path: project.data:images}\n"
     )
 
-    ended = imgnorm(project, "pipeline.yaml")
+    ended = measured(project, "pipeline.yaml")
 
     assert 2 == ended.returncode
     assert "importing" not in ended.stdout + ended.stderr
 
 
 def test_the_help_says_that_code_is_run(project):
-    ended = imgnorm(project, "--help")
+    ended = measured(project, "--help")
 
     assert "runs its code" in " ".join(ended.stdout.split())
 
@@ -336,8 +337,9 @@ def to_the_command(process: subprocess.Popen[str], number: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
-@pytest.mark.parametrize("send", [to_all, to_the_command])
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(
+    ("name", "code", "send"), [("SIGINT", 130, to_all), ("SIGTERM", 143, to_the_command)]
+)
 def test_a_signal_ends_the_users_workers_too(project, name, code, send):
     # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

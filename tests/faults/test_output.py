@@ -6,10 +6,11 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from commands import Command
 from injection import (
     WITHOUT_POWERS,
     environment,
@@ -93,8 +94,6 @@ class Scene:
         self.path = path
         self.arguments = [*arguments, path, "--force"]
         self.reset(OLD)
-        self.run()  # compiles the modules
-        self.reset(OLD)
         ended = self.run(traced("-o", str(self._log)))
         assert (0, "") == (ended.returncode, ended.stderr.replace(f"wrote    {path}\n", ""))
         self.printed = ended.stdout
@@ -136,20 +135,40 @@ class Scene:
         return {path.name: path.read_bytes() for path in self.path.parent.iterdir()}
 
 
-@pytest.fixture(scope="module", params=["stats", "rejects", "emit", "merge"])
+SCENES = ["emit", "stats", "rejects", "merge"]
+
+
+@pytest.fixture(scope="module", params=SCENES)
 def scene(
     request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Scene:
     """Each command that writes a file. (bn calibrate imports torch: see test_commands.py.)"""
-    folder = tmp_path_factory.mktemp(request.param)
+    return scene_of(request.param, data, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[SCENES[0], *(pytest.param(s, marks=pytest.mark.heavy) for s in SCENES[1:])],
+)
+def whole_scene(
+    request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Scene:
+    """The same for tests that run it once for each system call.
+
+    The quickest command is enough for most days: all write by one function (see test_commands.py).
+    """
+    return scene_of(request.param, data, tmp_path_factory.mktemp(request.param))
+
+
+def scene_of(name: str, data: Path, folder: Path) -> Scene:
     (folder / "out").mkdir()
     parts = []
-    if request.param in ("emit", "merge"):
+    if name in ("emit", "merge"):
         for shard in (1, 2):
             parts.append(folder / f"{shard}.yaml")
             library.write_stats(parts[-1], library.measure(data, shard=(shard, 2)))
     scan: list[str | Path] = ["stats", data, "--workers", "1", "-q"]
-    if request.param == "rejects":
+    if name == "rejects":
         bad = folder_of(folder / "data", 1)
         (bad / "bad.png").touch()
         scan = ["stats", bad, "--workers", "1", "-q", "--max-skipped", "1"]
@@ -158,49 +177,49 @@ def scene(
         "rejects": [*scan, "--rejects"],
         "emit": ["emit", *parts[:1], "-o"],
         "merge": ["merge", *parts, "-q", "-o"],
-    }[request.param]
+    }[name]
     return Scene(arguments, folder / "out" / "result")
 
 
 @needs_strace
 @pytest.mark.parametrize("old", [OLD, None], ids=["replacing", "creating"])
 def test_a_crash_at_any_call_leaves_the_old_file_or_the_new_one(
-    scene: Scene, old: bytes | None
+    whole_scene: Scene, old: bytes | None
 ) -> None:
     """kill -9 on entry to each system call on the folder, as SQLite tests its own writes."""
-    for name, count, line in scene.calls:
+    for name, count, line in whole_scene.calls:
         if old is None and name in ("read", "chmod"):
             continue  # not called without an old file, or between two other calls
-        scene.reset(old)
-        scene.injected(name, count, "signal=SIGKILL")
+        whole_scene.reset(old)
+        whole_scene.injected(name, count, "signal=SIGKILL")
 
-        left = scene.left()
-        assert left.pop(scene.path.name, None) in (old, scene.new), line
+        left = whole_scene.left()
+        assert left.pop(whole_scene.path.name, None) in (old, whole_scene.new), line
         assert all(re.fullmatch(r"\.imgnorm-[0-9a-f]{16}\.tmp", one) for one in left), line
 
 
 @needs_strace
-def test_after_a_crash_the_same_command_does_its_work(scene: Scene) -> None:
+def test_after_a_crash_the_same_command_does_its_work(whole_scene: Scene) -> None:
     """No lock and no half-written file disturbs the next run."""
-    scene.reset(OLD)
-    scene.injected("rename", scene.last("rename", of_temporary=True), "signal=SIGKILL")
-    ended = scene.run()
+    whole_scene.reset(OLD)
+    whole_scene.injected("rename", whole_scene.last("rename", of_temporary=True), "signal=SIGKILL")
+    ended = whole_scene.run()
 
     assert 0 == ended.returncode
-    assert scene.new == scene.path.read_bytes()
+    assert whole_scene.new == whole_scene.path.read_bytes()
 
 
 @needs_strace
-def test_a_signal_at_any_call_leaves_no_temporary_file(scene: Scene) -> None:
+def test_a_signal_at_any_call_leaves_no_temporary_file(whole_scene: Scene) -> None:
     """Even right after the file was created, before Python could store its descriptor."""
     codes = set()
-    for name, count, line in scene.calls:
-        scene.reset(OLD)
-        ended = scene.injected(name, count, "signal=SIGTERM")
+    for name, count, line in whole_scene.calls:
+        whole_scene.reset(OLD)
+        ended = whole_scene.injected(name, count, "signal=SIGTERM")
 
-        left = scene.left()
-        assert [scene.path.name] == list(left), line
-        assert left[scene.path.name] in (OLD, scene.new), line
+        left = whole_scene.left()
+        assert [whole_scene.path.name] == list(left), line
+        assert left[whole_scene.path.name] in (OLD, whole_scene.new), line
         assert ended.stderr.endswith("stopped by SIGTERM\n"), line
         codes.add(ended.returncode)
     assert {143} == codes
@@ -220,10 +239,19 @@ def test_a_signal_at_any_call_leaves_no_temporary_file(scene: Scene) -> None:
         ("rename", "EACCES", "Permission denied"),
     ],
 )
-def test_a_result_that_cannot_be_written_is_shown_and_the_old_file_kept(
-    scene: Scene, call: str, error: str, reason: str
+def test_every_fault_of_the_disk_is_told_and_the_old_file_kept(
+    whole_scene: Scene, call: str, error: str, reason: str
 ) -> None:
+    assert_told(whole_scene, call, error, reason)
+
+
+@needs_strace
+def test_a_result_that_cannot_be_written_is_shown_and_the_old_file_kept(scene: Scene) -> None:
     """Hours of work are not lost when the disk fails: the table is on standard output."""
+    assert_told(scene, "fsync", "EIO", "Input/output error")
+
+
+def assert_told(scene: Scene, call: str, error: str, reason: str) -> None:
     scene.reset(OLD)
     ended = scene.injected(call, scene.last(call, of_temporary=True), f"error={error}")
 
@@ -234,23 +262,27 @@ def test_a_result_that_cannot_be_written_is_shown_and_the_old_file_kept(
 
 
 @needs_strace
-def test_a_folder_that_cannot_be_flushed_is_reported(scene: Scene) -> None:
+def test_a_folder_that_cannot_be_flushed_is_reported(whole_scene: Scene) -> None:
     """The name might be lost in a power failure, so the command fails; the file is whole anyway."""
-    scene.reset(OLD)
-    ended = scene.injected("fsync", scene.last("fsync", of_temporary=False), "error=EIO")
+    whole_scene.reset(OLD)
+    ended = whole_scene.injected(
+        "fsync", whole_scene.last("fsync", of_temporary=False), "error=EIO"
+    )
 
     assert 2 == ended.returncode
     assert "(Input/output error)" in ended.stderr
-    assert {scene.path.name: scene.new} == scene.left()
+    assert {whole_scene.path.name: whole_scene.new} == whole_scene.left()
 
 
 @needs_strace
-def test_a_file_system_that_flushes_no_folders_is_good_enough(scene: Scene) -> None:
-    scene.reset(OLD)
-    ended = scene.injected("fsync", scene.last("fsync", of_temporary=False), "error=EINVAL")
+def test_a_file_system_that_flushes_no_folders_is_good_enough(whole_scene: Scene) -> None:
+    whole_scene.reset(OLD)
+    ended = whole_scene.injected(
+        "fsync", whole_scene.last("fsync", of_temporary=False), "error=EINVAL"
+    )
 
     assert 0 == ended.returncode
-    assert {scene.path.name: scene.new} == scene.left()
+    assert {whole_scene.path.name: whole_scene.new} == whole_scene.left()
 
 
 def test_what_a_crash_left_behind_is_not_measured(tmp_path: Path) -> None:
@@ -290,60 +322,58 @@ def _fill(disk: Path) -> None:
 
 @needs_mount
 def test_a_full_disk_is_told_in_one_line_and_the_result_is_shown(
-    disk: Path, data: Path, table: str
+    disk: Path, data: Path, table: str, command: Command
 ) -> None:
     path = disk / "stats.yaml"
     path.write_bytes(OLD)
     _fill(disk)
-    ended = imgnorm("stats", data, "-o", path, "--force", "-q")
+    ended = command("stats", data, "-o", path, "--force", "-q")
 
-    assert 2 == ended.returncode
-    assert f"{path}: cannot be written ({NO_SPACE}); name a place that can\n" == ended.stderr
-    assert table == ended.stdout
+    message = f"{path}: cannot be written ({NO_SPACE}); name a place that can\n"
+    assert (2, table, message) == ended
     assert ["filler", "stats.yaml"] == sorted(os.listdir(disk))
     assert OLD == path.read_bytes()
 
 
 @needs_mount
-def test_a_full_disk_for_the_rejects_does_not_lose_the_result(disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_for_the_rejects_does_not_lose_the_result(
+    disk: Path, tmp_path: Path, command: Command
+) -> None:
     folder = folder_of(tmp_path / "data", 2)
     (folder / "bad.png").write_bytes(b"")
     _fill(disk)
     path = disk / "rejects.jsonl"
-    ended = imgnorm("stats", folder, "--rejects", path, "-q")
+    ended = command("stats", folder, "--rejects", path, "-q")
 
-    assert 2 == ended.returncode
-    assert f"{path}: cannot be written ({NO_SPACE}); name a place that can\n" == ended.stderr
-    assert "images   2 (2 RGB; 2 PNG)" in ended.stdout
+    assert 2 == ended.code
+    assert f"{path}: cannot be written ({NO_SPACE}); name a place that can\n" == ended.err
+    assert "images   2 (2 RGB; 2 PNG)" in ended.out
     assert ["filler"] == os.listdir(disk)
 
 
 @needs_mount
 def test_a_module_on_a_full_disk_is_told_in_one_line(
-    disk: Path, data: Path, tmp_path: Path
+    disk: Path, data: Path, tmp_path: Path, command: Command
 ) -> None:
     stats = tmp_path / "stats.yaml"
     library.write_stats(stats, library.measure(data))
     _fill(disk)
     path = disk / "transforms.py"
-    ended = imgnorm("emit", stats, "-o", path)
+    ended = command("emit", stats, "-o", path)
 
-    assert 2 == ended.returncode
-    assert f"{path}: cannot be written ({NO_SPACE}); name a place that can\n" == ended.stderr
+    assert 2 == ended.code
+    assert f"{path}: cannot be written ({NO_SPACE}); name a place that can\n" == ended.err
     assert ["filler"] == os.listdir(disk)
 
 
 @needs_mount
-def test_a_read_only_disk_is_found_out_before_the_scan(disk: Path) -> None:
+def test_a_read_only_disk_is_found_out_before_the_scan(disk: Path, command: Command) -> None:
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     path = disk / "stats.yaml"
-    ended = imgnorm("stats", "no such folder", "-o", path)
+    ended = command("stats", "no such folder", "-o", path)
 
-    assert 2 == ended.returncode
-    assert (
-        f"{path}: cannot be written (Read-only file system); name a place that can\n"
-        == ended.stderr
-    )
+    message = f"{path}: cannot be written (Read-only file system); name a place that can\n"
+    assert (2, message) == (ended.code, ended.err)
 
 
 @needs_mount
@@ -369,61 +399,77 @@ def test_no_place_for_temporary_files_is_needed(data: Path, table: str) -> None:
 NOWHERE = "/no such folder/of images"
 
 
-def _refused(path: Path, *options: str, before: str = "") -> str:
+@pytest.fixture
+def refused(command: Command) -> Callable[..., str]:
     """The reason, in one line. The source does not exist: a scan would have reported that first."""
-    for arguments in (["-o", str(path)], ["--rejects", str(path)]):
-        ended = imgnorm("stats", NOWHERE, *arguments, *options, before=before)
 
-        assert (2, "") == (ended.returncode, ended.stdout)
-        assert ended.stderr.startswith(f"{path}: ")
-    return ended.stderr.removeprefix(f"{path}: ").rstrip("\n")
+    def reason(path: Path | str, *options: str) -> str:
+        for arguments in (["-o", path], ["--rejects", path]):
+            ended = command("stats", NOWHERE, *arguments, *options)
+
+            assert (2, "") == (ended.code, ended.out)
+            assert ended.err.startswith(f"{path}: ")
+        return ended.err.removeprefix(f"{path}: ").rstrip("\n")
+
+    return reason
 
 
-def test_a_file_that_exists_is_refused_before_the_scan(output: Path) -> None:
-    assert "exists already; replace it with --force, or name another file" == _refused(output)
+def test_a_file_that_exists_is_refused_before_the_scan(
+    output: Path, refused: Callable[..., str]
+) -> None:
+    assert "exists already; replace it with --force, or name another file" == refused(output)
     assert OLD == output.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["folder", "folder/"])
-def test_a_folder_as_output_is_refused_before_the_scan(tmp_path: Path, name: str) -> None:
+def test_a_folder_as_output_is_refused_before_the_scan(
+    tmp_path: Path, name: str, refused: Callable[..., str]
+) -> None:
     (tmp_path / "folder").mkdir()
 
-    assert "is a folder; name a file in it" == _refused(tmp_path / name, "--force")
+    assert "is a folder; name a file in it" == refused(tmp_path / name, "--force")
     assert [] == os.listdir(tmp_path / "folder")
 
 
-def test_a_fifo_as_output_is_refused_before_the_scan(tmp_path: Path) -> None:
+def test_a_fifo_as_output_is_refused_before_the_scan(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
     """Opening it would wait for a reader."""
     os.mkfifo(tmp_path / "fifo")
 
-    message = _refused(tmp_path / "fifo", "--force")
+    message = refused(tmp_path / "fifo", "--force")
     assert "is not a regular file; name one, or leave the option out" == message
 
 
-def test_a_device_as_output_is_refused_and_still_a_device() -> None:
-    message = _refused(Path(os.devnull), "--force")
+def test_a_device_as_output_is_refused_and_still_a_device(refused: Callable[..., str]) -> None:
+    message = refused(Path(os.devnull), "--force")
     assert "is not a regular file; name one, or leave the option out" == message
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
-def test_a_folder_that_is_missing_is_refused_before_the_scan(tmp_path: Path) -> None:
-    message = _refused(tmp_path / "missing" / "stats.yaml")
+def test_a_folder_that_is_missing_is_refused_before_the_scan(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    message = refused(tmp_path / "missing" / "stats.yaml")
     assert "its folder does not exist; create it first" == message
 
 
-def test_a_file_as_folder_is_refused_before_the_scan(tmp_path: Path) -> None:
+def test_a_file_as_folder_is_refused_before_the_scan(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
     (tmp_path / "file").touch()
 
-    assert _refused(tmp_path / "file" / "stats.yaml")
+    assert refused(tmp_path / "file" / "stats.yaml")
 
 
 @needs_linux
 def test_a_folder_without_permission_is_refused_before_the_scan(output: Path) -> None:
     output.parent.chmod(0o555)
-    message = _refused(output, "--force", before=WITHOUT_POWERS)
+    ended = imgnorm("stats", NOWHERE, "-o", output, "--force", before=WITHOUT_POWERS)
     output.parent.chmod(0o755)
 
-    assert "cannot be written (Permission denied); name a place that can" == message
+    message = f"{output}: cannot be written (Permission denied); name a place that can\n"
+    assert (2, message) == (ended.returncode, ended.stderr)
     assert OLD == output.read_bytes()
 
 
@@ -441,23 +487,29 @@ def test_a_folder_that_takes_files_but_shows_none_takes_this_one(
 
 
 @pytest.mark.parametrize("length", [300, 5000])
-def test_a_name_that_is_too_long_is_refused_before_the_scan(tmp_path: Path, length: int) -> None:
-    message = _refused(tmp_path / ("x" * length))
+def test_a_name_that_is_too_long_is_refused_before_the_scan(
+    tmp_path: Path, length: int, refused: Callable[..., str]
+) -> None:
+    message = refused(tmp_path / ("x" * length))
     assert "cannot be written (File name too long); name a place that can" == message
 
 
-def test_a_circle_of_links_as_output_is_refused_before_the_scan(tmp_path: Path) -> None:
+def test_a_circle_of_links_as_output_is_refused_before_the_scan(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
     (tmp_path / "loop").symlink_to("loop")
 
-    assert _refused(tmp_path / "loop", "--force").startswith("cannot be written (Too many levels")
+    assert refused(tmp_path / "loop", "--force").startswith("cannot be written (Too many levels")
 
 
-def test_the_same_file_for_both_results_is_refused_before_the_scan(tmp_path: Path) -> None:
+def test_the_same_file_for_both_results_is_refused_before_the_scan(
+    tmp_path: Path, command: Command
+) -> None:
     path = tmp_path / "both"
-    ended = imgnorm("stats", NOWHERE, "-o", path, "--rejects", path)
+    ended = command("stats", NOWHERE, "-o", path, "--rejects", path)
 
-    assert 2 == ended.returncode
-    assert "-o and --rejects name the same file; give each its own" in ended.stderr
+    assert 2 == ended.code
+    assert "-o and --rejects name the same file; give each its own" in ended.err
 
 
 # ── links and permissions ──
@@ -465,7 +517,7 @@ def test_the_same_file_for_both_results_is_refused_before_the_scan(tmp_path: Pat
 
 @pytest.mark.parametrize("there", [True, False], ids=["good", "dangling"])
 def test_a_link_is_kept_and_its_target_written(
-    tmp_path: Path, data: Path, new: bytes, there: bool
+    tmp_path: Path, data: Path, new: bytes, command: Command, there: bool
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     target = tmp_path / "elsewhere" / "target.yaml"
@@ -473,9 +525,9 @@ def test_a_link_is_kept_and_its_target_written(
         target.write_bytes(OLD)
     link = tmp_path / "link.yaml"
     link.symlink_to("elsewhere/target.yaml")
-    ended = imgnorm("stats", data, "-o", link, "-q", *(["--force"] if there else []))
+    ended = command("stats", data, "-o", link, "-q", *(["--force"] if there else []))
 
-    assert (0, "") == (ended.returncode, ended.stderr)
+    assert (0, "") == (ended.code, ended.err)
     assert "elsewhere/target.yaml" == os.readlink(link)
     assert new == target.read_bytes()
     assert ["target.yaml"] == os.listdir(target.parent)
@@ -483,12 +535,12 @@ def test_a_link_is_kept_and_its_target_written(
 
 @pytest.mark.parametrize("mode", [0o600, 0o444, 0o664])
 def test_the_permissions_of_a_replaced_file_are_kept(
-    output: Path, data: Path, new: bytes, mode: int
+    output: Path, data: Path, new: bytes, command: Command, mode: int
 ) -> None:
     output.chmod(mode)
-    ended = imgnorm("stats", data, "-o", output, "--force", "-q")
+    ended = command("stats", data, "-o", output, "--force", "-q")
 
-    assert (0, "") == (ended.returncode, ended.stderr)
+    assert (0, "") == (ended.code, ended.err)
     assert new == output.read_bytes()
     assert mode == stat.S_IMODE(output.stat().st_mode)
 

@@ -46,7 +46,7 @@ import imgnorm as library
 from imgnorm.stats.stats import Stats
 from imgnorm.workers import driver, forkserver, process
 
-pytestmark = [needs_posix, pytest.mark.usefixtures("quick_workers")]
+pytestmark = [needs_posix, pytest.mark.usefixtures("own_fork_servers")]
 
 VICTIM = "a/00004.png"
 

@@ -23,7 +23,7 @@ from imgnorm.stats.text import text_of
 from imgnorm.workers import forkserver
 from imgnorm.workers.forkserver import Forked, ForkServer
 
-pytestmark = [needs_linux, pytest.mark.usefixtures("quick_workers")]
+pytestmark = [needs_linux, pytest.mark.usefixtures("own_fork_servers")]
 
 VICTIM = "a/00004.png"
 

@@ -18,8 +18,6 @@ from imgnorm.workers.executor import Work
 from imgnorm.workers.pool import in_processes
 from imgnorm.workers.this_process import in_this_process
 
-pytestmark = pytest.mark.usefixtures("quick_workers")
-
 PICTURES = [encoded(noise(5, 7, seed=seed)) for seed in range(12)]
 
 

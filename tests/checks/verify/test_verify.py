@@ -523,7 +523,8 @@ def test_a_dataset_of_torchvision_is_verified(tmp_path, monkeypatch):
     assert len(made) == 30
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        code = run(["stats", "torchvision:FakeData", "-o", "stats.yaml", "-q", "--limit", "20"])
+        run_alone = ["--limit", "20", "--workers", "1"]
+        code = run(["stats", "torchvision:FakeData", "-o", "stats.yaml", "-q", *run_alone])
 
     assert 0 == code
     assert () == verify(sample=5).problems
