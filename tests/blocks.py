@@ -6,15 +6,21 @@ a block of `text` below it. A block of `yaml` is a file for the blocks behind it
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Collection
+from contextlib import redirect_stderr, redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
+from injection import here
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,8 +34,7 @@ def blocks_of(page: Path) -> list[tuple[str, str]]:
 def copy_checkout(copy: Path) -> Path:
     """A copy of what the pages' commands touch."""
     for folder in ("imgnorm", "scripts", "examples", "configs"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
+        shutil.copytree(ROOT / folder, copy / folder)  # with compiled modules
     for file in ("pyproject.toml", "constraints.txt", "README.md"):
         shutil.copy(ROOT / file, copy)
     return copy
@@ -72,6 +77,11 @@ def keep_yaml(block: str, checkout: Path) -> None:
 
 def run(command: str, checkout: Path) -> str:
     """What a command prints on both streams, standard error last."""
+    program, *arguments = command.split()
+    if program == "./scripts/imgnorm" and not set(command) & set("|>&;$*'\"\\"):
+        done = here(*arguments, cwd=checkout)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
     prefix = Path(sys.prefix)
     if not (prefix / "imgnorm-digest.txt").exists():  # not the environment that scripts/ make
         command = command.replace("./scripts/imgnorm", f"{sys.executable} -m imgnorm")
@@ -92,7 +102,27 @@ def run_python(block: str, checkout: Path) -> str:
     named = re.match(r"# (\w+\.py)\n", block)
     file = named[1] if named else "block.py"
     (checkout / file).write_text(block, encoding="utf-8")
-    return run(f"{sys.executable} {file}", checkout)
+    if find_spec("torch") is None or "torch" not in block:
+        return run(f"{sys.executable} {file}", checkout)
+    modules, path, place = (
+        set(sys.modules),
+        [*sys.path],
+        os.getcwd(),
+    )  # torch takes seconds to import
+    printed = io.StringIO()
+    try:
+        os.chdir(checkout)
+        sys.path.insert(0, str(checkout))
+        with redirect_stdout(printed), redirect_stderr(printed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            runpy.run_path(file, run_name="__main__")
+    finally:
+        os.chdir(place)
+        sys.path[:] = path
+        for name in set(sys.modules) - modules:
+            if str(getattr(sys.modules[name], "__file__", None)).startswith(str(checkout)):
+                del sys.modules[name]
+    return printed.getvalue()
 
 
 def assert_console(block: str, checkout: Path) -> None:

@@ -21,9 +21,13 @@ RELIABILITY = ROOT / "docs" / "reliability.md"
 @pytest.mark.skipif(sys.platform == "win32", reason="the pages' shell is a POSIX one")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_does_what_it_shows(page, tmp_path):
-    of_mnist = {block for _, block in blocks_of(page) if "torchvision:MNIST" in block}
+    by_test_estimate = {
+        block
+        for _, block in blocks_of(page)
+        if "error_bars" in block or "torchvision:MNIST" in block
+    }
 
-    assert_page(page, copy_checkout(tmp_path), run_elsewhere=of_mnist)  # by test_estimate.py
+    assert_page(page, copy_checkout(tmp_path), run_elsewhere=by_test_estimate)
 
 
 def links_of(page: Path) -> list[str]:
@@ -79,6 +83,14 @@ def test_checks_lists_every_rule():
     assert [(rule.id, rule.severity, rule.summary) for rule in rules.PAGES.values()] == rows
 
 
+def printed_of_mnist(script: str, shared_data: Path) -> str:
+    """What a script prints that trains networks on MNIST."""
+    command = [sys.executable, str(Path("scripts") / script), "--mnist", str(shared_data / "mnist")]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    ).stdout
+
+
 def comparison_in(text: str) -> dict[str, list[float | None]]:
     """The rows of the comparison of BatchNorm statistics, by their names."""
     rows = re.findall(r"^\| (.*) \|$", text[text.index("| statistics |") :], re.MULTILINE)[1:]
@@ -96,15 +108,7 @@ def test_the_comparison_on_mnist_is_what_the_readme_shows(shared_data):
     2 images). The accuracy with torch's average depends on the last few batches alone (88.4 % and
     69.2 % on two processors), so it is only compared with that of exact statistics."""
     shown = comparison_in((ROOT / "README.md").read_text(encoding="utf-8"))
-    script = [sys.executable, str(Path("scripts") / "bn_comparison")]
-    done = subprocess.run(
-        [*script, "--mnist", str(shared_data / "mnist")],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    found = comparison_in(done.stdout)
+    found = comparison_in(printed_of_mnist("bn_comparison", shared_data))
     if not find_spec("fvcore"):
         del shown["fvcore's update_bn_stats"]
 
@@ -135,15 +139,7 @@ def scales_in(text: str) -> dict[str, list[float]]:
 def test_normalize_is_worth_what_the_page_shows(shared_data):
     """Inputs are as they are, to the digit; steps of training within a third, since it amplifies rounding."""
     shown = scales_in((ROOT / "docs" / "normalization.md").read_text(encoding="utf-8"))
-    script = [sys.executable, str(Path("scripts") / "why_normalize")]
-    done = subprocess.run(
-        [*script, "--mnist", str(shared_data / "mnist")],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    found = scales_in(done.stdout)
+    found = scales_in(printed_of_mnist("why_normalize", shared_data))
 
     assert list(shown) == list(found)
     for name, (mean, std, derivative, *steps) in shown.items():
