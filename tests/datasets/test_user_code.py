@@ -374,10 +374,10 @@ def code(name: str) -> UserCode:
 
 
 def test_a_factory_in_this_process_gives_the_very_object(monkeypatch, tmp_path):
-    (tmp_path / "own_data.py").write_text("images = [1]\n\ndef make():\n    return images\n")
+    (tmp_path / "very_own_data.py").write_text("images = [1]\n\ndef make():\n    return images\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
-    assert code("own_data:images").dataset() is code("own_data:make").dataset()
+    assert code("very_own_data:images").dataset() is code("very_own_data:make").dataset()
     with pytest.raises(SourceError, match=r"has no other$"):
-        code("own_data:other").dataset()
+        code("very_own_data:other").dataset()

@@ -496,7 +496,7 @@ def test_strict_channels_need_a_mode(tmp_path: Path) -> None:
 
     assert (2, "") == (ended.returncode, ended.stdout)
     assert (
-        "--strict-channels needs a mode that says which channels are right, such as --mode RGB "
+        "--strict-channels needs a --mode that says which channels are right, such as RGB "
         "(see `imgnorm stats --help`)\n" == ended.stderr
     )
     with pytest.raises(

@@ -94,6 +94,9 @@ class Scene:
         self.path = path
         self.arguments = [*arguments, path, "--force"]
         self.reset(OLD)
+        self.run()  # compiles the modules
+        self.reset(OLD)
+        self.reset(OLD)
         ended = self.run(traced("-o", str(self._log)))
         assert (0, "") == (ended.returncode, ended.stderr.replace(f"wrote    {path}\n", ""))
         self.printed = ended.stdout
@@ -195,7 +198,9 @@ def test_a_crash_at_any_call_leaves_the_old_file_or_the_new_one(
 
         left = whole_scene.left()
         assert left.pop(whole_scene.path.name, None) in (old, whole_scene.new), line
-        assert all(re.fullmatch(r"\.imgnorm-[0-9a-f]{16}\.tmp", one) for one in left), line
+        assert all(
+            re.fullmatch(r"\.imgnorm-[0-9a-f]{16}-[0-9a-f]{16}\.tmp", one) for one in left
+        ), line
 
 
 @needs_strace
@@ -486,11 +491,10 @@ def test_a_folder_that_takes_files_but_shows_none_takes_this_one(
     assert new == output.read_bytes()
 
 
-@pytest.mark.parametrize("length", [300, 5000])
 def test_a_name_that_is_too_long_is_refused_before_the_scan(
-    tmp_path: Path, length: int, refused: Callable[..., str]
+    tmp_path: Path, refused: Callable[..., str]
 ) -> None:
-    message = refused(tmp_path / ("x" * length))
+    message = refused(tmp_path / ("x" * 300))
     assert "cannot be written (File name too long); name a place that can" == message
 
 
