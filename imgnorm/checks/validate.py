@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from imgnorm.checks.ignore import MARK, chosen, not_ignored
 from imgnorm.checks.reports import plural, summary
 from imgnorm.constants.findings import findings
-from imgnorm.constants.presets import PRESETS
+from imgnorm.constants.presets import preset
 from imgnorm.documents.document import (
     CONFIG_LIMITS,
     STATS_LIMITS,
@@ -252,8 +253,10 @@ def _number_problems(document: Document) -> list[Problem]:
     mean: Any = numbers.get("mean")
     std: Any = numbers.get("std")
     named = numbers.get("preset")
-    if isinstance(named, str) and named in PRESETS and PRESETS[named].mark != "wrong":
-        mean, std = list(PRESETS[named].mean), list(PRESETS[named].std)
+    if isinstance(named, str):
+        with suppress(SourceError):  # unknown or wrong, which another rule reports
+            known = preset(named)
+            mean, std = list(known.mean), list(known.std)
     if not (_are_numbers(mean) and _are_numbers(std)):
         return []
     image, source = value.get("image"), value.get("source")

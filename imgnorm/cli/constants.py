@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import click
@@ -14,6 +15,7 @@ Exit codes:
   1    nothing is known about these numbers
   2    wrong usage, or the stats file cannot be read
 """
+_NEGATIVE = re.compile(r"-\.?\d")
 _BRACKETS = str.maketrans(",;()[]", "      ")
 
 
@@ -38,7 +40,7 @@ def show_preset(name: str) -> None:
 
 
 class _ManyMeans(click.Command):
-    """`--mean 0.49 0.48 0.45`: the option takes all numbers up to the next option."""
+    """`--mean 0.49 0.48 0.45`: the option takes all numbers up to the next option. -2.1 is a number."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--mean" in args:
@@ -48,6 +50,7 @@ class _ManyMeans(click.Command):
                 end += 1
             if end > start:
                 args = [*args[:start], " ".join(args[start:end]), *args[end:]]
+        args = [f" {arg}" if _NEGATIVE.match(arg) else arg for arg in args]
         return super().parse_args(ctx, args)
 
 

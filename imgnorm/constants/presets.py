@@ -7,11 +7,12 @@ is the only dataset that our tests measure, so `mnist` alone is `verified`; `quo
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, lru_cache
@@ -59,6 +60,18 @@ _OTHER_NAMES = {
     "tinyimagenet200": "tiny-imagenet",
     "vocdetection": "voc",
     "vocsegmentation": "voc",
+    "mscoco": "coco",
+    "coco2017": "coco",
+    "cocodetection": "coco",
+    "cococaptions": "coco",
+    "cocostuff164k": "cocostuff",
+    "cub": "cub200",
+    "cub2002011": "cub200",
+    "cub2011": "cub200",
+    "flowers": "flowers102",
+    "oxfordflowers": "flowers102",
+    "oxfordflowers102": "flowers102",
+    "food": "food101",
 }
 
 
@@ -130,6 +143,9 @@ class Preset:
     use: str | None = None  # for a wrong set: the preset with the right numbers, if one is known
     for_weights: bool = False  # belongs to pretrained weights, and may be right for any data
     evidence: str = ""  # for a wrong set: where somebody shows it
+    unit: float = 1.0  # the pixel value that is 1.0 where it was published: 255 or 65535
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    """Other names, of weights that were trained with it, and the source of each."""
 
     def numbers(self, field: Field) -> Numbers:
         if field == "mean":
@@ -156,17 +172,21 @@ def preset(name: str) -> Preset:
 def preset_entry(name: str) -> Preset:
     """The entry of that name, whatever its mark.
 
+    Case, dashes, underscores and spaces do not matter. A dataset may be named as torchvision does, and a
+    set of weights by the network: CIFAR-10, FashionMNIST, siglip, dinov2.
+
     Raises:
         SourceError: no preset has that name; the nearest names are in the message.
+
+    Example:
+        >>> preset_entry("Fashion_MNIST").name, preset_entry("DINOv2").name
+        ('fashion-mnist', 'imagenet')
     """
-    if name in PRESETS:
-        return PRESETS[name]
-    near = dataset_key(name)
-    if near in PRESETS:
-        names = [near]
-    else:
-        usable = [p.name for p in PRESETS.values() if p.mark != "wrong"]
-        names = nearest(name, usable, at_most=3)
+    found = _NAMES.get(_folded(name)) or dataset_key(name) or ""
+    if found in PRESETS:
+        return PRESETS[found]
+    usable = [n for p in PRESETS.values() if p.mark != "wrong" for n in (p.name, *p.weights)]
+    names = nearest(name, usable, at_most=3)
     if names:
         hint = f"did you mean {' or '.join(repr(n) for n in names)}?"
     else:
@@ -222,7 +242,8 @@ def _presets() -> dict[str, Preset]:
 
 
 def _preset(name: str, entry: dict[str, Any]) -> Preset:
-    mean, std = numbers_in(entry["mean"].split()), numbers_in(entry["std"].split())
+    unit = entry.get("unit", 1.0)
+    mean, std = (numbers_in(entry[key].split(), unit=unit) for key in ("mean", "std"))
     entry |= {"mean": mean.values, "mean_tolerance": mean.tolerance}
     entry |= {"std": std.values, "std_tolerance": std.tolerance}
     return Preset(name, **entry)
@@ -232,3 +253,4 @@ PRESETS = _presets()
 """The table, by name, in the order of presets.json."""
 
 _KEYS = {_folded(p.dataset): p.dataset for p in PRESETS.values()} | _OTHER_NAMES
+_NAMES = {_folded(name): p.name for p in PRESETS.values() for name in (*p.weights, p.name)}

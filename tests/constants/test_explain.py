@@ -24,6 +24,37 @@ KUANGLIU = """\
   use         mean 0.4914 0.4822 0.4465, std 0.2470 0.2435 0.2616 (preset cifar10)"""
 
 
+def test_a_mean_with_a_slip_beside_a_known_std_is_named():
+    (answer,) = explain(["0.229", "0.224", "0.225"], mean=["0.485", "0.465", "0.406"])
+
+    assert (
+        "  but         mean 0.485 0.465 0.406 is not that of this set: it has 0.465 for 0.456"
+        in (answer.splitlines())
+    )
+
+
+@pytest.mark.parametrize(
+    ("std", "mean", "fits"),
+    [
+        (
+            "57.375 57.12 58.395",
+            "103.53 116.28 123.675",
+            "mmengine, Detectron2, DALI, OpenVINO, TFLite (0..255, BGR)",
+        ),
+        (
+            "58.395 57.12 57.375",
+            "123.675 116.28 103.53",
+            "FFCV, mmengine, DALI, OpenVINO, TFLite (0..255, RGB)",
+        ),
+        ("0.225 0.224 0.229", "0.406 0.456 0.485", "albumentations, Paddle (0..1, BGR)"),
+    ],
+)
+def test_the_frameworks_that_take_such_numbers_are_named(std, mean, fits):
+    (answer,) = explain(std.split(), mean=mean.split())
+
+    assert f"  fits        {fits}" == answer.splitlines()[-1]
+
+
 def first_lines(answers: list[str]) -> list[str]:
     return [answer.splitlines()[0] for answer in answers]
 
@@ -91,11 +122,71 @@ def test_the_mean_that_belongs_to_it_changes_nothing():
             "0.1722",
             ["0.3310 is the std of EMNIST letters"],
         ),
-        (
+        (  # a scale is nobody's, if the mean does not say whose
             "0.00392 0.00392 0.00392",
             "0.52 0.48 0.41",
+            ["0.00392 0.00392 0.00392 is 1/255: a scale, not a std; 0..1 becomes 0..255"],
+        ),
+        (
+            "1 1 1",
+            "103.53 116.28 123.675",
+            ["1 1 1 is the std of ImageNet-1k, Detectron2's weights, in BGR order"],
+        ),
+        (
+            "1.0 1.0 1.0",
+            "103.939 116.779 123.68",
+            ["1.0 1.0 1.0 is the std of ImageNet-1k, VGG's and Caffe's weights, in BGR order"],
+        ),
+        ("1 1 1", None, ["1 1 1 is a scale of 1, not a std: only the mean is subtracted"]),
+        ("1 1 1", "0 0 0", ["1 1 1 with mean 0 0 0 is the identity: no value changes"]),
+        ("255", "0", ["255 is 255: a scale, not a std; 0..255 becomes 0..1"]),
+        (
+            "0.25 0.25 0.25",
+            "0.5 0.5 0.5",
             [
-                "0.00392 0.00392 0.00392 is the std of ImageNet-1k, Caffe's weights",
+                "0.25 0.25 0.25 is one value for all channels: a scale, not a std of images; 0..1 becomes -2..2"
+            ],
+        ),
+        (
+            "4.367 4.464 4.444",
+            "-2.118 -2.036 -1.804",
+            [
+                "4.367 4.464 4.444 with mean -2.118 -2.036 -1.804 is the inverse of ImageNet-1k, torchvision's weights: it gives 0..1 back"
+            ],
+        ),
+        (
+            "0.017125 0.017507 0.017429",
+            "-2.1179 -2.0357 -1.8044",
+            [
+                "0.017125 0.017507 0.017429 with mean -2.1179 -2.0357 -1.8044 is the inverse of ImageNet-1k, torchvision's weights: it gives 0..255 back"
+            ],
+        ),
+        (
+            "4.367 4.464 4.444",
+            "0 0 0",
+            [
+                "4.367 4.464 4.444 is 1/std of ImageNet-1k, torchvision's weights: the first of two steps back to 0..1"
+            ],
+        ),
+        (
+            "1 1 1",
+            "-0.485 -0.456 -0.406",
+            [
+                "1 1 1 with mean -0.485 -0.456 -0.406 adds the mean of ImageNet-1k, torchvision's weights: the second of two steps back to 0..1"
+            ],
+        ),
+        (
+            "4.367 4.464 4.444",
+            None,
+            [
+                "4.367 4.464 4.444 is 1/std of ImageNet-1k, torchvision's weights: the std of its inverse, whose mean is -2.118 -2.036 -1.804"
+            ],
+        ),
+        (
+            "-2.118 -2.036 -1.804",
+            None,
+            [
+                "-2.118 -2.036 -1.804 is -mean/std of ImageNet-1k, torchvision's weights: the mean of its inverse, whose std is 4.367 4.464 4.444"
             ],
         ),
         (
@@ -112,7 +203,21 @@ def test_the_mean_that_belongs_to_it_changes_nothing():
                 "swapped (error): mean 0.229, 0.224, 0.225 is the std of ImageNet-1k, torchvision's weights, and std its mean"
             ],
         ),
-        ("0.2024 0.1994 0.2010", None, []),  # a digit differs
+        (
+            "0.2024 0.1994 0.2010",
+            None,
+            ["0.2024 0.1994 0.2010 is nearly the std of CIFAR-10, train: 0.2024 for 0.2023"],
+        ),
+        (
+            "58.395 57.12 57.735",
+            None,
+            [
+                "58.395 57.12 57.735 is nearly the std of ImageNet-1k, torchvision's weights: 57.735 for 57.375"
+            ],
+        ),
+        ("0.3082", "0.1307", ["0.3082 is nearly the std of MNIST, train: 0.3082 for 0.3081"]),
+        ("0.3082", None, []),  # any number is near one of them
+        ("0.2024 0.1994 0.2011", None, []),  # two digits differ
         ("0.25 0.24 0.26", None, []),  # too few digits
         ("1354.4 1118.2 1042.9", None, []),
     ],
@@ -240,9 +345,16 @@ def test_presets_lists_and_shows(capsys):
     assert 0 == run(["presets", "show", "mnist"])
     assert f"{description(PRESETS['mnist'])}\n" == capsys.readouterr().out
     assert 2 == run(["presets", "show", "mnits"])
-    assert "no preset 'mnits'; did you mean 'mnist' or 'kmnist' or 'omniglot'?\n" == (
+    assert "no preset 'mnits'; did you mean 'mnist' or 'kmnist' or 'mvit'?\n" == (
         capsys.readouterr().err
     )
+
+
+def test_negative_numbers_need_no_dashes_before_them(capsys):
+    inverse = "the mean of its inverse, whose std is 4.367 4.464 4.444"
+
+    assert 0 == run(["explain", "-2.118", "-2.036,", "-1.804"])
+    assert inverse in capsys.readouterr().out
 
 
 def test_a_name_of_a_stats_file_cannot_disturb_the_report(tmp_path, capsys):

@@ -205,7 +205,7 @@ def test_every_rule_is_explained(rule):
             *((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
             {"dataset": "CUB200"},
             [
-                "known-wrong error std[None]: 0.2023, 0.1994, 0.2010 is a wrong std of CIFAR-10, train, 18 to 23 % too small: the average of per-image stds from torch.std; the differences between images are missing (https://github.com/libffcv/ffcv/pull/322) | these are numbers of CIFAR-10, not of CUB200: measure it with `imgnorm stats`; checkpoints that were trained with the old numbers need them"
+                "known-wrong error std[None]: 0.2023, 0.1994, 0.2010 is a wrong std of CIFAR-10, train, 18 to 23 % too small: the average of per-image stds from torch.std; the differences between images are missing (https://github.com/libffcv/ffcv/pull/322) | these are numbers of CIFAR-10, not of CUB-200-2011: use mean 0.4856, 0.4994, 0.4324, std 0.2322, 0.2277, 0.2659 (preset cub200); checkpoints that were trained with the old numbers need them"
             ],
         ),
         (

@@ -1,6 +1,6 @@
-"""What each framework does with a mean and a std: the unit and the channel order that it fixes.
+"""Which framework takes a mean and a std, and what it and its settings make of them.
 
-A table, not code. `facts_of` looks at what stands beside the numbers (keywords of a call, keys of a
+A table, not code; the units and orders are in constants/frameworks.py. `facts_of` looks at what stands beside the numbers (keywords of a call, keys of a
 mapping), at the class or function that takes them, and at the key above. A function of Python and a
 `_target_` of Hydra are the same to it.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from imgnorm.constants.findings import Order
+from imgnorm.constants.frameworks import FRAMEWORKS
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,9 @@ class Facts:
 
 @dataclass(frozen=True)
 class _Form:
-    """How a framework's numbers are recognized (all that is given must hold), and what it fixes."""
+    """How a framework's numbers are recognized: all that is given must hold."""
 
     framework: str
-    unit: float | None = None
-    order: Order | None = None
     target: str = ""  # a pattern of the class or function, or of the key right above
     above: str = ""  # a pattern of the key right above
     beside: frozenset[str] = frozenset()  # one of these keys is in the same mapping or call
@@ -43,42 +42,40 @@ class _Form:
 _RGB: Order = "RGB"
 _BGR: Order = "BGR"
 
-# Read in each framework's own source. The first that fits counts.
+# The first that fits counts.
 _FORMS = (
-    _Form("timm", 1.0, _RGB, above="pretrained_cfg|default_cfg"),
-    _Form("open_clip", 1.0, _RGB, above="preprocess_cfg"),
-    _Form("timm", 1.0, _RGB, beside=frozenset({"crop_pct"})),
+    _Form("timm", above="pretrained_cfg|default_cfg"),
+    _Form("open_clip", above="preprocess_cfg"),
+    _Form("timm", beside=frozenset({"crop_pct"})),
     _Form(
         "Hugging Face",
-        1.0,
-        _RGB,
         beside=frozenset({"do_rescale", "rescale_factor", "do_normalize", "image_processor_type"}),
     ),
-    _Form("Hugging Face", 1.0, _RGB, beside=frozenset({"feature_extractor_type"})),
+    _Form("Hugging Face", beside=frozenset({"feature_extractor_type"})),
     _Form(
-        "torchvision detection", 1.0, _RGB, target=r"torchvision\.models\.detection\..*",
+        "torchvision detection", target=r"torchvision\.models\.detection\..*",
         beside=frozenset({"image_mean"}),
     ),
-    _Form("torchvision", 1.0, _RGB, target=r"torchvision\..*\b[Nn]ormalize(Video)?"),
-    _Form("albumentations", 1.0, None, target=r"(albumentations\..*)?\bNormalize", beside=frozenset({"max_pixel_value"})),
-    _Form("albumentations", 1.0, None, target=r"albumentations\..*\bNormalize"),
-    _Form("kornia", None, None, target=r"kornia\..*\b[Nn]ormalize"),
-    _Form("MONAI", None, None, target=r"(monai\..*)?\bNormalizeIntensityd?"),
-    _Form("FFCV", 255.0, _RGB, target=r"ffcv\..*\bNormalizeImage"),
-    _Form("DALI", 255.0, None, target=r"(.*\.)?(crop_mirror_normalize|CropMirrorNormalize)"),
-    _Form("fastai", 1.0, _RGB, target=r"(.*\.)?Normalize\.from_stats"),
-    _Form("Keras", None, None, target=r"(keras|tensorflow)\..*\bNormalization|Normalization"),
-    _Form("ultralytics", 1.0, _RGB, target=r"(ultralytics\..*)?\bclassify_(transforms|augmentations)"),
-    _Form("mmengine", 255.0, None, beside=frozenset({"to_rgb", "bgr_to_rgb", "rgb_to_bgr", "to_bgr"})),
-    _Form("mmengine", 255.0, None, above="data_preprocessor"),
-    _Form("Paddle", 1.0, None, target="NormalizeImage"),
-    _Form("PaddleSeg", 1.0, _RGB, target="Normalize", root=frozenset({"train_dataset", "val_dataset"})),
-    _Form("segmentation_models.pytorch", None, None, beside=frozenset({"input_space", "input_range"})),
-    _Form("Detectron2", 255.0, None, above="MODEL", beside=frozenset({"PIXEL_MEAN"})),
-    _Form("SlowFast", 1.0, None, above="DATA", beside=frozenset({"MEAN"})),
-    _Form("OpenVINO", 255.0, None, beside=frozenset({"mean_values"})),
-    _Form("LeRobot", 1.0, _RGB, above=r"observation\.images?\b.*"),
-    _Form("TFLite", 255.0, None, target="NormalizationOptions|NormalizationOptionsT"),
+    _Form("torchvision", target=r"torchvision\..*\b[Nn]ormalize(Video)?"),
+    _Form("albumentations", target=r"(albumentations\..*)?\bNormalize", beside=frozenset({"max_pixel_value"})),
+    _Form("albumentations", target=r"albumentations\..*\bNormalize"),
+    _Form("kornia", target=r"kornia\..*\b[Nn]ormalize"),
+    _Form("MONAI", target=r"(monai\..*)?\bNormalizeIntensityd?"),
+    _Form("FFCV", target=r"ffcv\..*\bNormalizeImage"),
+    _Form("DALI", target=r"(.*\.)?(crop_mirror_normalize|CropMirrorNormalize)"),
+    _Form("fastai", target=r"(.*\.)?Normalize\.from_stats"),
+    _Form("Keras", target=r"(keras|tensorflow)\..*\bNormalization|Normalization"),
+    _Form("ultralytics", target=r"(ultralytics\..*)?\bclassify_(transforms|augmentations)"),
+    _Form("mmengine", beside=frozenset({"to_rgb", "bgr_to_rgb", "rgb_to_bgr", "to_bgr"})),
+    _Form("mmengine", above="data_preprocessor"),
+    _Form("Paddle", target="NormalizeImage"),
+    _Form("PaddleSeg", target="Normalize", root=frozenset({"train_dataset", "val_dataset"})),
+    _Form("segmentation_models.pytorch", beside=frozenset({"input_space", "input_range"})),
+    _Form("Detectron2", above="MODEL", beside=frozenset({"PIXEL_MEAN"})),
+    _Form("SlowFast", above="DATA", beside=frozenset({"MEAN"})),
+    _Form("OpenVINO", beside=frozenset({"mean_values"})),
+    _Form("LeRobot", above=r"observation\.images?\b.*"),
+    _Form("TFLite", target="NormalizationOptions|NormalizationOptionsT"),
 )  # fmt: skip
 
 _UnitRule = Callable[[Any, "float | None"], "float | None"]
@@ -150,7 +147,8 @@ def facts_of(
     form = next((form for form in _FORMS if _fits(form, given, target, above, root or {})), None)
     facts = Facts()
     if form:
-        facts = Facts(form.framework, True, form.unit, form.order)
+        known = FRAMEWORKS[form.framework]
+        facts = Facts(form.framework, True, known.unit, known.order)
         for key, unit in _UNITS.get(form.framework, {}).items():
             if key in given:
                 facts = replace(facts, unit=unit(given[key], facts.unit))
