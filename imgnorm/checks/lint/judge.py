@@ -199,7 +199,7 @@ def _again(pair: Pair, file: str) -> Iterator[Judged]:
     if pair.before:
         message = f"mean: the images are normalized already, in line {pair.before[0]}"
         yield Judged(Problem(file, line, column, "normalized-twice", message, "keep one"))
-    elif pair.normalizes_inside:
+    elif pair.normalizes_inside and any(pair.mean.values):
         inside = pair.normalizes_inside
         message = f"mean: {inside.text} in line {inside.place[0]} normalizes its images itself"
         hint = (
@@ -221,6 +221,8 @@ def _applied(pair: Pair) -> list[Finding]:
     if unit is None:
         return []
     found = _findings(pair, mean, std, round(unit * mean.divisor, 9))  # 255 * (1 / 255) is 1
+    if pair.spread == "variance":  # a variance of 0 is no fault: Keras adds an epsilon
+        found = [finding for finding in found if finding.rule != "not-usable"]
     return [finding for finding in found if _makes_sense(finding, pair, mean, std)]
 
 

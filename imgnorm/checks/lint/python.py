@@ -276,10 +276,17 @@ class _PythonReader:
             if isinstance(made, ast.Call):
                 if self._scales(made):
                     context = replace(context, tensor_before=True)
-                elif last_name(made.func) == "Normalize" and not context.before:
+                elif self._centers(made, context) and not context.before:
                     context = replace(context, before=self._evaluator.place_of(made))
         for keyword in node.keywords:
             yield keyword, context
+
+    def _centers(self, step: ast.Call, context: _CodeContext) -> bool:
+        """Whether this is a Normalize with image statistics, not one that only scales to 0..1."""
+        if last_name(step.func) != "Normalize":
+            return False
+        pair = self._normalize(step, "Normalize", self._names.home(step.func), context)
+        return pair is None or 0 < min(pair.mean.effective) <= max(pair.mean.effective) <= 1
 
     def _scales(self, step: ast.Call) -> bool:
         """Whether this is torchvision's own conversion to 0..1."""

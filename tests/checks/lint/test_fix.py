@@ -22,6 +22,13 @@ WRONG = {
     "stl10": ("0.2241", "0.2215", "0.2239"),
 }
 FORMATS = {
+    "train.py": (
+        "from torchvision import transforms as T, datasets\r\n"
+        "# ä: ({MEAN}) and ({STD}) stay in comments\r\n"
+        "t = T.Compose([\r\n    T.ToTensor(),\r\n    T.Normalize(\r\n"
+        "        mean=({MEAN}),  # as published\r\n        std=[{STD}],\r\n    ),\r\n])\r\n"
+        "data = datasets.{NAME}('data', transform=t)\r\n"
+    ),
     "constants.py": "\ufeff{NAME}_MEAN, {NAME}_STD = ({MEAN}), ({STD})  # keep\n",
     "config.yaml": (
         "dataset: {name}\n# comments stay\nnormalize:  # both\n  mean: [{MEAN}]   # aligned\n"
@@ -54,7 +61,7 @@ def test_a_seeded_fault_is_put_right_byte_for_byte(form, tmp_path):
     failures = []
     for name, wrong in WRONG.items():
         for fault in ("known-wrong", "other-dataset", "std-equals-mean"):
-            unit = chance.choice([1, 255])
+            unit = 1 if form == "train.py" else chance.choice([1, 255])
             mean, std = right_numbers(name, unit)
             right = text_of(form, name, mean, std)
             if fault == "known-wrong":
