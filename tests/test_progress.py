@@ -16,7 +16,7 @@ from imgnorm.measuring import measure as measurement
 from imgnorm.pixels.buffer import FoundDevice
 from imgnorm.progress import Spent, Stage, Stopwatch
 from imgnorm.settings import Resize
-from imgnorm.stats.text import text_of
+from imgnorm.stats.format import text_of
 
 SHAPES = Path(__file__).parents[1] / "examples" / "shapes"
 

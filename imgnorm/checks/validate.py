@@ -20,7 +20,7 @@ from imgnorm.documents.document import (
     read_bytes,
     read_head,
 )
-from imgnorm.documents.models import as_yaml
+from imgnorm.documents.kinds import as_yaml
 from imgnorm.documents.portability import portability_problems
 from imgnorm.documents.reader import Reading, declared_format, read_through
 from imgnorm.errors import InvalidDocument, Problem, SourceError
@@ -35,7 +35,7 @@ from imgnorm.pipeline.numbers import (
 from imgnorm.pipeline.order import order_problems
 from imgnorm.pipeline.pipeline import Pipeline
 from imgnorm.stats.file import stats_in
-from imgnorm.stats.schema import STATS_FORMAT
+from imgnorm.stats.format import STATS_FORMAT
 from imgnorm.stats.stats import Stats
 
 DryRun = Callable[[Document, Pipeline, Stats], Iterable[Problem]]

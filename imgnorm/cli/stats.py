@@ -439,7 +439,7 @@ def _print_stats(measured: Stats, *, as_json: bool, verbose: bool) -> None:
     if as_json:
         import json
 
-        from imgnorm.stats.text import document_of
+        from imgnorm.stats.format import document_of
 
         print_result(json.dumps(document_of(measured)))
     else:

@@ -86,7 +86,7 @@ def schema(kind: str) -> None:
     import json
 
     from imgnorm.pipeline.config import pipeline_schema
-    from imgnorm.stats.schema import stats_schema
+    from imgnorm.stats.format import stats_schema
 
     content = pipeline_schema() if kind == "pipeline" else stats_schema()
     print_result(json.dumps(content, indent=2))

@@ -72,16 +72,13 @@ def result_of(
     rules = dict(sum(map(Counter, (whole.ignored, ignored or {})), Counter[str]()))
     if mode is None:
         return Stats.of(
-            Measurement.without_images(source_counted, recorded, rules),
+            Measurement.without_images(source_counted, skipped=recorded, ignored=rules),
             None if settings.mode == "auto" else settings.mode,
             settings.preprocess,
             auto=settings.mode == "auto",
             strict_channels=settings.strict_channels,
         )
     counted = in_mode(whole.counted, mode)
-    as_floats = None
-    if provenance.shards and whole.all_divided:  # they are floats if another shard has other floats
-        as_floats = in_mode(whole.divided, _float_mode(mode))
     measurement = Measurement(
         images=counted.images,
         pixels=counted.pixels,
@@ -90,16 +87,10 @@ def result_of(
         formats=counted.formats,
         decoders={f: d for f, d in whole.decoders.items() if f in counted.formats},
         source=source_counted,
-        classes=_classes(
-            whole.classes,
-            Counter(map(source.class_of, too_deep)),
-            mode,
-            divided=as_floats is not None,
-        ),
+        classes=_classes(whole.classes, Counter(map(source.class_of, too_deep)), mode),
         skipped=recorded,
         ignored=rules,
         estimate=estimate,
-        as_floats=as_floats,
     )
     return Stats.of(
         measurement,
@@ -171,22 +162,14 @@ def _as_recorded(source: Source, skipped: Sequence[Skipped]) -> tuple[Skipped, .
 
 
 def _classes(
-    tallies: Mapping[str, ClassTally],
-    too_deep: Mapping[str | None, int],
-    mode: Mode,
-    *,
-    divided: bool,
+    tallies: Mapping[str, ClassTally], too_deep: Mapping[str | None, int], mode: Mode
 ) -> dict[str, ClassStats]:
     classes: dict[str, ClassStats] = {}
     for group, tally in sorted(tallies.items()):
         images = tally.images - too_deep.get(group, 0)
         if images <= 0:
             continue
-        one = ClassStats(
-            images,
-            _moments_in(tally.moments, mode),
-            _moments_in(tally.divided, _float_mode(mode)) if divided else None,
-        )
+        one = ClassStats(images, _moments_in(tally.moments, mode))
         # Two names may be the same as text, if one has a byte that is not UTF-8.
         name = as_text(group)
         classes[name] = classes[name] + one if name in classes else one

@@ -14,10 +14,9 @@ The way of a config:
 - `augmentations.py` knows torchvision's transforms from a table, augmentations.json, which
   `scripts/make_transform_table` writes. So checking needs neither torch nor torchvision.
 
-It may import the ground and the packages from documents to constants; of third
-parties, pydantic. Only `transforms.py` and `dry_run.py` may load torch and Pillow.
+It may import the ground and the packages from documents to constants. Only `transforms.py` and `dry_run.py` may load torch and Pillow.
 
 A new rule is a `Rule` and its check in one of the three modules, a row in docs/checks.md, and a case in
-tests/cases/. A new key of a config is a field of its model and of `Pipeline`. A new API to emit for: its
+tests/cases/. A new key of a config is a `Key` in config.py and a field of `Pipeline`. A new API to emit for: its
 steps in steps.py, its imports in emit.py, its name in cli/emit.py.
 """

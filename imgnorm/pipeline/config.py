@@ -1,17 +1,25 @@
-"""Pipeline configs: reading a YAML file, the model of its content, and the JSON Schema of that model."""
+"""Pipeline configs: reading a YAML file, the kinds of its values, and their JSON Schema."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args
-
-from pydantic import BaseModel, ConfigDict, Field
+from types import SimpleNamespace
+from typing import Any
 
 from imgnorm.constants.presets import Preset, preset
 from imgnorm.documents.document import CONFIG_LIMITS, Document
-from imgnorm.documents.models import validated
+from imgnorm.documents.kinds import (
+    Choice,
+    Key,
+    ListOf,
+    Number,
+    Record,
+    Tagged,
+    Text,
+    ValueKind,
+    check,
+)
 from imgnorm.documents.reader import read_document
 from imgnorm.errors import InvalidDocument, Problem, SourceError
 from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, schema_of, transforms_of
@@ -21,7 +29,7 @@ from imgnorm.pipeline.pipeline import Augmentation, Pipeline
 from imgnorm.pipeline.structure import structure_problems
 from imgnorm.settings import CHANNELS, SCALE, STEPS, TORCHVISION, Step, channel_names
 from imgnorm.stats.file import read_stats
-from imgnorm.stats.schema import STATS_FORMAT
+from imgnorm.stats.format import STATS_FORMAT
 from imgnorm.stats.stats import Stats
 
 PIPELINE_FORMAT = "imgnorm-pipeline/1"
@@ -66,16 +74,15 @@ def pipeline_in(document: Document) -> Pipeline:
         InvalidDocument: the document has faults; the error holds all of them.
     """
     problems: list[Problem] = []
-    model = None
     try:
-        model = validated(document, Config)
+        check(document, CONFIG)
     except InvalidDocument as error:
         problems += error.problems
     problems += structure_problems(document)
     problems += (p for p in order_problems(document) if p.severity == "error")
-    if problems or model is None:
+    if problems:
         raise InvalidDocument(problems)
-    return _pipeline(document, model)
+    return _pipeline(document, CONFIG.read(document.value))
 
 
 def normalization(
@@ -105,16 +112,18 @@ def normalization(
 
 def pipeline_schema() -> dict[str, Any]:
     """The config's JSON Schema, for editors."""
-    # Editors show the titles, which pydantic takes from the class names; "Model" says nothing to users.
-    text = json.dumps(Config.model_json_schema()).replace("SourceModel", "Source")
-    content: dict[str, Any] = json.loads(text)
-    content["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    content["$defs"]["Normalize"]["oneOf"] = [
+    content = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Config",
+        "description": "An image pipeline: what is measured, and what becomes torchvision transforms.",
+        **CONFIG.schema(),
+    }
+    properties = content["properties"]
+    properties["normalize"]["oneOf"] = [
         {"required": ["stats"], "properties": dict.fromkeys(["preset", "mean", "std"], False)},
         {"required": ["preset"], "properties": dict.fromkeys(["stats", "mean", "std"], False)},
         {"required": ["mean", "std"], "properties": dict.fromkeys(["stats", "preset"], False)},
     ]
-    properties = content["properties"]
     properties["preprocess"]["items"] = {"oneOf": [_step_schema(name) for name in STEPS]}
     content["allOf"] = [
         {
@@ -126,118 +135,96 @@ def pipeline_schema() -> dict[str, Any]:
     return content
 
 
-class _ConfigModel(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
+def _source(kind: str, *keys: Key) -> Record:
+    return Record(Key("kind", Choice(kind)), *keys)
 
 
-class FolderSourceModel(_ConfigModel):
-    kind: Literal["folder"]
-    path: str = Field(description="The folder, relative to this file.")
+def _path(what: str) -> Key:
+    return Key("path", Text(), about=f"{what}, relative to this file.")
 
 
-class ListSourceModel(_ConfigModel):
-    kind: Literal["list"]
-    path: str = Field(description="A text file with one path a line, relative to this file.")
-
-
-class ArchiveSourceModel(_ConfigModel):
-    kind: Literal["archive"]
-    path: str = Field(
-        description="A zip, tar or tar.gz, or a pattern of many, relative to this file."
-    )
-
-
-class ArraySourceModel(_ConfigModel):
-    kind: Literal["array"]
-    path: str = Field(
-        description="A .npy or .npz file, one array of it as in x.npz/train, or a pattern of many, "
-        "relative to this file."
-    )
-    layout: Literal["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"] | None = Field(
-        None, description="Which dimension is which, if the shape does not show it."
-    )
-
-
-class TorchvisionSourceModel(_ConfigModel):
-    kind: Literal["torchvision"]
-    name: str = Field(description="As torchvision.datasets calls it: CIFAR10.")
-    root: str = Field("data", description="Where the dataset lives, relative to this file.")
-    split: str = Field("train", description="train, test, or what its `split` accepts.")
-
-
-_AnySource = (
-    FolderSourceModel
-    | ListSourceModel
-    | ArchiveSourceModel
-    | ArraySourceModel
-    | TorchvisionSourceModel
-)
-SOURCE_KINDS = tuple(
-    kind
-    for model in get_args(_AnySource)
-    for kind in get_args(model.model_fields["kind"].annotation)
-)
+LAYOUT = Choice("NHWC", "NCHW", "NHW", "HWC", "CHW", "HW")
+MODE = Choice("auto", "L", "RGB", "RGBA", "I;16")
+_SOURCES = {
+    "folder": _source("folder", _path("The folder")),
+    "list": _source("list", _path("A text file with one path a line")),
+    "archive": _source("archive", _path("A zip, tar or tar.gz, or a pattern of many")),
+    "array": _source(
+        "array",
+        _path("A .npy or .npz file, one array of it as in x.npz/train, or a pattern of many"),
+        Key(
+            "layout",
+            LAYOUT,
+            default=None,
+            about="Which dimension is which, if the shape does not show it.",
+        ),
+    ),
+    "torchvision": _source(
+        "torchvision",
+        Key("name", Text(), about="As torchvision.datasets calls it: CIFAR10."),
+        Key(
+            "root", Text(), default="data", about="Where the dataset lives, relative to this file."
+        ),
+        Key("split", Text(), default="train", about="train, test, or what its `split` accepts."),
+    ),
+}
+SOURCE_KINDS = tuple(_SOURCES)
 """Kinds of sources that a path or a name opens: folder, list, archive, array, torchvision."""
 
-
-class Image(_ConfigModel):
-    mode: Literal["auto", "L", "RGB", "RGBA", "I;16"] = Field(
-        "auto", description="What each image is converted to."
-    )
-
-
-class Normalize(_ConfigModel):
-    stats: str | None = Field(None, description="A stats file, relative to this file.")
-    preset: str | None = Field(None, description="Published constants: see `imgnorm presets`.")
-    mean: Annotated[list[float], Field(min_length=1)] | None = Field(
-        None, description="Per channel, in [0, 1]."
-    )
-    std: Annotated[list[float], Field(min_length=1)] | None = Field(
-        None, description="Per channel, in [0, 1], pooled over all pixels."
-    )
-
-
-class Config(_ConfigModel):
-    """An image pipeline: what is measured, and what becomes torchvision transforms."""
-
-    format: Literal["imgnorm-pipeline/1"]
-    source: Annotated[_AnySource, Field(discriminator="kind")]
-    image: Image = Image()
-    preprocess: list[Any] = Field(
-        [], description="Resize and CenterCrop: measured through, and in both transforms."
-    )
-    augment: list[Any] = Field([], description="In the train transform only.")
-    normalize: Normalize
-    api: Literal["v1", "v2"] = Field(
-        "v1", description="torchvision.transforms, or torchvision.transforms.v2."
-    )
+_NUMBERS = ListOf(Number(finite=False), 1)
+_NORMALIZE = Record(
+    Key("stats", Text(), default=None, about="A stats file, relative to this file."),
+    Key("preset", Text(), default=None, about="Published constants: see `imgnorm presets`."),
+    Key("mean", _NUMBERS, default=None, about="Per channel, in [0, 1]."),
+    Key("std", _NUMBERS, default=None, about="Per channel, in [0, 1], pooled over all pixels."),
+)
+_IMAGE = Record(Key("mode", MODE, default="auto", about="What each image is converted to."))
+CONFIG = Record(
+    Key("format", Choice(PIPELINE_FORMAT)),
+    Key("source", Tagged("kind", _SOURCES)),
+    Key("image", _IMAGE, default=SimpleNamespace(mode="auto")),
+    Key(
+        "preprocess",
+        ListOf(ValueKind()),
+        default=(),
+        about="Resize and CenterCrop: measured through, and in both transforms.",
+    ),
+    Key("augment", ListOf(ValueKind()), default=(), about="In the train transform only."),
+    Key("normalize", _NORMALIZE),
+    Key(
+        "api",
+        Choice("v1", "v2"),
+        default="v1",
+        about="torchvision.transforms, or torchvision.transforms.v2.",
+    ),
+)
 
 
-def _pipeline(document: Document, model: Config) -> Pipeline:
-    folder, numbers = os.path.dirname(document.file), model.normalize
-    constants: Preset | Normalize = preset(numbers.preset) if numbers.preset else numbers
+def _pipeline(document: Document, config: SimpleNamespace) -> Pipeline:
+    folder, numbers = os.path.dirname(document.file), config.normalize
+    constants: Preset | SimpleNamespace = preset(numbers.preset) if numbers.preset else numbers
     return Pipeline(
         file=document.file,
-        kind=model.source.kind,
-        source=_source_arguments(model.source, folder),
-        listed=isinstance(model.source, ListSourceModel),
-        mode=model.image.mode,
-        preprocess=tuple(map(_step, model.preprocess)),
-        augment=tuple(Augmentation(*next(iter(entry.items()))) for entry in model.augment),
+        kind=config.source.kind,
+        source=_source_arguments(config.source, folder),
+        listed=config.source.kind == "list",
+        mode=config.image.mode,
+        preprocess=tuple(map(_step, config.preprocess)),
+        augment=tuple(Augmentation(*next(iter(entry.items()))) for entry in config.augment),
         stats_path=_seen_from(folder, numbers.stats) if numbers.stats is not None else None,
         mean=tuple(constants.mean or ()),
         std=tuple(constants.std or ()),
-        api=model.api,
+        api=config.api,
     )
 
 
-def _source_arguments(source: _AnySource, folder: str) -> dict[str, str]:
+def _source_arguments(source: SimpleNamespace, folder: str) -> dict[str, str]:
     """A source as arguments of `measure`."""
-    if isinstance(source, TorchvisionSourceModel):
+    if source.kind == "torchvision":
         root = _seen_from(folder, source.root)
         return {"source": TORCHVISION + source.name, "root": root, "split": source.split}
     arguments = {"source": _seen_from(folder, source.path)}
-    if isinstance(source, ArraySourceModel) and source.layout is not None:
+    if source.kind == "array" and source.layout is not None:
         arguments["layout"] = source.layout
     return arguments
 

@@ -1,4 +1,4 @@
-"""Problems with the content of a pipeline config that its pydantic model does not see.
+"""Problems with the content of a pipeline config that the kinds of its values do not show.
 
 They are about `normalize` (one way only, a usable preset) and about the transforms of `preprocess` and
 `augment`: their names, their arguments, and which of them are allowed there.
@@ -11,7 +11,7 @@ from typing import Any
 
 from imgnorm.constants.presets import preset
 from imgnorm.documents.document import Document, Path
-from imgnorm.documents.models import as_yaml
+from imgnorm.documents.kinds import as_yaml
 from imgnorm.errors import Problem, Rule, SourceError
 from imgnorm.pipeline.augmentations import NORMALIZE, TENSOR_STEPS, Api, left_out, transforms_of
 from imgnorm.settings import STEPS

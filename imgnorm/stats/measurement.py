@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imgnorm.stats.provenance import Provenance
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import QUANTILES, Histogram
 from imgnorm.tally.moments import Convention, ImageSums, Moments
-from imgnorm.tally.skipped import Skipped
-from imgnorm.tally.tally import Counted
+from imgnorm.tally.skipped import Skipped, skipped_order
 
 if TYPE_CHECKING:
     from imgnorm.stats.estimate import Estimate
@@ -23,20 +23,14 @@ class ClassStats:
 
     images: int
     moments: Moments | None = None  # only with `per_class`
-    as_floats: Moments | None = None  # of the same images in `Measurement.as_floats`
 
     def __add__(self, other: ClassStats) -> ClassStats:
         both = self.moments and other.moments and self.moments + other.moments
-        floats = self.as_floats and other.as_floats and self.as_floats + other.as_floats
-        return ClassStats(self.images + other.images, both, floats)
+        return ClassStats(self.images + other.images, both)
 
     def replicated(self, channels: int) -> ClassStats:
         """The same gray images in `channels` equal channels."""
-        return ClassStats(
-            self.images,
-            self.moments and self.moments.replicated(channels),
-            self.as_floats and self.as_floats.replicated(channels),
-        )
+        return ClassStats(self.images, self.moments and self.moments.replicated(channels))
 
 
 @dataclass(frozen=True)
@@ -54,20 +48,17 @@ class Measurement:
     skipped: tuple[Skipped, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)  # rule -> entries
     estimate: Estimate | None = None  # the error bars, if only a sample of the images was counted
-    as_floats: Counted | None = None
-    """Only in a shard whose images came as floats and were counted as 8-bit images: their counts as
-    floats. Merged with a shard of other floats, these are what counts."""
 
     @classmethod
-    def without_images(
-        cls, source: Provenance, skipped: tuple[Skipped, ...], ignored: Mapping[str, int]
-    ) -> Measurement:
-        """That of shards in which no image was counted. Their modes, so their channels, are unknown."""
+    def without_images(cls, source: Provenance, **found: Any) -> Measurement:
+        """That of shards in which no image was counted. Their modes, so their channels, are unknown.
+
+        Args:
+            found: the fields that such shards have, too: skipped, ignored.
+        """
         nothing = Histogram.zero(0, 0)
         source = replace(source, images=0, names=None)
-        return cls(
-            0, nothing, ImageSums.zero(0), {}, {}, {}, source, skipped=skipped, ignored=ignored
-        )
+        return cls(0, nothing, ImageSums.zero(0), {}, {}, {}, source, **found)
 
     @property
     def found(self) -> int:
@@ -86,3 +77,22 @@ class Measurement:
         if self.histogram is None:
             return {}
         return {name: self.histogram.quantile(q) for name, q in QUANTILES.items()}
+
+
+class Additions:
+    """What several measurements found beside the images that they counted, added up. Mutable."""
+
+    def __init__(self) -> None:
+        self._skipped: list[Skipped] = []
+        self._ignored: Counter[str] = Counter()
+
+    def add(self, measured: Measurement) -> None:
+        self._skipped += measured.skipped
+        self._ignored.update(measured.ignored)
+
+    def fields(self) -> dict[str, Any]:
+        """Those of `Measurement`."""
+        return {
+            "skipped": tuple(sorted(self._skipped, key=skipped_order)),
+            "ignored": dict(self._ignored),
+        }

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from imgnorm.errors import IncompatibleStats
 from imgnorm.settings import KINDS, NVJPEG, Mode, Resize, Step, channels_of, kind_of, mode_of
-from imgnorm.stats.measurement import ClassStats, Measurement
+from imgnorm.stats.measurement import Additions, ClassStats, Measurement
 from imgnorm.stats.overlaps import gaps, overlaps
 from imgnorm.stats.provenance import Provenance, combined
-from imgnorm.tally.skipped import Skipped, skipped_order
-from imgnorm.tally.tally import BETWEEN, GRAY, Counted, common_mode, in_mode, joined_decoders
+from imgnorm.tally.tally import (
+    BETWEEN,
+    DIVIDED,
+    GRAY,
+    Counted,
+    common_mode,
+    in_mode,
+    joined_decoders,
+)
 
 _ANY: Mode = "auto"
 _LOSSLESS = {"BMP", "GIF", "PNG", "PPM"}  # every decoder gives the same pixels
@@ -34,9 +41,7 @@ class Merger:
     def __init__(self) -> None:
         self._parts: list[_Part] = []
         self._sums = _Sums()
-        self._as_floats = _Sums()  # the same, of parts that are floats or were before
-        self._skipped: list[Skipped] = []
-        self._ignored: dict[str, int] = {}
+        self._found = Additions()
         self._faults: list[str] = []
         self._only: Measurement | None = None
 
@@ -69,14 +74,8 @@ class Merger:
             )
             return
         self._only = None if self._parts else measured
-        self._skipped += measured.skipped
-        for rule, entries in measured.ignored.items():
-            self._ignored[rule] = self._ignored.get(rule, 0) + entries
+        self._found.add(measured)
         mode = mode or _ANY
-        floats = kind_of(mode) == "float"
-        float_mode = mode if floats or not measured.images else None
-        if measured.as_floats:
-            float_mode = mode_of(len(channels_of(mode)), "float")
         with_moments = {one.moments is not None for one in measured.classes.values()}
         self._parts.append(
             _Part(
@@ -88,7 +87,7 @@ class Merger:
                 measured.decoders,
                 all(with_moments) if with_moments else None,
                 strict_channels,
-                float_mode,
+                DIVIDED in measured.formats,
             )
         )
         if not measured.images:
@@ -97,14 +96,6 @@ class Merger:
             measured.images, measured.pixels, measured.sums, measured.modes, measured.formats
         )
         self._sums.add(mode, counted, measured.classes)
-        if floats:
-            self._as_floats.add(mode, counted, measured.classes)
-        elif float_mode and measured.as_floats:
-            classes = {
-                name: ClassStats(one.images, one.as_floats)
-                for name, one in measured.classes.items()
-            }
-            self._as_floats.add(float_mode, measured.as_floats, classes)
 
     def result(
         self, *, allow_missing: bool, allow_overlap: bool, allow_decoders: bool = False
@@ -117,7 +108,6 @@ class Merger:
         """
         if not self._parts and not self._faults:
             raise ValueError("there is nothing to merge")
-        self._make_floats()
         source = combined(part.source for part in self._parts)
         faults = [*self._faults, *self._unlike()]
         if not allow_decoders:
@@ -143,32 +133,12 @@ class Merger:
         """The mode that parts without images were to be measured in."""
         return next((part.mode for part in self._parts if part.mode != _ANY), None)
 
-    def _make_floats(self) -> None:
-        """If some parts are floats, counts the others as floats, too, as measuring all at once would.
-
-        The others can be 8-bit images that came as floats, every value k/255.
-        """
-        floats = [
-            replace(part, mode=part.float_mode)
-            for part in self._parts
-            if part.float_mode is not None
-        ]
-        kinds = {kind_of(part.mode) for part in self._counted}
-        if kinds == {"8-bit", "float"} and len(floats) == len(self._parts):
-            self._parts, self._sums = floats, self._as_floats
-
     def _measurement(self, mode: Mode | None, source: Provenance) -> Measurement:
-        skipped = tuple(sorted(self._skipped, key=skipped_order))
         if not source.images:
-            return Measurement.without_images(source, skipped, self._ignored)
+            return Measurement.without_images(source, **self._found.fields())
         assert mode
         counted = self._sums.counted_in(mode)
         classes = self._sums.classes_in(mode)
-        as_floats = None
-        if source.sharded and kind_of(mode) == "8-bit" and all(p.float_mode for p in self._parts):
-            as_floats = self._as_floats.counted_in(mode_of(len(channels_of(mode)), "float"))
-        else:
-            classes = {name: replace(one, as_floats=None) for name, one in classes.items()}
         return Measurement(
             images=counted.images,
             pixels=counted.pixels,
@@ -178,9 +148,7 @@ class Merger:
             decoders=dict(sorted(joined_decoders(part.decoders for part in self._parts).items())),
             source=source,
             classes=classes,
-            skipped=skipped,
-            ignored=self._ignored,
-            as_floats=as_floats,
+            **self._found.fields(),
         )
 
     def _unlike(self) -> Iterator[str]:
@@ -225,7 +193,7 @@ class _Part:
     decoders: Mapping[str, str]
     per_class: bool | None  # None if there are no classes
     strict_channels: bool
-    float_mode: Mode | None  # the mode of the same images as floats; None if they never were floats
+    were_floats: bool  # its images came as floats, and were counted as 8-bit images
 
 
 class _Sums:
@@ -289,7 +257,12 @@ def _mode_faults(parts: Sequence[_Part]) -> Iterator[str]:
     kind = min((kind_of(part.mode) for part in parts), key=KINDS.index)
     others = [part for part in parts if kind_of(part.mode) == kind]
     for part in parts:
-        if kind_of(part.mode) != kind:
+        if kind_of(part.mode) == "float" and others[0].were_floats:
+            yield (
+                f"{part.label}: float, but {others[0].label} was counted as 8-bit images, since all of "
+                "its floats were k/255; measure both in one run, which counts all as floats"
+            )
+        elif kind_of(part.mode) != kind:
             what = "16-bit grayscale" if part.mode == "I;16" else kind_of(part.mode)
             yield (
                 f"{part.label}: {what} (mode {part.mode}), but {others[0].label} is {kind} "

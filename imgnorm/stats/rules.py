@@ -1,6 +1,6 @@
 """The pages of the rules about stats files, which faults.py checks.
 
-They are apart from it because the list of all rules must not load pydantic.
+They are apart from it because the list of all rules loads nothing else.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from PIL import Image
 import imgnorm
 from imgnorm.errors import OutputError
 from imgnorm.stats import file as statsfile
-from imgnorm.stats import text as statstext
+from imgnorm.stats import format as statsformat
 from imgnorm.stats.table import table
 
 ROOT = Path(__file__).parents[2]
@@ -528,7 +528,7 @@ def test_the_command_writes_shows_and_refuses_to_merge(command, plain, estimated
     measured = command("stats", plain, "--tolerance", "0.06", "-o", path)
 
     assert (0, table(estimated) + "\n") == measured[:2]
-    assert statstext.text_of(estimated) == path.read_text(encoding="utf-8")
+    assert statsformat.text_of(estimated) == path.read_text(encoding="utf-8")
     assert (0, table(estimated) + "\n", "") == command("show", path)
     std = [f"{value:.6f}" for value in estimated.std]
     assert (

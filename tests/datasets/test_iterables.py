@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import imgnorm
-from imgnorm.errors import IncompatibleStats, InvalidDocument, SourceError
+from imgnorm.errors import IncompatibleStats, SourceError
 from imgnorm.progress import Profile
 from imgnorm.tally.moments import Moments
 from imgnorm.tally.skipped import Reason
@@ -658,80 +658,32 @@ def test_recognised_floats_among_others_do_so_in_each_class():
 RECOGNISED = [image / np.float32(255) for image in IMAGES.astype(np.float32)]
 
 
-@pytest.mark.parametrize("per_class", [False, True])
-@pytest.mark.parametrize("others", [(3,), (0, 1), (2, 5, 8, 11), ()])
-@pytest.mark.parametrize("gray", [(), (1, 7), (3,)])
-@pytest.mark.parametrize("rounded", ["mul", "div"])
 @pytest.mark.usefixtures("small_units")
-def test_shards_with_and_without_other_floats_merge_to_the_whole(
-    tmp_path, others, gray, rounded, per_class
-):
-    """Measured at once, one other float makes all images floats, so each shard keeps its sums as floats too."""
-    items = [
-        image / np.float32(255) if rounded == "div" else image * np.float32(1 / 255)
-        for image in IMAGES.astype(np.float32)
-    ]
-    for index in others:
-        items[index] = FLOATS[index % 9]
-    for index in gray:
-        items[index] = items[index][..., :1]
+def test_shards_of_recognised_floats_merge_to_the_whole(tmp_path):
+    items = [*RECOGNISED]
+    items[1] = items[1][..., :1]
     dataset = Labelled(items)
 
-    whole = bytes_of(imgnorm.measure(dataset, per_class=per_class), tmp_path)
-    parts = []
-    for i in range(1, 5):
-        path = tmp_path / f"{i}.yaml"
-        imgnorm.write_stats(path, imgnorm.measure(dataset, per_class=per_class, shard=(i, 4)))
-        parts.append(imgnorm.read_stats(path))
+    whole = bytes_of(imgnorm.measure(dataset, per_class=True), tmp_path)
+    a, b, c, d = (imgnorm.measure(dataset, per_class=True, shard=(i, 4)) for i in range(1, 5))
 
-    a, b, c, d = parts
-    for merged in (imgnorm.merge(parts), (d + b) + (c + a), ((a + c) + b) + d):
+    for merged in (imgnorm.merge([a, b, c, d]), (d + b) + (c + a), ((a + c) + b) + d):
         assert whole == bytes_of(merged, tmp_path)
-    bytes_of(a + b, tmp_path)  # is read back as it was
-    assert b"as_floats" not in whole
 
 
 @pytest.mark.usefixtures("small_units")
-def test_only_shards_keep_what_their_images_are_as_floats(tmp_path):
-    whole = imgnorm.measure(Indexed(RECOGNISED))
-    shard = imgnorm.measure(Indexed(RECOGNISED), shard=(1, 2))
-    integers = imgnorm.measure(Indexed(IMAGES), shard=(1, 2))
+def test_shards_of_which_only_some_have_other_floats_do_not_merge():
+    """Each was right to take its floats for what they are; together, all are floats."""
+    items = [*RECOGNISED]
+    items[2] = FLOATS[2]
+    parts = [imgnorm.measure(Indexed(items), shard=(i, 2)) for i in (1, 2)]
+    with pytest.raises(IncompatibleStats) as caught:
+        imgnorm.merge(parts, labels=["a.yaml", "b.yaml"])
 
-    assert b"as_floats" not in bytes_of(whole, tmp_path)
-    assert b"as_floats" in bytes_of(shard, tmp_path)
-    assert b"as_floats" not in bytes_of(integers, tmp_path)
-    with pytest.raises(IncompatibleStats, match="the scales of their values differ"):
-        imgnorm.merge(
-            [integers, imgnorm.measure(Indexed([*FLOATS, *FLOATS, *FLOATS][:20]), shard=(2, 2))],
-            allow_missing=True,
-        )
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "told"),
-    [
-        (
-            "as_floats:\n  min: [",
-            "as_floats:\n  min: [0.5, ",
-            "as_floats.min: 4 values for 3 channels",
-        ),
-        (
-            "\n    count: 300\n",
-            "\n    count: 301\n",
-            "as_floats.exact.count: 301, but exact.count is 300",
-        ),
-        ("\n    total: [", "\n    total: [-", "are not sums of 300 values from 0.0 to 1.0"),
-    ],
-)
-@pytest.mark.usefixtures("small_units")
-def test_numbers_that_cannot_be_those_of_the_floats_are_refused(tmp_path, old, new, told):
-    text = bytes_of(imgnorm.measure(Indexed(RECOGNISED), shard=(1, 2)), tmp_path).decode()
-    before, mark, after = text.partition("as_floats:")
-    (tmp_path / "wrong.yaml").write_text(before + (mark + after).replace(old, new, 1))
-    with pytest.raises(InvalidDocument) as caught:
-        imgnorm.read_stats(tmp_path / "wrong.yaml")
-
-    assert told in str(caught.value)
+    assert (
+        "b.yaml: float, but a.yaml was counted as 8-bit images, since all of its floats were k/255; "
+        "measure both in one run, which counts all as floats"
+    ) == str(caught.value)
 
 
 def test_recognised_floats_are_told_in_the_report_and_in_the_file(tmp_path):

@@ -12,10 +12,10 @@ from counting import sums_of
 
 import imgnorm as library
 from imgnorm.settings import CHANNELS, SCALE, Mode
+from imgnorm.stats.format import text_of
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.stats import Stats
-from imgnorm.stats.text import text_of
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.tally.names import names_digest

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from imgnorm.measuring.measure import measure
-from imgnorm.stats import text as statstext
+from imgnorm.stats import format as statsformat
 
 
 @pytest.mark.parametrize(
@@ -72,4 +72,4 @@ def test_what_no_stats_file_could_hold_is_refused_before_anything_is_measured(
 def test_numbers_of_other_kinds_are_those_numbers(plain, options):
     expected = measure(plain, tolerance=0.1, confidence=0.9, seed=3)
 
-    assert statstext.text_of(expected) == statstext.text_of(measure(plain, **options))
+    assert statsformat.text_of(expected) == statsformat.text_of(measure(plain, **options))

@@ -17,7 +17,7 @@ from imgnorm.pixels.images import count_arrays
 from imgnorm.progress import Progress
 from imgnorm.sources.source import Source, Unit
 from imgnorm.stats import file as statsfile
-from imgnorm.stats import text as statstext
+from imgnorm.stats import format as statsformat
 from imgnorm.stats.estimate import (
     MIN_IMAGES,
     random_order,
@@ -56,7 +56,7 @@ def test_an_estimate_is_that_of_its_images(plain, estimated, tmp_path):
 def test_the_way_it_runs_never_changes_a_digit(plain, estimated, workers):
     again = measure(plain, tolerance=0.06, workers=workers)
 
-    assert statstext.text_of(estimated) == statstext.text_of(again)
+    assert statsformat.text_of(estimated) == statsformat.text_of(again)
 
 
 def test_another_seed_takes_other_images(plain, estimated):
@@ -81,7 +81,7 @@ def test_a_tolerance_out_of_reach_gives_the_exact_file(plain):
     out_of_reach = measure(plain, tolerance=1e-6)
 
     assert out_of_reach.estimate is None
-    assert statstext.text_of(measure(plain)) == statstext.text_of(out_of_reach)
+    assert statsformat.text_of(measure(plain)) == statsformat.text_of(out_of_reach)
 
 
 def test_gray_images_become_rgb_when_a_later_look_meets_color(plain, tmp_path):
@@ -108,7 +108,7 @@ def test_broken_images_of_the_sample_are_skipped(plain, tmp_path):
     assert {"empty-file"} == {one.reason.value for one in stats.skipped}
     assert stats.estimate.images == stats.images + len(stats.skipped)
     assert MIN_IMAGES <= stats.images < stats.estimate.images < IMAGES == stats.measurement.found
-    assert statsfile.parse_stats(statstext.text_of(stats).encode(), "s.yaml").estimate
+    assert statsfile.parse_stats(statsformat.text_of(stats).encode(), "s.yaml").estimate
 
 
 def test_it_goes_with_resize_and_crop(plain):

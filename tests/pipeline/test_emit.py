@@ -22,10 +22,10 @@ from imgnorm.errors import TransformError
 from imgnorm.pipeline.emit import Api, emit, emit_for
 from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
 from imgnorm.stats.file import parse_stats, write_stats
+from imgnorm.stats.format import text_of
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.stats import Stats
-from imgnorm.stats.text import text_of
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import ImageSums
 

@@ -25,11 +25,11 @@ from imgnorm.pipeline.emit import emit
 from imgnorm.pixels import floats as floatcount
 from imgnorm.pixels.floats import FloatCounter, count_floats
 from imgnorm.stats.file import parse_stats
+from imgnorm.stats.format import text_of
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.stats import Stats, merge
 from imgnorm.stats.table import table
-from imgnorm.stats.text import text_of
 from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.tally.names import names_digest
 from imgnorm.tally.skipped import Reason, Skipped

@@ -36,8 +36,8 @@ from imgnorm.sources.names import NumberedNames
 from imgnorm.sources.npy import header_of
 from imgnorm.sources.source import Block, Source, Unit
 from imgnorm.stats.file import parse_stats
+from imgnorm.stats.format import text_of
 from imgnorm.stats.stats import Stats, merge
-from imgnorm.stats.text import text_of
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.workers.work_queue import Task, WorkQueue
 

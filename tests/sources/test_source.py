@@ -18,7 +18,7 @@ import imgnorm
 from imgnorm.errors import SourceError
 from imgnorm.settings import ImageSettings
 from imgnorm.sources.listing import Catalogue
-from imgnorm.stats.text import text_of
+from imgnorm.stats.format import text_of
 from imgnorm.workers.executor import Work
 from imgnorm.workers.this_process import in_this_process
 

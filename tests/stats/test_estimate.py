@@ -22,7 +22,7 @@ from imgnorm.errors import IncompatibleStats, InvalidDocument
 from imgnorm.measuring.measure import measure
 from imgnorm.pipeline.emit import emit
 from imgnorm.stats import file as statsfile
-from imgnorm.stats import text as statstext
+from imgnorm.stats import format as statsformat
 from imgnorm.stats.estimate import (
     Margins,
     Plan,
@@ -278,21 +278,21 @@ def test_the_intervals_of_real_images_hold(error_bars, shared_data, monkeypatch,
 
 
 def test_a_file_is_read_back_whole(estimated):
-    text = statstext.text_of(estimated)
+    text = statsformat.text_of(estimated)
 
     assert estimated == statsfile.parse_stats(text.encode(), "s.yaml")
     assert f"# An estimate (99 %, {estimated.images} of 600 images), not exact.\n" in text
 
 
 def test_a_measurement_of_all_says_nothing_of_estimates(plain):
-    content = statstext.document_of(measure(plain))
+    content = statsformat.document_of(measure(plain))
 
     assert "estimate" not in content
     assert "image_products" not in content["exact"]
 
 
 def edited(stats: Stats, edit: Callable[[dict], object]) -> list[str]:
-    content = statstext.document_of(stats)
+    content = statsformat.document_of(stats)
     edit(content)
     with pytest.raises(InvalidDocument) as caught:
         statsfile.parse_stats(json.dumps(content).encode(), "s.yaml")

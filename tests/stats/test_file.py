@@ -22,10 +22,10 @@ from imgnorm.errors import InvalidDocument, OutputError, SourceError
 from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
 from imgnorm.stats import file as statsfile
 from imgnorm.stats.file import parse_stats, read_stats, write_stats
+from imgnorm.stats.format import document_of, text_of
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.stats import Stats
-from imgnorm.stats.text import document_of, text_of
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, ImageSums
 from imgnorm.tally.skipped import Reason, Skipped
@@ -252,7 +252,7 @@ def test_nan_is_never_written(tmp_path):
     path = tmp_path / "s.yaml"
     stats = Stats(("L",), (math.nan,), (0.5,))
 
-    with pytest.raises(ValueError, match=r"^a stats file cannot hold NaN or Inf: \(nan,\)$"):
+    with pytest.raises(ValueError, match=r"^a file cannot hold NaN or Inf: nan$"):
         write_stats(path, stats)
 
     assert [] == list(tmp_path.iterdir())
@@ -280,30 +280,6 @@ def test_a_file_tells_neither_when_nor_where_it_was_made(tmp_path, monkeypatch):
 
 
 # Writing
-
-
-def test_what_cannot_be_read_back_never_takes_the_place_of_a_good_file(tmp_path, monkeypatch):
-    path = tmp_path / "s.yaml"
-    write_stats(path, measured(seed=1))
-    before = path.read_bytes()
-    monkeypatch.setattr(statsfile, "text_of", lambda stats: "mean: garbage\n")
-
-    with pytest.raises(InvalidDocument, match=f"{path}:1:1: format: missing key"):
-        write_stats(path, measured(seed=2))
-
-    assert before == path.read_bytes()
-    assert [path] == list(tmp_path.iterdir())
-
-
-def test_a_digit_that_gets_lost_on_the_way_to_the_file_is_noticed(tmp_path, monkeypatch):
-    path = tmp_path / "s.yaml"
-    text = edited(text_of(measured()), ("mean", 0), 0.5)
-    monkeypatch.setattr(statsfile, "text_of", lambda stats: text)
-
-    with pytest.raises(InvalidDocument, match=r"mean\[0\]: 0.5 does not follow from"):
-        write_stats(path, measured())
-
-    assert [] == list(tmp_path.iterdir())
 
 
 def test_a_place_that_takes_no_file_is_named(tmp_path):
@@ -434,7 +410,7 @@ CHANGES: list[tuple[tuple[str | int, ...], object, list[tuple[Any, str]]]] = [
             (("formats",), "formats: 2 images in all; images is 3"),
         ],
     ),
-    (("images",), 0, [(None, "images: expected a number above 0; got 0")]),
+    (("images",), 0, [(None, "images: expected at least 1; got 0")]),
     (("pixels",), 8.5, [(None, "pixels: expected a whole number; got 8.5")]),
     (("modes", "L"), 1, [(("modes",), "modes: 1 images in all; images is 2")]),
     (("modes", "L"), -1, [(None, "modes.L: expected at least 0; got -1")]),

@@ -33,12 +33,11 @@ from imgnorm.errors import (
 from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
 from imgnorm.sources.names import runs_of
 from imgnorm.stats.file import merge_files, read_stats, write_stats
+from imgnorm.stats.format import document_of, stats_schema, text_of
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance, Shards
-from imgnorm.stats.schema import stats_schema
 from imgnorm.stats.stats import NO_IMAGES, Stats, merge
 from imgnorm.stats.table import table
-from imgnorm.stats.text import document_of, text_of
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
 from imgnorm.tally.names import lines_of, names_digest, names_in
@@ -119,7 +118,7 @@ def empty(
         units_sha256=names_digest([units.encode()]),
     )
     lost = tuple(Skipped(n, Reason.CORRUPT) for n in skipped)
-    measurement = Measurement.without_images(source, lost, {"hidden": 1})
+    measurement = Measurement.without_images(source, skipped=lost, ignored={"hidden": 1})
     return Stats.of(measurement, mode, (), auto=mode is None, strict_channels=strict_channels)
 
 
@@ -1291,7 +1290,7 @@ def test_shards_that_cannot_be_are_refused(tmp_path):
     assert "s.yaml:40:15: source.shards.counted[0]: shard 4 of 3 does not exist" == damaged(
         tmp_path, "counted: [2]", "counted: [4]", part
     )
-    assert "source.shards.of: expected a number above 1; got 1" in damaged(
+    assert "source.shards.of: expected at least 2; got 1" in damaged(
         tmp_path, "of: 3", "of: 1", part
     )
 

@@ -19,7 +19,7 @@ import pytest
 from injection import Running, Suicidal, folder_of, kill, needs_linux, slow_folder, until
 
 import imgnorm as library
-from imgnorm.stats.text import text_of
+from imgnorm.stats.format import text_of
 from imgnorm.workers import forkserver
 from imgnorm.workers.forkserver import Forked, ForkServer
 

@@ -14,7 +14,7 @@ from stores import Database, database_of
 import imgnorm
 from imgnorm.errors import SourceError
 from imgnorm.sources.folder import FolderSource
-from imgnorm.stats.text import text_of
+from imgnorm.stats.format import text_of
 from imgnorm.workers.this_process import reason_to_stay
 
 ROOT = Path(__file__).parents[2]

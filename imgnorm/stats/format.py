@@ -1,0 +1,555 @@
+"""The stats file's format: each of its keys is described here, once.
+
+A line says what a key's value can be, how it follows from `Stats`, and whether it is read back. What is
+checked, written (`document_of`) and read (`stats_of`) follows from that, and so does the JSON Schema.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from types import SimpleNamespace
+from typing import Any
+
+from imgnorm.documents.kinds import (
+    Choice,
+    Either,
+    Fault,
+    Key,
+    ListOf,
+    MapOf,
+    Number,
+    Record,
+    Tagged,
+    Text,
+    ValueKind,
+    Whole,
+    as_yaml,
+)
+from imgnorm.documents.writer import TextLines, yaml_of
+from imgnorm.settings import STEPS, Step, channel_names, scale_of
+from imgnorm.stats.estimate import PLAN_FAULTS, Estimate, Sample, margins_of
+from imgnorm.stats.measurement import ClassStats, Measurement
+from imgnorm.stats.provenance import MERGED, Provenance, Shards, combined
+from imgnorm.stats.stats import Stats
+from imgnorm.tally.floats import FloatPixels
+from imgnorm.tally.histogram import Histogram
+from imgnorm.tally.moments import UNIT_BITS, CrossSums, ImageSums, Moments
+from imgnorm.tally.skipped import Reason, Skipped
+
+STATS_FORMAT = "imgnorm-stats/1"
+
+
+def record_of(value: Any) -> Record:
+    """The format of a stats file with this content, whatever else is wrong with it."""
+    if not isinstance(value, dict):
+        return CONSTANTS
+    floats = value.get("scale") == 1
+    if "exact" in value or "histogram" in value:
+        return FLOATS_MEASURED if floats else MEASURED
+    if value.get("images") == 0:
+        return EMPTY
+    return FLOAT_CONSTANTS if floats else CONSTANTS
+
+
+def document_of(stats: Stats) -> dict[str, Any]:
+    """The content of the stats file as plain values, in the order of the file."""
+    if stats.images:
+        record = FLOATS_MEASURED if stats.of_floats else MEASURED
+    elif stats.measurement:
+        record = EMPTY
+    else:
+        record = FLOAT_CONSTANTS if stats.of_floats else CONSTANTS
+    content: dict[str, Any] = record.plain(stats)
+    return content
+
+
+def text_of(stats: Stats) -> str:
+    """The text of the stats file. The same stats give the same bytes."""
+    what = "pooled over all pixels, population"
+    header = f"mean and std are for ToTensor's [0, 1]: {what}."
+    if stats.of_floats:
+        header = f"mean and std are of the float values as they are: {what}."
+    elif not stats.mean:
+        header = "A part without images: merge it with the other parts of its source."
+    if stats.estimate:
+        header += f"\n# An estimate ({stats.estimate}), not exact."
+    return f"# Written by imgnorm. {header}\n{yaml_of(document_of(stats))}"
+
+
+def stats_of(value: dict[str, Any]) -> Stats:
+    """The stats in the content of a file without faults: what follows from its integers."""
+    stats: Stats = record_of(value).read(value)
+    return stats
+
+
+def stats_schema() -> dict[str, Any]:
+    """The stats file's JSON Schema, for editors: measured or constants, of integer or float pixels.
+
+    Or a part without images.
+    """
+    integers = {"anyOf": [{"required": ["exact"]}, {"required": ["histogram"]}]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "imgnorm stats file",
+        "if": {"properties": {"images": {"const": 0}}, "required": ["images"]},
+        "then": EMPTY.schema(),
+        "else": {
+            "if": {"properties": {"scale": {"const": 1}}, "required": ["scale"]},
+            "then": {
+                "if": integers,
+                "then": FLOATS_MEASURED.schema(),
+                "else": FLOAT_CONSTANTS.schema(),
+            },
+            "else": {"if": integers, "then": MEASURED.schema(), "else": CONSTANTS.schema()},
+        },
+    }
+
+
+def _known_format(text: str) -> str | None:
+    if text == STATS_FORMAT:
+        return None
+    newer = re.fullmatch(r"imgnorm-stats/\d+", text)
+    remedy = "; upgrade imgnorm, which is older than the file" if newer else ""
+    return f"expected {STATS_FORMAT!r}; got {text!r}{remedy}"
+
+
+def _in_unit(value: float) -> Fault | None:
+    if not math.isfinite(value):
+        return Fault(f"{as_yaml(value)} is not in [0, 1]", "not-usable")
+    if not 0 <= value <= 255:
+        return Fault(f"{value!r} is not in [0, 1]")
+    return None  # values above 1 are reported for the list as a whole
+
+
+def _all_in_unit(values: list[float]) -> Fault | None:
+    if max(values) <= 1:
+        return None
+    listed = ", ".join(f"{value:g}" for value in values)
+    divided = ", ".join(f"{value / 255:.4f}" for value in values)
+    hint = f"divide by 255: {divided}" if min(values) > 1 else None
+    return Fault(f"{listed} is not in [0, 1]", "unit", hint)
+
+
+def _positive(size: int | list[int]) -> str | None:
+    if all(edge >= 1 for edge in ([size] if isinstance(size, int) else size)):
+        return None
+    return f"expected edges of at least 1; got {size}"
+
+
+def _mode_or_auto(image: dict[str, Any]) -> str | None:
+    known = (image.get("mode") is None) == bool(image.get("auto"))
+    return None if known else "expected mode, or auto"
+
+
+def _one_step(entry: dict[str, Any]) -> str | None:
+    given = [name for name in STEPS if entry.get(name) is not None]
+    return None if len(given) == 1 else "expected one step: Resize or CenterCrop"
+
+
+def _reason(text: str) -> Fault | None:
+    return None if text in set(Reason) else Fault(f"unknown reason {text!r}", "reason")
+
+
+class _ImageNames(Text):
+    """Names, one a line; there can be millions."""
+
+    def plain(self, value: str) -> TextLines:
+        return TextLines(value)
+
+
+class _AsReason(Text):
+    def read(self, value: str) -> Reason:
+        return Reason(value)
+
+    def plain(self, value: Reason) -> str:
+        return value.value
+
+
+def _only(value: Any) -> Callable[[Any], Any]:
+    return lambda stats: value
+
+
+def _itself(stats: Stats) -> Stats:
+    return stats
+
+
+def _counted(name: str, kind: ValueKind) -> Key:
+    """A key with the field of this name of `Measurement`."""
+    return Key(name, kind, lambda stats: getattr(stats.measurement, name))
+
+
+_TEXT = Text()
+_NATURAL = Whole(0)
+_WHOLES = ListOf(Whole(), 1)
+_COUNTS = ListOf(_NATURAL, 1)
+_FLOATS = ListOf(Number(), 1)
+_UNITS = ListOf(Number(finite=False).that(_in_unit), 1).that(_all_in_unit)
+_DIGEST = Text("^[0-9a-f]{64}$")
+_MODE = Choice(
+    "L", "RGB", "RGBA", "I;16", also=r"^(F|(RGB|RGBA);(16|F)|C(2|[5-9]|[1-9][0-9]{1,3})(;16|;F)?)$"
+)
+_FORMAT = Key("format", _TEXT.that(_known_format), _only(STATS_FORMAT), follows=True)
+
+
+# Image settings
+
+
+def _step_key(name: str, step: type[Step]) -> Key:
+    arguments = Record(Key("size", _SIZE), make=step)
+    return Key(name, arguments, lambda one: one if isinstance(one, step) else None, default=None)
+
+
+_SIZE = Either(Whole(), ListOf(Whole(), 2, 2)).that(_positive)
+_STEP = Record(
+    *(_step_key(name, step) for name, step in STEPS.items()),
+    make=lambda **steps: next(filter(None, steps.values())),
+).that(_one_step)
+
+
+def _image_keys(mode: Key) -> Record:
+    return Record(
+        mode,
+        Key("auto", Choice(True), lambda stats: stats.auto or None, default=None),
+        Key("strict_channels", Choice(True), lambda s: s.strict_channels or None, default=None),
+        Key("preprocess", ListOf(_STEP), default=()),
+    )
+
+
+_IMAGE = _image_keys(Key("mode", _MODE))
+_EMPTY_IMAGE = _image_keys(Key("mode", _MODE, default=None)).that(_mode_or_auto)
+
+
+# Sources
+
+
+_SHARDS = Record(
+    Key("of", Whole(2), lambda source: source.shards.total),
+    Key("counted", _WHOLES, lambda source: source.shards.counted),
+    # Before units were divided among shards, names were.
+    Key("units_sha256", _DIGEST, lambda source: source.units_sha256 or None, default=None),
+)
+
+
+def _provenance(
+    kind: str,
+    ref: str | tuple[str, ...],
+    listing_sha256: str,
+    names_sha256: str,
+    shards: SimpleNamespace | None,
+    images: int = 0,
+    **options: str | int | tuple[str, ...] | None,
+) -> Provenance:
+    return Provenance(
+        kind,
+        ref if isinstance(ref, str) else tuple(sorted(set(ref))),
+        names_sha256,
+        listing_sha256,
+        images,
+        {key: option for key, option in options.items() if option is not None},
+        Shards(shards.of, tuple(sorted(shards.counted))) if shards else None,
+        (shards and shards.units_sha256) or "",
+    )
+
+
+def _option(name: str, kind: ValueKind) -> Key:
+    return Key(name, kind, lambda source: source.options.get(name), default=None)
+
+
+_ONE_SOURCE = (
+    Key("kind", _TEXT),
+    Key("ref", Either(_TEXT, ListOf(_TEXT, 2))),
+    _option("split", _TEXT),
+    _option("key", _TEXT),
+    _option("limit", _NATURAL),
+    _option("include", ListOf(_TEXT, 1)),
+    _option("exclude", ListOf(_TEXT, 1)),
+    Key("shards", _SHARDS, lambda source: source if source.shards else None, default=None),
+    Key("listing_sha256", _DIGEST),
+    Key("names_sha256", _DIGEST),
+)
+_PART = Record(*_ONE_SOURCE, Key("images", _NATURAL), make=_provenance)
+_MERGED = Record(
+    Key("kind", _TEXT),
+    Key("parts", ListOf(_PART, 2)),
+    Key("names_sha256", _DIGEST, follows=True),
+    make=lambda kind, parts: parts,
+)
+
+
+class _Source(Tagged):
+    def plain(self, value: Provenance) -> Any:
+        return (_MERGED if value.parts else _SOURCE).plain(value)
+
+
+_SOURCE = Record(*_ONE_SOURCE, make=lambda **values: (_provenance(**values),))
+_SOURCES = _Source("kind", {MERGED: _MERGED}, _SOURCE)
+
+
+# What was counted
+
+
+def _sums(floats: bool, moments: Callable[[Any], Moments | None], **key: Any) -> tuple[Key, ...]:
+    """The keys of power sums; `moments` gets them from what the record is written from."""
+
+    def get(name: str) -> Callable[[Any], Any]:
+        return lambda one: getattr(moments(one), name, None)
+
+    keys = [("count", _NATURAL), ("total", _WHOLES), ("total_sq", _WHOLES)]
+    unit = Key("unit_bits", _UNIT_BITS, get("unit_bits"), **(key and {"default": 0}))
+    return (*[unit] * floats, *(Key(name, kind, get(name), **key) for name, kind in keys))
+
+
+def _class(images: int, mean: Any, std: Any, **sums: Any) -> ClassStats:
+    if not (sums["count"] and sums["total"] and sums["total_sq"]):  # without `per_class`
+        return ClassStats(images)
+    return ClassStats(images, _moments(**sums))
+
+
+def _moments(
+    count: int, total: tuple[int, ...], total_sq: tuple[int, ...], unit_bits: int = 0
+) -> Moments:
+    return Moments.in_units(count, total, total_sq, unit_bits)
+
+
+def _classes(floats: bool) -> Key:
+    numbers = _FLOATS if floats else _UNITS
+
+    def number(name: str) -> Key:
+        def get(one: tuple[ClassStats, int]) -> Any:
+            return one[0].moments and getattr(one[0].moments, name)(scale=one[1])
+
+        return Key(name, numbers, get, default=None)
+
+    record = Record(
+        Key("images", _NATURAL, lambda one: one[0].images),
+        number("mean"),
+        number("std"),
+        *_sums(floats, lambda one: one[0].moments, default=None),
+        make=_class,
+    )
+    return Key(
+        "classes",
+        MapOf(record),
+        lambda s: {name: (one, s.scale) for name, one in s.measurement.classes.items()},
+    )
+
+
+_UNIT_BITS = Whole(0, 1074)  # the smallest float64 is 2**-1074
+_SUMS_OF_IMAGES = Record(
+    Key("unit_bits", Choice(UNIT_BITS), _only(UNIT_BITS), follows=True),
+    Key("mean", _WHOLES),
+    Key("mean_sq", _WHOLES),
+    Key("std", _WHOLES),
+    Key("std_1", _WHOLES),
+    Key("one_pixel", _NATURAL),
+    make=dict,
+)
+_CROSS_SUMS = Record(*(Key(field.name, _COUNTS) for field in fields(CrossSums)), make=CrossSums)
+_MARGIN = Record(Key("mean", _UNITS), Key("std", _UNITS))
+_ESTIMATE = Record(
+    Key("tolerance", Number().that(PLAN_FAULTS["tolerance"])),
+    Key("confidence", Number().that(PLAN_FAULTS["confidence"])),
+    Key("images", Whole(1)),
+    Key("of", Whole(1), lambda estimate: estimate.total),
+    Key("seed", Whole().that(PLAN_FAULTS["seed"])),
+    Key("margin", _MARGIN, lambda estimate: estimate.margins, follows=True),
+    make=dict,
+)
+_SKIPPED = Record(Key("name", _TEXT), Key("reason", _AsReason().that(_reason)), make=Skipped)
+
+
+def _names(stats: Stats) -> list[str | None] | None:
+    assert stats.measurement
+    names = [source.names for source in stats.measurement.source.sources if source.images]
+    return names if all(names) else None
+
+
+def _counts(stats: Stats) -> dict[str, tuple[int, ...]] | None:
+    """The histogram without the zeros at the end. The index is the pixel value; missing counts are 0."""
+    assert stats.measurement
+    assert stats.measurement.histogram
+    counts = stats.measurement.histogram.counts
+    ends = (len(c) - next(i for i, n in enumerate(reversed(c)) if n) for c in counts)
+    return {name: c[:end] for name, c, end in zip(stats.channels, counts, ends, strict=True)}
+
+
+def _measured(*, floats: bool) -> Record:
+    numbers = _FLOATS if floats else _UNITS
+    raw = _FLOATS if floats else _WHOLES
+    convention = Record(Key("mean", numbers), Key("std", numbers))
+
+    def pixels(stats: Stats) -> Histogram | FloatPixels:
+        assert stats.measurement
+        return stats.measurement.pixels
+
+    def only(*keys: Key, of_floats: bool) -> tuple[Key, ...]:
+        return keys if floats == of_floats else ()
+
+    return Record(
+        _FORMAT,
+        Key("channels", ListOf(_TEXT), follows=True),
+        Key("mean", numbers, follows=True),
+        Key("std", numbers, follows=True),
+        *only(Key("estimate", _ESTIMATE, default=None), of_floats=False),
+        Key("scale", Choice(1) if floats else Choice(255, 65535), follows=True),
+        Key("image", _IMAGE, _itself),
+        Key("images", Whole(1)),
+        Key("pixels", _NATURAL, lambda s: pixels(s).moments().count, follows=True),
+        Key("min", raw, lambda s: pixels(s).minimum(), follows=not floats),
+        Key("max", raw, lambda s: pixels(s).maximum(), follows=not floats),
+        *only(
+            Key(
+                "quantiles",
+                MapOf(ListOf(Whole()), as_is=True),
+                lambda s: s.measurement.quantiles(),
+                follows=True,
+            ),
+            of_floats=False,
+        ),
+        Key(
+            "conventions",
+            MapOf(convention, as_is=True),
+            lambda s: s.measurement.conventions(),
+            follows=True,
+        ),
+        _counted("modes", MapOf(_NATURAL)),
+        _counted("formats", MapOf(_NATURAL)),
+        _counted("decoders", MapOf(_TEXT)),
+        _counted("source", _SOURCES),
+        _classes(floats),
+        _counted("skipped", ListOf(_SKIPPED)),
+        _counted("ignored", MapOf(_NATURAL)),
+        Key(
+            "exact",
+            Record(
+                *_sums(floats, lambda s: pixels(s).moments()),
+                Key("image_sums", _SUMS_OF_IMAGES, lambda s: s.measurement.sums),
+                *only(
+                    Key(
+                        "image_products",
+                        _CROSS_SUMS,
+                        lambda s: s.estimate and s.estimate.cross_sums,
+                        default=None,
+                    ),
+                    of_floats=False,
+                ),
+                make=dict,
+            ),
+            _itself,
+        ),
+        *only(
+            Key("histogram", MapOf(_COUNTS, as_is=True), _counts),
+            of_floats=False,
+        ),
+        Key("names", ListOf(_ImageNames(), 1), _names, default=None),
+        make=_stats,
+    )
+
+
+def _stats(
+    image: SimpleNamespace,
+    images: int,
+    source: tuple[Provenance, ...],
+    exact: dict[str, Any],
+    names: tuple[str, ...] | None,
+    estimate: dict[str, Any] | None = None,
+    histogram: dict[str, tuple[int, ...]] | None = None,
+    **counted: Any,
+) -> Stats:
+    sums, cross_sums = exact.pop("image_sums"), exact.pop("image_products", None)
+    moments, scale = _moments(**exact), scale_of(image.mode)
+    pixels: Histogram | FloatPixels
+    if histogram:
+        pixels = Histogram(tuple(c + (0,) * (scale + 1 - len(c)) for c in histogram.values()))
+    else:
+        pixels = FloatPixels(moments, counted.pop("min"), counted.pop("max"))
+    sample = estimate and Sample(images, pixels.moments(), cross_sums, scale)
+    measurement = Measurement(
+        images=images,
+        pixels=pixels,
+        sums=ImageSums(images, **sums),
+        source=_combined(source, images, names or ()),
+        estimate=estimate_that_follows(estimate, sample) if estimate and sample else None,
+        **counted,
+    )
+    return _with_image(measurement, image)
+
+
+def _empty(image: SimpleNamespace, source: tuple[Provenance, ...], **found: Any) -> Stats:
+    return _with_image(Measurement.without_images(_combined(source, 0, ()), **found), image)
+
+
+def _with_image(measurement: Measurement, image: SimpleNamespace) -> Stats:
+    return Stats.of(
+        measurement,
+        image.mode,
+        image.preprocess,
+        auto=bool(image.auto),
+        strict_channels=bool(image.strict_channels),
+    )
+
+
+def _combined(parts: tuple[Provenance, ...], images: int, names: tuple[str, ...]) -> Provenance:
+    if len(parts) == 1:
+        parts = (replace(parts[0], images=images),)
+    lines = iter(names)
+    return combined(replace(p, names=next(lines, None) if p.images else None) for p in parts)
+
+
+def estimate_that_follows(estimate: Mapping[str, Any], sample: Sample) -> Estimate:
+    """The estimate with the margins that follow from a file's sums.
+
+    Raises:
+        ValueError: the cross sums and the other sums cannot be those of the same images.
+    """
+    given = {key: one for key, one in estimate.items() if key != "margin"}
+    images, total = given.pop("images"), given.pop("of")
+    margins = margins_of(sample, images, total, given["confidence"])
+    if margins is None:
+        raise ValueError("one image has no margins")
+    given |= {"cross_sums": sample.cross_sums, "margins": margins}
+    return Estimate(images=images, total=total, **given)
+
+
+def _constants(*, floats: bool) -> Record:
+    numbers = _FLOATS if floats else _UNITS
+    scale = Key("scale", Choice(1)) if floats else Key("scale", Choice(255, 65535), default=255)
+    return Record(
+        _FORMAT,
+        Key("channels", ListOf(_TEXT), default=None),
+        Key("mean", numbers),
+        Key("std", numbers),
+        scale,
+        Key("image", _IMAGE, lambda stats: stats if stats.mode else None, default=None),
+        make=_constant_stats,
+    )
+
+
+def _constant_stats(
+    channels: tuple[str, ...] | None,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    scale: int,
+    image: SimpleNamespace | None,
+) -> Stats:
+    settings = (image.mode, image.preprocess) if image else ()
+    return Stats(channels or channel_names(len(mean)), mean, std, scale, *settings)
+
+
+MEASURED = _measured(floats=False)
+FLOATS_MEASURED = _measured(floats=True)
+CONSTANTS = _constants(floats=False)
+FLOAT_CONSTANTS = _constants(floats=True)
+EMPTY = Record(
+    _FORMAT,
+    Key("image", _EMPTY_IMAGE, _itself),
+    Key("images", Choice(0), follows=True),
+    _counted("source", _SOURCES),
+    _counted("skipped", ListOf(_SKIPPED)),
+    _counted("ignored", MapOf(_NATURAL)),
+    make=_empty,
+)
+"""A part of a source in which no image was counted."""
