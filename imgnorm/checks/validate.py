@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from imgnorm.checks.foreign import foreign_problem
 from imgnorm.checks.ignore import MARK, chosen, not_ignored
 from imgnorm.checks.reports import plural, summary
 from imgnorm.constants.findings import findings
@@ -161,11 +162,18 @@ def _checked(
             reading = read_through(data, file, STATS_LIMITS)
             found = _stats_problems(reading, read)
         else:
+            ours = kind.startswith("imgnorm-pipeline")
+            foreign = None if ours else foreign_problem(file, data, faulty=False)
+            if foreign:
+                return [foreign]
             reading = read_through(data, file, CONFIG_LIMITS)
+            if reading.problems and not ours:
+                foreign = foreign_problem(file, data, faulty=True)
+                return [foreign] if foreign else list(reading.problems)
             if reading.document is None:
                 return list(reading.problems)
-            if not kind.startswith("imgnorm-pipeline"):
-                return [*reading.problems] or [_unknown_format(reading.document)]
+            if not ours:
+                return [_unknown_format(reading.document)]
             found = _pipeline_problems(
                 reading.document, read, None if reading.problems else dry_run
             )

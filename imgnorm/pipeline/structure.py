@@ -209,7 +209,7 @@ RULES = (
         "presets that exist and are not wrong",
         "`imgnorm presets` lists the names. A set that is known to be wrong cannot be used by its name; write "
         "its numbers out if a checkpoint depends on them.",
-        "normalize: {preset: cifar-10}",
+        "normalize: {preset: cifar-11}",
         "normalize: {preset: cifar10}",
     ),
     Rule(

@@ -143,6 +143,11 @@ def _files(paths: Sequence[str]) -> Iterator[str]:
     return iter(found)
 
 
+def reads(path: str) -> bool:
+    """Whether lint reads files with this suffix."""
+    return os.path.splitext(path)[1].lower() in _READERS
+
+
 def _is_folder(path: str) -> bool:
     try:
         mode = os.stat(path).st_mode
@@ -159,7 +164,7 @@ def _is_folder(path: str) -> bool:
 
 
 def _known(path: str) -> str:
-    if os.path.splitext(path)[1].lower() not in _READERS:
+    if not reads(path):
         raise SourceError(f"{path}: not a file that lint reads; it reads {', '.join(_READERS)}")
     return path
 
@@ -182,7 +187,7 @@ def _below(root: str) -> list[str]:
             if entry.is_dir(follow_symlinks=False):
                 if _entered(entry):
                     waiting.append(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in _READERS and entry.is_file():
+            elif reads(entry.name) and entry.is_file():
                 found.append(entry.path)
     if not found:
         raise SourceError(f"{root}: no Python, YAML, JSON or TOML file in it; check the path")
