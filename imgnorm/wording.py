@@ -9,20 +9,24 @@ _LONGEST = 2000  # characters of a line of a message; names of files have up to 
 
 
 def printable(text: str) -> str:
-    """The text on one line, without commands to a terminal: they become \\n, \\x1b, \\u2028 and so on."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """The text on one line, without commands to a terminal: they become \\n, \\x1b, \\u2028 and so on.
+
+    A byte of a file's name that is not UTF-8 becomes \\xff, as in stats files.
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":  # Python's surrogateescape
+        return f"\\x{ord(character) - 0xDC00:x}"
+    return character.encode("unicode_escape").decode()
 
 
 def cut(text: str, at_most: int = 60) -> str:
     """At most this many characters; an ellipsis stands for the rest."""
     return text if len(text) <= at_most else f"{text[: at_most - 1]}…"
-
-
-def quoted(text: str) -> str:
-    """A value in quotes, cut to 60 characters."""
-    return ascii(cut(text)) if not cut(text).isprintable() else repr(cut(text))
 
 
 def one_line(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from imgnorm.checks.rules import RULES
 from imgnorm.errors import Problem
-from imgnorm.wording import quoted
+from imgnorm.wording import cut
 
 MARK = b"imgnorm:"
 """A file without these bytes has no ignore comment."""
@@ -53,5 +53,5 @@ def _faults(rules: set[str], file: str, line: int, column: int) -> Iterator[Prob
         yield Problem(file, line, column, "unknown-ignore", "names no rule", hint, "warning")
     for rule in sorted(rules - set(RULES)):
         hint = "`imgnorm validate --explain RULE` explains the rules"
-        message = f"there is no rule {quoted(rule)}"
+        message = f"there is no rule {cut(rule)!r}"
         yield Problem(file, line, column, "unknown-ignore", message, hint, "warning")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from imgnorm.errors import InvalidDocument, Problem, SourceError
-from imgnorm.wording import quoted
+from imgnorm.wording import cut
 
 Path = tuple[str | int, ...]
 
@@ -168,7 +168,7 @@ def with_path(path: Sequence[str | int], message: str) -> str:
     steps = (
         f"[{step}]"
         if isinstance(step, int)
-        else f".{step if _NAME.fullmatch(step) else quoted(step)}"
+        else f".{step if _NAME.fullmatch(step) else repr(cut(step))}"
         for step in path
     )
     dotted = "".join(steps).removeprefix(".")

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from imgnorm.documents.document import MAX_PROBLEMS, Document, Path
 from imgnorm.errors import InvalidDocument
-from imgnorm.wording import cut, nearest, quoted
+from imgnorm.wording import cut, nearest
 
 REQUIRED: Any = object()
 """The default of a key that must be given."""
@@ -58,7 +58,7 @@ def check(document: Document, kind: ValueKind) -> None:
 def as_yaml(value: object) -> str:
     """A value for a message: short, safe for a terminal, and spelled as in YAML."""
     if isinstance(value, str):
-        return quoted(value)
+        return repr(cut(value))
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and not math.isfinite(value):

@@ -42,7 +42,7 @@ from imgnorm.documents.document import (
     with_path,
 )
 from imgnorm.errors import InvalidDocument, Problem
-from imgnorm.wording import cut, quoted
+from imgnorm.wording import cut
 
 MAX_DIGITS = 1300  # the sum of squares of any float64 has fewer; int() and str() stop at 4,300
 MAX_TAG_DIRECTIVES = 100
@@ -295,7 +295,7 @@ class _Builder:
             self._refuse_properties(event)
         text = event.value
         if not text.isascii() and _SURROGATE.search(text):
-            message = f"{quoted(text)} has half of a surrogate pair"
+            message = f"{cut(text)!r} has half of a surrogate pair"
             self._at_node(message, r"write the whole character, or \U and 8 digits", "syntax")
         if self._expects_key():
             self._key(text, plain=not event.style, entry=entry)
@@ -552,7 +552,7 @@ def _syntax_fault(
     if "cannot start any token" in reason or "tab character" in reason:
         if character == "\t":
             return mark, "a tab is not allowed here", "use spaces"
-        return mark, f"a value cannot start with {quoted(character)}", "put the value in quotes"
+        return mark, f"a value cannot start with {cut(character)!r}", "put the value in quotes"
     if "mapping values are not allowed" in reason:
         hint = "align it with the keys it belongs to; text with ': ' in it needs quotes"
         return mark, "a key or ':' is not allowed here", hint

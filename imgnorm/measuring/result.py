@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from imgnorm.errors import SourceError
 from imgnorm.settings import ImageSettings, Mode, channels_of, kind_of, mode_of
-from imgnorm.sources.names import as_text, for_message, name_bytes
+from imgnorm.sources.names import as_text, name_bytes
 from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance
@@ -18,6 +18,7 @@ from imgnorm.tally.moments import Moments
 from imgnorm.tally.names import digest_of, lines_of, names_sum
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable, skipped_order
 from imgnorm.tally.tally import GRAY, ClassTally, Tally, common_mode, in_mode
+from imgnorm.wording import printable
 
 if TYPE_CHECKING:
     from imgnorm.stats.estimate import Estimate
@@ -118,7 +119,7 @@ def no_image_message(ref: str, done: str, skipped: Sequence[Skipped]) -> str:
     Args:
         done: what could be done with none of them: "counted".
     """
-    examples = "".join(f"\n  {for_message(s.name)}: {s.reason} ({s.detail})" for s in skipped[:5])
+    examples = "".join(f"\n  {printable(s.name)}: {s.reason} ({s.detail})" for s in skipped[:5])
     more = f"\n  and {len(skipped) - 5:,} more" if len(skipped) > 5 else ""
     return (
         f"{as_text(ref)}: no image could be {done}, out of {len(skipped):,}; "

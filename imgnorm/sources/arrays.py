@@ -16,12 +16,13 @@ from imgnorm.settings import CHANNELS, ImageSettings, Mode, mode_of
 from imgnorm.sources.arrayfile import ArrayFile
 from imgnorm.sources.bytestream import FileBytes, no_heartbeat
 from imgnorm.sources.files import open_regular, refused, unreadable
-from imgnorm.sources.names import NumberedNames, Run, for_message, name_bytes
+from imgnorm.sources.names import NumberedNames, Run, name_bytes
 from imgnorm.sources.npy import MAGIC, Header, UnclearLayout, header_of, layout_of
 from imgnorm.sources.paths import labelled
 from imgnorm.sources.source import Block, Blocks, Ignored, Source, Unit
 from imgnorm.sources.zip import DEFLATE, STORED, PackedMember
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
+from imgnorm.wording import printable
 
 _MAX_CHANNELS = 9999
 _MAX_CHANNELS_16_BIT = 16  # a histogram of each has 65,536 counts
@@ -102,7 +103,7 @@ class ArrayFileSource(Source):
             except OSError as error:
                 skipped.append(unreadable(error).skipped(label))
             except UnclearLayout as error:
-                unclear.append(f"{for_message(path)}: {error}")
+                unclear.append(f"{printable(path)}: {error}")
             else:
                 found[key] = array
         modes: dict[Mode, str] = {}
@@ -128,13 +129,13 @@ class ArrayFileSource(Source):
         mode = next((array.mode for array in self._arrays.values()), "RGB")
         if settings.preprocess and mode not in CHANNELS:
             raise SourceError(
-                f"{for_message(self.ref)}: has mode {mode}, which no PIL image has; leave out --resize and "
+                f"{printable(self.ref)}: has mode {mode}, which no PIL image has; leave out --resize and "
                 "--center-crop, or resize the arrays themselves"
             )
         shown_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
         if settings.mode not in ("auto", mode) and not shown_as_rgb:
             raise SourceError(
-                f"{for_message(self.ref)}: has mode {mode}, and arrays are not converted to "
+                f"{printable(self.ref)}: has mode {mode}, and arrays are not converted to "
                 f"{settings.mode}; leave out --mode"
             )
 
@@ -215,7 +216,7 @@ class ArrayFileSource(Source):
 
     def _path_of(self, key: str, array: _Array) -> str:
         """An array, as the user would name it."""
-        return for_message(self._paths[array.file] + key[len(array.file) :])
+        return printable(self._paths[array.file] + key[len(array.file) :])
 
     def _numbered(self, names: Sequence[str]) -> NumberedNames:
         if isinstance(names, NumberedNames):
@@ -273,7 +274,7 @@ class ArrayFileSource(Source):
             first = next(iter(found))
             raise UnclearLayout(
                 f"holds the images {' and '.join(found)}; name one of them, such as "
-                f"{for_message(self._paths[label])}/{first}"
+                f"{printable(self._paths[label])}/{first}"
             )
         if not found:
             if faults:

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from imgnorm.errors import SourceError
-from imgnorm.sources.names import for_message
 from imgnorm.sources.patterns import Patterns
 from imgnorm.tally.skipped import Reason, Unreadable
+from imgnorm.wording import printable
 
 MAX_FILE_BYTES = 2 << 30
 """Far above any image within the pixel limit; a larger file is not read into memory."""
@@ -182,7 +182,7 @@ def unreadable(error: OSError) -> Unreadable:
 def refused(path: str, error: OSError) -> SourceError:
     """The error for a file that the user named and that cannot be read."""
     return SourceError(
-        f"{for_message(path)}: cannot be read ({unreadable(error).detail}); check its permissions, and "
+        f"{printable(path)}: cannot be read ({unreadable(error).detail}); check its permissions, and "
         "that its storage works"
     )
 

@@ -1,7 +1,7 @@
 """Names of images: as bytes, as text, and numbered ones that take no memory each.
 
 A name is a `str` as Python has it from the file system. `name_bytes` is what is sorted and hashed,
-`as_text` what is stored, `for_message` what is printed.
+`as_text` what is stored, and `wording.printable` what messages print.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from zlib import crc32
 
 from imgnorm.tally.names import names_sum
 from imgnorm.tally.tally import ClassTally, Tally
-from imgnorm.wording import printable
 
 _MIN_RUN, _MAX_RUN = 32, 512
 _ENDS = 0x3F  # one name in 64 ends a run
@@ -29,11 +28,6 @@ name_bytes: Callable[[str], bytes] = os.fsencode
 def as_text(name: str) -> str:
     """A name as text that can be printed and stored anywhere; undecodable bytes become \\xNN."""
     return name_bytes(name).decode("utf-8", "backslashreplace")
-
-
-def for_message(name: str) -> str:
-    """A name as messages print it: on one line, and harmless to a terminal."""
-    return printable(as_text(name))
 
 
 def encoded(names: Sequence[str]) -> Iterable[bytes]:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from math import prod
 
 from imgnorm.errors import SourceError
-from imgnorm.sources.names import for_message, name_bytes
+from imgnorm.sources.names import name_bytes
+from imgnorm.wording import printable
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)", re.ASCII)
@@ -42,7 +43,7 @@ def matching(pattern: str) -> list[str]:
         found = sorted(glob.glob(text), key=name_bytes)
         if not found:
             raise SourceError(
-                f"{for_message(text)}: no such folder, and no file matches this pattern; check its folders, "
+                f"{printable(text)}: no such folder, and no file matches this pattern; check its folders, "
                 "and quote it so that the shell does not expand it"
             )
         paths += found
@@ -50,12 +51,12 @@ def matching(pattern: str) -> list[str]:
         for braces in _BRACES.finditer(missing[0]):
             if ".." in braces[1]:
                 raise SourceError(
-                    f"{for_message(pattern)}: {for_message(braces[0])} is not a range; write it like {{000..127}}, "
+                    f"{printable(pattern)}: {printable(braces[0])} is not a range; write it like {{000..127}}, "
                     "{a..k} or {a,b,c}"
                 )
         raise SourceError(
-            f"{for_message(missing[0])}: no such file ({len(missing):,} of the {len(expanded):,} that "
-            f"{for_message(pattern)} names are missing); get it, or name only the files that exist"
+            f"{printable(missing[0])}: no such file ({len(missing):,} of the {len(expanded):,} that "
+            f"{printable(pattern)} names are missing); get it, or name only the files that exist"
         )
     return paths
 
@@ -89,9 +90,7 @@ def labelled(paths: Iterable[str]) -> dict[str, str]:
 
 def _expanded(pattern: str) -> list[str]:
     """All texts that `{a,b}` and `{00..12}` stand for, each once; other braces stay as they are."""
-    too_many = SourceError(
-        f"{for_message(pattern)}: names more than {_MAX_PATHS:,} files; {_FEWER}"
-    )
+    too_many = SourceError(f"{printable(pattern)}: names more than {_MAX_PATHS:,} files; {_FEWER}")
     if (
         prod(len(_alternatives(braces[1])) or 1 for braces in _BRACES.finditer(pattern))
         > _MAX_PATHS

@@ -11,10 +11,11 @@ from time import monotonic
 from imgnorm.errors import ImgnormError
 from imgnorm.pixels.buffer import BufferCounter
 from imgnorm.progress import Profile, Spent, Stage
-from imgnorm.sources.names import for_message, looked_at
+from imgnorm.sources.names import looked_at
 from imgnorm.sources.source import Unit
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.tally.tally import Tally, TallySum
+from imgnorm.wording import printable
 from imgnorm.workers import process
 from imgnorm.workers.forkserver import ForkServer
 from imgnorm.workers.messages import Bug, Done, Forget, Ready, Setup, TaskKind
@@ -239,7 +240,7 @@ class Driver(threading.Thread):
         closed = self._queue.closed.is_set()
         if not closed and worker.unkillable and self._queue.count_unkillable() > _MAX_UNKILLABLE:
             raise ImgnormError(
-                f"{for_message(name)}: reading it hangs, as did {_MAX_UNKILLABLE} others, and the "
+                f"{printable(name)}: reading it hangs, as did {_MAX_UNKILLABLE} others, and the "
                 "processes that do so cannot be ended; see whether the storage still answers"
             )
         return code

@@ -13,12 +13,12 @@ from imgnorm.measuring.opening import names_a_config
 from imgnorm.pipeline.config import SOURCE_KINDS
 from imgnorm.progress import Progress
 from imgnorm.settings import TORCHVISION, ImageSettings, Resize, channels_of, kind_of, mode_of
-from imgnorm.sources.names import for_message
 from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.provenance import MERGED, Provenance
 from imgnorm.stats.stats import Stats
 from imgnorm.tally.skipped import Skipped
+from imgnorm.wording import printable
 
 _NAMED = 5  # names in a message; of further ones it gives the number
 
@@ -116,7 +116,7 @@ def compare_decoders(findings: Findings, then: Mapping[str, str], now: Mapping[s
 
 
 def faults_of(skipped: Sequence[Skipped]) -> str:
-    return some_of([f"{for_message(s.name)} ({s.reason})" for s in skipped])
+    return some_of([f"{printable(s.name)} ({s.reason})" for s in skipped])
 
 
 def some_of(texts: Sequence[str]) -> str:

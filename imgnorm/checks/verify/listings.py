@@ -23,7 +23,7 @@ from imgnorm.measuring.selection import spread
 from imgnorm.pipeline.config import SOURCE_KINDS, read_pipeline
 from imgnorm.settings import TORCHVISION
 from imgnorm.sources.listing import AllNames, Catalogue, all_names_of, names_sum_of
-from imgnorm.sources.names import as_text, for_message, name_bytes
+from imgnorm.sources.names import as_text, name_bytes
 from imgnorm.sources.patterns import Patterns
 from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import Measurement
@@ -198,7 +198,7 @@ def _kept_change(part: Part) -> list[str]:
     found = map(part.names.name, part.counted if all_kept else ())
     fresh = [name for name in found if name_bytes(name) not in kept]
     return [
-        f"{what}: {some_of([repr(for_message(name)) for name in names])}"
+        f"{what}: {some_of([repr(printable(name)) for name in names])}"
         for what, names in (("new", fresh), ("gone", sorted(map(os.fsdecode, gone))))
         if names
     ]

@@ -18,13 +18,14 @@ from imgnorm.documents.document import Path
 from imgnorm.measuring.routes import executing
 from imgnorm.progress import Progress
 from imgnorm.settings import CenterCrop, Limits, Resize
-from imgnorm.sources.names import as_text, for_message, name_bytes
+from imgnorm.sources.names import as_text, name_bytes
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import ImageSums
 from imgnorm.tally.names import names_sum
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.tally.tally import GRAY, Counted, Tally, in_mode
+from imgnorm.wording import printable
 from imgnorm.workers.executor import Work
 
 _RETRIED = 100  # of the images that were skipped then, how many are tried again
@@ -79,12 +80,12 @@ def compare_sample(
         message = f"counted then, but unreadable now: {faults_of(sample.broken)}"
         findings.add(("skipped",), "skipped", message)
     if sample.readable:
-        names = [for_message(name) for name in sample.readable]
+        names = [printable(name) for name in sample.readable]
         message = f"skipped then, but readable now: {some_of(names)}"
         findings.add(("skipped",), "skipped", message)
     if sample.unlike:
         unlike = [
-            f"{for_message(parts[index].names.name(place))} ({modes})"
+            f"{printable(parts[index].names.name(place))} ({modes})"
             for (index, place), modes in sorted(sample.unlike.items())
         ]
         message = f"all {mode} then, but of another mode now: {some_of(unlike)}"
