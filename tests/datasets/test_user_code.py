@@ -364,7 +364,7 @@ def test_a_signal_ends_the_users_workers_too(project, name, code, send):
 
     told = [line for line in err.splitlines() if line != "reading"]
     assert (code, [f"stopped by {name}"]) == (process.returncode, told)
-    assert time.monotonic() - started < 4  # 2 s, and a busy machine
+    assert time.monotonic() - started < 15  # of 30 s of work
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
 

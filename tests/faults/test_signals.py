@@ -60,7 +60,7 @@ def output(tmp_path: Path) -> Path:
 def assert_clean(run: Running, ended: subprocess.CompletedProcess[str]) -> None:
     assert "Traceback" not in ended.stderr
     assert "Exception ignored" not in ended.stderr
-    until(lambda: not run.processes(), timeout=2)
+    until(lambda: not run.processes())
 
 
 # ── signals ──
@@ -69,9 +69,7 @@ def assert_clean(run: Running, ended: subprocess.CompletedProcess[str]) -> None:
 @needs_linux
 @pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
 @pytest.mark.parametrize("name", CODES)
-def test_a_signal_ends_a_scan_within_two_seconds(
-    slow: Path, output: Path, name: str, group: bool
-) -> None:
+def test_a_signal_ends_a_scan_at_once(slow: Path, output: Path, name: str, group: bool) -> None:
     """Ctrl-C reaches the whole group of processes, kill only one: the result is the same."""
     with Running("stats", slow, "--workers", "4", "-o", output, "--force") as run:
         until(lambda: len(run.workers_at_work()) == 4)
@@ -81,7 +79,7 @@ def test_a_signal_ends_a_scan_within_two_seconds(
         seconds = time.monotonic() - asked
 
         assert CODES[name] == ended.returncode
-        assert seconds < 2
+        assert seconds < 10  # of half a minute of work; it takes 0.2 s
         assert (ended.stdout, ended.stderr) == ("", f"stopped by {name}\n")
         assert_clean(run, ended)
     assert {"stats.yaml": OLD} == {path.name: path.read_bytes() for path in output.parent.iterdir()}
@@ -95,7 +93,7 @@ def test_a_second_ctrl_c_leaves_at_once(slow: Path, output: Path, pause: float) 
         for _ in range(2):
             run.send(signal.SIGINT, group=True)
             time.sleep(pause)
-        ended = run.end(timeout=2)
+        ended = run.end(timeout=10)
 
         assert ended.returncode in (130, -signal.SIGINT)  # the same to a shell
         assert_clean(run, ended)
@@ -127,7 +125,7 @@ def test_a_signal_at_any_moment_leaves_the_old_file_or_the_new_one(
             ended = run.end()
 
             assert ended.returncode in (0, CODES[name], -getattr(signal, name))
-            assert time.monotonic() - asked < 2
+            assert time.monotonic() - asked < 10
             assert_clean(run, ended)
         ends.add(ended.returncode)
         assert output.read_bytes() in ((OLD, new) if ended.returncode else (new,))
@@ -188,7 +186,7 @@ def test_workers_end_when_their_parent_is_killed(slow: Path) -> None:
         until(lambda: len(run.workers_at_work()) == 4)
         kill(run.pid, signal.SIGKILL)
 
-        until(lambda: not run.processes(), timeout=5)
+        until(lambda: not run.processes())
         assert -signal.SIGKILL == run.end().returncode
 
 

@@ -634,7 +634,7 @@ def test_a_gzip_bomb_is_named_and_costs_little(tmp_path, monkeypatch):
         data += packer.compress(bytes(1 << 20))
     path = written(tmp_path / "a.tar.gz", data + packer.flush())
 
-    started = time.monotonic()
+    started = time.process_time()
     images, skipped, _ = seen(path)
 
     assert inside(path.name, THREE) == images
@@ -642,7 +642,7 @@ def test_a_gzip_bomb_is_named_and_costs_little(tmp_path, monkeypatch):
         (path.name, "archive-entry-unsafe"),
         (f"{path.name}/bomb.png", "archive-entry-unsafe"),
     ] == skipped
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def zip_member(name: bytes, data: bytes, **changes: int) -> tuple[bytes, list[int | bytes]]:
@@ -747,13 +747,13 @@ def test_a_zip_of_overlapping_members_is_refused_at_once(tmp_path):
     many = [(b"", [b"%d.png" % n, *kernel[1][1:-1], len(b"%d.png" % n)]) for n in range(1, 10_000)]
     path = written(tmp_path / "a.zip", zip_of(kernel, *many, starts=[0] * 10_000))
 
-    started = time.monotonic()
+    started = time.process_time()
     images, skipped, _ = seen(path)
 
     assert {} == images
     assert 10_000 == len(skipped)
     assert {"it overlaps another member"} == set(details(path).values())
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_members_that_quote_one_another_are_refused(tmp_path):
@@ -856,7 +856,7 @@ def test_no_damage_makes_a_count_short_in_silence(tmp_path, format_):
         data = damaged(whole, random.Random(f"{format_} {seed}"))
         path = written(tmp_path / f"b.{format_}", data)
 
-        started = time.monotonic()
+        started = time.process_time()
         found = found_in(path)
         counted = set()
         for name, content in found.images.items():
@@ -864,7 +864,7 @@ def test_no_damage_makes_a_count_short_in_silence(tmp_path, format_):
                 decode(content, "RGB", max_pixels=100, reserve=lambda size: None)
                 counted.add(name)
 
-        assert time.monotonic() - started < 5
+        assert time.process_time() - started < 5
         reported = found.skipped or found.ignored or len(counted) < len(found.images)
         assert reported or inside(f"b.{format_}", images).keys() == counted, seed
 

@@ -132,10 +132,15 @@ def test_waiting_for_a_worker_that_goes_on_ends(server: ForkServer) -> None:
 def test_a_worker_has_the_open_files_of_nobody_else(server: ForkServer) -> None:
     """It would notice too late that its parent is gone, and its parent that a sibling is gone."""
     one, other = forked(server), forked(server)
-    # Once its output is duplicated, it waits for its setup.
-    until(lambda: all(len(streams(worker)) == 4 for worker in (one, other)))
+    # Once its output is duplicated, it waits for its setup. Just before that it may still have the socket
+    # of its fork server.
+    until(
+        lambda: (
+            all(len(streams(worker)) == 4 for worker in (one, other))
+            and not set(streams(one)) & set(streams(other))
+        )
+    )
 
-    assert not set(streams(one)) & set(streams(other))
     for worker in (one, other):
         worker.kill()
         ended(worker)
@@ -231,7 +236,7 @@ def test_a_nursery_that_is_killed_costs_nothing(slow: Path, tmp_path: Path) -> N
         kill(run.fork_servers()[0], signal.SIGKILL)
         done = run.end(timeout=60)
 
-        until(lambda: not run.processes(), timeout=2)
+        until(lambda: not run.processes())
     assert 0 == done.returncode
     assert 80 == library.read_stats(path).images
 
@@ -250,7 +255,7 @@ def test_workers_that_die_after_their_nursery_are_replaced(
             kill(pid, signal.SIGKILL)
         done = run.end(timeout=60)
 
-        until(lambda: not run.processes(), timeout=2)
+        until(lambda: not run.processes())
     assert 0 == done.returncode
     assert 80 == library.read_stats(path).images
 
