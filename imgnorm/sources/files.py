@@ -58,8 +58,14 @@ SUFFIX = "suffix"
 """The rule against files whose extension is not one of an image; `suffix .heic` if it is one of an image."""
 
 _JUNK_FOLDERS = {"__MACOSX", "@eaDir"}  # left behind by macOS archives and Synology
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
-_BINARY = getattr(os, "O_BINARY", 0)
+_FLAGS = os.O_RDONLY | sum(
+    getattr(os, name, 0)
+    for name in (
+        "O_NONBLOCK",  # a FIFO without a writer would be waited for
+        "O_NOCTTY",  # a terminal must not become ours
+        "O_BINARY",
+    )
+)
 _REASONS = {
     errno.ENOENT: Reason.VANISHED,
     errno.ENOTDIR: Reason.VANISHED,
@@ -68,7 +74,6 @@ _REASONS = {
     errno.ELOOP: Reason.SYMLINK_LOOP,
     errno.ENAMETOOLONG: Reason.PATH_TOO_LONG,
     errno.EISDIR: Reason.NOT_A_REGULAR_FILE,
-    errno.ENXIO: Reason.NOT_A_REGULAR_FILE,  # a socket
 }
 
 _asked_before_reading: list[Callable[[int], None]] = []  # in a worker: its budget of memory
@@ -156,21 +161,25 @@ def open_regular(path: str) -> tuple[int, os.stat_result]:
         OSError: it cannot be opened.
     """
     try:
-        # Before opening: opening a FIFO would wait for a writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file")
-        handle = os.open(path, os.O_RDONLY | _NONBLOCK | _BINARY)
-    except FileNotFoundError as error:
-        if os.path.islink(path):
+        # Opened at once: a look before would cost a tiny image a tenth of its time.
+        handle = os.open(path, _FLAGS)
+    except OSError as error:
+        if error.errno == errno.ENOENT and os.path.islink(path):
             raise Unreadable(Reason.DANGLING_LINK, "a link to nothing") from error
+        if error.errno == errno.ENXIO or os.path.isdir(path):  # a socket; on Windows, a folder
+            raise _not_regular() from error
         raise
     except ValueError as error:  # a NUL in the name
         raise Unreadable(Reason.UNREADABLE, str(error)) from error
     status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode):  # it was replaced after the first check
+    if not stat.S_ISREG(status.st_mode):
         os.close(handle)
-        raise Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file")
+        raise _not_regular()
     return handle, status
+
+
+def _not_regular() -> Unreadable:
+    return Unreadable(Reason.NOT_A_REGULAR_FILE, "not a regular file")
 
 
 def unreadable(error: OSError) -> Unreadable:
