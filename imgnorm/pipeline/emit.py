@@ -157,7 +157,7 @@ def _header(stats: Stats) -> list[str]:
             "The transforms take float tensors, (C, H, W), and leave their unit alone: no ToTensor."
         )
     if stats.mode == "L":
-        lines.append("They hold for one gray channel, and for three that are equal.")
+        lines.append("They hold for one gray channel, which the transforms make.")
     if stats.mode in ("RGBA", "I;16"):
         lines.append(
             f"For images in PIL mode {stats.mode}: ImageFolder's default loader makes RGB of them; give it "

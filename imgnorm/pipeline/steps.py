@@ -57,8 +57,7 @@ def pipeline_steps(pipeline: Pipeline, stats: Stats) -> tuple[list[Call], list[C
         TransformError: v1 for 16-bit stats.
     """
     tensor_steps = _tensor_steps(stats, pipeline.api)
-    gray = pipeline.mode == "L" or stats.mode == "L"
-    head = [Call("Grayscale", {})] if gray else _conversion(stats)
+    head = [Call("Grayscale", {})] if pipeline.mode == "L" else _conversion(stats)
     head += _preprocess_steps(replace(stats, preprocess=pipeline.preprocess))
     placed = {step.name: step for step in tensor_steps}
     augment = [
@@ -91,13 +90,14 @@ def usable_std(stats: Stats, eps: float | None) -> tuple[float, ...]:
 
 
 def _conversion(stats: Stats) -> list[Call]:
-    """Grayscale, if the loader's image may not be in the mode that was measured."""
-    if not stats.measurement:
-        return []
-    all_gray = set(stats.measurement.modes) <= _GRAY_MODES
-    if stats.mode == "L" and not all_gray:
+    """Grayscale, if the loader's image may not be in the mode that was measured.
+
+    ImageFolder's loader makes RGB of gray images, so for mode L it is always there.
+    """
+    if stats.mode == "L":
         return [Call("Grayscale", {})]
-    if stats.mode == "RGB" and all_gray:
+    measured = stats.measurement
+    if stats.mode == "RGB" and measured and set(measured.modes) <= _GRAY_MODES:
         return [Call("Grayscale", {"num_output_channels": 3})]
     return []
 

@@ -70,7 +70,7 @@ def to_transform(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> 
 
     With v1 it is Compose([ToTensor(), Normalize(mean, std)]), with v2 Compose([ToImage(),
     ToDtype(float32, scale=True), Normalize(mean, std)]). Before these come the Resize and CenterCrop
-    that the images were measured with, and Grayscale if the images are not in the measured mode.
+    that the images were measured with, and Grayscale if the mode is L, or if gray images were measured as RGB.
 
     For float stats it is Normalize alone: it takes float tensors, (..., C, H, W), in the data's unit.
 

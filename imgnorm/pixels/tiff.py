@@ -27,9 +27,9 @@ _KINDS = {1: "integer", 2: "integer", 3: "float", 5: "complex integer", 6: "comp
 _COMMON = {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "jpeg"}
 """Compressions of which libtiff reports nothing that Pillow does not raise."""
 _FAX_FAULT = re.compile(rb"Bad code word|Uncompressed data \(not supported\)")
-_ENDS_IN_ZEROS = {"raw", "packbits"}
-"""Compressions whose data may end in zeros. All others end with a code or a checksum."""
-_FEW = 16  # zeros at the end of compressed data, still possible
+_FEW = 16
+"""Fewer zeros than this may be the end of compressed pixels: most compressions end them with a code or a
+checksum, and PackBits has to write three equal bytes as a run (TIFF 6.0, section 9)."""
 
 
 def load(picture: Image.Image, data: bytes) -> None:
@@ -101,20 +101,23 @@ def _unsupported(tags: ImageFileDirectory_v2, size: int) -> Unreadable | None:
 def _check_end(picture: Image.Image, data: bytes) -> None:
     """Check that the end of the file was written.
 
-    libtiff does not look for the end of a strip whose pixels it has, and takes tables of JPEG that are
-    zeros, which it writes behind the pixels, for valid ones.
+    libtiff does not look for the end of a strip whose pixels it has. Behind the pixels it writes where they
+    are, and the tables of JPEG; it takes zeros there for valid values.
 
     Raises:
-        Unreadable: the compressed pixels of the picture, or the tables for them, end in zeros.
+        Unreadable: the compressed pixels of the picture, or what belongs to them, end in zeros.
     """
-    compression = picture.info["compression"]
-    if data[-_FEW:].count(0) < _FEW or compression in _ENDS_IN_ZEROS:
+    if data[-_FEW:].count(0) < _FEW:
         return
     written = len(data.rstrip(b"\0"))
+    compression = picture.info["compression"]
     tags: ImageFileDirectory_v2 = picture.tag_v2  # type: ignore[attr-defined]
-    missing = any(end - max(start, written) >= _FEW for start, end in _parts(tags))
-    padded = compression == "jpeg" and data[:written].endswith(b"\xff\xd9")
-    if (missing and not padded) or bytes(tags.get(_JPEG_TABLES, b"")).endswith(bytes(_FEW)):
+    parts = [(start, end) for start, end in _parts(tags) if start < end]
+    cut = compression != "raw" and any(end - max(start, written) >= _FEW for start, end in parts)
+    if cut and compression == "jpeg":
+        cut = not data[:written].endswith(b"\xff\xd9")
+    in_header = any(start == 0 for start, _ in parts)
+    if cut or in_header or bytes(tags.get(_JPEG_TABLES, b"")).endswith(bytes(_FEW)):
         zeros = len(data) - written
         raise Unreadable(Reason.ZERO_FILLED_TAIL, f"the last {zeros:,} bytes are all zero")
 

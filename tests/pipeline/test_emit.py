@@ -420,6 +420,18 @@ def test_a_gray_set_measured_as_rgb_comes_out_in_three_channels(tmp_path):
     assert_standard(*normalized(tmp_path, module.train_transform))
 
 
+@pytest.mark.parametrize("api", ["v1", "v2"])
+def test_a_module_for_mode_l_gives_one_channel_whatever_the_loader_gives(tmp_path, api):
+    """ImageFolder's loader makes RGB of gray images; what else was in the folder decides nothing."""
+    picture("L").save(tmp_path / "a.png")
+    measured = imgnorm.measure(tmp_path, mode="L", workers=1)
+    for stats in (measured, replace(measured, measurement=None)):
+        module = executed(emit(stats, api=api))
+        shapes = {tuple(module.eval_transform(picture(mode)).shape) for mode in ("L", "RGB", "P")}
+
+        assert {(1, 50, 70)} == shapes
+
+
 def test_16_bit_images_are_scaled_by_65535(tmp_path):
     pixels = []
     for index in range(4):

@@ -35,10 +35,27 @@ def test_tables_of_a_jpeg_that_are_zeros_are_noticed(zeros):
     assert expected == refusal(data[:-zeros] + bytes(zeros))
 
 
+def test_places_of_strips_that_are_zeros_are_noticed():
+    """libtiff would take the header of the file for pixels."""
+    data = encoded(Image.fromarray(noise(400, 300)), "TIFF", compression="packbits")
+    starts = struct.pack("<6I", *(start for start, _ in strips_of(data)))
+    assert data.endswith(starts)
+
+    assert "zero-filled-tail: the last 23 bytes are all zero" == refusal(data[:-20] + bytes(20))
+
+
 def test_compressed_pixels_that_were_not_written_are_noticed():
     """The directory is in front of them, and the decoder content with less than was written."""
     counted = []
-    for compression in ("tiff_lzw", "tiff_adobe_deflate", "zstd", "jpeg", "group3", "group4"):
+    for compression in (
+        "tiff_lzw",
+        "tiff_adobe_deflate",
+        "zstd",
+        "jpeg",
+        "packbits",
+        "group3",
+        "group4",
+    ):
         image = picture("1" if compression.startswith("group") else "RGB", ROWS, 300)
         data = encoded(image, "TIFF", compression=compression)
         start, end = strips_of(data)[-1]
