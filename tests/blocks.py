@@ -33,7 +33,7 @@ def blocks_of(page: Path) -> list[tuple[str, str]]:
 
 def copy_checkout(copy: Path) -> Path:
     """A copy of what the pages' commands touch."""
-    for folder in ("imgnorm", "scripts", "examples", "configs"):
+    for folder in ("imgnorm", "scripts", "examples", "configs", "benchmarks"):
         shutil.copytree(ROOT / folder, copy / folder)  # with compiled modules
     for file in ("pyproject.toml", "constraints.txt", "README.md"):
         shutil.copy(ROOT / file, copy)
