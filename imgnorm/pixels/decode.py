@@ -245,7 +245,7 @@ def _load(picture: Image.Image, data: bytes = b"") -> None:
     """
     try:
         if data and picture.format == "TIFF":
-            _tiff().load(picture, data)
+            _tiff().load_checked(picture, data)
         else:
             picture.load()
     except _BOMBS as error:

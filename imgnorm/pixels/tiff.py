@@ -32,7 +32,7 @@ _FEW = 16
 checksum, and PackBits has to write three equal bytes as a run (TIFF 6.0, section 9)."""
 
 
-def load(picture: Image.Image, data: bytes) -> None:
+def load_checked(picture: Image.Image, data: bytes) -> None:
     """Load a picture from its file, as `picture.load()`.
 
     Raises:
