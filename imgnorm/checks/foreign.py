@@ -47,7 +47,7 @@ def foreign_problem(file: str, data: bytes, *, faulty: bool) -> Problem | None:
         if not (faulty and suffix in (".yaml", ".yml") and b":" in data):
             return None
         what = "YAML of another program"
-    from imgnorm.checks.lint.lint import reads
+    from imgnorm.checks.lint.files import reads
 
     message = f"is {what}, neither a pipeline config nor a stats file"
     hint = "`imgnorm lint` reads it, and looks for wrong means and stds" if reads(file) else None

@@ -44,9 +44,9 @@ def lint(
 ) -> int:
     """Look for wrong means and stds in source code and configs.
 
-    PATHS are files or folders; Python, YAML, JSON and TOML are read. Nothing is imported or run. Files
-    that are not valid, or not in the subset of YAML that imgnorm reads, are passed over. The comment
-    `# imgnorm: ignore[rule]` ignores a rule on its line.
+    PATHS are files or folders; Python of any version, YAML, JSON, TOML, notebooks, shell scripts, and the
+    code in Markdown and reStructuredText are read. Nothing is imported or run. Files that are not valid
+    are passed over. The comment `# imgnorm: ignore[rule]` ignores a rule on its line.
 
     --fix changes numbers and nothing else, in the file's own unit, order and digits, and only where the
     file says which dataset they are for. Look at --diff first.

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,12 +90,15 @@ def plain(node: Node | None) -> Any:
     return node.value
 
 
-def json_tree(text: str) -> Node:
+def json_tree(text: str, *, left_out: Collection[str] = ()) -> Node:
     """
+    Args:
+        left_out: keys whose values are read over.
+
     Raises:
         ValueError: this is not JSON, or beyond the limits.
     """
-    reader = _TreeReader(text, "JSON")
+    reader = _TreeReader(text, "JSON", left_out)
     root = reader.value(0)
     if not reader.ended():
         raise reader.fault()
@@ -200,7 +203,8 @@ def _scalar(text: str) -> str | float | bool | None:
 class _TreeReader:
     """Values of JSON, and those of TOML, which are nearly the same."""
 
-    def __init__(self, text: str, language: str) -> None:
+    def __init__(self, text: str, language: str, left_out: Collection[str] = ()) -> None:
+        self._left_out = left_out
         self.lines = Lines(text)
         self._text = text
         self._language = language
@@ -261,7 +265,12 @@ class _TreeReader:
                 name = self.key()
                 if not (self.follows(":") or self.follows("=")):
                     raise self.fault()
-                mapping[name] = self.value(depth + 1)
+                before = self._count
+                value = self.value(depth + 1)
+                if name in self._left_out:
+                    self._count = before
+                else:
+                    mapping[name] = value
             return Node(mapping, place, "")
         if kind == "text":
             return Node(_unquoted(text), place, text)

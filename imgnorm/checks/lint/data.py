@@ -58,7 +58,7 @@ def yaml_pairs(data: bytes, file: str) -> list[Pair]:
         parse(data, file, CONFIG_LIMITS)
     text = decoded(data)
     lines = Lines(text)
-    return [pair for root in yaml_trees(text) for pair in _Search(root, lines).pairs()]
+    return [pair for root in yaml_trees(text) for pair in pairs_in_tree(root, lines)]
 
 
 def json_pairs(data: bytes, file: str) -> list[Pair]:
@@ -68,7 +68,7 @@ def json_pairs(data: bytes, file: str) -> list[Pair]:
         ValueError: it is not JSON, or beyond the limits.
     """
     text = decoded(data)
-    return _Search(json_tree(text), Lines(text)).pairs()
+    return pairs_in_tree(json_tree(text), Lines(text))
 
 
 def toml_pairs(data: bytes, file: str) -> list[Pair]:
@@ -78,7 +78,12 @@ def toml_pairs(data: bytes, file: str) -> list[Pair]:
         ValueError: it is not TOML, or beyond the limits.
     """
     text = decoded(data)
-    return _Search(toml_tree(text), Lines(text)).pairs()
+    return pairs_in_tree(toml_tree(text), Lines(text))
+
+
+def pairs_in_tree(root: Node, lines: Lines) -> list[Pair]:
+    """Every mean with its std in one document; its places are those in `lines`."""
+    return _Search(root, lines).pairs()
 
 
 def decoded(data: bytes) -> str:

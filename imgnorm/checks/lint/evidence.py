@@ -127,13 +127,19 @@ class Evidence:
             normalizes_inside=inside,
         )
 
-    def dataset_of(self, call: ast.Call) -> Dataset | None:
-        """The dataset that a call constructs; None if it constructs none."""
+    def dataset_of(self, call: ast.Call, *, transformed: bool = False) -> Dataset | None:
+        """The dataset that a call constructs; None if it constructs none.
+
+        Args:
+            transformed: whether a transform is known to be among the arguments.
+        """
         home = self._names.home(call.func)
         name = home.rpartition(".")[2]
         key = dataset_key(name) or dataset_key(name.removesuffix("Dataset"))
         takes = any(k.arg and _TAKES_TRANSFORM.fullmatch(k.arg) for k in call.keywords)
         known = key or name.endswith(("Dataset", "Folder")) or ".datasets." in f".{home}"
+        first = ast.unparse(call.args[0]) if call.args else ""
+        takes |= transformed and bool(re.search(r"^['\"]|root|path|dir\b", first))
         if not name[:1].isupper() or name in _NOT_DATASETS or not (known or takes):
             return None
         if "ransform" in name or name.endswith(("Module", "Weights")):

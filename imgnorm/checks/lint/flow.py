@@ -41,6 +41,7 @@ class Flow:
         self._module = _Scope()
         self._functions: dict[str, _Scope] = {}
         self._calls: list[tuple[ast.Call, _Scope, Branch]] = []
+        self._left: set[tuple[int, str]] = set()  # parts of statements that end with a return
         waiting: list[tuple[ast.AST, _Scope, _Scope, Branch]] = [
             (tree, self._module, self._module, ())
         ]
@@ -59,6 +60,8 @@ class Flow:
             self._note(node, scope, owner, branch)
             for name, value in ast.iter_fields(node):
                 inside = (*branch, (id(node), name)) if isinstance(node, _BRANCHING) else branch
+                if isinstance(value, list) and value and isinstance(value[-1], _LEAVING):
+                    self._left.add((id(node), name))
                 for child in value if isinstance(value, list) else [value]:
                     if isinstance(child, ast.AST) and not isinstance(child, _LEAVES):
                         waiting.append((child, scope, owner, inside))
@@ -92,6 +95,7 @@ class Flow:
                 waiting += [
                     (definition.value, home, definition.branch, steps + 1)
                     for definition, home in _definitions(name, scope, line, branch)
+                    if not self._left.intersection(set(definition.branch) - set(branch))
                 ]
                 continue
             waiting += [(child, scope, branch, steps) for child in ast.iter_child_nodes(node)]
@@ -127,6 +131,7 @@ class Flow:
             home.definitions.setdefault(name, []).append(definition)
 
 
+_LEAVING = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 _BRANCHING = (ast.If, ast.For, ast.While, ast.With, ast.Try)
 _LEAVES = (ast.Constant, ast.expr_context, ast.operator, ast.alias)
 

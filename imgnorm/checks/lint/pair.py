@@ -6,7 +6,7 @@ that the file does not say it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -120,4 +120,27 @@ def linked(pair: Pair, *, nearby: Iterable[Dataset]) -> Pair:
     ordered = sorted(found, key=lambda dataset: _SUREST.index(dataset.by))
     return replace(
         pair, datasets=tuple({(d.key or d.text): d for d in reversed(ordered)}.values())[::-1]
+    )
+
+
+def moved(pair: Pair, to: Callable[[Place], Place]) -> Pair:
+    """With all its places changed: from those in a part of a file to those in the file."""
+
+    def of_written(written: Written) -> Written:
+        texts = tuple(text and NumberText(text.text, to(text.place)) for text in written.texts)
+        return replace(written, place=to(written.place), texts=texts)
+
+    def of_mention(mention: Mention | None) -> Mention | None:
+        return mention and replace(mention, place=to(mention.place))
+
+    return replace(
+        pair,
+        mean=of_written(pair.mean),
+        std=of_written(pair.std),
+        datasets=tuple(replace(found, place=to(found.place)) for found in pair.datasets),
+        order_by=of_mention(pair.order_by),
+        pretrained=of_mention(pair.pretrained),
+        normalizes_inside=of_mention(pair.normalizes_inside),
+        before=pair.before and to(pair.before),
+        table=pair.table and to(pair.table),
     )

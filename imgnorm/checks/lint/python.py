@@ -60,24 +60,25 @@ def pairs_in(data: bytes, file: str = "") -> list[Pair]:
         text = data.decode(encoding, errors="replace")
     except (SyntaxError, LookupError) as error:
         raise ValueError("not Python") from error
-    return pairs_in_text(text, file)
-
-
-def pairs_in_text(text: str, file: str = "") -> list[Pair]:
-    """
-    Raises:
-        ValueError: this is not Python of any version.
-    """
-    tree = parsed(text)
-    if not tree.body and text.strip():
+    statements = _statements(text)
+    if not statements and text.strip():
         raise ValueError("no line of it is valid Python")
-    return _PythonReader(tree, text, file).pairs()
+    return _PythonReader(ast.Module(statements, []), text, file).pairs()
 
 
-def parsed(text: str) -> ast.Module:
-    """The statements of source code; where a whole file is not valid, those that are by themselves."""
-    tree = _parsed(text)
-    return tree or ast.Module(list(_pieces(LINE_BREAK.split(text))), [])
+def pairs_in_blocks(blocks: Sequence[tuple[int, str]], text: str, file: str) -> list[Pair]:
+    """Every mean with its std in pieces of code that stand in a text, as if they were one file.
+
+    Args:
+        blocks: the line of the text at which each begins, and its code, with its columns.
+    """
+    statements: list[ast.stmt] = []
+    for line, block in blocks:
+        for statement in _statements(block):
+            statements.append(ast.increment_lineno(statement, line - 1))
+    if not statements:
+        return []
+    return _PythonReader(ast.Module(statements, []), text, file).pairs()
 
 
 def comments_in(data: bytes) -> list[str]:
@@ -102,13 +103,25 @@ def _encoding(data: bytes) -> str:
     return tokenize.detect_encoding(io.BytesIO(data).readline)[0]
 
 
-def _parsed(text: str) -> ast.Module | None:
+def _statements(text: str) -> list[ast.stmt]:
+    """The statements of source code; where a whole file is not valid, those that are by themselves."""
+    tree = _parsed(text)
+    return list(_pieces(LINE_BREAK.split(text))) if tree is None else tree
+
+
+def _parsed(text: str) -> list[ast.stmt] | None:
+    """The statements; None if this is not Python. Code may begin indented, and keeps its columns."""
+    indented = text.lstrip("\r\n")[:1] in (" ", "\t")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an invalid escape in a string, for example
-            return ast.parse(text)
+            tree = ast.parse(f"if 1:\n{text}" if indented else text)
     except _NOT_PYTHON:
         return None
+    first = tree.body[0] if tree.body else None
+    if not indented or not isinstance(first, ast.If):
+        return tree.body
+    return [ast.increment_lineno(part, -1) for part in (*first.body, *tree.body[1:])]
 
 
 def _pieces(lines: Sequence[str]) -> Iterator[ast.stmt]:
@@ -117,20 +130,16 @@ def _pieces(lines: Sequence[str]) -> Iterator[ast.stmt]:
     while at < len(lines):
         end, depth = at, 0
         while end < min(len(lines), at + _MAX_PIECE):
-            for found in _BRACKETS.finditer(lines[end]):
-                depth += bool(found[2]) - bool(found[3])
+            for bracket in _BRACKETS.finditer(lines[end]):
+                depth += bool(bracket[2]) - bool(bracket[3])
             end += 1
             if depth <= 0:
                 break
         piece = "\n".join(lines[at:end])
-        indented = piece[:1] in (" ", "\t")
-        # Under an `if`, an indented statement is valid, and keeps its columns.
-        tree = _parsed(f"if 1:\n{piece}" if indented else piece) if piece.strip() else None
-        for statement in tree.body if tree else ():
-            inside = statement.body if indented and isinstance(statement, ast.If) else [statement]
-            for part in inside:
-                yield ast.increment_lineno(part, at - indented)
-        at = end if tree or depth <= 0 else at + 1
+        found = _parsed(piece) if piece.strip() else []
+        for statement in found or ():
+            yield ast.increment_lineno(statement, at)
+        at = end if found is not None or depth <= 0 else at + 1
 
 
 @dataclass(frozen=True)
@@ -191,17 +200,17 @@ class _PythonReader:
         normalizing = {call for call, indices in self._calls.items() if indices}
         if normalizing:
             for call, reaching in Flow(self._tree).calls():
-                dataset = self._evidence.dataset_of(call) if reaching & normalizing else None
-                for made in reaching & normalizing if dataset else ():
-                    for index in self._calls[made]:
-                        built.setdefault(index, []).append(dataset)  # type: ignore[arg-type]
+                given = reaching & normalizing
+                dataset = self._evidence.dataset_of(call, transformed=True) if given else None
+                if dataset:
+                    for index in (index for made in given for index in self._calls[made]):
+                        built.setdefault(index, []).append(dataset)
         pairs = [
             replace(pair, datasets=(*built.get(index, ()), *pair.datasets))
             for index, pair in enumerate(self._found)
         ]
         return [
-            linked(self._evidence.added_to(pair), nearby=self._evidence.datasets)
-            for pair in _each_once(pairs)
+            linked(self._evidence.added_to(pair), nearby=self._evidence.datasets) for pair in pairs
         ]
 
     def _children(
@@ -531,38 +540,6 @@ def _named_target(target: ast.expr) -> tuple[Named | None, str]:
         dataset = dataset_key(key) or name.dataset
         return replace(name, dataset=dataset, pixels=name.pixels or dataset is not None), key
     return None, ""
-
-
-def _each_once(pairs: Sequence[Pair]) -> list[Pair]:
-    """A pair is often found twice: where its variables are set, and where they are used."""
-    merged: dict[tuple[Place, Place], list[Pair]] = {}
-    for pair in pairs:
-        same = merged.setdefault((pair.mean.place, pair.std.place), [])
-        for index, other in enumerate(same):
-            if all(
-                getattr(pair, fact) in (None, "", getattr(other, fact))
-                or getattr(other, fact) in (None, "")
-                for fact in ("unit", "order", "framework")
-            ):
-                same[index] = _joined(other, pair)
-                break
-        else:
-            same.append(pair)
-    return [pair for same in merged.values() for pair in same]
-
-
-def _joined(one: Pair, other: Pair) -> Pair:
-    used, bare = (other, one) if other.framework and not one.framework else (one, other)
-    return replace(
-        used,
-        pixels=used.pixels or bare.pixels,
-        unit=used.unit or bare.unit,
-        order=used.order or bare.order,
-        datasets=(*used.datasets, *bare.datasets),
-        order_by=used.order_by or bare.order_by,
-        before=used.before or bare.before,
-        table=used.table or bare.table,
-    )
 
 
 def _with(context: _CodeContext, text: str, key: str | None, node: ast.AST | None) -> _CodeContext:

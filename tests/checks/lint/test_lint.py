@@ -195,7 +195,7 @@ def project(tmp_path):
     (tmp_path / "b" / "order.py").write_text(
         "mean, std = [0.406, 0.456, 0.485], [0.229, 0.224, 0.225]\n"
     )
-    (tmp_path / "old.py").write_text("print 'mean, std'\n")
+    (tmp_path / "old.py").write_text("print 'mean 0.5'\n")
     for hidden in (".venv", "node_modules", "b/__pycache__"):
         (tmp_path / hidden).mkdir()
         (tmp_path / hidden / "train.py").write_text(f"{WRONG}\n")
@@ -258,9 +258,12 @@ def test_exit_codes_follow_severity_and_the_rules_chosen(project, monkeypatch, a
         (["absent.py"], "absent.py: no such file or folder; check the path\n"),
         (
             ["notes.txt"],
-            "notes.txt: not a file that lint reads; it reads .py, .yaml, .yml, .json, .toml\n",
+            "notes.txt: not a file that lint reads; it reads .py, .yaml, .yml, .json, .toml, .ipynb, .md, .rst, .sh\n",
         ),
-        (["empty"], "empty: no Python, YAML, JSON or TOML file in it; check the path\n"),
+        (
+            ["empty"],
+            "empty: no file in it that lint reads (.py, .yaml, .yml, .json, .toml, .ipynb, .md, .rst, .sh); check the path\n",
+        ),
         (["fifo.py"], "fifo.py: not a regular file; name a file or a folder\n"),
         (
             ["train.py", "--select", "known-worng"],

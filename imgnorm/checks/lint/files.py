@@ -1,0 +1,140 @@
+"""Which files are read, and by which reader."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+
+from imgnorm.checks.lint.data import json_pairs, toml_pairs, yaml_pairs
+from imgnorm.checks.lint.pair import Pair
+from imgnorm.checks.lint.python import pairs_in
+from imgnorm.checks.lint.text import markdown_pairs, notebook_pairs, rst_pairs, shell_pairs
+from imgnorm.documents.document import open_at_once
+from imgnorm.errors import SourceError
+
+MAX_BYTES = 1 << 20  # of one file; configs and source code are smaller
+_MAX_NOTEBOOK = 16 << 20  # with its outputs, which are not looked at
+
+_READERS: dict[str, Callable[[bytes, str], list[Pair]]] = {
+    ".py": pairs_in,
+    ".yaml": yaml_pairs,
+    ".yml": yaml_pairs,
+    ".json": json_pairs,
+    ".toml": toml_pairs,
+    ".ipynb": notebook_pairs,
+    ".md": markdown_pairs,
+    ".rst": rst_pairs,
+    ".sh": shell_pairs,
+}
+_NOT_ENTERED = {
+    "__pycache__", "node_modules", "site-packages", "venv", ".git", ".hg", ".svn", ".tox", ".nox",
+    ".cache", ".eggs", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".ipynb_checkpoints",
+}  # fmt: skip
+
+# Most files are neither about images nor about numbers, and parsing takes most of the time.
+_FIRST_LOOK = re.compile(
+    rb"(?:mean|normaliz|std|sigma|(?<![a-z])mu|offset|subtrahend)"
+    rb"[\s\S]{0,80}?(?:\.\d|[\[(,]\s*\d|-\s\d|:\s*\d)|\d?\.\d+,\s*\d?\.\d+,\s*\d?\.\d+",
+    re.IGNORECASE,
+)
+"""A name of a mean or a std with a number behind it, or three decimals in a row."""
+
+
+def pairs_of(data: bytes, file: str) -> list[Pair]:
+    """Every mean with its std in a file.
+
+    Raises:
+        InvalidDocument: it is one of imgnorm's own files, and has faults.
+        ValueError: the file is not what its suffix says, or beyond the limits.
+    """
+    if not _FIRST_LOOK.search(data):
+        return []
+    return _READERS[os.path.splitext(file)[1].lower()](data, file)
+
+
+def content_of(file: str) -> bytes:
+    """
+    Raises:
+        ValueError: the file cannot be read, or is too large.
+    """
+    most = _MAX_NOTEBOOK if file.lower().endswith(".ipynb") else MAX_BYTES
+    try:
+        with open(file, "rb", opener=open_at_once) as stream:
+            data = stream.read(most + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read ({os.strerror(error.errno or 0).lower()})") from error
+    if len(data) > most:
+        raise ValueError(f"larger than {most:,} bytes")
+    return data
+
+
+def files_in(paths: Sequence[str]) -> Iterator[str]:
+    """Every file that can hold numbers, once: of a folder all that are in it, in the order of their names.
+
+    Raises:
+        SourceError: a path does not exist, cannot be read, or is a folder without any file to read.
+    """
+    found: dict[str, None] = {}
+    for path in paths:
+        found.update(dict.fromkeys(_below(path) if _is_folder(path) else [_known(path)]))
+    return iter(found)
+
+
+def reads(path: str) -> bool:
+    """Whether lint reads files with this suffix."""
+    return os.path.splitext(path)[1].lower() in _READERS
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: no such file or folder; check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise SourceError(
+            f"{path}: cannot be read ({reason}); check the path and its permissions"
+        ) from error
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise SourceError(f"{path}: not a regular file; name a file or a folder")
+    return stat.S_ISDIR(mode)
+
+
+def _known(path: str) -> str:
+    if not reads(path):
+        raise SourceError(f"{path}: not a file that lint reads; it reads {', '.join(_READERS)}")
+    return path
+
+
+def _below(root: str) -> list[str]:
+    """The files of a folder that can hold numbers, sorted. Links to folders are not followed."""
+    found, waiting = [], [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            if folder == root:
+                reason = (error.strerror or "").lower()
+                raise SourceError(
+                    f"{root}: cannot be read ({reason}); check the path and its permissions"
+                ) from error
+            continue  # as git does with folders that it may not enter
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if _entered(entry):
+                    waiting.append(entry.path)
+            elif reads(entry.name) and entry.is_file():
+                found.append(entry.path)
+    if not found:
+        raise SourceError(
+            f"{root}: no file in it that lint reads ({', '.join(_READERS)}); check the path"
+        )
+    return sorted(found)
+
+
+def _entered(entry: os.DirEntry[str]) -> bool:
+    """Hidden folders can hold configs: `.github`, `.mim/configs` of OpenMMLab's wheels."""
+    return entry.name not in _NOT_ENTERED and not entry.name.startswith(".venv")
