@@ -7,13 +7,20 @@ from collections.abc import Sequence
 
 import click
 
-from imgnorm.cli.terminal import print_result
+from imgnorm.cli import options as shared
+from imgnorm.cli.terminal import images_bar, print_result
 
 _EXPLAIN_CODES = """\b
 Exit codes:
   0    at least one answer
   1    nothing is known about these numbers
   2    wrong usage, or the stats file cannot be read
+"""
+_VERIFY_CODES = """\b
+Exit codes:
+  0    the data has the preset's numbers, to all digits that were published
+  1    it has others
+  2    wrong usage, or the data cannot be measured
 """
 _NEGATIVE = re.compile(r"-\.?\d")
 _BRACKETS = str.maketrans(",;()[]", "      ")
@@ -37,6 +44,23 @@ def show_preset(name: str) -> None:
     from imgnorm.constants.presets import preset_entry
 
     print_result(description(preset_entry(name)))
+
+
+@presets.command("verify", no_args_is_help=True, epilog=_VERIFY_CODES)
+@click.argument("name")
+@shared.root
+@shared.quiet("No progress on standard error.")
+def verify_preset(name: str, root: str, quiet: bool) -> int:
+    """Measure the data of a preset, and compare.
+
+    --root is torchvision's, if it has the dataset there, else a folder of images.
+    """
+    from imgnorm.checks.preset import verify_preset as verify
+
+    with images_bar(quiet=quiet) as on_progress:
+        found = verify(name, root, on_progress=on_progress)
+    print_result(found.report)
+    return 0 if found.equal else 1
 
 
 class _ManyMeans(click.Command):

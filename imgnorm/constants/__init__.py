@@ -10,6 +10,7 @@ The way through the package:
   0.2471. `matches` finds the presets with given numbers; `preset` gives the one to normalize with.
 - `findings.py` holds the rules about a mean and a std: their pages and their checks, which are pure
   functions. The package `pipeline` and both checkers, validate and lint, use them.
+- `frameworks.py` is the table of what frameworks do with a mean and a std: the unit and the order.
 - `explain.py` writes what `imgnorm explain` and `imgnorm presets` print.
 
 It may import the ground, documents, tally, sources, pixels, workers and stats. Only `explain.py` needs

@@ -15,6 +15,7 @@ from imgnorm.constants.presets import (
     MARKS,
     PRESETS,
     WIDEST_TOLERANCE,
+    ConventionName,
     Field,
     Numbers,
     Preset,
@@ -83,6 +84,43 @@ def description(preset: Preset) -> str:
     if others:
         lines.append("  others      " + ", ".join(f"{p.name} ({p.mark})" for p in others))
     return "\n".join(lines)
+
+
+def comparison(preset: Preset, stats: Stats) -> tuple[bool, list[str]]:
+    """Whether data has a preset's numbers by the preset's convention, and the lines that show it.
+
+    Where the convention is not stated, that which fits best counts.
+    """
+    conventions = {name: _pair_of(stats, name) for name in CONVENTIONS}
+    measured = {name: pair for name, pair in conventions.items() if pair}
+    own = {preset.convention: measured[preset.convention]} if preset.convention in measured else {}
+
+    def agreeing(name: ConventionName) -> int:
+        pairs = zip(_FIELDS, measured[name], strict=True)
+        return sum(preset.numbers(f).same(Numbers(values, 0)) for f, values in pairs)
+
+    best = max(measured, key=agreeing)
+    shown = next(iter(own), best)
+    lines = [f"  convention  {shown}: {CONVENTIONS[shown]}"]
+    for field, values in zip(_FIELDS, measured[shown], strict=True):
+        digits = " ".join(f"{value:.8f}" for value in values)
+        published = _digits(preset.numbers(field))
+        lines += [f"  {field:<10}  {digits} measured", f"              {published} published"]
+    if agreeing(shown) < 2 and agreeing(best) == 2:
+        lines.append(f"  but         they are the numbers by {best}: {CONVENTIONS[best]}")
+    return agreeing(shown) == 2, lines
+
+
+def _pair_of(
+    stats: Stats, convention: ConventionName
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    if convention == "pooled":
+        return stats.mean, stats.std
+    known = stats.measurement.conventions().get(convention) if stats.measurement else None
+    if known is None:
+        return None
+    # The averages of per-image stds are published beside the pooled mean.
+    return (known.mean if convention == "image_weighted" else stats.mean), known.std
 
 
 def presets_table() -> str:
