@@ -23,7 +23,7 @@ Exit codes:
   1    a check failed: a file is not up to date, or more images were skipped
        than --max-skipped allows
   2    wrong usage, or the work could not be done; nothing was written
-  3    written, but some images were skipped, and no --max-skipped was given
+  3    done, but some images were skipped, and no --max-skipped was given
   70   a bug in imgnorm
   74   standard output cannot be written; what -o names is written
   130  Ctrl-C (143 SIGTERM, 129 SIGHUP, 141: the reader of the output is gone)
