@@ -33,6 +33,26 @@ def read_once(path: str, cache: dict[str, Outcome], read_stats: Callable[[str], 
     return cache[path]
 
 
+_MISSING_STATS = Rule(
+    "missing-stats",
+    "error",
+    "a stats file where the config says it is",
+    "`normalize: {stats: …}` names a file that does not exist or cannot be read. The path is relative "
+    "to the config; `~` and environment variables are not expanded.",
+    "normalize: {stats: nowhere.yaml}",
+    "normalize: {stats: ../stats/cifar10.yaml}",
+)
+
+_UNSOUND_STATS = Rule(
+    "unsound-stats",
+    "error",
+    "a stats file without faults",
+    "The stats file that the config names has faults itself. Run `imgnorm validate` on it to see all of them.",
+    "normalize: {stats: edited-by-hand.yaml}",
+    "normalize: {stats: as-measured.yaml}",
+)
+
+
 def reference_problems(
     document: Document, pipeline: Pipeline, outcome: Outcome
 ) -> Iterator[Problem]:
@@ -40,17 +60,29 @@ def reference_problems(
     path = ("normalize", "stats")
     if isinstance(outcome, SourceError):
         hint = f"measure it with `imgnorm stats {pipeline.file} -o {pipeline.stats_path}`"
-        yield document.problem(path, "missing-stats", str(outcome).partition(";")[0], hint)
+        yield document.problem(path, _MISSING_STATS.id, str(outcome).partition(";")[0], hint)
     elif isinstance(outcome, InvalidDocument):
         # The config may be a stranger's, and may name any file: nothing of its content is shown.
         hint = f"`imgnorm validate {shlex.quote(pipeline.stats_path or '')}` says why"
         message = f"{pipeline.stats_path} is not a valid stats file"
-        yield document.problem(path, "unsound-stats", message, hint)
+        yield document.problem(path, _UNSOUND_STATS.id, message, hint)
     elif not outcome.mean:
         fault, _, hint = NO_IMAGES.partition("; ")
-        yield document.problem(path, "unsound-stats", f"{pipeline.stats_path}: {fault}", hint)
+        yield document.problem(path, _UNSOUND_STATS.id, f"{pipeline.stats_path}: {fault}", hint)
     else:
         yield from _mismatches(document, pipeline, outcome)
+
+
+_ESTIMATE = Rule(
+    "estimate",
+    "info",
+    "exact numbers, not an estimate",
+    "The stats file was measured with --tolerance, on a random sample of the images. Its numbers are "
+    "within the tolerance of the exact ones, with the confidence that the file states. That may be what you "
+    "want; such a file cannot be merged or verified.",
+    "normalize: {stats: measured-with-tolerance.yaml}",
+    "normalize: {stats: measured-without.yaml}",
+)
 
 
 def estimate_note(document: Document, stats: Stats, path: Path, named: str = "") -> Problem:
@@ -68,7 +100,7 @@ def estimate_note(document: Document, stats: Stats, path: Path, named: str = "")
     )
     hint = "for exact ones, measure all images, without --tolerance"
     return replace(
-        document.problem(path, "estimate", message, hint, of_key=not named), severity="info"
+        document.problem(path, _ESTIMATE.id, message, hint, of_key=not named), severity="info"
     )
 
 
@@ -107,13 +139,33 @@ def problem_of(document: Document, path: Path, found: Finding) -> Problem:
     return replace(problem, severity=found.severity)
 
 
+_OTHER_PREPROCESS = Rule(
+    "other-preprocess",
+    "error",
+    "stats measured with the config's preprocess",
+    "Resizing and cropping change the statistics: resizing to half lowers the std by several percent. "
+    "The stats file records the steps that its images went through, and they differ from the config's.",
+    "preprocess: [{Resize: {size: 256}}]\nnormalize: {stats: measured-without-resize.yaml}",
+    "preprocess: [{Resize: {size: 256}}]\nnormalize: {stats: measured-with-resize-256.yaml}",
+)
+
+_OTHER_MODE = Rule(
+    "other-mode",
+    "error",
+    "stats measured in the config's mode",
+    "The stats file was measured in another mode than the config's, with other channels.",
+    "image: {mode: RGB}\nnormalize: {stats: measured-in-L.yaml}",
+    "image: {mode: L}\nnormalize: {stats: measured-in-L.yaml}",
+)
+
+
 def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterator[Problem]:
     path = ("normalize", "stats")
     again = f"measure again with `imgnorm stats {pipeline.file} -o {pipeline.stats_path} --force`"
     if stats.mode is not None and stats.preprocess != pipeline.preprocess:
         yield document.problem(
             path,
-            "other-preprocess",
+            _OTHER_PREPROCESS.id,
             f"{pipeline.stats_path} was measured with preprocess {_as_text(stats.preprocess)}, but the config has "
             f"{_as_text(pipeline.preprocess)}",
             again,
@@ -123,7 +175,7 @@ def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterato
             what = f"arrays of mode {stats.mode}" if stats.mode else "float values"
             yield document.problem(
                 path,
-                "other-mode",
+                _OTHER_MODE.id,
                 f"{pipeline.stats_path} was measured on {what}, but a pipeline starts from PIL images",
                 f"`imgnorm emit {pipeline.stats_path}` writes the transform for such arrays; for images, {again}",
             )
@@ -132,12 +184,12 @@ def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterato
             for finding in findings(stats.mean, stats.std, channels=possible)[:1]:
                 if finding.rule == "length":
                     message = f"{pipeline.stats_path} has {finding.message}"
-                    yield document.problem(path, "other-mode", message)
+                    yield document.problem(path, _OTHER_MODE.id, message)
         return
     if stats.mode is not None and stats.mode != pipeline.mode:
         yield document.problem(
             path,
-            "other-mode",
+            _OTHER_MODE.id,
             f"{pipeline.stats_path} was measured in mode {stats.mode}, but image.mode is "
             f"{pipeline.mode}",
             again,
@@ -145,7 +197,7 @@ def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterato
     elif len(stats.channels) != len(CHANNELS[pipeline.mode]):
         yield document.problem(
             path,
-            "other-mode",
+            _OTHER_MODE.id,
             f"{pipeline.stats_path} has {len(stats.channels)} channels, but mode {pipeline.mode} has "
             f"{len(CHANNELS[pipeline.mode])}",
         )
@@ -159,49 +211,4 @@ def _as_text(steps: tuple[Step, ...]) -> str:
     return "[" + ", ".join(f"{name}: {size}" for name, size in sizes) + "]"
 
 
-RULES = (
-    Rule(
-        "missing-stats",
-        "error",
-        "a stats file where the config says it is",
-        "`normalize: {stats: …}` names a file that does not exist or cannot be read. The path is relative "
-        "to the config; `~` and environment variables are not expanded.",
-        "normalize: {stats: nowhere.yaml}",
-        "normalize: {stats: ../stats/cifar10.yaml}",
-    ),
-    Rule(
-        "unsound-stats",
-        "error",
-        "a stats file without faults",
-        "The stats file that the config names has faults itself. Run `imgnorm validate` on it to see all of them.",
-        "normalize: {stats: edited-by-hand.yaml}",
-        "normalize: {stats: as-measured.yaml}",
-    ),
-    Rule(
-        "other-preprocess",
-        "error",
-        "stats measured with the config's preprocess",
-        "Resizing and cropping change the statistics: resizing to half lowers the std by several percent. "
-        "The stats file records the steps that its images went through, and they differ from the config's.",
-        "preprocess: [{Resize: {size: 256}}]\nnormalize: {stats: measured-without-resize.yaml}",
-        "preprocess: [{Resize: {size: 256}}]\nnormalize: {stats: measured-with-resize-256.yaml}",
-    ),
-    Rule(
-        "other-mode",
-        "error",
-        "stats measured in the config's mode",
-        "The stats file was measured in another mode than the config's, with other channels.",
-        "image: {mode: RGB}\nnormalize: {stats: measured-in-L.yaml}",
-        "image: {mode: L}\nnormalize: {stats: measured-in-L.yaml}",
-    ),
-    Rule(
-        "estimate",
-        "info",
-        "exact numbers, not an estimate",
-        "The stats file was measured with --tolerance, on a random sample of the images. Its numbers are "
-        "within the tolerance of the exact ones, with the confidence that the file states. That may be what you "
-        "want; such a file cannot be merged or verified.",
-        "normalize: {stats: measured-with-tolerance.yaml}",
-        "normalize: {stats: measured-without.yaml}",
-    ),
-)
+RULES = (_MISSING_STATS, _UNSOUND_STATS, _OTHER_PREPROCESS, _OTHER_MODE, _ESTIMATE)

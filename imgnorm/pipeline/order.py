@@ -31,7 +31,18 @@ _KEEPS_SIZE = {
     *("ToDtype", "ToImage", "ToTensor", "TrivialAugmentWide"),
 }
 
-_Fault = tuple[str, str, str]  # rule, message, hint
+_Fault = tuple[str, str, str]  # the id of a rule, message, hint
+
+
+_NEEDS_V2 = Rule(
+    "needs-v2",
+    "error",
+    "16-bit images with api v2",
+    "torchvision's ToTensor does not scale mode I;16, and wraps its values at 32768. v2's ToDtype "
+    "scales them.",
+    "image: {mode: I;16}\napi: v1",
+    "image: {mode: I;16}\napi: v2",
+)
 
 
 def order_problems(document: Document) -> Iterator[Problem]:
@@ -43,7 +54,7 @@ def order_problems(document: Document) -> Iterator[Problem]:
     if api == "v1" and isinstance(image, dict) and image.get("mode") == "I;16":
         yield document.problem(
             ("image", "mode"),
-            "needs-v2",
+            _NEEDS_V2.id,
             "16-bit images have no v1 transform: ToTensor does not scale mode I;16",
             "write `api: v2`",
         )
@@ -68,6 +79,16 @@ def _sound_steps(entries: Any, known: Collection[str]) -> list[dict[str, Any]] |
     return entries if sound else None
 
 
+_NORMALIZED_TWICE = Rule(
+    "normalized-twice",
+    "error",
+    "Normalize once",
+    "Normalizing twice gives values that no network was trained with.",
+    "augment:\n  - ToTensor: {}\n  - Normalize: {}\n  - Normalize: {}",
+    "augment:\n  - ToTensor: {}\n  - Normalize: {}",
+)
+
+
 def _form_problems(
     document: Document, augment: list[dict[str, Any]], api: Api
 ) -> Iterator[Problem]:
@@ -81,12 +102,32 @@ def _form_problems(
             fault = _tensor_step_fault(name, form, before, after, api)
             form = max(form, _TRANSITIONS[name][1], key=_rank)
         elif name == NORMALIZE and name in before:
-            fault = "normalized-twice", "Normalize is given twice", "keep one"
+            fault = _NORMALIZED_TWICE.id, "Normalize is given twice", "keep one"
         elif form not in _takes(name, api):
             fault = _transform_fault(name, form, before, after, api)
         if fault:
             rule, message, hint = fault
             yield document.problem(("augment", index, name), rule, message, hint, of_key=True)
+
+
+_BEFORE_TENSOR = Rule(
+    "before-tensor",
+    "error",
+    "transforms of tensors after the tensor step",
+    "The transform does not work on PIL images (or on uint8 tensors), but stands before the step that "
+    "makes what it needs.",
+    "augment:\n  - RandomErasing: {}\n  - ToTensor: {}",
+    "augment:\n  - ToTensor: {}\n  - RandomErasing: {}",
+)
+
+_TENSOR_STEP_TWICE = Rule(
+    "tensor-step-twice",
+    "error",
+    "each tensor step once",
+    "The image is a tensor already.",
+    "augment:\n  - ToTensor: {}\n  - ToTensor: {}",
+    "augment:\n  - ToTensor: {}",
+)
 
 
 def _tensor_step_fault(
@@ -95,13 +136,34 @@ def _tensor_step_fault(
     """What is wrong with a ToTensor, ToImage or ToDtype at this place."""
     takes, _ = _TRANSITIONS[name]
     if name in before:
-        return "tensor-step-twice", f"{name} is given twice", "keep one"
+        return _TENSOR_STEP_TWICE.id, f"{name} is given twice", "keep one"
     if form == "pil" and takes != "pil":
         maker = next(step for step in TENSOR_STEPS[api] if _TRANSITIONS[step][1] == takes)
         follows = any(step in TENSOR_STEPS[api] for step in after)
         hint = f"put it after {maker}" if follows else f"write `- {maker}: {{}}` before it"
-        return "before-tensor", _mismatch(name, [takes], form), hint
+        return _BEFORE_TENSOR.id, _mismatch(name, [takes], form), hint
     return None
+
+
+_NO_TENSOR_STEP = Rule(
+    "no-tensor-step",
+    "error",
+    "a tensor step before transforms of tensors",
+    "The pipeline itself appends ToTensor (v2: ToImage and ToDtype) and Normalize at the end. A transform "
+    "that works on tensors only needs them before it, so write them out there.",
+    "augment:\n  - RandomErasing: {}",
+    "augment:\n  - ToTensor: {}\n  - Normalize: {}\n  - RandomErasing: {}",
+)
+
+_AFTER_TENSOR = Rule(
+    "after-tensor",
+    "error",
+    "transforms of images before the tensor step",
+    "The transform does not work on float tensors (or on tensors at all), but stands after the step that "
+    "makes them.",
+    "augment:\n  - ToTensor: {}\n  - RandomPosterize: {bits: 4}",
+    "augment:\n  - RandomPosterize: {bits: 4}\n  - ToTensor: {}",
+)
 
 
 def _transform_fault(name: str, form: str, before: list[str], after: list[str], api: Api) -> _Fault:
@@ -111,13 +173,13 @@ def _transform_fault(name: str, form: str, before: list[str], after: list[str], 
     tensor_steps = [step for step in before if step in TENSOR_STEPS[api]]
     too_early = next((s for s in tensor_steps if _TRANSITIONS[s][1] not in takes), None)
     if too_early and _rank(form) > min(map(_rank, takes)):
-        return "after-tensor", message, f"put it before {too_early}"
+        return _AFTER_TENSOR.id, message, f"put it before {too_early}"
     tensor_steps = [step for step in after if step in TENSOR_STEPS[api]]
     maker = next((s for s in tensor_steps if _TRANSITIONS[s][1] in takes), None)
     if maker:
-        return "before-tensor", message, f"put it after {maker}"
+        return _BEFORE_TENSOR.id, message, f"put it after {maker}"
     steps = ", ".join(f"`- {step}: {{}}`" for step in _steps_to(takes, form, api))
-    return "no-tensor-step", message, f"write {steps} before it"
+    return _NO_TENSOR_STEP.id, message, f"write {steps} before it"
 
 
 def _mismatch(name: str, takes: Collection[str], form: str) -> str:
@@ -142,6 +204,17 @@ def _rank(form: str) -> int:
     return list(_FORMS).index(form)
 
 
+_CROP_LARGER_THAN_IMAGE = Rule(
+    "crop-larger-than-image",
+    "error",
+    "crops no larger than the image",
+    "After the step before, the image may be smaller than this crop. RandomCrop then fails (an error); "
+    "CenterCrop fills the rest with black, which is measured, too (a warning).",
+    "preprocess:\n  - Resize: {size: 224}\n  - CenterCrop: {size: 256}",
+    "preprocess:\n  - Resize: {size: 256}\n  - CenterCrop: {size: 224}",
+)
+
+
 def _crop_problems(
     document: Document, preprocess: list[dict[str, Any]] | None, augment: list[dict[str, Any]]
 ) -> Iterator[Problem]:
@@ -161,7 +234,7 @@ def _crop_problems(
                 assert least is not None
                 problem = document.problem(
                     (where, index, name, "size"),
-                    "crop-larger-than-image",
+                    _CROP_LARGER_THAN_IMAGE.id,
                     f"{size[0]}x{size[1]} from an image that may be only {least[0]}x{least[1]} after "
                     f"{last}: {name} {what}",
                     "use a smaller crop, or resize to a larger size",
@@ -194,65 +267,11 @@ def _padded(least: tuple[int, int] | None, arguments: Mapping[str, Any]) -> tupl
 
 
 RULES = (
-    Rule(
-        "needs-v2",
-        "error",
-        "16-bit images with api v2",
-        "torchvision's ToTensor does not scale mode I;16, and wraps its values at 32768. v2's ToDtype "
-        "scales them.",
-        "image: {mode: I;16}\napi: v1",
-        "image: {mode: I;16}\napi: v2",
-    ),
-    Rule(
-        "no-tensor-step",
-        "error",
-        "a tensor step before transforms of tensors",
-        "The pipeline itself appends ToTensor (v2: ToImage and ToDtype) and Normalize at the end. A transform "
-        "that works on tensors only needs them before it, so write them out there.",
-        "augment:\n  - RandomErasing: {}",
-        "augment:\n  - ToTensor: {}\n  - Normalize: {}\n  - RandomErasing: {}",
-    ),
-    Rule(
-        "before-tensor",
-        "error",
-        "transforms of tensors after the tensor step",
-        "The transform does not work on PIL images (or on uint8 tensors), but stands before the step that "
-        "makes what it needs.",
-        "augment:\n  - RandomErasing: {}\n  - ToTensor: {}",
-        "augment:\n  - ToTensor: {}\n  - RandomErasing: {}",
-    ),
-    Rule(
-        "after-tensor",
-        "error",
-        "transforms of images before the tensor step",
-        "The transform does not work on float tensors (or on tensors at all), but stands after the step that "
-        "makes them.",
-        "augment:\n  - ToTensor: {}\n  - RandomPosterize: {bits: 4}",
-        "augment:\n  - RandomPosterize: {bits: 4}\n  - ToTensor: {}",
-    ),
-    Rule(
-        "tensor-step-twice",
-        "error",
-        "each tensor step once",
-        "The image is a tensor already.",
-        "augment:\n  - ToTensor: {}\n  - ToTensor: {}",
-        "augment:\n  - ToTensor: {}",
-    ),
-    Rule(
-        "normalized-twice",
-        "error",
-        "Normalize once",
-        "Normalizing twice gives values that no network was trained with.",
-        "augment:\n  - ToTensor: {}\n  - Normalize: {}\n  - Normalize: {}",
-        "augment:\n  - ToTensor: {}\n  - Normalize: {}",
-    ),
-    Rule(
-        "crop-larger-than-image",
-        "error",
-        "crops no larger than the image",
-        "After the step before, the image may be smaller than this crop. RandomCrop then fails (an error); "
-        "CenterCrop fills the rest with black, which is measured, too (a warning).",
-        "preprocess:\n  - Resize: {size: 224}\n  - CenterCrop: {size: 256}",
-        "preprocess:\n  - Resize: {size: 256}\n  - CenterCrop: {size: 224}",
-    ),
+    _NEEDS_V2,
+    _NO_TENSOR_STEP,
+    _BEFORE_TENSOR,
+    _AFTER_TENSOR,
+    _TENSOR_STEP_TWICE,
+    _NORMALIZED_TWICE,
+    _CROP_LARGER_THAN_IMAGE,
 )

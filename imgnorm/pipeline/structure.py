@@ -38,6 +38,27 @@ def api_of(value: dict[str, Any]) -> Api:
     return "v2" if value.get("api") == "v2" else "v1"
 
 
+_TWO_NORMALIZATIONS = Rule(
+    "two-normalizations",
+    "error",
+    "one way to normalize",
+    "`normalize` has more than one of a stats file, a preset, and a mean and a std. Nothing says which of "
+    "them counts.",
+    "normalize: {stats: stats.yaml, mean: [0.5], std: [0.25]}",
+    "normalize: {stats: stats.yaml}",
+)
+
+_UNKNOWN_PRESET = Rule(
+    "unknown-preset",
+    "error",
+    "presets that exist and are not wrong",
+    "`imgnorm presets` lists the names. A set that is known to be wrong cannot be used by its name; write "
+    "its numbers out if a checkpoint depends on them.",
+    "normalize: {preset: cifar-11}",
+    "normalize: {preset: cifar10}",
+)
+
+
 def _normalize_problems(document: Document, value: dict[str, Any]) -> Iterator[Problem]:
     given = {key for key in ("stats", "preset", "mean", "std") if value.get(key) is not None}
     chosen = next((key for key in ("stats", "preset") if key in given), None)
@@ -53,7 +74,7 @@ def _normalize_problems(document: Document, value: dict[str, Any]) -> Iterator[P
         for key in sorted(given - {chosen}):
             yield document.problem(
                 ("normalize", key),
-                "two-normalizations",
+                _TWO_NORMALIZATIONS.id,
                 f"given beside {chosen}",
                 f"keep one of them: {chosen} has its own mean and std",
                 of_key=True,
@@ -66,7 +87,56 @@ def _normalize_problems(document: Document, value: dict[str, Any]) -> Iterator[P
             preset(value["preset"])
         except SourceError as error:
             message, _, hint = str(error).rpartition("; ")
-            yield document.problem(("normalize", "preset"), "unknown-preset", message, hint)
+            yield document.problem(("normalize", "preset"), _UNKNOWN_PRESET.id, message, hint)
+
+
+_UNKNOWN_ARGUMENT = Rule(
+    "unknown-argument",
+    "error",
+    "arguments that the transform has",
+    "The transform has no such argument in torchvision. In `preprocess`, size is the only argument; ToTensor, "
+    "ToImage, ToDtype and Normalize take none, because the pipeline fills theirs in.",
+    "augment:\n  - RandomCrop: {sise: 32}",
+    "augment:\n  - RandomCrop: {size: 32}",
+)
+
+_MISSING_ARGUMENT = Rule(
+    "missing-argument",
+    "error",
+    "all arguments that have no default",
+    "The transform cannot be made without this argument.",
+    "augment:\n  - RandomCrop: {}",
+    "augment:\n  - RandomCrop: {size: 32}",
+)
+
+_WRONG_ARGUMENT = Rule(
+    "wrong-argument",
+    "error",
+    "arguments of the right type",
+    "torchvision's own signature does not allow this value for this argument.",
+    "augment:\n  - RandomCrop: {size: large}",
+    "augment:\n  - RandomCrop: {size: 32}",
+)
+
+_RANDOM_PREPROCESS = Rule(
+    "random-preprocess",
+    "error",
+    "nothing random in preprocess",
+    "Every image is measured once, after `preprocess`, so nothing there may be random. Random transforms "
+    "belong in `augment`, which the eval transform leaves out.",
+    "preprocess:\n  - RandomCrop: {size: 32}",
+    "augment:\n  - RandomCrop: {size: 32}",
+)
+
+_NOT_MEASURABLE = Rule(
+    "not-measurable",
+    "error",
+    "only Resize and CenterCrop in preprocess",
+    "The images are measured after `preprocess`, so imgnorm applies it itself, pixel for pixel as "
+    "torchvision does. It can do that for Resize and CenterCrop only.",
+    "preprocess:\n  - Pad: {padding: 4}",
+    "preprocess:\n  - Resize: {size: 256}\n  - CenterCrop: {size: 224}",
+)
 
 
 def _preprocess_problems(document: Document, path: Path, entry: Any, api: Api) -> Iterator[Problem]:
@@ -78,11 +148,11 @@ def _preprocess_problems(document: Document, path: Path, entry: Any, api: Api) -
         if name in known and known[name].random:
             message = "is random, but every image is measured once, after preprocess"
             hint = "put it under augment"
-            yield document.problem((*path, name), "random-preprocess", message, hint, of_key=True)
+            yield document.problem((*path, name), _RANDOM_PREPROCESS.id, message, hint, of_key=True)
         elif name in known or name in (*TENSOR_STEPS["v1"], *TENSOR_STEPS["v2"], NORMALIZE):
             message = "cannot be part of the measurement"
             hint = "only Resize and CenterCrop can; put the rest under augment"
-            yield document.problem((*path, name), "not-measurable", message, hint, of_key=True)
+            yield document.problem((*path, name), _NOT_MEASURABLE.id, message, hint, of_key=True)
         else:
             yield _unknown(document, (*path, name), list(STEPS), "preprocess")
         return
@@ -92,14 +162,14 @@ def _preprocess_problems(document: Document, path: Path, entry: Any, api: Api) -
             message = "unknown argument; size is the only one in preprocess, and Resize is bilinear"
             near = None if key in known[name].parameters else _suggestion(key, ["size"])
             where = (*path, name, key)
-            yield document.problem(where, "unknown-argument", message, near, of_key=True)
+            yield document.problem(where, _UNKNOWN_ARGUMENT.id, message, near, of_key=True)
     if "size" not in arguments:
-        yield document.problem((*path, name), "missing-argument", "size is missing", of_key=True)
+        yield document.problem((*path, name), _MISSING_ARGUMENT.id, "size is missing", of_key=True)
     elif not _is_size(arguments["size"]):
         message = (
             f"expected a whole number above 0, or two of them; got {_as_text(arguments['size'])}"
         )
-        yield document.problem((*path, name, "size"), "wrong-argument", message)
+        yield document.problem((*path, name, "size"), _WRONG_ARGUMENT.id, message)
 
 
 def _augment_problems(document: Document, path: Path, entry: Any, api: Api) -> Iterator[Problem]:
@@ -112,7 +182,7 @@ def _augment_problems(document: Document, path: Path, entry: Any, api: Api) -> I
             hint = "mean and std are those of `normalize`" if name == NORMALIZE else None
             message = f"{name} takes no argument here"
             where = (*path, name, key)
-            yield document.problem(where, "unknown-argument", message, hint, of_key=True)
+            yield document.problem(where, _UNKNOWN_ARGUMENT.id, message, hint, of_key=True)
         return
     if name not in known:
         yield _unknown(document, (*path, name), [*known, *TENSOR_STEPS[api], NORMALIZE], api)
@@ -122,15 +192,17 @@ def _augment_problems(document: Document, path: Path, entry: Any, api: Api) -> I
         where = (*path, name, key)
         if key not in parameters:
             near = _suggestion(key, [p for p in parameters if p not in arguments])
-            yield document.problem(where, "unknown-argument", "unknown argument", near, of_key=True)
+            yield document.problem(
+                where, _UNKNOWN_ARGUMENT.id, "unknown argument", near, of_key=True
+            )
         elif not parameters[key].accepts(value):
             message = f"expected {parameters[key].expected()}; got {_as_text(value)}"
             near = _suggestion(value, parameters[key].choices) if isinstance(value, str) else None
-            yield document.problem(where, "wrong-argument", message, near)
+            yield document.problem(where, _WRONG_ARGUMENT.id, message, near)
     for key, parameter in parameters.items():
         if parameter.required and key not in arguments:
             message = f"{key} is missing"
-            yield document.problem((*path, name), "missing-argument", message, of_key=True)
+            yield document.problem((*path, name), _MISSING_ARGUMENT.id, message, of_key=True)
 
 
 def _name_problems(
@@ -160,6 +232,18 @@ def _name_problems(
     return name
 
 
+_UNKNOWN_TRANSFORM = Rule(
+    "unknown-transform",
+    "error",
+    "transforms that torchvision has",
+    "Each entry names a torchvision transform of the API that `api` chooses. The transform must take plain "
+    "values and turn one image into one image, which Compose, Lambda, FiveCrop and PILToTensor do not. "
+    "Dotted names and code are never run.",
+    "augment:\n  - RandomHorizontallFlip: {}",
+    "augment:\n  - RandomHorizontalFlip: {}",
+)
+
+
 def _unknown(document: Document, path: Path, choices: Sequence[str], where: str) -> Problem:
     name, hint = str(path[-1]), _suggestion(str(path[-1]), choices)
     other: Api = "v1" if where == "v2" else "v2"
@@ -170,10 +254,10 @@ def _unknown(document: Document, path: Path, choices: Sequence[str], where: str)
     elif name in (*left_out("v1"), *left_out("v2")):
         message = "torchvision has it, but a pipeline config cannot use it"
         hint = "what takes functions, transforms or boxes, or converts images, needs code around it"
-        return document.problem(path, "unknown-transform", message, hint, of_key=True)
+        return document.problem(path, _UNKNOWN_TRANSFORM.id, message, hint, of_key=True)
     elif "." in name:
         hint = "write the name of a torchvision transform alone; no other code is run"
-    return document.problem(path, "unknown-transform", "unknown transform", hint, of_key=True)
+    return document.problem(path, _UNKNOWN_TRANSFORM.id, "unknown transform", hint, of_key=True)
 
 
 def _suggestion(word: str, choices: Sequence[str]) -> str | None:
@@ -194,75 +278,12 @@ def _is_size(value: object) -> bool:
 
 
 RULES = (
-    Rule(
-        "two-normalizations",
-        "error",
-        "one way to normalize",
-        "`normalize` has more than one of a stats file, a preset, and a mean and a std. Nothing says which of "
-        "them counts.",
-        "normalize: {stats: stats.yaml, mean: [0.5], std: [0.25]}",
-        "normalize: {stats: stats.yaml}",
-    ),
-    Rule(
-        "unknown-preset",
-        "error",
-        "presets that exist and are not wrong",
-        "`imgnorm presets` lists the names. A set that is known to be wrong cannot be used by its name; write "
-        "its numbers out if a checkpoint depends on them.",
-        "normalize: {preset: cifar-11}",
-        "normalize: {preset: cifar10}",
-    ),
-    Rule(
-        "unknown-transform",
-        "error",
-        "transforms that torchvision has",
-        "Each entry names a torchvision transform of the API that `api` chooses. The transform must take plain "
-        "values and turn one image into one image, which Compose, Lambda, FiveCrop and PILToTensor do not. "
-        "Dotted names and code are never run.",
-        "augment:\n  - RandomHorizontallFlip: {}",
-        "augment:\n  - RandomHorizontalFlip: {}",
-    ),
-    Rule(
-        "unknown-argument",
-        "error",
-        "arguments that the transform has",
-        "The transform has no such argument in torchvision. In `preprocess`, size is the only argument; ToTensor, "
-        "ToImage, ToDtype and Normalize take none, because the pipeline fills theirs in.",
-        "augment:\n  - RandomCrop: {sise: 32}",
-        "augment:\n  - RandomCrop: {size: 32}",
-    ),
-    Rule(
-        "missing-argument",
-        "error",
-        "all arguments that have no default",
-        "The transform cannot be made without this argument.",
-        "augment:\n  - RandomCrop: {}",
-        "augment:\n  - RandomCrop: {size: 32}",
-    ),
-    Rule(
-        "wrong-argument",
-        "error",
-        "arguments of the right type",
-        "torchvision's own signature does not allow this value for this argument.",
-        "augment:\n  - RandomCrop: {size: large}",
-        "augment:\n  - RandomCrop: {size: 32}",
-    ),
-    Rule(
-        "random-preprocess",
-        "error",
-        "nothing random in preprocess",
-        "Every image is measured once, after `preprocess`, so nothing there may be random. Random transforms "
-        "belong in `augment`, which the eval transform leaves out.",
-        "preprocess:\n  - RandomCrop: {size: 32}",
-        "augment:\n  - RandomCrop: {size: 32}",
-    ),
-    Rule(
-        "not-measurable",
-        "error",
-        "only Resize and CenterCrop in preprocess",
-        "The images are measured after `preprocess`, so imgnorm applies it itself, pixel for pixel as "
-        "torchvision does. It can do that for Resize and CenterCrop only.",
-        "preprocess:\n  - Pad: {padding: 4}",
-        "preprocess:\n  - Resize: {size: 256}\n  - CenterCrop: {size: 224}",
-    ),
+    _TWO_NORMALIZATIONS,
+    _UNKNOWN_PRESET,
+    _UNKNOWN_TRANSFORM,
+    _UNKNOWN_ARGUMENT,
+    _MISSING_ARGUMENT,
+    _WRONG_ARGUMENT,
+    _RANDOM_PREPROCESS,
+    _NOT_MEASURABLE,
 )

@@ -90,7 +90,7 @@ def test_every_problem_of_a_case_is_about_a_rule_with_a_page():
 
 def test_no_module_tells_of_a_rule_without_a_page():
     """`--explain`, `--ignore` and SARIF reports know only those that have one."""
-    argument = {"problem": 1, "_at_node": 2, "report": 3, "Problem": 3, "add": 1}
+    argument = {"problem": 1, "_at_node": 2, "report": 3, "Problem": 3, "add": 1, "Rule": 0}
     reported = {
         node.args[argument[name]].value
         for path in sorted((ROOT / "imgnorm").rglob("*.py"))
