@@ -104,6 +104,7 @@ def _both(one: Pair, other: Pair) -> Pair | None:
         order_by=one.order_by or other.order_by,
         pretrained=one.pretrained or other.pretrained,
         normalizes_inside=one.normalizes_inside or other.normalizes_inside,
+        in_model=one.in_model or other.in_model,
         before=one.before or other.before,
     )
     return linked(both, nearby=nearby)
@@ -173,8 +174,10 @@ def _problems(pair: Pair, file: str) -> Iterator[Judged]:
             hint += _what_the_file_says(pair)
         if finding.rule == "other-dataset" and severity == "info" and _from_scratch(pair):
             severity = "warning"
+        if pair.in_model and finding.rule in _FOR_ANY_NUMBERS:
+            severity = "info"  # its weights need what they were trained with
         problem = Problem(file, line, column, finding.rule, message, hint, severity)
-        yield Judged(problem, _edits(pair, finding))
+        yield Judged(problem, () if pair.in_model else _edits(pair, finding))
     yield from _again(pair, file)
 
 

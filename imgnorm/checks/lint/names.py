@@ -29,7 +29,7 @@ _FILLERS = {"default", "train", "training", "dataset", "data", "norm", "normaliz
 _CAMEL = re.compile(r"([a-z0-9])([A-Z])")
 _PARTS = re.compile(r"[a-z]+|[0-9]+")
 _SUBSETS = {
-    "mini", "tiny", "restricted", "subset", "sketch", "colored", "moving", "permuted", "rotated",
+    "mini", "tiny", "restricted", "custom", "subset", "sketch", "colored", "moving", "permuted", "rotated",
     "a", "c", "e", "k", "o", "p", "q", "r", "v", "style", "lt", "like", "binary", "small",
 }  # fmt: skip
 """Words that make another dataset of the one whose name stands beside them: mini-imagenet, cifar10-c."""

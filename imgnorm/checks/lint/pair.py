@@ -100,6 +100,7 @@ class Pair:
     order_by: Mention | None = None  # what in the file decides the order
     pretrained: Mention | None = None  # weights that the file loads: `weights="DEFAULT"`
     normalizes_inside: Mention | None = None  # a model of the file with a Normalize of its own
+    in_model: bool = False  # a buffer of a network, whose weights were trained with it
     before: Place | None = None  # of another normalization, earlier in the same pipeline
     table: Place | None = None  # where the table begins, of which this pair is one entry of several
     cell: int | None = None  # of a notebook, from 1

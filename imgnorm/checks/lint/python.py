@@ -295,7 +295,7 @@ class _PythonReader:
         if last_name(step.func) != "Normalize":
             return False
         pair = self._normalize(step, "Normalize", self._names.home(step.func), context)
-        return pair is None or 0 < min(pair.mean.effective) <= max(pair.mean.effective) <= 1
+        return pair is not None and 0 < min(pair.mean.effective) <= max(pair.mean.effective) <= 1
 
     def _scales(self, step: ast.Call) -> bool:
         """Whether this is torchvision's own conversion to 0..1."""
@@ -404,12 +404,15 @@ class _PythonReader:
     def _of_self(self, node: ast.ClassDef, context: _CodeContext) -> Iterator[Pair]:
         """Pairs of attributes that the methods of a class set: `self.mean`, a buffer called "mean"."""
         collected = _Collected()
+        buffer = False
         for inside in ast.walk(node):
             if isinstance(inside, ast.stmt):
                 for name, owner, value in _set_by(inside):
                     if owner == _SELF:
                         collected.add(name, owner, value)
-        yield from self._collected(collected, context)
+                        buffer = buffer or isinstance(inside, ast.Expr)
+        for pair in self._collected(collected, context):
+            yield replace(pair, in_model=buffer)
 
     def _collected(self, collected: _Collected, context: _CodeContext) -> Iterator[Pair]:
         for mean, std, mean_node, std_node, owner in collected.pairs:
