@@ -191,8 +191,10 @@ def _row(values: Sequence[float], stats: Stats) -> str:
 
 
 def _digits(value: float, stats: Stats) -> str:
-    """Four decimals are enough in [0, 1]; floats may be of any size."""
-    return f"{value:.6g}" if stats.of_floats else f"{value:.4f}"
+    """Four decimals in [0, 1], more where these are fewer than three digits; floats may be of any size."""
+    if stats.of_floats:
+        return f"{value:.6g}"
+    return f"{value:.{max(4, 2 - math.floor(math.log10(value))) if value else 4}f}"
 
 
 def _by_reason(skipped: Sequence[Skipped]) -> dict[str, int]:
