@@ -32,13 +32,10 @@ class DocumentLimits:
     max_bytes: int
     max_nodes: int  # mappings, lists and scalars; keys count too
     max_depth: int  # mappings and lists inside one another
-    max_numbers: int = 0  # in long lists of whole numbers, which cost little and are not nodes
 
 
 CONFIG_LIMITS = DocumentLimits(max_bytes=1 << 20, max_nodes=20_000, max_depth=16)
-STATS_LIMITS = DocumentLimits(
-    max_bytes=64 << 20, max_nodes=2_000_000, max_depth=16, max_numbers=4_000_000
-)
+STATS_LIMITS = DocumentLimits(max_bytes=64 << 20, max_nodes=4_000_000, max_depth=16)
 """For all commands alike: what one writes, every other reads."""
 
 

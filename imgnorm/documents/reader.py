@@ -7,7 +7,6 @@ is executed or expanded, deep nesting does not recurse, and the limits hold whil
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import re
@@ -15,7 +14,6 @@ import typing
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import yaml
@@ -99,9 +97,6 @@ def read_through(data: bytes, file: str, limits: DocumentLimits) -> Reading:
     try:
         text = _text_of(data, builder)
         damaged = bool(builder.problems)
-        quick = None if damaged else _with_lists_apart(text, file, limits)
-        if quick:
-            return Reading(Document(file, quick.root, quick.places), ())
         try:
             for event in events_in(text):
                 builder.take(event)
@@ -157,58 +152,6 @@ def core_value(text: str) -> Any:
     return _Builder("", CONFIG_LIMITS)._resolved(text)
 
 
-_LONG = 70  # characters; a shorter list is as fast event by event
-_PLACEHOLDER = "imgnorm.list."
-_KEY = re.compile(r" *[A-Za-z_]\w*", re.ASCII)
-_TOO_LONG = re.compile(f"[0-9]{{{MAX_DIGITS + 1}}}")
-
-
-def _with_lists_apart(text: str, file: str, limits: DocumentLimits) -> _Builder | None:
-    """The builder of a file with long lists of whole numbers, read without an event per number.
-
-    The histogram is most of a stats file, and its events take most of the time to read it. So the
-    parser gets a line `key: [1, 2, ...]` as `key: imgnorm.list.0`. If a placeholder does not come
-    back as a plain value, or the rest has a fault, this returns None. The whole file is then read
-    event by event, because only that finds and reports faults.
-    """
-    if _PLACEHOLDER in text:
-        return None
-    rest: list[str] = []  # the text around the lists
-    lists: dict[str, str] = {}
-    end = numbers = 0
-    for found in _long_lists(_LONG).finditer(text):
-        start = text.rfind("\n", end, found.start()) + 1 or end
-        body = found[1]
-        if _KEY.fullmatch(text, start, found.start()) and _are_whole_numbers(body):
-            placeholder = f"{_PLACEHOLDER}{len(lists)}"
-            lists[placeholder] = body
-            numbers += body.count(",") + 1
-            rest += text[end : found.start()], f": {placeholder}"
-            end = found.end()
-    if not lists or numbers > limits.max_numbers:
-        return None
-    builder = _Builder(file, limits, lists)
-    try:
-        for event in events_in("".join([*rest, text[end:]])):
-            builder.take(event)
-    except (_ReadingStopped, *NOT_YAML):
-        return None
-    return None if builder.problems or builder.lists_apart else builder
-
-
-@cache
-def _long_lists(least: int) -> re.Pattern[str]:
-    """Matches what may be a list of whole numbers at the end of a line, with the colon before it."""
-    return re.compile(rf": \[([0-9, ]{{{max(1, least)},}})\]$", re.MULTILINE)
-
-
-def _are_whole_numbers(body: str) -> bool:
-    """Whether the text, of digits, commas and spaces only, is numbers with `, ` between them."""
-    tight = body.replace(", ", ",")
-    misplaced = " " in tight or ",," in tight or tight[0] == "," or tight[-1] == ","
-    return not misplaced and not _TOO_LONG.search(tight)
-
-
 class _ReadingStopped(Exception):
     """Reading ends here; the last problem says why."""
 
@@ -232,18 +175,14 @@ class _Builder:
     After a problem, the value only serves to find the places of further ones.
     """
 
-    def __init__(
-        self, file: str, limits: DocumentLimits, lists_apart: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, file: str, limits: DocumentLimits) -> None:
         self.limits = limits
         self.problems: list[Problem] = []
-        self.lists_apart = lists_apart or {}  # by placeholder, until its event has come
         self.places = Places()
         self.root: Any = None
         self.documents = 0
         self.last = (0, 0)  # the place of the latest event
         self._file = file
-        self._numbers_apart = 0  # in the lists whose placeholder has come
         self._stack: list[_OpenContainer] = []
 
     def report(
@@ -301,8 +240,6 @@ class _Builder:
             self._key(text, plain=not event.style, entry=entry)
         elif event.style or event.tag is not None:
             self._attach(text)
-        elif text in self.lists_apart:
-            self._attach(self._list(entry, self.lists_apart.pop(text).split(", ")))
         else:
             self._attach(self._resolved(text))
 
@@ -332,19 +269,6 @@ class _Builder:
             self._at_node(message, f"at most {MAX_DIGITS:,} are read", "number-too-large")
             return 0
         return int(text if base == 10 else digits, base)
-
-    def _list(self, entry: int, numbers: list[str]) -> list[int]:
-        """A list of whole numbers with its places, the same as from its events."""
-        marks, spans = self.places.marks, self.places.spans
-        self._numbers_apart += len(numbers)
-        if len(self._stack) == self.limits.max_depth:
-            raise _ReadingStopped
-        first = marks[entry] + 1  # after the bracket; the column is the low half of a mark
-        steps = (len(number) + 2 for number in numbers[:-1])
-        marks.extend(itertools.accumulate(steps, initial=first))
-        spans[entry] += len(numbers)
-        spans.extend(itertools.repeat(1, len(numbers)))
-        return list(map(int, numbers))
 
     def _key(self, key: str, *, plain: bool, entry: int) -> None:
         mapping = self._stack[-1]
@@ -419,7 +343,7 @@ class _Builder:
         line, column = self._reach(event)
         marks = self.places.marks
         entry = len(marks)
-        if entry - self._numbers_apart == self.limits.max_nodes:
+        if entry == self.limits.max_nodes:
             message = f"more than {self.limits.max_nodes:,} values in one file"
             self.stop(self.last, message, None)
         marks.append(line << 32 | column)

@@ -120,7 +120,7 @@ RULES = (
         "error",
         "within the limits of size, depth and number",
         "A config has at most 1 MiB, 20,000 values and 16 levels, so that a hostile file cannot keep CI busy; a "
-        "stats file 64 MiB, and 2,000,000 values beside those of its histogram. Reading ends at the limit, "
+        "stats file 64 MiB and 4,000,000 values. Reading ends at the limit, "
         "and a report ends after 1,000 faults.",
         "[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]",
         "[0]",

@@ -1,5 +1,4 @@
-"""Each text is read by both of PyYAML's parsers, event by event and with lists of numbers apart; all
-must agree to the letter."""
+"""Each text is read by both of PyYAML's parsers, which must agree to the letter."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from parsing import EVERY_LIST_APART, JSON, LOADERS, NO_LIST_APART, parse, shape_of
+from parsing import JSON, LOADERS, parse
 
 from imgnorm.documents import reader
 from imgnorm.documents.document import CONFIG_LIMITS, STATS_LIMITS, DocumentLimits
@@ -367,90 +366,6 @@ def test_too_many_directives_are_refused():
     text = "".join(f"%TAG !a{i}! b\n" for i in range(101)) + "--- a\n"
 
     assert "f.yaml:1:1: more than 100 %TAG directives\n    remove them" == faults_of(text)
-
-
-NUMBERS = "0, 00, 12, 340282366920938463463374607431768211456, 7"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"a: [{NUMBERS}]\nb:\n  c: [{NUMBERS}]\n  d: [1]\ne: 5\n",
-        f"- x\n- a: [{NUMBERS}]\n  b: [{NUMBERS}]\n",
-        f"a:\n  b: [{NUMBERS}]\n  # a comment\n  c: [{NUMBERS}]\n\n",
-        f"{{\na: [{NUMBERS}]\n}}\n",
-        f"{{\na: [{NUMBERS}]\n, b: 1}}\n",
-        f"--- # x\na: [{NUMBERS}]\n...\n",
-        f"a: [{NUMBERS}]\nb: imgnorm.list.0\n",
-        f"a: imgnorm.list.0\nb: [{NUMBERS}]\n",
-        f"a: |\n  b: [{NUMBERS}]\n",
-        f"a: |\n  b: [{NUMBERS}]\nb: [{NUMBERS}]\n",
-        f"a: 'x\n  b: [{NUMBERS}]\n  '\n",
-        f'a: "x\n\n  b: [{NUMBERS}]\n"\n',
-        f"a: [{NUMBERS}]\n  more\n",
-        f"a: [{NUMBERS}]\n  : b\n",
-        f"{{\na: [{NUMBERS}]\n: b}}\n",
-        f"? a: [{NUMBERS}]\n: b\n",
-        f"a: &b\n  c: [{NUMBERS}]\n",
-        f"a: !t\n  c: [{NUMBERS}]\n",
-        f"a: [{NUMBERS}]\na: [{NUMBERS}]\n",
-        f"a: x\n  b: [{NUMBERS}]\n",
-        f"a: [{NUMBERS}]\r\nb: [{NUMBERS}]\r\n",
-        f"a: [{NUMBERS}]\u2028b: 1\n",
-        f"%TAG ! tag:x\n---\na: [{NUMBERS}]\n",
-        f"# a: [{NUMBERS}]\nb: 1\n",
-        f"a: [{NUMBERS}, {'1' * 401}]\n",
-        f"a: [{NUMBERS},1]\nb: [{NUMBERS}, ]\nc: [ {NUMBERS}]\nd: [,{NUMBERS}]\n",
-        f"a: [{NUMBERS}]\n---\nb: [{NUMBERS}]\n",
-        f"a: [{NUMBERS}]\n\tb: 1\n",
-        f"- [{NUMBERS}]\n- a: b: [{NUMBERS}]\n",
-    ],
-)
-@pytest.mark.parametrize("max_depth", [16, 3, 2, 1])
-@pytest.mark.parametrize("loader", LOADERS)
-def test_lists_of_numbers_are_read_apart_as_they_are_read_in_place(
-    text, max_depth, loader, monkeypatch
-):
-    """Values, places and faults, at the limit of depth too."""
-    monkeypatch.setattr(reader, "_Loader", loader)
-    outcomes = []
-    for apart in (EVERY_LIST_APART, NO_LIST_APART):
-        monkeypatch.setattr(reader, "_LONG", apart)
-        try:
-            read = reader.parse(text.encode(), "f", DocumentLimits(1 << 20, 1000, max_depth, 1000))
-            outcomes.append(shape_of(read))
-        except InvalidDocument as error:
-            outcomes.append(str(error))
-
-    assert outcomes[0] == outcomes[1]
-
-
-def test_numbers_in_lists_apart_are_no_nodes_and_have_a_limit_of_their_own():
-    """A histogram of 16 channels of 16 bits has a million, and takes less time than 100,000 nodes."""
-    data = f"a: [{', '.join('7' * 100)}]\nb: [{', '.join('8' * 100)}]\n".encode()
-
-    def read(max_nodes: int, max_numbers: int) -> str:
-        try:
-            value = reader.parse(
-                data, "f", DocumentLimits(1 << 20, max_nodes, 2, max_numbers)
-            ).value
-        except InvalidDocument as error:
-            return str(error)
-        return repr(value)
-
-    whole = repr({"a": [7] * 100, "b": [8] * 100})
-    assert whole == read(5, 200)
-    assert whole == read(205, 0) == read(205, 199)
-    assert "f:1:11: more than 5 values in one file" == read(5, 199)
-    assert "f:1:8: more than 4 values in one file" == read(4, 200)
-
-
-def test_lists_apart_are_those_of_a_stats_file():
-    """Otherwise reading it would be slow, and no other test would show that."""
-    text = "histogram:\n" + "".join(f"  {name}: [{NUMBERS * 3}]\n" for name in "RGB")
-    text = text.replace("70", "7, 0")
-
-    assert reader._with_lists_apart(text, "f.yaml", STATS_LIMITS)
 
 
 def test_a_place_costs_twelve_bytes():
