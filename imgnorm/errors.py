@@ -171,7 +171,7 @@ class TooManySkipped(ImgnormError):
 
 
 class InvalidDocument(ImgnormError):
-    """A YAML file has faults; `problems` holds all of them, in line order.
+    """A YAML file has faults; `problems` holds all of them, in line order. The text has the first 20 lines.
 
     Example:
         >>> with open("stats.yaml", "w") as file:
@@ -185,7 +185,10 @@ class InvalidDocument(ImgnormError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.column)))
-        super().__init__("\n".join(map(str, self.problems)))
+        lines = "\n".join(map(str, self.problems)).split("\n")
+        if len(lines) > _MAX_LINES:
+            lines[_MAX_LINES - 1 :] = [f"and more: {len(self.problems):,} problems in all"]
+        super().__init__("\n".join(lines))
 
 
 class DeviceWarning(UserWarning):
@@ -226,6 +229,8 @@ class SourceWarning(UserWarning):
         True
     """
 
+
+_MAX_LINES = 20  # of an InvalidDocument's text
 
 Severity = Literal["error", "warning", "info"]
 

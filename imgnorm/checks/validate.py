@@ -36,7 +36,7 @@ from imgnorm.pipeline.numbers import (
 from imgnorm.pipeline.order import order_problems
 from imgnorm.pipeline.pipeline import Pipeline
 from imgnorm.stats.file import stats_in
-from imgnorm.stats.format import STATS_FORMAT
+from imgnorm.stats.format import STATS, STATS_FORMAT
 from imgnorm.stats.stats import Stats
 
 DryRun = Callable[[Document, Pipeline, Stats], Iterable[Problem]]
@@ -159,7 +159,7 @@ def _checked(
         if kind.startswith("imgnorm-stats"):
             if len(data) > CONFIG_LIMITS.max_bytes:
                 data = read_bytes(file, STATS_LIMITS)
-            reading = read_through(data, file, STATS_LIMITS)
+            reading = read_through(data, file, STATS_LIMITS, STATS)
             found = _stats_problems(reading, read)
         else:
             ours = kind.startswith("imgnorm-pipeline")

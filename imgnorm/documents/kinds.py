@@ -106,7 +106,7 @@ class ValueKind:
         return True
 
     def inside(self, key: str | None) -> ValueKind | None:
-        """The kind of the value of a key, or of a list's items (None); None if there is no such thing."""
+        """The kind of a key's value, or of a list's items (key None); None if such a value has none."""
         return None
 
     def read(self, value: Any) -> Any:
@@ -246,7 +246,7 @@ class ListOf(ValueKind):
         return isinstance(value, list)
 
     def inside(self, key: str | None) -> ValueKind | None:
-        return None if key else self._item
+        return self._item if key is None else None
 
     def read(self, value: Any) -> Any:
         return tuple(map(self._item.read, value))
@@ -285,7 +285,7 @@ class MapOf(ValueKind):
         return isinstance(value, dict)
 
     def inside(self, key: str | None) -> ValueKind | None:
-        return self._value if key else None
+        return None if key is None else self._value
 
     def read(self, value: Any) -> Any:
         return {key: self._value.read(one) for key, one in value.items()}

@@ -39,11 +39,15 @@ from imgnorm.documents.document import (
     too_many_bytes,
     with_path,
 )
+from imgnorm.documents.kinds import Record, ValueKind
 from imgnorm.errors import InvalidDocument, Problem
 from imgnorm.wording import cut
 
 MAX_DIGITS = 1300  # the sum of squares of any float64 has fewer; int() and str() stop at 4,300
 MAX_TAG_DIRECTIVES = 100
+MAX_UNKNOWN = (
+    10_000  # keys, and values beneath them; with more it is not the file that was asked for
+)
 
 NOT_YAML = (yaml.YAMLError, ValueError, OverflowError, IndexError)
 """What `events_in` raises at a fault. The last three escape from PyYAML's parser in pure Python."""
@@ -51,27 +55,34 @@ NOT_YAML = (yaml.YAMLError, ValueError, OverflowError, IndexError)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def read_document(path: str | os.PathLike[str], limits: DocumentLimits) -> Document:
+def read_document(
+    path: str | os.PathLike[str], limits: DocumentLimits, kind: ValueKind | None = None
+) -> Document:
     """The document in a file.
 
     Raises:
         SourceError: the file does not exist, is not a regular file, or cannot be read.
         InvalidDocument: the file has faults; it holds all that were found.
     """
-    return parse(read_bytes(path, limits), os.fspath(path), limits)
+    return parse(read_bytes(path, limits), os.fspath(path), limits, kind)
 
 
-def parse(data: bytes, file: str, limits: DocumentLimits) -> Document:
+def parse(
+    data: bytes, file: str, limits: DocumentLimits, kind: ValueKind | None = None
+) -> Document:
     """The document that `data` holds.
 
     Keys are always text, as the file has them. A plain scalar is null, a boolean, a number or text
     by YAML 1.2's core schema: `no`, `1:30` and `1_000` are text, `010` is ten. A quoted one is text.
 
+    Args:
+        kind: what the document should be. Where hardly any key is one of its keys, reading ends early.
+
     Raises:
         InvalidDocument: with all faults that can be found. Reading ends at a fault in the syntax, or
             at a limit.
     """
-    reading = read_through(data, file, limits)
+    reading = read_through(data, file, limits, kind)
     if reading.problems or reading.document is None:
         raise InvalidDocument(reading.problems)
     return reading.document
@@ -86,13 +97,15 @@ class Reading:
     ended_in: tuple[Path, ...] = ()  # the paths of what may be incomplete, where reading ended
 
 
-def read_through(data: bytes, file: str, limits: DocumentLimits) -> Reading:
+def read_through(
+    data: bytes, file: str, limits: DocumentLimits, kind: ValueKind | None = None
+) -> Reading:
     """Like `parse`, but returns the problems, and a document without the faulty parts.
 
     The first value of a key that is given twice stays. An alias becomes null, a tagged scalar its
     text. Merge keys, and keys that are not text, are left out with their values.
     """
-    builder = _Builder(file, limits)
+    builder = _Builder(file, limits, kind)
     ended_in: tuple[Path, ...] = ()
     try:
         text = _text_of(data, builder)
@@ -152,6 +165,9 @@ def core_value(text: str) -> Any:
     return _Builder("", CONFIG_LIMITS)._resolved(text)
 
 
+_NOTHING = Record()  # the kind of what lies beneath a key that is unknown
+
+
 class _ReadingStopped(Exception):
     """Reading ends here; the last problem says why."""
 
@@ -163,6 +179,7 @@ class _OpenContainer:
     entry: int
     value: dict[str, Any] | list[Any]
     is_key: bool  # a fault, but its end must be found
+    kind: ValueKind | None  # what it should be; None if that does not matter
     key: str | None = None  # the key whose value comes next
     first: dict[str, int] = field(default_factory=dict)  # the entry of each key
     drop: bool = False  # the next value is not kept
@@ -175,8 +192,10 @@ class _Builder:
     After a problem, the value only serves to find the places of further ones.
     """
 
-    def __init__(self, file: str, limits: DocumentLimits) -> None:
+    def __init__(self, file: str, limits: DocumentLimits, kind: ValueKind | None = None) -> None:
         self.limits = limits
+        self._kind = kind
+        self._unknown = 0  # keys that the kind does not have, and all beneath them
         self.problems: list[Problem] = []
         self.places = Places()
         self.root: Any = None
@@ -273,6 +292,8 @@ class _Builder:
     def _key(self, key: str, *, plain: bool, entry: int) -> None:
         mapping = self._stack[-1]
         mapping.key = key
+        if mapping.kind and mapping.kind.inside(key) is None:
+            self._count_unknown()
         if plain and key == "<<":
             self._at_node("merge keys are not allowed", "write the merged keys out", "merge-key")
             mapping.drop = True
@@ -282,6 +303,12 @@ class _Builder:
             self._at_node(f"given again (first on line {line})", "keep one", "duplicate-key")
         else:
             mapping.first[key] = entry
+
+    def _count_unknown(self) -> None:
+        self._unknown += 1
+        if self._unknown > MAX_UNKNOWN:
+            message = f"more than {MAX_UNKNOWN:,} unknown keys and values; the rest was not read"
+            self.stop(self.last, message, None)
 
     def _start(self, event: CollectionStartEvent) -> None:
         entry = self._enter(event)
@@ -295,7 +322,11 @@ class _Builder:
             message = f"nested deeper than {self.limits.max_depth} levels"
             self.stop(self.last, with_path(self._path(), message), None)
         value: dict[str, Any] | list[Any] = {} if isinstance(event, MappingStartEvent) else []
-        self._stack.append(_OpenContainer(entry, value, is_key))
+        kind = self._kind
+        if kind and self._stack:
+            outer = self._stack[-1]
+            kind = (outer.kind and outer.kind.inside(outer.key)) or _NOTHING
+        self._stack.append(_OpenContainer(entry, value, is_key, kind))
 
     def _end(self) -> None:
         closed = self._stack.pop()
@@ -346,6 +377,8 @@ class _Builder:
         if entry == self.limits.max_nodes:
             message = f"more than {self.limits.max_nodes:,} values in one file"
             self.stop(self.last, message, None)
+        if self._stack and self._stack[-1].kind is _NOTHING:
+            self._count_unknown()
         marks.append(line << 32 | column)
         self.places.spans.append(1)
         return entry

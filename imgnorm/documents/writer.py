@@ -56,6 +56,17 @@ def yaml_of(value: dict[str, Any] | list[Any], indent: str = "") -> str:
     return "".join(parts)
 
 
+def values_in(value: Any) -> int:
+    """How many values a plain value has: mappings, lists, keys and scalars."""
+    if isinstance(value, dict):
+        return 1 + len(value) + sum(map(values_in, value.values()))
+    if isinstance(value, list):
+        if set(map(type, value)) == {int}:
+            return 1 + len(value)
+        return 1 + sum(map(values_in, value))
+    return 1
+
+
 def _inside(item: Any, indent: str) -> str:
     """What follows "- " or ": "."""
     within = indent + "  "

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 
 from imgnorm.documents.document import STATS_LIMITS, Document
 from imgnorm.documents.kinds import check
+from imgnorm.documents.writer import values_in
 from imgnorm.errors import ImgnormError, InvalidDocument, OutputError
 from imgnorm.output import write_whole
 from imgnorm.stats.faults import derived_problems, file_problems
-from imgnorm.stats.format import STATS_FORMAT, document_of, record_of, stats_of, text_of
+from imgnorm.stats.format import STATS, STATS_FORMAT, document_of, record_of, stats_of, text_of
 from imgnorm.stats.stats import Stats, merge
 
 
@@ -35,20 +36,25 @@ def write_stats(path: str | os.PathLike[str], stats: Stats, *, force: bool = Tru
         >>> imgnorm.read_stats("stats.yaml") == stats
         True
     """
-    data = text_of(stats).encode()
+    content = document_of(stats)
+    data = text_of(stats, content).encode()
     file = os.fspath(path)
-    if len(data) > STATS_LIMITS.max_bytes:
-        measured = stats.measurement
-        named = measured and any(one.names is not None for one in measured.source.sources)
-        advice = (
-            "leave the names out: stats without --keep-names, merge with --drop-names"
-            if named
-            else "fix or remove the skipped images, which it lists, or leave --per-class out"
-        )
-        raise OutputError(
-            f"{file}: would take {len(data):,} bytes, but a stats file has at most "
-            f"{STATS_LIMITS.max_bytes:,}; {advice}"
-        )
+    sizes = (
+        (len(data), STATS_LIMITS.max_bytes, "bytes"),
+        (values_in(content), STATS_LIMITS.max_nodes, "values"),
+    )
+    for size, most, of_what in sizes:
+        if size > most:
+            measured = stats.measurement
+            named = measured and any(one.names is not None for one in measured.source.sources)
+            advice = (
+                "leave the names out: stats without --keep-names, merge with --drop-names"
+                if named
+                else "fix or remove the skipped images, which it lists, or leave --per-class out"
+            )
+            raise OutputError(
+                f"{file}: would take {size:,} {of_what}, but a stats file has at most {most:,}; {advice}"
+            )
     write_whole(file, data, force=force)
 
 
@@ -69,14 +75,14 @@ def read_stats(path: str | os.PathLike[str]) -> Stats:
     """
     from imgnorm.documents.reader import read_document  # here, because writing does not need PyYAML
 
-    return stats_in(read_document(path, STATS_LIMITS))
+    return stats_in(read_document(path, STATS_LIMITS, STATS))
 
 
 def parse_stats(data: bytes, file: str) -> Stats:
     """Like `read_stats`, from bytes; `file` is their name in problems."""
     from imgnorm.documents.reader import parse
 
-    return stats_in(parse(data, file, STATS_LIMITS))
+    return stats_in(parse(data, file, STATS_LIMITS, STATS))
 
 
 def merge_files(

@@ -66,8 +66,8 @@ def document_of(stats: Stats) -> dict[str, Any]:
     return content
 
 
-def text_of(stats: Stats) -> str:
-    """The text of the stats file. The same stats give the same bytes."""
+def text_of(stats: Stats, content: dict[str, Any] | None = None) -> str:
+    """The text of the stats file, whose content is `document_of(stats)`. The same stats give the same bytes."""
     what = "pooled over all pixels, population"
     header = f"mean and std are for ToTensor's [0, 1]: {what}."
     if stats.of_floats:
@@ -76,7 +76,7 @@ def text_of(stats: Stats) -> str:
         header = "A part without images: merge it with the other parts of its source."
     if stats.estimate:
         header += f"\n# An estimate ({stats.estimate}), not exact."
-    return f"# Written by imgnorm. {header}\n{yaml_of(document_of(stats))}"
+    return f"# Written by imgnorm. {header}\n{yaml_of(content or document_of(stats))}"
 
 
 def stats_of(value: dict[str, Any]) -> Stats:
@@ -553,3 +553,4 @@ EMPTY = Record(
     make=_empty,
 )
 """A part of a source in which no image was counted."""
+STATS = Either(MEASURED, FLOATS_MEASURED, CONSTANTS, FLOAT_CONSTANTS, EMPTY)

@@ -160,12 +160,14 @@ def test_a_value_that_is_no_mapping_is_told_once():
 
 
 def test_faults_of_the_model_that_are_not_told_are_counted():
-    reported = faults_in(
-        f"format: x\nimage: {{names: {{{', '.join(f'n{i}: 1' for i in range(1003))}}}}}"
-    )
+    names = ", ".join(f"n{i}: 1" for i in range(1003))
+    with pytest.raises(InvalidDocument) as caught:
+        check(parse(f"format: x\nimage: {{names: {{{names}}}}}"), CONFIG)
+    lines = str(caught.value).splitlines()
 
-    assert "f.yaml:1:1: more than 1,000 faults, the rest is not listed" == reported.splitlines()[0]
-    assert 1001 == len(reported.splitlines())
+    assert "f.yaml:1:1: more than 1,000 faults, the rest is not listed" == lines[0]
+    assert (1001, 20) == (len(caught.value.problems), len(lines))
+    assert "and more: 1,001 problems in all" == lines[-1]
 
 
 def test_a_key_that_is_misspelt_is_not_missing_too():

@@ -15,6 +15,7 @@ from parsing import JSON, LOADERS, parse
 
 from imgnorm.documents import reader
 from imgnorm.documents.document import CONFIG_LIMITS, STATS_LIMITS, DocumentLimits
+from imgnorm.documents.kinds import Key, ListOf, MapOf, Record, Text, Whole
 from imgnorm.documents.reader import read_through
 from imgnorm.errors import InvalidDocument, Problem
 
@@ -26,7 +27,7 @@ def value_of(data: str | bytes, limits: DocumentLimits = CONFIG_LIMITS) -> Any:
 def faults_of(data: str | bytes, limits: DocumentLimits = CONFIG_LIMITS) -> str:
     with pytest.raises(InvalidDocument) as caught:
         parse(data, limits)
-    return str(caught.value)
+    return "\n".join(map(str, caught.value.problems))
 
 
 # Values
@@ -539,3 +540,27 @@ def test_every_place_in_what_is_left_can_be_told(text):
     walk(reading.document.value, ())
     for path in reading.ended_in:
         assert reading.document.place(path)
+
+
+def test_reading_ends_where_hardly_any_key_is_known():
+    """A large file of another kind is refused at once, wherever its keys lie."""
+    known = Record(Key("a", ListOf(Record(Key("b", Text())))), Key("c", MapOf(Whole())))
+    keys = ", ".join(f"k{i}: {{l{i}: 1}}" for i in range(6_000))
+    texts = {
+        "top": f"{{{keys}, a: []}}",
+        "beneath unknown": f"x: {{{keys}}}",
+        "in a list": f"a: [{{{keys}}}]",
+        "a list": f"x: [{'1, ' * 12_000}]",
+        "in text": f"a: [b: {{{keys}}}]",
+    }
+    for where, text in texts.items():
+        with pytest.raises(InvalidDocument) as caught:
+            reader.parse(text.encode(), "f.yaml", STATS_LIMITS, known)
+        (problem,) = caught.value.problems
+
+        assert (
+            problem.message == "more than 10,000 unknown keys and values; the rest was not read"
+        ), where
+    reader.parse(
+        f"c: {{{', '.join(f'k{i}: 1' for i in range(2_000))}}}".encode(), "f", STATS_LIMITS, known
+    )

@@ -8,8 +8,9 @@ import re
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from yaml.events import NodeEvent
 
-from imgnorm.documents.writer import TextLines, yaml_of
+from imgnorm.documents.writer import TextLines, values_in, yaml_of
 
 
 class Reference(yaml.SafeDumper):
@@ -51,6 +52,13 @@ def test_the_bytes_are_those_of_pyyaml(content, key):
         allow_unicode=True,
         width=math.inf,
     ) == yaml_of(content)
+
+
+@given(VALUES)
+def test_values_are_counted_as_the_reader_counts_them(value):
+    events = yaml.parse(yaml_of({"a": value}))
+
+    assert values_in({"a": value}) == sum(isinstance(event, NodeEvent) for event in events)
 
 
 def test_a_key_that_is_too_long_for_one_line_is_read_back():

@@ -665,3 +665,15 @@ def test_a_file_that_nobody_could_read_is_not_written(tmp_path, monkeypatch, opt
         caught.value
     )
     assert not path.exists()
+
+
+def test_a_file_of_too_many_values_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(statsfile, "STATS_LIMITS", replace(statsfile.STATS_LIMITS, max_nodes=900))
+    stats = imgnorm.measure(SHAPES, limit=3, shard=(1, 1))
+    path = tmp_path / "s.yaml"
+    with pytest.raises(
+        OutputError, match=f"^{path}: would take 9.. values, .* has at most 900; fix"
+    ):
+        write_stats(path, stats)
+
+    assert not path.exists()

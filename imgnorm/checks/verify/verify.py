@@ -18,6 +18,7 @@ from imgnorm.progress import Progress
 from imgnorm.settings import Limits
 from imgnorm.sources.source import Source
 from imgnorm.stats.file import stats_in
+from imgnorm.stats.format import STATS
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.stats import NO_IMAGES, Stats
 from imgnorm.wording import printable
@@ -105,7 +106,7 @@ def verify(
     if sample != "all" and not sample > 0:
         raise ValueError(f"sample is {sample!r}; expected 'all' or a positive number")
     file = os.fspath(stats_file)
-    document = read_document(file, STATS_LIMITS)
+    document = read_document(file, STATS_LIMITS, STATS)
     stats = stats_in(document)
     measured = _verifiable(stats, file)
     request = Request(
