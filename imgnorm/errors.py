@@ -10,7 +10,8 @@ ImgnormError                 the command exits 2: the work could not be done, no
 ├── FoldError                a normalization cannot be absorbed exactly
 ├── DeviceError              a CUDA device is missing, or failed
 ├── MissingDependency        a package is missing or broken (the message says what to install)
-└── TooManySkipped           more images were skipped than allowed: a failed check, exit 1
+├── TooManySkipped           more images were skipped than allowed: a failed check, exit 1
+└── NotesFound               something was lost or left out, and `strict` forbids it: a failed check, exit 1
 
 Warnings, of class UserWarning, are about a measurement that goes on: DeviceWarning, SkippedImagesWarning
 and SourceWarning.
@@ -34,6 +35,7 @@ __all__ = [
     "InvalidDocument",
     "MissingDependency",
     "ModelError",
+    "NotesFound",
     "OutputError",
     "Problem",
     "SourceError",
@@ -155,6 +157,18 @@ class MissingDependency(ImgnormError):
         ...     transform = imgnorm.to_transform(stats)  # needs torch and torchvision
         ... except imgnorm.errors.MissingDependency as error:
         ...     print(error)
+    """
+
+
+class NotesFound(ImgnormError):
+    """There is something to note about the images that were counted, and `strict` makes that a failure.
+
+    Example:
+        >>> try:
+        ...     imgnorm.measure("examples/shapes", strict=True)
+        ... except imgnorm.errors.NotesFound as error:
+        ...     print(str(error).partition(":")[0])
+        1 note, and nothing was written
     """
 
 

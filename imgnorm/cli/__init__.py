@@ -27,7 +27,7 @@ import imgnorm
 from imgnorm.cli import bn, constants, emit, lint, stats, validate, verify
 from imgnorm.cli.options import EXIT_CODES
 from imgnorm.cli.terminal import note
-from imgnorm.errors import ImgnormError, TooManySkipped
+from imgnorm.errors import ImgnormError, NotesFound, TooManySkipped
 
 _COMMANDS = (
     stats.stats,
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
         command = error.ctx.command_path if error.ctx else "imgnorm"
         note(f"{error.format_message()} (see `{command} --help`)")
         return 2
-    except TooManySkipped as error:
+    except (NotesFound, TooManySkipped) as error:
         note(str(error))
         return 1
     except ImgnormError as error:

@@ -10,7 +10,7 @@ import click
 
 from imgnorm.cli.terminal import print_result
 from imgnorm.errors import TooManySkipped
-from imgnorm.settings import Limits, conflicts
+from imgnorm.settings import Limits, conflicts, frames_of
 
 if TYPE_CHECKING:
     from imgnorm.tally.skipped import Allowance
@@ -76,7 +76,50 @@ listed = click.option(
     "--list",
     "listed",
     is_flag=True,
-    help="SOURCE is a text file with one path a line, relative to that file; each file is read, whatever its suffix.",
+    help="SOURCE is a text file with one path a line, relative to that file; each file is read, whatever its extension.",
+)
+
+
+def _pattern(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
+    from imgnorm.sources.patterns import Patterns
+
+    try:
+        return Patterns(tuple(value)).include
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+
+
+include = click.option(
+    "--include",
+    multiple=True,
+    callback=_pattern,
+    metavar="PATTERN",
+    help="Measure only files that a pattern matches, as in .gitignore: --include 'train/**'. One that ends in an extension, '*.gif', also takes files that are left out by default. May be repeated.  [default: all]",
+)
+exclude = click.option(
+    "--exclude",
+    multiple=True,
+    callback=_pattern,
+    metavar="PATTERN",
+    help="Leave out files, and all in folders, that a pattern matches: --exclude masks. May be repeated.",
+)
+
+
+def _frames(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    try:
+        frames_of(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+    return value
+
+
+frames = click.option(
+    "--frames",
+    callback=_frames,
+    default="first",
+    show_default=True,
+    metavar="first|all|every:N",
+    help="Which frames or pages of each file (GIF, TIFF, WebP, APNG, AVIF) are images.",
 )
 root = click.option(
     "--root",

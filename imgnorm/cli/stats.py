@@ -22,7 +22,7 @@ from imgnorm.cli.terminal import (
     warnings_as_notes,
 )
 from imgnorm.errors import SourceError
-from imgnorm.settings import DEVICES
+from imgnorm.settings import DEVICES, frames_text
 
 if TYPE_CHECKING:
     from imgnorm.progress import Profile
@@ -30,7 +30,18 @@ if TYPE_CHECKING:
     from imgnorm.stats.stats import Stats
     from imgnorm.tally.skipped import Allowance
 
-_SET_BY_A_CONFIG = ("listed", "root", "split", "layout", "mode", "resize", "center_crop")
+_SET_BY_A_CONFIG = (
+    "include",
+    "exclude",
+    "frames",
+    "listed",
+    "root",
+    "split",
+    "layout",
+    "mode",
+    "resize",
+    "center_crop",
+)
 _SHARD_NOTE = f"{__name__}.shard"
 _output = shared.output("Write the stats file here.  [default: only print]")
 _verbose = shared.verbose("Print the other conventions, the quantiles, and every skipped image.")
@@ -108,6 +119,8 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     help="Where the image is in the items of --dataset: a dict's key, or the place in a tuple.  [default: the first of a tuple; of a dict, image, images, img, imgs, pixel_values, x, input or inputs]",
 )
 @shared.listed
+@shared.include
+@shared.exclude
 @shared.root
 @shared.split
 @click.option("--download", is_flag=True, help="Let torchvision download the dataset.")
@@ -126,6 +139,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     is_flag=True,
     help="Skip images that have other channels than --mode (gray, alpha or CMYK among RGB) as channel-mismatch, instead of converting them; with --max-skipped 0, one of them fails the run.",
 )
+@shared.frames
 @click.option(
     "--resize",
     callback=_size,
@@ -207,6 +221,11 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     help="Decides which images are taken, with --tolerance.  [default: 0]",
 )
 @shared.max_skipped
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Fail (exit 1, nothing is written) if the table has notes: frames or bits that are lost, files left out, splits or masks counted together.",
+)
 @shared.max_pixels("Skip larger images before they are decoded.")
 @shared.timeout
 @shared.rejects
@@ -225,6 +244,7 @@ def stats(
     factory: str | None,
     key: str | None,
     max_skipped: Allowance | None,
+    strict: bool,
     rejects: str | None,
     as_json: bool,
     output: str | None,
@@ -249,7 +269,13 @@ def stats(
     images as it allows, and the stats file says that they are.
     """
     from imgnorm.errors import DeviceWarning, SkippedImagesWarning, SourceWarning
-    from imgnorm.measuring.measure import call_facts, default_device, find_device, measure
+    from imgnorm.measuring.measure import (
+        call_facts,
+        default_device,
+        demand_no_notes,
+        find_device,
+        measure,
+    )
     from imgnorm.measuring.opening import names_a_config
     from imgnorm.output import check_output
     from imgnorm.progress import Profile
@@ -294,6 +320,8 @@ def stats(
             done.append(rejects)
         looked_at = measured.images + len(measured.skipped)
         shared.demand_few_skipped(len(measured.skipped), looked_at, max_skipped, "stats file")
+        if strict:
+            demand_no_notes(measured)
         if output is not None:
             from imgnorm.stats.file import write_stats
 
@@ -409,7 +437,11 @@ def _open_config(path: str, options: dict[str, Any]) -> Source:
 
     shared.refuse_beside_config(path, *_SET_BY_A_CONFIG)
     pipeline = read_pipeline(path)
-    options |= {"mode": pipeline.mode, "preprocess": pipeline.preprocess}
+    options |= {
+        "mode": pipeline.mode,
+        "frames": frames_text(pipeline.frames),
+        "preprocess": pipeline.preprocess,
+    }
     return source_of(pipeline, download=options["download"])
 
 

@@ -15,11 +15,12 @@ from imgnorm.errors import (
     DeviceError,
     DeviceWarning,
     MissingDependency,
+    NotesFound,
     SkippedImagesWarning,
     SourceError,
     SourceWarning,
 )
-from imgnorm.measuring.opening import open_source
+from imgnorm.measuring.opening import open_source, with_frames
 from imgnorm.measuring.result import result_of
 from imgnorm.measuring.routes import check_options, executing
 from imgnorm.measuring.selection import Selection, SelectionOptions, nothing_found, selection_of
@@ -37,8 +38,10 @@ from imgnorm.settings import (
     Resize,
     Step,
     conflicts,
+    frames_of,
 )
 from imgnorm.sources.names import as_text
+from imgnorm.sources.patterns import Patterns
 from imgnorm.sources.source import Source
 from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.stats import NORMALIZED, Stats
@@ -61,6 +64,8 @@ def measure(
     key: str | int | None = None,
     layout: str | None = None,
     listed: bool = False,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     root: str | os.PathLike[str] = "data",
     split: str = "train",
     download: bool = False,
@@ -69,6 +74,7 @@ def measure(
     center_crop: int | tuple[int, int] | None = None,
     preprocess: Sequence[Step] | None = None,
     strict_channels: bool = False,
+    frames: str = "first",
     limit: int | None = None,
     shard: tuple[int, int] | None = None,
     per_class: bool = False,
@@ -78,6 +84,7 @@ def measure(
     seed: int | None = None,
     max_pixels: int = Limits.max_pixels,
     timeout_s: float = Limits.timeout_s,
+    strict: bool = False,
     workers: int | None = None,
     decoder: Decoder = "auto",
     device: str | None = None,
@@ -103,6 +110,10 @@ def measure(
             "imgs", "pixel_values", "x", "input" or "inputs" of a dict.
         layout: NHWC, NCHW, NHW, HWC, CHW or HW: the dimensions of arrays and tensors, where their shape
             allows several. By default, CHW and NCHW of tensors, HWC and NHWC of arrays.
+        include: measure only the files that one of these patterns matches, as in .gitignore: "train/**". A
+            pattern that ends in an extension, "*.gif", also chooses files that are left out by default.
+            Patterns match paths below the folder, beside the list or in the archive.
+        exclude: leave out the files, and all in the folders, that one of these patterns matches: "masks".
         mode: what each image is converted to: L, RGB, RGBA, I;16; "auto" is the mode that all
             images share (L for gray, I;16 for 16-bit gray, RGB for the rest), else RGB.
         resize: the shorter edge, or (height, width): torchvision's Resize on PIL images.
@@ -110,6 +121,8 @@ def measure(
         preprocess: these steps, in this order, instead of `resize` and `center_crop`.
         strict_channels: skip images that have other channels than `mode` has (gray, alpha or CMYK
             among RGB ones) as "channel-mismatch", instead of converting them. Not with mode "auto".
+        frames: which frames or pages of each file are images: "first", "all", or "every:N" from the first
+            on. The second frame of a.gif has the name a.gif#2.
         limit: look at this many images only, spread evenly over the sorted names; of a DataLoader or
             another iterable, the first ones.
         shard: (i, n) measures every n-th unit of the source, from the i-th on, counted from 1: an
@@ -126,6 +139,7 @@ def measure(
         seed: decides which images the sample has; 0 by default.
         max_pixels: an image with more is skipped before it is decoded.
         timeout_s: an image that takes longer, twice, is skipped.
+        strict: raise if `stats.notes` would have anything to note.
         workers: processes that decode, or threads that count pixels in memory; by default, the cores
             that this process may use. A Dataset is read in this process by default, and by a
             DataLoader's workers otherwise.
@@ -148,6 +162,7 @@ def measure(
     Raises:
         SourceError: there is nothing to measure, or no image could be counted.
         DeviceError: the device does not exist, or it failed.
+        NotesFound: there are notes, and `strict` is given.
         MissingDependency: torch, torchvision or torchcodec is needed and cannot be imported.
         ValueError, TypeError: an argument has a wrong value or type.
 
@@ -171,7 +186,7 @@ def measure(
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
-    settings = ImageSettings(mode, steps, strict_channels)
+    settings = ImageSettings(mode, steps, strict_channels, frames_of(frames))
     if decoder not in get_args(Decoder):
         raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
     device = device or default_device(decoder)
@@ -180,7 +195,14 @@ def measure(
     plan = _plan(tolerance, confidence, seed)
     on_device = _device_of(device, batch_size, decoder)
     opened = open_source(
-        source, listed=listed, root=root, split=split, download=download, key=key, layout=layout
+        source,
+        listed=listed,
+        root=root,
+        split=split,
+        download=download,
+        key=key,
+        layout=layout,
+        patterns=Patterns(_several(include), _several(exclude)),
     )
     limits = Limits(
         _positive("max_pixels", _whole("max_pixels", max_pixels)),
@@ -192,6 +214,7 @@ def measure(
     lap("start")  # importing torch for a device takes seconds
     options = SelectionOptions(limit, shard, per_class, keep_names)
     check_options(opened, facts)
+    opened = with_frames(opened, settings)
     if opened.once and limit is not None:
         opened, options = opened.first(limit), replace(options, limit=None)
     work = Work(
@@ -217,6 +240,8 @@ def measure(
     if profile:
         profile.lap("merge")
         profile.finish(stats.images)
+    if strict:
+        demand_no_notes(stats)
     return stats
 
 
@@ -232,6 +257,20 @@ def _cluster_of(executor: str | None) -> str | None:
     return address or "auto"
 
 
+def demand_no_notes(stats: Stats) -> None:
+    """
+    Raises:
+        NotesFound: there is something to note.
+    """
+    if notes := stats.notes:
+        several = "s" if len(notes) > 1 else ""
+        raise NotesFound(
+            f"{len(notes)} note{several}, and nothing was written: "
+            + "; ".join(f"{note.kind} ({note.images:,})" for note in notes)
+            + "; see each in the table of a run without strict, or change the data or the options"
+        )
+
+
 def default_device(decoder: Decoder | None) -> str:
     """The device if none is given."""
     return "cuda" if decoder == NVJPEG else "cpu"
@@ -241,8 +280,9 @@ def call_facts(source: Any, **options: Any) -> set[str]:
     """What `settings.CONFLICTS` asks about a call of `measure` with some of its arguments."""
     defaults = measure.__kwdefaults__ or {}
     facts = {name for name, value in options.items() if value != defaults[name]}
-    if not options.get("preprocess"):  # no steps are the same as None
-        facts.discard("preprocess")
+    for name in ("preprocess", "include", "exclude"):  # none of them is the same as not given
+        if not options.get(name):
+            facts.discard(name)
     decoder = options.get("decoder")
     device = options.get("device") or default_device(decoder)
     if isinstance(source, Source):
@@ -417,6 +457,10 @@ def _device_of(name: str, batch_size: int | None, decoder: Decoder) -> CudaDevic
     from imgnorm.cuda import nvjpeg
 
     return CudaDevice(found.device, megapixels * _MEGAPIXEL, nvjpeg.find_decoder(found.device))
+
+
+def _several(patterns: str | Sequence[str]) -> tuple[str, ...]:
+    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
 def _positive(what: str, value: _Number) -> _Number:

@@ -222,4 +222,6 @@ def with_frames(source: Source, settings: ImageSettings) -> Source:
         return source
     from imgnorm.pixels.frames import FramesSource  # imports Pillow
 
+    if isinstance(source, FramesSource):
+        return source
     return FramesSource(source, settings.frames)

@@ -12,6 +12,7 @@ from imgnorm.settings import ImageSettings, Mode, channels_of, kind_of, mode_of
 from imgnorm.sources.names import as_text, name_bytes
 from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import ClassStats, Measurement
+from imgnorm.stats.notes import is_of_folders, worth_noting
 from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.stats import Stats
 from imgnorm.tally.moments import Moments
@@ -69,6 +70,12 @@ def result_of(
         images=0 if mode is None else in_mode(whole.counted, mode).images,
         names=kept,
     )
+    folders = {kind: noted for kind, noted in whole.notes.items() if is_of_folders(kind)}
+    notes = {kind: noted for kind, noted in whole.notes.items() if kind not in folders}
+    if provenance.shards:
+        source_counted = replace(source_counted, folders=folders)
+    else:
+        notes |= worth_noting(folders, source_counted.images)
     recorded = _as_recorded(source, lost)
     rules = dict(sum(map(Counter, (whole.ignored, ignored or {})), Counter[str]()))
     if mode is None:
@@ -78,6 +85,7 @@ def result_of(
             settings.preprocess,
             auto=settings.mode == "auto",
             strict_channels=settings.strict_channels,
+            frames=settings.frames,
         )
     counted = in_mode(whole.counted, mode)
     measurement = Measurement(
@@ -91,6 +99,7 @@ def result_of(
         classes=_classes(whole.classes, Counter(map(source.class_of, too_deep)), mode),
         skipped=recorded,
         ignored=rules,
+        notes=notes,
         estimate=estimate,
     )
     return Stats.of(
@@ -99,6 +108,7 @@ def result_of(
         settings.preprocess,
         auto=settings.mode == "auto",
         strict_channels=settings.strict_channels,
+        frames=settings.frames,
     )
 
 

@@ -27,7 +27,8 @@ from imgnorm.pipeline.numbers import Outcome, constant_problems, read_once, refe
 from imgnorm.pipeline.order import order_problems
 from imgnorm.pipeline.pipeline import Augmentation, Pipeline
 from imgnorm.pipeline.structure import structure_problems
-from imgnorm.settings import CHANNELS, SCALE, STEPS, TORCHVISION, Step, channel_names
+from imgnorm.settings import CHANNELS, SCALE, STEPS, TORCHVISION, Step, channel_names, frames_of
+from imgnorm.sources.patterns import Patterns
 from imgnorm.stats.file import read_stats
 from imgnorm.stats.format import STATS_FORMAT
 from imgnorm.stats.stats import Stats
@@ -139,6 +140,34 @@ def _source(kind: str, *keys: Key) -> Record:
     return Record(Key("kind", Choice(kind)), *keys)
 
 
+def _pattern(text: str) -> str | None:
+    try:
+        Patterns((text,))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _files(kind: str, path: Key) -> Record:
+    patterns = ListOf(Text().that(_pattern), 1)
+    include = "Only files that one of these patterns matches are measured: 'train/**'."
+    exclude = "Files, and all in folders, that one of these patterns matches are left out: masks."
+    return _source(
+        kind,
+        path,
+        Key("include", patterns, default=None, about=include),
+        Key("exclude", patterns, default=None, about=exclude),
+    )
+
+
+def _frames(text: str) -> str | None:
+    try:
+        frames_of(text)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _path(what: str) -> Key:
     return Key("path", Text(), about=f"{what}, relative to this file.")
 
@@ -146,9 +175,9 @@ def _path(what: str) -> Key:
 LAYOUT = Choice("NHWC", "NCHW", "NHW", "HWC", "CHW", "HW")
 MODE = Choice("auto", "L", "RGB", "RGBA", "I;16")
 _SOURCES = {
-    "folder": _source("folder", _path("The folder")),
-    "list": _source("list", _path("A text file with one path a line")),
-    "archive": _source("archive", _path("A zip, tar or tar.gz, or a pattern of many")),
+    "folder": _files("folder", _path("The folder")),
+    "list": _files("list", _path("A text file with one path a line")),
+    "archive": _files("archive", _path("A zip, tar or tar.gz, or a pattern of many")),
     "array": _source(
         "array",
         _path("A .npy or .npz file, one array of it as in x.npz/train, or a pattern of many"),
@@ -178,11 +207,19 @@ _NORMALIZE = Record(
     Key("mean", _NUMBERS, default=None, about="Per channel, in [0, 1]."),
     Key("std", _NUMBERS, default=None, about="Per channel, in [0, 1], pooled over all pixels."),
 )
-_IMAGE = Record(Key("mode", MODE, default="auto", about="What each image is converted to."))
+_IMAGE = Record(
+    Key("mode", MODE, default="auto", about="What each image is converted to."),
+    Key(
+        "frames",
+        Text().that(_frames),
+        default="first",
+        about="Which frames or pages of each file are measured: first, all, or every:N.",
+    ),
+)
 CONFIG = Record(
     Key("format", Choice(PIPELINE_FORMAT)),
     Key("source", Tagged("kind", _SOURCES)),
-    Key("image", _IMAGE, default=SimpleNamespace(mode="auto")),
+    Key("image", _IMAGE, default=SimpleNamespace(mode="auto", frames="first")),
     Key(
         "preprocess",
         ListOf(ValueKind()),
@@ -209,6 +246,7 @@ def _pipeline(document: Document, config: SimpleNamespace) -> Pipeline:
         source=_source_arguments(config.source, folder),
         listed=config.source.kind == "list",
         mode=config.image.mode,
+        frames=frames_of(config.image.frames),
         preprocess=tuple(map(_step, config.preprocess)),
         augment=tuple(Augmentation(*next(iter(entry.items()))) for entry in config.augment),
         stats_path=_seen_from(folder, numbers.stats) if numbers.stats is not None else None,
@@ -218,12 +256,14 @@ def _pipeline(document: Document, config: SimpleNamespace) -> Pipeline:
     )
 
 
-def _source_arguments(source: SimpleNamespace, folder: str) -> dict[str, str]:
-    """A source as arguments of `measure`."""
+def _source_arguments(source: SimpleNamespace, folder: str) -> dict[str, Any]:
+    """A source as arguments of `open_named`."""
     if source.kind == "torchvision":
         root = _seen_from(folder, source.root)
         return {"source": TORCHVISION + source.name, "root": root, "split": source.split}
-    arguments = {"source": _seen_from(folder, source.path)}
+    arguments: dict[str, Any] = {"source": _seen_from(folder, source.path)}
+    if source.kind != "array":
+        arguments["patterns"] = Patterns(source.include or (), source.exclude or ())
     if source.kind == "array" and source.layout is not None:
         arguments["layout"] = source.layout
     return arguments

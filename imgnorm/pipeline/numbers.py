@@ -11,7 +11,7 @@ from imgnorm.constants.findings import Finding, findings
 from imgnorm.constants.presets import dataset_key, presets_of
 from imgnorm.documents.document import Document, Path
 from imgnorm.errors import InvalidDocument, Problem, Rule, SourceError
-from imgnorm.settings import CHANNELS, TORCHVISION, Step
+from imgnorm.settings import CHANNELS, TORCHVISION, Step, frames_text
 from imgnorm.stats.stats import NO_IMAGES, Stats
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ _OTHER_PREPROCESS = Rule(
     "error",
     "stats measured with the config's preprocess",
     "Resizing and cropping change the statistics: resizing to half lowers the std by several percent. "
+    "So does counting all frames of a file, and not only the first. "
     "The stats file records the steps that its images went through, and they differ from the config's.",
     "preprocess: [{Resize: {size: 256}}]\nnormalize: {stats: measured-without-resize.yaml}",
     "preprocess: [{Resize: {size: 256}}]\nnormalize: {stats: measured-with-resize-256.yaml}",
@@ -168,6 +169,14 @@ def _mismatches(document: Document, pipeline: Pipeline, stats: Stats) -> Iterato
             _OTHER_PREPROCESS.id,
             f"{pipeline.stats_path} was measured with preprocess {_as_text(stats.preprocess)}, but the config has "
             f"{_as_text(pipeline.preprocess)}",
+            again,
+        )
+    if stats.measurement and stats.frames != pipeline.frames:
+        yield document.problem(
+            path,
+            _OTHER_PREPROCESS.id,
+            f"{pipeline.stats_path} was measured with --frames {frames_text(stats.frames)}, but image.frames is "
+            f"{frames_text(pipeline.frames)}",
             again,
         )
     if pipeline.mode == "auto":

@@ -24,9 +24,10 @@ class Pipeline:
 
     file: str  # as the user named it
     kind: str  # the source's: folder, list, archive, array, torchvision
-    source: Mapping[str, Any]  # arguments of `measure`: source, root, split, layout
+    source: Mapping[str, Any]  # arguments of `open_named`: source, root, split, layout, patterns
     listed: bool  # the source is a list of files
     mode: Mode | Literal["auto"]
+    frames: int  # as in ImageSettings
     preprocess: tuple[Step, ...]
     augment: tuple[Augmentation, ...]
     stats_path: str | None  # None: mean and std are in the config, or are a preset's

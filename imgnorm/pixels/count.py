@@ -28,7 +28,7 @@ from imgnorm.progress import Stage, no_lap
 from imgnorm.settings import ImageSettings, Mode, kind_of
 from imgnorm.sources.names import as_text, looked_at
 from imgnorm.sources.source import Block, Blocks, Entry, Source, Unit, Unread, entries_of
-from imgnorm.tally.notes import FURTHER_FRAMES, ROTATION, NoteCounter
+from imgnorm.tally.notes import ROTATION, NoteCounter
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Tally, TallySum, total_of
 
@@ -202,10 +202,8 @@ class _Job:
 
     def _note(self, name: str) -> None:
         text = as_text(name)
-        for kind in self._loader.noted:
-            self._notes.add(kind, text)
-        if self._loader.further_frames:
-            self._notes.add(FURTHER_FRAMES, text, self._loader.further_frames)
+        for kind, number in self._loader.noted.items():
+            self._notes.add(kind, text, number)
 
     def _take_blocks(self, blocks: Blocks) -> None:
         counting, loader = self._counting, self._loader
@@ -256,7 +254,7 @@ class _Job:
         if counting.settings.strict_channels and frame.gray and mode != "L":
             return False  # it will be skipped
         if frame.rotated:
-            self._loader.noted = [*self._loader.noted, ROTATION]
+            self._loader.noted = {**self._loader.noted, ROTATION: 1}
         pixels, file_mode = frame.width * frame.height, "L" if frame.gray else "RGB"
         index = len(self._names) - 1
         return buffer.put(PackedFile(index, len(data), mode, pixels, file_mode), lambda: data)

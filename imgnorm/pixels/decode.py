@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
 from types import ModuleType
@@ -32,7 +32,7 @@ from imgnorm.pixels.formats import format_of
 from imgnorm.pixels.jpeg import Frame, JpegDecoder, Pixels, check_data, whole_frame
 from imgnorm.pixels.losses import frames_in, losses_of
 from imgnorm.settings import Mode, channels_of
-from imgnorm.tally.notes import ROTATION
+from imgnorm.tally.notes import FRAMES, FURTHER_FRAMES, ROTATION
 from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.wording import clause
 
@@ -40,6 +40,7 @@ _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 """What Pillow raises for large images: the second one where the user has turned warnings into errors."""
 _GRAY = {"1", "L", "LA", "La"}
 _DEEP = {"I;16", "I;16B", "I;16L", "I;16N"}
+_ROTATED = {ROTATION: 1}
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 
 
@@ -51,8 +52,7 @@ class Decoded:
     mode: Mode
     file_mode: str  # Pillow's mode of the file itself
     format: str  # Pillow's name of the format, or "PIL" for an image that was never encoded
-    lost: tuple[str, ...] = ()  # kinds of what the file has and the content has not: tally/notes.py
-    frames: int = 1  # of the file
+    lost: Mapping[str, int] | None = None  # what only the file has, by kind: tally/notes.py
 
     @property
     def picture(self) -> Image.Image:
@@ -108,7 +108,11 @@ def decode(
         check_pixels(picture, data, format_)
         if format_ == "JPEG":
             check_data(data)
-        return replace(_decoded(picture, mode, format_, data), frames=frames)
+        decoded = _decoded(picture, mode, format_, data)
+        if frames > 1:
+            lost = {**(decoded.lost or {}), FRAMES: 1, FURTHER_FRAMES: frames - 1}
+            decoded = replace(decoded, lost=lost)
+        return decoded
 
 
 class FramesOfFile:
@@ -202,7 +206,7 @@ def _decoded_by(
     pixels = jpeg.pixels(data, frame, gray=frame.gray and target == "L")
     if pixels is None:
         return None
-    lost = (ROTATION,) if frame.rotated else ()
+    lost = _ROTATED if frame.rotated else None
     if target in (file_mode, "RGB"):
         return Decoded(pixels, target, file_mode, "JPEG", lost)
     return Decoded(_converted(_picture(pixels), target), target, file_mode, "JPEG", lost)
@@ -269,7 +273,7 @@ def _decoded(
     """
     _check_finite(picture)
     target = _target(picture, mode)  # again: loading may change the mode, as with some GIF files
-    lost = losses_of(picture, target, data, format_) if data else ()
+    lost = losses_of(picture, target, data, format_) if data else None
     return Decoded(_converted(picture, target), target, picture.mode, format_, lost)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from imgnorm.progress import Stage, no_lap
 from imgnorm.settings import CHANNELS, ImageSettings
 from imgnorm.sources.files import unreadable
 from imgnorm.sources.source import Block, FileFrame, Unread
-from imgnorm.tally.notes import FRAMES, MASK, MASK_LIKE, kinds_of_folder
+from imgnorm.tally.notes import FRAMES, FURTHER_FRAMES, MASK, MASK_LIKE, kinds_of_folder
 from imgnorm.tally.skipped import Reason, Unreadable
 
 
@@ -40,8 +40,11 @@ class Loader:
     leave: Callable[[bytes], bool] = lambda data: False  # whether a device will decode this file
     bytes_read: int = 0
     size: int | None = None  # of the last image's file
-    noted: Sequence[str] = ()  # kinds of what is noted of the last image: tally/notes.py
-    further_frames: int = 0  # of its file, which are not counted
+    noted: Mapping[str, int] = field(
+        default_factory=dict
+    )  # of the last image, by kind: tally/notes.py
+    _folder: str = ""  # of the last image
+    _of_folder: Mapping[str, int] = field(default_factory=dict)
     _file: FramesOfFile | None = None  # of the last frame
 
     def load(self, image: Unread) -> Decoded | None:
@@ -54,8 +57,11 @@ class Loader:
         self.size = None
         found = _read(image)
         self.lap("read")
-        folder = image.name.rpartition("/")[0]
-        self.noted, self.further_frames = kinds_of_folder(folder) if folder else (), 0
+        name = image.name
+        folder = name[: name.rfind("/") + 1]
+        if folder != self._folder:  # it seldom is
+            self._folder, self._of_folder = folder, dict.fromkeys(kinds_of_folder(folder), 1)
+        self.noted = self._of_folder
         if isinstance(found, bytes):
             self.size = len(found)
             self.bytes_read += self.size
@@ -77,8 +83,7 @@ class Loader:
             decoded = decoded_picture(found, self.settings.mode, max_pixels=self.max_pixels)
         if self.settings.strict_channels:
             demand_channels(decoded)
-        self.further_frames = 0 if self.settings.frames else decoded.frames - 1
-        if decoded.lost or self.noted or self.further_frames:
+        if decoded.lost or self.noted:
             self._note(decoded)
         self.lap("decode")
         if self.settings.preprocess:
@@ -97,11 +102,12 @@ class Loader:
         return decoded
 
     def _note(self, decoded: Decoded) -> None:
-        noted = [*self.noted, *decoded.lost]
-        if self.further_frames:
-            noted.append(FRAMES)
+        noted = {**self.noted, **(decoded.lost or {})}
+        if self.settings.frames:  # all those that are wanted are counted
+            for kind in (FRAMES, FURTHER_FRAMES):
+                noted.pop(kind, None)
         if MASK in noted and looks_like_a_mask(decoded.picture, decoded.file_mode):
-            noted.append(MASK_LIKE)
+            noted[MASK_LIKE] = 1
         self.noted = noted
 
 

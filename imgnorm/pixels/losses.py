@@ -22,23 +22,23 @@ _FRAMED = {"GIF", "TIFF", "WEBP", "AVIF", "PNG"}
 or a gain map behind the first, or the other eye's view: no frames."""
 
 
-def losses_of(picture: Image.Image, target: Mode, data: bytes, format_: str) -> tuple[str, ...]:
-    """The kinds of what a loaded picture has lost, or loses when it is converted to `target`.
+def losses_of(picture: Image.Image, target: Mode, data: bytes, format_: str) -> dict[str, int]:
+    """What a loaded picture has lost, or loses when it is converted to `target`, by kind.
 
     Args:
         data: its file.
     """
-    lost = []
+    lost = {}
     if target != "I;16" and _bits_of(picture, data, format_) > 8:
-        lost.append(DEPTH)
+        lost[DEPTH] = 1
     # A GIF's transparent color is how a frame leaves out what the one before it has.
     transparent = format_ == "PNG" and "transparency" in picture.info
     if format_ != "GIF" and (picture.mode in _WITH_ALPHA or transparent) and target != "RGBA":
-        lost.append(ALPHA)
+        lost[ALPHA] = 1
     exif = picture.info.get("exif")
     if isinstance(exif, bytes) and format_ not in _TURNED_BY_PILLOW and orientation_in(exif) != 1:
-        lost.append(ROTATION)
-    return tuple(lost)
+        lost[ROTATION] = 1
+    return lost
 
 
 def frames_in(data: bytes, format_: str, picture: Image.Image | None = None) -> int:

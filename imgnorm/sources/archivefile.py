@@ -227,7 +227,8 @@ class Contents:
             elif fault is not None:
                 self._skip(prefix + file, fault, size)
             else:
-                self._instead.note_image(self.ignored)
+                if self._instead.none_yet:
+                    self._instead.note_image(self.ignored)
                 yield prefix + file, place
         yield from self._instead.held
         if reader.fault is not None:

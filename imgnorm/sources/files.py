@@ -102,9 +102,9 @@ def rule_against_file(name: str, patterns: Patterns) -> str | None:
         return None if image else _extension_rule(name)
     if patterns.excludes(name):
         return "exclude"
-    if not image and not patterns.names_extension_of(name):
-        return _extension_rule(name)
-    return None if patterns.includes(name) else "include"
+    if not patterns.includes(name):
+        return "include"
+    return None if image or patterns.names_extension_of(name) else _extension_rule(name)
 
 
 def _extension_rule(name: str) -> str:
@@ -118,19 +118,19 @@ class InPlaceOfImages:
 
     def __init__(self) -> None:
         self.held: list[tuple[str, int]] = []  # name, and its place in an archive
-        self._none_yet = True
+        self.none_yet = True
 
     def holds(self, rule: str, name: str, place: int = 0) -> bool:
         """Whether a file that a rule ignores is held back, so that it is not yet ignored."""
         extension = rule.removeprefix(f"{SUFFIX} ")
-        if self._none_yet and extension in FORMAT_EXTENSIONS:
+        if self.none_yet and extension in FORMAT_EXTENSIONS:
             self.held.append((name, place))
             return True
         return False
 
     def note_image(self, ignored: Counter[str]) -> None:
         """Ignores all that is held back, since there is an image."""
-        self._none_yet = False
+        self.none_yet = False
         for name, _ in self.held:
             ignored[f"{SUFFIX} {os.path.splitext(name)[1].lower()}"] += 1
         self.held = []

@@ -128,7 +128,8 @@ class _Walk:
         rule = rule_against(entry.name)
         against = rule_against_file(name, self._patterns)
         if rule is None and against is None and entry.is_file(follow_symlinks=False):
-            self._instead.note_image(self.ignored)
+            if self._instead.none_yet:
+                self._instead.note_image(self.ignored)
             return True
         if rule is not None:
             self.ignored[rule] += 1

@@ -29,14 +29,16 @@ from imgnorm.documents.kinds import (
     as_yaml,
 )
 from imgnorm.documents.writer import TextLines, yaml_of
-from imgnorm.settings import STEPS, Step, channel_names, scale_of
+from imgnorm.settings import STEPS, Step, channel_names, frames_of, frames_text, scale_of
 from imgnorm.stats.estimate import PLAN_FAULTS, Estimate, Sample, margins_of
 from imgnorm.stats.measurement import ClassStats, Measurement
+from imgnorm.stats.notes import counted_in, counts_of
 from imgnorm.stats.provenance import MERGED, Provenance, Shards, combined
 from imgnorm.stats.stats import Stats
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, CrossSums, ImageSums, Moments
+from imgnorm.tally.notes import Noted
 from imgnorm.tally.skipped import Reason, Skipped
 
 STATS_FORMAT = "imgnorm-stats/1"
@@ -144,6 +146,17 @@ def _mode_or_auto(image: dict[str, Any]) -> str | None:
     return None if known else "expected mode, or auto"
 
 
+def _frames(text: str) -> str | None:
+    try:
+        return None if frames_of(text) else "'first' is not written"
+    except ValueError as error:
+        return str(error)
+
+
+def _frames_of(stats: Stats) -> str | None:
+    return frames_text(stats.frames) if stats.frames else None
+
+
 def _one_step(entry: dict[str, Any]) -> str | None:
     given = [name for name in STEPS if entry.get(name) is not None]
     return None if len(given) == 1 else "expected one step: Resize or CenterCrop"
@@ -214,6 +227,7 @@ def _image_keys(mode: Key) -> Record:
         mode,
         Key("auto", Choice(True), lambda stats: stats.auto or None, default=None),
         Key("strict_channels", Choice(True), lambda s: s.strict_channels or None, default=None),
+        Key("frames", _TEXT.that(_frames), _frames_of, default=None),
         Key("preprocess", ListOf(_STEP), default=()),
     )
 
@@ -239,6 +253,7 @@ def _provenance(
     listing_sha256: str,
     names_sha256: str,
     shards: SimpleNamespace | None,
+    folders: dict[str, Noted] | None,
     images: int = 0,
     **options: str | int | tuple[str, ...] | None,
 ) -> Provenance:
@@ -251,6 +266,7 @@ def _provenance(
         {key: option for key, option in options.items() if option is not None},
         Shards(shards.of, tuple(sorted(shards.counted))) if shards else None,
         (shards and shards.units_sha256) or "",
+        folders=folders or {},
     )
 
 
@@ -258,6 +274,11 @@ def _option(name: str, kind: ValueKind) -> Key:
     return Key(name, kind, lambda source: source.options.get(name), default=None)
 
 
+_NOTED = Record(
+    Key("images", Whole(1)),
+    Key("examples", ListOf(_TEXT, 1), lambda noted: noted.examples or None, default=None),
+    make=lambda images, examples: Noted(images, examples or ()),
+)
 _ONE_SOURCE = (
     Key("kind", _TEXT),
     Key("ref", Either(_TEXT, ListOf(_TEXT, 2))),
@@ -266,7 +287,10 @@ _ONE_SOURCE = (
     _option("limit", _NATURAL),
     _option("include", ListOf(_TEXT, 1)),
     _option("exclude", ListOf(_TEXT, 1)),
+    _option("include", ListOf(_TEXT, 1)),
+    _option("exclude", ListOf(_TEXT, 1)),
     Key("shards", _SHARDS, lambda source: source if source.shards else None, default=None),
+    Key("folders", MapOf(_NOTED), lambda source: source.folders or None, default=None),
     Key("listing_sha256", _DIGEST),
     Key("names_sha256", _DIGEST),
 )
@@ -423,6 +447,12 @@ def _measured(*, floats: bool) -> Record:
         _counted("skipped", ListOf(_SKIPPED)),
         _counted("ignored", MapOf(_NATURAL)),
         Key(
+            "notes",
+            MapOf(_NOTED),
+            lambda s: counts_of(s.measurement, s.mode) or None,
+            default=None,
+        ),
+        Key(
             "exact",
             Record(
                 *_sums(floats, lambda s: pixels(s).moments()),
@@ -457,6 +487,7 @@ def _stats(
     names: tuple[str, ...] | None,
     estimate: dict[str, Any] | None = None,
     histogram: dict[str, tuple[int, ...]] | None = None,
+    notes: dict[str, Noted] | None = None,
     **counted: Any,
 ) -> Stats:
     sums, cross_sums = exact.pop("image_sums"), exact.pop("image_products", None)
@@ -473,6 +504,7 @@ def _stats(
         sums=ImageSums(images, **sums),
         source=_combined(source, images, names or ()),
         estimate=estimate_that_follows(estimate, sample) if estimate and sample else None,
+        notes=counted_in(notes or {}),
         **counted,
     )
     return _with_image(measurement, image)
@@ -489,6 +521,7 @@ def _with_image(measurement: Measurement, image: SimpleNamespace) -> Stats:
         image.preprocess,
         auto=bool(image.auto),
         strict_channels=bool(image.strict_channels),
+        frames=frames_of(image.frames or "first"),
     )
 
 

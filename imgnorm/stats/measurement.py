@@ -11,7 +11,9 @@ from imgnorm.stats.provenance import Provenance
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import QUANTILES, Histogram
 from imgnorm.tally.moments import Convention, ImageSums, Moments
+from imgnorm.tally.notes import Noted
 from imgnorm.tally.skipped import Skipped, skipped_order
+from imgnorm.tally.tally import joined
 
 if TYPE_CHECKING:
     from imgnorm.stats.estimate import Estimate
@@ -47,6 +49,8 @@ class Measurement:
     classes: Mapping[str, ClassStats] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)  # rule -> entries
+    notes: Mapping[str, Noted] = field(default_factory=dict)
+    """Kind -> what was lost of the images, and what the folders of whole sources tell: tally/notes.py."""
     estimate: Estimate | None = None  # the error bars, if only a sample of the images was counted
 
     @classmethod
@@ -85,14 +89,20 @@ class Additions:
     def __init__(self) -> None:
         self._skipped: list[Skipped] = []
         self._ignored: Counter[str] = Counter()
+        self._notes: Mapping[str, Noted] = {}
 
     def add(self, measured: Measurement) -> None:
         self._skipped += measured.skipped
         self._ignored.update(measured.ignored)
+        self.add_notes(measured.notes)
+
+    def add_notes(self, notes: Mapping[str, Noted]) -> None:
+        self._notes = joined(self._notes, notes)
 
     def fields(self) -> dict[str, Any]:
         """Those of `Measurement`."""
         return {
             "skipped": tuple(sorted(self._skipped, key=skipped_order)),
             "ignored": dict(self._ignored),
+            "notes": self._notes,
         }

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 from imgnorm.errors import IncompatibleStats
-from imgnorm.settings import KINDS, NVJPEG, Mode, Resize, Step, channels_of, kind_of, mode_of
+from imgnorm.settings import (
+    KINDS,
+    NVJPEG,
+    Mode,
+    Resize,
+    Step,
+    channels_of,
+    frames_text,
+    kind_of,
+    mode_of,
+)
 from imgnorm.stats.measurement import Additions, ClassStats, Measurement
+from imgnorm.stats.notes import worth_noting
 from imgnorm.stats.overlaps import gaps, overlaps
 from imgnorm.stats.provenance import Provenance, combined
+from imgnorm.tally.notes import Noted
 from imgnorm.tally.tally import (
     BETWEEN,
     DIVIDED,
@@ -17,6 +31,7 @@ from imgnorm.tally.tally import (
     Counted,
     common_mode,
     in_mode,
+    joined,
     joined_decoders,
 )
 
@@ -33,6 +48,7 @@ class Merged:
     preprocess: tuple[Step, ...]
     auto: bool
     strict_channels: bool
+    frames: int
 
 
 class Merger:
@@ -54,6 +70,7 @@ class Merger:
         *,
         auto: bool,
         strict_channels: bool,
+        frames: int,
     ) -> None:
         """Adds what one part counted, and its settings.
 
@@ -87,6 +104,7 @@ class Merger:
                 measured.decoders,
                 all(with_moments) if with_moments else None,
                 strict_channels,
+                frames,
                 DIVIDED in measured.formats,
             )
         )
@@ -123,7 +141,9 @@ class Merger:
         auto = all(part.auto for part in self._parts)
         measurement = self._only or self._measurement(mode, source)
         first = self._parts[0]
-        return Merged(measurement, mode, first.preprocess, auto, first.strict_channels)
+        return Merged(
+            measurement, mode, first.preprocess, auto, first.strict_channels, first.frames
+        )
 
     @property
     def _counted(self) -> list[_Part]:
@@ -134,6 +154,8 @@ class Merger:
         return next((part.mode for part in self._parts if part.mode != _ANY), None)
 
     def _measurement(self, mode: Mode | None, source: Provenance) -> Measurement:
+        source, notes = _judged(source)
+        self._found.add_notes(notes)
         if not source.images:
             return Measurement.without_images(source, **self._found.fields())
         assert mode
@@ -171,6 +193,13 @@ class Merger:
                     f"{a.label}: skips images of other channels, but {b.label} converts them; measure "
                     "both with --strict-channels, or neither"
                 )
+        for part in self._parts[1:]:
+            if part.frames != first.frames:
+                yield (
+                    f"{part.label}: measured with --frames {frames_text(part.frames)}, but {first.label} with "
+                    f"--frames {frames_text(first.frames)}; measure both with the same --frames"
+                )
+        yield from _choice_faults(self._parts)
         with_classes = [part for part in self._parts if part.per_class is not None]
         for part in with_classes[1:]:
             if part.per_class != with_classes[0].per_class:
@@ -193,6 +222,7 @@ class _Part:
     decoders: Mapping[str, str]
     per_class: bool | None  # None if there are no classes
     strict_channels: bool
+    frames: int
     were_floats: bool  # its images came as floats, and were counted as 8-bit images
 
 
@@ -219,6 +249,39 @@ class _Sums:
             one = gray.replicated(len(channels_of(mode)))
             classes[name] = classes[name] + one if name in classes else one
         return dict(sorted(classes.items()))
+
+
+def _judged(source: Provenance) -> tuple[Provenance, dict[str, Noted]]:
+    """The source, and what the folders tell of those of its sources of which no shard is missing."""
+    notes: dict[str, Noted] = {}
+    for one in source.sources:
+        if not one.shards:
+            notes = joined(notes, worth_noting(one.folders, one.images))
+    if source.parts:
+        parts = (one if one.shards else replace(one, folders={}) for one in source.parts)
+        return replace(source, parts=tuple(parts)), notes
+    return source if source.shards else replace(source, folders={}), notes
+
+
+def _choice_faults(parts: Sequence[_Part]) -> Iterator[str]:
+    """Messages about shards of one source of which other files were chosen."""
+    first: dict[object, tuple[str, _Part]] = {}
+    for part in parts:
+        for source in part.source.sharded:
+            assert source.shards
+            options = source.options
+            chosen = " ".join(
+                f"--{name} {shlex.quote(pattern)}"
+                for name in ("include", "exclude")
+                for pattern in cast("tuple[str, ...]", options.get(name, ()))
+            )
+            key = (source.kind, source.ref, source.shards.total)
+            before, other = first.setdefault(key, (chosen, part))
+            if before != chosen:
+                yield (
+                    f"{part.label}: measured with {chosen or 'all files'}, but {other.label} with "
+                    f"{before or 'all files'}; measure all shards with the same --include and --exclude"
+                )
 
 
 def _label(source: Provenance) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from imgnorm.tally.names import digest_of
+from imgnorm.tally.notes import Noted
+from imgnorm.tally.tally import joined
 
 MERGED = "merged"  # the kind of a source that was merged from several
 NUMBERED = {"torchvision", "dataset", "iterable"}  # kinds that name their images 0, 1, 2, …
@@ -53,6 +55,8 @@ class Provenance:
     have none: their `listing_sha256` is that of all names."""
     parts: tuple[Provenance, ...] = ()  # only if merged; sorted, and none is itself merged
     names: str | None = None  # `lines_of` the names of all counted images, if any were kept
+    folders: Mapping[str, Noted] = field(default_factory=dict)
+    """Only with `shards`: what the names of folders tell, of which only the whole can be judged."""
 
     @property
     def sources(self) -> tuple[Provenance, ...]:
@@ -159,7 +163,15 @@ def _put_together(parts: Sequence[Provenance]) -> Provenance:
         None if shards.whole else shards,
         "" if shards.whole else first.units_sha256,
         names=_names_together([part for part in parts if part.images]),
+        folders=_folders_together(parts),
     )
+
+
+def _folders_together(parts: Iterable[Provenance]) -> dict[str, Noted]:
+    folders: dict[str, Noted] = {}
+    for part in parts:
+        folders = joined(folders, part.folders)
+    return folders
 
 
 def _names_together(parts: Sequence[Provenance]) -> str | None:

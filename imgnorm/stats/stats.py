@@ -12,6 +12,7 @@ from imgnorm.tally.skipped import Skipped
 
 if TYPE_CHECKING:
     from imgnorm.stats.estimate import Estimate
+    from imgnorm.stats.notes import Note
 
 NORMALIZED = (
     "the values look normalized already (some are below 0, and every mean is near it); if they are, leave "
@@ -55,6 +56,7 @@ class Stats:
     measurement: Measurement | None = None  # None in constants
     auto: bool = False  # mode "auto" found `mode`; merged with other images it may become RGB
     strict_channels: bool = False  # images with other channels than the mode's were skipped
+    frames: int = 0  # of each file: every n-th was counted; 0: the first
 
     @classmethod
     def of(
@@ -65,6 +67,7 @@ class Stats:
         *,
         auto: bool = False,
         strict_channels: bool = False,
+        frames: int = 0,
     ) -> Stats:
         """The stats that follow from a measurement.
 
@@ -72,7 +75,7 @@ class Stats:
             mode: None only without images, if mode "auto" would have found it.
         """
         if not measurement.images:
-            settings = (mode, preprocess, measurement, auto, strict_channels)
+            settings = (mode, preprocess, measurement, auto, strict_channels, frames)
             return cls((), (), (), 255, *settings)
         assert mode
         moments = measurement.pixels.moments()
@@ -87,6 +90,7 @@ class Stats:
             measurement,
             auto,
             strict_channels,
+            frames,
         )
 
     def __add__(self, other: Stats) -> Stats:
@@ -140,6 +144,13 @@ class Stats:
         """The images that were found and could not be counted, with their reasons."""
         return self.measurement.skipped if self.measurement else ()
 
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What is lost of the images that are counted, left out or odd, and what to do."""
+        from imgnorm.stats.notes import notes_of  # here: most ask for the numbers only
+
+        return notes_of(self.measurement, self.mode) if self.measurement else ()
+
 
 def merge(
     parts: Iterable[Stats],
@@ -187,6 +198,7 @@ def merge(
             part.preprocess,
             auto=part.auto,
             strict_channels=part.strict_channels,
+            frames=part.frames,
         )
     whole = merger.result(
         allow_missing=allow_missing, allow_overlap=allow_overlap, allow_decoders=allow_decoders
@@ -200,6 +212,7 @@ def merge(
         whole.preprocess,
         auto=whole.auto,
         strict_channels=whole.strict_channels,
+        frames=whole.frames,
     )
 
 

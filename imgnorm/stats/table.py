@@ -28,10 +28,12 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     measured = stats.measurement
     if measured and not measured.images:
         return "\n".join(_without_images(measured, verbose=verbose))
-    histogram = measured and measured.histogram
+    histogram = measured and measured.histogram and _without_empty_end(measured.histogram)
     rows = [["", "mean", "std"]]
     rows[0] += ["min", "max"] if measured else []
-    rows[0] += ["histogram"] if histogram else []
+    if histogram:
+        whole = histogram.bins == stats.scale + 1
+        rows[0].append("histogram" if whole else f"histogram, 0 to {histogram.bins - 1}")
     drawings = _drawings(histogram, unicode) if histogram else []
     for index, name in enumerate(stats.channels):
         row = [name, *_mean_and_std(stats, index, "±" if unicode else "+/-")]
@@ -136,6 +138,7 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
         )
     lines.append(found_line(measured.images, measured.skipped, measured.ignored))
     lines += [f"partial  {part}" for part in measured.source.incomplete]
+    lines += [f"note     {one}" for one in stats.notes]
     return lines
 
 
@@ -208,6 +211,14 @@ def _counts(counts: Mapping[str, int]) -> str:
     """ "977 RGB, 23 L": the most frequent first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{count:,} {name}" for name, count in ordered)
+
+
+def _without_empty_end(histogram: Histogram) -> Histogram:
+    """Of 16-bit images, the values up to the power of two that is above all of them."""
+    if histogram.bins <= 256:
+        return histogram
+    bins = max(256, 1 << max(histogram.maximum()).bit_length())
+    return Histogram(tuple(counts[:bins] for counts in histogram.counts))
 
 
 def _drawings(histogram: Histogram, unicode: bool) -> list[str]:

@@ -12,7 +12,15 @@ from imgnorm.errors import Problem, Severity
 from imgnorm.measuring.opening import names_a_config
 from imgnorm.pipeline.config import SOURCE_KINDS
 from imgnorm.progress import Progress
-from imgnorm.settings import TORCHVISION, ImageSettings, Resize, channels_of, kind_of, mode_of
+from imgnorm.settings import (
+    TORCHVISION,
+    ImageSettings,
+    Resize,
+    channels_of,
+    frames_text,
+    kind_of,
+    mode_of,
+)
 from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.provenance import MERGED, Provenance
@@ -48,6 +56,7 @@ class Request:
             "auto" if self.stats.auto else mode,
             self.stats.preprocess,
             self.stats.strict_channels,
+            self.stats.frames,
         )
 
     def remedy(self, source: str | os.PathLike[str] | Source | None) -> str:
@@ -69,6 +78,12 @@ class Request:
                 options += ["--mode", str(self.settings.mode)]
             options += _step_options(self.stats)
             options += ["--layout", self.layout] if self.layout else []
+            if self.stats.frames:
+                options += ["--frames", frames_text(self.stats.frames)]
+            for name in ("include", "exclude"):
+                patterns = origin.options.get(name, ())
+                assert isinstance(patterns, tuple)
+                options += [word for one in patterns for word in (f"--{name}", one)]
             if "split" in origin.options and origin.options["split"] != "train":
                 options += ["--split", str(origin.options["split"])]
         if self.stats.strict_channels:

@@ -12,6 +12,7 @@ from imgnorm.documents.document import Path
 from imgnorm.errors import SkippedImagesWarning, SourceError, SourceWarning
 from imgnorm.measuring.measure import measure
 from imgnorm.progress import Progress
+from imgnorm.settings import frames_text
 from imgnorm.stats.measurement import ClassStats
 from imgnorm.stats.stats import Stats, merge
 from imgnorm.tally.moments import UNIT_BITS, ImageSums
@@ -69,6 +70,7 @@ def _measured_again(request: Request, parts: Sequence[Part]) -> Stats:
                 mode=request.settings.mode,
                 preprocess=request.settings.preprocess,
                 strict_channels=request.settings.strict_channels,
+                frames=frames_text(request.settings.frames),
                 limit=limit if isinstance(limit, int) else None,
                 shard=shard,
                 per_class=any(one.moments for one in request.measured.classes.values()),
@@ -97,6 +99,9 @@ def _facts(then: Stats, now: Stats) -> Iterator[tuple[Path, str, str]]:
     ):
         before, after = _unequal(mine, theirs)
         yield (key,), before, after
+    notes = [{kind: one.images for kind, one in side.notes.items()} for side in (a, b)]
+    before, after = _unequal(*notes)
+    yield ("notes",), before, after
     before, after = _unequal(_described_classes(a.classes), _described_classes(b.classes))
     yield ("classes",), before, after
     for key in ("count", "unit_bits", "total", "total_sq"):
