@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from imgnorm.checks.lint.frameworks import NORMALIZE_INSIDE
 from imgnorm.checks.lint.names import dataset_in
 from imgnorm.checks.lint.pair import Dataset, Mention, Pair
-from imgnorm.checks.lint.values import Evaluator, last_name, name_of
+from imgnorm.checks.lint.values import Evaluator, last_name, name_of, nodes_in
 from imgnorm.constants.findings import Order
 from imgnorm.constants.presets import dataset_key
 
@@ -43,10 +43,10 @@ _FOLDER_NAMES = re.compile(r"(data|image|img|dataset|train)_?(root|dir|path|fold
 class Names:
     """What imported names stand for."""
 
-    def __init__(self, tree: ast.Module) -> None:
+    def __init__(self, statements: Iterable[ast.stmt]) -> None:
         self._modules: dict[str, str] = {}
         self._all_of: list[str] = []  # `from torchvision.transforms import *`
-        for node in ast.walk(tree):
+        for node in statements:
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     name = alias.asname or alias.name.split(".")[0]
@@ -95,14 +95,17 @@ class Evidence:
         self._reads: dict[Order, list[Mention]] = {"RGB": [], "BGR": []}
         self._turns: dict[Order, list[Mention]] = {"RGB": [], "BGR": []}
         self._flips = False
-        shown = set(_shown(tree))
-        for node in ast.walk(tree):
+        nodes = nodes_in(tree)
+        shown = _lines_of_showing(nodes)
+        for node in nodes:
             if isinstance(node, ast.Call):
                 self._note_call(node)
-            elif isinstance(node, (ast.Attribute, ast.Name)) and id(node) not in shown:
-                self._note_color(node)
+            elif isinstance(node, (ast.Attribute, ast.Name)):
+                if node.lineno not in shown:
+                    self._note_color(node)
             elif isinstance(node, ast.Subscript):
-                self._flips |= ast.unparse(node.slice).endswith((", ::-1", ", [2, 1, 0]"))
+                if isinstance(node.slice, ast.Tuple) and node.slice.elts:
+                    self._flips |= ast.unparse(node.slice.elts[-1]) in ("::-1", "[2, 1, 0]")
             elif isinstance(node, ast.Assign):
                 self._note_assigned(node)
         of_file = dataset_in(os.path.splitext(os.path.basename(file))[0])
@@ -135,12 +138,14 @@ class Evidence:
         """
         home = self._names.home(call.func)
         name = home.rpartition(".")[2]
+        if not name[:1].isupper() or name in _NOT_DATASETS:
+            return None
         key = dataset_key(name) or dataset_key(name.removesuffix("Dataset"))
-        takes = any(k.arg and _TAKES_TRANSFORM.fullmatch(k.arg) for k in call.keywords)
         known = key or name.endswith(("Dataset", "Folder")) or ".datasets." in f".{home}"
-        first = ast.unparse(call.args[0]) if call.args else ""
-        takes |= transformed and bool(re.search(r"^['\"]|root|path|dir\b", first))
-        if not name[:1].isupper() or name in _NOT_DATASETS or not (known or takes):
+        takes = any(k.arg and _TAKES_TRANSFORM.fullmatch(k.arg) for k in call.keywords)
+        if transformed and call.args:
+            takes |= bool(re.search(r"^['\"]|root|path|dir\b", ast.unparse(call.args[0])))
+        if not known and not takes:
             return None
         if "ransform" in name or name.endswith(("Module", "Weights")):
             return None
@@ -235,10 +240,12 @@ class Evidence:
         return None, None
 
 
-def _shown(tree: ast.Module) -> Iterator[int]:
-    """The ids of the nodes in functions that show or write images, where colors are turned for that."""
-    for function in ast.walk(tree):
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            inside = list(ast.walk(function))
-            if any(isinstance(n, ast.Call) and last_name(n.func) in _TO_SHOW for n in inside):
-                yield from map(id, inside)
+def _lines_of_showing(nodes: Iterable[ast.AST]) -> set[int]:
+    """The lines of functions that show or write images, where colors are turned for that."""
+    shown = [n.lineno for n in nodes if isinstance(n, ast.Call) and last_name(n.func) in _TO_SHOW]
+    found: set[int] = set()
+    for node in nodes if shown else ():
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            found.update(lines if any(line in lines for line in shown) else ())
+    return found

@@ -34,12 +34,15 @@ _NOT_ENTERED = {
 }  # fmt: skip
 
 # Most files are neither about images nor about numbers, and parsing takes most of the time.
-_FIRST_LOOK = re.compile(
-    rb"(?:mean|normaliz|std|sigma|(?<![a-z])mu|offset|subtrahend)"
-    rb"[\s\S]{0,80}?(?:\.\d|[\[(,]\s*\d|-\s\d|:\s*\d)|\d?\.\d+,\s*\d?\.\d+,\s*\d?\.\d+",
-    re.IGNORECASE,
-)
-"""A name of a mean or a std with a number behind it, or three decimals in a row."""
+_NUMBER_NEAR = rb"[\s\S]{0,80}?(?:\.\d|[\[(]\s*\d+\s*,\s*\d|-\s+\d|[:=]\s*\d)"
+_NORMALIZES = re.compile(rb"(?i:normaliz)" + _NUMBER_NEAR + rb"|\d?\.\d+,\s*\d?\.\d+,\s*\d?\.\d+")
+_MEANS = re.compile(rb"(?i:mean|\bmu|offset|subtrahend)" + _NUMBER_NEAR)
+_STDS = re.compile(rb"(?i:std|sigma|scale|divisor|\bvar|norm_val)" + _NUMBER_NEAR)
+
+
+def _is_worth_reading(data: bytes) -> bool:
+    """Whether a name of a mean and one of a std have a number behind them, or decimals stand in a row."""
+    return bool(_NORMALIZES.search(data) or (_MEANS.search(data) and _STDS.search(data)))
 
 
 def pairs_of(data: bytes, file: str) -> list[Pair]:
@@ -49,7 +52,7 @@ def pairs_of(data: bytes, file: str) -> list[Pair]:
         InvalidDocument: it is one of imgnorm's own files, and has faults.
         ValueError: the file is not what its suffix says, or beyond the limits.
     """
-    if not _FIRST_LOOK.search(data):
+    if not _is_worth_reading(data):
         return []
     return _READERS[os.path.splitext(file)[1].lower()](data, file)
 

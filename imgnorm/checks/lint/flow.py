@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from imgnorm.checks.lint.values import assignments, last_name, name_of
 
@@ -66,10 +67,10 @@ class Flow:
                     if isinstance(child, ast.AST) and not isinstance(child, _LEAVES):
                         waiting.append((child, scope, owner, inside))
 
-    def calls(self) -> Iterator[tuple[ast.Call, set[int]]]:
-        """Every call, and the ids of the calls whose results reach its arguments."""
+    def calls(self) -> Iterator[tuple[ast.Call, Callable[[], set[int]]]]:
+        """Every call, and a function that gives the ids of the calls whose results reach its arguments."""
         for call, scope, branch in self._calls:
-            yield call, self._reaching(call, scope, branch)
+            yield call, partial(self._reaching, call, scope, branch)
 
     def _reaching(self, call: ast.Call, scope: _Scope, branch: Branch) -> set[int]:
         found: set[int] = set()

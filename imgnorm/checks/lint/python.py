@@ -6,9 +6,11 @@ import ast
 import io
 import re
 import warnings
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from imgnorm.checks.lint.evidence import Evidence, Names
 from imgnorm.checks.lint.flow import Flow
@@ -22,9 +24,16 @@ from imgnorm.checks.lint.names import (
     words_of,
 )
 from imgnorm.checks.lint.pair import Dataset, Mention, Pair, Written, linked
-from imgnorm.checks.lint.values import Evaluator, assignments, last_name, name_of, positional
+from imgnorm.checks.lint.values import (
+    Evaluator,
+    assignments,
+    last_name,
+    name_of,
+    positional,
+    statements_in,
+)
 from imgnorm.constants.presets import dataset_key
-from imgnorm.documents.tree import LINE_BREAK, Place
+from imgnorm.documents.tree import LINE_BREAK, Lines, Place
 
 _LEAVES = (ast.Constant, ast.Name, ast.expr_context, ast.operator, ast.alias)
 """Nodes in which no pair can be."""
@@ -41,6 +50,10 @@ _POSITIONS = {  # of mean and std among the arguments; -1: given by keyword only
     "NormalizeIntensityd": (1, 2),
     "substract_mean_normalize": (0, 1),
 }
+_WORTH = re.compile(
+    r"mean|std|normaliz|sigma|\bmu|offset|subtrahend|compose|sequential|\.\d+,\s*\d?\.\d"
+)
+"""In a line of each statement that is read: a name of a mean or a std, a transform, or decimals."""
 _TO_FAIL = {"raises", "assertRaises", "assertRaisesRegex"}
 _NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 _MAX_PIECE = 200  # lines of one statement, in a file that is read piece by piece
@@ -159,18 +172,25 @@ class _PythonReader:
 
     def __init__(self, tree: ast.Module, text: str, file: str) -> None:
         self._tree = tree
-        self._evaluator = Evaluator(LINE_BREAK.split(text))
-        self._names = Names(tree)
-        self._evidence = Evidence(tree, self._names, self._evaluator, file)
-        for node in ast.walk(tree):
-            self._evaluator.note(node)
+        self._file = file
+        lines = LINE_BREAK.split(text)
+        statements = statements_in(tree)
+        self._evaluator = Evaluator(statements, lines)
+        self._names = Names(statements)
+        self._lines = _lines_of(_WORTH, text.lower())
         self._calls: dict[int, list[int]] = {}  # the pairs that a call was given, by its id
         self._found: list[Pair] = []
+
+    @cached_property
+    def _evidence(self) -> Evidence:
+        return Evidence(self._tree, self._names, self._evaluator, self._file)
 
     def pairs(self) -> list[Pair]:
         waiting: list[tuple[ast.AST, _CodeContext]] = [(self._tree, _CodeContext())]
         while waiting:
             node, context = waiting.pop()
+            if isinstance(node, ast.stmt) and not self._is_worth_reading(node):
+                continue
             if isinstance(node, (ast.With, ast.AsyncWith)) and _is_to_fail(node):
                 continue
             if isinstance(node, ast.Call):
@@ -194,17 +214,22 @@ class _PythonReader:
             waiting.extend(reversed(list(self._children(node, context))))
         return self._completed()
 
+    def _is_worth_reading(self, node: ast.stmt) -> bool:
+        """Whether a pair can be inside a statement, by a look at its lines."""
+        at = bisect_left(self._lines, node.lineno)
+        return at < len(self._lines) and self._lines[at] <= (node.end_lineno or node.lineno)
+
     def _completed(self) -> list[Pair]:
-        """With the datasets into which the calls flow; each pair once."""
+        """With the datasets into which the calls flow, and what the whole file says."""
+        if not self._found:
+            return []
         built: dict[int, list[Dataset]] = {}
         normalizing = {call for call, indices in self._calls.items() if indices}
-        if normalizing:
-            for call, reaching in Flow(self._tree).calls():
-                given = reaching & normalizing
-                dataset = self._evidence.dataset_of(call, transformed=True) if given else None
-                if dataset:
-                    for index in (index for made in given for index in self._calls[made]):
-                        built.setdefault(index, []).append(dataset)
+        for call, reaching in Flow(self._tree).calls() if normalizing else ():
+            dataset = self._evidence.dataset_of(call, transformed=True)
+            if dataset:
+                for index in (i for made in reaching() & normalizing for i in self._calls[made]):
+                    built.setdefault(index, []).append(dataset)
         pairs = [
             replace(pair, datasets=(*built.get(index, ()), *pair.datasets))
             for index, pair in enumerate(self._found)
@@ -217,7 +242,9 @@ class _PythonReader:
         self, node: ast.AST, context: _CodeContext
     ) -> Iterator[tuple[ast.AST, _CodeContext]]:
         """The nodes inside, each with its context."""
-        plain = replace(context, above="", target="")
+        plain = context
+        if context.above or context.target:
+            plain = replace(context, above="", target="")
         if isinstance(node, ast.Dict):
             yield from self._entries(node, plain)
         elif isinstance(node, (ast.If, ast.IfExp)):
@@ -234,9 +261,10 @@ class _PythonReader:
         elif isinstance(node, ast.Call) and last_name(node.func) in ("Compose", "Sequential"):
             yield from self._steps(node, plain)
         else:
-            for child in ast.iter_child_nodes(node):
-                if not isinstance(child, _LEAVES):
-                    yield child, plain
+            for value in node.__dict__.values():
+                for child in value if isinstance(value, list) else (value,):
+                    if isinstance(child, ast.AST) and not isinstance(child, _LEAVES):
+                        yield child, plain
 
     def _entries(
         self, node: ast.Dict, context: _CodeContext
@@ -405,12 +433,11 @@ class _PythonReader:
         """Pairs of attributes that the methods of a class set: `self.mean`, a buffer called "mean"."""
         collected = _Collected()
         buffer = False
-        for inside in ast.walk(node):
-            if isinstance(inside, ast.stmt):
-                for name, owner, value in _set_by(inside):
-                    if owner == _SELF:
-                        collected.add(name, owner, value)
-                        buffer = buffer or isinstance(inside, ast.Expr)
+        for inside in statements_in(node):
+            for name, owner, value in _set_by(inside):
+                if owner == _SELF:
+                    collected.add(name, owner, value)
+                    buffer = buffer or isinstance(inside, ast.Expr)
         for pair in self._collected(collected, context):
             yield replace(pair, in_model=buffer)
 
@@ -582,6 +609,12 @@ def _compared_dataset(node: ast.AST, block: Sequence[ast.AST]) -> tuple[str, str
             if key and ("data" in name or "dset" in name):
                 return value.value, key
     return None
+
+
+def _lines_of(pattern: re.Pattern[str], text: str) -> list[int]:
+    """The lines in which a pattern is found."""
+    lines = Lines(text)
+    return sorted({lines.place(found.start())[0] for found in pattern.finditer(text)})
 
 
 def _is_to_fail(node: ast.With | ast.AsyncWith) -> bool:

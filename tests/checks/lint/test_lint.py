@@ -195,7 +195,7 @@ def project(tmp_path):
     (tmp_path / "b" / "order.py").write_text(
         "mean, std = [0.406, 0.456, 0.485], [0.229, 0.224, 0.225]\n"
     )
-    (tmp_path / "old.py").write_text("print 'mean 0.5'\n")
+    (tmp_path / "old.py").write_text("print 'Normalize(0.5'\n")
     for hidden in (".venv", "node_modules", "b/__pycache__"):
         (tmp_path / hidden).mkdir()
         (tmp_path / hidden / "train.py").write_text(f"{WRONG}\n")
