@@ -79,12 +79,20 @@ def frames_text(step: int) -> str:
     return ("first", "all")[step] if step < 2 else f"every:{step}"
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What one image may cost before it is skipped."""
+MAX_PIXELS = 178_956_970
+"""Of an image, by default; above it Pillow itself refuses: 2 * Image.MAX_IMAGE_PIXELS."""
+TIMEOUT_S = 30.0
+"""For an image, by default."""
 
-    max_pixels: int = 178_956_970  # above it Pillow itself refuses: 2 * Image.MAX_IMAGE_PIXELS
-    timeout_s: float = 30.0
+
+@dataclass(frozen=True)
+class Digits:
+    """What is counted of each image. How it is counted (`workers.executor.Work`) changes no digit."""
+
+    settings: ImageSettings
+    max_pixels: int = MAX_PIXELS  # of an image; a larger one is skipped
+    per_class: bool = False  # the moments of each class, too
+    cross_sums: bool = False  # what error bars need, too
 
 
 @dataclass(frozen=True)

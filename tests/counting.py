@@ -14,7 +14,7 @@ from PIL import Image
 from imgnorm.pixels.count import Counting, JobCount, UnitEntries, count
 from imgnorm.pixels.images import sums_of_powers
 from imgnorm.pixels.planes import powers_of
-from imgnorm.settings import ImageSettings
+from imgnorm.settings import Digits, ImageSettings
 from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
@@ -66,7 +66,8 @@ def job_count(
 def tally_of(
     images: dict[str, bytes | Image.Image | Exception], mode: str = "auto", **options: object
 ) -> Tally:
-    counting = Counting(ImageSettings(mode), **{"max_pixels": 10**8, **options})
+    digits = {n: options.pop(n) for n in ("max_pixels", "per_class", "cross_sums") if n in options}
+    counting = Counting(Digits(ImageSettings(mode), **{"max_pixels": 10**8, **digits}), **options)
     counted = job_count(MemorySource(images), list(images), counting)
     assert len(images) == counted.images
     return counted.tally

@@ -19,7 +19,7 @@ from torchvision.transforms import functional
 
 import imgnorm
 from imgnorm.measuring.opening import open_source
-from imgnorm.settings import ImageSettings
+from imgnorm.settings import Digits, ImageSettings
 from imgnorm.sources.source import Unit
 from imgnorm.tally.moments import Moments
 from imgnorm.workers.executor import Work
@@ -62,7 +62,7 @@ def counted_at(path: Path, cut: int | None = None, layout: str | None = None) ->
     if cut is not None:
         (unit,) = units
         units = [part for part in (unit.part(0, cut), unit.part(cut, len(unit))) if len(part)]
-    count = in_this_process(source, Work(ImageSettings()))
+    count = in_this_process(source, Work(Digits(ImageSettings())))
     parts = [count([unit], lambda progress: None) for unit in units]
     (counted,) = sum(parts[1:], parts[0]).counted.values()
     return counted.pixels.moments()

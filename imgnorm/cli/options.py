@@ -10,7 +10,7 @@ import click
 
 from imgnorm.cli.terminal import print_result
 from imgnorm.errors import TooManySkipped
-from imgnorm.settings import Limits, conflicts, frames_of
+from imgnorm.settings import MAX_PIXELS, TIMEOUT_S, conflicts, frames_of
 
 if TYPE_CHECKING:
     from imgnorm.tally.skipped import Allowance
@@ -145,7 +145,7 @@ def max_pixels(text: str) -> _Option:
     return click.option(
         "--max-pixels",
         type=click.IntRange(min=1),
-        default=Limits.max_pixels,
+        default=MAX_PIXELS,
         show_default=True,
         help=text,
     )
@@ -155,7 +155,7 @@ timeout = click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0, min_open=True, max=86_400),
-    default=Limits.timeout_s,
+    default=TIMEOUT_S,
     show_default=True,
     help="Seconds that one image may take; it is tried twice.",
 )

@@ -59,9 +59,9 @@ class ItemCounter:
         self._group = class_ or ""
         self._sends_pictures = sends_pictures
         self._on_devices: dict[Any, TensorCounter] = {}  # by torch's device
-        self._settings = work.settings
-        self._cross_sums = work.cross_sums
-        self._max_pixels = work.limits.max_pixels
+        self._settings = work.digits.settings
+        self._cross_sums = work.digits.cross_sums
+        self._max_pixels = work.digits.max_pixels
         self._given_threads = threads
         self._pictures: dict[Mode, ModeCounter] = {}
         self._formats: set[str] = set()

@@ -75,7 +75,7 @@ class ItemExecutor:
                 idle.put(sender)
 
         at_most = 1 if self.work.each else self.job_images
-        jobs = jobs_of(units, at_most, self.class_of if self.work.per_class else None)
+        jobs = jobs_of(units, at_most, self.class_of if self.work.digits.per_class else None)
         pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         try:
             tallies = pool.map(tally_of, jobs) if pool else map(tally_of, jobs)
@@ -156,7 +156,7 @@ def sum_of(
 
 
 def sender_of(work: Work) -> Sender | None:
-    return Sender(work.device, cross_sums=work.cross_sums) if work.device else None
+    return Sender(work.device, cross_sums=work.digits.cross_sums) if work.device else None
 
 
 def sent_by(sender: Sender | None) -> Tally:

@@ -49,7 +49,7 @@ class LoaderWorkers:
             SourceError: workers die from the start, or cannot be started.
         """
         at_most = 1 if self.work.each else self.job_images
-        jobs = list(jobs_of(units, at_most, self.class_of if self.work.per_class else None))
+        jobs = list(jobs_of(units, at_most, self.class_of if self.work.digits.per_class else None))
         images = sum(len(job.names) for job in jobs)
         # What only this process can use is not sent to others.
         work = replace(self.work, device=None, profile=None, each=None)

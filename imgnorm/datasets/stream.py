@@ -87,7 +87,7 @@ class StreamSource(Source):
             while (item := self._next(lambda: next(iterator, _END), came)) is not _END:
                 items += 1
                 if items == 1 and item is not None:
-                    check_first_item(item, self.item_format, work.settings, self.ref)
+                    check_first_item(item, self.item_format, work.digits.settings, self.ref)
                 try:
                     found = images_in(item, self.item_format)
                 except Unreadable as fault:

@@ -210,7 +210,7 @@ class ImagesInMemory:
 
     def executor(self, work: Work, class_of: Callable[[str], str | None]) -> Executor:
         threads = usable_cores() if work.workers is None else work.workers
-        if not self.match(work.settings):
+        if not self.match(work.digits.settings):
             # Pillow lets other threads run while it resizes, crops or counts an image.
             note = "pixels in memory: `count` converts and preprocesses them, too"
             return ItemExecutor(
@@ -218,7 +218,7 @@ class ImagesInMemory:
             )
         note = "pixels in memory: `count` reads them, too, and nothing is decoded"
         # The limit of pixels is for images that are yet to be decoded.
-        work = replace(work, limits=replace(work.limits, max_pixels=self.array.size))
+        work = replace(work, digits=replace(work.digits, max_pixels=self.array.size))
         threads = 1 if work.device else threads
         return ItemExecutor(self.slices, class_of, work, _JOB_SLICES, True, threads, note=note)
 

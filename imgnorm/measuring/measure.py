@@ -29,12 +29,14 @@ from imgnorm.progress import Profile, Progress, no_lap
 from imgnorm.settings import (
     CHANNELS,
     DEVICES,
+    MAX_PIXELS,
     NVJPEG,
+    TIMEOUT_S,
     TORCHVISION,
     CenterCrop,
     Decoder,
+    Digits,
     ImageSettings,
-    Limits,
     Resize,
     Step,
     conflicts,
@@ -82,8 +84,8 @@ def measure(
     tolerance: float | None = None,
     confidence: float | None = None,
     seed: int | None = None,
-    max_pixels: int = Limits.max_pixels,
-    timeout_s: float = Limits.timeout_s,
+    max_pixels: int = MAX_PIXELS,
+    timeout_s: float = TIMEOUT_S,
     strict: bool = False,
     workers: int | None = None,
     decoder: Decoder = "auto",
@@ -204,10 +206,8 @@ def measure(
         layout=layout,
         patterns=Patterns(_several(include), _several(exclude)),
     )
-    limits = Limits(
-        _positive("max_pixels", _whole("max_pixels", max_pixels)),
-        _positive("timeout_s", _number("timeout_s", timeout_s)),
-    )
+    max_pixels = _positive("max_pixels", _whole("max_pixels", max_pixels))
+    timeout_s = _positive("timeout_s", _number("timeout_s", timeout_s))
     workers = None if workers is None else _positive("workers", _whole("workers", workers))
     limit = None if limit is None else _positive("limit", _whole("limit", limit))
     lap = profile.lap if profile else no_lap
@@ -218,10 +218,8 @@ def measure(
     if opened.once and limit is not None:
         opened, options = opened.first(limit), replace(options, limit=None)
     work = Work(
-        settings,
-        limits,
-        per_class,
-        bool(plan),
+        Digits(settings, max_pixels, per_class, cross_sums=plan is not None),
+        timeout_s,
         workers,
         decoder,
         on_device,
@@ -349,7 +347,7 @@ def _measured(
         if plan and chosen.names:
             from imgnorm.measuring.sampling import sampled
 
-            sample = sampled(chosen.names, work.settings, plan, count, on_progress)
+            sample = sampled(chosen.names, work.digits.settings, plan, count, on_progress)
             whole, estimate = sample.tally, sample.estimate
             chosen.found.ignored["tolerance"] = len(chosen.names) - sample.images
         else:
@@ -366,7 +364,7 @@ def _measured(
         source,
         _provenance_of(source, options, chosen, names_sum),
         whole,
-        work.settings,
+        work.digits.settings,
         skipped=found.skipped,
         ignored=found.ignored,
         estimate=estimate,

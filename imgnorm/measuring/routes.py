@@ -32,7 +32,7 @@ def executing(source: Source, work: Work, images: int | None = None) -> Iterator
     Warns:
         SourceWarning: the source is counted in this process, since worker processes cannot have it.
     """
-    source.check(work.settings)
+    source.check(work.digits.settings)
     own = source.executor(work)
     if work.cluster is not None:
         if reason := reason_to_stay(source):

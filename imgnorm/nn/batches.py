@@ -24,7 +24,7 @@ from imgnorm.measuring.result import no_image_message
 from imgnorm.nn.models import RAISED_BY_USER_CODE
 from imgnorm.pixels.decode import FramesOfFile, decode, decoded_picture
 from imgnorm.pixels.load import picture_of
-from imgnorm.settings import Limits, Mode
+from imgnorm.settings import MAX_PIXELS, Mode
 from imgnorm.sources.listing import AllNames, all_names_of
 from imgnorm.sources.names import as_text, name_bytes
 from imgnorm.sources.source import Block, Blocks, Entry, FileFrame, Source, Unit, Unread, entries_of
@@ -240,11 +240,11 @@ class _Images(Dataset[Any]):
                 return decode(
                     found,
                     self.mode or "RGB",
-                    max_pixels=Limits.max_pixels,
+                    max_pixels=MAX_PIXELS,
                     reserve=lambda size: None,
                 ).picture
             if isinstance(found, FileFrame):
-                file = FramesOfFile(found.data, Limits.max_pixels)
+                file = FramesOfFile(found.data, MAX_PIXELS)
                 return file.decode(
                     found.number, self.mode or "RGB", reserve=lambda size: None
                 ).picture
@@ -252,7 +252,7 @@ class _Images(Dataset[Any]):
                 found = picture_of(found)
             if self.mode is None:
                 return found
-            return decoded_picture(found, self.mode, max_pixels=Limits.max_pixels).picture
+            return decoded_picture(found, self.mode, max_pixels=MAX_PIXELS).picture
 
 
 def _one_by_one(

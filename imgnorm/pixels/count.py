@@ -25,7 +25,7 @@ from imgnorm.pixels.jpeg import JpegDecoder
 from imgnorm.pixels.load import Loader, array_of
 from imgnorm.pixels.planes import PlaneCounter
 from imgnorm.progress import Stage, no_lap
-from imgnorm.settings import ImageSettings, Mode, kind_of
+from imgnorm.settings import Digits, Mode, kind_of
 from imgnorm.sources.names import as_text, looked_at
 from imgnorm.sources.source import Block, Blocks, Entry, Source, Unit, Unread, entries_of
 from imgnorm.tally.notes import ROTATION, NoteCounter
@@ -65,8 +65,6 @@ class Counting:
 
     Args:
         class_of: the class of a name.
-        per_class: count the moments of each class.
-        cross_sums: count also what error bars need.
         reserve: called with the bytes of memory that an image will take; may wait or raise Unreadable.
         jpeg: decodes ordinary JPEGs instead of Pillow, to the same pixels.
         buffer: takes the images that it has room for. A device counts those: the tally has only their
@@ -75,11 +73,8 @@ class Counting:
         lap: called after each step, for a profile.
     """
 
-    settings: ImageSettings
-    max_pixels: int
+    digits: Digits
     class_of: Callable[[str], str | None] = lambda name: None
-    per_class: bool = False
-    cross_sums: bool = False
     reserve: Callable[[int], None] = lambda size: None
     jpeg: JpegDecoder | None = None
     buffer: PixelBuffer | None = None
@@ -139,7 +134,11 @@ class _Job:
         self._again = again
         self._buffer = counting.buffer
         self._loader = Loader(
-            counting.settings, counting.max_pixels, counting.reserve, counting.jpeg, counting.lap
+            counting.digits.settings,
+            counting.digits.max_pixels,
+            counting.reserve,
+            counting.jpeg,
+            counting.lap,
         )
         if leave_files:
             self._loader.leave = self._leave
@@ -174,8 +173,8 @@ class _Job:
 
     def _take(self, image: Unread) -> bool:
         """Count an image; False if it must wait for the next job, since its class is another one."""
-        name, loader, settings = image.name, self._loader, self._counting.settings
-        group = self._counting.class_of(name) or "" if self._counting.per_class else ""
+        name, loader, settings = image.name, self._loader, self._counting.digits.settings
+        group = self._counting.class_of(name) or "" if self._counting.digits.per_class else ""
         if self._buffer is not None and self._names and group != self._group:
             self._entries.put_back(image)
             return False
@@ -214,7 +213,7 @@ class _Job:
             block = blocks.read()
             counting.lap("read")
             images = array_of(block)
-            tallying.add_block(block, images, counting.max_pixels, counting.reserve)
+            tallying.add_block(block, images, counting.digits.max_pixels, counting.reserve)
             loader.bytes_read += images.nbytes
         except Unreadable as fault:
             for name in blocks.names:
@@ -226,7 +225,7 @@ class _Job:
 
     def _counted(self, *, finished: bool) -> JobCount:
         parts = {group: one.tally() for group, one in self._by_class.items()}
-        if self._counting.per_class:
+        if self._counting.digits.per_class:
             parts = {g: one.with_class(g) if g else one for g, one in parts.items()}
         job = Tally(bytes_read=self._loader.bytes_read, notes=self._notes.notes())
         whole = total_of([*parts.values(), job])
@@ -240,18 +239,20 @@ class _Job:
         found = self._by_class.get(group)
         if found is None:
             counting = self._counting
-            found = Tallying(counting.cross_sums, counting.buffer, counting.planes)
+            found = Tallying(counting.digits.cross_sums, counting.buffer, counting.planes)
             self._by_class[group] = found
         return found
 
     def _leave(self, data: bytes) -> bool:
         """Leave a JPEG file to the device, if it decodes such files."""
         counting, buffer = self._counting, self._buffer
-        found = frame_to_leave(data, counting.settings.mode, max_pixels=counting.max_pixels)
+        found = frame_to_leave(
+            data, counting.digits.settings.mode, max_pixels=counting.digits.max_pixels
+        )
         if found is None or buffer is None:
             return False
         frame, mode = found
-        if counting.settings.strict_channels and frame.gray and mode != "L":
+        if counting.digits.settings.strict_channels and frame.gray and mode != "L":
             return False  # it will be skipped
         if frame.rotated:
             self._loader.noted = {**self._loader.noted, ROTATION: 1}

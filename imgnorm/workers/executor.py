@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imgnorm.progress import Profile, Progress
-from imgnorm.settings import Decoder, ImageSettings, Limits
+from imgnorm.settings import TIMEOUT_S, Decoder, Digits
 from imgnorm.sources.source import Unit
 from imgnorm.tally.tally import Tally
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be counted of each image, and with what."""
+    """What is to be counted of each image, and with what: this decides the seconds.
 
-    settings: ImageSettings
-    limits: Limits = field(default_factory=Limits)
-    per_class: bool = False  # count the moments of each class, too
-    cross_sums: bool = False  # count what error bars need, too
-    # The others decide the seconds, and no digit, except the decoder "nvjpeg".
+    It changes no digit, except the decoder "nvjpeg".
+    """
+
+    digits: Digits
+    timeout_s: float = TIMEOUT_S  # for one image
     workers: int | None = None  # None: the cores that this process may use
     decoder: Decoder = "auto"
     device: Device | None = None  # counts what others have decoded; None: they count it themselves

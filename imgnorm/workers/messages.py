@@ -9,7 +9,7 @@ from typing import IO, Any, Literal
 
 from imgnorm.pixels.buffer import BufferSize, PackedFile, PackedImages
 from imgnorm.progress import Spent
-from imgnorm.settings import Decoder, ImageSettings
+from imgnorm.settings import Decoder, Digits
 from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.tally import Tally
 
@@ -22,12 +22,9 @@ class Setup:
     """To the worker, first: what all jobs have in common."""
 
     source: Source
-    settings: ImageSettings
-    max_pixels: int
+    digits: Digits
     decoder: Decoder
     profiled: bool  # whether to send the seconds that each step took
-    per_class: bool
-    cross_sums: bool  # whether to count what error bars need
     buffer: BufferSize | None  # for pixels, if a device counts them
 
 

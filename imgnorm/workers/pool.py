@@ -181,27 +181,24 @@ class _Total:
 def _started(source: Source, work: Work, workers: int) -> Iterator[_Pool]:
     """The pool, with running drivers; leaving the context ends them and their workers, finished or not."""
     device, profile = work.device, work.profile
-    buffer = BufferSize.of(device.batch, work.settings) if device else None
+    buffer = BufferSize.of(device.batch, work.digits.settings) if device else None
     setup = Setup(
         source,
-        work.settings,
-        work.limits.max_pixels,
+        work.digits,
         work.decoder,
         profile is not None,
-        work.per_class,
-        work.cross_sums,
         buffer,
     )
     counters = (
-        [device.counter(cross_sums=work.cross_sums) for _ in range(workers)] if device else []
+        [device.counter(cross_sums=work.digits.cross_sums) for _ in range(workers)]
+        if device
+        else []
     )
     job_names = (1, 1) if work.each else source.job_names
     queue = WorkQueue(workers, job_names, joins_units=source.joins_units)
     fork_server = forkserver.start_server()
     drivers = [
-        Driver(
-            f"worker {number}", queue, setup, work.limits.timeout_s, profile, counter, fork_server
-        )
+        Driver(f"worker {number}", queue, setup, work.timeout_s, profile, counter, fork_server)
         for number, counter in zip_longest(range(1, workers + 1), counters)
     ]
     queue.drivers = len(drivers)

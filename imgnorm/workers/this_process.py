@@ -80,11 +80,8 @@ def _counting(source: Source, work: Work) -> Counting:
 
     jpeg, _ = jpeg_decoder_of(work.decoder)
     return Counting(
-        work.settings,
-        work.limits.max_pixels,
+        work.digits,
         class_of=source.class_of,
-        per_class=work.per_class,
-        cross_sums=work.cross_sums,
         jpeg=jpeg,
         lap=work.profile.lap if work.profile else no_lap,
     )
@@ -110,7 +107,7 @@ def _counted_once(
 ) -> Tally:
     from imgnorm.pixels.count import UnitEntries, count
 
-    entries = UnitEntries(source, unit, singly=bool(counting.settings.preprocess))
+    entries = UnitEntries(source, unit, singly=bool(counting.digits.settings.preprocess))
     part, finished = TallySum(), False
     while not finished:
         job = count(entries, counting)

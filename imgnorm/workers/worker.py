@@ -96,16 +96,15 @@ def _reader(setup: Setup, heartbeat: Heartbeat, buffer: PixelBuffer | None) -> t
     from imgnorm.pixels.jpeg import jpeg_decoder_of
 
     jpeg, version = jpeg_decoder_of(setup.decoder)
-    prepare_process(setup.max_pixels)  # after the line above, which decodes images of its own
+    prepare_process(
+        setup.digits.max_pixels
+    )  # after the line above, which decodes images of its own
     if setup.source.in_blocks:
         _keep_memory()
     watch = Stopwatch()
     counting = Counting(
-        setup.settings,
-        setup.max_pixels,
+        setup.digits,
         class_of=setup.source.class_of,
-        per_class=setup.per_class,
-        cross_sums=setup.cross_sums,
         jpeg=jpeg,
         buffer=buffer,
         lap=watch.lap if setup.profiled else no_lap,
@@ -190,7 +189,7 @@ class _Reader:
         from imgnorm.pixels.count import UnitEntries, count
 
         if job.unit is not None:
-            singly = bool(self._setup.settings.preprocess)
+            singly = bool(self._setup.digits.settings.preprocess)
             self._entries = UnitEntries(self._setup.source, job.unit, singly=singly)
         assert self._entries is not None
         number = job.number

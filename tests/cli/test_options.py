@@ -11,7 +11,7 @@ import pytest
 from imgnorm import cli
 from imgnorm.measuring.measure import MODES
 from imgnorm.pipeline.config import LAYOUT, MODE
-from imgnorm.settings import Decoder, Limits
+from imgnorm.settings import MAX_PIXELS, TIMEOUT_S, Decoder
 from imgnorm.sources.npy import LAYOUTS
 from imgnorm.tally.skipped import Allowance
 
@@ -86,7 +86,8 @@ def test_options_say_what_measure_and_configs_say():
     )
 
     for options in (stats, verify):
-        assert Limits() == Limits(options["max_pixels"].default, options["timeout_s"].default)
+        assert MAX_PIXELS == options["max_pixels"].default
+        assert TIMEOUT_S == options["timeout_s"].default
         assert list(LAYOUTS) == list(options["layout"].type.choices)
     assert tuple(LAYOUTS) == LAYOUT.values
     assert list(MODES) == list(stats["mode"].type.choices)

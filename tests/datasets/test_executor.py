@@ -13,7 +13,7 @@ from PIL import Image
 from imgnorm.datasets.counter import Found
 from imgnorm.datasets.executor import ItemExecutor, jobs_of
 from imgnorm.progress import Progress
-from imgnorm.settings import ImageSettings
+from imgnorm.settings import Digits, ImageSettings
 from imgnorm.sources.names import encoded
 from imgnorm.sources.source import Unit
 from imgnorm.tally.names import names_sum
@@ -44,7 +44,7 @@ class Slow:
 NAMES = [str(number) for number in range(2000)]
 UNITS = [Unit("a", NAMES[:300]), Unit("b", NAMES[300:])]
 BROKEN = [name for name in NAMES if name.endswith("99")]
-WORK = Work(ImageSettings())
+WORK = Work(Digits(ImageSettings()))
 
 
 def parity(name: str) -> str | None:
@@ -70,7 +70,7 @@ def test_progress_is_told_until_all_is_done(threads):
 
 @pytest.mark.parametrize("per_class", [False, True])
 def test_any_number_of_threads_gives_the_same_tally(per_class):
-    work = replace(WORK, per_class=per_class)
+    work = Work(Digits(ImageSettings(), per_class=per_class))
     one, three = (counting(Slow(), threads, work)(UNITS, lambda p: None) for threads in (1, 3))
 
     assert one == three
@@ -85,7 +85,9 @@ def test_the_tally_has_the_names_and_classes_of_what_was_looked_at():
 
 
 def test_each_class_has_the_moments_of_its_images_if_they_are_asked_for():
-    tally = counting(Slow(), work=replace(WORK, per_class=True))(UNITS, lambda p: None)
+    tally = counting(Slow(), work=Work(Digits(ImageSettings(), per_class=True)))(
+        UNITS, lambda p: None
+    )
 
     found = {name: (one.images, one.moments["L"].total) for name, one in tally.classes.items()}
     even, odd = (

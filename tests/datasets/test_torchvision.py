@@ -21,7 +21,7 @@ from imgnorm.errors import MissingDependency, SourceError
 from imgnorm.pixels.count import Counting, UnitEntries, count
 from imgnorm.pixels.formats import decoder_of
 from imgnorm.progress import Profile
-from imgnorm.settings import CenterCrop, ImageSettings, Resize
+from imgnorm.settings import CenterCrop, Digits, ImageSettings, Resize
 from imgnorm.sources.source import Unit
 from imgnorm.tally.moments import Moments
 from imgnorm.tally.skipped import Unreadable
@@ -241,14 +241,14 @@ def names_of(source: TorchvisionSource) -> list[str]:
 
 def read_one_by_one(source: TorchvisionSource, settings: ImageSettings) -> Tally:
     """As a worker process reads them: the dataset itself makes the images."""
-    counting = Counting(settings, 10**6, source.class_of)
+    counting = Counting(Digits(settings, 10**6), source.class_of)
     alone = [unit.part(i, i + 1) for unit in units_of(source) for i in range(len(unit))]
     return total_of(count(UnitEntries(source, unit), counting).tally for unit in alone)
 
 
 def in_memory(source: TorchvisionSource, settings: ImageSettings) -> str:
     """What is counted of a source whose pixels are in memory: its array, or PIL images made of it."""
-    executor = source.executor(Work(settings, workers=1))
+    executor = source.executor(Work(Digits(settings), workers=1))
     if executor is None:
         return "nothing"
     tally = executor(source.units(), lambda progress: None)
@@ -444,7 +444,7 @@ def test_cifar10_is_seen_through_torchvisions_own_transforms(
 )
 def test_threads_count_what_a_worker_would(kind, workers, settings, source_of, no_worker):
     """In a worker, the dataset itself makes the images."""
-    source, work = source_of(kind), Work(settings, workers=workers)
+    source, work = source_of(kind), Work(Digits(settings), workers=workers)
     expected = read_one_by_one(source_of(kind), settings)
 
     executor = source.executor(work)

@@ -23,7 +23,7 @@ from torchvision.datasets.folder import pil_loader
 
 from imgnorm.pixels.count import Counting, JobCount, UnitEntries, count
 from imgnorm.pixels.formats import decoder_of
-from imgnorm.settings import CHANNELS, SCALE, CenterCrop, ImageSettings, Resize
+from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Digits, ImageSettings, Resize
 from imgnorm.sources.source import Ignored, Unit, Unread
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Counted, Tally
@@ -129,7 +129,7 @@ def test_big_endian_16_bit_counts_as_little_endian():
 
     parts = [
         job_count(
-            MemorySource({"a": encoded(picture, "TIFF")}), ["a"], Counting(settings_, 10**6)
+            MemorySource({"a": encoded(picture, "TIFF")}), ["a"], Counting(Digits(settings_, 10**6))
         ).tally
         for picture in (Image.fromarray(pixels), big)
     ]
@@ -142,7 +142,7 @@ def test_preprocessed_pixels_are_counted():
     steps = (Resize(16), CenterCrop(12))
 
     source = MemorySource({"a": encoded(picture)})
-    tally = job_count(source, ["a"], Counting(ImageSettings("RGB", steps), 10**6)).tally
+    tally = job_count(source, ["a"], Counting(Digits(ImageSettings("RGB", steps), 10**6))).tally
 
     small = picture.resize((16, 21), Image.Resampling.BILINEAR).crop((2, 4, 14, 16))
     assert histogram([as_images(small)]) == tally.counted["RGB"].histogram
@@ -166,7 +166,7 @@ def test_the_size_of_a_batch_does_not_matter(images):
 def test_work_in_pieces_adds_up_to_the_whole(monkeypatch):
     whole = tally_of(ASSORTED)
     monkeypatch.setattr("imgnorm.pixels.count._JOB_BYTES", 300)
-    source, counting = MemorySource(ASSORTED), Counting(ImageSettings(), 10**6)
+    source, counting = MemorySource(ASSORTED), Counting(Digits(ImageSettings(), 10**6))
     entries = UnitEntries(source, Unit("all", list(ASSORTED)))
 
     pieces, finished = [], False
@@ -183,14 +183,16 @@ def test_work_in_pieces_adds_up_to_the_whole(monkeypatch):
 def test_a_piece_of_work_ends_when_its_time_is_up(monkeypatch):
     monkeypatch.setattr("imgnorm.pixels.count.JOB_SECONDS", 0.0)
 
-    counted = job_count(MemorySource(ASSORTED), list(ASSORTED), Counting(ImageSettings(), 10**6))
+    counted = job_count(
+        MemorySource(ASSORTED), list(ASSORTED), Counting(Digits(ImageSettings(), 10**6))
+    )
 
     assert (1, 1) == (counted.images, counted.tally.images)
     assert not counted.finished
 
 
 def test_no_names_are_no_work():
-    counting = Counting(ImageSettings(), 1)
+    counting = Counting(Digits(ImageSettings(), 1))
 
     assert JobCount(Tally(), 0, finished=True) == job_count(MemorySource({}), [], counting)
 
@@ -247,7 +249,7 @@ def test_each_image_is_announced_before_it_is_touched():
     job_count(
         source,
         list(ASSORTED),
-        Counting(ImageSettings(), 10**6),
+        Counting(Digits(ImageSettings(), 10**6)),
         starting=lambda index: seen.append((index, len(source.reads))),
     )
 
@@ -284,7 +286,7 @@ def test_a_tally_has_the_digests_and_the_classes_of_what_was_counted():
     tally = job_count(
         _InClasses(files),
         list(files),
-        Counting(ImageSettings(), 10**6, class_of=_InClasses(files).class_of),
+        Counting(Digits(ImageSettings(), 10**6), class_of=_InClasses(files).class_of),
     ).tally
 
     assert 4 == tally.names
@@ -297,7 +299,9 @@ def test_a_tally_has_the_digests_and_the_classes_of_what_was_counted():
 def test_moments_of_classes_are_those_of_their_images():
     files = {"a/1": ASSORTED["rgb.png"], "b/1": ASSORTED["one.png"], "a/2": ASSORTED["gray.png"]}
     source = _InClasses(files)
-    counting = Counting(ImageSettings("RGB"), 10**6, class_of=source.class_of, per_class=True)
+    counting = Counting(
+        Digits(ImageSettings("RGB"), 10**6, per_class=True), class_of=source.class_of
+    )
 
     classes = job_count(source, list(files), counting).tally.classes
 
@@ -314,7 +318,9 @@ def test_what_a_unit_skips_or_ignores_is_not_looked_at():
         Ignored({"suffix": 2}),
     ]
 
-    counted = count(UnitEntries(_Given(entries), Unit("x.tar")), Counting(ImageSettings(), 10**6))
+    counted = count(
+        UnitEntries(_Given(entries), Unit("x.tar")), Counting(Digits(ImageSettings(), 10**6))
+    )
 
     assert (1, 1, True) == (counted.images, counted.tally.names, counted.finished)
     assert (entries[0],) == counted.tally.skipped
@@ -327,7 +333,9 @@ def test_a_unit_that_cannot_be_read_is_skipped_by_its_id():
         yield Unread("x.tar/a.png", lambda: ASSORTED["rgb.png"])
         raise Unreadable(Reason.READ_ERROR, "Input/output error")
 
-    counted = count(UnitEntries(_Given(entries()), Unit("x.tar")), Counting(ImageSettings(), 10**6))
+    counted = count(
+        UnitEntries(_Given(entries()), Unit("x.tar")), Counting(Digits(ImageSettings(), 10**6))
+    )
 
     assert (1, True) == (counted.tally.images, counted.finished)
     assert (Skipped("x.tar", Reason.READ_ERROR, "Input/output error"),) == counted.tally.skipped

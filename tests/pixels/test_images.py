@@ -30,7 +30,7 @@ from imgnorm.pixels.count import Counting
 from imgnorm.pixels.images import count_arrays, cross_sums_of
 from imgnorm.pixels.jpeg import JpegDecoder
 from imgnorm.pixels.planes import PlaneCounter
-from imgnorm.settings import CHANNELS, ImageSettings
+from imgnorm.settings import CHANNELS, Digits, ImageSettings
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.listing import all_names_of
 from imgnorm.tally.moments import UNIT_BITS, CrossSums, ImageSums
@@ -243,7 +243,7 @@ def test_small_and_large_images_are_counted_alike(mode, format_):
     ]
     for jpeg in (None, JpegDecoder()):
         source = MemorySource(files)
-        counting = Counting(ImageSettings(mode), 10**8, jpeg=jpeg)
+        counting = Counting(Digits(ImageSettings(mode), 10**8), jpeg=jpeg)
         done = job_count(source, sorted(files), counting)
 
         assert 120 == done.images
@@ -310,7 +310,7 @@ def test_they_are_those_of_large_and_small_files(tmp_path):
         Image.fromarray(image).save(tmp_path / f"{index}.png")
     source = FolderSource(str(tmp_path))
     names = list(all_names_of(source))
-    done = job_count(source, names, Counting(ImageSettings(), 10**7, cross_sums=True))
+    done = job_count(source, names, Counting(Digits(ImageSettings(), 10**7, cross_sums=True)))
 
     assert 5 == done.images
     assert cross_sums_by_hand(images) == done.tally.counted["RGB"].cross_sums
@@ -320,7 +320,7 @@ def test_they_are_those_of_16_bit_files(tmp_path):
     images = [np.random.default_rng(5).integers(0, 65536, (30, 20, 1), np.uint16)]
     Image.fromarray(images[0][..., 0]).save(tmp_path / "0.png")
     source = FolderSource(str(tmp_path))
-    counting = Counting(ImageSettings("I;16"), 10**7, cross_sums=True)
+    counting = Counting(Digits(ImageSettings("I;16"), 10**7, cross_sums=True))
     tally = job_count(source, ["0.png"], counting).tally
 
     assert cross_sums_by_hand(images) == tally.counted["I;16"].cross_sums

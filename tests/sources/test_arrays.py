@@ -27,7 +27,7 @@ from imgnorm.pixels.count import Counting
 from imgnorm.pixels.floats import count_floats
 from imgnorm.pixels.images import count_arrays
 from imgnorm.pixels.load import array_of
-from imgnorm.settings import ImageSettings, mode_of
+from imgnorm.settings import Digits, ImageSettings, mode_of
 from imgnorm.sources import arrayfile, arrays
 from imgnorm.sources.arrayfile import ArrayFile
 from imgnorm.sources.arrays import ArrayFileSource
@@ -115,7 +115,7 @@ def test_every_dtype_layout_and_order_gives_the_same_pixels(
     source = ArrayFileSource(path, [path])
     names = names_of(source)
     mode = mode_of(channels, KINDS[dtype])  # type: ignore[arg-type]
-    counted = job_count(source, names, Counting(ImageSettings(), 1000))
+    counted = job_count(source, names, Counting(Digits(ImageSettings(), 1000)))
 
     assert ([f"a.npy/{i}" for i in range(7)], 7) == (names, counted.images)
     one = counted.tally.counted[mode]
@@ -307,7 +307,7 @@ def test_compressed_images_are_read_in_any_order(tmp_path):
     source = ArrayFileSource("a.npz", [str(path)])
     names = list(names_of(source))
     random.Random(0).shuffle(names)
-    counted = job_count(source, names, Counting(ImageSettings(), 1000))
+    counted = job_count(source, names, Counting(Digits(ImageSettings(), 1000)))
 
     assert 40 == counted.images
     assert count_arrays(images, "RGB").counted["RGB"].pixels == counted.tally.counted["RGB"].pixels
@@ -772,7 +772,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_counted(tmp_path, order):
     source = ArrayFileSource(path, [path])
     names = names_of(source)
     os.utime(path, ns=(1, 1))
-    counted = job_count(source, names, Counting(ImageSettings(), 1000))
+    counted = job_count(source, names, Counting(Digits(ImageSettings(), 1000)))
     fault = (Reason.CHANGED_DURING_READ, "the file changed while it was measured")
 
     assert (5, {}) == (counted.images, counted.tally.counted)

@@ -16,7 +16,7 @@ from stores import RUN, Database, database_of
 
 import imgnorm
 from imgnorm.errors import SourceError
-from imgnorm.settings import ImageSettings
+from imgnorm.settings import Digits, ImageSettings
 from imgnorm.sources.listing import Catalogue
 from imgnorm.stats.format import text_of
 from imgnorm.workers.executor import Work
@@ -189,7 +189,7 @@ def raises(error: Exception):
 
 
 def measured_here(source: Own):
-    count = in_this_process(source, Work(ImageSettings()))
+    count = in_this_process(source, Work(Digits(ImageSettings())))
     return count(Catalogue(source), lambda progress: None)
 
 

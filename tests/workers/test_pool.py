@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from counting import encoded, noise
 
-from imgnorm.settings import ImageSettings, Limits
+from imgnorm.settings import Digits, ImageSettings
 from imgnorm.sources.source import Entry, Ignored, Listing, Reread, Source, Unit, Unread
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Tally
@@ -190,12 +190,14 @@ class Unlisted(Shelf):
 
 def here(source: Source) -> Tally:
     """In this process, as a source that workers cannot have."""
-    count = in_this_process(source, Work(ImageSettings("RGB")))
+    count = in_this_process(source, Work(Digits(ImageSettings("RGB"))))
     return count((one for one in source.units() if isinstance(one, Unit)), lambda progress: None)
 
 
-def scanned(source: Source, workers: int = 2, **limits: float) -> Tally:
-    work = Work(ImageSettings("RGB"), Limits(**limits), workers=workers)
+def scanned(
+    source: Source, workers: int = 2, max_pixels: int = 10**8, timeout_s: float = 30
+) -> Tally:
+    work = Work(Digits(ImageSettings("RGB"), max_pixels), timeout_s, workers)
     with in_processes(source, work) as count:
         return count(
             (one for one in source.units() if isinstance(one, Unit)), lambda progress: None
@@ -209,7 +211,7 @@ def expected(source: Shelf) -> Tally:
     whole = Tally()
     for unit in source.units():
         entries = UnitEntries(source, unit)
-        whole += count(entries, Counting(ImageSettings("RGB"), 10**6)).tally
+        whole += count(entries, Counting(Digits(ImageSettings("RGB"), 10**6))).tally
     return whole
 
 
@@ -354,7 +356,7 @@ def test_the_catalogue_is_read_while_units_are_counted(tmp_path: Path) -> None:
         nonlocal done
         done = progress.done  # type: ignore[attr-defined]
 
-    with in_processes(source, Work(ImageSettings("RGB"), workers=2)) as count:
+    with in_processes(source, Work(Digits(ImageSettings("RGB")), workers=2)) as count:
         tally = count(units(), on_progress)
 
     assert 400 * 12 == tally.images
@@ -366,7 +368,7 @@ def test_a_few_huge_images_do_not_delay_the_others(tmp_path: Path) -> None:
     """A job ends after half a second, and its worker hands the rest back."""
     source = Shelf(tmp_path / "log", pause_s=0.2)
     unit = Unit("box0", source.names(Unit("box0")))
-    with in_processes(source, Work(ImageSettings("RGB"), workers=2)) as count:
+    with in_processes(source, Work(Digits(ImageSettings("RGB")), workers=2)) as count:
         count([unit], lambda progress: None)
 
     lines = [line.split() for line in Path(source.log).read_text().splitlines()]
@@ -389,7 +391,7 @@ def test_no_more_workers_are_started_than_there_is_work_for(
     )
     source = Shelf(tmp_path / "log")
     for unit in (Unit("box0", source.names(Unit("box0"))[:3]), Unit("box0", bytes=100_000)):
-        with in_processes(source, Work(ImageSettings("RGB"), workers=8)) as count:
+        with in_processes(source, Work(Digits(ImageSettings("RGB")), workers=8)) as count:
             count([unit], lambda progress: None)
 
     assert [3, 2] == started

@@ -17,7 +17,7 @@ from imgnorm.checks.verify.listings import Part
 from imgnorm.documents.document import Path
 from imgnorm.measuring.routes import executing
 from imgnorm.progress import Progress
-from imgnorm.settings import CenterCrop, Limits, Resize
+from imgnorm.settings import CenterCrop, Digits, Resize
 from imgnorm.sources.names import as_text, name_bytes
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
@@ -147,8 +147,8 @@ def _measured(
             continue
         keys = {names_sum([name_bytes(name(place))]): (index, place) for place in places}
         work = Work(
-            request.settings,
-            Limits(request.max_pixels, request.timeout_s),
+            Digits(request.settings, request.max_pixels),
+            request.timeout_s,
             workers=request.workers,
             each=partial(_note, request, sample, keys),
         )

@@ -15,7 +15,7 @@ from imgnorm.documents.document import STATS_LIMITS
 from imgnorm.documents.reader import read_document
 from imgnorm.errors import IncompatibleStats, Problem
 from imgnorm.progress import Progress
-from imgnorm.settings import Limits
+from imgnorm.settings import MAX_PIXELS, TIMEOUT_S
 from imgnorm.sources.source import Source
 from imgnorm.stats.file import stats_in
 from imgnorm.stats.format import STATS
@@ -66,8 +66,8 @@ def verify(
     seed: int = 0,
     root: str | os.PathLike[str] = "data",
     layout: str | None = None,
-    max_pixels: int = Limits.max_pixels,
-    timeout_s: float = Limits.timeout_s,
+    max_pixels: int = MAX_PIXELS,
+    timeout_s: float = TIMEOUT_S,
     workers: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Verification:
