@@ -23,6 +23,7 @@ from imgnorm.errors import SourceError
 from imgnorm.measuring.result import no_image_message
 from imgnorm.nn.models import RAISED_BY_USER_CODE
 from imgnorm.pixels.decode import FramesOfFile, decode, decoded_picture
+from imgnorm.pixels.jpeg import jpeg_decoder_of
 from imgnorm.pixels.load import picture_of
 from imgnorm.settings import MAX_PIXELS, Mode
 from imgnorm.sources.listing import AllNames, all_names_of
@@ -242,6 +243,7 @@ class _Images(Dataset[Any]):
                     self.mode or "RGB",
                     max_pixels=MAX_PIXELS,
                     reserve=lambda size: None,
+                    jpeg=_this_thread().jpeg,
                 ).picture
             if isinstance(found, FileFrame):
                 file = FramesOfFile(found.data, MAX_PIXELS)
@@ -253,6 +255,18 @@ class _Images(Dataset[Any]):
             if self.mode is None:
                 return found
             return decoded_picture(found, self.mode, max_pixels=MAX_PIXELS).picture
+
+
+class _ThisThread(threading.local):
+    """What each thread needs one of."""
+
+    def __init__(self) -> None:
+        self.jpeg, _ = jpeg_decoder_of("auto")
+
+
+@cache
+def _this_thread() -> _ThisThread:
+    return _ThisThread()
 
 
 def _one_by_one(

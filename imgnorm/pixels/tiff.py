@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -135,7 +134,9 @@ _lock = Lock()
 @contextmanager
 def _standard_error() -> Iterator[IO[bytes]]:
     """What the process writes to its standard error meanwhile, in a file: libtiff's only way to report."""
-    with _lock, tempfile.TemporaryFile() as file:
+    from tempfile import TemporaryFile  # takes longer to import than most TIFFs to decode
+
+    with _lock, TemporaryFile() as file:
         terminal = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:
