@@ -169,7 +169,7 @@ def write_shards(folder: str, count: str) -> None:
         measurement = Measurement(
             1,
             Histogram(channels),
-            ImageSums(1, *sums, 0),
+            ImageSums(1, sums[0], sums[1], sums[2], sums[3], 0),
             {"RGB": 1},
             {"JPEG": 1},
             {"JPEG": "Pillow 13.0.0, libjpeg-turbo 3.1.0"},

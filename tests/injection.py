@@ -301,19 +301,19 @@ class Stillborn(FolderSource):
 
 
 class Dawdling(FolderSource):
-    """No worker becomes ready; with `first`, a path, the first one does not, and all others do."""
+    """No worker becomes ready; with `only`, a path, the first one does not, and all others do."""
 
-    def __init__(self, path: str, first: str = "") -> None:
+    def __init__(self, path: str, only: str = "") -> None:
         super().__init__(path)
-        self.first = first
+        self.only = only
         self.home = os.getpid()
 
     def open(self) -> None:
         if os.getpid() == self.home:  # not a worker
             return
-        if self.first:
+        if self.only:
             try:
-                os.mkdir(self.first)
+                os.mkdir(self.only)
             except FileExistsError:
                 return
         time.sleep(3600)

@@ -348,7 +348,7 @@ def _as_written(model: nn.Module) -> Iterator[None]:
     if not isinstance(model, torch.jit.ScriptModule):
         yield
         return
-    with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+    with torch.jit.optimized_execution(False):
         yield
 
 

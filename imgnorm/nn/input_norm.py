@@ -167,7 +167,7 @@ def _numbers(what: str, values: Iterable[float]) -> list[float]:
 
 def _normalized(images: Tensor, mean: Tensor, std: Tensor, result: Tensor) -> Tensor:
     """A function without annotations or names that TorchScript does not know: it compiles this, too."""
-    if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+    if not torch.jit.is_scripting():
         _check(images, len(mean))
     elif images.ndim not in (3, 4) or images.shape[-3] != len(mean):
         raise ValueError(f"images have the shape {images.shape}, mean and std have {len(mean)}")

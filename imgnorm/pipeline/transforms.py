@@ -15,7 +15,7 @@ from imgnorm.stats.stats import Stats
 from imgnorm.wording import clause
 
 if TYPE_CHECKING:
-    from torchvision.transforms import Compose  # type: ignore[import-untyped]
+    from torchvision.transforms import Compose
 
 
 @dataclass(frozen=True)

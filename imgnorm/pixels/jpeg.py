@@ -348,7 +348,7 @@ def _report(data: bytes) -> str:
 
 
 def _simplejpeg() -> Any:
-    import simplejpeg  # type: ignore[import-untyped]
+    import simplejpeg
 
     return simplejpeg
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -92,7 +93,7 @@ def test_no_module_tells_of_a_rule_without_a_page():
     """`--explain`, `--ignore` and SARIF reports know only those that have one."""
     argument = {"problem": 1, "_at_node": 2, "report": 3, "Problem": 3, "add": 1, "Rule": 0}
     reported = {
-        node.args[argument[name]].value
+        cast(ast.Constant, node.args[argument[name]]).value
         for path in sorted((ROOT / "imgnorm").rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)

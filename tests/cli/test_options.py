@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -17,7 +17,7 @@ from imgnorm.tally.skipped import Allowance
 
 ROOT = Path(__file__).parents[2]
 
-DEFAULTS = {
+DEFAULTS: dict[str, dict[str, str | None]] = {
     "stats": {
         "--dataset": "none",
         "--key": "the first of a tuple",
@@ -88,11 +88,15 @@ def test_options_say_what_measure_and_configs_say():
     for options in (stats, verify):
         assert MAX_PIXELS == options["max_pixels"].default
         assert TIMEOUT_S == options["timeout_s"].default
-        assert list(LAYOUTS) == list(options["layout"].type.choices)
+        assert list(LAYOUTS) == choices_of(options["layout"])
     assert tuple(LAYOUTS) == LAYOUT.values
-    assert list(MODES) == list(stats["mode"].type.choices)
+    assert list(MODES) == choices_of(stats["mode"])
     assert MODES == MODE.values
-    assert list(get_args(Decoder)) == list(stats["decoder"].type.choices)
+    assert list(get_args(Decoder)) == choices_of(stats["decoder"])
+
+
+def choices_of(option: Any) -> list[str]:
+    return list(option.type.choices)
 
 
 @pytest.mark.parametrize("name", DEFAULTS)

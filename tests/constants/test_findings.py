@@ -299,7 +299,7 @@ def test_every_wrong_preset_is_found_in_each_unit_and_order(name, unit, order):
         assert [] == again
 
 
-numbers = st.lists(
+some_numbers = st.lists(
     st.one_of(st.floats(), st.integers(), st.sampled_from([0, 0.5, 1, 127.5, 0.485, 10**400])),
     max_size=5,
 )
@@ -307,8 +307,8 @@ numbers = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(
-    numbers,
-    numbers,
+    some_numbers,
+    some_numbers,
     st.sampled_from([None, 1, 3]),
     st.sampled_from([1.0, 255.0, 65535.0]),
     st.sampled_from(["RGB", "BGR"]),

@@ -334,7 +334,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_is_refused_soon(name):
-    data = HOSTILE[name].encode() if isinstance(HOSTILE[name], str) else HOSTILE[name]
+    text: str | bytes = HOSTILE[name]
+    data = text.encode() if isinstance(text, str) else text
     start = time.process_time()
 
     with pytest.raises(InvalidDocument) as caught:
@@ -462,7 +463,7 @@ def test_places_are_those_of_a_parser_that_composes_nodes(value):
         read = parse(text, DocumentLimits(1 << 20, 20_000, 100))
     except InvalidDocument:  # PyYAML writes anchors, and text of its own 1.1 schema
         return
-    waiting: list[tuple[tuple[str | int, ...], yaml.Node]] = [((), yaml.compose(text))]
+    waiting: list[tuple[tuple[str | int, ...], yaml.Node | None]] = [((), yaml.compose(text))]
     while waiting:
         path, node = waiting.pop()
         assert (node.start_mark.line + 1, node.start_mark.column + 1) == read.place(path)

@@ -38,7 +38,7 @@ def state(number: int, counts: dict[int, int], mode: Mode = "RGB") -> Stats:
     digest = names_digest([b"%d.png" % number])
     source = Provenance("folder", str(number), digest, digest, 1)
     measurement = Measurement(
-        1, histogram, ImageSums(1, *sums, *sums, 0), {mode: 1}, {"PNG": 1},
+        1, histogram, ImageSums(1, sums[0], sums[1], sums[0], sums[1], 0), {mode: 1}, {"PNG": 1},
         {"PNG": "Pillow 12.0.0"}, source, classes={f"class-{number % 3}": ClassStats(1, moments)},
     )  # fmt: skip
     return Stats.of(measurement, mode, ())

@@ -199,7 +199,7 @@ def test_one_worker_that_never_gets_ready_is_done_without(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "START_TIMEOUT_S", 6.0)
-    stats = measured(Dawdling(str(folder), first=str(tmp_path / "first")), workers=2)
+    stats = measured(Dawdling(str(folder), only=str(tmp_path / "first")), workers=2)
 
     assert_same_digits(library.measure(folder), stats)
 

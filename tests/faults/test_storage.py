@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from injection import (
@@ -124,7 +125,10 @@ def test_short_reads_give_the_whole_file(
 
 @pytest.mark.parametrize("format_", ["w", "w:gz"])
 def test_short_reads_of_an_archive_give_its_whole_members(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    format_: Literal["w", "w:gz"],
 ) -> None:
     path = tmp_path / "images.tar"
     with tarfile.open(path, format_) as tar:

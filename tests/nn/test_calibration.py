@@ -46,7 +46,7 @@ def exact_net(data: torch.Tensor) -> nn.Module:
     model = net().double().eval()
     value = data.double()
     with torch.no_grad():
-        for layer in model:
+        for layer in model.children():
             if hasattr(layer, "running_mean"):
                 flat = np.moveaxis(value.numpy(), 1, 0).reshape(value.shape[1], -1)
                 layer.running_mean.copy_(torch.from_numpy(flat.mean(1)))
@@ -103,7 +103,7 @@ def test_images_of_other_sizes_are_run_apart():
 def test_one_pass_normalizes_each_batch_by_itself_on_the_way():
     """Of one batch, that is what torch's training mode does; its running_var is Bessel-corrected."""
     torchs, ours = net(), net()
-    for layer in torchs:
+    for layer in torchs.children():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
         elif hasattr(layer, "momentum"):
@@ -457,7 +457,7 @@ def compiled(model: nn.Module) -> nn.Module:
         warnings.simplefilter("ignore")
         wrapped = torch.compile(model, backend="eager")
         wrapped(images())  # it runs what it has compiled from now on
-    for layer in model:
+    for layer in model.children():
         if hasattr(layer, "reset_running_stats"):
             layer.reset_running_stats()
     return wrapped

@@ -538,7 +538,7 @@ class Clamping(nn.BatchNorm2d):
         return super().forward(x).relu() * torch.rand(1, 4, 7, 7)
 
 
-def hooked(layer: nn.Module) -> nn.Module:
+def with_relu(layer: nn.Module) -> nn.Module:
     layer.register_forward_hook(lambda module, arguments, output: output.relu())
     return layer
 
@@ -554,7 +554,10 @@ def own_forward(layer: nn.Module) -> nn.Module:
         (Reaching(), "is also in a part that torch.fx cannot trace"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), Noisy(4)), "whose own forward draws random numbers"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), Clamping(4)), "whose own forward draws random numbers"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), hooked(nn.Identity()), nn.BatchNorm2d(4)), "Identity"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), with_relu(nn.Identity()), nn.BatchNorm2d(4)),
+            "Identity",
+        ),
         (nn.Sequential(nn.Conv2d(3, 4, 3), own_forward(nn.Identity()), nn.BatchNorm2d(4)), ""),
     ],
     ids=["reached from outside", "noise", "noise behind", "hook", "forward of its own"],
@@ -568,7 +571,7 @@ def test_what_would_change_the_output_is_left(model, reason):
         fold_batchnorm(model)
 
 
-@pytest.mark.parametrize("change", [hooked, own_forward])
+@pytest.mark.parametrize("change", [with_relu, own_forward])
 @pytest.mark.parametrize("kind", ["identity", "flatten"])
 def test_a_changed_layer_before_the_first_one_is_not_passed_over(change, kind):
     layers = {

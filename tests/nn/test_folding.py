@@ -332,7 +332,7 @@ class Patches(nn.Module):
         return self.projection(images).reshape(count, 4, height * width // 16)
 
 
-class Flattened(nn.Module):
+class HeadBehind(nn.Module):
     def __init__(self, flattened):
         super().__init__()
         self.flattened = flattened
@@ -358,10 +358,10 @@ class Named(nn.Module):
     "model",
     [
         Patches(),
-        Flattened(lambda images: images.view(images.size(0), -1)),
-        Flattened(lambda images: images.reshape(images.shape[0], -1)),
-        Flattened(lambda images: images.reshape((images.size()[0], -1))),
-        Flattened(lambda images: torch.reshape(images, (images.shape[0], -1))),
+        HeadBehind(lambda images: images.view(images.size(0), -1)),
+        HeadBehind(lambda images: images.reshape(images.shape[0], -1)),
+        HeadBehind(lambda images: images.reshape((images.size()[0], -1))),
+        HeadBehind(lambda images: torch.reshape(images, (images.shape[0], -1))),
     ],
 )
 @pytest.mark.parametrize("pixels", ["unit", "raw"])
@@ -385,7 +385,7 @@ def test_a_model_may_ask_for_the_shape_of_its_images(model, pixels):
 )
 def test_what_is_not_known_to_be_flattened_is_refused(flattened, found):
     with pytest.raises(FoldError) as caught:
-        fold_input_norm(Flattened(flattened), STATS)
+        fold_input_norm(HeadBehind(flattened), STATS)
 
     assert str(caught.value).startswith(f"the images go to {found}, ")
 

@@ -63,7 +63,7 @@ def exact(mode: CalibrationMode, share: str) -> dict[str, torch.Tensor]:
     model = net().double().eval()
     values = [part.double() for rank in (0, 1) for part in batches_of(share, rank) if len(part)]
     with torch.no_grad():
-        for layer in model:
+        for layer in model.children():
             if hasattr(layer, "running_mean"):
                 flat = [np.moveaxis(v.numpy(), 1, 0).reshape(v.shape[1], -1) for v in values]
                 everything = np.concatenate(flat, 1)

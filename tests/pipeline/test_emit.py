@@ -374,7 +374,7 @@ def normalized(folder: Path, transform: object) -> tuple[list[float], list[float
         batch_size=64,
         collate_fn=lambda items: torch.cat([i.flatten(1) for i, _ in items], 1),
     )
-    count = total = total_sq = 0
+    count, total, total_sq = 0, torch.zeros(()), torch.zeros(())
     for batch in loader:
         pixels = batch.double()
         count += pixels.shape[1]

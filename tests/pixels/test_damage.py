@@ -328,7 +328,7 @@ def test_a_png_of_any_size_that_lacks_its_last_row_is_never_counted_with_other_p
                 image = decoded(data)
             except Unreadable:
                 continue
-            assert [255] == np.unique(image.picture).tolist(), (height, width, missing)
+            assert [255] == np.unique(np.asarray(image.picture)).tolist(), (height, width, missing)
 
 
 def test_looking_for_missing_rows_takes_no_memory():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
+from PIL.TiffImagePlugin import TiffImageFile
 
 from imgnorm.checks.verify.verify import verify
 from imgnorm.measuring.measure import measure
@@ -88,7 +89,7 @@ def test_the_way_it_runs_never_changes_which_frames_are_counted(stack, tmp_path)
 def test_a_damaged_frame_is_skipped_by_its_own_name(stack, tmp_path):
     """A TIFF of which the data of the last page are overwritten: the other six count."""
     shutil.copy(stack / "1" / "1.tif", tmp_path / "1.tif")
-    with Image.open(tmp_path / "1.tif") as picture:
+    with TiffImageFile(tmp_path / "1.tif") as picture:
         picture.seek(6)
         (start,) = picture.tag_v2[273]
         (length,) = picture.tag_v2[279]

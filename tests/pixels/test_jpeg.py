@@ -382,7 +382,7 @@ def test_whole_files_are_known_as_whole_and_those_that_lack_their_end_are_not(
         options = {"progressive": progressive, "restart_marker_blocks": restarts}
         data = file_of(*size, gray=gray, subsampling=sampling, **options)
 
-        assert Frame(*size, gray) == ordinary_frame(data) == whole_frame(data)
+        assert (*size, gray) == ordinary_frame(data) == whole_frame(data)
         for wrong in (data[:-1], data[:-2], data + b"\0", data + data, data[:-2] + b"\xff\xff"):
             assert whole_frame(wrong) is None
 

@@ -117,7 +117,8 @@ def test_every_dtype_layout_and_order_gives_the_same_pixels(
     mode = mode_of(channels, KINDS[dtype])  # type: ignore[arg-type]
     counted = job_count(source, names, Counting(Digits(ImageSettings(), 1000)))
 
-    assert ([f"a.npy/{i}" for i in range(7)], 7) == (names, counted.images)
+    assert [f"a.npy/{i}" for i in range(7)] == list(names)
+    assert 7 == counted.images
     one = counted.tally.counted[mode]
     wanted = (
         count_floats(images)

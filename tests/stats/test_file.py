@@ -89,7 +89,7 @@ def measured(
         sums=ImageSums(
             images,
             *(tuple(chance.randrange(unit) for _ in range(channels)) for _ in range(4)),
-            one_pixel,
+            one_pixel,  # type: ignore[call-arg]
         ),
         modes={"P": 2, mode: images - 2},
         formats={"PNG": images},
