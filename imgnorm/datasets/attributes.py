@@ -22,7 +22,16 @@ def length_of(source: Any) -> int | None:
         return None
 
 
-def labels_of(dataset: Any) -> list[int] | None:
+def classes_of(dataset: Any) -> list[str | None] | None:
+    """The name of each item's class; None where it has none, or all of them have none."""
+    labels, names = _labels_of(dataset), getattr(dataset, "classes", None)
+    if labels is None or not isinstance(names, (list, tuple)):
+        return None
+    texts = [str(name) for name in names]
+    return [texts[label] if 0 <= label < len(texts) else None for label in labels]
+
+
+def _labels_of(dataset: Any) -> list[int] | None:
     """The label of each item; None where it has none, or they are not numbers (boxes, masks)."""
     for attribute in ("targets", "labels"):
         labels = getattr(dataset, attribute, None)
@@ -34,11 +43,6 @@ def labels_of(dataset: Any) -> list[int] | None:
         except (TypeError, ValueError, RuntimeError):
             return None
     return None
-
-
-def class_names_of(dataset: Any) -> list[str] | None:
-    classes = getattr(dataset, "classes", None)
-    return [str(name) for name in classes] if isinstance(classes, (list, tuple)) else None
 
 
 def paths_of(dataset: Any, size: int) -> dict[str, int] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from imgnorm.datasets.attributes import class_names_of, labels_of, paths_of, ref_of
+from imgnorm.datasets.attributes import classes_of, paths_of, ref_of
 from imgnorm.datasets.counter import Found
 from imgnorm.datasets.executor import ItemExecutor
 from imgnorm.datasets.items import ItemFormat, check_first_item, images_in
@@ -60,10 +60,7 @@ class IndexedSource(Source):
                 yield Unit(names[0], names)
 
     def class_of(self, name: str) -> str | None:
-        if self._labels is None or self._class_names is None:
-            return None
-        label = self._labels[self.index_of(name)]
-        return self._class_names[label] if 0 <= label < len(self._class_names) else None
+        return None if self._classes is None else self._classes[self.index_of(name)]
 
     def check(self, settings: ImageSettings) -> None:
         """Looks at the first item, so that a wrong source fails now and not after an hour.
@@ -131,12 +128,8 @@ class IndexedSource(Source):
         return paths_of(self.dataset, self._size)
 
     @cached_property
-    def _labels(self) -> list[int] | None:
-        return labels_of(self.dataset)
-
-    @cached_property
-    def _class_names(self) -> list[str] | None:
-        return class_names_of(self.dataset)
+    def _classes(self) -> list[str | None] | None:
+        return classes_of(self.dataset)
 
 
 def numbered_units(images: int) -> Iterator[Unit]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgnorm._torch import torchvision_module
-from imgnorm.datasets.attributes import class_names_of, labels_of
+from imgnorm.datasets.attributes import classes_of
 from imgnorm.datasets.counter import Found
 from imgnorm.datasets.executor import ItemExecutor
 from imgnorm.datasets.indexed import IndexedSource, numbered_units
@@ -77,10 +77,7 @@ class TorchvisionSource(Source):
         yield from numbered_units(size)
 
     def class_of(self, name: str) -> str | None:
-        if self._labels is None or self._class_names is None:
-            return None
-        label = self._labels[int(name)]
-        return self._class_names[label] if 0 <= label < len(self._class_names) else None
+        return None if self._classes is None else self._classes[int(name)]
 
     def open(self) -> None:
         """Imports torchvision and opens the dataset: seconds that are not part of any image's time limit."""
@@ -145,12 +142,8 @@ class TorchvisionSource(Source):
         return names
 
     @cached_property
-    def _labels(self) -> list[int] | None:
-        return labels_of(self._dataset)
-
-    @cached_property
-    def _class_names(self) -> list[str] | None:
-        return class_names_of(self._dataset)
+    def _classes(self) -> list[str | None] | None:
+        return classes_of(self._dataset)
 
     @cached_property
     def _pixels(self) -> ImagesInMemory | None:
