@@ -106,8 +106,6 @@ def decode(
         reserve(_memory_needed(picture.size, picture.mode, _target(picture, mode), format_))
         _load(picture, data)
         check_pixels(picture, data, format_)
-        if format_ == "JPEG":
-            check_data(data)
         decoded = _decoded(picture, mode, format_, data)
         if frames > 1:
             lost = {**(decoded.lost or {}), FRAMES: 1, FURTHER_FRAMES: frames - 1}
@@ -256,6 +254,8 @@ def _load(picture: Image.Image, data: bytes = b"") -> None:
         raise Unreadable(Reason.TOO_LARGE, clause(error)) from error
     except RAISED_BY_PILLOW as error:
         raise damaged(error) from error
+    if data and picture.format in ("JPEG", "MPO"):
+        check_data(data[getattr(picture, "offset", 0) :])  # of the frame of an MPO
 
 
 def _tiff() -> ModuleType:

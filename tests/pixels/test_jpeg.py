@@ -13,7 +13,7 @@ from pictures import FORMATS, LIMIT, encoded, mutated, noise
 from PIL import Image
 
 from imgnorm.pixels import jpeg as jpeg_module
-from imgnorm.pixels.decode import decode
+from imgnorm.pixels.decode import Decoded, FramesOfFile, decode
 from imgnorm.pixels.jpeg import (
     Frame,
     JpegDecoder,
@@ -265,6 +265,20 @@ def test_data_that_libjpeg_turbo_calls_damaged_are_refused_and_no_others(decoder
             wrong += [(name, found, expected)] if found != expected_outcome else []
 
     assert [] == wrong
+
+
+def test_the_further_images_of_an_mpo_are_checked_too():
+    whole = FORMATS["mpo"]
+    data = whole[: len(whole) - 300] + b"\xff\xd9"  # its last image is cut
+
+    def frame(data: bytes, number: int) -> Decoded:
+        file = FramesOfFile(data, LIMIT)
+        return file.decode(number, "RGB", reserve=lambda size: None)
+
+    assert frame(whole, 0).picture.tobytes() == frame(data, 0).picture.tobytes()
+    assert frame(whole, 1).picture.tobytes() != frame(whole, 0).picture.tobytes()
+    with pytest.raises(Unreadable, match="premature end of data segment"):
+        frame(data, 1)
 
 
 def test_a_lost_restart_marker_and_a_code_that_does_not_exist_are_corrupt(decoder):
