@@ -167,8 +167,8 @@ class NotesFound(ImgnormError):
         >>> try:
         ...     imgnorm.measure("examples/shapes", strict=True)
         ... except imgnorm.errors.NotesFound as error:
-        ...     print(str(error).partition(":")[0])
-        1 note, and nothing was written
+        ...     print(str(error).partition(";")[0])
+        1 note, and strict allows none, so nothing was written: alpha (1)
     """
 
 

@@ -262,10 +262,10 @@ def demand_no_notes(stats: Stats) -> None:
     """
     if notes := stats.notes:
         several = "s" if len(notes) > 1 else ""
+        named = ", ".join(f"{note.kind} ({note.images:,})" for note in notes)
         raise NotesFound(
-            f"{len(notes)} note{several}, and nothing was written: "
-            + "; ".join(f"{note.kind} ({note.images:,})" for note in notes)
-            + "; see each in the table of a run without strict, or change the data or the options"
+            f"{len(notes)} note{several}, and strict allows none, so nothing was written: {named}; change the "
+            "data or the options as they say, or leave strict out"
         )
 
 

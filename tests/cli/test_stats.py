@@ -598,3 +598,37 @@ def test_the_command_says_when_it_took_all_images(command):
 )
 def test_options_that_do_not_go_together_are_refused(command, plain, options, message):
     assert (2, "", f"{message} (see `imgnorm stats --help`)\n") == command("stats", plain, *options)
+
+
+def test_strict_fails_for_notes_and_writes_nothing(command, here):
+    """A config chooses the files and frames; notes are in JSON, and change no exit code by themselves."""
+    folder = here / "lossy"
+    folder.mkdir()
+    frames = [Image.new("RGB", (4, 4), (value, 0, 0)) for value in (0, 51, 255)]
+    frames[0].save(folder / "pages.tif", save_all=True, append_images=frames[1:])
+    Image.new("RGBA", (4, 4), (9, 9, 9, 9)).save(folder / "clear.png")
+    source = "{kind: folder, path: lossy, exclude: ['*.png']}"
+    (here / "c.yaml").write_text(
+        f"format: imgnorm-pipeline/1\nsource: {source}\nimage: {{frames: all}}\nnormalize: {{stats: s.yaml}}\n"
+    )
+    strict = command("stats", "lossy", "--strict", "-o", "s.yaml", "-q")
+    notes = json.loads(command("stats", "lossy", "--json", "-q").out)["notes"]
+    chosen = command("stats", "c.yaml", "--strict", "-o", "s.yaml", "-q")
+    both = command("stats", "c.yaml", "--exclude", "*.tif")
+
+    assert (1, 2) == (strict.code, strict.out.count("\nnote     "))
+    assert (
+        "2 notes, and strict allows none, so nothing was written: alpha (1), frames (1); change the data or "
+        "the options as they say, or leave strict out\n"
+    ) == strict.err
+    assert {"alpha": 1, "frames": 1, "further-frames": 2} == {
+        kind: note["images"] for kind, note in notes.items()
+    }
+    assert (0, "") == (chosen.code, chosen.err)
+    assert "found    4 = 3 counted + 0 skipped + 1 ignored (1 exclude)\n" in chosen.out
+    assert 0 == command("validate", "c.yaml").code
+    assert 0 == command("verify", "s.yaml", "c.yaml").code
+    assert (2, "--exclude: c.yaml says it; change it there, or leave --exclude out") == (
+        both.code,
+        both.err.partition(" (")[0],
+    )

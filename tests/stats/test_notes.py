@@ -118,9 +118,9 @@ def test_strict_makes_a_failure_of_every_note(pooled):
         measure(pooled, strict=True, workers=1)
 
     assert (
-        "7 notes, and nothing was written: alpha (1); frames (1); mask (80); rotation (1); suffix .gif (1); "
-        "suffix .heic (2); split (163); see each in the table of a run without strict, or change the data or "
-        "the options"
+        "7 notes, and strict allows none, so nothing was written: alpha (1), frames (1), mask (80), rotation "
+        "(1), suffix .gif (1), suffix .heic (2), split (163); change the data or the options as they say, or "
+        "leave strict out"
     ) == str(error.value)
 
 
