@@ -259,6 +259,11 @@ CHANNELS: dict[Mode, tuple[str, ...]] = {
 SCALE: dict[Mode, int] = {"L": 255, "RGB": 255, "RGBA": 255, "I;16": 65535}
 """The pixel value of these modes that becomes 1.0 in the tensor; `scale_of` knows all modes."""
 
+MODES = ("auto", *CHANNELS)
+"""What users choose from."""
+LAYOUTS = ("NHWC", "NCHW", "NHW", "HWC", "CHW", "HW")
+"""The dimensions of arrays, in which users may choose: images, height, width, channels."""
+
 KINDS: tuple[Kind, ...] = ("8-bit", "16-bit", "float")
 _SUFFIXES: dict[Kind, str] = {"8-bit": "", "16-bit": ";16", "float": ";F"}
 _SCALES: dict[Kind, int] = {"8-bit": 255, "16-bit": 65535, "float": 1}

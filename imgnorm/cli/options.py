@@ -10,7 +10,7 @@ import click
 
 from imgnorm.cli.terminal import print_result
 from imgnorm.errors import TooManySkipped
-from imgnorm.settings import MAX_PIXELS, TIMEOUT_S, conflicts, frames_of
+from imgnorm.settings import LAYOUTS, MAX_PIXELS, TIMEOUT_S, conflicts, frames_of
 
 if TYPE_CHECKING:
     from imgnorm.tally.skipped import Allowance
@@ -136,9 +136,7 @@ split = click.option(
 
 
 def layout(text: str) -> _Option:
-    return click.option(
-        "--layout", type=click.Choice(["NHWC", "NCHW", "NHW", "HWC", "CHW", "HW"]), help=text
-    )
+    return click.option("--layout", type=click.Choice(LAYOUTS), help=text)
 
 
 def max_pixels(text: str) -> _Option:

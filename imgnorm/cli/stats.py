@@ -7,7 +7,7 @@ import re
 import sys
 from contextlib import redirect_stdout
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -22,7 +22,7 @@ from imgnorm.cli.terminal import (
     warnings_as_notes,
 )
 from imgnorm.errors import SourceError
-from imgnorm.settings import DEVICES, frames_text
+from imgnorm.settings import DEVICES, MODES, Decoder, frames_text
 
 if TYPE_CHECKING:
     from imgnorm.progress import Profile
@@ -129,7 +129,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 )
 @click.option(
     "--mode",
-    type=click.Choice(["auto", "L", "RGB", "RGBA", "I;16"]),
+    type=click.Choice(MODES),
     default="auto",
     show_default=True,
     help="Convert each image to this mode. auto: the mode that all share (L for gray, I;16 for 16-bit gray), else RGB, without alpha.",
@@ -178,7 +178,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 )
 @click.option(
     "--decoder",
-    type=click.Choice(["auto", "pillow", "nvjpeg"]),
+    type=click.Choice(get_args(Decoder)),
     default="auto",
     show_default=True,
     help="What decodes. pillow: the reference, for all images. auto: a faster decoder where every pixel is the same (simplejpeg for ordinary JPEGs). Both give the same digits. nvjpeg: a CUDA device decodes JPEGs, and digits do change: some pixels differ by a level. The stats file records that, and does not merge with the others. Needs torchcodec.",

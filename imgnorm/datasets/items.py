@@ -16,8 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgnorm.errors import SourceError
-from imgnorm.settings import ImageSettings
-from imgnorm.sources.npy import LAYOUTS
+from imgnorm.settings import LAYOUTS, ImageSettings
 from imgnorm.tally.skipped import Reason, Unreadable
 from imgnorm.wording import cut
 

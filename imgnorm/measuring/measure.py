@@ -27,9 +27,9 @@ from imgnorm.measuring.selection import Selection, SelectionOptions, nothing_fou
 from imgnorm.pixels.buffer import FoundDevice
 from imgnorm.progress import Profile, Progress, no_lap
 from imgnorm.settings import (
-    CHANNELS,
     DEVICES,
     MAX_PIXELS,
+    MODES,
     NVJPEG,
     TIMEOUT_S,
     TORCHVISION,
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from imgnorm.cuda.device import CudaDevice
     from imgnorm.stats.estimate import Plan
 
-MODES = ("auto", *CHANNELS)
 _Number = TypeVar("_Number", int, float)
 _MEGAPIXEL = 1 << 20
 _BATCH = 8  # megapixels

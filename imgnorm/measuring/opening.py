@@ -7,11 +7,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from imgnorm.errors import SourceError
-from imgnorm.settings import TORCHVISION, ImageSettings
+from imgnorm.settings import LAYOUTS, TORCHVISION, ImageSettings
 from imgnorm.sources.files import looks_like_an_image
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.names import as_text
-from imgnorm.sources.npy import LAYOUTS
 from imgnorm.sources.patterns import ALL, Patterns
 from imgnorm.sources.source import Source
 

@@ -27,7 +27,17 @@ from imgnorm.pipeline.numbers import Outcome, constant_problems, read_once, refe
 from imgnorm.pipeline.order import order_problems
 from imgnorm.pipeline.pipeline import Augmentation, Pipeline
 from imgnorm.pipeline.structure import structure_problems
-from imgnorm.settings import CHANNELS, SCALE, STEPS, TORCHVISION, Step, channel_names, frames_of
+from imgnorm.settings import (
+    CHANNELS,
+    LAYOUTS,
+    MODES,
+    SCALE,
+    STEPS,
+    TORCHVISION,
+    Step,
+    channel_names,
+    frames_of,
+)
 from imgnorm.sources.patterns import Patterns
 from imgnorm.stats.file import read_stats
 from imgnorm.stats.format import STATS_FORMAT
@@ -172,8 +182,8 @@ def _path(what: str) -> Key:
     return Key("path", Text(), about=f"{what}, relative to this file.")
 
 
-LAYOUT = Choice("NHWC", "NCHW", "NHW", "HWC", "CHW", "HW")
-MODE = Choice("auto", "L", "RGB", "RGBA", "I;16")
+LAYOUT = Choice(*LAYOUTS)
+MODE = Choice(*MODES)
 _SOURCES = {
     "folder": _files("folder", _path("The folder")),
     "list": _files("list", _path("A text file with one path a line")),

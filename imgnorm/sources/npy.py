@@ -11,11 +11,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from imgnorm.settings import Kind
+from imgnorm.settings import LAYOUTS, Kind
 from imgnorm.tally.skipped import Reason, Unreadable
 
 MAGIC = b"\x93NUMPY"
-LAYOUTS = ("NHWC", "NCHW", "NHW", "HWC", "CHW", "HW")
 
 _MAX_HEADER = 10_000  # NumPy's own limit
 _MAX_DIMENSIONS = 32

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, get_args
 
 import pytest
 
-from imgnorm import cli
-from imgnorm.measuring.measure import MODES
-from imgnorm.pipeline.config import LAYOUT, MODE
-from imgnorm.settings import MAX_PIXELS, TIMEOUT_S, Decoder
-from imgnorm.sources.npy import LAYOUTS
 from imgnorm.tally.skipped import Allowance
 
 ROOT = Path(__file__).parents[2]
@@ -80,27 +74,6 @@ DEFAULTS: dict[str, dict[str, str | None]] = {
         "-h, --help": None,
     },
 }  # None: a flag, which is off; "": the help does not name what is done without it
-
-
-def test_options_say_what_measure_and_configs_say():
-    """Each writes them out, so that the help loads nothing that measures."""
-    stats, verify = (
-        {option.name: option for option in cli.commands.commands[name].params}
-        for name in ("stats", "verify")
-    )
-
-    for options in (stats, verify):
-        assert MAX_PIXELS == options["max_pixels"].default
-        assert TIMEOUT_S == options["timeout_s"].default
-        assert list(LAYOUTS) == choices_of(options["layout"])
-    assert tuple(LAYOUTS) == LAYOUT.values
-    assert list(MODES) == choices_of(stats["mode"])
-    assert MODES == MODE.values
-    assert list(get_args(Decoder)) == choices_of(stats["decoder"])
-
-
-def choices_of(option: Any) -> list[str]:
-    return list(option.type.choices)
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
