@@ -253,6 +253,9 @@ class _PythonReader:
                 block = part if isinstance(part, list) else [part]
                 yield from ((child, self._in_block(node, block, plain)) for child in block)
         elif isinstance(node, ast.Assign) and len(node.targets) == 1:
+            if isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
+                yield from ((value, plain) for value in node.value.elts)
+                return
             name = name_of(node.targets[0]) or ""
             _, dataset = pixels_and_dataset(words_of(name))
             yield node.value, replace(_with(plain, name, dataset, node), above=name)
