@@ -137,7 +137,11 @@ def _standard_error() -> Iterator[IO[bytes]]:
     from tempfile import TemporaryFile  # takes longer to import than most TIFFs to decode
 
     with _lock, TemporaryFile() as file:
-        terminal = os.dup(2)
+        try:
+            terminal = os.dup(2)
+        except OSError:  # closed; then the file, which takes the lowest free number, is number 2
+            yield file
+            return
         os.dup2(file.fileno(), 2)
         try:
             yield file

@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -131,6 +133,22 @@ def test_what_others_print_meanwhile_stays_and_libtiff_is_silent(capfd):
     os.write(2, b"after\n")
 
     assert "before\nafter\n" == capfd.readouterr().err
+
+
+def test_a_fax_is_decoded_where_standard_error_is_closed(tmp_path):
+    (tmp_path / "fax").write_bytes(encoded(picture("1", ROWS, 300), "TIFF", compression="group4"))
+    program = """
+import os, sys
+from imgnorm.pixels.decode import decode
+os.close(2)
+for _ in range(2):
+    data = open(sys.argv[1], "rb").read()
+    image = decode(data, "auto", max_pixels=10**6, reserve=lambda size: None)
+    print(image.mode)
+"""
+    run = [sys.executable, "-c", program, str(tmp_path / "fax")]
+
+    assert "L\nL\n" == subprocess.run(run, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 FLOATS = np.arange(36, dtype="<f4").tobytes()
