@@ -15,6 +15,6 @@ It may import all packages but cli, and no third party itself; checking configs 
 torch, NumPy or Pillow.
 
 A new rule: append a `Rule` to the RULES of its family (pipeline/order.py, constants/findings.py,
-...), yield a `Problem` with its id, and run tests/test_docs.py, which compares the table in
-docs/checks.md. A new report format: a function in reports.py and its line in REPORTERS.
+...), yield a `Problem` with its id, and run scripts/make_rule_pages, which makes docs/rules.md. A new
+report format: a function in reports.py and its line in REPORTERS.
 """

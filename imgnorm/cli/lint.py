@@ -23,6 +23,7 @@ Exit codes:
 @shared.ignore
 @shared.strict
 @shared.report_format
+@shared.explain
 @click.option(
     "--diff", is_flag=True, help="Show what --fix would write, as a diff, and write nothing."
 )

@@ -18,6 +18,6 @@ one of these, stats. The package needs the standard library alone: `imgnorm lint
 
 A new preset is an entry in `presets.json`: `source` says who published it, and `mark` how far to trust
 it (`MARKS`); a wrong set also needs `remark`, and `use` if the right numbers are known. A new rule is a
-`Rule` and a function in `findings.py`, both listed at the end of the file, a row in docs/checks.md, and
-a case in tests/cases/. validate, lint and explain all ask it; checks/lint/judge.py says where lint does.
+`Rule` and a function in `findings.py`, both listed at the end of the file, and a
+case in tests/cases/. validate, lint and explain all ask it; checks/lint/judge.py says where lint does.
 """

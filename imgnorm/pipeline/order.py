@@ -83,7 +83,8 @@ _NORMALIZED_TWICE = Rule(
     "normalized-twice",
     "error",
     "Normalize once",
-    "Normalizing twice gives values that no network was trained with.",
+    "Normalizing twice gives values that no network was trained with. Some models, torchvision's detection "
+    "models among them, normalize their images themselves: lint warns of another Normalize before them.",
     "augment:\n  - ToTensor: {}\n  - Normalize: {}\n  - Normalize: {}",
     "augment:\n  - ToTensor: {}\n  - Normalize: {}",
 )

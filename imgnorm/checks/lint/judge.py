@@ -167,6 +167,12 @@ def _problems(pair: Pair, file: str) -> Iterator[Judged]:
         message, hint, severity = f"{field}: {finding.message}", finding.hint, finding.severity
         if finding.rule == "channel-order" and pair.order_by:
             message += f" (line {pair.order_by.place[0]}: {pair.order_by.text})"
+            if pair.order == "BGR" and "imread" in pair.order_by.text:
+                # Weights may have been trained on images of OpenCV, with the numbers as they are.
+                severity, hint = (
+                    "info",
+                    f"{hint}, or give RGB images, unless the weights need it so",
+                )
         if finding.rule == "unit" and pair.framework == _TABLE and pair.table:
             others = f"the other entries of the table in line {pair.table[0]}"
             message = message.replace("this field", others)

@@ -36,6 +36,18 @@ FORMATS = {
     ),
     "config.json": '{{\n\t"dataset": "{name}",\n\t"mean": [ {MEAN} ],\n\t"std": [ {STD} ]\n}}',
     "config.toml": 'dataset = "{name}"\nmean = [{MEAN}] # a\nstd = [\n  {STD},\n] # b\n',
+    "README.md": (
+        "# {NAME}\n\nIn prose ({STD}) stays.\n\n```python\nfrom torchvision import transforms as T\n"
+        "{NAME}_MEAN = ({MEAN})\n{NAME}_STD = ({STD})\n```\n"
+    ),
+    "guide.rst": (
+        "{NAME}\n=====\n\n.. code-block:: python\n\n    {NAME}_MEAN = ({MEAN})\n    {NAME}_STD = ({STD})\n"
+    ),
+    "train.ipynb": (
+        '{{"cells": [{{"cell_type": "code", "execution_count": null, "metadata": {{}}, "outputs": [],\n'
+        ' "source": ["# \\"ä\\"\\n", "{NAME}_MEAN = ({MEAN})\\n", "{NAME}_STD = ({STD})"]}}],\n'
+        ' "metadata": {{}}, "nbformat": 4, "nbformat_minor": 5}}\n'
+    ),
 }
 
 
