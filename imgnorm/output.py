@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 
 from imgnorm.errors import OutputError
@@ -51,22 +50,15 @@ def check_output(path: str, *, force: bool) -> None:
             os.unlink(temporary)
 
 
-def write_whole(
-    path: str,
-    data: bytes,
-    *,
-    force: bool = True,
-    check: Callable[[bytes], object] = lambda written: None,
-) -> None:
+def write_whole(path: str, data: bytes, *, force: bool = True) -> None:
     """Write a file so that a reader finds the old bytes or the new ones, never anything else.
 
-    A temporary file in the same folder is written, flushed to the disk, read back, then renamed. A
+    A temporary file in the same folder is written, flushed to the disk, then renamed. A
     link is followed and kept; the permissions of a replaced file are kept. Temporary files that killed
     runs left for the same target are removed.
 
     Args:
         force: replace an existing file; without it, a file that was made since the check is kept.
-        check: called with the bytes that were read back; raises if they are wrong.
 
     Raises:
         OutputError: the file cannot be written. The old file is untouched, unless only the last step
@@ -75,12 +67,10 @@ def write_whole(
     target = os.path.realpath(path)
     temporary = _temporary_name(target)
     try:
-        with open(_create(temporary), "w+b") as file:
+        with open(_create(temporary), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            file.seek(0)
-            check(file.read())
             with suppress(OSError):
                 os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
             if sys.platform != "win32":  # while the file is locked; Windows renames no open file
