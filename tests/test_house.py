@@ -237,7 +237,7 @@ def test_checking_numbers_loads_nothing_heavy(arguments):
 
 def test_rules_and_presets_take_the_standard_library_only():
     """They are the part that others build upon."""
-    rules = ("constants.findings", "documents.rules", "stats.rules")
+    rules = ("constants.findings", "documents.rules", "stats.faults")
     for module in ("constants.presets", "errors", *rules):
         top = {name.split(".")[0] for name in imports(MODULES[module])}
 

@@ -14,7 +14,7 @@ from imgnorm.errors import Rule
 from imgnorm.pipeline.numbers import RULES as _STATS
 from imgnorm.pipeline.order import RULES as _ORDER
 from imgnorm.pipeline.structure import RULES as _STRUCTURE
-from imgnorm.stats.rules import RULES as _STATS_FILE
+from imgnorm.stats.faults import RULES as _STATS_FILE
 
 _VALIDATE = (
     Rule(

@@ -11,7 +11,7 @@ mean and std only; a shard without images has neither, until it is merged with o
     Stats <-> values            format.py     each key of the file, described once: what it can be, and how
                                               it follows from Stats; schema.json is its JSON Schema
     Stats <-> file              file.py       reading computes all from the integers; faults.py has what is
-                                              refused, rules.py the page of each of its rules
+                                              refused, and the page of each rule
     Stats -> table              table.py      what `imgnorm show` prints
 
 May import the packages before it (documents to workers). Measuring and writing load no third party.

@@ -287,8 +287,6 @@ _ONE_SOURCE = (
     _option("limit", _NATURAL),
     _option("include", ListOf(_TEXT, 1)),
     _option("exclude", ListOf(_TEXT, 1)),
-    _option("include", ListOf(_TEXT, 1)),
-    _option("exclude", ListOf(_TEXT, 1)),
     Key("shards", _SHARDS, lambda source: source if source.shards else None, default=None),
     Key("folders", MapOf(_NOTED), lambda source: source.folders or None, default=None),
     Key("listing_sha256", _DIGEST),
