@@ -43,6 +43,7 @@ _SET_BY_A_CONFIG = (
     "center_crop",
 )
 _SHARD_NOTE = f"{__name__}.shard"
+_MANY = 100_000  # skipped images and classes, which take seconds to write
 _output = shared.output("Write the stats file here.  [default: only print]")
 _verbose = shared.verbose("Print the other conventions, the quantiles, and every skipped image.")
 
@@ -323,9 +324,7 @@ def stats(
         if strict:
             demand_no_notes(measured)
         if output is not None:
-            from imgnorm.stats.file import write_stats
-
-            write_stats(output, measured, force=force)
+            _write(output, measured, force=force, quiet=quiet)
             done.append(output)
     finally:  # the result is not lost when it cannot be written
         with beside_files(done):
@@ -399,7 +398,7 @@ def merge(
     sum keeps names if all of its files do.
     """
     from imgnorm.output import check_output
-    from imgnorm.stats.file import merge_files, write_stats
+    from imgnorm.stats.file import merge_files
 
     if output is not None:
         check_output(output, force=force)
@@ -407,7 +406,7 @@ def merge(
     done: list[str] = []
     try:
         if output is not None:
-            write_stats(output, merged, force=force)
+            _write(output, merged, force=force, quiet=quiet)
             done.append(output)
     finally:  # the result is not lost when it cannot be written
         with beside_files(done):
@@ -465,6 +464,15 @@ def _measure_user_code(
                 "a DataLoader or another iterable of images"
             ) from error
         return measure(source, **options)
+
+
+def _write(output: str, stats: Stats, *, force: bool, quiet: bool) -> None:
+    from imgnorm.stats.file import write_stats
+
+    classes = stats.measurement.classes if stats.measurement else ()
+    if len(stats.skipped) + len(classes) >= _MANY and not quiet:
+        note(f"writing  {output}")
+    write_stats(output, stats, force=force)
 
 
 def _print_stats(measured: Stats, *, as_json: bool, verbose: bool) -> None:

@@ -58,13 +58,13 @@ def yaml_of(value: dict[str, Any] | list[Any], indent: str = "") -> str:
 
 def values_in(value: Any) -> int:
     """How many values a plain value has: mappings, lists, keys and scalars."""
-    if isinstance(value, dict):
-        return 1 + len(value) + sum(map(values_in, value.values()))
-    if isinstance(value, list):
-        if set(map(type, value)) == {int}:
-            return 1 + len(value)
-        return 1 + sum(map(values_in, value))
-    return 1
+    if not isinstance(value, (dict, list)):
+        return 1
+    keys = len(value) if isinstance(value, dict) else 0
+    inner = value.values() if isinstance(value, dict) else value
+    if set(map(type, inner)) <= {int, float, str}:
+        return 1 + keys + len(inner)
+    return 1 + keys + sum(map(values_in, inner))
 
 
 def _inside(item: Any, indent: str) -> str:
@@ -81,8 +81,11 @@ def _line(value: Any) -> str | None:
     if not isinstance(value, (list, dict)):
         return _scalar(value)
     if isinstance(value, list):
-        if set(map(type, value)) == {int}:  # up to 65,536 of them
+        kinds = set(map(type, value))
+        if kinds == {int}:  # up to 65,536 of them
             return str(value)
+        if kinds == {float}:
+            return f"[{', '.join(map(_scalar, value))}]"
         texts = [_in_line(one) for one in value]
         return None if None in texts else f"[{', '.join(map(str, texts))}]"
     pairs = [(_in_line(key), _in_line(one)) for key, one in value.items()]
@@ -96,6 +99,8 @@ def _in_line(value: Any) -> str | None:
     if isinstance(value, (list, dict)):
         return None
     text = _scalar(value)
+    if not isinstance(value, str):
+        return text
     if text[0] == '"':
         return None
     return f"'{text}'" if "," in text and text[0] != "'" else text

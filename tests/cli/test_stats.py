@@ -63,6 +63,17 @@ def test_what_is_not_the_result_goes_to_standard_error(command, here):
     assert ["wrote    s.yaml", "wrote    r.jsonl"] == rest
 
 
+def test_what_takes_seconds_to_write_is_announced(command, here, monkeypatch):
+    """A scan has ended, and nothing is on the disk yet."""
+    monkeypatch.setattr("imgnorm.cli.stats._MANY", 4)  # two skipped images, and two classes
+    announced = command("stats", "d", "-o", "s.yaml").err.splitlines()
+    command("merge", "s.yaml", "-o", "m.yaml", "-q")
+
+    assert "writing  s.yaml" == announced[0]
+    assert "writing  n.yaml" in command("merge", "m.yaml", "-o", "n.yaml").err.splitlines()
+    assert "" == command("stats", "d", "-o", "t.yaml", "-q").err
+
+
 def test_quiet_silences_standard_error_and_changes_nothing_else(command, here):
     loud = command("stats", "d", "-o", "1.yaml")
     quiet = command("stats", "d", "-o", "2.yaml", "-q")
