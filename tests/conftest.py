@@ -14,6 +14,7 @@ import sharedserver
 from commands import Command, Ended
 
 from imgnorm.workers import forkserver
+from imgnorm.workers.process import WorkerProcess
 
 if TYPE_CHECKING:
     from imgnorm import Stats
@@ -45,6 +46,25 @@ def shared_fork_server() -> Iterator[None]:
         patch.setattr(forkserver, "start_server", sharedserver.start_shared)
         yield
     sharedserver.end_shared()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def covered_workers() -> Iterator[None]:
+    """Workers that have nothing to do are asked to end, not killed, so that they write what they have run."""
+    if "COVERAGE_PROCESS_CONFIG" not in os.environ:
+        yield
+        return
+    kill = WorkerProcess.kill
+
+    def end(self: WorkerProcess) -> None:
+        if self._busy or self._started_at is not None:
+            kill(self)
+        else:
+            self._to.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WorkerProcess, "kill", end)
+        yield
 
 
 @pytest.fixture
