@@ -44,11 +44,12 @@ class ListSource(Source):
                 "path a line"
             ) from fault
         seen: set[str] = set()
+        relative: dict[str, str] = {}
         for line in text.removeprefix(b"\xef\xbb\xbf").splitlines():
             if not line.strip():
                 continue
             try:
-                name = self._name(os.fsdecode(line))
+                name = self._name(os.fsdecode(line), relative)
             except ValueError as error:  # another drive; on Windows, bytes that are not UTF-8
                 raise SourceError(
                     f"{self.path}: {cut(repr(line), 200)} is not a path relative to the list ({error}); fix the line"
@@ -71,13 +72,18 @@ class ListSource(Source):
     def _folder(self) -> str:
         return os.path.dirname(os.path.realpath(self.path))
 
-    def _name(self, line: str) -> str:
+    def _name(self, line: str, relative: dict[str, str]) -> str:
         """The path relative to the list, with '/', and never absolute.
 
         `..` stays as it is: after a link, it is not the folder that the text suggests.
+
+        Args:
+            relative: absolute folders of earlier lines -> the same, relative to the list.
         """
         if os.path.isabs(line):
             folder, file = os.path.split(line)
-            line = os.path.relpath(os.path.join(os.path.realpath(folder), file), self._folder)
+            if folder not in relative:  # following its links takes longer than all else of a line
+                relative[folder] = os.path.relpath(os.path.realpath(folder), self._folder)
+            line = os.path.join(relative[folder], file)
         steps = line.replace(os.sep, "/").split("/")
         return "/".join(step for step in steps if step not in ("", "."))
