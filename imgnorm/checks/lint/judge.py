@@ -183,7 +183,7 @@ def _problems(pair: Pair, file: str) -> Iterator[Judged]:
         if pair.in_model and finding.rule in _FOR_ANY_NUMBERS:
             severity = "info"  # its weights need what they were trained with
         problem = Problem(file, line, column, finding.rule, message, hint, severity)
-        yield Judged(problem, () if pair.in_model else _edits(pair, finding))
+        yield Judged(problem, () if severity == "info" else _edits(pair, finding))
     yield from _again(pair, file)
 
 
@@ -287,7 +287,8 @@ def _makes_sense(finding: Finding, pair: Pair, mean: Written, std: Written) -> b
 
 def _edits(pair: Pair, finding: Finding) -> tuple[Edit, ...]:
     """What mends a finding: the right numbers, in the file's own unit, order and digits."""
-    if finding.rule == "channel-order" and pair.order is None:
+    by_call = pair.order_by is not None and "(" in pair.order_by.text  # of some images of the file
+    if finding.rule == "channel-order" and (pair.order is None or by_call):
         return ()
     if finding.rule == "unit" and pair.framework == _TABLE:
         return ()

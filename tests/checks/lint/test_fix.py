@@ -169,6 +169,14 @@ def test_what_the_framework_decides_needs_no_dataset(wrong, right, tmp_path):
             "M, S = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)\n"
             "STATS = {'cifar10': {'mean': M, 'std': S}, 'cifar100': {'mean': M, 'std': S}}"
         ),
+        (  # weights may want OpenCV's images with these numbers
+            "import cv2\nimage_mean, image_std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]\n"
+            "images = [(cv2.imread(f) / 255 - image_mean) / image_std for f in files]"
+        ),
+        (  # does the image that is turned get these numbers?
+            "import cv2\nimage_mean, image_std = [0.406, 0.456, 0.485], [0.225, 0.224, 0.229]\n"
+            "image = cv2.cvtColor(cv2.imread(f), cv2.COLOR_BGR2RGB)"
+        ),
         "SVHN_MEAN = (0.4377, 0.4438, 0.4728)\nSVHN_STD = (0.2023, 0.1994, 0.2010)",
         f"{CIFAR10}(0.2023, 0.1994, 0.2010)  # imgnorm: ignore[known-wrong]",
     ],

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -320,6 +321,42 @@ def test_github_shows_problems_beside_the_lines(project):
         "0.485 is in BGR order (ImageNet-1k, torchvision's weights), but std in RGB%0Awrite 0.485, "
         "0.456, 0.406\n"
     ) == done.stdout
+
+
+def test_equal_problems_are_one_with_all_places(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.py", "b.py"):
+        Path(name).write_text(f"from torchvision.transforms import Normalize\n{WRONG}\n{WRONG}\n")
+    run(["lint", "."])
+    text = capsys.readouterr()
+    run(["lint", ".", "-q", "--format", "github"])
+    annotated = re.findall(r"file=(\S+?),line=(\d),col=37", capsys.readouterr().out)
+    run(["lint", ".", "-q", "--format", "json"])
+    (problem,) = json.loads(capsys.readouterr().out)
+
+    assert ["    also ./a.py:3:37", "    also ./b.py:2:37", "    also ./b.py:3:37"] == (
+        text.out.splitlines()[2:]
+    )
+    assert "checked  2 files: 1 error, 0 warnings, 0 notes\n" == text.err
+    assert [("./a.py", "2"), ("./a.py", "3"), ("./b.py", "2"), ("./b.py", "3")] == annotated
+    assert [["./a.py", 3, 37], ["./b.py", 2, 37], ["./b.py", 3, 37]] == problem["also"]
+
+
+def test_notes_are_counted_and_shown_on_request(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("a.py").write_text(
+        "import torchvision.transforms as T\nT.Normalize([0.5] * 3, [0.5] * 3)\n"
+    )
+    assert 0 == run(["lint", "a.py", "--strict"])
+    short = capsys.readouterr()
+    assert 0 == run(["lint", "a.py", "-v"])
+    long = capsys.readouterr()
+
+    assert "" == short.out
+    assert "checked  1 file: 0 errors, 0 warnings, 1 note (-v shows more)\n" == short.err
+    assert long.out.startswith(
+        "a.py:2:13: convention (info): mean: 0.5 with std 0.5 is a convention"
+    )
 
 
 def test_no_name_can_forge_an_annotation():
