@@ -9,17 +9,22 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+import imgnorm
 from imgnorm.checks.reports import REPORTERS, page, text
 from imgnorm.checks.rules import PAGES, RULES
 from imgnorm.checks.validate import Validated, validate
 from imgnorm.errors import SourceError
+from imgnorm.stats.file import merge_files
+from imgnorm.tally.skipped import Reason, Skipped
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "cases"
@@ -171,6 +176,21 @@ def test_a_foreign_file_is_told_in_one_sentence(tmp_path, name, content, what):
         f"{path}:1:1: unknown-format: is {what}, neither a pipeline config nor a stats file\n"
         "    `imgnorm lint` reads it, and looks for wrong means and stds"
     ) == text(validate([str(path)]).problems)
+
+
+def test_what_stats_and_merge_write_validate_reads(tmp_path):
+    """14 MB, for long names of skipped images: validate used to stop at 12 MiB."""
+    path = tmp_path / "stats.yaml"
+    Image.new("L", (4, 4), 7).save(tmp_path / "a.png")
+    stats = imgnorm.measure(tmp_path)
+    skipped = tuple(Skipped(f"{i:04d}/" + "n" * 4000, Reason("corrupt")) for i in range(3500))
+    assert stats.measurement is not None
+    many = replace(stats, measurement=replace(stats.measurement, skipped=skipped))
+    imgnorm.write_stats(path, many)
+
+    assert 12 << 20 < path.stat().st_size
+    assert () == validate([str(path)]).problems
+    assert 3500 == len(merge_files([path]).skipped)
 
 
 def test_nothing_of_a_file_that_a_config_names_is_shown(tmp_path):

@@ -178,6 +178,7 @@ class _PythonReader:
         self._evaluator = Evaluator(statements, lines)
         self._names = Names(statements)
         self._lines = _lines_of(_WORTH, text.lower())
+        self._followed: set[tuple[int, int]] = set()  # the steps behind names, by call and step
         self._calls: dict[int, list[int]] = {}  # the pairs that a call was given, by its id
         self._found: list[Pair] = []
 
@@ -312,6 +313,10 @@ class _PythonReader:
         for step in steps:
             made = self._evaluator.resolved(step)
             made = made if isinstance(made, ast.Call) else step
+            if made is not step:  # once: `a = Sequential(a, b)` would lead to itself forever
+                if (id(node), id(made)) in self._followed:
+                    continue
+                self._followed.add((id(node), id(made)))
             yield made, context
             if isinstance(made, ast.Call):
                 if self._scales(made):

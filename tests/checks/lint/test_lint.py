@@ -422,6 +422,21 @@ def test_a_full_disk_is_no_bug_of_ours(command):
     assert (74, message) == (done.returncode, done.stderr)
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "net = torch.nn.Sequential(net, head)",
+        "a = Compose([b])\nb = Compose([a])",
+        "a = Sequential(b)\nb = Sequential(c)\nc = Sequential(a, a)",
+    ],
+)
+def test_steps_that_lead_back_to_themselves_end(tmp_path, code):
+    path = tmp_path / "net.py"
+    path.write_text(f"mean, std = x.mean(), x.std()\n{code}\n")
+
+    assert () == lint([str(path)]).problems
+
+
 # Hostile files
 
 
