@@ -57,7 +57,7 @@ def decode_all(names: list[str]) -> None:
 
 
 def decode_turbo(folder: str) -> None:
-    """The same with libjpeg-turbo alone: one buffer, no Pillow, no look at the file or its header."""
+    """Read and decode with libjpeg-turbo alone: one buffer, no Pillow, no look at the file or its header."""
     in_a_pool(decode_all_turbo, folder)
 
 
