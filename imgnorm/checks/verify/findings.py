@@ -7,8 +7,9 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from imgnorm.checks.verify.rules import RULES
 from imgnorm.documents.document import Document, Path
-from imgnorm.errors import Problem, Severity
+from imgnorm.errors import Problem
 from imgnorm.measuring.opening import names_a_config
 from imgnorm.pipeline.config import SOURCE_KINDS
 from imgnorm.progress import Progress
@@ -29,6 +30,7 @@ from imgnorm.tally.skipped import Skipped
 from imgnorm.wording import printable
 
 _NAMED = 5  # names in a message; of further ones it gives the number
+_SEVERITIES = {rule.id: rule.severity for rule in RULES}
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,9 @@ class Findings:
         self.remedy = remedy  # the hint of a finding that has none of its own
         self._problems: list[Problem] = []
 
-    def add(
-        self, path: Path, rule: str, message: str, *, severity: Severity = "error", hint: str = ""
-    ) -> None:
+    def add(self, path: Path, rule: str, message: str, *, hint: str = "") -> None:
         problem = self._document.problem(path, rule, message, hint or self.remedy, of_key=True)
-        self._problems.append(replace(problem, severity=severity))
+        self._problems.append(replace(problem, severity=_SEVERITIES[rule]))
 
     def sorted(self) -> tuple[Problem, ...]:
         return tuple(sorted(self._problems, key=lambda p: (p.line, p.column)))
@@ -125,7 +125,6 @@ def compare_decoders(findings: Findings, then: Mapping[str, str], now: Mapping[s
             ("decoders", name),
             "decoders",
             f"{then[name]} then, {now[name]} now: this alone may change pixels by one level",
-            severity="warning",
         )
     return not other
 

@@ -242,7 +242,6 @@ def _compare_sizes(findings: Findings, request: Request, seen: Mapping[_Key, _Se
             ("pixels",),
             "sizes",
             message,
-            severity="warning",
             hint="`--sample all` shows whether images were resized",
         )
 
