@@ -8,10 +8,11 @@ The way of an image, in this order:
     damage.py      what Pillow would not notice: missing ends, wrong checksums, impossible sizes
     jpeg.py        ordinary JPEGs by libjpeg-turbo, with the pixels of Pillow
     decode.py      all other files by Pillow; modes that would give wrong values are refused
+    losses.py      what is lost on that way: further frames, bits, alpha, the orientation
     preprocess.py  Resize and CenterCrop, as torchvision does them
     images.py      pixels -> the histogram and the sums of one mode
 
-Arrays need no decoding: planes.py counts bytes and 16-bit values, floats.py counts floats. Where a device counts, buffer.py takes the pixels to it.
+frames.py is a source in which each frame of a file is an image. Arrays need no decoding: planes.py counts bytes and 16-bit values, floats.py counts floats. Where a device counts, buffer.py takes the pixels to it.
 
 An image that cannot be counted raises `Unreadable` with its reason, wherever that is found; the job
 turns it into a `Skipped`. Imports the packages up to imgnorm.sources, and NumPy, Pillow and simplejpeg,

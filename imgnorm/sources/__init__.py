@@ -11,6 +11,7 @@ image to be measured, one that is skipped with a reason, or a number of files th
     files.py         which names are images; reading one file
     signatures.py    how the files of each format begin
     paths.py         patterns and labels of many files
+    patterns.py      which files --include and --exclude choose
     folder.py        a folder             filelist.py     a text file of paths
     archive.py       zip, tar, tar.gz     arrays.py       .npy and .npz
     archivefile.py   one archive, open    arrayfile.py    one .npy or .npz file, open

@@ -12,6 +12,7 @@ mean and std only; a shard without images has neither, until it is merged with o
                                               it follows from Stats; schema.json is its JSON Schema
     Stats <-> file              file.py       reading computes all from the integers; faults.py has what is
                                               refused, and the page of each rule
+    Measurement -> notes        notes.py      what is lost or odd, a sentence and what to do for each kind
     Stats -> table              table.py      what `imgnorm show` prints
 
 May import the packages before it (documents to workers). Measuring and writing load no third party.
@@ -19,5 +20,6 @@ May import the packages before it (documents to workers). Measuring and writing 
 A number that follows from others is a line in format.py: reading compares it with what follows. If it is
 always written, older files are not valid any more, so it needs a new STATS_FORMAT. A number that is counted
 is a line in format.py and a field of `Measurement`, which also says how it adds up; it is set in
-measuring/result.py, and what no images can have is refused in faults.py.
+measuring/result.py, and what no images can have is refused in faults.py. A new kind of note: a constant of
+tally/notes.py, counted in pixels/losses.py, and its sentence in notes.py.
 """
