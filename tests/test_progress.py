@@ -79,8 +79,9 @@ def test_steps_of_a_process_are_disjoint_and_make_up_its_time(tmp_path):
 
     main, worker = profile.processes["main"].seconds, profile.processes["worker 1"].seconds
     assert all(seconds >= 0 for seconds in (main + worker).values())
-    # The worker starts after main began and ends before main does.
-    assert sum(worker.values()) <= sum(main.values())
+    # The worker starts after main began and ends before main does. Its driver measures its start, until
+    # it hears of it; on a busy machine, the worker has begun to wait for its first job by then.
+    assert sum(worker.values()) - worker["start"] <= sum(main.values())
     assert worker["decode"] > worker["read"]
 
 

@@ -35,6 +35,7 @@ class FolderSource(Source):
 
     def __init__(self, path: str, patterns: Patterns = ALL) -> None:
         self.path = path
+        self._within = os.path.join(path, "")
         self._patterns = patterns
         self.options = patterns.options
         typed = path.replace(os.sep, "/")
@@ -66,7 +67,7 @@ class FolderSource(Source):
         return folder if slash else None
 
     def read(self, name: str) -> bytes:
-        return read_file(os.path.join(self.path, _native(name)))
+        return read_file(self._within + _native(name))
 
 
 class _Walk:
