@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,16 @@ from imgnorm.checks.lint.names import (
     spread_of,
     words_of,
 )
-from imgnorm.checks.lint.pair import MAX_VALUES, Dataset, Mention, NumberText, Pair, Written, linked
+from imgnorm.checks.lint.pair import (
+    MAX_VALUES,
+    Dataset,
+    Mention,
+    NumberText,
+    Pair,
+    Written,
+    each_once,
+    linked,
+)
 from imgnorm.constants.presets import dataset_key
 from imgnorm.documents.document import CONFIG_LIMITS
 from imgnorm.documents.reader import parse
@@ -120,12 +130,13 @@ class _Search:
             self._ours(form)
         else:
             self._walk()
-        held = [holder.place for _, holder in self._found if holder]
+        held = Counter(holder.place for _, holder in self._found if holder)
         pairs = (
-            replace(pair, table=holder.place) if holder and held.count(holder.place) > 1 else pair
+            replace(pair, table=holder.place) if holder and held[holder.place] > 1 else pair
             for pair, holder in self._found
         )
-        return [linked(pair, nearby=self._mentioned) for pair in pairs]
+        nearby = each_once(self._mentioned)
+        return [linked(pair, nearby=nearby) for pair in pairs]
 
     def _ours(self, form: str) -> None:
         """A config's normalize, or a stats file without counts, which others wrote."""
@@ -199,19 +210,10 @@ class _Search:
             if len(both) == 2:
                 (mean, mean_key), (std, std_key) = both["mean"], both["std"]
                 means, stds = mapping[mean_key], mapping[std_key]
-                entries = [key for key, _ in _items(means) if key in dict(_items(stds))]
-                for key in entries[:MAX_NODES]:
+                many, others = dict(_items(means)), dict(_items(stds))
+                for key in (key for key in many if key in others):
                     inside = self._inside(Node({}, node.place, ""), replace(context, key=key))
-                    self._pair(
-                        mapping,
-                        dict(_items(means))[key],
-                        dict(_items(stds))[key],
-                        mean,
-                        std,
-                        inside,
-                        facts,
-                        means,
-                    )
+                    self._pair(mapping, many[key], others[key], mean, std, inside, facts, means)
                 self._pair(mapping, means, stds, mean, std, context, facts, context.holder)
 
     def _pair(

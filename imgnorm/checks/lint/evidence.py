@@ -11,7 +11,7 @@ from typing import Any
 
 from imgnorm.checks.lint.frameworks import NORMALIZE_INSIDE
 from imgnorm.checks.lint.names import dataset_in
-from imgnorm.checks.lint.pair import Dataset, Mention, Pair
+from imgnorm.checks.lint.pair import Dataset, Mention, Pair, each_once
 from imgnorm.checks.lint.values import Evaluator, last_name, name_of, nodes_in
 from imgnorm.constants.findings import Order
 from imgnorm.constants.presets import dataset_key
@@ -111,6 +111,7 @@ class Evidence:
         of_file = dataset_in(os.path.splitext(os.path.basename(file))[0])
         if of_file:
             self.datasets.append(Dataset(os.path.basename(file), (1, 1), of_file, "nearby"))
+        self.datasets = each_once(self.datasets)
         self._order, self._order_by = self._order_of_images()
 
     def added_to(self, pair: Pair) -> Pair:

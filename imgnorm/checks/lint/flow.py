@@ -11,6 +11,8 @@ from imgnorm.checks.lint.values import assignments, last_name, name_of
 
 _MAX_STEPS = 12  # of names and calls between a transform and its dataset
 
+_MAX_VISITS = 300_000  # of nodes in one file; code that people write takes some thousands
+_MAX_DEFINITIONS = 100  # of one name
 _GROWING = {"append", "insert", "extend"}
 
 Branch = tuple[tuple[int, str], ...]
@@ -42,6 +44,7 @@ class Flow:
         self._module = _Scope()
         self._functions: dict[str, _Scope] = {}
         self._calls: list[tuple[ast.Call, _Scope, Branch]] = []
+        self._left_to_do = _MAX_VISITS
         self._left: set[tuple[int, str]] = set()  # parts of statements that end with a return
         waiting: list[tuple[ast.AST, _Scope, _Scope, Branch]] = [
             (tree, self._module, self._module, ())
@@ -80,6 +83,9 @@ class Flow:
         ]
         while waiting:
             node, scope, branch, steps = waiting.pop()
+            self._left_to_do -= 1
+            if self._left_to_do < 0:
+                return set()
             if id(node) in seen or steps > _MAX_STEPS:
                 continue
             seen.add(id(node))
@@ -156,6 +162,8 @@ def _definitions(
     if home is None:
         return
     known = home.definitions[name]
+    if len(known) > _MAX_DEFINITIONS:
+        return
     if home is not scope or name.startswith("self."):  # run before, in whatever order
         yield from ((definition, home) for definition in known)
         return

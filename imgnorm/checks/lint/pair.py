@@ -115,6 +115,14 @@ class Pair:
 _SUREST = ("built", "config", "named", "nearby")
 
 
+def each_once(datasets: Iterable[Dataset]) -> list[Dataset]:
+    """The first mention of each dataset; of more than a file can be about, some."""
+    first: dict[tuple[str, str], Dataset] = {}
+    for dataset in datasets:
+        first.setdefault((dataset.key or dataset.text, dataset.by), dataset)
+    return list(first.values())[:20]
+
+
 def linked(pair: Pair, *, nearby: Iterable[Dataset]) -> Pair:
     """With its datasets in order, each once; those of the rest of the file where it has none."""
     found = pair.datasets or tuple(replace(mention, by="nearby") for mention in nearby)

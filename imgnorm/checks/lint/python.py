@@ -56,7 +56,7 @@ _WORTH = re.compile(
 """In a line of each statement that is read: a name of a mean or a std, a transform, or decimals."""
 _TO_FAIL = {"raises", "assertRaises", "assertRaisesRegex"}
 _NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
-_MAX_PIECE = 200  # lines of one statement, in a file that is read piece by piece
+_MAX_PIECE = 60  # lines of one statement, in a file that is read piece by piece
 _BRACKETS = re.compile(r"""(#.*)|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|([([{])|([)\]}])""")
 
 
@@ -149,10 +149,10 @@ def _pieces(lines: Sequence[str]) -> Iterator[ast.stmt]:
             if depth <= 0:
                 break
         piece = "\n".join(lines[at:end])
-        found = _parsed(piece) if piece.strip() else []
+        found = _parsed(piece) if depth <= 0 and piece.strip() else None
         for statement in found or ():
             yield ast.increment_lineno(statement, at)
-        at = end if found is not None or depth <= 0 else at + 1
+        at = end if depth <= 0 else at + 1
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,6 @@ class _PythonReader:
         self._evaluator = Evaluator(statements, lines)
         self._names = Names(statements)
         self._lines = _lines_of(_WORTH, text.lower())
-        self._followed: set[tuple[int, int]] = set()  # the steps behind names, by call and step
         self._calls: dict[int, list[int]] = {}  # the pairs that a call was given, by its id
         self._found: list[Pair] = []
 
@@ -312,11 +311,8 @@ class _PythonReader:
         steps = first.elts if isinstance(first, (ast.List, ast.Tuple)) else node.args
         for step in steps:
             made = self._evaluator.resolved(step)
-            made = made if isinstance(made, ast.Call) else step
-            if made is not step:  # once: `a = Sequential(a, b)` would lead to itself forever
-                if (id(node), id(made)) in self._followed:
-                    continue
-                self._followed.add((id(node), id(made)))
+            if not isinstance(made, ast.Call) or last_name(made.func) in ("Compose", "Sequential"):
+                made = step  # which is read where it is made
             yield made, context
             if isinstance(made, ast.Call):
                 if self._scales(made):
