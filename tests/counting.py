@@ -58,9 +58,9 @@ def noise(height: int, width: int, channels: int = 3, *, seed: int = 0) -> Image
 def job_count(
     source: Source, names: Sequence[str], counting: Counting, **options: object
 ) -> JobCount:
-    """One job over these names."""
+    """One job over these names, which takes as long as it needs."""
     entries = UnitEntries(source, Unit("all", names))
-    return count(entries, counting, **options)
+    return count(entries, counting, **{"seconds": 60.0, **options})
 
 
 def tally_of(
