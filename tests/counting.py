@@ -58,9 +58,9 @@ def noise(height: int, width: int, channels: int = 3, *, seed: int = 0) -> Image
 def job_count(
     source: Source, names: Sequence[str], counting: Counting, **options: object
 ) -> JobCount:
-    """One job over these names, which takes as long as it needs."""
+    """One job over these names."""
     entries = UnitEntries(source, Unit("all", names))
-    return count(entries, counting, **{"seconds": 60.0, **options})
+    return count(entries, counting, **options)
 
 
 def tally_of(
@@ -68,7 +68,10 @@ def tally_of(
 ) -> Tally:
     digits = {n: options.pop(n) for n in ("max_pixels", "per_class", "cross_sums") if n in options}
     counting = Counting(Digits(ImageSettings(mode), **{"max_pixels": 10**8, **digits}), **options)
-    counted = job_count(MemorySource(images), list(images), counting)
+    source = MemorySource(images)
+    counted = job_count(
+        source, list(images), counting, seconds=60.0
+    )  # for all, however busy it is here
     assert len(images) == counted.images
     return counted.tally
 
