@@ -105,6 +105,7 @@ WITH_TORCH = [
     "stats examples/shapes --device cuda",
     "stats examples/shapes --decoder nvjpeg",
     "validate --build configs",
+    "presets verify mnist",
     "bn inspect model.pt",
     "bn inspect torchvision:resnet18",
     "bn calibrate torchvision:resnet18 --weights model.pt --data examples/shapes -o out.pt",
