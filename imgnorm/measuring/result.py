@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from imgnorm.errors import SourceError
@@ -18,7 +19,7 @@ from imgnorm.stats.stats import Stats
 from imgnorm.tally.moments import Moments
 from imgnorm.tally.names import digest_of, lines_of, names_sum
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable, skipped_order
-from imgnorm.tally.tally import GRAY, ClassTally, Tally, common_mode, in_mode
+from imgnorm.tally.tally import GRAY, ClassTally, Tally, add_to, common_mode, in_mode
 from imgnorm.wording import printable
 
 if TYPE_CHECKING:
@@ -78,15 +79,17 @@ def result_of(
         notes |= worth_noting(folders, source_counted.images)
     recorded = _as_recorded(source, lost)
     rules = dict(sum(map(Counter, (whole.ignored, ignored or {})), Counter[str]()))
+    auto = settings.mode == "auto"
+    stats_of = partial(
+        Stats.of,
+        preprocess=settings.preprocess,
+        auto=auto,
+        strict_channels=settings.strict_channels,
+        frames=settings.frames,
+    )
     if mode is None:
-        return Stats.of(
-            Measurement.without_images(source_counted, skipped=recorded, ignored=rules),
-            None if settings.mode == "auto" else settings.mode,
-            settings.preprocess,
-            auto=settings.mode == "auto",
-            strict_channels=settings.strict_channels,
-            frames=settings.frames,
-        )
+        measurement = Measurement.without_images(source_counted, skipped=recorded, ignored=rules)
+        return stats_of(measurement, None if auto else settings.mode)
     counted = in_mode(whole.counted, mode)
     measurement = Measurement(
         images=counted.images,
@@ -102,14 +105,7 @@ def result_of(
         notes=notes,
         estimate=estimate,
     )
-    return Stats.of(
-        measurement,
-        mode,
-        settings.preprocess,
-        auto=settings.mode == "auto",
-        strict_channels=settings.strict_channels,
-        frames=settings.frames,
-    )
+    return stats_of(measurement, mode)
 
 
 def mode_of_whole(whole: Tally, settings: ImageSettings) -> Mode | None:
@@ -183,7 +179,7 @@ def _classes(
         one = ClassStats(images, _moments_in(tally.moments, mode))
         # Two names may be the same as text, if one has a byte that is not UTF-8.
         name = as_text(group)
-        classes[name] = classes[name] + one if name in classes else one
+        add_to(classes, {name: one})
     return classes
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,7 @@ from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import QUANTILES, Histogram
 from imgnorm.tally.moments import Convention, ImageSums, Moments
 from imgnorm.tally.notes import Noted
-from imgnorm.tally.skipped import Skipped, skipped_order
-from imgnorm.tally.tally import joined
+from imgnorm.tally.skipped import Skipped
 
 if TYPE_CHECKING:
     from imgnorm.stats.estimate import Estimate
@@ -81,28 +79,3 @@ class Measurement:
         if self.histogram is None:
             return {}
         return {name: self.histogram.quantile(q) for name, q in QUANTILES.items()}
-
-
-class Additions:
-    """What several measurements found beside the images that they counted, added up. Mutable."""
-
-    def __init__(self) -> None:
-        self._skipped: list[Skipped] = []
-        self._ignored: Counter[str] = Counter()
-        self._notes: Mapping[str, Noted] = {}
-
-    def add(self, measured: Measurement) -> None:
-        self._skipped += measured.skipped
-        self._ignored.update(measured.ignored)
-        self.add_notes(measured.notes)
-
-    def add_notes(self, notes: Mapping[str, Noted]) -> None:
-        self._notes = joined(self._notes, notes)
-
-    def fields(self) -> dict[str, Any]:
-        """Those of `Measurement`."""
-        return {
-            "skipped": tuple(sorted(self._skipped, key=skipped_order)),
-            "ignored": dict(self._ignored),
-            "notes": self._notes,
-        }

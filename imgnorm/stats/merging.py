@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from imgnorm.errors import IncompatibleStats
 from imgnorm.settings import (
@@ -19,36 +20,29 @@ from imgnorm.settings import (
     kind_of,
     mode_of,
 )
-from imgnorm.stats.measurement import Additions, ClassStats, Measurement
+from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.notes import worth_noting
 from imgnorm.stats.overlaps import gaps, overlaps
 from imgnorm.stats.provenance import Provenance, combined
 from imgnorm.tally.notes import Noted
+from imgnorm.tally.skipped import Skipped, skipped_order
 from imgnorm.tally.tally import (
     BETWEEN,
     DIVIDED,
     GRAY,
     Counted,
+    add_to,
     common_mode,
     in_mode,
     joined,
     joined_decoders,
 )
 
+if TYPE_CHECKING:
+    from imgnorm.stats.stats import Stats
+
 _ANY: Mode = "auto"
 _LOSSLESS = {"BMP", "GIF", "PNG", "PPM"}  # every decoder gives the same pixels
-
-
-@dataclass(frozen=True)
-class Merged:
-    """One measurement of all parts, and its settings."""
-
-    measurement: Measurement
-    mode: Mode | None  # None only without images, which would have shown it
-    preprocess: tuple[Step, ...]
-    auto: bool
-    strict_channels: bool
-    frames: int
 
 
 class Merger:
@@ -56,28 +50,21 @@ class Merger:
 
     def __init__(self) -> None:
         self._parts: list[_Part] = []
-        self._sums = _Sums()
-        self._found = Additions()
+        self._counted: dict[Mode, Counted] = {}
+        self._classes: dict[Mode, dict[str, ClassStats]] = {}
+        self._skipped: list[Skipped] = []
+        self._ignored: Counter[str] = Counter()
+        self._notes: dict[str, Noted] = {}
         self._faults: list[str] = []
         self._only: Measurement | None = None
 
-    def add(
-        self,
-        label: str | None,
-        measured: Measurement | None,
-        mode: Mode | None,
-        preprocess: tuple[Step, ...],
-        *,
-        auto: bool,
-        strict_channels: bool,
-        frames: int,
-    ) -> None:
-        """Adds what one part counted, and its settings.
+    def add(self, label: str | None, stats: Stats) -> None:
+        """Adds what one part counted, and its settings. What cannot be merged is refused by `result`.
 
         Args:
             label: the name of the part in messages; the default is its source.
-            measured: None for constants, which `result` refuses.
         """
+        measured = stats.measurement
         if measured is None:
             self._faults.append(
                 f"{label or 'constants'}: holds constants, written by hand; only measurements merge, so "
@@ -91,20 +78,22 @@ class Merger:
             )
             return
         self._only = None if self._parts else measured
-        self._found.add(measured)
-        mode = mode or _ANY
+        self._skipped += measured.skipped
+        self._ignored.update(measured.ignored)
+        add_to(self._notes, measured.notes)
+        mode = stats.mode or _ANY
         with_moments = {one.moments is not None for one in measured.classes.values()}
         self._parts.append(
             _Part(
                 label or _label(measured.source),
                 mode,
-                auto,
-                preprocess,
+                stats.auto,
+                stats.preprocess,
                 measured.source,
                 measured.decoders,
                 all(with_moments) if with_moments else None,
-                strict_channels,
-                frames,
+                stats.strict_channels,
+                stats.frames,
                 DIVIDED in measured.formats,
             )
         )
@@ -113,12 +102,13 @@ class Merger:
         counted = Counted(
             measured.images, measured.pixels, measured.sums, measured.modes, measured.formats
         )
-        self._sums.add(mode, counted, measured.classes)
+        add_to(self._counted, {mode: counted})
+        add_to(self._classes.setdefault(mode, {}), measured.classes)
 
     def result(
-        self, *, allow_missing: bool, allow_overlap: bool, allow_decoders: bool = False
-    ) -> Merged:
-        """All parts as one.
+        self, *, allow_missing: bool, allow_overlap: bool, allow_decoders: bool
+    ) -> tuple[Measurement, dict[str, Any]]:
+        """One measurement of all parts, and its settings, as `Stats.of` takes them.
 
         Raises:
             IncompatibleStats: the parts do not belong together; the message lists every reason.
@@ -137,30 +127,39 @@ class Merger:
         faults += _empty_faults(source) if self._parts else ()
         if faults:
             raise IncompatibleStats("\n".join(faults))
-        mode = _mode_of_all(self._counted) or self._asked_mode()
-        auto = all(part.auto for part in self._parts)
-        measurement = self._only or self._measurement(mode, source)
+        asked = (part.mode for part in self._parts if part.mode != _ANY)  # without images
+        mode = _mode_of_all(self._with_images) or next(asked, None)
         first = self._parts[0]
-        return Merged(
-            measurement, mode, first.preprocess, auto, first.strict_channels, first.frames
-        )
+        settings = {
+            "mode": mode,
+            "preprocess": first.preprocess,
+            "auto": all(part.auto for part in self._parts),
+            "strict_channels": first.strict_channels,
+            "frames": first.frames,
+        }
+        return self._only or self._measurement(mode, source), settings
 
     @property
-    def _counted(self) -> list[_Part]:
+    def _with_images(self) -> list[_Part]:
         return [part for part in self._parts if part.source.images]
-
-    def _asked_mode(self) -> Mode | None:
-        """The mode that parts without images were to be measured in."""
-        return next((part.mode for part in self._parts if part.mode != _ANY), None)
 
     def _measurement(self, mode: Mode | None, source: Provenance) -> Measurement:
         source, notes = _judged(source)
-        self._found.add_notes(notes)
+        found: dict[str, Any] = {
+            "skipped": tuple(sorted(self._skipped, key=skipped_order)),
+            "ignored": dict(self._ignored),
+            "notes": joined(self._notes, notes),
+        }
         if not source.images:
-            return Measurement.without_images(source, **self._found.fields())
+            return Measurement.without_images(source, **found)
         assert mode
-        counted = self._sums.counted_in(mode)
-        classes = self._sums.classes_in(mode)
+        counted = in_mode(self._counted, mode)
+        gray = self._classes.get(GRAY.get(mode, ""), {})
+        channels = len(channels_of(mode))
+        classes = joined(
+            self._classes.get(mode, {}),
+            {name: one.replicated(channels) for name, one in gray.items()},
+        )
         return Measurement(
             images=counted.images,
             pixels=counted.pixels,
@@ -169,15 +168,15 @@ class Merger:
             formats=counted.formats,
             decoders=dict(sorted(joined_decoders(part.decoders for part in self._parts).items())),
             source=source,
-            classes=classes,
-            **self._found.fields(),
+            classes=dict(sorted(classes.items())),
+            **found,
         )
 
     def _unlike(self) -> Iterator[str]:
         """Messages about settings that decide digits and differ between the parts."""
         if not self._parts:
             return
-        yield from _mode_faults(self._counted)
+        yield from _mode_faults(self._with_images)
         yield from _mode_asked_faults(self._parts)
         first = self._parts[0]
         for part in self._parts[1:]:
@@ -224,31 +223,6 @@ class _Part:
     strict_channels: bool
     frames: int
     were_floats: bool  # its images came as floats, and were counted as 8-bit images
-
-
-class _Sums:
-    """What the parts counted, added up per mode. Mutable."""
-
-    def __init__(self) -> None:
-        self._counted: dict[Mode, Counted] = {}
-        self._classes: dict[Mode, dict[str, ClassStats]] = {}
-
-    def add(self, mode: Mode, counted: Counted, classes: Mapping[str, ClassStats]) -> None:
-        before = self._counted.get(mode)
-        self._counted[mode] = before + counted if before else counted
-        sums = self._classes.setdefault(mode, {})
-        for name, one in classes.items():
-            sums[name] = sums[name] + one if name in sums else one
-
-    def counted_in(self, mode: Mode) -> Counted:
-        return in_mode(self._counted, mode)
-
-    def classes_in(self, mode: Mode) -> dict[str, ClassStats]:
-        classes = dict(self._classes.get(mode, {}))
-        for name, gray in self._classes.get(GRAY.get(mode, ""), {}).items():
-            one = gray.replicated(len(channels_of(mode)))
-            classes[name] = classes[name] + one if name in classes else one
-        return dict(sorted(classes.items()))
 
 
 def _judged(source: Provenance) -> tuple[Provenance, dict[str, Noted]]:

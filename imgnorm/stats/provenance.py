@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 from imgnorm.tally.names import digest_of
 from imgnorm.tally.notes import Noted
@@ -163,15 +164,8 @@ def _put_together(parts: Sequence[Provenance]) -> Provenance:
         None if shards.whole else shards,
         "" if shards.whole else first.units_sha256,
         names=_names_together([part for part in parts if part.images]),
-        folders=_folders_together(parts),
+        folders=reduce(joined, (part.folders for part in parts), {}),
     )
-
-
-def _folders_together(parts: Iterable[Provenance]) -> dict[str, Noted]:
-    folders: dict[str, Noted] = {}
-    for part in parts:
-        folders = joined(folders, part.folders)
-    return folders
 
 
 def _names_together(parts: Sequence[Provenance]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -188,37 +188,16 @@ def merge(
     from imgnorm.stats.merging import Merger  # here, because measuring does not need it
 
     merger = Merger()
-    for label, part in _labelled(parts, labels):
+    labelled = (
+        ((None, part) for part in parts) if labels is None else zip(labels, parts, strict=True)
+    )
+    for label, part in labelled:
         if not isinstance(part, Stats):
             raise TypeError(f"expected Stats, not {part!r}; read files with imgnorm.read_stats")
-        merger.add(
-            label,
-            part.measurement,
-            part.mode,
-            part.preprocess,
-            auto=part.auto,
-            strict_channels=part.strict_channels,
-            frames=part.frames,
-        )
-    whole = merger.result(
+        merger.add(label, part)
+    measured, settings = merger.result(
         allow_missing=allow_missing, allow_overlap=allow_overlap, allow_decoders=allow_decoders
     )
-    measured = whole.measurement
     if drop_names:
         measured = replace(measured, source=measured.source.without_names)
-    return Stats.of(
-        measured,
-        whole.mode,
-        whole.preprocess,
-        auto=whole.auto,
-        strict_channels=whole.strict_channels,
-        frames=whole.frames,
-    )
-
-
-def _labelled(
-    parts: Iterable[Stats], labels: Iterable[str] | None
-) -> Iterator[tuple[str | None, Stats]]:
-    if labels is None:
-        return ((None, part) for part in parts)
-    return zip(labels, parts, strict=True)
+    return Stats.of(measured, **settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from imgnorm.settings import Mode, channels_of, kind_of, scale_of
 from imgnorm.tally.floats import FloatPixels
@@ -112,12 +112,10 @@ class Tally:
 
     def with_class(self, name: str) -> Tally:
         """The same tally, with the moments of its pixels as those of a class."""
-        classes = dict(self.classes)
         moments = {mode: one.pixels.moments() for mode, one in self.counted.items()}
         divided = {mode: one.pixels.moments() for mode, one in self.divided.items()}
         one = ClassTally(0, moments, divided)
-        classes[name] = classes[name] + one if name in classes else one
-        return replace(self, classes=classes)
+        return replace(self, classes=joined(self.classes, {name: one}))
 
     def of_floats(self) -> Tally:
         """The same tally, in which the images of format DIVIDED are floats."""
@@ -140,11 +138,6 @@ class Tally:
         return eight_bits == divided and any(kind_of(mode) == "float" for mode in self.counted)
 
     @property
-    def all_divided(self) -> bool:
-        """Whether all images are of format DIVIDED."""
-        return 0 < self.images == sum(counted.images for counted in self.divided.values())
-
-    @property
     def images(self) -> int:
         return sum(counted.images for counted in self.counted.values())
 
@@ -164,15 +157,15 @@ class TallySum:
         self._notes: dict[str, Noted] = {}
 
     def add(self, tally: Tally) -> None:
-        _add(self._counted, tally.counted)
-        _add(self._divided, tally.divided)
-        _add(self._classes, tally.classes)
+        add_to(self._counted, tally.counted)
+        add_to(self._divided, tally.divided)
+        add_to(self._classes, tally.classes)
         self._names_16bit += tally.names_16bit
         self._skipped += tally.skipped
         if tally.decoders:
             self._decoders = joined_decoders([self._decoders, tally.decoders])
         self._ignored.update(tally.ignored)
-        _add(self._notes, tally.notes)
+        add_to(self._notes, tally.notes)
         self.bytes_read += tally.bytes_read
         self.names += tally.names
         self._names_sum += tally.names_sum
@@ -237,7 +230,11 @@ def common_mode(modes: Collection[Mode]) -> Mode | None:
     return found.pop() if len(found) == 1 else None
 
 
-_Sum = TypeVar("_Sum", Counted, ClassTally, Moments, Noted)
+class _Adds(Protocol):
+    def __add__(self: _Sum, other: _Sum, /) -> _Sum: ...
+
+
+_Sum = TypeVar("_Sum", bound=_Adds)
 
 
 def _floats_of(sums: Mapping[str, _Sum]) -> dict[str, _Sum]:
@@ -246,10 +243,10 @@ def _floats_of(sums: Mapping[str, _Sum]) -> dict[str, _Sum]:
 
 def joined(a: Mapping[str, _Sum], b: Mapping[str, _Sum]) -> dict[str, _Sum]:
     joined = dict(a)
-    _add(joined, b)
+    add_to(joined, b)
     return joined
 
 
-def _add(sums: dict[str, _Sum], more: Mapping[str, _Sum]) -> None:
+def add_to(sums: dict[str, _Sum], more: Mapping[str, _Sum]) -> None:
     for key, one in more.items():
         sums[key] = sums[key] + one if key in sums else one
