@@ -50,6 +50,18 @@ def rules_in(source: str, tmp_path: Path, name: str = "f.py") -> list[str]:
 # What is found, and what is not
 
 
+def test_a_slip_in_a_test_is_a_note(tmp_path, monkeypatch):
+    """Nothing depends on it: often such numbers are made up."""
+    monkeypatch.chdir(tmp_path)
+    slip = "Normalize((0.485, 0.456, 0.406), (0.228, 0.224, 0.225))"
+    expected = {"train.py": "warning", "test_args.py": "info", "tests/args.py": "info"}
+    Path("tests").mkdir()
+    for file in expected:
+        Path(file).write_text(slip, encoding="utf-8")
+
+    assert expected == {problem.file: problem.severity for problem in lint(list(expected)).problems}
+
+
 @pytest.mark.parametrize("case", sorted(p.name for p in CASES.iterdir() if p.suffix != ".expected"))
 def test_a_case_gives_exactly_what_stands_beside_it(case, monkeypatch):
     monkeypatch.chdir(CASES)

@@ -13,14 +13,17 @@ import pytest
 from imgnorm.checks.lint.lint import lint
 
 JUDGED = json.loads(Path(__file__).with_name("packages.json").read_text(encoding="utf-8"))
-"""Packages with the version that was looked at, and a verdict on each error and warning in them."""
+"""Packages with the version that was looked at. Each error and warning in them has the verdicts of two readers
+who did not see each other's: true (right, and worth acting on), true-no-action, or false."""
 
 
-def test_of_twenty_findings_nineteen_are_true_and_worth_acting_on():
-    verdicts = [finding["verdict"] for finding in JUDGED["findings"]]
+def test_no_reader_calls_a_finding_false_and_most_are_worth_acting_on():
+    verdicts = [finding["verdicts"] for finding in JUDGED["findings"]]
 
     assert len(JUDGED["packages"]) >= 20
-    assert verdicts.count("true") >= 0.95 * len(verdicts)
+    assert not [given for given in verdicts if "false" in given]
+    assert sum(first == "true" for first, _ in verdicts) >= 0.95 * len(verdicts)
+    assert sum(second == "true" for _, second in verdicts) >= 0.8 * len(verdicts)
 
 
 @pytest.mark.heavy
