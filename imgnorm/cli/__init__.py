@@ -74,7 +74,10 @@ def run(arguments: Sequence[str]) -> int:
         return 2
 
 
-@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@click.group(epilog=EXIT_CODES, context_settings=_SETTINGS)
 @click.version_option(imgnorm.__version__, message="imgnorm %(version)s")
 def commands() -> None:
     """Exact per-channel mean and std of image datasets, and the transforms that use them.

@@ -63,27 +63,23 @@ def bn() -> None:
     "--mode",
     type=click.Choice(["one-pass", "sequential"]),
     default="one-pass",
-    show_default=True,
     help="one-pass: all layers at once, each batch normalized by itself on the way. sequential: a pass for each layer, in eval mode; the result does not depend on the batch size.",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     default=64,
-    show_default=True,
     help="Images that run through the model at once.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
     default=1,
-    show_default=True,
     help="Processes that decode images. 0: this process decodes, and an image that crashes its decoder ends it.",
 )
 @click.option(
     "--device",
     default="auto",
-    show_default=True,
     help="auto (cuda if there is one, else cpu), cpu, cuda, cuda:1.",
 )
 @_num_classes

@@ -117,20 +117,17 @@ frames = click.option(
     "--frames",
     callback=_frames,
     default="first",
-    show_default=True,
     metavar="first|all|every:N",
     help="Which frames or pages of each file (GIF, TIFF, WebP, APNG, AVIF) are images.",
 )
 root = click.option(
     "--root",
     default="data",
-    show_default=True,
     help="Where a torchvision dataset is: its own `root`.",
 )
 split = click.option(
     "--split",
     default="train",
-    show_default=True,
     help="The split of a torchvision dataset: train, test, or another value that its `split` accepts.",
 )
 
@@ -144,7 +141,6 @@ def max_pixels(text: str) -> _Option:
         "--max-pixels",
         type=click.IntRange(min=1),
         default=MAX_PIXELS,
-        show_default=True,
         help=text,
     )
 
@@ -154,7 +150,6 @@ timeout = click.option(
     "timeout_s",
     type=click.FloatRange(min=0, min_open=True, max=86_400),
     default=TIMEOUT_S,
-    show_default=True,
     help="Seconds that one image may take; it is tried twice.",
 )
 
@@ -298,6 +293,5 @@ report_format = click.option(
     "report",
     type=click.Choice(["text", "json", "github"]),
     default="text",
-    show_default=True,
     help="For people, for programs, or as annotations of a pull request on GitHub.",
 )

@@ -132,7 +132,6 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     "--mode",
     type=click.Choice(MODES),
     default="auto",
-    show_default=True,
     help="Convert each image to this mode. auto: the mode that all share (L for gray, I;16 for 16-bit gray), else RGB, without alpha.",
 )
 @click.option(
@@ -181,7 +180,6 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     "--decoder",
     type=click.Choice(get_args(Decoder)),
     default="auto",
-    show_default=True,
     help="What decodes. pillow: the reference, for all images. auto: a faster decoder where every pixel is the same (simplejpeg for ordinary JPEGs). Both give the same digits. nvjpeg: a CUDA device decodes JPEGs, and digits do change: some pixels differ by a level. The stats file records that, and does not merge with the others. Needs torchcodec.",
 )
 @click.option(

@@ -18,7 +18,6 @@ from imgnorm.cli.terminal import note, print_result
     "report",
     type=click.Choice([*REPORTERS]),
     default="text",
-    show_default=True,
     help="How problems are written to standard output.",
 )
 @shared.select

@@ -32,13 +32,10 @@ def _sample(ctx: click.Context, param: click.Parameter, value: str) -> int | str
     "--sample",
     default="1000",
     callback=_sample,
-    show_default=True,
     metavar="N|all",
     help="Images that are measured again; all: every integer of the file must be equal.",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides which images."
-)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Decides which images.")
 @shared.root
 @shared.layout(
     "The dimensions of .npy and .npz arrays, as they were measured.  [default: what the shape shows]"
