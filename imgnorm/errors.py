@@ -284,8 +284,8 @@ class Rule:
     """One kind of fault that validate and lint look for."""
 
     id: str  # as on the command line: known-wrong
-    severity: Severity
     summary: str  # half a line
     explanation: str  # one paragraph, for `--explain RULE` and the documentation
     bad: str  # an example in YAML that breaks it
     good: str  # the same, fixed
+    severity: Severity = "error"

@@ -19,7 +19,6 @@ from imgnorm.stats.faults import RULES as _STATS_FILE
 _VALIDATE = (
     Rule(
         "unknown-format",
-        "error",
         "a format that says what the file is",
         "The file has no `format`, or one that is neither that of a pipeline config nor that of a stats file. In "
         "a folder such files are passed over; on the command line they are a fault.",
@@ -28,7 +27,6 @@ _VALIDATE = (
     ),
     Rule(
         "build",
-        "error",
         "a pipeline that torchvision builds and runs (with --build)",
         "torchvision refused an argument, or failed on a generated image of 640x480. The message quotes it.",
         "augment:\n  - RandomRotation: {degrees: -4}",
@@ -36,12 +34,12 @@ _VALIDATE = (
     ),
     Rule(
         "unknown-ignore",
-        "warning",
         "ignore comments that name a rule",
         "A comment `# imgnorm: ignore[rule]` ignores one rule on its line. Without a rule, or with one "
         "that does not exist, it ignores nothing.",
         "api: v1  # imgnorm: ignore",
         "api: v1",
+        severity="warning",
     ),
 )
 

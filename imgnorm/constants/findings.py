@@ -187,7 +187,6 @@ def _range(unit: float) -> str:
 
 _LENGTH = Rule(
     "length",
-    "error",
     "as many values as channels",
     "mean and std have one value for each channel of the images: one for gray, three for RGB. Where "
     "the number of channels is not known, the two lists must have the same length, but a single value may "
@@ -222,7 +221,6 @@ def _values(count: int) -> str:
 
 _NOT_USABLE = Rule(
     "not-usable",
-    "error",
     "finite numbers, and a std above 0",
     "Normalize divides by std: 0 gives infinities (torchvision refuses it), and a std is never negative. "
     "A NaN or an infinity makes every pixel of the channel NaN or 0. They usually come from a sum that "
@@ -248,7 +246,6 @@ def _not_usable(pair: _Pair) -> Iterator[Finding]:
 
 _UNIT = Rule(
     "unit",
-    "error",
     "values in the unit of the field",
     "The numbers are for pixels in 0..255 where the field takes pixels in 0..1, or the reverse. After "
     "ToTensor, pixels are in 0..1; with mean 123.675 and std 58.395 the network gets values of about -2 "
@@ -281,7 +278,6 @@ def _unit(pair: _Pair) -> Iterator[Finding]:
 
 _SWAPPED = Rule(
     "swapped",
-    "error",
     "mean and std not exchanged",
     "The mean is the std of a known set, and the std is its mean: the two were passed in the wrong order, "
     "or pasted under the wrong names.",
@@ -304,7 +300,6 @@ def _swapped(pair: _Pair) -> Iterator[Finding]:
 
 _KNOWN_WRONG = Rule(
     "known-wrong",
-    "error",
     "not a set that is known to be wrong",
     "Some published numbers are wrong and have been copied for years: most are averages of per-image "
     "stds, which miss the differences between images (CIFAR-10's 0.2023, 0.1994, 0.2010; SVHN's "
@@ -381,13 +376,13 @@ def _distinctive(numbers: Numbers) -> bool:
 
 _CHANNEL_ORDER = Rule(
     "channel-order",
-    "warning",
     "values in the order of the channels",
     "The values are those of a known set from last to first: BGR, as in OpenCV and Caffe, where the field "
     "is for RGB, or the reverse. PIL and torchvision use RGB. If mean and std are in different orders, one "
     "of them is wrong for any images.",
     "normalize: {mean: [0.406, 0.456, 0.485], std: [0.225, 0.224, 0.229]}",
     "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+    severity="warning",
 )
 
 
@@ -427,7 +422,6 @@ def _known_reversed(field: Field, numbers: Numbers) -> Preset | None:
 
 _STD_EQUALS_MEAN = Rule(
     "std-equals-mean",
-    "error",
     "std not a copy of mean",
     "All values of std equal those of mean: the same list was pasted twice. (0.5 and 0.5 are a convention, "
     "which this rule does not report.)",
@@ -453,7 +447,6 @@ def _std_equals_mean(pair: _Pair) -> Iterator[Finding]:
 
 _OUT_OF_RANGE = Rule(
     "out-of-range",
-    "error",
     "a mean and a std that pixels can have",
     "The mean of pixels lies between the smallest and the largest value that a pixel can have; a negative "
     "mean usually belongs to an inverse transform (-mean/std). Values in [0, 1] with a given mean have a "
@@ -500,7 +493,6 @@ def _impossible_std(pair: _Pair) -> Iterator[Finding]:
 
 _OTHER_DATASET = Rule(
     "other-dataset",
-    "warning",
     "the numbers of this dataset, not another's",
     "The numbers belong to another dataset than the one they are used for, as CIFAR-10's for CIFAR-100, or "
     "the mean to one dataset and the std to another. Those of pretrained weights (ImageNet's, CLIP's) are "
@@ -509,6 +501,7 @@ _OTHER_DATASET = Rule(
     "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435, 0.2616]}",
     "source: {kind: torchvision, name: CIFAR100}\n"
     "normalize: {mean: [0.5071, 0.4865, 0.4409], std: [0.2673, 0.2564, 0.2762]}",
+    severity="warning",
 )
 
 
@@ -558,13 +551,13 @@ def _of_two_datasets(pair: _Pair) -> Iterator[Finding]:
 
 _NEAR_MISS = Rule(
     "near-miss",
-    "warning",
     "a known set without typing errors",
     "One of the two lists is that of a known set, and the other differs from it in one value, or by little, "
     "but by more than rounding: somebody typed the set and slipped. Those who compare their results with "
     "others' do not have the numbers that they believe to have.",
     "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.255]}",
     "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+    severity="warning",
 )
 _NEAR = 0.004
 """So little apart in [0, 1], a list is a slip rather than that of another dataset."""
@@ -601,13 +594,13 @@ def _slipped(given: Numbers, known: Numbers) -> bool:
 
 _CONVENTION = Rule(
     "convention",
-    "info",
     "measured numbers, not a convention",
     "Mean 0.5 and std 0.5 map [0, 1] to [-1, 1], and one std for all channels is a scale, not a "
     "measurement. No dataset has these statistics; the numbers are a choice, right for weights that were "
     "trained with it (Inception, many ViTs, Caffe's) and for generators that end in tanh.",
     "normalize: {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}",
     "normalize: {mean: [0.4914, 0.4822, 0.4465], std: [0.2470, 0.2435, 0.2616]}",
+    severity="info",
 )
 
 

@@ -14,7 +14,6 @@ from imgnorm.wording import cut
 
 OTHER_READERS = Rule(
     "other-readers",
-    "info",
     "scalars that every YAML reader reads alike",
     "imgnorm reads scalars by YAML 1.2, in which 1e-3 is a number, and `no`, 010 and 1:30 are text or "
     "decimal. Readers of YAML 1.1, such as yaml.safe_load, see something else. Nothing is wrong as long "
@@ -22,6 +21,7 @@ OTHER_READERS = Rule(
     "them by hand.",
     "- RandomErasing: {p: 1e-1}",
     "- RandomErasing: {p: 0.1}",
+    severity="info",
 )
 RULES = (OTHER_READERS,)
 

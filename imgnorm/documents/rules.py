@@ -9,7 +9,6 @@ _CONFIG = "format: imgnorm-pipeline/1\n"
 RULES = (
     Rule(
         "syntax",
-        "error",
         "valid YAML",
         "The file cannot be read as YAML from this place on. Tabs, text that starts with @ or `, and "
         "': ' inside of text without quotes are the usual reasons.",
@@ -18,7 +17,6 @@ RULES = (
     ),
     Rule(
         "empty",
-        "error",
         "a file that is not empty",
         "The file holds nothing, or comments only.",
         "# nothing yet",
@@ -26,7 +24,6 @@ RULES = (
     ),
     Rule(
         "encoding",
-        "error",
         "UTF-8",
         "Files are read as UTF-8, with or without a byte order mark. Anything else means different "
         "text on different machines.",
@@ -35,7 +32,6 @@ RULES = (
     ),
     Rule(
         "control-character",
-        "error",
         "no control characters",
         "The only control characters that YAML allows are tab and line break. A NUL usually comes from a "
         "damaged file.",
@@ -44,7 +40,6 @@ RULES = (
     ),
     Rule(
         "multiple-documents",
-        "error",
         "one document in a file",
         "A line '---' starts a second document. Which of the two a program takes depends on its reader.",
         "format: imgnorm-stats/1\n---\nmean: [0.5]",
@@ -52,7 +47,6 @@ RULES = (
     ),
     Rule(
         "directive",
-        "error",
         "no %YAML directive but 1.2",
         "The file asks for another version of YAML than 1.2. In YAML 1.1, `no` is false and 010 is eight.",
         "%YAML 1.1",
@@ -60,7 +54,6 @@ RULES = (
     ),
     Rule(
         "duplicate-key",
-        "error",
         "no key twice",
         "A key is given twice in one mapping. Most readers keep the last value and report nothing.",
         "mean: [0.5]\nmean: [0.4]",
@@ -68,7 +61,6 @@ RULES = (
     ),
     Rule(
         "key-not-text",
-        "error",
         "keys that are text",
         "A key is a list or a mapping.",
         "[mean, std]: 0.5",
@@ -76,7 +68,6 @@ RULES = (
     ),
     Rule(
         "merge-key",
-        "error",
         "no merge keys",
         "In YAML 1.1, `<<` merges another mapping into this one; in 1.2 it is a key like any other.",
         "image: {<<: {mode: RGB}}",
@@ -84,7 +75,6 @@ RULES = (
     ),
     Rule(
         "anchor",
-        "error",
         "no anchors",
         "With anchors and aliases, the meaning of a line depends on another line, and a small file can take "
         "any amount of memory.",
@@ -93,7 +83,6 @@ RULES = (
     ),
     Rule(
         "alias",
-        "error",
         "no aliases",
         "See `anchor`. Write out the value that the alias stands for.",
         "std: *m",
@@ -101,7 +90,6 @@ RULES = (
     ),
     Rule(
         "tag",
-        "error",
         "no tags",
         "Tags ask the reader to build objects. With some readers they run code.",
         "mean: !!python/tuple [0.5]",
@@ -109,7 +97,6 @@ RULES = (
     ),
     Rule(
         "number-too-large",
-        "error",
         "numbers within a float64, and of at most 1,300 digits",
         "The number is beyond the range of a 64-bit float, or has more digits than any real measurement.",
         "mean: [1e999]",
@@ -117,7 +104,6 @@ RULES = (
     ),
     Rule(
         "limit",
-        "error",
         "within the limits of size, depth and number",
         "A config has at most 1 MiB, 20,000 values and 16 levels, so that a hostile file cannot keep CI busy; a "
         "stats file 64 MiB and 4,000,000 values. Reading ends at the limit, "
@@ -127,7 +113,6 @@ RULES = (
     ),
     Rule(
         "unknown-key",
-        "error",
         "keys that are known",
         "This file format does not have the key, so it would do nothing.",
         "image: {modus: RGB}",
@@ -135,7 +120,6 @@ RULES = (
     ),
     Rule(
         "missing-key",
-        "error",
         "all required keys",
         "A key that has no default is missing.",
         "source: {kind: torchvision}",
@@ -143,7 +127,6 @@ RULES = (
     ),
     Rule(
         "wrong-type",
-        "error",
         "values of the right type",
         "Text is never read as a number, nor a number as text. Scalars are read by YAML 1.2: 1e-3 is a "
         "number, `no` is text.",
@@ -152,7 +135,6 @@ RULES = (
     ),
     Rule(
         "wrong-value",
-        "error",
         "values that are allowed",
         "The value has the right type, but the format does not allow it.",
         "api: v3",

@@ -35,7 +35,6 @@ def read_once(path: str, cache: dict[str, Outcome], read_stats: Callable[[str], 
 
 _MISSING_STATS = Rule(
     "missing-stats",
-    "error",
     "a stats file where the config says it is",
     "`normalize: {stats: …}` names a file that does not exist or cannot be read. The path is relative "
     "to the config; `~` and environment variables are not expanded.",
@@ -45,7 +44,6 @@ _MISSING_STATS = Rule(
 
 _UNSOUND_STATS = Rule(
     "unsound-stats",
-    "error",
     "a stats file without faults",
     "The stats file that the config names has faults itself. Run `imgnorm validate` on it to see all of them.",
     "normalize: {stats: edited-by-hand.yaml}",
@@ -75,13 +73,13 @@ def reference_problems(
 
 _ESTIMATE = Rule(
     "estimate",
-    "info",
     "exact numbers, not an estimate",
     "The stats file was measured with --tolerance, on a random sample of the images. Its numbers are "
     "within the tolerance of the exact ones, with the confidence that the file states. That may be what you "
     "want; such a file cannot be merged or verified.",
     "normalize: {stats: measured-with-tolerance.yaml}",
     "normalize: {stats: measured-without.yaml}",
+    severity="info",
 )
 
 
@@ -141,7 +139,6 @@ def problem_of(document: Document, path: Path, found: Finding) -> Problem:
 
 _OTHER_PREPROCESS = Rule(
     "other-preprocess",
-    "error",
     "stats measured with the config's preprocess",
     "Resizing and cropping change the statistics: resizing to half lowers the std by several percent. "
     "So does counting all frames of a file, and not only the first. "
@@ -152,7 +149,6 @@ _OTHER_PREPROCESS = Rule(
 
 _OTHER_MODE = Rule(
     "other-mode",
-    "error",
     "stats measured in the config's mode",
     "The stats file was measured in another mode than the config's, with other channels.",
     "image: {mode: RGB}\nnormalize: {stats: measured-in-L.yaml}",

@@ -36,7 +36,6 @@ _Fault = tuple[str, str, str]  # the id of a rule, message, hint
 
 _NEEDS_V2 = Rule(
     "needs-v2",
-    "error",
     "16-bit images with api v2",
     "torchvision's ToTensor does not scale mode I;16, and wraps its values at 32768. v2's ToDtype "
     "scales them.",
@@ -81,7 +80,6 @@ def _sound_steps(entries: Any, known: Collection[str]) -> list[dict[str, Any]] |
 
 _NORMALIZED_TWICE = Rule(
     "normalized-twice",
-    "error",
     "Normalize once",
     "Normalizing twice gives values that no network was trained with. Some models, torchvision's detection "
     "models among them, normalize their images themselves: lint warns of another Normalize before them.",
@@ -113,7 +111,6 @@ def _form_problems(
 
 _BEFORE_TENSOR = Rule(
     "before-tensor",
-    "error",
     "transforms of tensors after the tensor step",
     "The transform does not work on PIL images (or on uint8 tensors), but stands before the step that "
     "makes what it needs.",
@@ -123,7 +120,6 @@ _BEFORE_TENSOR = Rule(
 
 _TENSOR_STEP_TWICE = Rule(
     "tensor-step-twice",
-    "error",
     "each tensor step once",
     "The image is a tensor already.",
     "augment:\n  - ToTensor: {}\n  - ToTensor: {}",
@@ -148,7 +144,6 @@ def _tensor_step_fault(
 
 _NO_TENSOR_STEP = Rule(
     "no-tensor-step",
-    "error",
     "a tensor step before transforms of tensors",
     "The pipeline itself appends ToTensor (v2: ToImage and ToDtype) and Normalize at the end. A transform "
     "that works on tensors only needs them before it, so write them out there.",
@@ -158,7 +153,6 @@ _NO_TENSOR_STEP = Rule(
 
 _AFTER_TENSOR = Rule(
     "after-tensor",
-    "error",
     "transforms of images before the tensor step",
     "The transform does not work on float tensors (or on tensors at all), but stands after the step that "
     "makes them.",
@@ -207,7 +201,6 @@ def _rank(form: str) -> int:
 
 _CROP_LARGER_THAN_IMAGE = Rule(
     "crop-larger-than-image",
-    "error",
     "crops no larger than the image",
     "After the step before, the image may be smaller than this crop. RandomCrop then fails (an error); "
     "CenterCrop fills the rest with black, which is measured, too (a warning).",

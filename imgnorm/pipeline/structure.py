@@ -40,7 +40,6 @@ def api_of(value: dict[str, Any]) -> Api:
 
 _TWO_NORMALIZATIONS = Rule(
     "two-normalizations",
-    "error",
     "one way to normalize",
     "`normalize` has more than one of a stats file, a preset, and a mean and a std. Nothing says which of "
     "them counts.",
@@ -50,7 +49,6 @@ _TWO_NORMALIZATIONS = Rule(
 
 _UNKNOWN_PRESET = Rule(
     "unknown-preset",
-    "error",
     "presets that exist and are not wrong",
     "`imgnorm presets` lists the names. A set that is known to be wrong cannot be used by its name; write "
     "its numbers out if a checkpoint depends on them.",
@@ -92,7 +90,6 @@ def _normalize_problems(document: Document, value: dict[str, Any]) -> Iterator[P
 
 _UNKNOWN_ARGUMENT = Rule(
     "unknown-argument",
-    "error",
     "arguments that the transform has",
     "The transform has no such argument in torchvision. In `preprocess`, size is the only argument; ToTensor, "
     "ToImage, ToDtype and Normalize take none, because the pipeline fills theirs in.",
@@ -102,7 +99,6 @@ _UNKNOWN_ARGUMENT = Rule(
 
 _MISSING_ARGUMENT = Rule(
     "missing-argument",
-    "error",
     "all arguments that have no default",
     "The transform cannot be made without this argument.",
     "augment:\n  - RandomCrop: {}",
@@ -111,7 +107,6 @@ _MISSING_ARGUMENT = Rule(
 
 _WRONG_ARGUMENT = Rule(
     "wrong-argument",
-    "error",
     "arguments of the right type",
     "torchvision's own signature does not allow this value for this argument.",
     "augment:\n  - RandomCrop: {size: large}",
@@ -120,7 +115,6 @@ _WRONG_ARGUMENT = Rule(
 
 _RANDOM_PREPROCESS = Rule(
     "random-preprocess",
-    "error",
     "nothing random in preprocess",
     "Every image is measured once, after `preprocess`, so nothing there may be random. Random transforms "
     "belong in `augment`, which the eval transform leaves out.",
@@ -130,7 +124,6 @@ _RANDOM_PREPROCESS = Rule(
 
 _NOT_MEASURABLE = Rule(
     "not-measurable",
-    "error",
     "only Resize and CenterCrop in preprocess",
     "The images are measured after `preprocess`, so imgnorm applies it itself, pixel for pixel as "
     "torchvision does. It can do that for Resize and CenterCrop only.",
@@ -234,7 +227,6 @@ def _name_problems(
 
 _UNKNOWN_TRANSFORM = Rule(
     "unknown-transform",
-    "error",
     "transforms that torchvision has",
     "Each entry names a torchvision transform of the API that `api` chooses. The transform must take plain "
     "values and turn one image into one image, which Compose, Lambda, FiveCrop and PILToTensor do not. "

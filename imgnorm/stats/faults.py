@@ -25,7 +25,6 @@ from imgnorm.wording import cut
 RULES = (
     Rule(
         "channels",
-        "error",
         "as many values as channels, in a stats file",
         "Each list of a stats file has one value per channel, and the channels are those of its mode.",
         "channels: [R, G, B]\nmean: [0.5]",
@@ -33,7 +32,6 @@ RULES = (
     ),
     Rule(
         "reason",
-        "error",
         "reasons that imgnorm knows",
         "The reason of a skipped image in a stats file is one of a fixed list.",
         "skipped: [{name: a.png, reason: broken}]",
@@ -41,7 +39,6 @@ RULES = (
     ),
     Rule(
         "derived",
-        "error",
         "numbers that follow from the integers",
         "A measured stats file holds integers, and all its other numbers are computed from them. A number "
         "that does not follow from the integers was edited, or the file is damaged. Measure again.",
@@ -50,7 +47,6 @@ RULES = (
     ),
     Rule(
         "impossible",
-        "error",
         "numbers that some images can have",
         "No images can have these numbers: a class with more images than the dataset, or sums that no pixel "
         "values add up to. Nothing can be computed from them. Measure again.",

@@ -7,7 +7,6 @@ from imgnorm.errors import Rule
 RULES = (
     Rule(
         "names",
-        "error",
         "the names that were measured",
         "The digest of the names that the source lists now is not the one in the file: images were added, "
         "removed or renamed. The message lists them if the file keeps its names (`--keep-names`), and the "
@@ -17,7 +16,6 @@ RULES = (
     ),
     Rule(
         "skipped",
-        "error",
         "the same images skipped as then",
         "Images that were counted cannot be read now, or images that were skipped can be. Fix the files, "
         "or measure again.",
@@ -26,7 +24,6 @@ RULES = (
     ),
     Rule(
         "differs",
-        "error",
         "the same integers when all images are measured again",
         "With `--sample all`, or where the sample would be all images, everything is measured again and "
         "compared, integer by integer. This one is different now.",
@@ -35,7 +32,6 @@ RULES = (
     ),
     Rule(
         "mode",
-        "error",
         "images of the mode that all of them had",
         "The file was measured with `--mode auto`, which found one mode that all images share. Images of "
         "the sample have another one now: color images among gray ones, for example.",
@@ -44,7 +40,6 @@ RULES = (
     ),
     Rule(
         "modes",
-        "error",
         "no more images of a mode than were counted",
         "The sample alone has more images of one of Pillow's modes (before conversion) than the file "
         "counted in all images. So files were replaced or converted.",
@@ -53,7 +48,6 @@ RULES = (
     ),
     Rule(
         "formats",
-        "error",
         "no more images of a format than were counted",
         "The sample alone has more images of one format than the file counted in all images. So files were "
         "encoded again, and a lossy format changes pixels.",
@@ -62,7 +56,6 @@ RULES = (
     ),
     Rule(
         "pixels",
-        "error",
         "no pixels that the file has not counted",
         "The sample alone has more pixels of one value than the file's histogram, or smaller or larger "
         "values than the file's min and max; or its images have another size than `preprocess` gives. A "
@@ -72,17 +65,16 @@ RULES = (
     ),
     Rule(
         "sizes",
-        "warning",
         "images about as large as they were",
         "On average, the images of the sample have less than half or more than twice as many pixels as "
         "those of the file. A few huge images that the sample missed could be the reason; `--sample all` "
         "shows whether they are.",
         "pixels: 87598    # 3,650 an image; 900 in the sample",
         "pixels: 21600    # measured again",
+        severity="warning",
     ),
     Rule(
         "moved",
-        "error",
         "the averages of the images' numbers",
         "On average, the images of the sample have other means, variances or stds than those of the file, "
         "by more than chance explains: at most 1 in 1,000 unchanged datasets is reported, whatever is in it.",
@@ -91,11 +83,11 @@ RULES = (
     ),
     Rule(
         "decoders",
-        "warning",
         "the libraries that decoded the images then",
         "Another library, or another version of it, decodes now. This alone may change pixels of JPEG, WebP "
         "and AVIF by one level, so a sample's counts of pixels are not compared.",
         "decoders: {JPEG: 'Pillow 12.0.0, libjpeg-turbo 3.1.0'}    # 3.2.0 now",
         "decoders: {JPEG: 'Pillow 13.0.0, libjpeg-turbo 3.2.0'}",
+        severity="warning",
     ),
 )
