@@ -74,6 +74,7 @@ class ValueKind:
     """Any value. The other kinds override what they know better."""
 
     expected = "a value"
+    types: tuple[type, ...] = ()  # of a value that fits; () for any
     json: Mapping[str, Any] = {}
     _check: Check | None = None
 
@@ -103,7 +104,7 @@ class ValueKind:
 
     def fits(self, value: Any) -> bool:
         """Whether a value has the right type."""
-        return True
+        return not self.types or type(value) in self.types
 
     def inside(self, key: str | None) -> ValueKind | None:
         """The kind of a key's value, or of a list's items (key None); None if such a value has none."""
@@ -134,14 +135,11 @@ class ValueKind:
 
 
 class Text(ValueKind):
-    expected = "text"
+    expected, types = "text", (str,)
 
     def __init__(self, pattern: str | None = None) -> None:
         self._pattern = pattern and re.compile(pattern)
         self.json = {"type": "string", **({"pattern": pattern} if pattern else {})}
-
-    def fits(self, value: Any) -> bool:
-        return isinstance(value, str)
 
     def _bound(self, value: Any) -> str | None:
         if not self._pattern or self._pattern.search(value):
@@ -152,15 +150,12 @@ class Text(ValueKind):
 class Whole(ValueKind):
     """A whole number from `least` to `most`."""
 
-    expected = "a whole number"
+    expected, types = "a whole number", (int,)
 
     def __init__(self, least: int | None = None, most: int | None = None) -> None:
         self._least, self._most = least, most
         bounds = {"minimum": least, "maximum": most}
         self.json = {"type": "integer"} | {k: v for k, v in bounds.items() if v is not None}
-
-    def fits(self, value: Any) -> bool:
-        return type(value) is int
 
     def _bound(self, value: Any) -> str | None:
         if self._least is not None and value < self._least:
@@ -181,14 +176,11 @@ class Whole(ValueKind):
 class Number(ValueKind):
     """A number; with `finite`, neither infinite nor NaN."""
 
-    expected = "a number"
+    expected, types = "a number", (float, int)
 
     def __init__(self, *, finite: bool = True) -> None:
         self._finite = finite
         self.json = {"type": "number"}
-
-    def fits(self, value: Any) -> bool:
-        return type(value) in (float, int)
 
     def faults(self, value: Any, path: Path = ()) -> Iterator[Fault]:
         if type(value) is int:
@@ -237,13 +229,10 @@ class Choice(ValueKind):
 class ListOf(ValueKind):
     """A list of `least` to `most` values; a tuple in Python."""
 
-    expected = "a list"
+    expected, types = "a list", (list,)
 
     def __init__(self, item: ValueKind, least: int = 0, most: int | None = None) -> None:
         self._item, self._least, self._most = item, least, most
-
-    def fits(self, value: Any) -> bool:
-        return isinstance(value, list)
 
     def inside(self, key: str | None) -> ValueKind | None:
         return self._item if key is None else None
@@ -276,13 +265,10 @@ class ListOf(ValueKind):
 class MapOf(ValueKind):
     """A mapping of any keys; written in the order of its keys, if not `as_is`."""
 
-    expected = "a mapping"
+    expected, types = "a mapping", (dict,)
 
     def __init__(self, value: ValueKind, *, as_is: bool = False) -> None:
         self._value, self._as_is = value, as_is
-
-    def fits(self, value: Any) -> bool:
-        return isinstance(value, dict)
 
     def inside(self, key: str | None) -> ValueKind | None:
         return None if key is None else self._value
@@ -342,14 +328,11 @@ class Record(ValueKind):
         make: called with the values of all keys that do not follow from others, by name.
     """
 
-    expected = "a mapping"
+    expected, types = "a mapping", (dict,)
 
     def __init__(self, *keys: Key, make: Callable[..., Any] = SimpleNamespace) -> None:
         self.keys = {key.name: key for key in keys}
         self._make = make
-
-    def fits(self, value: Any) -> bool:
-        return isinstance(value, dict)
 
     def inside(self, key: str | None) -> ValueKind | None:
         return self.keys[key].kind if key in self.keys else None
@@ -428,15 +411,12 @@ class Either(ValueKind):
 class Tagged(ValueKind):
     """A mapping in which the value of `key` says which record it is; `otherwise` if it names none."""
 
-    expected = "a mapping"
+    expected, types = "a mapping", (dict,)
 
     def __init__(
         self, key: str, records: Mapping[str, Record], otherwise: Record | None = None
     ) -> None:
         self._key, self._records, self._otherwise = key, records, otherwise
-
-    def fits(self, value: Any) -> bool:
-        return isinstance(value, dict)
 
     def inside(self, key: str | None) -> ValueKind | None:
         found = (record.inside(key) for record in self._all())
