@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from imgnorm.documents.reader import core_value, events_in
+from imgnorm.documents.writer import yaml_scalar
 from imgnorm.errors import Problem, Rule
 from imgnorm.wording import cut
 
@@ -61,8 +62,9 @@ def portability_problems(data: bytes, file: str) -> Iterator[Problem]:
         mark = event.start_mark
         assert mark is not None
         seen = theirs if isinstance(theirs, str) else str(theirs).lower()
-        message = f"{cut(text)} is {_word(ours)}; readers of YAML 1.1 see {seen}"
-        hint = f'write "{cut(text)}"' if isinstance(ours, str) else f"write {_plain(ours)}"
+        kind = "text" if isinstance(ours, str) else "a number"
+        message = f"{cut(text)} is {kind}; readers of YAML 1.1 see {seen}"
+        hint = f'write "{cut(text)}"' if isinstance(ours, str) else f"write {yaml_scalar(ours)}"
         yield Problem(file, mark.line + 1, mark.column + 1, OTHER_READERS.id, message, hint, "info")
 
 
@@ -79,20 +81,3 @@ def _yaml_1_1(text: str) -> Any:
 
 _BUILT = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "null")}
 _CONSTRUCTOR = yaml.SafeLoader("")
-
-
-def _word(value: object) -> str:
-    if isinstance(value, str):
-        return "text"
-    return "a number" if isinstance(value, (int, float)) else str(value)
-
-
-def _plain(value: object) -> str:
-    """A number in a form that every reader reads alike."""
-    text = repr(value)
-    if "e" in text:
-        mantissa, _, exponent = text.partition("e")
-        mantissa += "" if "." in mantissa else ".0"
-        sign = "" if exponent[0] in "+-" else "+"
-        return f"{mantissa}e{sign}{exponent}"
-    return text

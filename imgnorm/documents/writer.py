@@ -43,7 +43,7 @@ def yaml_of(value: dict[str, Any] | list[Any], indent: str = "") -> str:
             parts += indent, "- ", _inside(item, indent)
         return "".join(parts)
     for key, item in value.items():
-        text = _scalar(key)
+        text = yaml_scalar(key)
         if not key or len(key) > _LONGEST_KEY or _BREAK.search(key):
             parts += indent, "? ", text, "\n", indent, ": ", _inside(item, indent)
             continue
@@ -79,13 +79,13 @@ def _inside(item: Any, indent: str) -> str:
 def _line(value: Any) -> str | None:
     """A value on one line; None if it takes several."""
     if not isinstance(value, (list, dict)):
-        return _scalar(value)
+        return yaml_scalar(value)
     if isinstance(value, list):
         kinds = set(map(type, value))
         if kinds == {int}:  # up to 65,536 of them
             return str(value)
         if kinds == {float}:
-            return f"[{', '.join(map(_scalar, value))}]"
+            return f"[{', '.join(map(yaml_scalar, value))}]"
         texts = [_in_line(one) for one in value]
         return None if None in texts else f"[{', '.join(map(str, texts))}]"
     pairs = [(_in_line(key), _in_line(one)) for key, one in value.items()]
@@ -98,7 +98,7 @@ def _in_line(value: Any) -> str | None:
     """A plain scalar inside brackets; None if the value is none."""
     if isinstance(value, (list, dict)):
         return None
-    text = _scalar(value)
+    text = yaml_scalar(value)
     if not isinstance(value, str):
         return text
     if text[0] == '"':
@@ -106,7 +106,8 @@ def _in_line(value: Any) -> str | None:
     return f"'{text}'" if "," in text and text[0] != "'" else text
 
 
-def _scalar(value: str | float | bool) -> str:
+def yaml_scalar(value: str | float | bool) -> str:
+    """A plain value in a form that every YAML reader reads alike."""
     if isinstance(value, str):
         if _PLAIN.fullmatch(value):
             return f"'{value}'" if value[-1] == " " or _NOT_TEXT.fullmatch(value) else value
