@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from imgnorm.errors import InvalidDocument, Problem, SourceError
+from imgnorm.errors import InvalidDocument, Problem, Severity, SourceError
 from imgnorm.wording import cut
 
 Path = tuple[str | int, ...]
@@ -75,10 +75,11 @@ class Document:
         hint: str | None = None,
         *,
         of_key: bool = False,
+        severity: Severity = "error",
     ) -> Problem:
         """A problem at the place of `path`. Its message begins with the path: `image.mode: …`."""
         line, column = self.place(path, of_key=of_key)
-        return Problem(self.file, line, column, rule, with_path(path, message), hint)
+        return Problem(self.file, line, column, rule, with_path(path, message), hint, severity)
 
 
 def read_bytes(path: str | os.PathLike[str], limits: DocumentLimits) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imgnorm.constants.findings import Finding, findings
@@ -97,9 +96,7 @@ def estimate_note(document: Document, stats: Stats, path: Path, named: str = "")
         f"{stats.estimate.tolerance:g} of the exact ones only ({stats.estimate})"
     )
     hint = "for exact ones, measure all images, without --tolerance"
-    return replace(
-        document.problem(path, _ESTIMATE.id, message, hint, of_key=not named), severity="info"
-    )
+    return document.problem(path, _ESTIMATE.id, message, hint, of_key=not named, severity="info")
 
 
 def constant_problems(document: Document, pipeline: Pipeline) -> Iterator[Problem]:
@@ -133,8 +130,7 @@ def problem_of(document: Document, path: Path, found: Finding) -> Problem:
     value = document.value
     if path == ("normalize",) and value["normalize"].get("preset") is not None:
         where = (*path, "preset")
-    problem = document.problem(where, found.rule, found.message, found.hint)
-    return replace(problem, severity=found.severity)
+    return document.problem(where, found.rule, found.message, found.hint, severity=found.severity)
 
 
 _OTHER_PREPROCESS = Rule(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from imgnorm.documents.document import Document
@@ -224,16 +223,17 @@ def _crop_problems(
             room = _padded(least, arguments) if name == "RandomCrop" else least
             pads = arguments.get("pad_if_needed") is True
             if room is not None and not pads and (size[0] > room[0] or size[1] > room[1]):
-                what = "fails" if name == "RandomCrop" else "fills the rest with black"
+                fails = name == "RandomCrop"
+                what = "fails" if fails else "fills the rest with black"
                 assert least is not None
-                problem = document.problem(
+                yield document.problem(
                     (where, index, name, "size"),
                     _CROP_LARGER_THAN_IMAGE.id,
                     f"{size[0]}x{size[1]} from an image that may be only {least[0]}x{least[1]} after "
                     f"{last}: {name} {what}",
                     "use a smaller crop, or resize to a larger size",
+                    severity="error" if fails else "warning",
                 )
-                yield problem if name == "RandomCrop" else replace(problem, severity="warning")
             least, last = size, name
         elif name in ("RandomResizedCrop", "Resize") and size and not arguments.get("max_size"):
             least, last = size, name
