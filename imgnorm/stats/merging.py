@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from imgnorm.errors import IncompatibleStats
@@ -22,7 +22,7 @@ from imgnorm.settings import (
 )
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.notes import worth_noting
-from imgnorm.stats.overlaps import gaps, overlaps
+from imgnorm.stats.overlaps import MergePart, gaps, overlaps
 from imgnorm.stats.provenance import Provenance, combined
 from imgnorm.tally.notes import Noted
 from imgnorm.tally.skipped import Skipped, skipped_order
@@ -41,7 +41,7 @@ from imgnorm.tally.tally import (
 if TYPE_CHECKING:
     from imgnorm.stats.stats import Stats
 
-_ANY: Mode = "auto"
+_ANY: Mode = "auto"  # of a part without images, which would have shown it
 _LOSSLESS = {"BMP", "GIF", "PNG", "PPM"}  # every decoder gives the same pixels
 
 
@@ -49,7 +49,7 @@ class Merger:
     """Adds parts up one by one, so that memory does not grow with their number; checks them at the end."""
 
     def __init__(self) -> None:
-        self._parts: list[_Part] = []
+        self._parts: list[MergePart] = []
         self._counted: dict[Mode, Counted] = {}
         self._classes: dict[Mode, dict[str, ClassStats]] = {}
         self._skipped: list[Skipped] = []
@@ -84,7 +84,7 @@ class Merger:
         mode = stats.mode or _ANY
         with_moments = {one.moments is not None for one in measured.classes.values()}
         self._parts.append(
-            _Part(
+            MergePart(
                 label or _label(measured.source),
                 mode,
                 stats.auto,
@@ -140,7 +140,7 @@ class Merger:
         return self._only or self._measurement(mode, source), settings
 
     @property
-    def _with_images(self) -> list[_Part]:
+    def _with_images(self) -> list[MergePart]:
         return [part for part in self._parts if part.source.images]
 
     def _measurement(self, mode: Mode | None, source: Provenance) -> Measurement:
@@ -209,22 +209,6 @@ class Merger:
                 )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What is compared between the parts; the sums of a part are added up at once."""
-
-    label: str
-    mode: Mode  # or _ANY, if it has no images, and they would have shown their mode
-    auto: bool
-    preprocess: tuple[Step, ...]
-    source: Provenance
-    decoders: Mapping[str, str]
-    per_class: bool | None  # None if there are no classes
-    strict_channels: bool
-    frames: int
-    were_floats: bool  # its images came as floats, and were counted as 8-bit images
-
-
 def _judged(source: Provenance) -> tuple[Provenance, dict[str, Noted]]:
     """The source, and what the folders tell of those of its sources of which no shard is missing."""
     notes: dict[str, Noted] = {}
@@ -237,9 +221,9 @@ def _judged(source: Provenance) -> tuple[Provenance, dict[str, Noted]]:
     return source if source.shards else replace(source, folders={}), notes
 
 
-def _choice_faults(parts: Sequence[_Part]) -> Iterator[str]:
+def _choice_faults(parts: Sequence[MergePart]) -> Iterator[str]:
     """Messages about shards of one source of which other files were chosen."""
-    first: dict[object, tuple[str, _Part]] = {}
+    first: dict[object, tuple[str, MergePart]] = {}
     for part in parts:
         for source in part.source.sharded:
             assert source.shards
@@ -277,7 +261,7 @@ def _empty_faults(whole: Provenance) -> Iterator[str]:
             )
 
 
-def _mode_of_all(parts: Sequence[_Part]) -> Mode | None:
+def _mode_of_all(parts: Sequence[MergePart]) -> Mode | None:
     """The mode that measuring all parts at once would give; None if there is none.
 
     A gray part becomes RGB beside an RGB part only if mode "auto" found it to be gray: with `--mode L`,
@@ -288,7 +272,7 @@ def _mode_of_all(parts: Sequence[_Part]) -> Mode | None:
     return None if asked_for and asked_for != modes else common_mode(modes)
 
 
-def _mode_faults(parts: Sequence[_Part]) -> Iterator[str]:
+def _mode_faults(parts: Sequence[MergePart]) -> Iterator[str]:
     if not parts or _mode_of_all(parts):
         return
     kind = min((kind_of(part.mode) for part in parts), key=KINDS.index)
@@ -315,7 +299,7 @@ def _mode_faults(parts: Sequence[_Part]) -> Iterator[str]:
             )
 
 
-def _mode_asked_faults(parts: Sequence[_Part]) -> Iterator[str]:
+def _mode_asked_faults(parts: Sequence[MergePart]) -> Iterator[str]:
     """Messages about parts without images that were to be measured in another mode."""
     asked = [part for part in parts if not part.source.images and part.mode != _ANY]
     counted = sorted((p for p in parts if p.source.images), key=lambda p: p.mode in GRAY.values())
@@ -328,11 +312,11 @@ def _mode_asked_faults(parts: Sequence[_Part]) -> Iterator[str]:
             )
 
 
-def _mode_asked(part: _Part) -> str:
+def _mode_asked(part: MergePart) -> str:
     return f"{part.mode} (auto)" if part.auto else f"{part.mode} (--mode {part.mode})"
 
 
-def _decoder_faults(parts: Sequence[_Part]) -> Iterator[str]:
+def _decoder_faults(parts: Sequence[MergePart]) -> Iterator[str]:
     """Messages about decoders whose pixels may differ: those of lossy formats, and all that resized.
 
     The CPU decodes what a device does not. So a part may name both, while another names one of them.

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+from imgnorm.settings import Mode, Step
 from imgnorm.stats.provenance import NUMBERED, Provenance, listing_key, ranges, shards_together
 
 _NAMED = 3  # shared names in a message
 
 
-class MergePart(Protocol):
-    """One of the measurements that are merged."""
+@dataclass(frozen=True)
+class MergePart:
+    """What is compared between the parts; the sums of a part are added up at once."""
 
-    @property
-    def label(self) -> str:
-        """The name of the part in messages."""
-
-    @property
-    def source(self) -> Provenance: ...
+    label: str  # its name in messages
+    mode: Mode  # or "auto", if it has no images, and they would have shown their mode
+    auto: bool
+    preprocess: tuple[Step, ...]
+    source: Provenance
+    decoders: Mapping[str, str]
+    per_class: bool | None  # None if there are no classes
+    strict_channels: bool
+    frames: int
+    were_floats: bool  # its images came as floats, and were counted as 8-bit images
 
 
 def overlaps(parts: Sequence[MergePart]) -> Iterator[str]:
