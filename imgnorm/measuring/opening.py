@@ -23,15 +23,15 @@ _INSTEAD_OF_IMAGES = "name the folder of the images, or a text file with their p
 def open_source(
     source: str | os.PathLike[str] | Source | Any,
     *,
-    listed: bool = False,
-    root: str | os.PathLike[str] = "data",
-    split: str = "train",
-    download: bool = False,
     key: str | int | None = None,
     layout: str | None = None,
     patterns: Patterns = ALL,
+    **where: Any,
 ) -> Source:
     """The source that a path, a name, or an object that yields images means.
+
+    Args:
+        where: further options of `open_named`.
 
     Raises:
         SourceError: the path or name does not exist, or cannot be measured.
@@ -41,15 +41,7 @@ def open_source(
         if not patterns.choose_all and isinstance(source, Source):
             raise ValueError("include and exclude are for paths; choose in units() of the source")
         return open_object(source, key=key, layout=layout)
-    return open_named(
-        source,
-        listed=listed,
-        root=root,
-        split=split,
-        download=download,
-        layout=layout,
-        patterns=patterns,
-    )
+    return open_named(source, layout=layout, patterns=patterns, **where)
 
 
 def open_named(

@@ -85,28 +85,17 @@ def parse_stats(data: bytes, file: str) -> Stats:
     return stats_in(parse(data, file, STATS_LIMITS, STATS))
 
 
-def merge_files(
-    paths: Sequence[str | os.PathLike[str]],
-    *,
-    allow_missing: bool = False,
-    allow_overlap: bool = False,
-    allow_decoders: bool = False,
-    drop_names: bool = False,
-) -> Stats:
+def merge_files(paths: Sequence[str | os.PathLike[str]], **allowed: bool) -> Stats:
     """`merge` of stats files. They are read one after the other, so memory does not grow with them.
+
+    Args:
+        allowed: the options of `merge`.
 
     Raises:
         ImgnormError: files cannot be read (the message lists all of these), or do not belong together.
     """
     labels = [os.fspath(path) for path in paths]
-    return merge(
-        _each_read(labels),
-        labels=labels,
-        allow_missing=allow_missing,
-        allow_overlap=allow_overlap,
-        allow_decoders=allow_decoders,
-        drop_names=drop_names,
-    )
+    return merge(_each_read(labels), labels=labels, **allowed)
 
 
 def stats_in(document: Document) -> Stats:
