@@ -10,7 +10,7 @@ import click
 
 from imgnorm.cli.terminal import print_result
 from imgnorm.errors import TooManySkipped
-from imgnorm.settings import LAYOUTS, MAX_PIXELS, TIMEOUT_S, conflicts, frames_of
+from imgnorm.settings import LAYOUTS, MAX_PIXELS, TIMEOUT_S, conflicts, frames_of, frames_text
 
 if TYPE_CHECKING:
     from imgnorm.tally.skipped import Allowance
@@ -80,42 +80,43 @@ listed = click.option(
 )
 
 
-def _pattern(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
+def parsed(parse: Callable[[Any], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback of an option that may be left out: what `parse` makes of its value, or its ValueError."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        try:
+            return None if value is None else parse(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+    return callback
+
+
+def _patterns(value: Sequence[str]) -> tuple[str, ...]:
     from imgnorm.sources.patterns import Patterns
 
-    try:
-        return Patterns(tuple(value)).include
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
+    return Patterns(tuple(value)).include
 
 
 include = click.option(
     "--include",
     multiple=True,
-    callback=_pattern,
+    callback=parsed(_patterns),
     metavar="PATTERN",
     help="Measure only files that a pattern matches, as in .gitignore: --include 'train/**'. One that ends in an extension, '*.gif', also takes files that are left out by default. May be repeated.  [default: all]",
 )
 exclude = click.option(
     "--exclude",
     multiple=True,
-    callback=_pattern,
+    callback=parsed(_patterns),
     metavar="PATTERN",
     help="Leave out files, and all in folders, that a pattern matches: --exclude masks. May be repeated.",
 )
 
 
-def _frames(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    try:
-        frames_of(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
-    return value
-
-
 frames = click.option(
     "--frames",
-    callback=_frames,
+    callback=parsed(lambda value: frames_text(frames_of(value))),
     default="first",
     metavar="first|all|every:N",
     help="Which frames or pages of each file (GIF, TIFF, WebP, APNG, AVIF) are images.",
@@ -154,18 +155,15 @@ timeout = click.option(
 )
 
 
-def _allowance(ctx: click.Context, param: click.Parameter, value: str | None) -> Allowance | None:
+def _allowance(value: str) -> Allowance:
     from imgnorm.tally.skipped import Allowance
 
-    try:
-        return None if value is None else Allowance.parse(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
+    return Allowance.parse(value)
 
 
 max_skipped = click.option(
     "--max-skipped",
-    callback=_allowance,
+    callback=parsed(_allowance),
     metavar="N|P%",
     help="This many skipped images are accepted (exit 0); with more, the result is not written (exit 1).  [default: any number, exit 3]",
 )

@@ -48,49 +48,36 @@ _output = shared.output("Write the stats file here.  [default: only print]")
 _verbose = shared.verbose("Print the other conventions, the quantiles, and every skipped image.")
 
 
-def _size(
-    ctx: click.Context, param: click.Parameter, value: str | None
-) -> int | tuple[int, int] | None:
+def _size(value: str) -> int | tuple[int, int]:
     """256, or 224x320 for (height, width)."""
-    if value is None:
-        return None
     edges = value.lower().split("x")
     short = re.fullmatch(r"\d{1,9}(x\d{1,9})?", value.lower(), re.ASCII)
     if short is None or not all(map(int, edges)):
-        raise click.BadParameter(
-            f"{value!r} is not a size; give 256, or HEIGHTxWIDTH as in 224x320", ctx, param
-        )
+        raise ValueError(f"{value!r} is not a size; give 256, or HEIGHTxWIDTH as in 224x320")
     return int(edges[0]) if len(edges) == 1 else (int(edges[0]), int(edges[1]))
 
 
-def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+def _shard(value: str) -> tuple[int, int]:
     """2/4: the second of four; a part that the environment names is noted later."""
-    if value is None:
-        return None
     from imgnorm.cli.shard import shard_of
 
-    try:
-        part = shard_of(value, os.environ)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
+    part = shard_of(value, os.environ)
     if part.found:
-        ctx.meta[_SHARD_NOTE] = f"shard    {part}"
+        click.get_current_context().meta[_SHARD_NOTE] = f"shard    {part}"
     return part.index, part.total
 
 
-def _executor(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def _executor(value: str) -> str:
     """The address of a Ray cluster as `measure` takes it."""
-    if value is None or value.startswith("ray://"):
+    if value.startswith("ray://"):
         return value
     return "ray" if value == "auto" else f"ray:{value}"
 
 
-def _device(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is None:
-        return None
+def _device(value: str) -> str:
     if not DEVICES.fullmatch(value):
-        raise click.BadParameter(
-            f"{value!r} is not a device; give cpu, cuda, auto, or a number as in cuda:1", ctx, param
+        raise ValueError(
+            f"{value!r} is not a device; give cpu, cuda, auto, or a number as in cuda:1"
         )
     return value
 
@@ -142,13 +129,13 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 @shared.frames
 @click.option(
     "--resize",
-    callback=_size,
+    callback=shared.parsed(_size),
     metavar="SIZE",
     help="Resize first, as torchvision.transforms.Resize does: the shorter edge, or HEIGHTxWIDTH.  [default: native sizes]",
 )
 @click.option(
     "--center-crop",
-    callback=_size,
+    callback=shared.parsed(_size),
     metavar="SIZE",
     help="Then crop, as torchvision.transforms.CenterCrop does: a square's edge, or HEIGHTxWIDTH.  [default: no crop]",
 )
@@ -159,7 +146,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 )
 @click.option(
     "--device",
-    callback=_device,
+    callback=shared.parsed(_device),
     metavar="DEVICE",
     help="Where 8-bit pixels are counted, with the same digits: cpu; cuda or cuda:N; auto: cuda, if there is one that works. Other pixels are counted on the CPU.  [default: cpu; cuda with --decoder nvjpeg]",
 )
@@ -172,7 +159,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 @click.option(
     "--ray",
     "executor",
-    callback=_executor,
+    callback=shared.parsed(_executor),
     metavar="auto|ADDRESS",
     help="Count on all nodes of a Ray cluster: the one of this machine, or HOST:PORT or ray://HOST:PORT. The nodes must see the images at the same path; --workers are those of each node. Needs `pip install ray`.  [default: this machine]",
 )
@@ -189,7 +176,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 )
 @click.option(
     "--shard",
-    callback=_shard,
+    callback=shared.parsed(_shard),
     metavar="I/N",
     help="Measure every N-th unit only, from the I-th on; a unit is an archive, or a run of about 100 files. `imgnorm merge` adds the N stats files up. env/N takes I from the task's place in a Slurm array of N tasks, or else from RANK, plus 1.  [default: all]",
 )

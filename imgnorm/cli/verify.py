@@ -17,11 +17,11 @@ Exit codes:
 """
 
 
-def _sample(ctx: click.Context, param: click.Parameter, value: str) -> int | str:
+def _sample(value: str) -> int | str:
     if value == "all":
         return value
     if not (value.isascii() and value.isdigit() and len(value) <= 12 and int(value)):
-        raise click.BadParameter(f"{value!r} is neither 'all' nor a number of images", ctx, param)
+        raise ValueError(f"{value!r} is neither 'all' nor a number of images")
     return int(value)
 
 
@@ -31,7 +31,7 @@ def _sample(ctx: click.Context, param: click.Parameter, value: str) -> int | str
 @click.option(
     "--sample",
     default="1000",
-    callback=_sample,
+    callback=shared.parsed(_sample),
     metavar="N|all",
     help="Images that are measured again; all: every integer of the file must be equal.",
 )
