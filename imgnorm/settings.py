@@ -58,6 +58,11 @@ class ImageSettings:
     strict_channels: bool = False  # skip images with other channels than the mode's; convert none
     frames: int = 0  # of each file: every n-th from the first on; 0: the first only
 
+    def take(self, mode: Mode) -> bool:
+        """Whether arrays of this mode can be counted: none is converted, except gray to RGB."""
+        gray_as_rgb = (self.mode, mode) == ("RGB", "L") and not self.strict_channels
+        return self.mode in ("auto", mode) or gray_as_rgb
+
 
 _FRAMES = re.compile(r"first|all|every:([1-9]\d{0,5})", re.ASCII)
 

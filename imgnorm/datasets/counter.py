@@ -19,7 +19,7 @@ from imgnorm.pixels.floats import FloatCounter
 from imgnorm.pixels.formats import decoder_of
 from imgnorm.pixels.images import ModeCounter, count_arrays
 from imgnorm.pixels.preprocess import preprocessed
-from imgnorm.settings import ImageSettings, Kind, Mode, mode_of
+from imgnorm.settings import Kind, Mode, mode_of
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import DIVIDED, Tally
 from imgnorm.workers.executor import Work
@@ -163,7 +163,8 @@ class ItemCounter:
             check_size((width, height), self._max_pixels)
         except Unreadable as fault:
             return fault
-        if not _fits(images, self._settings):
+        kind: Kind = "16-bit" if images.dtype in _16_BIT else "8-bit"
+        if not self._settings.take(mode_of(channels, kind)):
             detail = (
                 f"{_dtype(images)} of {channels} channel{'s' if channels > 1 else ''}, not mode "
                 f"{self._settings.mode}; convert it in the dataset, or measure it separately"
@@ -235,19 +236,6 @@ class _Block:
 
     def taken(self) -> tuple[ImageArray, Sequence[str]]:
         return self._pixels[: len(self._names)], self._names
-
-
-def _fits(images: ImageArray, settings: ImageSettings) -> bool:
-    """Whether arrays can be counted in the mode that is asked for.
-
-    They are not converted to another mode, except gray to RGB.
-    """
-    mode = settings.mode
-    if mode == "auto":
-        return True
-    kind: Kind = "16-bit" if images.dtype in _16_BIT else "8-bit"
-    own = mode_of(images.shape[3], kind)
-    return own == mode or ((own, mode) == ("L", "RGB") and not settings.strict_channels)
 
 
 def _dtype(images: ImageArray) -> str:

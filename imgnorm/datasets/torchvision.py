@@ -196,10 +196,7 @@ class ImagesInMemory:
 
     def match(self, settings: ImageSettings) -> bool:
         """Whether the array has the pixels that these settings ask for."""
-        mode = mode_of(self.array.shape[3], "8-bit")
-        gray_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
-        same = settings.mode in ("auto", mode) or gray_as_rgb
-        return same and not settings.preprocess
+        return settings.take(mode_of(self.array.shape[3], "8-bit")) and not settings.preprocess
 
     def executor(self, work: Work, class_of: Callable[[str], str | None]) -> Executor:
         threads = usable_cores() if work.workers is None else work.workers

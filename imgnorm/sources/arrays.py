@@ -132,8 +132,7 @@ class ArrayFileSource(Source):
                 f"{printable(self.ref)}: has mode {mode}, which no PIL image has; leave out --resize and "
                 "--center-crop, or resize the arrays themselves"
             )
-        shown_as_rgb = (settings.mode, mode) == ("RGB", "L") and not settings.strict_channels
-        if settings.mode not in ("auto", mode) and not shown_as_rgb:
+        if not settings.take(mode):
             raise SourceError(
                 f"{printable(self.ref)}: has mode {mode}, and arrays are not converted to "
                 f"{settings.mode}; leave out --mode"
