@@ -289,3 +289,4 @@ class Rule:
     bad: str  # an example in YAML that breaks it
     good: str  # the same, fixed
     severity: Severity = "error"
+    alone: bool = False  # about one value: what else the file holds, or lacks, does not matter

@@ -12,6 +12,7 @@ from typing import Any
 from imgnorm.checks.foreign import foreign_problem
 from imgnorm.checks.ignore import MARK, chosen, not_ignored
 from imgnorm.checks.reports import plural, summary
+from imgnorm.checks.rules import RULES
 from imgnorm.constants.findings import findings
 from imgnorm.constants.presets import preset
 from imgnorm.documents.document import (
@@ -43,21 +44,6 @@ DryRun = Callable[[Document, Pipeline, Stats], Iterable[Problem]]
 
 _OURS = re.compile(rb"imgnorm-(?:pipeline|stats)/")
 """In a file of imgnorm's own."""
-_LOCAL = {
-    "unknown-key",
-    "wrong-type",
-    "wrong-value",
-    "unit",
-    "not-usable",
-    "unknown-transform",
-    "unknown-argument",
-    "wrong-argument",
-    "unknown-preset",
-    "not-measurable",
-    "random-preprocess",
-    "two-normalizations",
-}
-"""Rules about one value: what else the file holds or lacks does not matter."""
 _FROM_INTEGERS = {"derived", "impossible"}
 """Rules about integers that belong together, of which a fault in the YAML may hide one."""
 
@@ -200,7 +186,7 @@ def _no_consequences(found: Iterable[Problem], reading: Reading) -> Iterator[Pro
     for problem in found:
         if (problem.line, problem.column) in places or problem.line in blanked:
             continue
-        if problem.rule in _LOCAL or not (lacking or problem.rule in _FROM_INTEGERS):
+        if RULES[problem.rule].alone or not (lacking or problem.rule in _FROM_INTEGERS):
             yield problem
 
 

@@ -228,6 +228,7 @@ _NOT_USABLE = Rule(
     "a least std, as `imgnorm emit --eps 1e-3` writes it.",
     "normalize: {mean: [0.5, 0.5, 0.5], std: [0.25, 0, 0.25]}",
     "normalize: {mean: [0.5, 0.5, 0.5], std: [0.25, 0.22, 0.25]}",
+    alone=True,
 )
 
 
@@ -252,6 +253,7 @@ _UNIT = Rule(
     "for every image.",
     "normalize: {mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375]}",
     "normalize: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}",
+    alone=True,
 )
 
 

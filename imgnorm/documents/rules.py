@@ -117,6 +117,7 @@ RULES = (
         "This file format does not have the key, so it would do nothing.",
         "image: {modus: RGB}",
         "image: {mode: RGB}",
+        alone=True,
     ),
     Rule(
         "missing-key",
@@ -132,6 +133,7 @@ RULES = (
         "number, `no` is text.",
         "normalize: {mean: 0.5, std: 0.25}",
         "normalize: {mean: [0.5], std: [0.25]}",
+        alone=True,
     ),
     Rule(
         "wrong-value",
@@ -139,5 +141,6 @@ RULES = (
         "The value has the right type, but the format does not allow it.",
         "api: v3",
         "api: v2",
+        alone=True,
     ),
 )

@@ -45,6 +45,7 @@ _TWO_NORMALIZATIONS = Rule(
     "them counts.",
     "normalize: {stats: stats.yaml, mean: [0.5], std: [0.25]}",
     "normalize: {stats: stats.yaml}",
+    alone=True,
 )
 
 _UNKNOWN_PRESET = Rule(
@@ -54,6 +55,7 @@ _UNKNOWN_PRESET = Rule(
     "its numbers out if a checkpoint depends on them.",
     "normalize: {preset: cifar-11}",
     "normalize: {preset: cifar10}",
+    alone=True,
 )
 
 
@@ -95,6 +97,7 @@ _UNKNOWN_ARGUMENT = Rule(
     "ToImage, ToDtype and Normalize take none, because the pipeline fills theirs in.",
     "augment:\n  - RandomCrop: {sise: 32}",
     "augment:\n  - RandomCrop: {size: 32}",
+    alone=True,
 )
 
 _MISSING_ARGUMENT = Rule(
@@ -111,6 +114,7 @@ _WRONG_ARGUMENT = Rule(
     "torchvision's own signature does not allow this value for this argument.",
     "augment:\n  - RandomCrop: {size: large}",
     "augment:\n  - RandomCrop: {size: 32}",
+    alone=True,
 )
 
 _RANDOM_PREPROCESS = Rule(
@@ -120,6 +124,7 @@ _RANDOM_PREPROCESS = Rule(
     "belong in `augment`, which the eval transform leaves out.",
     "preprocess:\n  - RandomCrop: {size: 32}",
     "augment:\n  - RandomCrop: {size: 32}",
+    alone=True,
 )
 
 _NOT_MEASURABLE = Rule(
@@ -129,6 +134,7 @@ _NOT_MEASURABLE = Rule(
     "torchvision does. It can do that for Resize and CenterCrop only.",
     "preprocess:\n  - Pad: {padding: 4}",
     "preprocess:\n  - Resize: {size: 256}\n  - CenterCrop: {size: 224}",
+    alone=True,
 )
 
 
@@ -233,6 +239,7 @@ _UNKNOWN_TRANSFORM = Rule(
     "Dotted names and code are never run.",
     "augment:\n  - RandomHorizontallFlip: {}",
     "augment:\n  - RandomHorizontalFlip: {}",
+    alone=True,
 )
 
 
