@@ -11,16 +11,11 @@ imports it. Old Pythons must be able to read this file, hence the quoted annotat
 import hashlib
 import importlib.util
 import os
-import shutil
-import signal
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-
-TYPE_CHECKING = False  # typing.TYPE_CHECKING, without the import of typing
-if TYPE_CHECKING:
-    from importlib.machinery import ModuleSpec
-    from typing import NoReturn
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 10)
@@ -37,36 +32,31 @@ def set_up(*extras: str) -> Path:
     asked = (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
     digest = hashlib.sha256(asked).hexdigest()
     note = place / DIGEST  # the digest, then the extras; missing while something is installed
-    known, *installed = (note.read_text().split() if note.exists() else []) or [""]
-    if known == digest and python.exists() and {*extras} <= {*installed}:
+    known = note.read_text().split() if note.exists() else []
+    wanted = sorted({*extras, *known[1:]})
+    if python.exists() and known == [digest, *wanted]:
         return python
-    free = not place.exists() or (place.is_dir() and not any(place.iterdir()))
-    if not free and not (place / "pyvenv.cfg").exists():
+    ours = (place / "pyvenv.cfg").exists()
+    if place.exists() and not ours and not (place.is_dir() and not any(place.iterdir())):
         fail(f"{place} is not an environment: move it, or set IMGNORM_VENV to another folder")
-
-    wanted = sorted({*extras, *installed})
-    target = f".[{','.join(wanted)}]" if wanted else "."
     size = "5 GB, minutes" if "torch" in wanted else "0.2 GB, less than a minute"
     say(f"installing {' and '.join(['imgnorm', *wanted])} in {place} (once: {size})")
-    if not note.exists() or not python.exists():
-        broken = (place / "pyvenv.cfg").exists() and not python.exists()
-        call(sys.executable, "-I", "-m", "venv", *(["--clear"] if broken else []), str(place))
+    if not (known and python.exists()):
+        clear = ["--clear"] * (ours and not python.exists())
+        call(sys.executable, "-I", "-m", "venv", *clear, str(place))
     note.unlink(missing_ok=True)
-    uv = shutil.which("uv")
-    pip = [uv, "pip"] if uv else [str(python), "-I", "-m", "pip"]
-    where = ["--python", str(python)] if uv else []
-    call(*pip, "install", *where, "--quiet", "-c", "constraints.txt", "-e", target)
+    target = f".[{','.join(wanted)}]" if wanted else "."
+    call(str(python), "-I", "-m", "pip", "install", "-q", "-c", "constraints.txt", "-e", target)
     note.write_text(" ".join([digest, *wanted]))
     return python
 
 
-def run(python: Path, *arguments: str) -> "NoReturn":
+def run(python: Path, *arguments: str) -> NoReturn:
     """Become a program of the environment, with this checkout's code first on its path."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     command, variables = [str(python), *arguments], {**os.environ, "PYTHONPATH": path}
     if os.name == "posix":
         os.execve(command[0], command, variables)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program gets Ctrl-C, too, and handles it
     sys.exit(subprocess.call(command, env=variables))
 
 
@@ -79,15 +69,11 @@ def enter(script: str, *extras: str) -> None:
 
 def call(*command: str) -> None:
     """Run a step of the set-up in the checkout; what it prints goes to standard error."""
-    try:
-        code = subprocess.call(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sys.stderr)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    if code:
+    if subprocess.call(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sys.stderr):
         fail("this step failed, see above; check the network and the disk, then run this again")
 
 
-def fail(text: str) -> "NoReturn":
+def fail(text: str) -> NoReturn:
     say(text)
     sys.exit(2)
 
