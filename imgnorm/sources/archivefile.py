@@ -308,13 +308,13 @@ def _not_an_archive(handle: int) -> Unreadable:
 
 
 def _hides_an_image(reader: TarReader | ZipReader) -> bool:
-    """Whether a zip's entry that a rule ignores is an image by its local header's name.
+    """Whether a zip's entry that a rule ignores has another name in its local header, that of an image.
 
-    The directory, which has the other name, is then damaged.
+    The directory is then damaged.
     """
     if not isinstance(reader, ZipReader):
         return False
-    name = _decoded(reader.name_inside())
+    name = _decoded(reader.other_name())
     return looks_like_an_image(name) and not any(map(rule_against, name.split("/")))
 
 

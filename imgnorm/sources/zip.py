@@ -105,12 +105,13 @@ class ZipReader:
                 self._last = place, record
                 yield _utf8(record), place, record.size, fault
 
-    def name_inside(self) -> bytes:
-        """The last entry's name in its local header; b"" if that is not a local header."""
+    def other_name(self) -> bytes:
+        """The last entry's name in its local header, if that is another than the directory's; else b""."""
         assert self._last is not None
         record = self._last[1]
         header = self._bytes.read(record.start, _LOCAL.size + len(record.name))
-        return header[_LOCAL.size :] if header[:4] == b"PK\3\4" else b""
+        name = header[_LOCAL.size :] if header[:4] == b"PK\3\4" else b""
+        return name if name != record.name else b""
 
     def content(self, place: int) -> bytes:
         """The bytes of the member whose record is at this place.

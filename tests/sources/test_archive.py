@@ -37,6 +37,7 @@ from imgnorm.sources.files import MAX_FILE_BYTES
 from imgnorm.sources.listing import all_names_of
 from imgnorm.sources.names import name_bytes
 from imgnorm.sources.paths import matching
+from imgnorm.sources.patterns import Patterns
 from imgnorm.sources.source import Entry, Ignored, Reread, Unit, Unread
 from imgnorm.stats.file import write_stats
 from imgnorm.stats.stats import Stats
@@ -889,6 +890,22 @@ def test_a_name_that_is_damaged_in_the_directory_hides_no_image(tmp_path, name, 
         skipped.detail,
     )
     assert {"suffix": 1} == found.ignored
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_what_patterns_leave_out_of_an_archive_is_ignored_and_not_damaged(tmp_path, format_):
+    names = ["cat/0.png", "cat/1.png", "masks/0.png", "masks/1.txt", "note.txt"]
+    path = packed(tmp_path / f"a.{format_}", {name: picture(0) for name in names})
+    chosen = {
+        Patterns(exclude=("masks",)): {"exclude": 2, "suffix": 1},
+        Patterns(include=("cat/**",), exclude=("0.png",)): {"exclude": 2, "include": 2},
+    }
+
+    found = {patterns: listed(ArchiveSource("", [str(path)], patterns)) for patterns in chosen}
+
+    assert chosen == {patterns: one.ignored for patterns, one in found.items()}
+    assert [[], []] == [one.skipped for one in found.values()]
+    assert [2, 1] == [len(one.images) for one in found.values()]
 
 
 @pytest.mark.parametrize("format_", FORMATS)
