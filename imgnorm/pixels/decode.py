@@ -107,8 +107,9 @@ def decode(
         _load(picture, data)
         check_pixels(picture, data, format_)
         decoded = _decoded(picture, mode, format_, data)
-        if frames > 1:
-            lost = {**(decoded.lost or {}), FRAMES: 1, FURTHER_FRAMES: frames - 1}
+        further = frames.whole - 1 + frames.missing
+        if further:
+            lost = {**(decoded.lost or {}), FRAMES: 1, FURTHER_FRAMES: further}
             decoded = replace(decoded, lost=lost)
         return decoded
 

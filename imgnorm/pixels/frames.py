@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 from PIL.Image import Image
 
 from imgnorm.pixels.formats import format_of
-from imgnorm.pixels.losses import frames_in
+from imgnorm.pixels.losses import Frames, frames_in
 from imgnorm.settings import ImageSettings
 from imgnorm.sources.source import (
     Block,
@@ -26,7 +26,7 @@ from imgnorm.sources.source import (
     Unread,
     entries_of,
 )
-from imgnorm.tally.skipped import Skipped, Unreadable
+from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class FramesSource(Source):
         numbers: list[int] = []
         for index, entry in enumerate(entries_of(self.files, listing.unit)):
             assert isinstance(entry, Unread)
-            for number in _numbers_in(_content_of(entry), self._step):
+            for number in _File(entry).numbers(self._step):
                 names.append(_name_of(entry.name, number))
                 files.append(index)
                 numbers.append(number)
@@ -116,7 +116,7 @@ class FramesSource(Source):
                 continue
             file = _File(entry)
             yield Unread(entry.name, file.read)
-            for number in _numbers_in(file.content, self._step)[1:]:
+            for number in file.numbers(self._step)[1:]:
                 yield Unread(_name_of(entry.name, number), partial(file.frame, number))
 
     def _chosen_frames(self, unit: _FrameUnit, entries: Iterator[Entry]) -> Iterator[Entry]:
@@ -133,33 +133,35 @@ class _File:
 
     def __init__(self, entry: Unread) -> None:
         self.name = entry.name
-        self.content: bytes | Image | Block | FileFrame | None = None
         self._entry = entry
+        self._content: bytes | Image | Block | FileFrame | None = None
 
     def read(self) -> bytes | Image | Block | FileFrame:
-        if self.content is None:
-            self.content = self._entry.read()
-        return self.content
+        if self._content is None:
+            self._content = self._entry.read()
+        return self._content
 
     def frame(self, number: int) -> bytes | Image | Block | FileFrame:
         content = self.read()
-        return FileFrame(content, number) if number and isinstance(content, bytes) else content
+        if not number or not isinstance(content, bytes):
+            return content
+        if number >= self._frames.whole:
+            raise Unreadable(Reason.TRUNCATED, "the file is damaged, or ends, where it should be")
+        return FileFrame(content, number)
 
+    def numbers(self, step: int) -> list[int]:
+        """The numbers of the frames to be counted, from 0. The last may be one that is missing."""
+        return [*range(0, self._frames.whole, step), *[self._frames.whole] * self._frames.missing]
 
-def _content_of(entry: Unread) -> object:
-    try:
-        return entry.read()
-    except Unreadable:
-        return None  # which is found again where it is counted
-
-
-def _numbers_in(content: object, step: int) -> range:
-    """The numbers of the frames to be counted, from 0."""
-    try:
-        frames = frames_in(content, format_of(content)) if isinstance(content, bytes) else 1
-    except Unreadable:
-        frames = 1
-    return range(0, frames, step)
+    @cached_property
+    def _frames(self) -> Frames:
+        try:
+            content = self.read()
+            return (
+                frames_in(content, format_of(content)) if isinstance(content, bytes) else Frames()
+            )
+        except Unreadable:  # which is found again where it is counted
+            return Frames()
 
 
 def _name_of(file: str, number: int) -> str:

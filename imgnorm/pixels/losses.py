@@ -5,7 +5,9 @@ Nothing here raises: what is asked for is only told to the user, and damage is f
 
 from __future__ import annotations
 
+import struct
 from io import BytesIO
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -20,6 +22,8 @@ _TURNED_BY_PILLOW = {"TIFF"}  # at loading
 _FRAMED = {"GIF", "TIFF", "WEBP", "AVIF", "PNG"}
 """The formats whose files may have several frames or pages. A JPEG with several images (MPF) has a preview
 or a gain map behind the first, or the other eye's view: no frames."""
+_HEADER = 16  # bytes, of a BigTIFF; all others are shorter
+_IMAGE, _EXTENSION, _TRAILER = b",!;"  # how the blocks of a GIF begin
 
 
 def losses_of(picture: Image.Image, target: Mode, data: bytes, format_: str) -> dict[str, int]:
@@ -41,24 +45,75 @@ def losses_of(picture: Image.Image, target: Mode, data: bytes, format_: str) -> 
     return lost
 
 
-def frames_in(data: bytes, format_: str, picture: Image.Image | None = None) -> int:
-    """How many frames or pages a file has, as far as Pillow finds them; at least 1.
+class Frames(NamedTuple):
+    """The frames or pages of one file."""
+
+    whole: int = 1  # at least 1: the first is looked at in any case
+    missing: bool = False  # whether the file is damaged, or ends, where a further one should be
+
+
+def frames_in(data: bytes, format_: str, picture: Image.Image | None = None) -> Frames:
+    """The frames that a file leads to.
 
     Args:
-        picture: its first frame, if it is open and not yet loaded: most files show with it that they have one.
+        picture: its first frame, if it is open and not yet loaded.
     """
-    if format_ not in _FRAMED:
-        return 1
+    if format_ not in _FRAMED or len(data) < _HEADER:
+        return Frames()
+    if format_ == "TIFF":
+        return _pages(data)
+    if format_ == "GIF":
+        return _gif_frames(data)
     try:
-        if picture is not None and format_ != "GIF":
-            if format_ != "TIFF":
-                return max(1, int(getattr(picture, "n_frames", 1)))
-            if not picture.tag_v2.next:  # type: ignore[attr-defined]
-                return 1
+        if picture is not None:
+            return Frames(max(1, int(getattr(picture, "n_frames", 1))))
         with Image.open(BytesIO(data), formats=(format_,)) as whole:
-            return max(1, int(getattr(whole, "n_frames", 1)))
+            return Frames(max(1, int(getattr(whole, "n_frames", 1))))
     except (*RAISED_BY_PILLOW, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return 1
+        return Frames()
+
+
+def _pages(data: bytes) -> Frames:
+    """Each directory of a TIFF ends with the place of the next: the specification of TIFF 6.0, section 2."""
+    order = "<" if data.startswith(b"II") else ">"
+    big = 43 in data[2:4]  # BigTIFF, not 42
+    place, count = struct.Struct(order + "IQ"[big]), struct.Struct(order + "HQ"[big])
+    tag = 20 if big else 12  # bytes
+    (at,) = place.unpack_from(data, 8 if big else 4)
+    found: set[int] = set()
+    while at and at not in found:  # Pillow takes a loop for the end
+        behind = at + count.size
+        if behind <= len(data):
+            behind += tag * count.unpack_from(data, at)[0]
+        if behind + place.size > len(data) or not any(data[behind - tag : behind]):
+            return Frames(max(1, len(found)), missing=bool(found))
+        found.add(at)
+        (at,) = place.unpack_from(data, behind)
+    return Frames(max(1, len(found)))
+
+
+def _gif_frames(data: bytes) -> Frames:
+    """Blocks, each one of a known kind, up to the trailer: https://www.w3.org/Graphics/GIF/spec-gif89a.txt"""
+    at, frames = 13 + _color_table(data[10]), 0
+    while at < len(data) and data[at] != _TRAILER:
+        if data[at] == _IMAGE and at + 10 < len(data):
+            frames += 1
+            at += 11 + _color_table(data[at + 9])
+        elif data[at] == _EXTENSION:
+            at += 2
+        elif data[at]:  # Pillow and browsers pass over zeros
+            break
+        while at < len(data) and data[at]:
+            at += 1 + data[at]
+        at += 1
+    # Some writers leave out the trailer: then the last block is whole.
+    whole = at == len(data) or (at < len(data) and data[at] == _TRAILER)
+    return Frames(max(1, frames), missing=not whole and frames > 0)
+
+
+def _color_table(flags: int) -> int:
+    """Its bytes."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def looks_like_a_mask(picture: Image.Image, file_mode: str) -> bool:

@@ -100,3 +100,19 @@ def test_a_damaged_frame_is_skipped_by_its_own_name(stack, tmp_path):
         stats = measure(tmp_path, frames="all", workers=1)
 
     assert (6, ["1.tif#7"]) == (stats.images, [one.name for one in stats.skipped])
+
+
+@pytest.mark.parametrize("frames", ["all", "every:50"])
+@pytest.mark.parametrize("name", ["0/0.gif", "1/1.tif"])
+def test_frames_that_a_file_has_lost_are_never_passed_over(stack, tmp_path, name, frames):
+    """Where it is cut, or was never written: Pillow says that there are fewer frames."""
+    data = (stack / name).read_bytes()
+    damaged = [data[: len(data) * tenths // 10] for tenths in range(2, 9)]
+    damaged += [one + bytes(len(data) - len(one)) for one in damaged]
+    for index, one in enumerate(damaged):
+        (tmp_path / f"{index:02}{name[-4:]}").write_bytes(one)
+    with pytest.warns(UserWarning, match="skipped"):
+        stats = measured(tmp_path, frames, workers=1)
+    skipped = {one.name.partition("#")[0] for one in stats.skipped}
+
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(skipped)
