@@ -71,6 +71,8 @@ def _executor(value: str) -> str:
     """The address of a Ray cluster as `measure` takes it."""
     if value.startswith("ray://"):
         return value
+    if not value:
+        raise click.BadParameter("is empty; give auto, or the address of a cluster", ctx, param)
     return "ray" if value == "auto" else f"ray:{value}"
 
 
@@ -289,7 +291,8 @@ def stats(
         SourceWarning, DeviceWarning, ignored=SkippedImagesWarning, quiet=quiet
     )
     bar = images_bar(quiet=quiet, tolerance=options["tolerance"])
-    with noting, bar as on_progress:
+    # What the user's code prints, or Ray of a node that is lost, is not part of the result.
+    with noting, bar as on_progress, redirect_stdout(sys.stderr):
         options |= {"on_progress": on_progress, "profile": spent}
         if factory is None:
             measured = measure(measured_source, **options)
@@ -438,8 +441,7 @@ def _measure_user_code(
     from imgnorm.measuring.opening import open_object
 
     code = UserCode(factory, SourceError, "--dataset")
-    # What the user's code prints is not part of the result.
-    with redirect_stdout(sys.stderr), code.exits_refused():
+    with code.exits_refused():
         made = code.dataset()
         try:
             source = open_object(made, key=key, layout=layout, ref=factory)

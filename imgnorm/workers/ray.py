@@ -13,11 +13,13 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import signal
 import socket
 import sys
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from time import monotonic, sleep
@@ -82,15 +84,19 @@ def _ray() -> Any:
 
 def _connect(ray: Any, address: str) -> None:
     place = _PLACE.fullmatch(address)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if place:  # ray itself tries for ten minutes
             socket.create_connection((place[1], int(place[2])), _CONNECT_S).close()
-        ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        ray.init(address, log_to_driver=False, logging_level="ERROR")
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ImgnormError(
-            f"no Ray cluster at {address!r} ({clause(error)}); start one with `ray start --head`, or "
-            "give the address of one"
+            f"no Ray cluster at {address!r} ({clause(error)}); start one with `ray start --head`, give "
+            "the address of one, or set RAY_AUTH_MODE as it was set where the cluster was started"
         ) from error
+    finally:
+        if on_sigterm and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # ray has set its own
 
 
 class _Actor:
@@ -199,7 +205,10 @@ class _Cluster:
     def close(self) -> None:
         """End the actors; their workers end with them."""
         for node in self._nodes.values():
-            self._ray.kill(node.actor)
+            with suppress(
+                self._ray.exceptions.RayError
+            ):  # it never started, or the cluster is gone
+                self._ray.kill(node.actor)
 
     def _next(self, rest: Iterator[Unit], size: int) -> _Call | None:
         if self._lost:
@@ -234,15 +243,15 @@ class _Cluster:
         if not nodes:
             sleep(_POLL_S)
             return
-        lost = self._ray.exceptions
+        errors = self._ray.exceptions
         for future in self._ray.wait([*nodes], num_returns=1, timeout=_POLL_S)[0]:
             node = self._nodes[nodes[future]]
             try:
                 found = self._ray.get(future)
-            except (lost.RayActorError, lost.ActorUnschedulableError) as error:
-                self._lose(nodes[future], error)
-            except lost.RayTaskError as error:
+            except errors.RayTaskError as error:
                 self._fail(node, error)
+            except errors.RayError as error:  # the actor, its node, or the tally that it had made
+                self._lose(nodes[future], error)
             else:
                 if node.call:
                     whole.add(found)

@@ -447,6 +447,7 @@ ALLOWANCE = "is neither a number of images nor a percentage; give 10, or 0.5%"
         (["d", "--limit", "0"], f"Invalid value for '--limit': 0 is not in the range x>=1.{SEE}"),
         (["d", "--workers", "0"], f"Invalid value for '--workers': 0 is not in the range x>=1.{SEE}"),
         (["d", "--workers", "two"], f"Invalid value for '--workers': 'two' is not a valid integer range.{SEE}"),
+        (["d", "--ray", ""], f"Invalid value for '--ray': is empty; give auto, or the address of a cluster{SEE}"),
         (["d", "--max-pixels", "0"], f"Invalid value for '--max-pixels': 0 is not in the range x>=1.{SEE}"),
         (["d", "--timeout", "0"], f"Invalid value for '--timeout': 0.0 is not in the range 0<x<=86400.{SEE}"),
         (["d", "--mode", "rgb"], f"Invalid value for '--mode': 'rgb' is not one of 'auto', 'L', 'RGB', 'RGBA', 'I;16'.{SEE}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -194,17 +195,58 @@ def test_an_image_that_kills_its_worker_is_skipped_once(cluster, tmp_path):
 
 
 @pytest.mark.heavy
-def test_an_interrupted_command_leaves_no_file_and_no_process(cluster, tars, tmp_path):
+def test_what_ray_says_of_a_lost_actor_is_not_part_of_the_result(cluster, tars):
+    cluster.add_node(num_cpus=1)
+    with Running("stats", f"{tars}/*.tar", "--ray", f"{cluster.address}", "--json") as run:
+        until(lambda: bool(actors()), timeout=60)
+        time.sleep(1)
+        for pid in actors():
+            kill(pid, signal.SIGKILL)
+        ended = run.end()
+
+    assert 0 == ended.returncode
+    assert 2000 == json.loads(ended.stdout)["images"]
+
+
+@pytest.mark.heavy
+def test_an_actor_that_ray_ends_for_want_of_memory_is_lost_and_named(cluster, tmp_path):
+    """Ray has another exception for it than for an actor that dies."""
+    little = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "300"}
+    node = cluster.add_node(num_cpus=1, env_vars=little)
+
+    with pytest.raises(ImgnormError, match=rf"^node {node.node_ip_address}: .* lost 5 times"):
+        by_ray(cluster, folder_of(tmp_path / "d", 2))
+
+
+@pytest.mark.heavy
+def test_an_actor_that_cannot_be_ended_hides_no_result(cluster, tmp_path, monkeypatch):
+    """So it is with one that Ray never started, and with a cluster that is gone."""
+    import ray
+
+    def fail(actor: object) -> None:
+        raise ray.exceptions.RaySystemError("Actor creation cancelled.")
+
+    cluster.add_node(num_cpus=1)
+    monkeypatch.setattr(ray, "kill", fail)
+
+    assert 2 == by_ray(cluster, folder_of(tmp_path / "d", 2)).images
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_leaves_no_file_and_no_process(
+    cluster, tars, tmp_path, number, code
+):
     cluster.add_node(num_cpus=1)
     address, out = f"{cluster.address}", tmp_path / "stats.yaml"
     with Running("stats", f"{tars}/*.tar", "--ray", address, "-o", out) as run:
         until(lambda: bool(actors()), timeout=60)
         time.sleep(random.Random(3).uniform(0.5, 1.5))
-        run.send(signal.SIGINT)
+        run.send(number)
         ended = run.end()
 
-    assert 130 == ended.returncode
-    assert "Traceback" not in ended.stderr
+    assert code == ended.returncode
+    assert f"stopped by {number.name}\n" == ended.stderr
     assert [] == [*tmp_path.iterdir()]
     until(lambda: not actors())
 
