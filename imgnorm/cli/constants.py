@@ -39,7 +39,7 @@ def presets(context: click.Context) -> None:
 @presets.command("show", no_args_is_help=True)
 @click.argument("name")
 def show_preset(name: str) -> None:
-    """Show one preset: its digits, its source, and what is wrong with it."""
+    """Show one preset: its digits, its source, and its faults."""
     from imgnorm.constants.explain import description
     from imgnorm.constants.presets import preset_entry
 

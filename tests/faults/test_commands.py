@@ -372,7 +372,7 @@ def test_an_argument_of_any_length_is_one_message(
         ["emit", "missing.yaml", "-o", long],
         ["validate", long],
         ["lint", long],
-        ["explain", "0." + digits],
+        ["explain", "0.1" + digits],
         ["presets", "show", long],
         [long],
     ]
