@@ -35,9 +35,7 @@ def losses_of(picture: Image.Image, target: Mode, data: bytes, format_: str) -> 
     lost = {}
     if target != "I;16" and _bits_of(picture, data, format_) > 8:
         lost[DEPTH] = 1
-    # A GIF's transparent color is how a frame leaves out what the one before it has.
-    transparent = format_ == "PNG" and "transparency" in picture.info
-    if format_ != "GIF" and (picture.mode in _WITH_ALPHA or transparent) and target != "RGBA":
+    if target != "RGBA" and _is_transparent(picture, format_):
         lost[ALPHA] = 1
     exif = picture.info.get("exif")
     if isinstance(exif, bytes) and format_ not in _TURNED_BY_PILLOW and orientation_in(exif) != 1:
@@ -119,6 +117,17 @@ def _color_table(flags: int) -> int:
 def looks_like_a_mask(picture: Image.Image, file_mode: str) -> bool:
     """Whether a picture is gray, has a palette, or has few colors."""
     return file_mode in _GRAY_OR_PALETTE or picture.getcolors(FEW_COLORS) is not None
+
+
+def _is_transparent(picture: Image.Image, format_: str) -> bool:
+    if (
+        format_ == "GIF"
+    ):  # its transparent color is how a frame leaves out what the one before it has
+        return False
+    if picture.mode in _WITH_ALPHA:  # which many images have without use
+        low, _ = picture.getchannel(len(picture.getbands()) - 1).getextrema()
+        return low != 255
+    return format_ == "PNG" and "transparency" in picture.info
 
 
 def _bits_of(picture: Image.Image, data: bytes, format_: str) -> int:

@@ -42,6 +42,7 @@ def test_what_is_lost_is_known_by_its_kind():
         "tiff, which Pillow turns": (encoded(UPRIGHT, "TIFF", exif=exif(3)), ()),
         "alpha": (encoded(CLEAR, "PNG"), ("alpha",)),
         "gray with alpha": (encoded(CLEAR.convert("LA"), "PNG"), ("alpha",)),
+        "alpha without use": (encoded(UPRIGHT.convert("RGBA"), "PNG"), ()),
         "palette with a clear color": (
             encoded(UPRIGHT.quantize(16), "PNG", transparency=3),
             ("alpha",),
