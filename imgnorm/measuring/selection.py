@@ -94,6 +94,8 @@ def nothing_found(source: Source, ignored: Counter[str]) -> SourceError:
     """The error of a source without a single image."""
     passed_over = ", ".join(f"{count:,} {rule}" for rule, count in sorted(ignored.items()))
     hint = source.hint_if_empty()
+    if ignored.keys() & source.options.keys():
+        hint = "the patterns of include and exclude leave none; change them"
     return SourceError(
         f"{as_text(source.ref)}: no images in it"
         + (f" (passed over: {passed_over})" if passed_over else "")

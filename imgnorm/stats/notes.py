@@ -220,6 +220,8 @@ def _some(noted: Noted) -> str:
 
 
 def _folder_of(noted: Noted, kind: str) -> str:
-    """The name of the folder that shows that an image is of this kind, as the shell takes it."""
+    """A pattern for the folder that shows that an image is of this kind, as the shell takes it."""
     parts = noted.examples[0].split("/") if noted.examples else []
-    return shlex.quote(next((part for part in parts if kind_of_name(part) == kind), "PATTERN"))
+    name = next((part for part in parts if kind_of_name(part) == kind), "PATTERN")
+    plain = (c if c.isprintable() and c not in "[]*?\\!" else "?" for c in name)
+    return shlex.quote("".join(plain))

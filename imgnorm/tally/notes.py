@@ -99,8 +99,8 @@ def kind_of_name(name: str) -> str | None:
     words = {word.lower() for word in _WORD.findall(name)}
     if words & _MASKS:
         return MASK
-    if words & _THUMBNAILS:
-        return THUMBNAIL
+    if words & _THUMBNAILS and words <= {*_THUMBNAILS, *_SPLITS, *_BESIDE_A_SPLIT}:
+        return THUMBNAIL  # thumbs_up is a class
     splits = {_SPLITS[word] for word in words if word in _SPLITS}
     if len(splits) == 1 and words <= {*_SPLITS, *_BESIDE_A_SPLIT}:
         return f"{SPLIT} {splits.pop()}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from imgnorm.errors import IncompatibleStats, NotesFound
+from imgnorm.errors import IncompatibleStats, NotesFound, SourceError
 from imgnorm.measuring.measure import measure
 from imgnorm.stats.file import read_stats, write_stats
 from imgnorm.stats.stats import Stats, merge
@@ -126,13 +127,32 @@ def test_strict_makes_a_failure_of_every_note(pooled):
 
 def test_folders_that_are_classes_are_not_taken_for_masks(tmp_path):
     """Photos of faces with masks, a class of trains, one split alone: nothing to note."""
-    for folder in ("with_mask", "without_mask", "train/cats", "train/dogs"):
+    for folder in ("with_mask", "without_mask", "train/cats", "train/dogs", "thumbs_up"):
         (tmp_path / folder).mkdir(parents=True)
         for index in range(3):
             picture(index).save(tmp_path / folder / f"{index}.png")
 
     assert () == measure(tmp_path, workers=1).notes
     assert {} == measure(tmp_path, workers=1).measurement.notes
+
+
+def test_the_pattern_that_is_proposed_is_printable_and_chooses_the_folder(tmp_path):
+    for name in ("[old] masks", "masks\x1b[31m", "it's masks*", "!masks"):
+        folders = [tmp_path / name / part for part in (name, "photos")]
+        for index, folder in enumerate(folders):
+            folder.mkdir(parents=True)
+            picture(index, "RGB", 2 if folder.name == name else 256).save(folder / "0.png")
+        (note,) = measure(tmp_path / name, workers=1).notes
+        pattern = shlex.split(str(note).partition("--exclude ")[2])
+
+        assert str(note).isprintable()
+        assert str(note).startswith("1 of 2 images are masks or labels, by their folder")
+        assert () == measure(tmp_path / name, exclude=pattern, workers=1).notes
+
+
+def test_patterns_that_leave_nothing_are_named(pooled):
+    with pytest.raises(SourceError, match="leave none; change them"):
+        measure(pooled, exclude="*", workers=1)
 
 
 @pytest.mark.parametrize(
