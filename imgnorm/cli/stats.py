@@ -72,7 +72,7 @@ def _executor(value: str) -> str:
     if value.startswith("ray://"):
         return value
     if not value:
-        raise click.BadParameter("is empty; give auto, or the address of a cluster", ctx, param)
+        raise ValueError("is empty; give auto, or the address of a cluster")
     return "ray" if value == "auto" else f"ray:{value}"
 
 
