@@ -389,7 +389,9 @@ def file_of(width: int, height: int, *, gray: bool = False, **options: object) -
 @pytest.mark.parametrize("size", [(1, 1), (7, 9), (16, 16), (17, 33), (64, 48), (67, 5)], ids=str)
 def test_whole_files_are_known_as_whole_and_those_that_lack_their_end_are_not(size):
     kinds = [(0, False), (1, False), (2, False), (0, True)]
-    for progressive, restarts, (sampling, gray) in product([False, True], [0, 1, 3, 7], kinds):
+    for progressive, restarts, (sampling, gray) in itertools.product(
+        [False, True], [0, 1, 3, 7], kinds
+    ):
         options = {"progressive": progressive, "restart_marker_blocks": restarts}
         data = file_of(*size, gray=gray, subsampling=sampling, **options)
 
