@@ -67,11 +67,10 @@ def _module_of(path: str, output: str | None, api: Any, eps: float | None) -> st
     from imgnorm.pipeline import config, emit
     from imgnorm.stats.file import parse_stats
 
-    data = read_bytes(path, STATS_LIMITS)
+    data, module = read_bytes(path, STATS_LIMITS), output or "transforms.py"
     if not reader.declared_format(data).startswith("imgnorm-pipeline/"):
         stats = parse_stats(data, path)
-        return emit.emit_for(stats, stats_path=path, module_path=output, api=api or "v1", eps=eps)
+        return emit.emit(stats, api=api or "v1", eps=eps, stats_path=path, module_path=module)
     shared.refuse_beside_config(path, "api")
     pipeline, stats = config.read_normalized(path)
-    seen, module = emit.seen_from(path, output)
-    return emit.emit_pipeline(pipeline, stats, eps=eps, config_path=seen, module_path=module)
+    return emit.emit_pipeline(pipeline, stats, eps=eps, config_path=path, module_path=module)

@@ -32,15 +32,14 @@ def emit(
 
     Args:
         eps: the least std; needed if a channel is constant.
-        stats_path: the stats file as seen from the module's folder, for the header.
-        module_path: the module's own file name, for the header.
+        stats_path: the stats file, for the header.
+        module_path: the module's own file, for the header.
 
     Raises:
         TransformError: see `steps_of` and `usable_std`.
     """
     steps = steps_of(stats, api)
-    regenerate = _command(stats_path, module_path, eps, f" --api {api}")
-    header = [*_header(stats), *regenerate]
+    header = [*_header(stats), *_command(*_seen(stats_path, module_path), eps, f" --api {api}")]
     note = "# Put random augmentation in front of these steps."
     return _module_text(stats, header, [note], steps, steps, api, eps)
 
@@ -58,29 +57,21 @@ def emit_pipeline(
     Args:
         stats: what the config normalizes with.
         eps: the least std; needed if a channel is constant.
-        config_path: the config as seen from the module's folder, for the header.
-        module_path: the module's own file name, for the header.
+        config_path: the config, for the header.
+        module_path: the module's own file, for the header.
 
     Raises:
         TransformError: see `pipeline_steps` and `usable_std`.
     """
     train, evaluation = pipeline_steps(pipeline, stats)
-    header = [f"Pipeline: {config_path!r}.", *_header(stats)]
-    header += _command(config_path, module_path, eps, "")
+    seen, module = _seen(config_path, module_path)
+    header = [f"Pipeline: {seen!r}.", *_header(stats), *_command(seen, module, eps, "")]
     return _module_text(stats, header, [], train, evaluation, pipeline.api, eps)
 
 
-def emit_for(
-    stats: Stats, *, stats_path: str, module_path: str | None, api: Api, eps: float | None
-) -> str:
-    """`emit`, with the stats file in the header as seen from the module's folder."""
-    path, module = seen_from(stats_path, module_path)
-    return emit(stats, api=api, eps=eps, stats_path=path, module_path=module)
-
-
-def seen_from(path: str, module_path: str | None) -> tuple[str, str]:
+def _seen(path: str, module_path: str) -> tuple[str, str]:
     """The path of a file relative to the module's folder, and the module's file name."""
-    folder, module = os.path.split(os.path.abspath(module_path or "transforms.py"))
+    folder, module = os.path.split(os.path.abspath(module_path))
     # `..` after a symbolic link is the parent of the folder that it points to: resolve both folders.
     file_folder, name = os.path.split(os.path.abspath(path))
     path = os.path.join(os.path.realpath(file_folder), name)

@@ -19,7 +19,7 @@ from torchvision.datasets import ImageFolder
 
 import imgnorm
 from imgnorm.errors import TransformError
-from imgnorm.pipeline.emit import Api, emit, emit_for
+from imgnorm.pipeline.emit import Api, emit
 from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
 from imgnorm.stats.file import parse_stats, write_stats
 from imgnorm.stats.format import text_of
@@ -306,7 +306,7 @@ def test_the_command_in_the_header_makes_the_same_module(
     os.makedirs(os.path.dirname(stats_path) or ".", exist_ok=True)
     stats = Stats(("L",), (0.5,), (1e-4,))
     write_stats(stats_path, stats)
-    source = emit_for(stats, stats_path=stats_path, module_path=module_path, api="v2", eps=1e-3)
+    source = emit(stats, stats_path=stats_path, module_path=module_path, api="v2", eps=1e-3)
     folder, module = os.path.split(module_path)
 
     assert source == regenerated(tmp_path / folder, source, module)
@@ -320,7 +320,7 @@ def test_a_name_that_is_not_utf_8_is_written_as_its_bytes(tmp_path, monkeypatch)
         write_stats(name, stats)
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
-    source = emit_for(stats, stats_path=name, module_path="t.py", api="v1", eps=None)
+    source = emit(stats, stats_path=name, module_path="t.py", api="v1", eps=None)
 
     assert "$'caf\\xe9\\x27.yaml'" in source
     assert source == regenerated(tmp_path, source)
