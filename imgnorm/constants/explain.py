@@ -15,7 +15,6 @@ from imgnorm.constants.presets import (
     MARKS,
     PRESETS,
     WIDEST_TOLERANCE,
-    ConventionName,
     Field,
     Numbers,
     Preset,
@@ -91,11 +90,10 @@ def comparison(preset: Preset, stats: Stats) -> tuple[bool, list[str]]:
 
     Where the convention is not stated, that which fits best counts.
     """
-    conventions = {name: _pair_of(stats, name) for name in CONVENTIONS}
-    measured = {name: pair for name, pair in conventions.items() if pair}
+    measured = _by_convention(stats)
     own = {preset.convention: measured[preset.convention]} if preset.convention in measured else {}
 
-    def agreeing(name: ConventionName) -> int:
+    def agreeing(name: str) -> int:
         pairs = zip(_FIELDS, measured[name], strict=True)
         return sum(preset.numbers(f).same(Numbers(values, 0)) for f, values in pairs)
 
@@ -111,16 +109,13 @@ def comparison(preset: Preset, stats: Stats) -> tuple[bool, list[str]]:
     return agreeing(shown) == 2, lines
 
 
-def _pair_of(
-    stats: Stats, convention: ConventionName
-) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    if convention == "pooled":
-        return stats.mean, stats.std
-    known = stats.measurement.conventions().get(convention) if stats.measurement else None
-    if known is None:
-        return None
-    # The averages of per-image stds are published beside the pooled mean.
-    return (known.mean if convention == "image_weighted" else stats.mean), known.std
+def _by_convention(stats: Stats) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+    """The data's mean and std by each convention."""
+    known = stats.measurement.conventions() if stats.measurement else {}
+    pairs = {"pooled": (stats.mean, stats.std)}
+    for name, one in known.items():  # per-image stds are published beside the pooled mean
+        pairs[name] = one.mean if name == "image_weighted" else stats.mean, one.std
+    return pairs
 
 
 def presets_table() -> str:
@@ -388,17 +383,14 @@ def _measured(
 
 def _candidates(stats: Stats, field: Field) -> Iterator[tuple[str, str, tuple[float, ...]]]:
     """The data's numbers by each convention: the convention's name, its meaning, the values."""
-    yield "pooled", f"{CONVENTIONS['pooled']}: what Normalize needs", getattr(stats, field)
-    if field == "std":
-        squared = tuple(std * std for std in stats.std)
-        yield "variance", "the pooled std squared; Normalize needs the root", squared
-    meanings = {str(name): meaning for name, meaning in CONVENTIONS.items()}
-    conventions = stats.measurement.conventions() if stats.measurement else {}
-    for name, value in conventions.items():
-        if field == "std":
-            yield name, meanings[name], value.std
-        elif name == "image_weighted":  # the averages of per-image stds have the same mean
-            yield name, meanings[name], value.mean
+    for name, (mean, std) in _by_convention(stats).items():
+        if name == "pooled":
+            yield name, f"{CONVENTIONS[name]}: what Normalize needs", getattr(stats, field)
+            if field == "std":
+                squared = tuple(one * one for one in std)
+                yield "variance", "the pooled std squared; Normalize needs the root", squared
+        elif field == "std" or name == "image_weighted":  # the others have the pooled mean
+            yield name, CONVENTIONS[name], std if field == "std" else mean
 
 
 def _faults(

@@ -23,14 +23,6 @@ from imgnorm.wording import cut, nearest, printable
 
 Mark = Literal["verified", "quoted", "disputed", "wrong"]
 Field = Literal["mean", "std"]
-ConventionName = Literal[
-    "pooled",
-    "image_weighted",
-    "mean_of_image_std",
-    "mean_of_image_std_correction_1",
-    "scaling",
-    "unknown",
-]
 
 MARKS: dict[Mark, str] = {
     "verified": "computed by a test of ours from the data, exactly, and equal",
@@ -38,7 +30,7 @@ MARKS: dict[Mark, str] = {
     "disputed": "published, but sources contradict each other or do not say how",
     "wrong": "published, and not what Normalize needs; listed so that it is recognized",
 }
-CONVENTIONS: dict[ConventionName, str] = {
+CONVENTIONS: dict[str, str] = {
     "pooled": "over all pixels of all images, population",
     "image_weighted": "pooled, with the same weight for every image",
     "mean_of_image_std": "the average of per-image stds, correction 0",
@@ -136,7 +128,7 @@ class Preset:
     std: tuple[float, ...]
     mean_tolerance: float  # half of the last digit published
     std_tolerance: float
-    convention: ConventionName
+    convention: str  # one of CONVENTIONS
     mark: Mark
     source: str  # who published it
     remark: str = ""  # for a wrong set: what is wrong with it
