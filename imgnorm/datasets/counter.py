@@ -14,12 +14,12 @@ from imgnorm.datasets.items import ImageArray, eight_bits, is_counted_on_device
 from imgnorm.machine import usable_cores
 from imgnorm.pixels.buffer import Sender
 from imgnorm.pixels.damage import check_size
-from imgnorm.pixels.decode import decoded_picture, demand_channels
 from imgnorm.pixels.floats import FloatCounter
 from imgnorm.pixels.formats import decoder_of
 from imgnorm.pixels.images import ModeCounter, count_arrays
-from imgnorm.pixels.preprocess import preprocessed
+from imgnorm.pixels.load import Loader
 from imgnorm.settings import Kind, Mode, mode_of
+from imgnorm.sources.source import Unread
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import DIVIDED, Tally
 from imgnorm.workers.executor import Work
@@ -62,6 +62,7 @@ class ItemCounter:
         self._settings = work.digits.settings
         self._cross_sums = work.digits.cross_sums
         self._max_pixels = work.digits.max_pixels
+        self._loader = Loader(self._settings, self._max_pixels)
         self._given_threads = threads
         self._pictures: dict[Mode, ModeCounter] = {}
         self._formats: set[str] = set()
@@ -113,14 +114,8 @@ class ItemCounter:
         )
 
     def _add_picture(self, picture: Image.Image, name: str) -> None:
-        settings = self._settings
         try:
-            image = decoded_picture(picture, settings.mode, max_pixels=self._max_pixels)
-            if settings.strict_channels:
-                demand_channels(image)
-            if settings.preprocess:
-                steps = settings.preprocess
-                image = replace(image, content=preprocessed(image.picture, steps, self._max_pixels))
+            image = self._loader.load(Unread(name, lambda: picture))
         except Unreadable as fault:
             self._skipped.append(fault.skipped(name))
             return
@@ -128,6 +123,7 @@ class ItemCounter:
             detail = "not enough memory to decode it"
             self._skipped.append(Skipped(name, Reason.OUT_OF_MEMORY, detail))
             return
+        assert image  # no device decodes it
         self._formats.add(image.format)
         if self._sender and self._sends_pictures and image.mode != "I;16":
             pixels = np.asarray(image.picture).reshape(*image.picture.size[::-1], -1)
@@ -137,7 +133,7 @@ class ItemCounter:
             )
             return
         self._counter(image.mode).add(image)
-        if image.mode == "I;16" and settings.mode == "auto":
+        if image.mode == "I;16" and self._settings.mode == "auto":
             self._names_16bit.append(name)
 
     def _add_on_device(self, images: Any) -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from math import ceil
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
@@ -22,18 +23,14 @@ from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
 from imgnorm.errors import SourceError
 from imgnorm.measuring.result import no_image_message
 from imgnorm.nn.models import RAISED_BY_USER_CODE
-from imgnorm.pixels.decode import FramesOfFile, decode, decoded_picture
 from imgnorm.pixels.jpeg import jpeg_decoder_of
-from imgnorm.pixels.load import picture_of
-from imgnorm.settings import MAX_PIXELS, Mode
+from imgnorm.pixels.load import Loader, picture_of
+from imgnorm.settings import MAX_PIXELS, ImageSettings, Mode
 from imgnorm.sources.listing import AllNames, all_names_of
 from imgnorm.sources.names import as_text, name_bytes
 from imgnorm.sources.source import Block, Blocks, Entry, FileFrame, Source, Unit, Unread, entries_of
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import clause, describe
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 _AHEAD = 2
 """Batches that each worker prepares in advance."""
@@ -237,24 +234,13 @@ class _Images(Dataset[Any]):
     def _picture(self, found: bytes | FileFrame | Image | Block) -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about metadata and palettes
-            if isinstance(found, bytes):
-                return decode(
-                    found,
-                    self.mode or "RGB",
-                    max_pixels=MAX_PIXELS,
-                    reserve=lambda size: None,
-                    jpeg=_this_thread().jpeg,
-                ).picture
-            if isinstance(found, FileFrame):
-                file = FramesOfFile(found.data, MAX_PIXELS)
-                return file.decode(
-                    found.number, self.mode or "RGB", reserve=lambda size: None
-                ).picture
-            if isinstance(found, Block):
-                found = picture_of(found)
-            if self.mode is None:
-                return found
-            return decoded_picture(found, self.mode, max_pixels=MAX_PIXELS).picture
+            if self.mode is None and isinstance(found, (Image, Block)):
+                return picture_of(found) if isinstance(found, Block) else found
+            settings = ImageSettings(self.mode or "RGB")
+            loader = Loader(settings, MAX_PIXELS, jpeg=_this_thread().jpeg)
+            decoded = loader.load(Unread("", lambda: found))
+            assert decoded  # no device decodes it
+            return decoded.picture
 
 
 class _ThisThread(threading.local):
