@@ -198,16 +198,16 @@ def _images(
     """The source that `data` names, how its images become tensors, and in which mode they come."""
     from imgnorm.datasets.user_code import UserCode
     from imgnorm.measuring.measure import call_facts
-    from imgnorm.measuring.opening import names_a_config, open_named
+    from imgnorm.measuring.opening import names_a_config, open_named, source_of, with_frames
     from imgnorm.pipeline.config import read_normalized
     from imgnorm.pipeline.transforms import build, to_transform
+    from imgnorm.settings import ImageSettings
     from imgnorm.stats.file import read_stats
 
     if names_a_config(data) and not where["listed"]:
         shared.refuse_beside_config(data, "stats_file", "transform", "listed", "root", "split")
         pipeline, stats = read_normalized(data)
-        named: dict[str, Any] = {**pipeline.source, "listed": pipeline.listed}
-        source = open_named(**named)
+        source = with_frames(source_of(pipeline), ImageSettings(frames=pipeline.frames))
         mode = pipeline.mode if pipeline.mode != "auto" else stats.image_mode
         return source, build(data, eps=eps).eval, mode
     if (stats_file is None) == (transform is None):

@@ -541,6 +541,23 @@ def test_a_pipeline_config_is_its_source_and_its_eval_transform(place):
         )
 
 
+def test_the_frames_that_a_config_asks_for_are_images(place, capsys):
+    first, *others = (Image.open(f"images/a/{index}.png") for index in range(4))
+    os.mkdir("moving")
+    first.save("moving/a.webp", save_all=True, append_images=others, lossless=True)
+    with open("pipeline.yaml", "w") as file:
+        file.write(
+            PIPELINE.replace("path: images", "path: moving").replace(
+                "mode: RGB", "mode: RGB, frames: all"
+            )
+        )
+    arguments = replaced("--data", "pipeline.yaml")
+    del arguments[arguments.index("--stats") : arguments.index("--stats") + 2]
+
+    assert 0 == run([*arguments, "--device", "cpu"])
+    assert "found    4 = 4 counted" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("kind", ["zip", "gztar", "list"])
 def test_archives_and_lists_give_what_their_folder_gives(place, kind):
     options = ["--device", "cpu", "--mode", "sequential", "--workers", "1"]
