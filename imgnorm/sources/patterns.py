@@ -13,12 +13,14 @@ Source: https://git-scm.com/docs/gitignore#_pattern_format
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 _TOKEN = re.compile(r"\[[!^]?[^\]][^\]]*\]|\\.|.", re.DOTALL)
+_NUMBERS = itertools.count()  # a regular expression of many patterns has each group once
 _EXTENSION = re.compile(r"(?:^|/)\*(\.\w+)", re.ASCII)
 
 
@@ -91,7 +93,7 @@ def _demand_pattern(pattern: str) -> None:
         _joined([pattern])
     except re.error as error:
         raise ValueError(
-            f"{pattern!r} is not a pattern ({error}); write '\\[' for a bracket"
+            f"{pattern!r} is not a pattern ({error.msg}); write '\\[' for a bracket"
         ) from error
 
 
@@ -116,16 +118,24 @@ def _expression(pattern: str) -> str:
 
 
 def _of_part(part: str) -> str:
-    found = ""
+    texts = [""]  # between the stars
     for token in _TOKEN.findall(part):
         if token == "*":
-            found += "[^/]*"
+            texts.append("")
         elif token == "?":
-            found += "[^/]"
+            texts[-1] += "[^/]"
         elif len(token) > 2:
             negated = token[1] in "!^"
             inside = re.sub(r"([^\w-])", r"\\\1", token[1 + negated : -1])
-            found += f"[{'^' * negated}{inside}]"
+            texts[-1] += f"(?!/)[{'^' * negated}{inside}]"
         else:
-            found += re.escape(token[-1])
-    return found
+            texts[-1] += re.escape(token[-1])
+    if len(texts) == 1:
+        return texts[0]
+    # The first place where a text fits is as good as any later one. Python 3.10 has no (?>...).
+    between = (
+        f"(?=(?P<_{number}>[^/]*?{text}))(?P=_{number})"
+        for number, text in zip(_NUMBERS, texts[1:-1], strict=False)
+        if text
+    )
+    return f"{texts[0]}{''.join(between)}[^/]*{texts[-1]}"

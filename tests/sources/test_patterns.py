@@ -9,8 +9,25 @@ import pytest
 
 from imgnorm.sources.patterns import Patterns
 
-PARTS = ("a", "b", "ab", "*", "?", "**", "a*", "*.g", "[ab]", "[!a]", "a?", "x.g", "[a-b]c", "\\*")
-NAMES = ("a", "b", "ab", "c", "x.g", "y.g", "ac", "*", "aa")
+PARTS = (
+    "a",
+    "b",
+    "ab",
+    "*",
+    "?",
+    "**",
+    "a*",
+    "*.g",
+    "[ab]",
+    "[!a]",
+    "a?",
+    "x.g",
+    "[a-b]c",
+    "\\*",
+    "*a*b*",
+    "*ab*b",
+)
+NAMES = ("a", "b", "ab", "c", "x.g", "y.g", "ac", "*", "aa", "abac", "bab")
 
 
 def test_patterns_match_what_pathspec_matches():
@@ -33,6 +50,21 @@ def test_patterns_match_what_pathspec_matches():
     assert [] == unlike
 
 
+def test_no_pattern_takes_long_for_any_name():
+    """Each star that is tried at every place, for every other, would take hours."""
+    pattern = "*a" * 20 + "*b"
+
+    assert not Patterns(exclude=(pattern,)).excludes("a" * 255)
+    assert Patterns(exclude=("x", pattern, pattern)).excludes("a" * 254 + "b")
+
+
+def test_no_set_has_the_slash():
+    """As `git check-ignore`; pathspec takes `a/c`."""
+    names = ["ac", "abc", "a/c", "axc"]
+
+    assert ["axc"] == [name for name in names if Patterns(exclude=("a[!b]c",)).excludes(name)]
+
+
 def test_what_is_no_pattern_is_refused():
     faults = {
         "": "'' is not a pattern; give one such as masks, '*.gif' or 'val/**'",
@@ -40,8 +72,7 @@ def test_what_is_no_pattern_is_refused():
         "!a": "'!a': there are no exceptions; choose with include and exclude, and write '\\!' where a "
         "name begins with it",
         "../a": "'../a': names have no '.' and '..'; leave them out",
-        "[b-a]": "'[b-a]' is not a pattern (bad character range b-a at position 12); write '\\[' for a "
-        "bracket",
+        "[b-a]": "'[b-a]' is not a pattern (bad character range b-a); write '\\[' for a bracket",
     }
 
     assert faults == {pattern: refusal(pattern) for pattern in faults}
