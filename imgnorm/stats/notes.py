@@ -31,6 +31,7 @@ from imgnorm.wording import printable
 _OF_FOLDERS = (SPLIT, MASK, MASK_LIKE, THUMBNAIL)
 _EXTENSION = "suffix ."  # how the rules against files with another image's extension begin
 _BITS = "bits"  # how many the values of 16-bit images need, where they are fewer
+_ARCHIVES = (".tar", ".gz", ".tgz", ".zip")
 _DEPTHS = (8, 10, 12, 14, 15)
 
 
@@ -150,14 +151,14 @@ def _rotation(kind: str, counts: Mapping[str, Noted], measured: Measurement) -> 
 def _mask(kind: str, counts: Mapping[str, Noted], measured: Measurement) -> str:
     return (
         f"{counts[kind].images:,} of {measured.images:,} images are masks or labels, by their folder and their "
-        f"colors {_some(counts[kind])}; leave them out with --exclude {_folder_of(counts[kind], MASK)}"
+        f"colors {_some(counts[kind])}; leave them out with {_without(counts[kind], MASK)}"
     )
 
 
 def _thumbnail(kind: str, counts: Mapping[str, Noted], measured: Measurement) -> str:
     return (
         f"{counts[kind].images:,} of {measured.images:,} images are thumbnails, by their folder "
-        f"{_some(counts[kind])}; leave them out with --exclude {_folder_of(counts[kind], THUMBNAIL)}"
+        f"{_some(counts[kind])}; leave them out with {_without(counts[kind], THUMBNAIL)}"
     )
 
 
@@ -165,9 +166,7 @@ def _split(kind: str, counts: Mapping[str, Noted], measured: Measurement) -> str
     splits = {one: noted for one, noted in counts.items() if one.startswith(f"{SPLIT} ")}
     described = ", ".join(f"{noted.images:,} of {one.split()[1]}" for one, noted in splits.items())
     kept = f"{SPLIT} train" if f"{SPLIT} train" in splits else next(iter(splits))
-    excluded = [
-        f"--exclude {_folder_of(noted, one)}" for one, noted in splits.items() if one != kept
-    ]
+    excluded = [_without(noted, one) for one, noted in splits.items() if one != kept]
     return (
         f"several splits are counted together, {described}; a transform takes its numbers from the training "
         f"images alone: {' '.join(excluded)}"
@@ -219,9 +218,11 @@ def _some(noted: Noted) -> str:
     return f"({', '.join(map(printable, noted.examples))}{more})"
 
 
-def _folder_of(noted: Noted, kind: str) -> str:
-    """A pattern for the folder that shows that an image is of this kind, as the shell takes it."""
+def _without(noted: Noted, kind: str) -> str:
+    """What leaves out the folder that shows that an image is of this kind, as the shell takes it."""
     parts = noted.examples[0].split("/") if noted.examples else []
     name = next((part for part in parts if kind_of_name(part) == kind), "PATTERN")
     plain = (c if c.isprintable() and c not in "[]*?\\!" else "?" for c in name)
-    return shlex.quote("".join(plain))
+    pattern = shlex.quote("".join(plain))
+    # Patterns choose inside of archives.
+    return f"a source without {pattern}" if name.endswith(_ARCHIVES) else f"--exclude {pattern}"

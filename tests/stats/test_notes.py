@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,17 @@ def test_the_pattern_that_is_proposed_is_printable_and_chooses_the_folder(tmp_pa
         assert str(note).isprintable()
         assert str(note).startswith("1 of 2 images are masks or labels, by their folder")
         assert () == measure(tmp_path / name, exclude=pattern, workers=1).notes
+
+
+def test_of_archives_that_are_splits_no_pattern_is_proposed(pooled, tmp_path):
+    """Patterns choose inside of an archive."""
+    for split in ("train2017", "val"):
+        shutil.make_archive(str(tmp_path / split), "tar", pooled / split / "images")
+    (note,) = [
+        note for note in measure(f"{tmp_path}/*.tar", workers=1).notes if note.kind == "split"
+    ]
+
+    assert str(note).endswith("the training images alone: a source without val.tar")
 
 
 def test_patterns_that_leave_nothing_are_named(pooled):
