@@ -29,6 +29,11 @@ def cut(text: str, at_most: int = 60) -> str:
     return text if len(text) <= at_most else f"{text[: at_most - 1]}…"
 
 
+def shown(name: str) -> str:
+    """A name in a table: printable, and at most 2,000 characters, as in a message."""
+    return cut(printable(name), _LONGEST)
+
+
 def one_line(text: str) -> str:
     """A text that is not ours: printable, and at most 300 characters."""
     return cut(printable(" ".join(text.split())), _FOREIGN)

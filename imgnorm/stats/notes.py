@@ -26,7 +26,7 @@ from imgnorm.tally.notes import (
     Noted,
     kind_of_name,
 )
-from imgnorm.wording import printable
+from imgnorm.wording import shown
 
 _OF_FOLDERS = (SPLIT, MASK, MASK_LIKE, THUMBNAIL)
 _EXTENSION = "suffix ."  # how the rules against files with another image's extension begin
@@ -215,7 +215,7 @@ def _files(noted: Noted) -> str:
 
 def _some(noted: Noted) -> str:
     more = ", …" if noted.images > len(noted.examples) else ""
-    return f"({', '.join(map(printable, noted.examples))}{more})"
+    return f"({', '.join(map(shown, noted.examples))}{more})"
 
 
 def _without(noted: Noted, kind: str) -> str:

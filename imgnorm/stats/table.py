@@ -10,7 +10,7 @@ from imgnorm.stats.stats import NORMALIZED, Stats
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.skipped import Skipped
 from imgnorm.tally.tally import DIVIDED
-from imgnorm.wording import printable
+from imgnorm.wording import printable, shown
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _BLOCKS_ASCII = " .:-=+*#@"
@@ -70,7 +70,7 @@ def found_line(images: int, skipped: Sequence[Skipped], ignored: Mapping[str, in
 def skipped_lines(skipped: Sequence[Skipped], *, verbose: bool) -> list[str]:
     """Skipped inputs with their reasons: the first few, or all if `verbose`."""
     lines = [
-        f"skipped  {printable(s.name)}: {s.reason}{f' ({printable(s.detail)})' if s.detail else ''}"
+        f"skipped  {shown(s.name)}: {s.reason}{f' ({printable(s.detail)})' if s.detail else ''}"
         for s in skipped[: None if verbose else _LISTED]
     ]
     if len(lines) < len(skipped):

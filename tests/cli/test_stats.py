@@ -120,6 +120,18 @@ def test_many_skipped_images_are_listed_in_full_only_when_asked_for(command, her
     assert 32 == sum(line.startswith("skipped  ") for line in verbose)
 
 
+def test_no_name_is_longer_in_the_table_than_a_message(command, here):
+    Path("names.txt").write_text(f"d/a/1.png\n{'x' * 30_000}.png\n")
+
+    (line,) = [
+        line
+        for line in command("stats", "names.txt", "--list", "-q", "-v").out.splitlines()
+        if line.startswith("skipped")
+    ]
+
+    assert line.startswith(f"skipped  {'x' * 1999}…: path-too-long")
+
+
 def test_a_terminal_without_unicode_gets_a_drawing_in_ascii(here):
     done = subprocess.run(
         [sys.executable, "-m", "imgnorm", "stats", "d", "-q"],
