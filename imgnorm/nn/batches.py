@@ -12,10 +12,9 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from math import ceil
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL.Image import Image
 from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
@@ -31,6 +30,9 @@ from imgnorm.sources.names import as_text, name_bytes
 from imgnorm.sources.source import Block, Blocks, Entry, FileFrame, Source, Unit, Unread, entries_of
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import clause, describe
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _AHEAD = 2
 """Batches that each worker prepares in advance."""
@@ -234,7 +236,7 @@ class _Images(Dataset[Any]):
     def _picture(self, found: bytes | FileFrame | Image | Block) -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about metadata and palettes
-            if self.mode is None and isinstance(found, (Image, Block)):
+            if self.mode is None and not isinstance(found, (bytes, FileFrame)):
                 return picture_of(found) if isinstance(found, Block) else found
             settings = ImageSettings(self.mode or "RGB")
             loader = Loader(settings, MAX_PIXELS, jpeg=_this_thread().jpeg)
