@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from imgnorm.progress import Progress as Progress
     from imgnorm.sources.source import Source as Source
     from imgnorm.sources.source import Unit as Unit
+    from imgnorm.sources.source import Unread as Unread
     from imgnorm.stats.file import read_stats as read_stats
     from imgnorm.stats.file import write_stats as write_stats
     from imgnorm.stats.stats import Stats as Stats
@@ -69,35 +70,7 @@ _HOMES = {
 
 _MODULES = ("errors", "nn")
 
-__all__ = [
-    "BuiltPipeline",
-    "DeviceWarning",
-    "ImgnormError",
-    "Problem",
-    "Profile",
-    "Progress",
-    "Reason",
-    "Skipped",
-    "SkippedImagesWarning",
-    "Source",
-    "SourceWarning",
-    "Stats",
-    "Unit",
-    "Unread",
-    "Unreadable",
-    "Verification",
-    "__version__",
-    "build",
-    "errors",
-    "measure",
-    "merge",
-    "nn",
-    "read_stats",
-    "to_inverse",
-    "to_transform",
-    "verify",
-    "write_stats",
-]
+__all__ = ["__version__", *_MODULES, *_HOMES]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

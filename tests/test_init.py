@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,15 @@ def test_measure_is_the_function_whatever_was_used_before(before):
 def test_every_public_name_is_there(name):
     assert getattr(imgnorm, name) is not None
     assert name in dir(imgnorm)
+
+
+@pytest.mark.parametrize("package", [imgnorm, nn])
+def test_type_checkers_see_every_public_name(package):
+    """They do not run `__getattr__`."""
+    source = Path(str(package.__file__)).read_text(encoding="utf-8")
+    seen = set(re.findall(r"^    from [\w.]+ import \w+ as (\w+)$", source, re.MULTILINE))
+
+    assert set() == set(package.__all__) ^ (seen | ({"__version__"} & set(package.__all__)))
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

@@ -16,35 +16,12 @@ from imgnorm.wording import printable
 MAX_FILE_BYTES = 2 << 30
 """Far above any image within the pixel limit; a larger file is not read into memory."""
 
-IMG_EXTENSIONS = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".ppm",
-    ".bmp",
-    ".pgm",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
+IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """torchvision.datasets.folder.IMG_EXTENSIONS, in its order."""
 
 FORMAT_EXTENSIONS = (
-    *(
-        ".gif",
-        ".avif",
-        ".jp2",
-        ".j2k",
-        ".jpx",
-        ".jpc",
-        ".qoi",
-        ".jfif",
-        ".jpe",
-        ".apng",
-        ".pbm",
-        ".pnm",
-    ),
-    *(".dib",),
+    *(".gif", ".avif", ".jp2", ".j2k", ".jpx", ".jpc", ".qoi"),
+    *(".jfif", ".jpe", ".apng", ".pbm", ".pnm", ".dib"),
 )
 """Extensions of formats that are read, which ImageFolder leaves out: read where there are no others."""
 
