@@ -117,9 +117,10 @@ class _Pair:
         values = tuple(value * self.unit for value in numbers.values)
         return Numbers(values, numbers.tolerance * self.unit)
 
-    def written(self, known: Numbers) -> str:
-        """A preset's values in this field's unit and order, with at most 4 digits."""
-        digits = min(4, known.decimals) if self.unit == 1 else 3
+    def written(self, known: Numbers, digits: int | None = None) -> str:
+        """A preset's values in this field's unit and order, with 4 digits, or as many as are given."""
+        given = max(numbers_of(self.given(field)).decimals for field in _FIELDS)
+        digits = min(digits or max(4, given), known.decimals) if self.unit == 1 else 3
         return ", ".join(f"{value:.{digits}f}" for value in self.turned(known).values)
 
     def right(self, known: Preset, *fields: Field) -> Mapping[Field, Numbers]:
@@ -138,7 +139,9 @@ class _Pair:
             most = max(abs(a - b) / s for a, b, s in zip(given, right, stds, strict=True))
             return f"off by {'up to ' if len(given) > 1 else ''}{most:.2g} stds"
         percents = [100 * a / b - 100 for a, b in zip(given, right, strict=True)]
-        apart = sorted((p for p in percents if abs(p) > 0.05), key=abs) or [0.0]
+        apart = sorted((p for p in percents if abs(p) > 0.05), key=abs)
+        if not apart:
+            return "less than 0.1 % off"
         ends = dict.fromkeys(f"{abs(p):.{0 if abs(p) > 2 else 1}f}" for p in (apart[0], apart[-1]))
         if min(apart) < 0 < max(apart):
             return f"up to {[*ends][-1]} % off"
@@ -149,7 +152,7 @@ class _Pair:
         own = PRESETS.get(self.dataset or "")
         if own is None or own.mark == "wrong":
             return "measure it with `imgnorm stats`"
-        mean, std = (self.written(own.numbers(field)) for field in _FIELDS)
+        mean, std = (self.written(own.numbers(field), 4) for field in _FIELDS)
         return f"use mean {mean}, std {std} (preset {own.name})"
 
     @property
@@ -260,22 +263,31 @@ _UNIT = Rule(
 def _unit(pair: _Pair) -> Iterator[Finding]:
     if pair.only_scales:
         return
-    if pair.unit == 1:
-        for field in _FIELDS:
-            values = pair.given(field)
-            if min(values) > 1 and max(values) <= 255:
-                right = Numbers(tuple(value / 255 for value in values), 0.5e-4)
-                hint = "divide by 255: " + ", ".join(f"{value:.4f}" for value in right.values)
-                message = f"{_as_written(values)} is for 0..255, this field for 0..1"
-                yield pair.finding(_UNIT, field, message, hint, right={field: right})
-    elif max(*pair.mean, *pair.std) <= 1:
-        for field in _FIELDS:
-            values = pair.given(field)
+    for field in _FIELDS:
+        values = pair.given(field)
+        if pair.unit == 1 and min(values) > 1 and max(values) <= 255:
+            right = Numbers(tuple(value / 255 for value in values), 0.5e-4)
+            yield _unit_finding(pair, field, right, "divide by 255", 4)
+        elif pair.unit > 1 and _for_one(pair, field):
             right = Numbers(tuple(value * pair.unit for value in values), 0.5e-3)
-            listed = ", ".join(f"{value:.3f}" for value in right.values)
-            message = f"{_as_written(values)} is for 0..1, this field for {_range(pair.unit)}"
-            hint = f"multiply by {pair.unit:g}: {listed}"
-            yield pair.finding(_UNIT, field, message, hint, right={field: right})
+            yield _unit_finding(pair, field, right, f"multiply by {pair.unit:g}", 3)
+
+
+def _unit_finding(pair: _Pair, field: Field, right: Numbers, how: str, digits: int) -> Finding:
+    listed = ", ".join(f"{value:.{digits}f}" for value in right.values)
+    theirs = _range(255 if pair.unit == 1 else 1)
+    message = (
+        f"{_as_written(pair.given(field))} is for {theirs}, this field for {_range(pair.unit)}"
+    )
+    return pair.finding(_UNIT, field, message, f"{how}: {listed}", right={field: right})
+
+
+def _for_one(pair: _Pair, field: Field) -> bool:
+    """Whether a list is for pixels in 0..1: if both are; one of them only if it is a published one."""
+    values = pair.given(field)
+    if max(*pair.mean, *pair.std) <= 1:
+        return True
+    return max(values) <= 1 and len(set(values)) >= 3 and bool(matches(field, numbers_of(values)))
 
 
 _SWAPPED = Rule(
@@ -408,10 +420,8 @@ def _order_finding(pair: _Pair, field: Field, known: Preset, *, both: bool, mixe
     other = "std" if field == "mean" else "mean"
     against = f"but {other}" if mixed else "this field"
     message = f"{given} in {reverse} order ({known.title}), {against} in {pair.order}"
-    hint = f"write {pair.written(known.numbers(field))}"
-    if both:
-        hint += f" and {pair.written(known.numbers('std'))}"
     fields = _FIELDS if both else (field,)
+    hint = f"write {' and '.join(_as_written(pair.given(one)[::-1]) for one in fields)}"
     right = {one: pair.turned(known.numbers(one)) for one in fields}
     return pair.finding(_CHANNEL_ORDER, field, message, hint, right=right)
 
@@ -437,14 +447,16 @@ def _std_equals_mean(pair: _Pair) -> Iterator[Finding]:
         return
     # 0.3 and 0.3 may well be right for a gray set; 0.306 and 0.306 would be a strange coincidence.
     if len(set(pair.std)) > 1 or pair.numbers("std").tolerance <= WIDEST_TOLERANCE:
-        known = [p for p in matches("mean", pair.numbers("mean")) if p.mark != "wrong"]
-        hint: str | None = None
-        right: Mapping[Field, Numbers] = {}
-        if known:
-            hint = f"the std of {known[0].title} is {pair.written(known[0].numbers('std'))}"
-            right = pair.right(known[0], "std")
+        for field, other in (_FIELDS, _FIELDS[::-1]):
+            for known in matches(field, pair.numbers(field)):
+                if known.mark != "wrong":
+                    message = f"{_as_written(pair.given(other))} is a copy of {field}"
+                    hint = f"the {other} of {known.title} is {pair.written(known.numbers(other))}"
+                    right = pair.right(known, other)
+                    yield pair.finding(_STD_EQUALS_MEAN, other, message, hint, right=right)
+                    return
         message = f"{_as_written(pair.std)} is a copy of mean"
-        yield pair.finding(_STD_EQUALS_MEAN, "std", message, hint, right=right)
+        yield pair.finding(_STD_EQUALS_MEAN, "std", message)
 
 
 _OUT_OF_RANGE = Rule(
@@ -587,6 +599,8 @@ def _slipped(given: Numbers, known: Numbers) -> bool:
     """Whether a list is a known one with one wrong value, or one that is a little apart from it."""
     if len(given.values) != len(known.values) or given.tolerance > WIDEST_TOLERANCE:
         return False
+    if len(set(known.values)) == 1:
+        return False  # a scale, which is chosen
     # Digits that were cut off, not rounded, are up to a whole last digit apart.
     cut_off = 2 * given.tolerance if given.tolerance > known.tolerance else known.tolerance
     apart = [abs(a - b) for a, b in zip(given.values, known.values, strict=True)]

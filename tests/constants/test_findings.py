@@ -92,6 +92,27 @@ def test_every_rule_is_explained(rule):
                 "unit error std[None]: 0.229, 0.224, 0.225 is for 0..1, this field for 0..255 | multiply by 255: 58.395, 57.120, 57.375",
             ],
         ),
+        (  # one of the two
+            *((123.675, 116.28, 103.53), (0.229, 0.224, 0.225)),
+            {"unit": 255},
+            [
+                "unit error std[None]: 0.229, 0.224, 0.225 is for 0..1, this field for 0..255 | multiply by 255: 58.395, 57.120, 57.375"
+            ],
+        ),
+        (
+            *((0.229, 0.224, 0.225), (0.229, 0.224, 0.225)),
+            {},
+            [
+                "std-equals-mean error mean[None]: 0.229, 0.224, 0.225 is a copy of std | the mean of ImageNet-1k, torchvision's weights is 0.485, 0.456, 0.406"
+            ],
+        ),
+        (  # the hint has as many digits as the file
+            *((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577117)),
+            {},
+            [
+                "near-miss warning std[None]: 0.26862954, 0.26130258, 0.27577117 is nearly the std of OpenAI CLIP weights, less than 0.1 % off | write 0.26862954, 0.26130258, 0.27577711, or say in a comment where the numbers are from"
+            ],
+        ),
         (
             *((0.5, 1354.4), (0.2, 0.2)),
             {},
@@ -150,7 +171,7 @@ def test_every_rule_is_explained(rule):
             *((123.675, 116.28, 103.53), (1, 1, 1)),
             {"unit": 255, "order": "BGR"},
             [
-                "channel-order warning mean[None]: 123.675, 116.28, 103.53 is in RGB order (ImageNet-1k, torchvision's weights), this field in BGR | write 103.530, 116.280, 123.675"
+                "channel-order warning mean[None]: 123.675, 116.28, 103.53 is in RGB order (ImageNet-1k, torchvision's weights), this field in BGR | write 103.53, 116.28, 123.675"
             ],
         ),
         (
@@ -261,6 +282,7 @@ def test_each_fault_is_told_whole(mean, std, options, expected):
         ),  # Omniglot is black and white: the largest possible std, rounded
         ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761), {"dataset": "CIFAR100"}),
         ((33000.0,), (16000.0,), {"unit": 65535}),
+        ((123.68, 116.78, 103.94), (0.017, 0.018, 0.017), {"unit": 255}),  # a scale to multiply by
     ],
 )
 def test_nothing_is_said_of_what_may_be_right(mean, std, options):

@@ -258,6 +258,8 @@ class _Search:
         node = mapping.get(facts.order_key)
         if not facts.order or not facts.order_key:
             return None
+        if facts.order_key == "INPUT.FORMAT":
+            node = dict(_items(dict(_items(self._root))["INPUT"]))["FORMAT"]
         text = f"{facts.order_key}: {facts.order if node is None else node.text}"
         return Mention(text, (node or self._root).place)
 
@@ -333,6 +335,11 @@ def _mentioned(mapping: Mapping[str, Node], target: str) -> list[Dataset]:
     if not found and name and (dataset_key(name) or name.endswith("Dataset")):
         node = next(mapping[key] for key in TARGET_KEYS if key in mapping)
         found.append(Dataset(name, node.place, dataset_in(name), "built"))
+    elif not found and dataset_key(name.removesuffix("DataModule")):
+        node = next(mapping[key] for key in TARGET_KEYS if key in mapping)
+        found.append(
+            Dataset(name, node.place, dataset_key(name.removesuffix("DataModule")), "config")
+        )
     return found
 
 

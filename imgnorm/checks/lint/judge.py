@@ -14,7 +14,7 @@ from typing import Any
 
 from imgnorm.checks.lint.pair import Pair, Spread, Written, linked
 from imgnorm.constants.findings import Finding, findings
-from imgnorm.constants.presets import matches, numbers_of
+from imgnorm.constants.presets import Field, matches, numbers_of
 from imgnorm.documents.tree import Place
 from imgnorm.errors import Problem
 
@@ -166,7 +166,7 @@ def _name(pair: Pair) -> str | None:
 
 def _problems(pair: Pair, file: str) -> Iterator[Judged]:
     for finding in _applied(pair):
-        written = pair.mean if finding.field == "mean" else pair.std
+        written = _written(pair, finding.field)
         line, column = written.place_of(finding.index)
         field = pair.spread if finding.field == "std" else "mean"
         message, hint, severity = f"{field}: {finding.message}", finding.hint, finding.severity
@@ -235,11 +235,47 @@ def _applied(pair: Pair) -> list[Finding]:
         return []  # an inverse transform, or data other than pixels
     unit = pair.unit or _unit_by_size(mean.effective, std.effective)
     if unit is None:
-        return []
+        return _without_unit(pair, mean, std)
+    if pair.spread == "variance" and (found := _not_squared(pair, unit)):
+        return found
     found = _findings(pair, mean, std, round(unit * mean.divisor, 9))  # 255 * (1 / 255) is 1
     if pair.spread == "variance":  # a variance of 0 is no fault: Keras adds an epsilon
         found = [finding for finding in found if finding.rule != "not-usable"]
-    return [finding for finding in found if _makes_sense(finding, pair, mean, std)]
+    return [finding for finding in found if _makes_sense(finding, pair, mean, std, unit)]
+
+
+def _without_unit(pair: Pair, mean: Written, std: Written) -> list[Finding]:
+    """Faults of a mean and a std that are in no unit, or in two."""
+    found = findings(mean.effective, std.effective, unit=255.0)
+    wrong = {"length"} if pair.spread == "variance" else {"length", "not-usable"}
+    faults = [finding for finding in found if finding.rule in wrong and pair.pixels]
+    for finding in found:
+        other = std if finding.field == "mean" else mean
+        if finding.rule == "unit" and min(other.effective) > 1 and max(other.effective) <= 255:
+            message, name = (
+                finding.message.partition(", this")[0],
+                "std" if other is std else "mean",
+            )
+            hint = "give both in the unit of the images"
+            message += f", but {name} for 0..255"
+            faults.append(
+                replace(finding, message=message, hint=hint, severity="warning", right={})
+            )
+    return faults
+
+
+def _not_squared(pair: Pair, unit: float) -> list[Finding]:
+    """A published std where its square belongs."""
+    mean, std = (numbers_of(w.divided().values, unit=unit) for w in (pair.mean, pair.std))
+    for known in matches("mean", mean):
+        if len(set(std.values)) >= 3 and std.same(known.numbers("std")):
+            given, squares = zip(
+                *((f"{v:g}", f"{v * v:.6g}") for v in pair.std.effective), strict=True
+            )
+            message = f"{', '.join(given)} is the std of {known.title}, not its square"
+            hint = f"write {', '.join(squares)}"
+            return [Finding("unit", "error", message, hint, "std", None)]
+    return []
 
 
 def _comparable(pair: Pair) -> tuple[Written, Written]:
@@ -275,21 +311,32 @@ def _findings(pair: Pair, mean: Written, std: Written, unit: float) -> list[Find
     return found
 
 
-def _makes_sense(finding: Finding, pair: Pair, mean: Written, std: Written) -> bool:
+def _makes_sense(finding: Finding, pair: Pair, mean: Written, std: Written, unit: float) -> bool:
     varied = len(set(std.values)) >= 3
     if finding.rule == "known-wrong":  # one number by itself occurs anywhere
         return varied or pair.pixels or pair.dataset is not None
     if finding.rule in _FOR_ANY_NUMBERS:
         return True
     if finding.rule == "std-equals-mean":
-        unit = pair.unit or _unit_by_size(mean.effective, std.effective) or 1.0
-        numbers = numbers_of(mean.values, unit=unit * mean.divisor)
-        return (pair.pixels and varied) or bool(varied and matches("mean", numbers))
+        return (pair.pixels and varied) or any(_published(mean, std, unit))
     if finding.rule == "out-of-range":
         return pair.pixels and (pair.unit is not None or len(std.values) == 3)
     if finding.rule == "unit":
         return pair.unit is not None
+    if finding.rule == "length" and not pair.pixels:
+        return any(_published(mean, std, unit))
     return pair.pixels
+
+
+def _published(mean: Written, std: Written, unit: float) -> tuple[bool, bool]:
+    """Whether mean and std are those of some published set, each with three different values."""
+    fields: tuple[Field, Field] = ("mean", "std")
+    lists = [numbers_of(one.values, unit=unit * one.divisor) for one in (mean, std)]
+    found = (
+        len(set(one.values)) >= 3 and bool(matches(field, one))
+        for field, one in zip(fields, lists, strict=True)
+    )
+    return next(found), next(found)
 
 
 def _edits(pair: Pair, finding: Finding) -> tuple[Edit, ...]:
@@ -299,10 +346,13 @@ def _edits(pair: Pair, finding: Finding) -> tuple[Edit, ...]:
         return ()
     if finding.rule == "unit" and pair.framework == _TABLE:
         return ()
+    exchanged = _exchanged(pair, finding)
+    if exchanged:
+        return exchanged
     converted = pair.mean.divisor != pair.std.divisor or pair.spread != "std"
     edits: dict[Place, Edit] = {}
     for field, numbers in finding.right.items():
-        written = pair.mean if field == "mean" else pair.std
+        written = _written(pair, field)
         spread: Spread = "std" if field == "mean" else pair.spread
         factor = written.divisor if converted else 1.0
         values = [_FROM_STD[spread](value) * factor for value in numbers.values]
@@ -315,6 +365,30 @@ def _edits(pair: Pair, finding: Finding) -> tuple[Edit, ...]:
             if edits.setdefault(text.place, Edit(text.place, text.text, new)).new != new:
                 return ()  # `[0.2] * 3` cannot hold three numbers
     return tuple(edit for edit in edits.values() if edit.new != edit.old)
+
+
+def _exchanged(pair: Pair, finding: Finding) -> tuple[Edit, ...]:
+    """The file's own numbers where they belong: from last to first, or those of mean and std exchanged."""
+    mean, std = pair.mean, pair.std
+    if finding.rule == "channel-order":
+        lists = [_written(pair, field).texts for field in finding.right]
+        moves = [(texts, texts[::-1]) for texts in lists]
+    elif finding.rule == "swapped" and pair.spread == "std" and mean.divisor == std.divisor:
+        moves = [(mean.texts, std.texts), (std.texts, mean.texts)]
+    else:
+        return ()
+    both = [pair for olds, news in moves for pair in zip(olds, news, strict=False)]
+    if len({old.place for old, _ in both if old}) != sum(len(olds) for olds, _ in moves):
+        return ()
+    return tuple(
+        Edit(old.place, old.text, new.text)
+        for old, new in both
+        if old and new and old.text != new.text
+    )
+
+
+def _written(pair: Pair, field: Field) -> Written:
+    return pair.mean if field == "mean" else pair.std
 
 
 def _digits(written: Written) -> tuple[int, int]:

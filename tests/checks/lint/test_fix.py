@@ -161,6 +161,35 @@ def test_what_the_framework_decides_needs_no_dataset(wrong, right, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        (
+            "a.py",
+            "dict(mean=[103.53, 116.280, 123.675], std=[57.375, 57.12, 5.8395e1], bgr_to_rgb=True)\n",
+            "dict(mean=[123.675, 116.280, 103.53], std=[5.8395e1, 57.12, 57.375], bgr_to_rgb=True)\n",
+        ),
+        (
+            "preprocessor_config.json",
+            (
+                '{"do_normalize": true, "image_mean": [0.26862954, 0.26130258, 0.27577711],\n'
+                ' "image_std": [0.48145466, 0.4578275, 0.40821073]}'
+            ),
+            (
+                '{"do_normalize": true, "image_mean": [0.48145466, 0.4578275, 0.40821073],\n'
+                ' "image_std": [0.26862954, 0.26130258, 0.27577711]}'
+            ),
+        ),
+    ],
+)
+def test_numbers_in_the_wrong_place_are_moved_as_they_are_written(name, before, after, tmp_path):
+    path = tmp_path / name
+    path.write_text(before)
+    write_fixes(lint([str(path)], fix=True).fixes)
+
+    assert after == path.read_text()
+
+
+@pytest.mark.parametrize(
     "source",
     [
         "T.Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))",  # of which data?

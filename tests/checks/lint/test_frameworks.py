@@ -11,6 +11,8 @@ BGR255, BGRS255 = "[103.53, 116.28, 123.675]", "[57.375, 57.12, 58.395]"
 WRONG = "[0.4914, 0.4822, 0.4465]", "[0.2023, 0.1994, 0.2010]"
 
 TO_255 = (M, M255, "unit")
+STD_TO_255 = (S, S255, "unit")  # the mean stays
+STD_TO_1 = (S255, S, "unit")
 TO_BGR = (M255, BGR255, "channel-order")
 SLIP = ("0.229", "0.228", "near-miss")
 COPIED = (S, M, "std-equals-mean")
@@ -82,7 +84,7 @@ CASES = {
         "a.yaml",
         f"_target_: torchvision.transforms.Normalize\nmean: {M}\nstd: {S}\n",
         ("torchvision", 1.0, "RGB", "std"),
-        [TO_255],
+        [TO_255, (S, "[0.229, 0.224]", "length")],
     ),
     "albumentations": (
         "a.py",
@@ -101,7 +103,7 @@ CASES = {
         "a.py",
         f"import kornia as K\nt = K.enhance.Normalize(mean=torch.tensor({M}), std=torch.tensor({S}))",
         ("kornia", None, None, "std"),
-        [SLIP],
+        [SLIP, STD_TO_255],
     ),
     "mmengine": (
         "a.py",
@@ -113,7 +115,7 @@ CASES = {
         "a.py",
         f"img_norm_cfg = dict({MM}, to_rgb=True)",
         ("mmengine", 255.0, "RGB", "std"),
-        [TO_BGR],
+        [TO_BGR, STD_TO_1],
     ),
     "Detectron2": (
         "a.yaml",
@@ -137,7 +139,9 @@ CASES = {
                 f'{M255}, "divisor": {S255}',
                 '[125.307, 122.961, 113.8575], "divisor": [51.5865, 50.847, 51.255]',
                 "known-wrong",
-            )
+            ),
+            STD_TO_1,
+            ("57.12", "0", "not-usable"),
         ],
     ),
     "LeRobot": (
@@ -182,7 +186,8 @@ CASES = {
                 f"{M}, variance=[0.0524, 0.0502, 0.0506]",
                 f"{WRONG[0]}, variance=[0.040925, 0.039760, 0.040401]",
                 "known-wrong",
-            )
+            ),
+            ("[0.0524, 0.0502, 0.0506]", S, "unit"),  # not squared
         ],
     ),
     "OpenVINO": (
