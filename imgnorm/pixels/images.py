@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgnorm.pixels.decode import Decoded
+from imgnorm.pixels.jpeg import Pixels
 from imgnorm.pixels.planes import Bytes, Floats, Integers, PlaneCounter, images_at_once, powers_of
 from imgnorm.settings import Mode, channels_of, scale_of
 from imgnorm.tally.histogram import Histogram
@@ -117,8 +118,7 @@ class ModeCounter:
                 self._put(content.reshape(-1), pixels)
         else:
             if not isinstance(content, Image.Image):
-                raw = self._raw
-                content = Image.frombuffer(raw, (width, height), content, "raw", raw, 0, 1)
+                content = self._picture(content)
             self._histograms.append(self._histogram(content))
             if len(self._histograms) == _HISTOGRAMS:
                 self._count_large()
@@ -155,6 +155,15 @@ class ModeCounter:
             self._cross_sums,
         )
 
+    def _picture(self, content: Pixels) -> Image.Image:
+        """The same memory as a picture, for its histogram only: X is overwritten."""
+        height, width, _ = content.shape
+        if self._raw == "RGBX":
+            # Pillow counts X, too, and adding 1 to one and the same bin takes longest of all: each time
+            # the processor waits for the last addition. So every second X gets another value.
+            content.reshape(-1)[3::8] = 0
+        return Image.frombuffer(self._raw, (width, height), content, "raw", self._raw, 0, 1)
+
     def _histogram(self, picture: Image.Image) -> Integers:
         """The histograms of all channels, one after the other; without that of an X behind R, G, B."""
         return np.array(picture.histogram(), np.int64)[: self._channels * self._bins]
@@ -173,8 +182,7 @@ class ModeCounter:
         if not self._filled or self._together is None:
             return
         content = self._together[: self._filled * self._depth]
-        raw = self._raw
-        together = Image.frombuffer(raw, (self._filled, 1), content, "raw", raw, 0, 1)
+        together = self._picture(content.reshape(1, -1, self._depth))
         self._total += self._histogram(together).reshape(self._total.shape)
         starts = np.array(self._starts)
         counts = np.diff(starts, append=self._filled)
