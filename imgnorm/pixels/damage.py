@@ -109,7 +109,7 @@ def damaged(error: Exception) -> Unreadable:
 
 
 def _has_zero_tail(data: bytes, zeros: int) -> bool:
-    return data[-zeros:].count(0) == zeros
+    return data.endswith(bytes(zeros))
 
 
 def _zero_filled(data: bytes) -> Unreadable:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from io import BytesIO
 from types import ModuleType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -44,8 +43,7 @@ _ROTATED = {ROTATION: 1}
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):  # made faster than a dataclass, once for each image
     """One image's pixels."""
 
     content: Image.Image | Pixels  # in `mode`; Pixels are valid until the next image is decoded
@@ -110,7 +108,7 @@ def decode(
         further = frames.whole - 1 + frames.missing
         if further:
             lost = {**(decoded.lost or {}), FRAMES: 1, FURTHER_FRAMES: further}
-            decoded = replace(decoded, lost=lost)
+            decoded = decoded._replace(lost=lost)
         return decoded
 
 

@@ -166,7 +166,7 @@ class ModeCounter:
 
     def _histogram(self, picture: Image.Image) -> Integers:
         """The histograms of all channels, one after the other; without that of an X behind R, G, B."""
-        return np.array(picture.histogram(), np.int64)[: self._channels * self._bins]
+        return np.array(picture.histogram()[: self._channels * self._bins], np.int64)
 
     def _put(self, content: Bytes, pixels: int) -> None:
         if self._together is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,7 @@ class Loader:
         if self.settings.preprocess:
             steps = self.settings.preprocess
             content = preprocessed(decoded.picture, steps, self.max_pixels)
-            decoded = replace(decoded, content=content)
+            decoded = decoded._replace(content=content)
             self.lap("preprocess")
         return decoded
 

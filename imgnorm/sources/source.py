@@ -336,8 +336,9 @@ def entries_of(source: Source, unit: Unit, *, singly: bool = False) -> Iterator[
     Args:
         singly: no blocks of images, since what preprocesses them takes one after the other.
     """
-    one_by_one = singly and source.in_blocks
-    entries = Source.images(source, unit) if one_by_one else source.images(unit)
+    if (singly and source.in_blocks) or type(source).images is Source.images:
+        return Source.images(source, unit)
+    entries = source.images(unit)
     return entries if unit.names is None else _each_once(source, unit.names, entries)
 
 
