@@ -25,7 +25,7 @@ from imgnorm.nn.tracing import (
     TRANSPOSED,
     Traced,
     linear_kind,
-    shown,
+    own_name,
     traced,
     users_of,
 )
@@ -134,7 +134,7 @@ def fold_input_norm(
     reason = _entangled(name, layer, trace)
     if reason:
         raise FoldError(
-            f"{shown(name)}: {reason}, so it cannot be changed; keep InputNorm in front"
+            f"{own_name(name)}: {reason}, so it cannot be changed; keep InputNorm in front"
         )
     around: tuple[Sequence[int], Tensor | None] = ((), None)
     if isinstance(layer, nn.Linear):
@@ -205,7 +205,7 @@ def unfolded(
         >>> imgnorm.nn.unfolded(model)
         {'1': 'follows 0 (ReLU), not a convolution or linear layer'}
     """
-    return {shown(name): why for name, why in _plan(_held_copy(model), untraceable)[1].items()}
+    return {own_name(name): why for name, why in _plan(_held_copy(model), untraceable)[1].items()}
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _plan(holder: nn.Sequential, untraceable: str) -> tuple[list[_Fold], dict[st
     for name, layer in layers.items():
         if isinstance(layer, _BatchNorm) and layer.training:
             raise FoldError(
-                f"{shown(name)}: is in training mode, where BatchNorm depends on the batch; call "
+                f"{own_name(name)}: is in training mode, where BatchNorm depends on the batch; call "
                 "model.eval() first"
             )
     trace = traced(holder, parts=untraceable == "parts")
@@ -256,7 +256,7 @@ def _nothing_folds(holder: nn.Sequential, left: dict[str, str], untraceable: str
     kind = type(holder[0]).__name__
     if not left:
         return f"{kind}: has no BatchNorm layer; use it as it is"
-    said = "; ".join(f"{shown(name)} {why}" for name, why in list(left.items())[:3])
+    said = "; ".join(f"{own_name(name)} {why}" for name, why in list(left.items())[:3])
     more = f"; and {len(left) - 3} more, which imgnorm.nn.unfolded lists" if len(left) > 3 else ""
     return f"{kind}: no BatchNorm can be folded: {said}{more}"
 
@@ -322,7 +322,7 @@ def _normalizes_inside(holder: nn.Sequential) -> str:
             if mean == "mean" and "data_preprocessor" not in name:
                 continue
             if getattr(module, mean, None) is not None and getattr(module, std, None) is not None:
-                where = f"{shown(name)} ({type(module).__name__})"
+                where = f"{own_name(name)} ({type(module).__name__})"
                 return (
                     f"normalizes its images itself, in {where} by {mean} and {std}; set these to the "
                     "statistics, and put no other normalization in front, which would be a second one"
@@ -446,7 +446,7 @@ def _fold_or_reason(name: str, layer: nn.Module, trace: Traced) -> _Fold | str:
         return f"{follows}, and normalizes another dimension than its {outputs} features"
     if len(does.scale) not in (1, outputs):
         raise FoldError(
-            f"{shown(name)}: has {len(does.scale)} channels and follows {shown(str(before.target))} with "
+            f"{own_name(name)}: has {len(does.scale)} channels and follows {own_name(str(before.target))} with "
             f"{outputs}; fix the model"
         )
     rest = does.rest
@@ -510,14 +510,14 @@ def _fold_into_convolution(
     """Fold into a convolution; what to pad in front of it: how much, and with which values."""
     if layer.in_channels != len(mean):
         raise FoldError(
-            f"{shown(name)}: takes {layer.in_channels} channels, the statistics have {len(mean)}; measure "
+            f"{own_name(name)}: takes {layer.in_channels} channels, the statistics have {len(mean)}; measure "
             "the images that the model takes"
         )
     amounts = list(layer._reversed_padding_repeated_twice) if layer.padding != "valid" else []
     needs_mean = layer.padding_mode == "zeros" and any(amounts) and bool(mean.any())
     if needs_mean and padding == "refuse":
         raise FoldError(
-            f"{shown(name)}: pads with zeros, which mean black after folding and the mean before it, so "
+            f"{own_name(name)}: pads with zeros, which mean black after folding and the mean before it, so "
             'the border would differ; fold with padding="mean", which is exact'
         )
     per_group = layer.in_channels // layer.groups
@@ -537,7 +537,7 @@ def _fold_into_linear(
 ) -> None:
     if not flattened or layer.in_features % len(mean):
         raise FoldError(
-            f"{shown(name)}: takes {layer.in_features} features, not {len(mean)} flattened channels; put "
+            f"{own_name(name)}: takes {layer.in_features} features, not {len(mean)} flattened channels; put "
             "torch.nn.Flatten in front of it, or keep InputNorm"
         )
     pixels = layer.in_features // len(mean)
@@ -584,7 +584,7 @@ def _set(name: str, layer: Any, weight: Tensor, bias: Tensor) -> None:
     target = layer.weight
     if not all(bool(torch.isfinite(new.to(target)).all()) for new in (weight, bias)):
         raise FoldError(
-            f"{shown(name)}: folding it gives NaN or Inf in {target.dtype}; look at its numbers with "
+            f"{own_name(name)}: folding it gives NaN or Inf in {target.dtype}; look at its numbers with "
             "imgnorm.nn.inspect, or fold in float32"
         )
     layer.weight = nn.Parameter(

@@ -38,12 +38,14 @@ class Traced:
 
     def why_opaque(self, name: str) -> str:
         kind = type(self.holder.get_submodule(name)).__name__
-        return f"{shown(name)} ({kind}), whose forward torch.fx cannot trace ({self.opaque[name]})"
+        return (
+            f"{own_name(name)} ({kind}), whose forward torch.fx cannot trace ({self.opaque[name]})"
+        )
 
     def described(self, node: fx.Node) -> str:
         if node.op == "call_module":
             kind = type(self.holder.get_submodule(str(node.target))).__name__
-            return f"{shown(str(node.target))} ({kind})"
+            return f"{own_name(str(node.target))} ({kind})"
         if node.op == "output":
             return "the output"
         if node.op == "placeholder":
@@ -74,7 +76,7 @@ def traced(holder: nn.Sequential, *, parts: bool = False) -> Traced:
     return Traced(holder, graph, tracer.opaque, parts)
 
 
-def shown(name: str) -> str:
+def own_name(name: str) -> str:
     """The name that the user knows, of a name inside the holder."""
     return name.partition(".")[2] or "the model itself"
 
