@@ -41,6 +41,19 @@ Check = Callable[[Any], "str | Fault | None"]
 _K = TypeVar("_K", bound="ValueKind")
 
 
+def parsed_by(parse: Callable[[Any], object]) -> Check:
+    """The check of what `parse` takes: what is wrong is its ValueError."""
+
+    def check(value: Any) -> str | None:
+        try:
+            parse(value)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    return check
+
+
 def check(document: Document, kind: ValueKind) -> None:
     """
     Raises:

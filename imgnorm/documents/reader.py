@@ -45,9 +45,7 @@ from imgnorm.wording import cut
 
 MAX_DIGITS = 1300  # the sum of squares of any float64 has fewer; int() and str() stop at 4,300
 MAX_TAG_DIRECTIVES = 100
-MAX_UNKNOWN = (
-    10_000  # keys, and values beneath them; with more it is not the file that was asked for
-)
+MAX_UNKNOWN = 10_000  # keys, and values beneath them; with more it is some other file
 
 NOT_YAML = (yaml.YAMLError, ValueError, OverflowError, IndexError)
 """What `events_in` raises at a fault. The last three escape from PyYAML's parser in pure Python."""
@@ -212,15 +210,13 @@ class _Builder:
         rule: str,
         path: Path = (),
     ) -> None:
-        line, column = mark[0] + 1, mark[1] + 1
-        message = with_path(path, message)
-        self.problems.append(Problem(self._file, line, column, rule, message, hint))
-        if len(self.problems) == MAX_PROBLEMS:
+        place = mark[0] + 1, mark[1] + 1
+        self.problems.append(Problem(self._file, *place, rule, with_path(path, message), hint))
+        if rule != "limit" and len(self.problems) == MAX_PROBLEMS:
             self.stop(mark, "too many faults; the rest of the file was not read", None)
 
     def stop(self, mark: tuple[int, int], message: str, hint: str | None) -> typing.NoReturn:
-        line, column = mark[0] + 1, mark[1] + 1
-        self.problems.append(Problem(self._file, line, column, "limit", message, hint))
+        self.report(mark, message, hint, "limit")
         raise _ReadingStopped
 
     def take(self, event: Event) -> None:

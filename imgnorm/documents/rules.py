@@ -1,4 +1,4 @@
-"""The pages of the rules that reader.py checks, about YAML, and models.py, about keys and values."""
+"""The pages of the rules that reader.py checks, about YAML, and kinds.py, about keys and values."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from imgnorm.documents.kinds import (
     Text,
     ValueKind,
     check,
+    parsed_by,
 )
 from imgnorm.documents.reader import read_document
 from imgnorm.errors import InvalidDocument, Problem, SourceError
@@ -31,12 +32,12 @@ from imgnorm.settings import (
     CHANNELS,
     LAYOUTS,
     MODES,
-    SCALE,
     STEPS,
     TORCHVISION,
     Step,
     channel_names,
     frames_of,
+    scale_of,
 )
 from imgnorm.sources.patterns import Patterns
 from imgnorm.stats.file import read_stats
@@ -114,7 +115,7 @@ def normalization(
         if mode == "auto":
             names = channel_names(len(mean))
             return [], Stats(names, mean, std, preprocess=pipeline.preprocess)
-        return [], Stats(CHANNELS[mode], mean, std, SCALE[mode], mode, pipeline.preprocess)
+        return [], Stats(CHANNELS[mode], mean, std, scale_of(mode), mode, pipeline.preprocess)
     cache = {} if cache is None else cache
     outcome = read_once(pipeline.stats_path, cache, read_stats)
     problems = [*reference_problems(document, pipeline, outcome)]
@@ -150,16 +151,8 @@ def _source(kind: str, *keys: Key) -> Record:
     return Record(Key("kind", Choice(kind)), *keys)
 
 
-def _pattern(text: str) -> str | None:
-    try:
-        Patterns((text,))
-    except ValueError as error:
-        return str(error)
-    return None
-
-
 def _files(kind: str, path: Key) -> Record:
-    patterns = ListOf(Text().that(_pattern), 1)
+    patterns = ListOf(Text().that(parsed_by(lambda text: Patterns((text,)))), 1)
     include = "Only files that one of these patterns matches are measured: 'train/**'."
     exclude = "Files, and all in folders, that one of these patterns matches are left out: masks."
     return _source(
@@ -168,14 +161,6 @@ def _files(kind: str, path: Key) -> Record:
         Key("include", patterns, default=None, about=include),
         Key("exclude", patterns, default=None, about=exclude),
     )
-
-
-def _frames(text: str) -> str | None:
-    try:
-        frames_of(text)
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 def _path(what: str) -> Key:
@@ -221,7 +206,7 @@ _IMAGE = Record(
     Key("mode", MODE, default="auto", about="What each image is converted to."),
     Key(
         "frames",
-        Text().that(_frames),
+        Text().that(parsed_by(frames_of)),
         default="first",
         about="Which frames or pages of each file are measured: first, all, or every:N.",
     ),

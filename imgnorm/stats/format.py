@@ -27,6 +27,7 @@ from imgnorm.documents.kinds import (
     ValueKind,
     Whole,
     as_yaml,
+    parsed_by,
 )
 from imgnorm.documents.writer import TextLines, yaml_of
 from imgnorm.settings import STEPS, Step, channel_names, frames_of, frames_text, scale_of
@@ -146,11 +147,9 @@ def _mode_or_auto(image: dict[str, Any]) -> str | None:
     return None if known else "expected mode, or auto"
 
 
-def _frames(text: str) -> str | None:
-    try:
-        return None if frames_of(text) else "'first' is not written"
-    except ValueError as error:
-        return str(error)
+def _written_frames(text: str) -> None:
+    if not frames_of(text):
+        raise ValueError("'first' is not written")
 
 
 def _frames_of(stats: Stats) -> str | None:
@@ -227,7 +226,7 @@ def _image_keys(mode: Key) -> Record:
         mode,
         Key("auto", Choice(True), lambda stats: stats.auto or None, default=None),
         Key("strict_channels", Choice(True), lambda s: s.strict_channels or None, default=None),
-        Key("frames", _TEXT.that(_frames), _frames_of, default=None),
+        Key("frames", _TEXT.that(parsed_by(_written_frames)), _frames_of, default=None),
         Key("preprocess", ListOf(_STEP), default=()),
     )
 
