@@ -261,8 +261,6 @@ CHANNELS: dict[Mode, tuple[str, ...]] = {
     "I;16": ("I",),
 }
 """The channels of the modes that image files can be converted to; `channels_of` knows all modes."""
-SCALE: dict[Mode, int] = {"L": 255, "RGB": 255, "RGBA": 255, "I;16": 65535}
-"""The pixel value of these modes that becomes 1.0 in the tensor; `scale_of` knows all modes."""
 
 MODES = ("auto", *CHANNELS)
 """What users choose from."""

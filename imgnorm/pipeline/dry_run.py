@@ -17,7 +17,7 @@ from imgnorm.errors import Problem, TransformError
 from imgnorm.pipeline.pipeline import Pipeline
 from imgnorm.pipeline.steps import Call, pipeline_steps
 from imgnorm.pipeline.transforms import built_step
-from imgnorm.settings import CHANNELS, SCALE, Mode
+from imgnorm.settings import CHANNELS, Mode, scale_of
 from imgnorm.stats.stats import Stats
 from imgnorm.wording import clause
 
@@ -84,7 +84,7 @@ def _run_problems(
 
 def _generated(mode: Mode) -> Image.Image:
     """Noise, so that every channel has more than one value."""
-    high = SCALE[mode] + 1
+    high = scale_of(mode) + 1
     values = torch.randint(0, high, (_SIZE[1], _SIZE[0], len(CHANNELS[mode])))
     if mode == "I;16":
         return Image.frombytes("I;16", _SIZE, values.numpy().astype("<u2").tobytes())

@@ -81,9 +81,8 @@ def derived_problems(document: Document, derived: dict[str, Any]) -> list[Proble
         derived: the whole document as it follows from them.
     """
     problems = []
-    if (
-        "notes" not in document.value
-    ):  # as in files of older versions, and where there is nothing to note
+    # Files of older versions have no notes, nor those with nothing to note.
+    if "notes" not in document.value:
         derived = {key: one for key, one in derived.items() if key != "notes"}
     for path, found, wanted in _differences(document.value, derived, ()):
         if wanted is _ABSENT:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from imgnorm.settings import CHANNELS, SCALE, Mode, Step, channels_of, scale_of
+from imgnorm.settings import CHANNELS, Mode, Step, channels_of, scale_of
 from imgnorm.stats.measurement import Measurement
 from imgnorm.tally.skipped import Skipped
 
@@ -109,7 +109,7 @@ class Stats:
         like = (
             mode
             for mode, channels in CHANNELS.items()
-            if len(channels) == len(self.mean) and SCALE[mode] == self.scale
+            if len(channels) == len(self.mean) and scale_of(mode) == self.scale
         )
         return self.mode or next(like, None)
 

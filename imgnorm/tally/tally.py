@@ -103,9 +103,7 @@ class Tally:
     names: int = 0  # how many were looked at
     names_sum: int = 0  # `names.names_sum` of these
     counted_sum: int = 0  # of those among them that were counted
-    notes: Mapping[str, Noted] = field(
-        default_factory=dict
-    )  # kind -> what was lost of counted images
+    notes: Mapping[str, Noted] = field(default_factory=dict)  # kind -> what counted images lost
 
     def __add__(self, other: Tally) -> Tally:
         return total_of([self, other])

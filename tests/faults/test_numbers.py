@@ -11,7 +11,7 @@ import pytest
 from counting import sums_of
 
 import imgnorm as library
-from imgnorm.settings import CHANNELS, SCALE, Mode
+from imgnorm.settings import CHANNELS, Mode, scale_of
 from imgnorm.stats.format import text_of
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.provenance import Provenance
@@ -26,7 +26,7 @@ ULP = Fraction(1, 2**52)
 
 def state(number: int, counts: dict[int, int], mode: Mode = "RGB") -> Stats:
     """The stats of one image that has `counts` pixels of each value."""
-    channels, scale = len(CHANNELS[mode]), SCALE[mode]
+    channels, scale = len(CHANNELS[mode]), scale_of(mode)
     row = [0] * (scale + 1)
     for value, pixels in counts.items():
         row[value] = pixels

@@ -20,7 +20,7 @@ from torchvision.datasets import ImageFolder
 import imgnorm
 from imgnorm.errors import TransformError
 from imgnorm.pipeline.emit import Api, emit
-from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
+from imgnorm.settings import CHANNELS, CenterCrop, Mode, Resize, scale_of
 from imgnorm.stats.file import parse_stats, write_stats
 from imgnorm.stats.format import text_of
 from imgnorm.stats.measurement import Measurement
@@ -42,7 +42,7 @@ def measured(
     options: dict[str, str | int] | None = None,
 ) -> Stats:
     """Stats of an image with every pixel value in it, once."""
-    channels, bins = len(CHANNELS[mode]), SCALE[mode] + 1
+    channels, bins = len(CHANNELS[mode]), scale_of(mode) + 1
     unit = (1 << 159,) * channels
     measurement = Measurement(
         images=1,

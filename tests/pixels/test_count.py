@@ -23,7 +23,7 @@ from torchvision.datasets.folder import pil_loader
 
 from imgnorm.pixels.count import Counting, JobCount, UnitEntries, count
 from imgnorm.pixels.formats import decoder_of
-from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Digits, ImageSettings, Resize
+from imgnorm.settings import CHANNELS, CenterCrop, Digits, ImageSettings, Resize, scale_of
 from imgnorm.sources.source import Ignored, Unit, Unread
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Counted, Tally
@@ -361,4 +361,4 @@ def test_nothing_counted_is_the_neutral_element(mode):
     counted = tally_of(data, mode).counted[mode]
 
     assert counted == counted + Counted.zero(mode)
-    assert SCALE[mode] + 1 == counted.histogram.bins
+    assert scale_of(mode) + 1 == counted.histogram.bins

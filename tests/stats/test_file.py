@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import imgnorm
 from imgnorm.errors import InvalidDocument, OutputError, SourceError
-from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
+from imgnorm.settings import CHANNELS, CenterCrop, Mode, Resize, scale_of
 from imgnorm.stats import file as statsfile
 from imgnorm.stats.file import parse_stats, read_stats, write_stats
 from imgnorm.stats.format import document_of, text_of
@@ -73,7 +73,7 @@ def measured(
 ) -> Stats:
     """Random counts instead of a measurement, with `names` wherever a text is possible."""
     chance = random.Random(seed)
-    channels, bins = len(CHANNELS[mode]), SCALE[mode] + 1
+    channels, bins = len(CHANNELS[mode]), scale_of(mode) + 1
     pixels = chance.randrange(1, 10 ** chance.randrange(1, 14))
     parts = [_split(chance, pixels, bins, channels) for _ in range(2)]
     classes = {}

@@ -30,7 +30,7 @@ from imgnorm.errors import (
     SourceError,
     TransformError,
 )
-from imgnorm.settings import CHANNELS, SCALE, CenterCrop, Mode, Resize
+from imgnorm.settings import CHANNELS, CenterCrop, Mode, Resize, scale_of
 from imgnorm.sources.names import runs_of
 from imgnorm.stats.file import merge_files, read_stats, write_stats
 from imgnorm.stats.format import document_of, stats_schema, text_of
@@ -66,7 +66,7 @@ def state(
 
     A shard is one of those of the source with these units. Its listing is that of its own units.
     """
-    channels, bins = len(CHANNELS[mode]), SCALE[mode] + 1
+    channels, bins = len(CHANNELS[mode]), scale_of(mode) + 1
     row = [0] * bins
     for value, pixels in (counts or {0: 1, 255: 1}).items():
         row[value] = pixels
