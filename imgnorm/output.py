@@ -66,17 +66,17 @@ def write_whole(path: str, data: bytes, *, force: bool = True) -> None:
     """
     target = os.path.realpath(path)
     temporary = _temporary_name(target)
+    lock = None
     try:
         with open(_create(temporary), "wb") as file:
+            if sys.platform != "win32":  # which renames no open file
+                lock = os.dup(file.fileno())  # the file stays locked until it has its name
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            with suppress(OSError):
-                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-            if sys.platform != "win32":  # while the file is locked; Windows renames no open file
-                _publish(temporary, target, force=force)
-        if sys.platform == "win32":
-            _publish(temporary, target, force=force)
+        with suppress(OSError):
+            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+        _publish(temporary, target, force=force)
         _sync_folder(os.path.dirname(target))
         _remove_abandoned(target)
     except OSError as error:
@@ -84,6 +84,8 @@ def write_whole(path: str, data: bytes, *, force: bool = True) -> None:
     finally:
         with suppress(OSError):
             os.unlink(temporary)
+        if lock is not None:
+            os.close(lock)
 
 
 def read_whole(path: str) -> bytes | None:

@@ -31,6 +31,7 @@ from imgnorm.wording import shown
 _OF_FOLDERS = (SPLIT, MASK, MASK_LIKE, THUMBNAIL)
 _EXTENSION = "suffix ."  # how the rules against files with another image's extension begin
 _BITS = "bits"  # how many the values of 16-bit images need, where they are fewer
+_EXCLUDE = "exclude"  # patterns that leave nothing out; also the rule of what they leave out
 _ARCHIVES = (".tar", ".gz", ".tgz", ".zip")
 _DEPTHS = (8, 10, 12, 14, 15)
 
@@ -102,6 +103,8 @@ def counted_in(counts: Mapping[str, Noted]) -> dict[str, Noted]:
 def notes_of(measured: Measurement, mode: str | None) -> tuple[Note, ...]:
     """All that is told about a measurement, in sentences."""
     counts = counts_of(measured, mode)
+    if _idle_patterns(measured):
+        counts[_EXCLUDE] = Noted(0)
     splits = {kind: noted for kind, noted in counts.items() if kind.startswith(SPLIT)}
     if splits:  # one note
         first, *others = splits.values()
@@ -192,6 +195,23 @@ def _bits(kind: str, counts: Mapping[str, Noted], measured: Measurement) -> str:
     )
 
 
+def _exclude(kind: str, counts: Mapping[str, Noted], measured: Measurement) -> str:
+    patterns = " ".join(f"--exclude {shlex.quote(shown(one))}" for one in _idle_patterns(measured))
+    return (
+        f"{patterns} leaves nothing out; patterns are for names inside the source, capital letters matter, and "
+        "there are no braces"
+    )
+
+
+def _idle_patterns(measured: Measurement) -> tuple[str, ...]:
+    """The patterns of `--exclude`, if the whole of a source was looked at and they match nothing in it."""
+    source = measured.source
+    if measured.ignored.get(_EXCLUDE) or source.parts or source.shards:
+        return ()
+    found = source.options.get("exclude", ())
+    return found if isinstance(found, tuple) else ()
+
+
 _SENTENCES: dict[str, _Sentence] = {
     FRAMES: _frames,
     DEPTH: _depth,
@@ -202,6 +222,7 @@ _SENTENCES: dict[str, _Sentence] = {
     SPLIT: _split,
     "suffix": _suffix,
     _BITS: _bits,
+    _EXCLUDE: _exclude,
 }
 
 

@@ -177,3 +177,20 @@ def test_data_of_fewer_bits_in_16_are_known_by_their_greatest_value(tmp_path, hi
 
     assert [f"bits {bits}"] * bool(bits) == [note.kind for note in stats.notes]
     assert all(f"{bits}-bit data in 16 bits" in str(note) for note in stats.notes)
+
+
+def test_an_exclude_that_leaves_nothing_out_is_noted_and_not_in_a_shard(tmp_path):
+    """A typing error would otherwise count what should be left out; a shard may have nothing of it."""
+    for index in range(4):
+        picture(index).save(tmp_path / f"{index}.png")
+    nothing = measure(tmp_path, exclude=["5.png", "*.PNG"], workers=1)
+    write_stats(tmp_path / "stats.yaml", nothing)
+    sentence = (
+        "--exclude 5.png --exclude '*.PNG' leaves nothing out; patterns are for names inside the source, "
+        "capital letters matter, and there are no braces"
+    )
+
+    assert [sentence] == [str(note) for note in nothing.notes]
+    assert nothing.notes == read_stats(tmp_path / "stats.yaml").notes
+    assert () == measure(tmp_path, exclude=["3.png"], workers=1).notes
+    assert () == measure(tmp_path, exclude=["5.png"], shard=(2, 2), workers=1).notes
