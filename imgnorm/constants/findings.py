@@ -648,16 +648,4 @@ _IN_TURN = (
     (_convention,),
 )
 
-RULES = (
-    _LENGTH,
-    _NOT_USABLE,
-    _UNIT,
-    _OUT_OF_RANGE,
-    _SWAPPED,
-    _KNOWN_WRONG,
-    _NEAR_MISS,
-    _CHANNEL_ORDER,
-    _STD_EQUALS_MEAN,
-    _OTHER_DATASET,
-    _CONVENTION,
-)
+RULES = tuple(page for page in globals().values() if isinstance(page, Rule))

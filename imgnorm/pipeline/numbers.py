@@ -212,4 +212,4 @@ def _as_text(steps: tuple[Step, ...]) -> str:
     return "[" + ", ".join(f"{name}: {size}" for name, size in sizes) + "]"
 
 
-RULES = (_MISSING_STATS, _UNSOUND_STATS, _OTHER_PREPROCESS, _OTHER_MODE, _ESTIMATE)
+RULES = tuple(page for page in globals().values() if isinstance(page, Rule))

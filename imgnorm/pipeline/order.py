@@ -260,12 +260,4 @@ def _padded(least: tuple[int, int] | None, arguments: Mapping[str, Any]) -> tupl
     return least[0] + top + bottom, least[1] + left + right
 
 
-RULES = (
-    _NEEDS_V2,
-    _NO_TENSOR_STEP,
-    _BEFORE_TENSOR,
-    _AFTER_TENSOR,
-    _TENSOR_STEP_TWICE,
-    _NORMALIZED_TWICE,
-    _CROP_LARGER_THAN_IMAGE,
-)
+RULES = tuple(page for page in globals().values() if isinstance(page, Rule))

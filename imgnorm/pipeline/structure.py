@@ -276,13 +276,4 @@ def _is_size(value: object) -> bool:
     return all(isinstance(e, int) and not isinstance(e, bool) and 1 <= e < 1 << 24 for e in edges)
 
 
-RULES = (
-    _TWO_NORMALIZATIONS,
-    _UNKNOWN_PRESET,
-    _UNKNOWN_TRANSFORM,
-    _UNKNOWN_ARGUMENT,
-    _MISSING_ARGUMENT,
-    _WRONG_ARGUMENT,
-    _RANDOM_PREPROCESS,
-    _NOT_MEASURABLE,
-)
+RULES = tuple(page for page in globals().values() if isinstance(page, Rule))
