@@ -146,7 +146,7 @@ def test_an_image_for_which_there_is_no_memory_is_skipped(monkeypatch):
     def starved(*arguments: object, **options: object) -> object:
         raise MemoryError
 
-    monkeypatch.setattr("imgnorm.datasets.counter.decoded_picture", starved)
+    monkeypatch.setattr("imgnorm.pixels.load.decoded_picture", starved)
     tally = counting(Slow())([Unit("a", NAMES[:3])], lambda p: None)
 
     assert 0 == tally.images
