@@ -53,6 +53,7 @@ FREE_BYTES = 64 << 20
 def load() -> None:
     """Import and check what every worker needs, before it is known what they will count."""
     os.environ.update(_ONE_THREAD)
+    import imgnorm.pixels.count  # noqa: F401 - else each worker would import it
     from imgnorm.pixels.jpeg import fault_of_the_fast_path
 
     fault_of_the_fast_path()
