@@ -44,6 +44,7 @@ _SET_BY_A_CONFIG = (
 )
 _SHARD_NOTE = f"{__name__}.shard"
 _MANY = 100_000  # skipped images and classes, which take seconds to write
+_LONG_LIST = 8 << 20  # bytes of a list, which take half a second to read
 _output = shared.output("Write the stats file here.  [default: only print]")
 _verbose = shared.verbose("Print the other conventions, the quantiles, and every skipped image.")
 
@@ -285,6 +286,9 @@ def stats(
     if verbose and not quiet and options["device"] != "cpu":
         note(f"device   {find_device(options['device']).description}")
 
+    size = os.path.getsize(source) if source and os.path.isfile(source) else 0
+    if options["listed"] and size >= _LONG_LIST and not quiet:
+        note(f"reading  {source}")
     started = monotonic()
     spent = Profile.of_command() if profile else None
     noting = warnings_as_notes(

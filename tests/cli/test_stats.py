@@ -74,6 +74,15 @@ def test_what_takes_seconds_to_write_is_announced(command, here, monkeypatch):
     assert "" == command("stats", "d", "-o", "t.yaml", "-q").err
 
 
+def test_a_list_that_takes_seconds_to_read_is_announced(command, here, monkeypatch):
+    """No image is counted before the last line is read."""
+    (here / "list.txt").write_text("d/a/1.png\n")
+    monkeypatch.setattr("imgnorm.cli.stats._LONG_LIST", 8)
+
+    assert "reading  list.txt" == command("stats", "--list", "list.txt").err.splitlines()[0]
+    assert "" == command("stats", "--list", "list.txt", "-q").err
+
+
 def test_quiet_silences_standard_error_and_changes_nothing_else(command, here):
     loud = command("stats", "d", "-o", "1.yaml")
     quiet = command("stats", "d", "-o", "2.yaml", "-q")
