@@ -11,7 +11,7 @@ _SIGNS = tuple(
     (re.compile(pattern, re.MULTILINE), what)
     for pattern, what in (
         (rb'"(?:image_processor_type|feature_extractor_type|image_mean)"', "a Hugging Face config"),
-        (rb'"pretrained_cfg"', "a timm config"),
+        (rb'"pretrained_cfg"|^(?:aa|crop_pct):', "a timm config"),
         (rb'"preprocess_cfg"', "an open_clip config"),
         (rb"__class_fullname__", "an albumentations pipeline"),
         (rb"^\s*(?:data_preprocessor|img_norm_cfg|_base_)\s*=", "an mmengine config"),
@@ -27,6 +27,7 @@ _SUFFIXES = {
     ".ipynb": "a notebook",
     ".md": "Markdown",
     ".rst": "reStructuredText",
+    ".sh": "a shell script",
 }
 
 

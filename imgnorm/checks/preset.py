@@ -65,6 +65,8 @@ def verify_preset(
         lines.append(f"  mark        wrong: {preset.remark}")
     verdict = "verified" if equal else "differs"
     head = f"{preset.name}: {verdict} on {stats.images:,} images of {source}"
+    if stats.skipped:
+        head += f"; {len(stats.skipped):,} skipped"
     return Verified(equal, "\n".join([head, *lines]))
 
 

@@ -45,7 +45,7 @@ def github(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
     https://docs.github.com/actions/using-workflows/workflow-commands-for-github-actions
     """
     return "\n".join(
-        _command(replace(problem, file=file, line=line, column=column))
+        _command(replace(problem, file=file.removeprefix("./"), line=line, column=column))
         for problem in problems
         for file, line, column in ((problem.file, problem.line, problem.column), *problem.also)
     )

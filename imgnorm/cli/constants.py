@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import click
 
 from imgnorm.cli import options as shared
-from imgnorm.cli.terminal import images_bar, print_result
+from imgnorm.cli.terminal import images_bar, print_result, warnings_as_notes
+from imgnorm.errors import SkippedImagesWarning, SourceWarning
 
 _EXPLAIN_CODES = """\b
 Exit codes:
@@ -57,7 +58,8 @@ def verify_preset(name: str, root: str, quiet: bool) -> int:
     """
     from imgnorm.checks.preset import verify_preset as verify
 
-    with images_bar(quiet=quiet) as on_progress:
+    noting = warnings_as_notes(SourceWarning, ignored=SkippedImagesWarning, quiet=quiet)
+    with noting, images_bar(quiet=quiet) as on_progress:
         found = verify(name, root, on_progress=on_progress)
     print_result(found.report)
     return 0 if found.equal else 1

@@ -65,13 +65,16 @@ def explain(
         if scale and not (answers and means and _BUT not in answers[0]):
             answers, formed = [scale], True
     answers += () if answers else _near(given, mean, unit)
+    a_mean = bool(answers) and not means  # if it has a 0, for no known std has
     if stats:
         answers += _measured(given, numbers, stats, stats_name, means)
     if not formed:
         told = {"known-wrong", "other-dataset", "convention", "near-miss"} if answers else set()
         if answers and not any(_BUT in answer for answer in answers):
             told.add("channel-order")
-        answers += _faults(given, mean, unit, told)
+        if a_mean:
+            told.add("not-usable")
+        answers += dict.fromkeys(_faults(given, mean, unit, told))
     return answers
 
 
@@ -205,7 +208,7 @@ def _inverses(given: Sequence[str], mean: Sequence[str] | None) -> Iterator[str]
             gain = tuple(1 / (unit * one) for one in preset.std)
             shift = tuple(-m / s for m, s in zip(preset.mean, preset.std, strict=True))
             back = tuple(-unit * m for m in preset.mean)
-            is_gain = _same(values, gain)
+            is_gain = _same(values, gain) and varied == (len(set(values.values)) > 1)
             if means and is_gain and _same(means, shift):
                 what = f"{with_mean} is the inverse of {preset.title}: it gives 0..{unit:g} back"
             elif means and is_gain and varied and not any(means.values):

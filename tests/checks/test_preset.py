@@ -67,6 +67,15 @@ def test_other_data_differs_and_both_numbers_are_shown(tmp_path, pixels, capsys)
     ) == capsys.readouterr().out
 
 
+def test_skipped_images_are_counted_in_the_first_line(tmp_path, pixels, capfd):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+
+    assert 1 == run(["presets", "verify", "coco", "--root", str(tmp_path), "-q"])
+    shown = capfd.readouterr()
+    assert f"coco: differs on 3 images of {tmp_path}; 1 skipped" == shown.out.splitlines()[0]
+    assert "" == shown.err
+
+
 def test_what_no_data_has_cannot_be_verified(tmp_path):
     with pytest.raises(IncompatibleStats) as caught:
         verify_preset("ssd", tmp_path)

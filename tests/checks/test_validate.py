@@ -155,6 +155,8 @@ def test_a_path_that_is_not_there_is_no_fault_of_a_file(tmp_path):
             "a Hugging Face config",
         ),
         ("config.json", '{"architecture": "x", "pretrained_cfg": {}}', "a timm config"),
+        ("args.yaml", "aa: rand-m9\nmean: [0.5]\n", "a timm config"),
+        ("train.sh", "python train.py --mean 0.5\n", "a shell script"),
         ("other.json", "[1, 2", "JSON"),
         ("r50.py", "data_preprocessor = dict(\n    mean=[123.675])\n", "an mmengine config"),
         ("a.py", "x: int = 1\n", "Python"),

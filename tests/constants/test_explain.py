@@ -219,6 +219,9 @@ def test_the_mean_that_belongs_to_it_changes_nothing():
         ("0.3082", None, []),  # any number is near one of them
         ("0.2024 0.1994 0.2011", None, []),  # two digits differ
         ("0.25 0.24 0.26", None, []),  # too few digits
+        ("0.017 0.017 0.017", None, []),  # three equal numbers are no 1/std of three different ones
+        ("0 0 0", None, ["0 0 0 is the mean of the identity"]),
+        ("0 0 0.1", None, ["not-usable (error): std 0.0 is not above 0"]),
         ("1354.4 1118.2 1042.9", None, []),
     ],
 )

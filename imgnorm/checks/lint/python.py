@@ -366,9 +366,9 @@ class _PythonReader:
         mean, std = self._evaluator.value_of(mean_node), self._evaluator.value_of(std_node)
         if not mean or not std:
             return None
-        if "mean" not in roles and "number" in (mean.kind, std.kind):
-            return None  # matplotlib's Normalize(0, 1)
         facts = facts_of(_constants(given), target=home, above=context.above)
+        if "mean" not in roles and "number" in (mean.kind, std.kind) and not facts.framework:
+            return None  # matplotlib's Normalize(0, 1)
         if facts.framework == "torchvision":
             first = positional(node.args, 0)
             scaled = isinstance(first, ast.Call) and self._scales(first)
@@ -610,7 +610,7 @@ def _compared_dataset(node: ast.AST, block: Sequence[ast.AST]) -> tuple[str, str
         name = (name_of(variable) or "").lower()
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             key = dataset_key(value.value)
-            if key and ("data" in name or "dset" in name):
+            if key and ("data" in name or "dset" in name or name in ("name", "ds", "ds_name")):
                 return value.value, key
     return None
 
