@@ -266,19 +266,21 @@ def _unit(pair: _Pair) -> Iterator[Finding]:
     for field in _FIELDS:
         values = pair.given(field)
         if pair.unit == 1 and min(values) > 1 and max(values) <= 255:
-            right = Numbers(tuple(value / 255 for value in values), 0.5e-4)
-            yield _unit_finding(pair, field, right, "divide by 255", 4)
+            yield _unit_finding(pair, field, 1 / 255, "divide by 255", 4)
         elif pair.unit > 1 and _for_one(pair, field):
-            right = Numbers(tuple(value * pair.unit for value in values), 0.5e-3)
-            yield _unit_finding(pair, field, right, f"multiply by {pair.unit:g}", 3)
+            yield _unit_finding(pair, field, pair.unit, f"multiply by {pair.unit:g}", 3)
 
 
-def _unit_finding(pair: _Pair, field: Field, right: Numbers, how: str, digits: int) -> Finding:
-    listed = ", ".join(f"{value:.{digits}f}" for value in right.values)
+def _unit_finding(pair: _Pair, field: Field, factor: float, how: str, digits: int) -> Finding:
+    values = pair.given(field)
+    converted = [value * factor if factor > 1 else value / 255 for value in values]
+    tolerance = min(0.5 * 10**-digits, numbers_of(values).tolerance * factor)  # no digit is lost
+    right = Numbers(tuple(converted), tolerance)
+    while any(round(v, digits) != round(v, right.decimals) for v in converted):
+        digits += 1
+    listed = ", ".join(f"{value:.{digits}f}" for value in converted)
     theirs = _range(255 if pair.unit == 1 else 1)
-    message = (
-        f"{_as_written(pair.given(field))} is for {theirs}, this field for {_range(pair.unit)}"
-    )
+    message = f"{_as_written(values)} is for {theirs}, this field for {_range(pair.unit)}"
     return pair.finding(_UNIT, field, message, f"{how}: {listed}", right={field: right})
 
 

@@ -160,6 +160,15 @@ def test_what_the_framework_decides_needs_no_dataset(wrong, right, tmp_path):
     assert f"{before}{right}])\n" == path.read_text()
 
 
+def test_no_digit_is_lost_to_another_unit(tmp_path):
+    path = tmp_path / "preprocessor_config.json"
+    text = '{"do_normalize": true, "image_mean": [%s], "image_std": [0.26862954, 0.26130258, 0.27577711]}'
+    path.write_text(text % "122.7709383, 116.7460125, 104.09373615")
+    write_fixes(lint([str(path)], fix=True).fixes)
+
+    assert text % "0.48145466, 0.4578275, 0.40821073" == path.read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "before", "after"),
     [
