@@ -125,7 +125,10 @@ def _header(stats: Stats) -> list[str]:
     lines = []
     measured = stats.measurement
     if measured:
-        options = "".join(f", {key} {value}" for key, value in measured.source.options.items())
+        options = "".join(
+            f", {key} {' '.join(value) if isinstance(value, tuple) else value}"
+            for key, value in measured.source.options.items()
+        )
         pixels = measured.pixels.moments().count
         lines.append(
             cut(f"Measured: {measured.source.kind} {measured.source.called!r}{options}:", _LONGEST)

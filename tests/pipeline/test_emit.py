@@ -39,7 +39,7 @@ def measured(
     file_mode: str | None = None,
     preprocess: tuple[Resize | CenterCrop, ...] = (),
     ref: str = "data/train",
-    options: dict[str, str | int] | None = None,
+    options: dict[str, str | int | tuple[str, ...]] | None = None,
 ) -> Stats:
     """Stats of an image with every pixel value in it, once."""
     channels, bins = len(CHANNELS[mode]), scale_of(mode) + 1
@@ -259,10 +259,10 @@ def test_an_eps_that_makes_no_sense_is_refused(eps):
 
 
 def test_the_header_says_what_was_measured_and_how_to_make_it_again():
-    stats = measured("RGBA", options={"split": "train", "limit": 10})
+    stats = measured("RGBA", options={"split": "train", "limit": 10, "exclude": ("masks", "*.gif")})
 
     assert [
-        "# Measured: folder 'data/train', split train, limit 10:",
+        "# Measured: folder 'data/train', split train, limit 10, exclude masks *.gif:",
         "# 1 images, 256 pixels, mode RGBA, 0 skipped.",
         "# Mean and std are pooled over all pixels, population, for values in [0, 1].",
         "# For images in PIL mode RGBA: ImageFolder's default loader makes RGB of them; give it one that converts to RGBA.",
