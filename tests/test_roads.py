@@ -165,6 +165,7 @@ def float_images(draw: st.DrawFn) -> Images:
     return images
 
 
+@pytest.mark.filterwarnings("ignore:.*look normalized already:imgnorm.errors.SourceWarning")
 @given(float_images(), st.data())
 @settings(max_examples=20, deadline=None)
 def test_float_images_have_their_true_sums_on_every_road(images, data):
