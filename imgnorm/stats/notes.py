@@ -151,17 +151,15 @@ def _rotation(kind: str, counts: Mapping[str, Noted], measured: Measurement) -> 
     )
 
 
-def _mask(kind: str, counts: Mapping[str, Noted], measured: Measurement) -> str:
+def _other_images(kind: str, counts: Mapping[str, Noted], measured: Measurement) -> str:
+    noted = counts[kind]
+    what = {
+        MASK: "masks or labels, by their folder and their colors",
+        THUMBNAIL: "thumbnails, by their folder",
+    }[kind]
     return (
-        f"{counts[kind].images:,} of {measured.images:,} images are masks or labels, by their folder and their "
-        f"colors {_some(counts[kind])}; leave them out with {_without(counts[kind], MASK)}"
-    )
-
-
-def _thumbnail(kind: str, counts: Mapping[str, Noted], measured: Measurement) -> str:
-    return (
-        f"{counts[kind].images:,} of {measured.images:,} images are thumbnails, by their folder "
-        f"{_some(counts[kind])}; leave them out with {_without(counts[kind], THUMBNAIL)}"
+        f"{noted.images:,} of {measured.images:,} images are {what} {_some(noted)}; leave them out with "
+        f"{_without(noted, kind)}"
     )
 
 
@@ -217,8 +215,8 @@ _SENTENCES: dict[str, _Sentence] = {
     DEPTH: _depth,
     ALPHA: _alpha,
     ROTATION: _rotation,
-    MASK: _mask,
-    THUMBNAIL: _thumbnail,
+    MASK: _other_images,
+    THUMBNAIL: _other_images,
     SPLIT: _split,
     "suffix": _suffix,
     _BITS: _bits,

@@ -36,7 +36,7 @@ from imgnorm.workers.pool import in_processes
 
 _PLACE = re.compile(r"(?:ray://)?\[?([^/]+?)\]?:(\d{1,5})", re.ASCII)
 _CONNECT_S = 20.0
-_CALL_S = 5.0
+CALL_S = 5.0
 """How long one call of an actor should take. A lost node costs as much; a call costs milliseconds."""
 _POLL_S = 1.0
 _LOOK_FOR_NODES_S = 5.0
@@ -158,7 +158,7 @@ class _Node:
         """Also fit the size of the next call to the time that this one took."""
         assert self.call is not None
         seconds = max(monotonic() - self.since, 0.001)
-        fitting = int(len(self.call.units) * _CALL_S / seconds)
+        fitting = int(len(self.call.units) * CALL_S / seconds)
         self.size = max(1, min(4 * self.size, fitting))
         self.call = self.future = None
 
@@ -205,9 +205,8 @@ class _Cluster:
     def close(self) -> None:
         """End the actors; their workers end with them."""
         for node in self._nodes.values():
-            with suppress(
-                self._ray.exceptions.RayError
-            ):  # it never started, or the cluster is gone
+            # One that never started cannot be ended, nor can one of a cluster that is gone.
+            with suppress(self._ray.exceptions.RayError):
                 self._ray.kill(node.actor)
 
     def _next(self, rest: Iterator[Unit], size: int) -> _Call | None:
