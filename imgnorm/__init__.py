@@ -16,14 +16,22 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from imgnorm import errors as errors
     from imgnorm import nn as nn
+    from imgnorm.checks.lint.lint import Linted as Linted
+    from imgnorm.checks.lint.lint import lint as lint
+    from imgnorm.checks.validate import Validated as Validated
+    from imgnorm.checks.validate import validate as validate
     from imgnorm.checks.verify.verify import Verification as Verification
     from imgnorm.checks.verify.verify import verify as verify
+    from imgnorm.constants.explain import Explanation as Explanation
+    from imgnorm.constants.explain import explain as explain
     from imgnorm.errors import DeviceWarning as DeviceWarning
     from imgnorm.errors import ImgnormError as ImgnormError
     from imgnorm.errors import Problem as Problem
     from imgnorm.errors import SkippedImagesWarning as SkippedImagesWarning
     from imgnorm.errors import SourceWarning as SourceWarning
     from imgnorm.measuring.measure import measure as measure
+    from imgnorm.pipeline.emit import Emitted as Emitted
+    from imgnorm.pipeline.emit import emit as emit
     from imgnorm.pipeline.transforms import BuiltPipeline as BuiltPipeline
     from imgnorm.pipeline.transforms import build as build
     from imgnorm.pipeline.transforms import to_inverse as to_inverse
@@ -45,7 +53,13 @@ _HOMES = {
     "build": "pipeline.transforms",
     "BuiltPipeline": "pipeline.transforms",
     "DeviceWarning": "errors",
+    "emit": "pipeline.emit",
+    "Emitted": "pipeline.emit",
+    "explain": "constants.explain",
+    "Explanation": "constants.explain",
     "ImgnormError": "errors",
+    "lint": "checks.lint.lint",
+    "Linted": "checks.lint.lint",
     "measure": "measuring.measure",
     "merge": "stats.stats",
     "Problem": "errors",
@@ -63,6 +77,8 @@ _HOMES = {
     "Unit": "sources.source",
     "Unread": "sources.source",
     "Unreadable": "tally.skipped",
+    "validate": "checks.validate",
+    "Validated": "checks.validate",
     "Verification": "checks.verify.verify",
     "verify": "checks.verify.verify",
     "write_stats": "stats.file",

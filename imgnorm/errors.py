@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from imgnorm.wording import harmless, printable
 
@@ -273,6 +273,10 @@ class Problem:
         object.__setattr__(self, "message", harmless(self.message))
         if self.hint is not None:
             object.__setattr__(self, "hint", harmless(self.hint))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields as plain values; without `also`, if there is nothing else."""
+        return {key: value for key, value in vars(self).items() if key != "also" or value}
 
     def __str__(self) -> str:
         text = f"{printable(self.file)}:{self.line}:{self.column}: {self.message}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
 import subprocess
 import sys
@@ -83,3 +84,27 @@ def test_every_public_name_has_an_example_that_runs(name, tmp_path, monkeypatch)
 
     assert result.attempted > 0
     assert not told, "".join(told)
+
+
+def test_what_the_checks_return_is_plain_values_for_json(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wrong = "Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))"
+    Path("wrong.py").write_text(f"CIFAR10('data', transform={wrong})\n")
+    Path("wrong.yaml").write_text("format: imgnorm-stats/1\nmean: [2]\nstd: [0.5]\n")
+    stats = imgnorm.measure(ROOT / "examples" / "shapes")
+    imgnorm.write_stats("stats.yaml", stats)
+    found: list[Any] = [
+        imgnorm.lint("wrong.py", fix=True),
+        imgnorm.validate(["wrong.yaml", Path("stats.yaml")]),
+        imgnorm.verify("stats.yaml", ROOT / "examples" / "shapes" / "circle"),
+        imgnorm.explain("0.2023, 0.1994, 0.2010", mean=(0.4914, 0.4822, 0.4465)),
+        imgnorm.emit(stats),
+    ]
+    plain = [json.loads(json.dumps(one.to_dict())) for one in found]
+
+    assert "known-wrong" == imgnorm.lint(Path("wrong.py")).to_dict()["problems"][0]["rule"]
+    assert [("wrong.py", 1)] == [(fix["file"], fix["count"]) for fix in plain[0]["fixes"]]
+    assert ["wrong.yaml", "stats.yaml"] == plain[1]["files"]
+    assert (True, "names") == (plain[2]["stale"], plain[2]["problems"][0]["rule"])
+    assert "cifar10-image-std-1" == plain[3]["answers"][0]["facts"]["preset"]
+    assert found[4].text == plain[4]["text"]

@@ -33,10 +33,7 @@ def as_json(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
     """A list with one object per problem."""
     import json
 
-    listed = [vars(problem) for problem in problems]
-    return json.dumps(
-        [{k: v for k, v in one.items() if k != "also" or v} for one in listed], indent=2
-    )
+    return json.dumps([problem.to_dict() for problem in problems], indent=2)
 
 
 def github(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:

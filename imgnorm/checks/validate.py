@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from imgnorm._torch import torch_needed
 from imgnorm.checks.foreign import foreign_problem
 from imgnorm.checks.ignore import MARK, chosen, not_ignored
 from imgnorm.checks.reports import plural, summary
@@ -19,13 +20,14 @@ from imgnorm.documents.document import (
     CONFIG_LIMITS,
     STATS_LIMITS,
     Document,
+    file_names,
     read_bytes,
     read_head,
 )
 from imgnorm.documents.kinds import as_yaml
 from imgnorm.documents.portability import portability_problems
 from imgnorm.documents.reader import Reading, declared_format, read_through
-from imgnorm.errors import InvalidDocument, Problem, SourceError
+from imgnorm.errors import InvalidDocument, Problem, Severity, SourceError
 from imgnorm.pipeline.config import PIPELINE_FORMAT, normalization, pipeline_in
 from imgnorm.pipeline.numbers import (
     UNUSABLE,
@@ -50,14 +52,25 @@ _FROM_INTEGERS = {"derived", "impossible"}
 
 @dataclass(frozen=True)
 class Validated:
-    """The files that were checked, and the problems in them."""
+    """The files that were checked, and the problems in them.
+
+    Example:
+        >>> found = imgnorm.validate("configs")
+        >>> found.problems, len(found.files)
+        ((), 10)
+    """
 
     problems: tuple[Problem, ...]  # in the order of the files, and of their lines
     files: tuple[str, ...]  # that were checked
     passed_over: int  # YAML files that are not imgnorm's
 
-    def count(self, severity: str) -> int:
+    def count(self, severity: Severity) -> int:
+        """How many of the problems are an "error", a "warning" or an "info"."""
         return sum(problem.severity == severity for problem in self.problems)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON takes them."""
+        return {**vars(self), "problems": [problem.to_dict() for problem in self.problems]}
 
     def summary(self) -> str:
         """One line: `checked  3 files: 1 error, 0 warnings, 0 notes; passed over 2 other YAML files`."""
@@ -66,31 +79,45 @@ class Validated:
 
 
 def validate(
-    paths: Sequence[str],
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     select: Collection[str] | None = None,
     ignore: Collection[str] = (),
     skip_others: bool = False,
-    dry_run: DryRun | None = None,
+    build: bool = False,
 ) -> Validated:
     """Check pipeline configs and stats files, and all of those in folders.
 
+    Nothing is printed or written, and wrong files raise nothing: their problems are the result.
+
     Args:
+        paths: a file or a folder, or several.
         select: the ids of the rules to check; None: all.
         ignore: the ids of rules to leave out.
         skip_others: pass over files that are not imgnorm's even if they are named, not only in
             folders.
-        dry_run: called for each pipeline without errors, to build it and run it once;
-            `pipeline.dry_run.dry_run_problems`, or None. (This module never loads torch.)
+        build: build each pipeline that has no error, too, and run it on a generated image. Only this
+            loads torch.
 
     Raises:
         SourceError: a path does not exist or cannot be read.
+        MissingDependency: torch or torchvision is missing, which `build` needs.
+
+    Example:
+        >>> with open("wrong.yaml", "w") as file:
+        ...     _ = file.write("format: imgnorm-stats/1\\nmean: [0.5]\\nstd: [0.2, 0.3]\\n")
+        >>> [problem.rule for problem in imgnorm.validate("wrong.yaml").problems]
+        ['channels']
     """
+    dry_run: DryRun | None = None
+    if build:
+        with torch_needed():
+            from imgnorm.pipeline.dry_run import dry_run_problems as dry_run
     read: dict[str, Outcome] = {}
     problems: list[Problem] = []
     checked: list[str] = []
     passed_over = 0
-    for file, named in _files(paths):
+    for file, named in _files(file_names(paths)):
         data = read_head(file, CONFIG_LIMITS)
         kind = _kind_of(data)
         if not kind and (skip_others or not named) and not _OURS.search(data):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import click
 
@@ -24,7 +23,6 @@ Exit codes:
   2    wrong usage, or the data cannot be measured
 """
 _NEGATIVE = re.compile(r"-\.?\d")
-_BRACKETS = str.maketrans(",;()[]", "      ")
 
 
 @click.group(invoke_without_command=True)
@@ -99,29 +97,9 @@ def explain(numbers: tuple[str, ...], mean: str | None, stats_file: str | None) 
     """
     from imgnorm.constants.explain import explain as explained
 
-    stats = None
-    if stats_file is not None:
-        from imgnorm.stats.file import read_stats
-
-        stats = read_stats(stats_file)
-    given, means = _split(numbers), _split([mean]) if mean is not None else None
-    if not given or means == []:
-        raise click.UsageError("no numbers; give one for each channel, such as 0.2470")
-    if means is not None and len(means) != len(given):
-        raise click.UsageError(f"{len(means)} numbers for the mean, {len(given)} for the std")
     try:
-        answers = explained(given, mean=means, stats=stats, stats_name=stats_file or "")
+        explanation = explained(" ".join(numbers), mean=mean, stats=stats_file)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if not answers:
-        print_result(
-            f"{' '.join(given)}: nothing is known about these numbers; `imgnorm presets` lists what is"
-        )
-        return 1
-    print_result("\n\n".join(answers))
-    return 0
-
-
-def _split(texts: Sequence[str]) -> list[str]:
-    """The numbers alone, without the commas and brackets of pasted code."""
-    return [part for text in texts for part in text.translate(_BRACKETS).split()]
+    print_result(str(explanation))
+    return 0 if explanation.answers else 1

@@ -9,7 +9,6 @@ import click
 
 from imgnorm.cli import options as shared
 from imgnorm.cli.terminal import note, print_result
-from imgnorm.errors import TransformError
 
 
 @click.command(no_args_is_help=True)
@@ -37,6 +36,7 @@ def emit(
     train_transform.
     """
     from imgnorm.output import check_output, read_whole, write_whole
+    from imgnorm.pipeline.emit import emit as emitted
 
     if check and output is None:
         raise click.UsageError("--check needs -o: the module to compare")
@@ -45,9 +45,10 @@ def emit(
     if output is not None and not check:
         check_output(output, force=force)
     try:
-        module = _module_of(stats_file, output, api, eps)
-    except TransformError as error:
-        raise TransformError(f"{stats_file}: {error}") from error
+        module = emitted(stats_file, api=api, eps=eps, output=output or "transforms.py").text
+    except ValueError:
+        shared.refuse_beside_config(stats_file, "api")
+        raise
     if output is None:
         print_result(module.rstrip("\n"))
     elif not check:
@@ -58,19 +59,3 @@ def emit(
         note(f"{output}: {state}; run the same command without --check and with --force")
         return 1
     return 0
-
-
-def _module_of(path: str, output: str | None, api: Any, eps: float | None) -> str:
-    """The text of the module for a stats file or a config."""
-    from imgnorm.documents import reader
-    from imgnorm.documents.document import STATS_LIMITS, read_bytes
-    from imgnorm.pipeline import config, emit
-    from imgnorm.stats.file import parse_stats
-
-    data, module = read_bytes(path, STATS_LIMITS), output or "transforms.py"
-    if not reader.declared_format(data).startswith("imgnorm-pipeline/"):
-        stats = parse_stats(data, path)
-        return emit.emit(stats, api=api or "v1", eps=eps, stats_path=path, module_path=module)
-    shared.refuse_beside_config(path, "api")
-    pipeline, stats = config.read_normalized(path)
-    return emit.emit_pipeline(pipeline, stats, eps=eps, config_path=path, module_path=module)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from imgnorm.checks.reports import REPORTERS
@@ -55,15 +53,7 @@ def validate(
         raise click.UsageError("name a file or a folder to check")
     from imgnorm.checks.validate import validate as check
 
-    dry_run: Any = None
-    if build:
-        from imgnorm._torch import torch_needed
-
-        with torch_needed():
-            from imgnorm.pipeline.dry_run import dry_run_problems as dry_run
-    found = check(
-        paths, select=select or None, ignore=ignore, skip_others=skip_others, dry_run=dry_run
-    )
+    found = check(paths, select=select or None, ignore=ignore, skip_others=skip_others, build=build)
     written = REPORTERS[report](found.problems, found.files)
     if written:
         print_result(written)

@@ -5,8 +5,12 @@ Which known set the numbers are, by which convention, what is wrong with it, and
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Collection, Iterator, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from imgnorm.constants.findings import Order, findings, wrong_field
 from imgnorm.constants.frameworks import frameworks_for
@@ -27,29 +31,100 @@ from imgnorm.stats.stats import NO_IMAGES, Stats
 from imgnorm.stats.table import aligned
 
 _FIELDS: tuple[Field, Field] = ("mean", "std")
-_BUT = "  but         "
+_BRACKETS = str.maketrans(",;()[]", "      ")
+
+Given = str | Iterable[str | float]
+"""Numbers as a user has them: a text such as "0.2023, 0.1994, 0.2010", or one text or number each."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One thing that numbers are, or what is wrong with them."""
+
+    what: str  # a line
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """By name: preset, mean, std, convention, mark, source, use, ..."""
+    notes: tuple[str, ...] = ()  # more lines
+
+    def __str__(self) -> str:
+        return "\n".join([self.what, *_fact_lines(self.facts), *(f"  {n}" for n in self.notes)])
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known about a mean or a std; `str()` of it is what the command prints.
+
+    Example:
+        >>> imgnorm.explain("0.2023 0.1994 0.2010").answers[0].facts["preset"]
+        'cifar10-image-std-1'
+    """
+
+    given: tuple[str, ...]
+    mean: tuple[str, ...] | None  # that was given, too
+    answers: tuple[Answer, ...]  # none if nothing is known about these numbers
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON takes them."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.answers:
+            return "\n\n".join(map(str, self.answers))
+        known = "`imgnorm presets` lists what is"
+        return f"{' '.join(self.given)}: nothing is known about these numbers; {known}"
 
 
 def explain(
-    given: Sequence[str],
+    given: Given,
     *,
-    mean: Sequence[str] | None = None,
-    stats: Stats | None = None,
-    stats_name: str = "the stats file",
-) -> list[str]:
-    """What a set of numbers is, a paragraph for each answer; empty if nothing is known about it.
+    mean: Given | None = None,
+    stats: Stats | str | os.PathLike[str] | None = None,
+) -> Explanation:
+    """Which published mean or std a set of numbers is, by which convention, and what is wrong with it.
 
-    The digits that were given decide: 0.2470 is within rounding of 0.24703223, 0.2471 is not.
+    The digits that are given decide: 0.2470 is within rounding of 0.24703223, 0.2471 is not. A float
+    has no zeros at its end, so give texts where you have them.
 
     Args:
-        given: a std; without `mean`, it may also be a mean. In 0..1 or in 0..255.
+        given: a std; without `mean`, it may also be a mean. One number per channel, in 0..1 or in
+            0..255: a text, or texts or floats.
         mean: the mean that belongs to it.
-        stats: a measurement; the numbers are compared with its conventions.
+        stats: a measurement or its file; the numbers are compared with its conventions.
 
     Raises:
-        ValueError: one of the texts is not a finite number.
+        ValueError: there are no numbers, or not as many as in the mean, or one is not finite.
         IncompatibleStats: the stats have no images.
+        SourceError, InvalidDocument: the stats file cannot be read, or has faults.
+
+    Example:
+        >>> found = imgnorm.explain([0.485, 0.456, 0.406])
+        >>> print(found.answers[0].what)
+        0.485 0.456 0.406 is the mean of ImageNet-1k, torchvision's weights
     """
+    numbers, means = _texts(given), None if mean is None else _texts(mean)
+    if not numbers or means == ():
+        raise ValueError("no numbers; give one for each channel, such as 0.2470")
+    if means is not None and len(means) != len(numbers):
+        raise ValueError(f"{len(means)} numbers for the mean, {len(numbers)} for the std")
+    name = "the stats"
+    if stats is not None and not isinstance(stats, Stats):
+        from imgnorm.stats.file import read_stats
+
+        name = os.fspath(stats)
+        stats = read_stats(name)
+    return Explanation(numbers, means, tuple(_answers(numbers, means, stats, name)))
+
+
+def _texts(numbers: Given) -> tuple[str, ...]:
+    """The numbers alone, without the commas and brackets of pasted code."""
+    if isinstance(numbers, str):
+        return tuple(numbers.translate(_BRACKETS).split())
+    return tuple(map(str, numbers))
+
+
+def _answers(
+    given: Sequence[str], mean: Sequence[str] | None, stats: Stats | None, stats_name: str
+) -> list[Answer]:
     if stats and not stats.mean:
         raise IncompatibleStats(f"{stats_name}: {NO_IMAGES}")
     unit = _unit_of([*given, *(mean or ())])
@@ -62,7 +137,7 @@ def explain(
     if not formed:
         answers += _known(given, numbers, means, unit)
         scale = _scale(given, mean, unit)
-        if scale and not (answers and means and _BUT not in answers[0]):
+        if scale and not (answers and means and "but" not in answers[0].facts):
             answers, formed = [scale], True
     answers += () if answers else _near(given, mean, unit)
     a_mean = bool(answers) and not means  # if it has a 0, for no known std has
@@ -70,17 +145,18 @@ def explain(
         answers += _measured(given, numbers, stats, stats_name, means)
     if not formed:
         told = {"known-wrong", "other-dataset", "convention", "near-miss"} if answers else set()
-        if answers and not any(_BUT in answer for answer in answers):
+        if answers and not any("but" in answer.facts for answer in answers):
             told.add("channel-order")
         if a_mean:
             told.add("not-usable")
-        answers += dict.fromkeys(_faults(given, mean, unit, told))
+        for fault in _faults(given, mean, unit, told):
+            answers += [] if fault in answers else [fault]
     return answers
 
 
 def description(preset: Preset) -> str:
     """Everything about a preset, with the names of the other sets of its dataset."""
-    lines = [f"{preset.name}: {preset.title}", *_facts(preset)]
+    lines = [f"{preset.name}: {preset.title}", *_fact_lines(_facts(preset))]
     lines += [f"  also        {name}: {source}" for name, source in preset.weights.items()]
     others = [p for p in presets_of(preset.dataset) if p.name != preset.name]
     if others:
@@ -146,7 +222,7 @@ def _unit_of(texts: Sequence[str]) -> float:
 
 def _known(
     given: Sequence[str], numbers: Numbers, means: Numbers | None, unit: float
-) -> Iterator[str]:
+) -> Iterator[Answer]:
     symmetric = all(n.reversed.values == n.values for n in (numbers, means or numbers))
     orders: list[tuple[str, Numbers, Numbers | None]] = [("", numbers, means)]
     if not symmetric:
@@ -156,10 +232,10 @@ def _known(
     for order, in_rgb, means_in_rgb in orders:
         stds = [p for p in matches("std", in_rgb) if p.name != "identity"]  # _scale tells it
         found: list[tuple[Preset, Field]] = [(p, "std") for p in stds]
-        foreign_mean: list[str] = []
+        foreign_mean: dict[str, str] = {}
         if means and means_in_rgb:
             both = [p for p in _of_both(in_rgb, means_in_rgb) if p in stds]
-            foreign_mean = [] if both else [_foreign_mean(means, means_in_rgb, found)]
+            foreign_mean = {} if both else _foreign_mean(means, means_in_rgb, found)
             found = [(p, "std") for p in both] or found
         else:
             found += [(p, "mean") for p in matches("mean", in_rgb) if _mean_says_which(p)]
@@ -169,8 +245,8 @@ def _known(
                 seen.add((preset.dataset, field))
                 what = f"{' '.join(given)} is the {field} of {preset.title}{order}"
                 fits = _fits(unit, "BGR" if order else "RGB", symmetric=symmetric)
-                fits = [] if preset.mark == "wrong" else fits
-                yield "\n".join([what, *foreign_mean, *_facts(preset), *fits])
+                fits = {} if preset.mark == "wrong" else fits
+                yield Answer(what, {**foreign_mean, **_facts(preset), **fits})
 
 
 def _of_both(numbers: Numbers, means: Numbers) -> list[Preset]:
@@ -178,24 +254,26 @@ def _of_both(numbers: Numbers, means: Numbers) -> list[Preset]:
     return [p for p in matches("std", numbers) if means.same(p.numbers("mean"))]
 
 
-def _fits(unit: float, order: Order, *, symmetric: bool) -> list[str]:
-    """A line with the frameworks whose files take such numbers."""
+def _fits(unit: float, order: Order, *, symmetric: bool) -> dict[str, str]:
+    """The frameworks whose files take such numbers."""
     names = ", ".join(frameworks_for(unit, order))
     what = f"0..{unit:g}" + ("" if symmetric else f", {order}")
-    return [f"  fits        {names} ({what})"] if names else []
+    return {"fits": f"{names} ({what})"} if names else {}
 
 
-def _foreign_mean(means: Numbers, in_rgb: Numbers, found: Sequence[tuple[Preset, Field]]) -> str:
-    """A line about a mean that belongs to none of the sets with this std."""
+def _foreign_mean(
+    means: Numbers, in_rgb: Numbers, found: Sequence[tuple[Preset, Field]]
+) -> dict[str, str]:
+    """Of a mean that belongs to none of the sets with this std."""
     known = matches("mean", in_rgb)
     whose = f": it is that of {known[0].title}" if known else ""
     for preset, _ in found if not known else ():
         slip = _slip(means, preset.numbers("mean"), 1.0)
         whose = f": it has {slip}" if slip else whose
-    return f"{_BUT}mean {_digits(means)} is not that of this set{whose}"
+    return {"but": f"mean {_digits(means)} is not that of this set{whose}"}
 
 
-def _inverses(given: Sequence[str], mean: Sequence[str] | None) -> Iterator[str]:
+def _inverses(given: Sequence[str], mean: Sequence[str] | None) -> Iterator[Answer]:
     """Numbers that undo a normalization: x * std + mean is Normalize with -mean/std and 1/std."""
     values, means = numbers_in(given), numbers_in(mean) if mean else None
     std, found = " ".join(given), set()
@@ -229,7 +307,7 @@ def _inverses(given: Sequence[str], mean: Sequence[str] | None) -> Iterator[str]
                 continue
             found.add(preset.dataset)
             undone = f"mean {_digits(preset.numbers('mean'))}, std {_digits(preset.numbers('std'))}"
-            yield f"{what}\n  preset      {preset.name}\n  undoes      {undone}"
+            yield Answer(what, {"preset": preset.name, "undoes": undone})
             break
 
 
@@ -242,7 +320,7 @@ def _same(numbers: Numbers, values: Sequence[float]) -> bool:
     )
 
 
-def _scale(given: Sequence[str], mean: Sequence[str] | None, unit: float) -> str | None:
+def _scale(given: Sequence[str], mean: Sequence[str] | None, unit: float) -> Answer | None:
     """What a std does that is one value for all channels, and no known set's; None for other stds."""
     stds, means = [float(text) for text in given], [float(text) for text in mean or ()]
     std, one = stds[0], " ".join(given)
@@ -251,25 +329,25 @@ def _scale(given: Sequence[str], mean: Sequence[str] | None, unit: float) -> str
     if std == 1 and mean and not any(means):
         source = PRESETS["identity"].source
         what = f"{one} with mean {' '.join(mean)} is the identity: no value changes"
-        return f"{what}\n  preset      identity\n  source      {source}"
+        return Answer(what, {"preset": "identity", "source": source})
     sets = "imagenet-caffe, detectron2, maskrcnn-benchmark, ssd"
-    which = "" if mean else f"\n  weights     {sets} have it; --mean tells which"
+    which = {} if mean else {"weights": f"{sets} have it; --mean tells which"}
     if abs(std * 255 - 1) < 1e-3:
-        return f"{one} is 1/255: a scale, not a std; 0..1 becomes 0..255{which}"
+        return Answer(f"{one} is 1/255: a scale, not a std; 0..1 becomes 0..255", which)
     if std == 1:
-        return f"{one} is a scale of 1, not a std: only the mean is subtracted{which}"
+        return Answer(f"{one} is a scale of 1, not a std: only the mean is subtracted", which)
     if std == 255:
-        return f"{one} is 255: a scale, not a std; 0..255 becomes 0..1"
+        return Answer(f"{one} is 255: a scale, not a std; 0..255 becomes 0..1")
     if len(stds) == 1 or not mean or matches("std", numbers_in(given, unit=unit)):
         return None
     maps = ""
     if len(set(means)) == 1:
         low, high = -means[0] / std, (unit - means[0]) / std
         maps = f"; 0..{unit:g} becomes {low:.3g}..{high:.3g}"
-    return f"{one} is one value for all channels: a scale, not a std of images{maps}"
+    return Answer(f"{one} is one value for all channels: a scale, not a std of images{maps}")
 
 
-def _near(given: Sequence[str], mean: Sequence[str] | None, unit: float) -> Iterator[str]:
+def _near(given: Sequence[str], mean: Sequence[str] | None, unit: float) -> Iterator[Answer]:
     """Sets from which the numbers differ by one digit."""
     numbers, means = numbers_in(given, unit=unit), numbers_in(mean, unit=unit) if mean else None
     seen = set()
@@ -282,7 +360,7 @@ def _near(given: Sequence[str], mean: Sequence[str] | None, unit: float) -> Iter
             if slip and (right_mean or len(given) >= 3):
                 seen.add(preset.dataset)
                 what = f"{' '.join(given)} is nearly the {field} of {preset.title}: {slip}"
-                yield "\n".join([what, *_facts(preset)])
+                yield Answer(what, _facts(preset))
                 break
 
 
@@ -309,27 +387,30 @@ def _mean_says_which(preset: Preset) -> bool:
     return preset.mark != "wrong" or preset.use is None or wrong_field(preset) == "mean"
 
 
-def _facts(preset: Preset) -> list[str]:
-    lines = [
-        f"  preset      {preset.name}",
-        f"  mean        {_published(preset, 'mean')}",
-        f"  std         {_published(preset, 'std')}",
-        f"  convention  {preset.convention}: {CONVENTIONS[preset.convention]}",
-    ]
+def _facts(preset: Preset) -> dict[str, str]:
+    facts = {
+        "preset": preset.name,
+        "mean": _published(preset, "mean"),
+        "std": _published(preset, "std"),
+        "convention": f"{preset.convention}: {CONVENTIONS[preset.convention]}",
+    }
     if preset.mark == "wrong":
-        lines.append(f"  mark        wrong: {preset.remark}")
+        facts["mark"] = f"wrong: {preset.remark}"
     else:
-        lines.append(f"  mark        {preset.mark}: {MARKS[preset.mark]}")
-        lines += [f"  remark      {preset.remark}"] if preset.remark else []
-    lines.append(f"  source      {preset.source}")
+        facts["mark"] = f"{preset.mark}: {MARKS[preset.mark]}"
+        facts |= {"remark": preset.remark} if preset.remark else {}
+    facts["source"] = preset.source
     if preset.use:
         right = PRESETS[preset.use]
-        lines.append(
-            f"  use         mean {_four(right.mean)}, std {_four(right.std)} (preset {right.name})"
-        )
+        numbers = f"mean {_four(right.mean)}, std {_four(right.std)}"
+        facts["use"] = f"{numbers} (preset {right.name})"
     elif preset.mark == "wrong":
-        lines.append("  use         no pooled std is published: measure with `imgnorm stats`")
-    return lines
+        facts["use"] = "no pooled std is published: measure with `imgnorm stats`"
+    return facts
+
+
+def _fact_lines(facts: Mapping[str, str]) -> list[str]:
+    return [f"  {key:<12}{value}" for key, value in facts.items()]
 
 
 def _digits(numbers: Numbers) -> str:
@@ -358,7 +439,7 @@ def _four(values: Sequence[float]) -> str:
 
 def _measured(
     given: Sequence[str], numbers: Numbers, stats: Stats, stats_name: str, means: Numbers | None
-) -> Iterator[str]:
+) -> Iterator[Answer]:
     matched = False
     for field in _FIELDS if means is None else _FIELDS[1:]:
         equal = {
@@ -371,17 +452,15 @@ def _measured(
             first, *others = equal
             also = f" (also {', '.join(others)})" if others else ""
             what = f"{' '.join(given)} is the {field} of {stats_name}"
-            within = f"\n  an estimate ({stats.estimate})" if stats.estimate else ""
-            yield f"{what}: {first}{also}\n  {equal[first]}{within}"
+            within = [f"an estimate ({stats.estimate})"] if stats.estimate else []
+            yield Answer(f"{what}: {first}{also}", notes=(equal[first], *within))
     if means and means.same(Numbers(stats.mean, 0)):
-        yield f"mean {_four(means.values)} is the mean of {stats_name}"
+        yield Answer(f"mean {_four(means.values)} is the mean of {stats_name}")
     if not matched and len(numbers.values) == len(stats.std) and all(stats.std):
         ratios = [100 * a / b - 100 for a, b in zip(numbers.values, stats.std, strict=True)]
         differ = ", ".join(f"{ratio:+.1f} %" for ratio in ratios)
-        yield (
-            f"{' '.join(given)} matches no convention of {stats_name}\n"
-            f"  its pooled std is {_four(stats.std)}: as a std, these differ by {differ}"
-        )
+        pooled = f"its pooled std is {_four(stats.std)}: as a std, these differ by {differ}"
+        yield Answer(f"{' '.join(given)} matches no convention of {stats_name}", notes=(pooled,))
 
 
 def _candidates(stats: Stats, field: Field) -> Iterator[tuple[str, str, tuple[float, ...]]]:
@@ -398,7 +477,7 @@ def _candidates(stats: Stats, field: Field) -> Iterator[tuple[str, str, tuple[fl
 
 def _faults(
     given: Sequence[str], mean: Sequence[str] | None, unit: float, told: Collection[str]
-) -> Iterator[str]:
+) -> Iterator[Answer]:
     """What else is wrong with the numbers, by rules that say more than the answers have told."""
     std = [float(text) for text in given]
     # Without a mean, 0.5 leaves a std the most room.
@@ -409,4 +488,4 @@ def _faults(
         if not mean and finding.rule != "not-usable":
             continue  # the other rules need the true mean
         text = f"{finding.rule} ({finding.severity}): {finding.field} {finding.message}"
-        yield f"{text}\n  {finding.hint}" if finding.hint else text
+        yield Answer(text, notes=(finding.hint,) if finding.hint else ())

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -80,6 +80,13 @@ class Document:
         """A problem at the place of `path`. Its message begins with the path: `image.mode: …`."""
         line, column = self.place(path, of_key=of_key)
         return Problem(self.file, line, column, rule, with_path(path, message), hint, severity)
+
+
+def file_names(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
+    """One path, or several, as a list of texts."""
+    if isinstance(paths, (str, os.PathLike)):
+        return [os.fspath(paths)]
+    return [os.fspath(path) for path in paths]
 
 
 def read_bytes(path: str | os.PathLike[str], limits: DocumentLimits) -> bytes:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from imgnorm.errors import TransformError
 from imgnorm.pipeline.augmentations import Api
 from imgnorm.pipeline.steps import Call, Member, Name, pipeline_steps, steps_of, usable_std
 from imgnorm.stats.stats import Stats
@@ -18,7 +20,82 @@ _LONGEST = 1000  # characters of a comment
 _WIDTH = 88  # ruff's default
 
 
+@dataclass(frozen=True)
+class Emitted:
+    """What `emit` makes; `str()` of it is its text.
+
+    Example:
+        >>> emitted = imgnorm.emit(imgnorm.Stats(("L",), (0.5,), (0.25,)))
+        >>> [line for line in str(emitted).splitlines() if line.startswith(("MEAN", "STD"))]
+        ['MEAN = (0.5,)', 'STD = (0.25,)']
+    """
+
+    text: str  # of the file
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON takes them."""
+        return {**vars(self)}
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def emit(
+    of: Stats | str | os.PathLike[str],
+    *,
+    api: Api | None = None,
+    eps: float | None = None,
+    output: str | os.PathLike[str] = "transforms.py",
+) -> Emitted:
+    """The transforms for stats, a stats file or a pipeline config, as a Python module.
+
+    It has MEAN, STD, train_transform, eval_transform and inverse_transform, and imports torch and
+    torchvision only. Nothing is written.
+
+    Args:
+        of: stats, or the path of a stats file or a config.
+        api: "v1" (torchvision.transforms) or "v2" (torchvision.transforms.v2); None: what the config
+            says, else v1.
+        eps: the least std; needed if a channel is constant.
+        output: the file that the text is for: its header has the command that makes it again.
+
+    Raises:
+        SourceError: the file cannot be read.
+        InvalidDocument: the file has faults.
+        TransformError: see `steps_of` and `usable_std`.
+        ValueError: `api` is given for a config, which has its own.
+
+    Example:
+        >>> emitted = imgnorm.emit("configs/cifar10.yaml")
+        >>> "RandomCrop(size=32, padding=4)" in emitted.text
+        True
+    """
+    module = os.fspath(output)
+    if isinstance(of, Stats):
+        return Emitted(stats_module(of, api=api or "v1", eps=eps, module_path=module))
+    from imgnorm.documents.document import STATS_LIMITS, read_bytes
+    from imgnorm.documents.reader import declared_format
+    from imgnorm.pipeline.config import read_normalized
+    from imgnorm.stats.file import parse_stats
+
+    path = os.fspath(of)
+    data = read_bytes(path, STATS_LIMITS)
+    try:
+        if not declared_format(data).startswith("imgnorm-pipeline/"):
+            stats = parse_stats(data, path)
+            text = stats_module(
+                stats, api=api or "v1", eps=eps, stats_path=path, module_path=module
+            )
+            return Emitted(text)
+        if api is not None:
+            raise ValueError(f"api: {path} says it; change it there, or leave api out")
+        read = read_normalized(path)
+        return Emitted(pipeline_module(*read, eps=eps, config_path=path, module_path=module))
+    except TransformError as error:
+        raise TransformError(f"{path}: {error}") from error
+
+
+def stats_module(
     stats: Stats,
     *,
     api: Api = "v1",
@@ -44,7 +121,7 @@ def emit(
     return _module_text(stats, header, [note], steps, steps, api, eps)
 
 
-def emit_pipeline(
+def pipeline_module(
     pipeline: Pipeline,
     stats: Stats,
     *,

@@ -391,13 +391,12 @@ BUILDS = {
 
 @pytest.mark.parametrize("augment", BUILDS)
 def test_build_tells_what_torchvision_says_at_its_line(augment, tmp_path, monkeypatch):
-    from imgnorm.pipeline.dry_run import dry_run_problems
 
     monkeypatch.chdir(tmp_path)
     lines = [*SOUND.splitlines()[:2], f"augment: {augment}", SOUND.splitlines()[-1], ""]
     (tmp_path / "f.yaml").write_text("\n".join(lines))
 
-    problems = validate(["f.yaml"], dry_run=dry_run_problems).problems
+    problems = validate("f.yaml", build=True).problems
 
     assert BUILDS[augment] == text(problems)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,12 @@ KUANGLIU = """\
   use         mean 0.4914 0.4822 0.4465, std 0.2470 0.2435 0.2616 (preset cifar10)"""
 
 
+def answers_of(*given: Any, **options: Any) -> list[str]:
+    return list(map(str, explain(*given, **options).answers))
+
+
 def test_a_mean_with_a_slip_beside_a_known_std_is_named():
-    (answer,) = explain(["0.229", "0.224", "0.225"], mean=["0.485", "0.465", "0.406"])
+    (answer,) = answers_of(["0.229", "0.224", "0.225"], mean=["0.485", "0.465", "0.406"])
 
     assert (
         "  but         mean 0.485 0.465 0.406 is not that of this set: it has 0.465 for 0.456"
@@ -50,7 +55,7 @@ def test_a_mean_with_a_slip_beside_a_known_std_is_named():
     ],
 )
 def test_the_frameworks_that_take_such_numbers_are_named(std, mean, fits):
-    (answer,) = explain(std.split(), mean=mean.split())
+    (answer,) = answers_of(std.split(), mean=mean.split())
 
     assert f"  fits        {fits}" == answer.splitlines()[-1]
 
@@ -60,7 +65,7 @@ def first_lines(answers: list[str]) -> list[str]:
 
 
 def test_a_known_wrong_set_is_explained_whole():
-    assert [KUANGLIU] == explain(["0.2023", "0.1994", "0.2010"])
+    assert [KUANGLIU] == answers_of(["0.2023", "0.1994", "0.2010"])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +76,7 @@ def test_a_known_wrong_set_is_explained_whole():
     ],
 )
 def test_a_mean_that_does_not_belong_to_it_is_said_so(mean, whose):
-    (answer,) = explain(["0.2023", "0.1994", "0.2010"], mean=mean.split())
+    (answer,) = answers_of(["0.2023", "0.1994", "0.2010"], mean=mean.split())
     first, but, *rest = answer.splitlines()
 
     assert KUANGLIU.splitlines() == [first, *rest]
@@ -81,7 +86,7 @@ def test_a_mean_that_does_not_belong_to_it_is_said_so(mean, whose):
 def test_the_mean_that_belongs_to_it_changes_nothing():
     mean = ["0.4914", "0.4822", "0.4465"]
 
-    assert [KUANGLIU] == explain(["0.2023", "0.1994", "0.2010"], mean=mean)
+    assert [KUANGLIU] == answers_of(["0.2023", "0.1994", "0.2010"], mean=mean)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +231,7 @@ def test_the_mean_that_belongs_to_it_changes_nothing():
     ],
 )
 def test_a_set_is_told_by_its_digits(given, mean, expected):
-    answers = explain(given.split(), mean=mean.split() if mean else None)
+    answers = answers_of(given.split(), mean=mean.split() if mean else None)
 
     assert expected == first_lines(answers)
 
@@ -234,7 +239,7 @@ def test_a_set_is_told_by_its_digits(given, mean, expected):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_explains_itself(name):
     entry = PRESETS[name]
-    answers = explain(list(map(str, entry.std)), mean=list(map(str, entry.mean)))
+    answers = answers_of(list(map(str, entry.std)), mean=list(map(str, entry.mean)))
 
     assert any(entry.title in line for line in first_lines(answers))
 
@@ -261,16 +266,16 @@ def measured() -> Stats:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("0.3571", ["0.3571 is the std of data.yaml: pooled (also image_weighted)"]),
-        ("0.25", ["0.25 is the std of data.yaml: mean_of_image_std"]),
-        ("0.3536", ["0.3536 is the std of data.yaml: mean_of_image_std_correction_1"]),
-        ("0.1275", ["0.1275 is the std of data.yaml: variance"]),
-        ("0.45", ["0.45 is the mean of data.yaml: pooled (also image_weighted)"]),
-        ("0.2999", ["0.2999 matches no convention of data.yaml"]),
+        ("0.3571", ["0.3571 is the std of the stats: pooled (also image_weighted)"]),
+        ("0.25", ["0.25 is the std of the stats: mean_of_image_std"]),
+        ("0.3536", ["0.3536 is the std of the stats: mean_of_image_std_correction_1"]),
+        ("0.1275", ["0.1275 is the std of the stats: variance"]),
+        ("0.45", ["0.45 is the mean of the stats: pooled (also image_weighted)"]),
+        ("0.2999", ["0.2999 matches no convention of the stats"]),
     ],
 )
 def test_a_stats_file_tells_its_convention(given, expected):
-    answers = explain([given], stats=measured(), stats_name="data.yaml")
+    answers = answers_of([given], stats=measured())
 
     assert expected == first_lines(answers)
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 import imgnorm as library
 from imgnorm.errors import SourceError
-from imgnorm.pipeline.emit import emit
+from imgnorm.pipeline.emit import stats_module
 from imgnorm.stats.measurement import ClassStats
 from imgnorm.tally.moments import Moments
 
@@ -199,7 +199,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
             numbers = (5e-324, 0.1 + 0.2, 1.0)
             stats = replace(stats, mean=numbers, std=numbers)
         for api in ("v1", "v2"):
-            module = emit(
+            module = stats_module(
                 stats,
                 stats_path=f"{name[:200]}/{name[:200]}.yaml",
                 module_path=f"{name[:200]}.py",

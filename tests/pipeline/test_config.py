@@ -25,7 +25,7 @@ from imgnorm.documents import reader
 from imgnorm.errors import InvalidDocument, TransformError
 from imgnorm.measuring.measure import call_facts
 from imgnorm.pipeline import config
-from imgnorm.pipeline.emit import emit_pipeline
+from imgnorm.pipeline.emit import pipeline_module
 from imgnorm.pipeline.pipeline import Augmentation
 from imgnorm.settings import CenterCrop, Resize, conflicts
 
@@ -47,7 +47,7 @@ def written(folder: Path, **parts: str) -> Path:
 
 def module_of(path: Path, **options: float) -> dict:
     """What the module that `emit` writes defines."""
-    text = emit_pipeline(*config.read_normalized(path), **options)
+    text = pipeline_module(*config.read_normalized(path), **options)
     names: dict = {}
     exec(compile(text, "transforms.py", "exec"), names)
     return names
@@ -321,7 +321,7 @@ def test_an_emitted_module_is_formatted_as_ruff_does(tmp_path):
     for api in ("v1", "v2"):
         path = written(tmp_path, augment=AUGMENTATIONS[api], api=api)
         module = tmp_path / f"{api}.py"
-        module.write_text(emit_pipeline(*config.read_normalized(path)))
+        module.write_text(pipeline_module(*config.read_normalized(path)))
     done = subprocess.run(
         [sys.executable, "-m", "ruff", "format", "--check", "--isolated", str(tmp_path)],
         capture_output=True,
@@ -333,7 +333,7 @@ def test_an_emitted_module_is_formatted_as_ruff_does(tmp_path):
 
 def test_a_file_name_never_becomes_code(tmp_path):
     path = written(tmp_path)
-    text = emit_pipeline(
+    text = pipeline_module(
         *config.read_normalized(path), config_path='"""\nimport os\n', module_path="\nx = 1"
     )
     names: dict = {}

@@ -19,7 +19,7 @@ from torchvision.datasets import ImageFolder
 
 import imgnorm
 from imgnorm.errors import TransformError
-from imgnorm.pipeline.emit import Api, emit
+from imgnorm.pipeline.emit import Api, stats_module
 from imgnorm.settings import CHANNELS, CenterCrop, Mode, Resize, scale_of
 from imgnorm.stats.file import parse_stats, write_stats
 from imgnorm.stats.format import text_of
@@ -113,7 +113,7 @@ def header(source: str) -> list[str]:
 def test_ruff_has_nothing_to_format_in_any_module(stats, api, eps):
     done = subprocess.run(
         [sys.executable, "-m", "ruff", "format", "--isolated", "--diff", "-"],
-        input=emit(stats, api=api, eps=eps),
+        input=stats_module(stats, api=api, eps=eps),
         capture_output=True,
         text=True,
         check=False,
@@ -126,7 +126,7 @@ def test_ruff_has_nothing_to_find_in_any_module(tmp_path):
     """With its own rules, and with those that this project has chosen."""
     for name, (stats, api, eps) in KINDS.items():
         (tmp_path / f"{name.replace(' ', '_').replace(';', '').replace('-', '_')}.py").write_text(
-            emit(stats, api=api, eps=eps)
+            stats_module(stats, api=api, eps=eps)
         )
     outputs = []
     for configured in (
@@ -146,7 +146,7 @@ def test_ruff_has_nothing_to_find_in_any_module(tmp_path):
 
 @kinds
 def test_a_module_imports_torch_and_torchvision_only_and_does_nothing_else(stats, api, eps):
-    tree = ast.parse(emit(stats, api=api, eps=eps))
+    tree = ast.parse(stats_module(stats, api=api, eps=eps))
     imported = {
         name.split(".")[0]
         for node in ast.walk(tree)
@@ -168,7 +168,7 @@ def test_a_module_imports_torch_and_torchvision_only_and_does_nothing_else(stats
 
 @kinds
 def test_a_module_has_the_digits_of_the_stats(stats, api, eps):
-    module = executed(emit(stats, api=api, eps=eps))
+    module = executed(stats_module(stats, api=api, eps=eps))
 
     assert stats.mean == module.MEAN
     assert tuple(max(std, eps or 0) for std in stats.std) == module.STD
@@ -187,7 +187,7 @@ def picture(mode: str) -> Image.Image:
 
 @kinds
 def test_a_module_transforms_as_to_transform_does(stats, api, eps):
-    module = executed(emit(stats, api=api, eps=eps))
+    module = executed(stats_module(stats, api=api, eps=eps))
     ours = imgnorm.to_transform(stats, api=api, eps=eps)
     file_mode = next(iter(stats.measurement.modes)) if stats.measurement else "RGB"
     image = picture(file_mode)
@@ -203,7 +203,7 @@ def test_a_module_transforms_as_to_transform_does(stats, api, eps):
 
 @kinds
 def test_the_inverse_brings_back_what_was_normalized(stats, api, eps):
-    module = executed(emit(stats, api=api, eps=eps))
+    module = executed(stats_module(stats, api=api, eps=eps))
     values = torch.linspace(0, 1, 256).repeat(len(stats.channels), 1).unsqueeze(1)
     tensors = module.eval_transform.transforms[-1](values)
 
@@ -221,7 +221,7 @@ def test_the_inverse_brings_back_what_was_normalized(stats, api, eps):
 def test_16_bit_stats_have_no_v1_module():
     """ToTensor makes of mode I;16 an int16 tensor of raw values."""
     with pytest.raises(TransformError) as caught:
-        emit(measured("I;16"), api="v1")
+        stats_module(measured("I;16"), api="v1")
 
     assert (
         "16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values "
@@ -233,7 +233,7 @@ def test_constant_channels_are_refused_by_name():
     stats = Stats(("R", "G", "B"), (0.5, 0.5, 0.0), (0.0, 0.1, 0.0))
 
     with pytest.raises(TransformError) as caught:
-        emit(stats)
+        stats_module(stats)
 
     assert (
         "channel R, B is constant (std 0): normalizing would divide by 0; look at the images, or "
@@ -244,13 +244,13 @@ def test_constant_channels_are_refused_by_name():
 def test_eps_is_the_least_std():
     stats = Stats(("R", "G", "B"), (0.5, 0.5, 0.0), (0.25, 0.001, 0.0))
 
-    assert (0.25, 0.01, 0.01) == executed(emit(stats, eps=0.01)).STD
+    assert (0.25, 0.01, 0.01) == executed(stats_module(stats, eps=0.01)).STD
 
 
 @pytest.mark.parametrize("eps", [0.0, -1.0, 2.0, float("nan"), float("inf")])
 def test_an_eps_that_makes_no_sense_is_refused(eps):
     with pytest.raises(TransformError) as caught:
-        emit(measured(), eps=eps)
+        stats_module(measured(), eps=eps)
 
     assert f"eps is {eps!r}; it must be above 0 and at most 1" == str(caught.value)
 
@@ -270,7 +270,7 @@ def test_the_header_says_what_was_measured_and_how_to_make_it_again():
         "#   imgnorm emit stats.yaml -o transforms.py --api v2 --eps 0.001 --force",
         "# Put random augmentation in front of these steps.",
         "# From normalized tensors back to [0, 1].",
-    ] == header(emit(stats, api="v2", eps=1e-3))
+    ] == header(stats_module(stats, api="v2", eps=1e-3))
 
 
 def test_constants_are_not_called_a_measurement():
@@ -278,7 +278,7 @@ def test_constants_are_not_called_a_measurement():
     assert [
         "# Constants that were written by hand, not measured, for values in [0, 1].",
         "# Regenerate it in this folder:",
-    ] == header(emit(Stats(("L",), (0.5,), (0.5,))))[:2]
+    ] == header(stats_module(Stats(("L",), (0.5,), (0.5,))))[:2]
 
 
 PATHS = [
@@ -306,7 +306,7 @@ def test_the_command_in_the_header_makes_the_same_module(
     os.makedirs(os.path.dirname(stats_path) or ".", exist_ok=True)
     stats = Stats(("L",), (0.5,), (1e-4,))
     write_stats(stats_path, stats)
-    source = emit(stats, stats_path=stats_path, module_path=module_path, api="v2", eps=1e-3)
+    source = stats_module(stats, stats_path=stats_path, module_path=module_path, api="v2", eps=1e-3)
     folder, module = os.path.split(module_path)
 
     assert source == regenerated(tmp_path / folder, source, module)
@@ -320,7 +320,7 @@ def test_a_name_that_is_not_utf_8_is_written_as_its_bytes(tmp_path, monkeypatch)
         write_stats(name, stats)
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
-    source = emit(stats, stats_path=name, module_path="t.py", api="v1", eps=None)
+    source = stats_module(stats, stats_path=name, module_path="t.py", api="v1", eps=None)
 
     assert "$'caf\\xe9\\x27.yaml'" in source
     assert source == regenerated(tmp_path, source)
@@ -356,9 +356,11 @@ def test_no_text_of_a_stats_file_becomes_code(text):
         stats, measurement=replace(stats.measurement, source=replace(stats.measurement.source, kind=text))
     )  # fmt: skip
     stats = parse_stats(text_of(stats).encode(), "hostile.yaml")
-    source = emit(stats, stats_path=text.replace("\0", ""), module_path=text.replace("\0", ""))
+    source = stats_module(
+        stats, stats_path=text.replace("\0", ""), module_path=text.replace("\0", "")
+    )
 
-    assert ast.dump(ast.parse(emit(honest))) == ast.dump(ast.parse(source.encode()))
+    assert ast.dump(ast.parse(stats_module(honest))) == ast.dump(ast.parse(source.encode()))
     assert all(line.isprintable() for line in source.split("\n"))
 
 
@@ -399,7 +401,7 @@ def assert_standard(mean: list[float], std: list[float]) -> None:
 )
 def test_the_examples_come_out_with_mean_0_and_std_1(options, api):
     stats = imgnorm.measure(SHAPES, workers=1, **options)
-    module = executed(emit(stats, api=api))
+    module = executed(stats_module(stats, api=api))
 
     mean, std = normalized(SHAPES, module.train_transform)
 
@@ -413,7 +415,7 @@ def test_a_gray_set_measured_as_rgb_comes_out_in_three_channels(tmp_path):
     for index in range(3):
         picture("L").rotate(90 * index).save(tmp_path / "a" / f"{index}.png")
     stats = imgnorm.measure(tmp_path, mode="RGB", workers=1)
-    module = executed(emit(stats))
+    module = executed(stats_module(stats))
 
     assert 3 == module.train_transform.transforms[0].num_output_channels
     assert (3, 50, 70) == tuple(module.train_transform(picture("L")).shape)
@@ -426,7 +428,7 @@ def test_a_module_for_mode_l_gives_one_channel_whatever_the_loader_gives(tmp_pat
     picture("L").save(tmp_path / "a.png")
     measured = imgnorm.measure(tmp_path, mode="L", workers=1)
     for stats in (measured, replace(measured, measurement=None)):
-        module = executed(emit(stats, api=api))
+        module = executed(stats_module(stats, api=api))
         shapes = {tuple(module.eval_transform(picture(mode)).shape) for mode in ("L", "RGB", "P")}
 
         assert {(1, 50, 70)} == shapes
@@ -439,7 +441,7 @@ def test_16_bit_images_are_scaled_by_65535(tmp_path):
         Image.fromarray(noise).save(tmp_path / f"{index}.png")
         pixels.append(noise)
     stats = imgnorm.measure(tmp_path, workers=1)
-    module = executed(emit(stats, api="v2"))
+    module = executed(stats_module(stats, api="v2"))
     tensors = torch.stack(
         [module.train_transform(Image.open(path)) for path in sorted(tmp_path.glob("*.png"))]
     ).double()
@@ -454,7 +456,7 @@ def test_cifar_10_comes_out_with_mean_0_and_std_1(shared_data):
     folder = shared_data / "cifar10-jpeg"
     stats = imgnorm.measure(folder)
 
-    assert_standard(*normalized(folder, executed(emit(stats)).train_transform))
+    assert_standard(*normalized(folder, executed(stats_module(stats)).train_transform))
 
 
 def test_photographs_of_any_size_come_out_with_mean_0_and_std_1(shared_data, tmp_path):
@@ -462,7 +464,7 @@ def test_photographs_of_any_size_come_out_with_mean_0_and_std_1(shared_data, tmp
     stats = imgnorm.measure(tmp_path)
 
     assert 125 == stats.images
-    assert_standard(*normalized(tmp_path, executed(emit(stats)).train_transform))
+    assert_standard(*normalized(tmp_path, executed(stats_module(stats)).train_transform))
 
 
 def test_mnist_comes_out_with_mean_0_and_std_1(shared_data):
@@ -470,7 +472,7 @@ def test_mnist_comes_out_with_mean_0_and_std_1(shared_data):
     stats = imgnorm.measure("torchvision:MNIST", root=root)
     dataset = torchvision.datasets.MNIST(root)
     pixels = (dataset.data.numpy() / 255 - stats.mean) / stats.std
-    module = executed(emit(stats))
+    module = executed(stats_module(stats))
 
     assert (0.1306604762738429, 0.3081078038564627) == pytest.approx(
         (*stats.mean, *stats.std), rel=1e-15

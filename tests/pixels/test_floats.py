@@ -21,7 +21,7 @@ from imgnorm.checks.validate import validate
 from imgnorm.constants.explain import explain
 from imgnorm.errors import IncompatibleStats, InvalidDocument
 from imgnorm.nn import InputNorm
-from imgnorm.pipeline.emit import emit
+from imgnorm.pipeline.emit import stats_module
 from imgnorm.pixels import floats as floatcount
 from imgnorm.pixels.floats import FloatCounter, count_floats
 from imgnorm.stats.file import parse_stats
@@ -419,7 +419,7 @@ def test_every_transform_of_floats_leaves_their_unit_alone(api, tmp_path):
     stats = stats_of(images)
     batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
     scope: dict[str, object] = {}
-    exec(emit(stats, api=api), scope)
+    exec(stats_module(stats, api=api), scope)
     for normalize in (
         scope["eval_transform"],
         imgnorm.to_transform(stats, api=api),
@@ -435,6 +435,6 @@ def test_every_transform_of_floats_leaves_their_unit_alone(api, tmp_path):
 
 def test_numbers_above_1_are_compared_with_floats_as_they_are():
     stats = stats_of(noise(3, 8, 8, 1, scale=50))
-    (answer,) = explain([f"{stats.std[0]:.5g}"], stats=stats, stats_name="f.yaml")
+    (answer,) = explain(f"{stats.std[0]:.5g}", stats=stats).answers
 
-    assert answer.startswith(f"{stats.std[0]:.5g} is the std of f.yaml: pooled")
+    assert answer.what.startswith(f"{stats.std[0]:.5g} is the std of the stats: pooled")

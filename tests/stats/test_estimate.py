@@ -20,7 +20,7 @@ from blocks import ROOT, blocks_of
 import imgnorm
 from imgnorm.errors import IncompatibleStats, InvalidDocument
 from imgnorm.measuring.measure import measure
-from imgnorm.pipeline.emit import emit
+from imgnorm.pipeline.emit import stats_module
 from imgnorm.stats import file as statsfile
 from imgnorm.stats import format as statsformat
 from imgnorm.stats.estimate import (
@@ -364,7 +364,7 @@ def test_a_module_says_what_it_was_made_of(estimated):
     assert (
         f"# They are an estimate (99 %, {estimated.images} of 600 images), not exact: any may be "
         f"off by {widest:g}.\n"
-    ) in emit(estimated)
+    ) in stats_module(estimated)
 
 
 @pytest.mark.parametrize(

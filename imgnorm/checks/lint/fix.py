@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from imgnorm.checks.lint.judge import Edit, Judged
 from imgnorm.errors import OutputError, Problem
@@ -24,6 +25,10 @@ class Fix:
     before: bytes
     after: bytes
     count: int  # of the problems that are gone
+
+    def to_dict(self) -> dict[str, Any]:
+        """The file's name, how many problems are gone, and the diff."""
+        return {"file": self.file, "count": self.count, "diff": self.diff()}
 
     def diff(self) -> str:
         """A unified diff, as `git apply` and `patch` take it."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from imgnorm.checks.ignore import MARK, chosen, not_ignored
 from imgnorm.checks.lint.files import content_of, files_in, pairs_of
@@ -11,17 +13,29 @@ from imgnorm.checks.lint.fix import Fix, fixed
 from imgnorm.checks.lint.judge import Judged, judged
 from imgnorm.checks.lint.python import comments_in
 from imgnorm.checks.reports import grouped, plural, summary
+from imgnorm.documents.document import file_names
 from imgnorm.errors import InvalidDocument, Problem
 
 
 @dataclass(frozen=True)
 class Linted:
-    """How many files were read, and the problems in them."""
+    """How many files were read, and the problems in them.
+
+    Example:
+        >>> found = imgnorm.lint("configs")
+        >>> found.problems, found.unread
+        ((), ())
+    """
 
     problems: tuple[Problem, ...]  # in the order of the files, and of their lines
     files: int  # that were read
     unread: tuple[tuple[str, str], ...]  # name and reason: not Python 3, too large, ...
     fixes: tuple[Fix, ...] = ()  # what would put numbers right; `problems` are those that are left
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON takes them."""
+        problems = [problem.to_dict() for problem in self.problems]
+        return {**vars(self), "problems": problems, "fixes": [fix.to_dict() for fix in self.fixes]}
 
     def summary(self, *, verbose: bool = True, written: bool = False) -> str:
         """One line: `checked  3 files: 1 error, 0 warnings, 0 notes; 2 files not read`.
@@ -44,27 +58,36 @@ class Linted:
 
 
 def lint(
-    paths: Sequence[str],
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     select: Collection[str] | None = None,
     ignore: Collection[str] = (),
     fix: bool = False,
 ) -> Linted:
-    """Look for wrong means and stds in files, and in all files of folders.
+    """Look for wrong means and stds in source code and configs: files, and all files of folders.
+
+    Nothing is printed or written, and no code is imported or run.
 
     Args:
+        paths: a file or a folder, or several.
         select: the ids of the rules to check; None: all.
         ignore: the ids of rules to leave out.
         fix: work out the right numbers, where they are sure. Nothing is written.
 
     Raises:
         SourceError: a path does not exist, cannot be read, or is a folder without any file to read.
+
+    Example:
+        >>> with open("train.py", "w") as file:
+        ...     _ = file.write("Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))\\n")
+        >>> [(problem.line, problem.rule) for problem in imgnorm.lint("train.py").problems]
+        [(1, 'known-wrong')]
     """
     problems: list[Problem] = []
     unread: list[tuple[str, str]] = []
     fixes: list[Fix] = []
     read = 0
-    for file in files_in(paths):
+    for file in files_in(file_names(paths)):
         try:
             data = content_of(file)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from imgnorm.checks.verify.findings import Findings, Request
 from imgnorm.checks.verify.listings import compare_names, listed
@@ -48,6 +48,11 @@ class Verification:
     def stale(self) -> bool:
         """Whether the data changed since it was measured."""
         return any(problem.severity == "error" for problem in self.problems)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON takes them, and whether the file is `stale`."""
+        problems = [problem.to_dict() for problem in self.problems]
+        return {**vars(self), "problems": problems, "stale": self.stale}
 
     def summary(self) -> str:
         """One line: `verified stats.yaml: true (1,000 of 50,000 images measured again, seed 0)`."""
