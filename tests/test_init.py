@@ -105,6 +105,7 @@ def test_what_the_checks_return_is_plain_values_for_json(tmp_path, monkeypatch):
     assert "known-wrong" == imgnorm.lint(Path("wrong.py")).to_dict()["problems"][0]["rule"]
     assert [("wrong.py", 1)] == [(fix["file"], fix["count"]) for fix in plain[0]["fixes"]]
     assert ["wrong.yaml", "stats.yaml"] == plain[1]["files"]
-    assert (True, "names") == (plain[2]["stale"], plain[2]["problems"][0]["rule"])
+    assert plain[2]["stale"]
+    assert "names" in {problem["rule"] for problem in plain[2]["problems"]}
     assert "cifar10-image-std-1" == plain[3]["answers"][0]["facts"]["preset"]
     assert found[4].text == plain[4]["text"]
