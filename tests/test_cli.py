@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.shell_completion import BashComplete
 from commands import Ended
 from PIL import Image
 
 import imgnorm
 from imgnorm import cli
+from imgnorm.cli.help import GroupedCommand
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,31 +33,117 @@ def test_help_names_the_commands_and_every_exit_code(command):
         assert name in ended.out
 
 
-def every_command() -> list[list[str]]:
-    """The arguments that name each command, the command line itself and commands of groups included."""
-    names: list[list[str]] = [[]]
+def every_command() -> dict[str, click.Command]:
+    """The commands by their names: the command line itself, groups, and the commands of groups."""
+    found: dict[str, click.Command] = {"imgnorm": cli.commands}
     for name, entry in cli.commands.commands.items():
-        names += [[name], *([name, below] for below in getattr(entry, "commands", ()))]
-    return names
+        found[f"imgnorm {name}"] = entry
+        for below, one in getattr(entry, "commands", {}).items():
+            found[f"imgnorm {name} {below}"] = one
+    return found
 
 
-@pytest.mark.parametrize("name", every_command(), ids=" ".join)
-def test_help_fits_a_terminal_of_80_columns_and_no_sentence_is_cut_off(command, name, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    lines = command(*name, "--help").out.splitlines()
-
-    assert [] == [line for line in lines if len(line) > 80]
-    listed = lines[lines.index("Commands:") :] if "Commands:" in lines else []
-    assert [] == [line for line in listed if line.endswith("...")]
+EVERY_COMMAND = every_command()
 
 
-@pytest.mark.parametrize("name", [[], ["stats"], ["show"], ["emit"]])
-def test_without_arguments_the_help_is_shown_and_it_is_wrong_usage(command, name):
+@pytest.mark.parametrize("columns", [50, 80])
+def test_help_fits_the_terminal_and_no_sentence_is_cut_off(command, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for name in EVERY_COMMAND:
+        lines = command(*name.split()[1:], "--help").out.splitlines()
+        if columns == 80:  # examples and exit codes are not wrapped
+            assert [] == [line for line in lines if len(line) > 80], name
+        listed = lines[lines.index("Commands:") :] if "Commands:" in lines else []
+
+        assert [] == [line for line in listed if line.endswith("...")], name
+
+
+def test_every_help_has_examples_that_the_command_takes():
+    for name, command in EVERY_COMMAND.items():
+        _, found, text = inspect.cleandoc(command.help or "").partition("Examples:\n")
+        lines = re.sub(r"\n {6,}", " ", text.partition("\n\n")[0]).splitlines()
+
+        assert found, name
+        assert lines, name
+        for line in lines:
+            words = shlex.split(line.partition(" > ")[0], comments=True)
+            below: click.Command = cli.commands
+            assert "imgnorm" == words.pop(0)
+            while isinstance(below, click.Group) and words:
+                below = below.commands[words.pop(0)]
+            below.make_context("imgnorm", words, resilient_parsing="--help" in words)
+
+
+def test_help_has_each_option_of_a_command_with_groups_in_one_of_them():
+    """Add a new option of `imgnorm stats` to a group in cli/stats.py."""
+    for name, command in EVERY_COMMAND.items():
+        if isinstance(command, GroupedCommand):
+            options = [
+                one
+                for one in command.get_params(click.Context(command))
+                if isinstance(one, click.Option) and not one.hidden
+            ]
+            grouped = [option for group in command.groups.values() for option in group]
+
+            assert sorted(option.opts[-1] for option in options) == sorted(grouped), name
+
+
+def test_tab_completes_files_and_presets():
+    def completed(*words: str) -> set[tuple[str, str]]:
+        shell = BashComplete(cli.commands, {}, "imgnorm", "_IMGNORM_COMPLETE")
+        found = shell.get_completions(list(words[:-1]), words[-1])
+        return {(one.type, one.value) for one in found}
+
+    for name, command in EVERY_COMMAND.items():
+        words = name.split()[1:]
+        if name not in ("imgnorm explain", "imgnorm schema") and any(
+            isinstance(one, click.Argument) for one in command.params
+        ):
+            kinds = {kind for kind, _ in completed(*words, "c")}
+            assert kinds == ({"plain"} if "presets" in words else {"file"}), name
+    assert completed("presets", "show", "cinic") == {("plain", "cinic10")}
+    assert ("plain", "--tolerance") in completed("stats", "data", "--to")
+
+
+def test_the_line_that_turns_completion_on_prints_a_script(command):
+    (line,) = [line for line in command("--help").out.splitlines() if "eval" in line]
+    variable, _, value = line.split("$(")[1].split(" ")[0].partition("=")
+    done = subprocess.run(
+        [sys.executable, "-m", "imgnorm"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), variable: value},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "complete -o nosort -F _imgnorm_completion imgnorm" in done.stdout
+    assert "" == done.stderr
+
+
+def test_without_a_command_the_help_is_shown_and_it_is_wrong_usage(command):
     """On standard error: a script that forgets an argument must not take the help for a result."""
-    ended = command(*name)
+    for name in ([], ["bn"]):
+        ended = command(*name)
 
-    assert (2, "") == (ended.code, ended.out)
-    assert f"{command(*name, '--help').out}" == ended.err
+        assert (2, "") == (ended.code, ended.out)
+        assert f"{command(*name, '--help').out}" == ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stats"], "missing SOURCE: name a folder of images, an archive, arrays or a pipeline config, or give --dataset"),
+        (["show"], "missing STATS_FILE"),
+        (["merge", "-o", "s.yaml"], "missing STATS_FILES"),
+        (["schema"], "missing pipeline|stats"),
+        (["validate"], "missing FILE|FOLDER"),
+        (["bn", "calibrate", "m.pt", "--data", "d"], "missing --output"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_said_in_one_sentence(command, arguments, message):
+    name = "imgnorm bn calibrate" if "bn" in arguments else f"imgnorm {arguments[0]}"
+
+    assert Ended(2, "", f"{message} (see `{name} --help`)\n") == command(*arguments)
 
 
 def test_the_version_is_told(command):

@@ -2,7 +2,7 @@
 
 One file a command, or a small family of commands: `stats` (also show and merge), `emit`, `validate`
 (also schema), `lint`, `verify`, `constants` (presets and explain), `bn`. Options that several commands
-have are in `options`, printing and progress in `terminal`.
+have are in `options`, help pages in `help`, printing and progress in `terminal`.
 
 `run` is the way in: it picks the command, and turns the error that a command raises into one line on
 standard error and an exit code. Results go to standard output, everything else to standard error.
@@ -25,6 +25,7 @@ import click
 
 import imgnorm
 from imgnorm.cli import bn, constants, emit, lint, stats, validate, verify
+from imgnorm.cli.help import CommandGroup
 from imgnorm.cli.options import EXIT_CODES
 from imgnorm.cli.terminal import note
 from imgnorm.errors import ImgnormError, NotesFound, TooManySkipped
@@ -34,12 +35,12 @@ _COMMANDS = (
     stats.show,
     stats.merge,
     emit.emit,
-    validate.validate,
-    validate.schema,
     verify.verify,
     lint.lint,
-    constants.presets,
+    validate.validate,
+    validate.schema,
     constants.explain,
+    constants.presets,
     bn.bn,
 )
 
@@ -64,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
         return 2
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "imgnorm"
-        note(f"{error.format_message()} (see `{command} --help`)")
+        note(f"{_usage(error)} (see `{command} --help`)")
         return 2
     except (NotesFound, TooManySkipped) as error:
         note(str(error))
@@ -74,18 +75,34 @@ def run(arguments: Sequence[str]) -> int:
         return 2
 
 
-_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+def _usage(error: click.UsageError) -> str:
+    """What was wrong with the usage, in a sentence."""
+    missing = error.param if isinstance(error, click.MissingParameter) else None
+    if missing is None or error.ctx is None:
+        return error.format_message()
+    if isinstance(missing, click.Option):
+        return f"missing {missing.opts[-1]}"
+    return f"missing {missing.make_metavar(error.ctx).removesuffix('...').strip('{}')}"
 
 
-@click.group(epilog=EXIT_CODES, context_settings=_SETTINGS)
+_COMPLETION = """\b
+Completion with Tab, by a line in ~/.bashrc (zsh_source in ~/.zshrc):
+  eval "$(_IMGNORM_COMPLETE=bash_source imgnorm)"
+
+"""
+_SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@click.group(cls=CommandGroup, epilog=_COMPLETION + EXIT_CODES, context_settings=_SETTINGS)
 @click.version_option(imgnorm.__version__, message="imgnorm %(version)s")
 def commands() -> None:
     """Exact per-channel mean and std of image datasets, and the transforms that use them.
 
     \b
-    imgnorm stats data/train -o stats.yaml      measure a folder
-    imgnorm emit stats.yaml -o transforms.py    write the torchvision transforms
-    imgnorm merge part-*.yaml -o stats.yaml     add up what was measured in parts
+    Examples:
+      imgnorm stats data/train -o stats.yaml     # measure a folder
+      imgnorm emit stats.yaml -o transforms.py   # write torchvision transforms
+      imgnorm lint .                             # find wrong numbers in code
     """
 
 

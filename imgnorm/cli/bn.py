@@ -10,6 +10,7 @@ import click
 
 from imgnorm._torch import torch_needed
 from imgnorm.cli import options as shared
+from imgnorm.cli.help import CommandGroup
 from imgnorm.cli.terminal import beside_files, note, print_result, progress_bar
 from imgnorm.errors import ModelError
 
@@ -24,17 +25,24 @@ if TYPE_CHECKING:
 _num_classes = click.option(
     "--num-classes",
     type=click.IntRange(min=1),
+    metavar="N",
     help="How many classes a torchvision model has.  [default: its own]",
 )
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def bn() -> None:
-    """Inspect or recompute the statistics of BatchNorm layers."""
+    """Inspect or recompute the statistics of BatchNorm layers.
+
+    \b
+    Examples:
+      imgnorm bn inspect model.pt
+      imgnorm bn calibrate --help
+    """
 
 
-@bn.command(no_args_is_help=True)
-@click.argument("model")
+@bn.command
+@click.argument("model", shell_complete=shared.files)
 @click.option(
     "--weights", type=click.Path(), help="The checkpoint of MODEL, unless MODEL is a file."
 )
@@ -42,6 +50,7 @@ def bn() -> None:
     "--data",
     required=True,
     metavar="SOURCE|CONFIG",
+    shell_complete=shared.files,
     help="The images: whatever `imgnorm stats` takes. The eval transform of a pipeline config makes the tensors.",
 )
 @click.option(
@@ -68,12 +77,14 @@ def bn() -> None:
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
+    metavar="N",
     default=64,
     help="Images that run through the model at once.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
+    metavar="N",
     default=1,
     help="Processes that decode images. 0: this process decodes, and an image that crashes its decoder ends it.",
 )
@@ -110,6 +121,13 @@ def calibrate(
     **where: Any,
 ) -> int:
     """Recompute running statistics over all images of a dataset.
+
+    \b
+    Examples:
+      imgnorm bn calibrate torchvision:resnet18 --weights model.pt
+              --data data/train --stats stats.yaml -o calibrated.pt
+      imgnorm bn calibrate my_code:make_model --weights model.pt
+              --data pipeline.yaml -o calibrated.pt
 
     MODEL is torchvision:NAME, or package.module:factory, which is imported (from the current folder
     first) and called, so that its code runs; both with --weights. Or it is a TorchScript or
@@ -161,13 +179,18 @@ def calibrate(
     return 3 if skipped and max_skipped is None else 0
 
 
-@bn.command(no_args_is_help=True)
-@click.argument("model")
+@bn.command
+@click.argument("model", shell_complete=shared.files)
 @click.option("--weights", type=click.Path(), help="The checkpoint of MODEL.")
 @_num_classes
 @click.option("--strict", is_flag=True, help="Exit 1 if anything is wrong with a layer.")
 def inspect(model: str, weights: str | None, num_classes: int | None, strict: bool) -> int:
     """List the BatchNorm layers of MODEL, and their faults.
+
+    \b
+    Examples:
+      imgnorm bn inspect model.pt
+      imgnorm bn inspect torchvision:resnet18 --weights model.pt --strict
 
     MODEL is a checkpoint, which is loaded without running anything in it; or a model as in `imgnorm
     bn calibrate --help`. A checkpoint alone holds neither eps (assumed to be 1e-5) nor momentum, and

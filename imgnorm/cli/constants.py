@@ -7,6 +7,7 @@ import re
 import click
 
 from imgnorm.cli import options as shared
+from imgnorm.cli.help import CommandGroup
 from imgnorm.cli.terminal import images_bar, print_result, warnings_as_notes
 from imgnorm.errors import SkippedImagesWarning, SourceWarning
 
@@ -25,32 +26,54 @@ Exit codes:
 _NEGATIVE = re.compile(r"-\.?\d")
 
 
-@click.group(invoke_without_command=True)
+def _presets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from imgnorm.constants.presets import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @click.pass_context
 def presets(context: click.Context) -> None:
-    """List published means and stds, and how far to trust them."""
+    """List published means and stds, and how far to trust them.
+
+    \b
+    Examples:
+      imgnorm presets                             # the list
+      imgnorm presets show imagenet
+      imgnorm presets verify cifar10 --root data  # is it so?
+    """
     if context.invoked_subcommand is None:
         from imgnorm.constants.explain import presets_table
 
         print_result(presets_table())
 
 
-@presets.command("show", no_args_is_help=True)
-@click.argument("name")
+@presets.command("show")
+@click.argument("name", shell_complete=_presets)
 def show_preset(name: str) -> None:
-    """Show one preset: its digits, its source, and its faults."""
+    """Show one preset: its digits, its source, and its faults.
+
+    \b
+    Examples:
+      imgnorm presets show imagenet
+    """
     from imgnorm.constants.explain import description
     from imgnorm.constants.presets import preset_entry
 
     print_result(description(preset_entry(name)))
 
 
-@presets.command("verify", no_args_is_help=True, epilog=_VERIFY_CODES)
-@click.argument("name")
+@presets.command("verify", epilog=_VERIFY_CODES)
+@click.argument("name", shell_complete=_presets)
 @shared.root
 @shared.quiet("No progress on standard error.")
 def verify_preset(name: str, root: str, quiet: bool) -> int:
     """Measure the data of a preset, and compare.
+
+    \b
+    Examples:
+      imgnorm presets verify cifar10 --root data
 
     --root is torchvision's, if it has the dataset there, else a folder of images.
     """
@@ -78,7 +101,7 @@ class _ManyMeans(click.Command):
         return super().parse_args(ctx, args)
 
 
-@click.command(cls=_ManyMeans, no_args_is_help=True, epilog=_EXPLAIN_CODES)
+@click.command(cls=_ManyMeans, epilog=_EXPLAIN_CODES)
 @click.argument("numbers", nargs=-1, required=True)
 @click.option(
     "--mean", metavar="NUMBERS...", help="The mean that belongs to NUMBERS; NUMBERS are a std then."
@@ -87,10 +110,17 @@ class _ManyMeans(click.Command):
     "--stats",
     "stats_file",
     metavar="FILE",
+    shell_complete=shared.files,
     help="A stats file: report which of its conventions the numbers follow.",
 )
 def explain(numbers: tuple[str, ...], mean: str | None, stats_file: str | None) -> int:
     """Find out which published mean or std NUMBERS are.
+
+    \b
+    Examples:
+      imgnorm explain 0.2023 0.1994 0.2010
+      imgnorm explain 0.229 0.224 0.225 --mean 0.485 0.456 0.406
+      imgnorm explain 0.247 0.243 0.261 --stats stats.yaml   # is it your data's?
 
     Prints the dataset, the convention, and what to use if they are wrong. Give one number for each
     channel, in 0..1 or in 0..255. As many digits are compared as you give, so give all that you have.

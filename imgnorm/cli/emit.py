@@ -11,8 +11,8 @@ from imgnorm.cli import options as shared
 from imgnorm.cli.terminal import note, print_result
 
 
-@click.command(no_args_is_help=True)
-@click.argument("stats_file", metavar="FILE")
+@click.command
+@click.argument("stats_file", metavar="FILE", shell_complete=shared.files)
 @shared.output("The module to write.  [default: print it]")
 @click.option(
     "--api",
@@ -30,6 +30,12 @@ def emit(
     stats_file: str, output: str | None, api: Any, eps: float | None, check: bool, force: bool
 ) -> int:
     """Write a Python module with the transforms for FILE.
+
+    \b
+    Examples:
+      imgnorm emit stats.yaml                             # only print it
+      imgnorm emit stats.yaml -o transforms.py
+      imgnorm emit stats.yaml -o transforms.py --check    # is it up to date?
 
     FILE is a stats file or a pipeline config. The module imports torch and torchvision only, and has
     MEAN, STD, train_transform, eval_transform and inverse_transform. A config's augmentation is in

@@ -17,8 +17,8 @@ Exit codes:
 """
 
 
-@click.command(no_args_is_help=True, epilog=_EXIT_CODES)
-@click.argument("paths", nargs=-1, required=True)
+@click.command(epilog=_EXIT_CODES)
+@click.argument("paths", nargs=-1, required=True, shell_complete=shared.files)
 @shared.select
 @shared.ignore
 @shared.strict
@@ -44,6 +44,12 @@ def lint(
     verbose: bool,
 ) -> int:
     """Look for wrong means and stds in source code and configs.
+
+    \b
+    Examples:
+      imgnorm lint .
+      imgnorm lint src configs --diff                 # what --fix would write
+      imgnorm lint train.py --fix
 
     PATHS are files or folders; Python of any version, YAML, JSON, TOML, notebooks, shell scripts, and the
     code in Markdown and reStructuredText are read. Nothing is imported or run. Files that are not valid

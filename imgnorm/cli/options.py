@@ -13,6 +13,8 @@ from imgnorm.errors import TooManySkipped
 from imgnorm.settings import LAYOUTS, MAX_PIXELS, TIMEOUT_S, conflicts, frames_of, frames_text
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from imgnorm.tally.skipped import Allowance
 
 _Option = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -28,6 +30,13 @@ Exit codes:
   74   standard output cannot be written; what -o names is written
   130  Ctrl-C (143 SIGTERM, 129 SIGHUP, 141: the reader of the output is gone)
 """
+
+
+def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Tab completes names of files here: click does that by itself for `click.Path` alone."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
 
 
 def given(*names: str) -> list[str]:
@@ -124,23 +133,29 @@ frames = click.option(
 root = click.option(
     "--root",
     default="data",
+    metavar="FOLDER",
     help="Where a torchvision dataset is: its own `root`.",
 )
 split = click.option(
     "--split",
     default="train",
+    metavar="NAME",
     help="The split of a torchvision dataset: train, test, or another value that its `split` accepts.",
 )
 
 
 def layout(text: str) -> _Option:
-    return click.option("--layout", type=click.Choice(LAYOUTS), help=text)
+    names = f"{', '.join(LAYOUTS[:-1])} or {LAYOUTS[-1]}"
+    return click.option(
+        "--layout", type=click.Choice(LAYOUTS), metavar="LAYOUT", help=f"{names}: {text}"
+    )
 
 
 def max_pixels(text: str) -> _Option:
     return click.option(
         "--max-pixels",
         type=click.IntRange(min=1),
+        metavar="N",
         default=MAX_PIXELS,
         help=text,
     )
@@ -150,8 +165,9 @@ timeout = click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0, min_open=True, max=86_400),
+    metavar="SECONDS",
     default=TIMEOUT_S,
-    help="Seconds that one image may take; it is tried twice.",
+    help="What one image may take; it is tried twice.",
 )
 
 
@@ -200,6 +216,7 @@ force = click.option("--force", is_flag=True, help="Replace files that exist.")
 eps = click.option(
     "--eps",
     type=click.FloatRange(min=0, min_open=True, max=1),
+    metavar="EPS",
     help="The least std to divide by: max(std, eps).  [default: refuse constant channels]",
 )
 

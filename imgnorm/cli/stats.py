@@ -13,6 +13,7 @@ import click
 
 import imgnorm
 from imgnorm.cli import options as shared
+from imgnorm.cli.help import GroupedCommand
 from imgnorm.cli.terminal import (
     beside_files,
     draws_blocks,
@@ -42,6 +43,13 @@ _SET_BY_A_CONFIG = (
     "resize",
     "center_crop",
 )
+_GROUPS = {
+    "Source": "--list --include --exclude --dataset --key --layout --root --split --download",
+    "Pixels": "--mode --strict-channels --frames --resize --center-crop --max-pixels",
+    "Sample": "--limit --shard --tolerance --confidence --seed",
+    "Speed": "--workers --timeout --decoder --device --batch-size --ray --profile",
+    "Output": "--output --force --rejects --max-skipped --strict --per-class --keep-names --json --verbose --quiet --help",
+}
 _SHARD_NOTE = f"{__name__}.shard"
 _MANY = 100_000  # skipped images and classes, which take seconds to write
 _LONG_LIST = 8 << 20  # bytes of a list, which take half a second to read
@@ -96,9 +104,12 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 
 
 @click.command(
-    no_args_is_help=True, epilog=shared.EXIT_CODES, context_settings={"allow_extra_args": True}
+    cls=GroupedCommand,
+    groups=_GROUPS,
+    epilog=shared.EXIT_CODES,
+    context_settings={"allow_extra_args": True},
 )
-@click.argument("source", required=False)
+@click.argument("source", required=False, shell_complete=shared.files)
 @click.option(
     "--dataset",
     "factory",
@@ -107,6 +118,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 )
 @click.option(
     "--key",
+    metavar="KEY",
     help="Where the image is in the items of --dataset: a dict's key, or the place in a tuple.  [default: the first of a tuple; of a dict, image, images, img, imgs, pixel_values, x, input or inputs]",
 )
 @shared.listed
@@ -116,7 +128,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 @shared.split
 @click.option("--download", is_flag=True, help="Let torchvision download the dataset.")
 @shared.layout(
-    "The dimensions of .npy and .npz arrays, and of the arrays of --dataset: N images of H x W, C channels.  [default: what the shape shows]"
+    "the dimensions of .npy and .npz arrays, and of the arrays of --dataset: N images of H x W, C channels.  [default: what the shape shows]"
 )
 @click.option(
     "--mode",
@@ -145,6 +157,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
+    metavar="N",
     help="Processes that decode, or threads that count pixels in memory.  [default: the cores this process may use]",
 )
 @click.option(
@@ -175,6 +188,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
+    metavar="N",
     help="Measure only this many images, spread evenly over the sorted names.  [default: all]",
 )
 @click.option(
@@ -207,6 +221,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     "--seed",
     type=int,
     callback=_estimated,
+    metavar="N",
     help="Decides which images are taken, with --tolerance.  [default: 0]",
 )
 @shared.max_skipped
@@ -244,6 +259,14 @@ def stats(
     **options: Any,
 ) -> int:
     """Measure the mean and std of a dataset.
+
+    \b
+    Examples:
+      imgnorm stats data/train -o stats.yaml
+      imgnorm stats data/train --resize 256 --center-crop 224 -o stats.yaml
+      imgnorm stats 'shards/train-*.tar' --tolerance 0.001     # an estimate
+      imgnorm stats torchvision:CIFAR10 --download
+      imgnorm stats --dataset my_code:make_dataset             # your own Dataset
 
     SOURCE is a folder of images, an archive, .npy or .npz arrays, a list (--list), torchvision:NAME, or
     a pipeline config. Instead of SOURCE, --dataset names a Dataset of your own.
@@ -333,18 +356,24 @@ def stats(
     return 3 if measured.skipped and max_skipped is None else 0
 
 
-@click.command(no_args_is_help=True)
-@click.argument("stats_file")
+@click.command
+@click.argument("stats_file", shell_complete=shared.files)
 @_verbose
 def show(stats_file: str, verbose: bool) -> None:
-    """Print the table of a stats file again."""
+    """Print the table of a stats file again.
+
+    \b
+    Examples:
+      imgnorm show stats.yaml
+      imgnorm show stats.yaml --verbose
+    """
     from imgnorm.stats.file import read_stats
 
     _print_stats(read_stats(stats_file), as_json=False, verbose=verbose)
 
 
-@click.command(no_args_is_help=True)
-@click.argument("stats_files", nargs=-1, required=True)
+@click.command
+@click.argument("stats_files", nargs=-1, required=True, shell_complete=shared.files)
 @_output
 @shared.force
 @click.option(
@@ -381,6 +410,11 @@ def merge(
 ) -> None:
     """Add stats files up to one, exactly.
 
+    \b
+    Examples:
+      imgnorm merge part-*.yaml -o stats.yaml
+      imgnorm merge day1.yaml day2.yaml                # only print the sum
+
     The sum is the same as if all images had been measured at once, in whatever order STATS_FILES are
     given.
 
@@ -413,7 +447,12 @@ def _demand_one_source(source: str | None, factory: str | None) -> None:
             f"there are {1 + len(extra):,} sources, and {extra[0]!r} is the second; name one, or quote a pattern, "
             "as in 'shards/*.tar'"
         )
-    if (source is None) == (factory is None):
+    if source is None and factory is None:
+        raise click.UsageError(
+            "missing SOURCE: name a folder of images, an archive, arrays or a pipeline config, or give "
+            "--dataset"
+        )
+    if source is not None and factory is not None:
         raise click.UsageError("give SOURCE or --dataset, one of them")
 
 

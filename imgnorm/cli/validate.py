@@ -9,8 +9,10 @@ from imgnorm.cli import options as shared
 from imgnorm.cli.terminal import note, print_result
 
 
-@click.command(no_args_is_help=True)
-@click.argument("paths", nargs=-1, metavar="FILE|FOLDER...")
+@click.command
+@click.argument(
+    "paths", nargs=-1, required=True, metavar="FILE|FOLDER...", shell_complete=shared.files
+)
 @click.option(
     "--format",
     "report",
@@ -45,12 +47,15 @@ def validate(
 ) -> int:
     """Check pipeline configs and stats files.
 
+    \b
+    Examples:
+      imgnorm validate configs
+      imgnorm validate pipeline.yaml --build         # build it and run it, too
+
     In a folder, all of them are checked. Every problem of every file is reported: file:line:column:
     rule: what is wrong. Exit 1 if there is an error. The comment `# imgnorm: ignore[rule]` ignores a
     rule on its line.
     """
-    if not paths:
-        raise click.UsageError("name a file or a folder to check")
     from imgnorm.checks.validate import validate as check
 
     found = check(paths, select=select or None, ignore=ignore, skip_others=skip_others, build=build)
@@ -62,10 +67,14 @@ def validate(
     return 1 if found.count("error") or (strict and found.count("warning")) else 0
 
 
-@click.command(no_args_is_help=True)
+@click.command
 @click.argument("kind", type=click.Choice(["pipeline", "stats"]))
 def schema(kind: str) -> None:
     """Print the JSON Schema of a file format, for editors.
+
+    \b
+    Examples:
+      imgnorm schema pipeline > pipeline.json
 
     This line at the top of a config makes them use it:
 

@@ -25,9 +25,9 @@ def _sample(value: str) -> int | str:
     return int(value)
 
 
-@click.command(no_args_is_help=True, epilog=_EXIT_CODES)
-@click.argument("stats_file")
-@click.argument("source", required=False)
+@click.command(epilog=_EXIT_CODES)
+@click.argument("stats_file", shell_complete=shared.files)
+@click.argument("source", required=False, shell_complete=shared.files)
 @click.option(
     "--sample",
     default="1000",
@@ -38,11 +38,12 @@ def _sample(value: str) -> int | str:
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Decides which images.")
 @shared.root
 @shared.layout(
-    "The dimensions of .npy and .npz arrays, as they were measured.  [default: what the shape shows]"
+    "the dimensions of .npy and .npz arrays, as they were measured.  [default: what the shape shows]"
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
+    metavar="N",
     help="Processes that decode.  [default: the cores this process may use]",
 )
 @shared.max_pixels("Larger images are not decoded; as it was when the file was measured.")
@@ -52,6 +53,12 @@ def _sample(value: str) -> int | str:
 @shared.quiet("No progress and no summary on standard error.")
 def verify(stats_file: str, source: str | None, report: str, quiet: bool, **options: Any) -> int:
     """Check whether STATS_FILE still describes its data.
+
+    \b
+    Examples:
+      imgnorm verify stats.yaml
+      imgnorm verify stats.yaml /mnt/copy/train       # the data is there now
+      imgnorm verify stats.yaml --sample all          # every image again
 
     SOURCE is where the data is now; by default, what the file's `source` says, relative to the
     current folder. Names that were added or removed show in their digest. A random sample of the

@@ -316,9 +316,7 @@ def test_exit_codes_and_streams(tmp_path):
     assert "checked  1 file: 0 errors, 1 warning, 0 notes\n" == warned.stderr
     assert "" == results["error"].stderr
     assert "nowhere.yaml: no such file; check the path\n" == results["missing"].stderr
-    assert ("name a file or a folder to check (see `imgnorm validate --help`)\n") == results[
-        "nothing"
-    ].stderr
+    assert "missing FILE|FOLDER (see `imgnorm validate --help`)\n" == results["nothing"].stderr
 
 
 def test_an_unknown_rule_is_named_with_its_neighbour():

@@ -295,7 +295,10 @@ def test_what_cannot_be_made_is_told_in_a_sentence(project, name, message):
     ("arguments", "message"),
     [
         (["x", "--dataset", "a:b"], "give SOURCE or --dataset, one of them"),
-        (["-q"], "give SOURCE or --dataset, one of them"),
+        (
+            ["-q"],
+            "missing SOURCE: name a folder of images, an archive, arrays or a pipeline config, or give --dataset",
+        ),
         (["x", "--key", "image"], "--key is for Datasets and iterables; leave it out"),
         (["--dataset", "a:b", "--root", "x"], "--root is for torchvision:NAME; leave it out"),
         (["--dataset", "a:b", "--list"], "--list is for a text file of paths; leave it out"),
