@@ -107,6 +107,7 @@ class Conflict:
     The conditions are options that are given, and facts:
 
     - `path`, `torchvision`, `object`: what the user named: a path, torchvision:NAME, a Dataset or iterable.
+    - `several`: the user named several paths.
     - `once`, `made_here`, `in_blocks`, `in_memory`: traits of the source that was opened.
     - `nvjpeg`, `cuda`, `RGB`: values of options.
     """
@@ -134,6 +135,11 @@ CONFLICTS = (
     ),
     Conflict(
         ("tolerance",), "takes as many images as it needs; leave {limit} out", beside=("limit",)
+    ),
+    Conflict(
+        ("limit", "tolerance"),
+        "is for one source; leave it out, or name one: a folder above them, or a list of their files",
+        beside=("several",),
     ),
     Conflict(
         ("shard", "keep_names"),

@@ -85,7 +85,7 @@ listed = click.option(
     "--list",
     "listed",
     is_flag=True,
-    help="SOURCE is a text file with one path a line, relative to that file; each file is read, whatever its extension.",
+    help="SOURCE is a text file with one path a line, relative to that file, or - for standard input; each file is read, whatever its extension.",
 )
 
 

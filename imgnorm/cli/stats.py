@@ -103,13 +103,8 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return value
 
 
-@click.command(
-    cls=GroupedCommand,
-    groups=_GROUPS,
-    epilog=shared.EXIT_CODES,
-    context_settings={"allow_extra_args": True},
-)
-@click.argument("source", required=False, shell_complete=shared.files)
+@click.command(cls=GroupedCommand, groups=_GROUPS, epilog=shared.EXIT_CODES)
+@click.argument("source", nargs=-1, shell_complete=shared.files)
 @click.option(
     "--dataset",
     "factory",
@@ -244,7 +239,7 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 )
 @_verbose
 def stats(
-    source: str | None,
+    source: tuple[str, ...],
     factory: str | None,
     key: str | None,
     max_skipped: Allowance | None,
@@ -269,7 +264,8 @@ def stats(
       imgnorm stats --dataset my_code:make_dataset             # your own Dataset
 
     SOURCE is a folder of images, an archive, .npy or .npz arrays, a list (--list), torchvision:NAME, or
-    a pipeline config. Instead of SOURCE, --dataset names a Dataset of your own.
+    a pipeline config. Several sources are counted together, as `imgnorm merge` adds their stats files up.
+    Instead of SOURCE, --dataset names a Dataset of your own.
 
     An archive is a zip, tar or tar.gz, or many of them: 'shards/train-*.tar' and
     'train-{000000..000127}.tar', quoted. They are read in place; nothing is unpacked. A config (a file
@@ -294,10 +290,18 @@ def stats(
     from imgnorm.tally.skipped import write_rejects
 
     written = shared.written_files(output, rejects)
-    _demand_one_source(source, factory)
-    measured_source: Any = source
-    if source is not None and not options["listed"] and names_a_config(source):
-        measured_source = _open_config(source, options)
+    if not source and factory is None:
+        raise click.UsageError(
+            "missing SOURCE: name a folder of images, an archive, arrays or a pipeline config, or give "
+            "--dataset"
+        )
+    if source and factory is not None:
+        raise click.UsageError("give SOURCE or --dataset, one of them")
+    measured_source: Any = source[0] if len(source) == 1 else source
+    if source and not options["listed"] and any(map(names_a_config, source)):
+        if len(source) > 1:
+            raise click.UsageError("a pipeline config says what is measured; name it alone")
+        measured_source = _open_config(source[0], options)
     options["device"] = options["device"] or default_device(options["decoder"])
     facts = call_facts(measured_source, key=key, profile=profile or None, **options)
     shared.refuse_conflicts(facts)
@@ -309,9 +313,9 @@ def stats(
     if verbose and not quiet and options["device"] != "cpu":
         note(f"device   {find_device(options['device']).description}")
 
-    size = os.path.getsize(source) if source and os.path.isfile(source) else 0
-    if options["listed"] and size >= _LONG_LIST and not quiet:
-        note(f"reading  {source}")
+    for path in source if options["listed"] and not quiet else ():
+        if os.path.isfile(path) and os.path.getsize(path) >= _LONG_LIST:
+            note(f"reading  {path}")
     started = monotonic()
     spent = Profile.of_command() if profile else None
     noting = warnings_as_notes(
@@ -439,21 +443,6 @@ def merge(
             _print_stats(merged, as_json=as_json, verbose=verbose)
     if output is not None and not quiet:
         note(f"wrote    {output}")
-
-
-def _demand_one_source(source: str | None, factory: str | None) -> None:
-    if extra := click.get_current_context().args:  # usually a pattern that the shell has expanded
-        raise click.UsageError(
-            f"there are {1 + len(extra):,} sources, and {extra[0]!r} is the second; name one, or quote a pattern, "
-            "as in 'shards/*.tar'"
-        )
-    if source is None and factory is None:
-        raise click.UsageError(
-            "missing SOURCE: name a folder of images, an archive, arrays or a pipeline config, or give "
-            "--dataset"
-        )
-    if source is not None and factory is not None:
-        raise click.UsageError("give SOURCE or --dataset, one of them")
 
 
 def _open_config(path: str, options: dict[str, Any]) -> Source:

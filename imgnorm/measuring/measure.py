@@ -20,7 +20,7 @@ from imgnorm.errors import (
     SourceError,
     SourceWarning,
 )
-from imgnorm.measuring.opening import open_source, with_frames
+from imgnorm.measuring.opening import open_sources, paths_of, with_frames
 from imgnorm.measuring.result import result_of
 from imgnorm.measuring.routes import check_options, executing
 from imgnorm.measuring.selection import Selection, SelectionOptions, nothing_found, selection_of
@@ -46,7 +46,7 @@ from imgnorm.sources.names import as_text
 from imgnorm.sources.patterns import Patterns
 from imgnorm.sources.source import Source
 from imgnorm.stats.provenance import Provenance
-from imgnorm.stats.stats import NORMALIZED, Stats
+from imgnorm.stats.stats import NORMALIZED, Stats, merge
 from imgnorm.tally.names import digest_of
 from imgnorm.workers.executor import Work
 
@@ -104,7 +104,8 @@ def measure(
             "train-{000000..000127}.tar"); a .npy or .npz file, "data.npz/x_train" or a pattern of
             them; a text file with one path a line (with `listed`);
             "torchvision:NAME", a dataset below `root` (`split` and `download` as its constructor takes
-            them); a torch Dataset or DataLoader; any iterable of tensors, NumPy arrays or PIL images;
+            them); a list of several of these, which gives what `merge` of their stats gives; a torch
+            Dataset or DataLoader; any iterable of tensors, NumPy arrays or PIL images;
             or a Source.
         key: where the image is in the items of a Dataset or iterable: a dict's key, or the place in a
             tuple. By default, the item itself, the first of a tuple, or "image", "images", "img",
@@ -195,7 +196,7 @@ def measure(
         raise ValueError(fault)
     plan = _plan(tolerance, confidence, seed)
     on_device = _device_of(device, batch_size, decoder)
-    opened = open_source(
+    sources = open_sources(
         source,
         listed=listed,
         root=root,
@@ -212,10 +213,11 @@ def measure(
     lap = profile.lap if profile else no_lap
     lap("start")  # importing torch for a device takes seconds
     options = SelectionOptions(limit, shard, per_class, keep_names)
-    check_options(opened, facts)
-    opened = with_frames(opened, settings)
-    if opened.once and limit is not None:
-        opened, options = opened.first(limit), replace(options, limit=None)
+    for opened in sources:
+        check_options(opened, facts)
+    sources = [with_frames(opened, settings) for opened in sources]
+    if limit is not None and sources[0].once:
+        sources, options = [sources[0].first(limit)], replace(options, limit=None)
     work = Work(
         Digits(settings, max_pixels, per_class, cross_sums=plan is not None),
         timeout_s,
@@ -226,14 +228,14 @@ def measure(
         _cluster_of(executor),
     )
     try:
-        stats = _measured(opened, options, plan, work, on_progress)
+        stats = _measured_all(sources, options, plan, work, on_progress)
     except DeviceError as error:
-        if on_device is None or device != "auto" or opened.once:
+        if on_device is None or device != "auto" or sources[0].once:
             raise
         message = f"{error}; everything is counted again on the CPU"
         warnings.warn(message, DeviceWarning, stacklevel=2)
-        stats = _measured(opened, options, plan, replace(work, device=None), on_progress)
-    _warn(opened, stats, on_device, decoder, may_fall_back=device == "auto")
+        stats = _measured_all(sources, options, plan, replace(work, device=None), on_progress)
+    _warn(sources, stats, on_device, decoder, may_fall_back=device == "auto")
     if profile:
         profile.lap("merge")
         profile.finish(stats.images)
@@ -284,10 +286,13 @@ def call_facts(source: Any, **options: Any) -> set[str]:
     device = options.get("device") or default_device(decoder)
     if isinstance(source, Source):
         facts |= {"torchvision"} & {source.kind}
-    elif not isinstance(source, (str, os.PathLike)):
-        facts.add("object")
+    elif paths := paths_of(source):
+        of_torchvision = [path.startswith(TORCHVISION) for path in paths]
+        facts |= {"torchvision" if one else "path" for one in of_torchvision}
+        if len(paths) > 1:
+            facts.add("several")
     else:
-        facts.add("torchvision" if os.fspath(source).startswith(TORCHVISION) else "path")
+        facts.add("object")
     if device == "cpu":
         facts.discard("device")
     held = {
@@ -327,6 +332,33 @@ def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -
     from imgnorm.stats.estimate import Plan
 
     return Plan(**options)
+
+
+def _measured_all(
+    sources: Sequence[Source],
+    options: SelectionOptions,
+    plan: Plan | None,
+    work: Work,
+    on_progress: Callable[[Progress], None],
+) -> Stats:
+    """The stats of one source, or of several as merging their stats gives them."""
+    if len(sources) == 1:
+        return _measured(sources[0], options, plan, work, on_progress)
+    parts: list[Stats] = []
+    before = latest = Progress(0, None, 0)
+
+    def on_part(progress: Progress) -> None:
+        nonlocal latest
+        done, read = before.done + progress.done, before.bytes_read + progress.bytes_read
+        latest = Progress(done, None, read)
+        on_progress(latest)
+
+    for source in sources:
+        parts.append(_measured(source, options, plan, work, on_part))
+        before = latest
+    # The user names them as different: equal names in two folders are different images.
+    sharded = options.shard is not None
+    return merge(parts, allow_missing=sharded, allow_overlap=not sharded)
 
 
 def _measured(
@@ -391,7 +423,7 @@ def _provenance_of(
 
 
 def _warn(
-    source: Source,
+    sources: Sequence[Source],
     stats: Stats,
     device: CudaDevice | None,
     decoder: Decoder,
@@ -399,12 +431,13 @@ def _warn(
     may_fall_back: bool,
 ) -> None:
     """Report what was lost, and what the numbers do not show."""
-    for note in source.notes:
+    for note in (note for source in sources for note in source.notes):
         warnings.warn(note, SourceWarning, stacklevel=3)
     for note in _notes_on_device(stats, device, decoder, may_fall_back=may_fall_back):
         warnings.warn(note, DeviceWarning, stacklevel=3)
-    if source.made_here and stats.looks_normalized:
-        warnings.warn(f"{as_text(source.ref)}: {NORMALIZED}", SourceWarning, stacklevel=3)
+    made_here = [source for source in sources if source.made_here]
+    if made_here and stats.looks_normalized:
+        warnings.warn(f"{as_text(made_here[0].ref)}: {NORMALIZED}", SourceWarning, stacklevel=3)
     if stats.skipped:
         warnings.warn(
             f"{len(stats.skipped)} of {stats.images + len(stats.skipped)} images were skipped; "

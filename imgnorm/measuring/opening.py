@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Sequence
+from string import ascii_letters, digits
 from typing import TYPE_CHECKING, Any
 
 from imgnorm.errors import SourceError
 from imgnorm.settings import LAYOUTS, TORCHVISION, ImageSettings
-from imgnorm.sources.files import looks_like_an_image
+from imgnorm.sources.files import looks_like_an_image, way_to_read
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.names import as_text
 from imgnorm.sources.patterns import ALL, Patterns
@@ -18,6 +21,94 @@ if TYPE_CHECKING:
     from imgnorm.pipeline.pipeline import Pipeline
 
 _INSTEAD_OF_IMAGES = "name the folder of the images, or a text file with their paths and --list"
+
+
+def paths_of(source: Any) -> list[str]:
+    """The paths and names that the user gave: one, or a list of them; [] if it is an object."""
+    named = source if isinstance(source, (list, tuple)) else [source]
+    if all(isinstance(one, (str, os.PathLike)) for one in named):
+        return [os.fspath(one) for one in named]
+    return []
+
+
+def open_sources(source: Any, *, listed: bool = False, **options: Any) -> list[Source]:
+    """The sources that a list of paths and names means, or one path, name or object.
+
+    Archives that are named one by one, as the shell does with a pattern, are one source, and arrays too.
+
+    Args:
+        options: as `open_source` takes them.
+
+    Raises:
+        SourceError, TypeError: as `open_source`; or a source is named twice, or lies in another one.
+    """
+    paths = paths_of(source)
+    if len(paths) < 2:
+        return [open_source(paths[0] if paths else source, listed=listed, **options)]
+    _demand_apart(paths)
+    if not listed:
+        paths = _with_patterns(paths)
+    return [open_source(path, listed=listed, **options) for path in paths]
+
+
+def _demand_apart(paths: Sequence[str]) -> None:
+    """
+    Raises:
+        SourceError: images would be counted twice.
+    """
+    from imgnorm.sources.paths import is_pattern, matching
+
+    named: dict[str, str] = {}  # file or folder, without links -> what the user typed
+    for path in paths:
+        several = is_pattern(path) and not os.path.lexists(path)
+        for one in matching(path) if several else [path]:
+            real = one if one.startswith(TORCHVISION) else os.path.realpath(one)
+            if real in named:
+                twice = "" if named[real] == path else f" is also in {as_text(named[real])}, and so"
+                raise SourceError(f"{as_text(one)}:{twice} would be counted twice; name it once")
+            named[real] = path
+    for folder in filter(os.path.isdir, named):
+        above = folder
+        while above != (above := os.path.dirname(above)):
+            if above in named:
+                raise SourceError(
+                    f"{as_text(named[folder])}: lies in {as_text(named[above])}, so it would be counted twice; "
+                    "leave it out"
+                )
+
+
+def _with_patterns(paths: Sequence[str]) -> list[str]:
+    """The same paths, but with all archives as one pattern in braces, and all arrays."""
+    from imgnorm.sources.archive import SUFFIXES
+
+    ends = (SUFFIXES, (".npy", ".npz"))
+    plain = [path for path in paths if os.path.isfile(path) and not set("{},*?[") & set(path)]
+    groups = [sorted(path for path in plain if path.lower().endswith(end)) for end in ends]
+    groups = [group for group in groups if len(group) > 1]
+    joined = {path for group in groups for path in group}
+    return [path for path in paths if path not in joined] + [*map(_pattern_of, groups)]
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    return os.path.commonprefix(texts)  # noqa: RUF071 - texts, not the folders of paths
+
+
+def _pattern_of(paths: Sequence[str]) -> str:
+    """The pattern that `sources.paths.matching` turns into these paths: "train-{000..127}.tar".
+
+    Args:
+        paths: two or more, sorted, without characters that have a meaning in patterns.
+    """
+    before = re.sub("[A-Za-z0-9]*$", "", _common_start(paths))
+    rest = [path[len(before) :] for path in paths]
+    after = _common_start([text[::-1] for text in rest])[::-1].lstrip(ascii_letters + digits)
+    words = [text[: len(text) - len(after)] for text in rest]
+    first, last = words[0], words[-1]
+    if first.isdecimal() and last.isdecimal() and len(words) > 2:
+        run = range(int(first), int(last) + 1)
+        if words == [f"{number:0{len(first)}d}" for number in run]:
+            return f"{before}{{{first}..{last}}}{after}"
+    return f"{before}{{{','.join(words)}}}{after}"
 
 
 def open_source(
@@ -140,8 +231,10 @@ def names_a_config(source: str) -> bool:
 
 
 def _open_list(path: str, patterns: Patterns) -> Source:
-    from imgnorm.sources.filelist import ListSource
+    from imgnorm.sources.filelist import STANDARD_INPUT, ListSource
 
+    if path == STANDARD_INPUT:
+        return ListSource(path, patterns)
     if not path or "\0" in path or not os.path.lexists(path):
         raise SourceError(
             f"{as_text(path) or repr(path)}: no such list; name a text file with one path a line"
@@ -157,6 +250,8 @@ def _open_file(path: str, layout: str | None, patterns: Patterns) -> Source:
 
     file, member = array_in(path)
     if not path or "\0" in path or not os.path.lexists(file):
+        if "://" in path and (way := way_to_read(path)):
+            raise SourceError(f"{as_text(path)}: {way}")
         if is_pattern(file) and "\0" not in path:
             return _open_many(path, matching(file), member, layout, patterns)
         raise SourceError(
@@ -177,6 +272,8 @@ def _open_file(path: str, layout: str | None, patterns: Patterns) -> Source:
         raise SourceError(
             f"{as_text(path)}: an empty file (0 bytes); get it again, or make it again"
         )
+    if way := way_to_read(path):
+        raise SourceError(f"{as_text(path)}: {way}")
     raise SourceError(
         f"{as_text(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
         "line, add --list"

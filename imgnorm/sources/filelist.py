@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 from imgnorm.errors import SourceError
-from imgnorm.sources.files import read_file
+from imgnorm.sources.files import read_file, way_to_read
 from imgnorm.sources.names import name_bytes, runs_of
 from imgnorm.sources.patterns import ALL, Patterns
 from imgnorm.sources.source import Ignored, Source, Unit
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.wording import cut
+
+STANDARD_INPUT = "-"
+"""The path of a list that is read from standard input; its lines are relative to the current folder."""
 
 
 class ListSource(Source):
@@ -30,24 +35,24 @@ class ListSource(Source):
         self._patterns = patterns
         self.options = patterns.options
         self.ref = path.replace(os.sep, "/")
+        self._typed = b""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_typed": b""}  # a worker has the names of its units
 
     def units(self) -> Iterator[Unit | Skipped | Ignored]:
         """
         Raises:
             SourceError: the list itself cannot be read.
         """
-        try:
-            text = read_file(self.path)
-        except Unreadable as fault:
-            raise SourceError(
-                f"{self.path}: cannot be read as a list ({fault.detail}); name a text file with one "
-                "path a line"
-            ) from fault
+        text = self._text()
         seen: set[str] = set()
         relative: dict[str, str] = {}
         for line in text.removeprefix(b"\xef\xbb\xbf").splitlines():
             if not line.strip():
                 continue
+            if b"://" in line and (way := way_to_read(os.fsdecode(line))):
+                raise SourceError(f"{self.path}: {cut(repr(os.fsdecode(line)), 200)} {way}")
             try:
                 name = self._name(os.fsdecode(line), relative)
             except ValueError as error:  # another drive; on Windows, bytes that are not UTF-8
@@ -71,6 +76,22 @@ class ListSource(Source):
     @cached_property
     def _folder(self) -> str:
         return os.path.dirname(os.path.realpath(self.path))
+
+    def _text(self) -> bytes:
+        """
+        Raises:
+            SourceError: the list itself cannot be read.
+        """
+        if self.path == STANDARD_INPUT:
+            self._typed = self._typed or sys.stdin.buffer.read()  # it can be read once only
+            return self._typed
+        try:
+            return read_file(self.path)
+        except Unreadable as fault:
+            raise SourceError(
+                f"{self.path}: cannot be read as a list ({fault.detail}); name a text file with one "
+                "path a line"
+            ) from fault
 
     def _name(self, line: str, relative: dict[str, str]) -> str:
         """The path relative to the list, with '/', and never absolute.

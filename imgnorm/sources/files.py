@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Callable
@@ -30,6 +31,20 @@ _UNREAD_EXTENSIONS = {
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
 }
 """Extensions of images that are in no format that is read."""
+
+_RECIPES = {
+    "Parquet": (".parquet", ".arrow", ".feather"),
+    "Tensors of torch": (".pt", ".pth"),
+    "HDF5": (".h5", ".hdf5"),
+    "LMDB": (".mdb", ".lmdb"),
+    "Video": (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"),
+    "DICOM": (".dcm", ".dicom"),
+    "HEIC": (".heic", ".heif", ".hif"),
+}
+"""Section of docs/recipes.md that reads files with these extensions."""
+URLS = "URLs and object stores"
+"""Another section."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 SUFFIX = "suffix"
 """The rule against files whose extension is not one of an image; `suffix .heic` if it is one of an image."""
@@ -59,6 +74,26 @@ _asked_before_reading: list[Callable[[int], None]] = []  # in a worker: its budg
 def looks_like_an_image(name: str) -> bool:
     """By its suffix."""
     return name.lower().endswith(IMG_EXTENSIONS)
+
+
+def way_to_read(name: str) -> str | None:
+    """What to do to measure a URL or a file of a kind that no source opens: the end of a message.
+
+    Returns:
+        None if it is neither.
+    """
+    if _URL.match(name):
+        return (
+            "is a URL, and imgnorm reads files; copy the files to this machine or mount their store, or read "
+            f"them by a Dataset of yours and --dataset: {URLS!r} in docs/recipes.md shows how"
+        )
+    for recipe, extensions in _RECIPES.items():
+        if name.lower().endswith(extensions):
+            return (
+                "is read by a Dataset of yours of a few lines; give that to --dataset or to imgnorm.measure: "
+                f"{recipe!r} in docs/recipes.md shows how"
+            )
+    return None
 
 
 def rule_against(entry: str) -> str | None:

@@ -16,6 +16,7 @@ from imgnorm.sources.files import (
     rule_against,
     rule_against_file,
     unreadable,
+    way_to_read,
 )
 from imgnorm.sources.names import as_text, runs_of
 from imgnorm.sources.patterns import ALL, Patterns
@@ -60,6 +61,10 @@ class FolderSource(Source):
         for suffix in (".tar", ".tar.gz", ".tgz", ".zip"):
             if glob.glob(within + suffix):
                 return f"it has archives: name them as '{as_text(self.ref)}/*{suffix}'"
+        for _, _, files in os.walk(self.path):
+            for file in sorted(files):
+                if way := way_to_read(file):
+                    return f"{as_text(file)} {way}"
         return f"looked for {' '.join(IMG_EXTENSIONS)}; for other names, write them to a file and use --list"
 
     def class_of(self, name: str) -> str | None:

@@ -22,6 +22,7 @@ from imgnorm.measuring.routes import check_options
 from imgnorm.measuring.selection import spread
 from imgnorm.pipeline.config import SOURCE_KINDS, read_pipeline
 from imgnorm.settings import TORCHVISION
+from imgnorm.sources.filelist import STANDARD_INPUT
 from imgnorm.sources.listing import AllNames, Catalogue, all_names_of, names_sum_of
 from imgnorm.sources.names import as_text, name_bytes
 from imgnorm.sources.patterns import Patterns
@@ -157,6 +158,11 @@ def _named_by_the_file(request: Request, origin: Provenance, root: str, split: s
         raise IncompatibleStats(
             f"{request.file}: was measured from a source of kind {origin.kind!r}, which cannot be opened by "
             "its name; call imgnorm.verify with the source itself"
+        )
+    if origin.kind == "list" and ref == STANDARD_INPUT:
+        raise IncompatibleStats(
+            f"{request.file}: was measured from a list on standard input, which is gone; write that list to a "
+            "file in the folder where it was measured, and name it: `imgnorm verify FILE LIST`"
         )
     ref = TORCHVISION + ref if origin.kind == "torchvision" else ref
     try:
