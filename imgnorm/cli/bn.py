@@ -11,7 +11,7 @@ import click
 from imgnorm._torch import torch_needed
 from imgnorm.cli import options as shared
 from imgnorm.cli.help import CommandGroup
-from imgnorm.cli.terminal import beside_files, note, print_result, progress_bar
+from imgnorm.cli.terminal import beside_files, note, print_result, shows_progress
 from imgnorm.errors import ModelError
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ def calibrate(
         from imgnorm.nn.batches import Batches
         from imgnorm.nn.calibration import calibrate as calibrate_model
         from imgnorm.nn.models import open_model, placed
+    from imgnorm.measuring.bar import progress_bar
     from imgnorm.output import check_output, write_whole
     from imgnorm.tally.skipped import write_rejects
 
@@ -154,9 +155,8 @@ def calibrate(
     opened = open_model(model, weights=weights, num_classes=num_classes)
     placed(opened.module, device)
     batches = Batches(source, to_tensor, mode=image_mode, batch_size=batch_size, workers=workers)
-    with progress_bar(
-        "batches", quiet=quiet, describe=lambda progress: progress.layer
-    ) as on_progress:
+    shown = shows_progress(quiet=quiet)
+    with progress_bar("batches", shown=shown, describe=lambda one: one.layer) as on_progress:
         done = calibrate_model(opened.module, batches, mode=mode, on_progress=on_progress)
     skipped = batches.skipped
     complete: list[str] = []

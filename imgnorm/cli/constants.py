@@ -8,7 +8,7 @@ import click
 
 from imgnorm.cli import options as shared
 from imgnorm.cli.help import CommandGroup
-from imgnorm.cli.terminal import images_bar, print_result, warnings_as_notes
+from imgnorm.cli.terminal import print_result, shows_progress, warnings_as_notes
 from imgnorm.errors import SkippedImagesWarning, SourceWarning
 
 _EXPLAIN_CODES = """\b
@@ -78,9 +78,10 @@ def verify_preset(name: str, root: str, quiet: bool) -> int:
     --root is torchvision's, if it has the dataset there, else a folder of images.
     """
     from imgnorm.checks.preset import verify_preset as verify
+    from imgnorm.measuring.bar import images_bar
 
     noting = warnings_as_notes(SourceWarning, ignored=SkippedImagesWarning, quiet=quiet)
-    with noting, images_bar(quiet=quiet) as on_progress:
+    with noting, images_bar(shown=shows_progress(quiet=quiet)) as on_progress:
         found = verify(name, root, on_progress=on_progress)
     print_result(found.report)
     return 0 if found.equal else 1

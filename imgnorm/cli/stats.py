@@ -17,9 +17,9 @@ from imgnorm.cli.help import GroupedCommand
 from imgnorm.cli.terminal import (
     beside_files,
     draws_blocks,
-    images_bar,
     note,
     print_result,
+    shows_progress,
     warnings_as_notes,
 )
 from imgnorm.errors import SourceError
@@ -321,10 +321,9 @@ def stats(
     noting = warnings_as_notes(
         SourceWarning, DeviceWarning, ignored=SkippedImagesWarning, quiet=quiet
     )
-    bar = images_bar(quiet=quiet, tolerance=options["tolerance"])
     # What the user's code prints, or Ray of a node that is lost, is not part of the result.
-    with noting, bar as on_progress, redirect_stdout(sys.stderr):
-        options |= {"on_progress": on_progress, "profile": spent}
+    with noting, redirect_stdout(sys.stderr):
+        options |= {"progress": shows_progress(quiet=quiet), "profile": spent}
         if factory is None:
             measured = measure(measured_source, **options)
         else:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from imgnorm.cli import options as shared
-from imgnorm.cli.terminal import images_bar, note, print_result
+from imgnorm.cli.terminal import note, print_result, shows_progress
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -67,13 +67,14 @@ def verify(stats_file: str, source: str | None, report: str, quiet: bool, **opti
     """
     from imgnorm.checks.reports import REPORTERS
     from imgnorm.checks.verify.verify import verify as check
+    from imgnorm.measuring.bar import images_bar
     from imgnorm.measuring.measure import call_facts
 
     if options["sample"] == "all":
         shared.refuse("seed", why="decides which images a sample has; leave it out with all")
     if source is not None:
         shared.refuse_conflicts(call_facts(source, root=options["root"]))
-    with images_bar(quiet=quiet) as on_progress:
+    with images_bar(shown=shows_progress(quiet=quiet)) as on_progress:
         found = check(stats_file, source, on_progress=on_progress, **options)
     written = REPORTERS[report](found.problems)
     if written:

@@ -12,7 +12,7 @@
 No module here asks what kind of source it has: `sources/source.py` has all that differs between them.
 
 These modules import nothing heavy: NumPy and Pillow load in the workers, and torch only for a device
-or a dataset of torch's. They may import all packages before this one, and no third party.
+or a dataset of torch's. They may import all packages before this one; `bar` imports tqdm when it shows one.
 
 A new kind of source is opened in `opening`. A new executor is chosen in `routes.executing`. A new option
 about images belongs to `SelectionOptions`. One that changes pixels is best a `Step` of settings.py:

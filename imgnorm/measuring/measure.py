@@ -20,6 +20,7 @@ from imgnorm.errors import (
     SourceError,
     SourceWarning,
 )
+from imgnorm.measuring.bar import images_bar
 from imgnorm.measuring.opening import open_sources, paths_of, with_frames
 from imgnorm.measuring.result import result_of
 from imgnorm.measuring.routes import check_options, executing
@@ -45,8 +46,9 @@ from imgnorm.settings import (
 from imgnorm.sources.names import as_text
 from imgnorm.sources.patterns import Patterns
 from imgnorm.sources.source import Source
+from imgnorm.stats.notes import NORMALIZED
 from imgnorm.stats.provenance import Provenance
-from imgnorm.stats.stats import NORMALIZED, Stats, merge
+from imgnorm.stats.stats import Stats, merge
 from imgnorm.tally.names import digest_of
 from imgnorm.workers.executor import Work
 
@@ -91,6 +93,7 @@ def measure(
     device: str | None = None,
     batch_size: int | None = None,
     executor: str | None = None,
+    progress: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     profile: Profile | None = None,
 ) -> Stats:
@@ -158,6 +161,7 @@ def measure(
         executor: "ray", "ray:HOST:PORT" or "ray://HOST:PORT": the nodes of this Ray cluster count, each
             with `workers` processes. They must see the images at the same path. "ray" is the cluster that
             runs on this machine, or that RAY_ADDRESS names.
+        progress: show a bar while it runs, on standard error or in the notebook.
         on_progress: called a few times a second from this thread.
         profile: an empty Profile, which is filled: where the time went, by stage and process.
 
@@ -227,14 +231,19 @@ def measure(
         profile,
         _cluster_of(executor),
     )
+
+    def count(work: Work) -> Stats:
+        with images_bar(shown=progress, tolerance=tolerance) as advance:
+            return _measured_all(sources, options, plan, work, _both(advance, on_progress))
+
     try:
-        stats = _measured_all(sources, options, plan, work, on_progress)
+        stats = count(work)
     except DeviceError as error:
         if on_device is None or device != "auto" or sources[0].once:
             raise
         message = f"{error}; everything is counted again on the CPU"
         warnings.warn(message, DeviceWarning, stacklevel=2)
-        stats = _measured_all(sources, options, plan, replace(work, device=None), on_progress)
+        stats = count(replace(work, device=None))
     _warn(sources, stats, on_device, decoder, may_fall_back=device == "auto")
     if profile:
         profile.lap("merge")
@@ -242,6 +251,16 @@ def measure(
     if strict:
         demand_no_notes(stats)
     return stats
+
+
+def _both(
+    first: Callable[[Progress], None], second: Callable[[Progress], None]
+) -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        first(progress)
+        second(progress)
+
+    return report
 
 
 def _cluster_of(executor: str | None) -> str | None:

@@ -15,7 +15,7 @@ from imgnorm.documents.writer import values_in
 from imgnorm.errors import ImgnormError, InvalidDocument, OutputError
 from imgnorm.output import write_whole
 from imgnorm.stats.faults import derived_problems, file_problems
-from imgnorm.stats.format import STATS, STATS_FORMAT, document_of, record_of, stats_of, text_of
+from imgnorm.stats.format import STATS, STATS_FORMAT, document_of, read_content, record_of, text_of
 from imgnorm.stats.stats import Stats, merge
 
 
@@ -108,7 +108,8 @@ def stats_in(document: Document) -> Stats:
     check(document, record_of(document.value))
     problems = file_problems(document)
     if not problems:
-        stats = stats_of(document.value)
+        measurement, given = read_content(document.value)
+        stats = Stats.of(measurement, **given) if measurement else Stats(**given)
         problems = derived_problems(document, document_of(stats)) if stats.measurement else []
     if problems:
         raise InvalidDocument(problems)

@@ -1,7 +1,7 @@
 """The stats file's format: each of its keys is described here, once.
 
 A line says what a key's value can be, how it follows from `Stats`, and whether it is read back. What is
-checked, written (`document_of`) and read (`stats_of`) follows from that, and so does the JSON Schema.
+checked, written (`document_of`) and read (`read_content`) follows from that, and so does the JSON Schema.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgnorm.documents.kinds import (
     Choice,
@@ -35,12 +35,14 @@ from imgnorm.stats.estimate import PLAN_FAULTS, Estimate, Sample, margins_of
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.notes import counted_in, counts_of
 from imgnorm.stats.provenance import MERGED, Provenance, Shards, combined
-from imgnorm.stats.stats import Stats
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, CrossSums, ImageSums, Moments
 from imgnorm.tally.notes import Noted
 from imgnorm.tally.skipped import Reason, Skipped
+
+if TYPE_CHECKING:
+    from imgnorm.stats.stats import Stats
 
 STATS_FORMAT = "imgnorm-stats/1"
 
@@ -82,10 +84,13 @@ def text_of(stats: Stats, content: dict[str, Any] | None = None) -> str:
     return f"# Written by imgnorm. {header}\n{yaml_of(content or document_of(stats))}"
 
 
-def stats_of(value: dict[str, Any]) -> Stats:
-    """The stats in the content of a file without faults: what follows from its integers."""
-    stats: Stats = record_of(value).read(value)
-    return stats
+def read_content(value: dict[str, Any]) -> tuple[Measurement | None, dict[str, Any]]:
+    """The measurement and the other fields of the stats in a file without faults.
+
+    The measurement is None in constants; otherwise it gives the fields that are not here.
+    """
+    content: tuple[Measurement | None, dict[str, Any]] = record_of(value).read(value)
+    return content
 
 
 def stats_schema() -> dict[str, Any]:
@@ -486,7 +491,7 @@ def _stats(
     histogram: dict[str, tuple[int, ...]] | None = None,
     notes: dict[str, Noted] | None = None,
     **counted: Any,
-) -> Stats:
+) -> tuple[Measurement, dict[str, Any]]:
     sums, cross_sums = exact.pop("image_sums"), exact.pop("image_products", None)
     moments, scale = _moments(**exact), scale_of(image.mode)
     pixels: Histogram | FloatPixels
@@ -507,19 +512,22 @@ def _stats(
     return _with_image(measurement, image)
 
 
-def _empty(image: SimpleNamespace, source: tuple[Provenance, ...], **found: Any) -> Stats:
+def _empty(
+    image: SimpleNamespace, source: tuple[Provenance, ...], **found: Any
+) -> tuple[Measurement, dict[str, Any]]:
     return _with_image(Measurement.without_images(_combined(source, 0, ()), **found), image)
 
 
-def _with_image(measurement: Measurement, image: SimpleNamespace) -> Stats:
-    return Stats.of(
-        measurement,
-        image.mode,
-        image.preprocess,
-        auto=bool(image.auto),
-        strict_channels=bool(image.strict_channels),
-        frames=frames_of(image.frames or "first"),
-    )
+def _with_image(
+    measurement: Measurement, image: SimpleNamespace
+) -> tuple[Measurement, dict[str, Any]]:
+    return measurement, {
+        "mode": image.mode,
+        "preprocess": image.preprocess,
+        "auto": bool(image.auto),
+        "strict_channels": bool(image.strict_channels),
+        "frames": frames_of(image.frames or "first"),
+    }
 
 
 def _combined(parts: tuple[Provenance, ...], images: int, names: tuple[str, ...]) -> Provenance:
@@ -564,9 +572,10 @@ def _constant_stats(
     std: tuple[float, ...],
     scale: int,
     image: SimpleNamespace | None,
-) -> Stats:
-    settings = (image.mode, image.preprocess) if image else ()
-    return Stats(channels or channel_names(len(mean)), mean, std, scale, *settings)
+) -> tuple[None, dict[str, Any]]:
+    given = {"mode": image.mode, "preprocess": image.preprocess} if image else {}
+    channels = channels or channel_names(len(mean))
+    return None, {"channels": channels, "mean": mean, "std": std, "scale": scale, **given}
 
 
 MEASURED = _measured(floats=False)

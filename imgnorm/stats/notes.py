@@ -28,6 +28,12 @@ from imgnorm.tally.notes import (
 )
 from imgnorm.wording import shown
 
+NORMALIZED = (
+    "the values look normalized already (some are below 0, and every mean is near it); if they are, leave "
+    "Normalize out of the transform while you measure"
+)
+"""The note about stats that `looks_normalized`."""
+
 _OF_FOLDERS = (SPLIT, MASK, MASK_LIKE, THUMBNAIL)
 _EXTENSION = "suffix ."  # how the rules against files with another image's extension begin
 _BITS = "bits"  # how many the values of 16-bit images need, where they are fewer

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imgnorm.settings import CHANNELS, Mode, Step, channels_of, scale_of
 from imgnorm.stats.measurement import Measurement
+from imgnorm.tally.moments import Convention
 from imgnorm.tally.skipped import Skipped
 
 if TYPE_CHECKING:
     from imgnorm.stats.estimate import Estimate
     from imgnorm.stats.notes import Note
 
-NORMALIZED = (
-    "the values look normalized already (some are below 0, and every mean is near it); if they are, leave "
-    "Normalize out of the transform while you measure"
-)
-"""The note about stats that `looks_normalized`."""
-
 NO_IMAGES = "a part without images has no mean and std; merge it with the other parts of its source"
 """Why stats without images are refused."""
 
 
-@dataclass(frozen=True)
+class OfClass(NamedTuple):
+    """One class of a dataset."""
+
+    images: int  # counted
+    mean: tuple[float, ...] | None  # per channel, like that of Stats; None without `per_class`
+    std: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, repr=False)
 class Stats:
     """Mean and std per channel, and the measurement that they follow from.
 
@@ -38,12 +41,18 @@ class Stats:
     `imgnorm.measure`, `imgnorm.merge` and `imgnorm.read_stats` return them. `a + b` is `merge([a, b],
     allow_missing=True)`.
 
+    `repr` is two lines; `str`, and what a notebook shows, is the table that `imgnorm stats` prints.
+
     Example:
         >>> stats = imgnorm.measure("examples/shapes")
-        >>> stats.images, stats.channels
-        (24, ('R', 'G', 'B'))
-        >>> [round(mean, 2) for mean in stats.mean]
-        [0.57, 0.56, 0.58]
+        >>> stats
+        <Stats of folder 'examples/shapes': 24 images, 87,598 pixels, mode RGB
+         mean 0.5704 0.5602 0.5762  std 0.3013 0.2334 0.1967>
+        >>> print(stats)  # doctest: +ELLIPSIS
+             mean     std  min  max  histogram
+        R  0.5704  0.3013    0  255  ▄▁...
+        >>> stats.images, stats.pixels, stats.channels, stats.max
+        (24, 87598, ('R', 'G', 'B'), (255, 255, 255))
     """
 
     channels: tuple[str, ...]  # names: R, G, B
@@ -93,6 +102,24 @@ class Stats:
             frames,
         )
 
+    def __repr__(self) -> str:
+        from imgnorm.stats.table import (
+            in_two_lines,  # here, as below: most ask for the numbers only
+        )
+
+        return in_two_lines(self)
+
+    def __str__(self) -> str:
+        from imgnorm.stats.table import table
+
+        return table(self)
+
+    def _repr_html_(self) -> str:
+        """The table, for notebooks."""
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
     def __add__(self, other: Stats) -> Stats:
         """One measurement of the images of both. If they are shards, the result notes which are missing.
 
@@ -133,6 +160,87 @@ class Stats:
     def images(self) -> int:
         """How many images were counted; 0 in constants, and in shards without any."""
         return self.measurement.images if self.measurement else 0
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels each channel has, over all images; 0 in constants."""
+        return self.measurement.pixels.moments().count if self.measurement else 0
+
+    @property
+    def min(self) -> tuple[int, ...] | tuple[float, ...]:
+        """The least raw pixel value of each channel, 0 to `scale`; of floats, the least value. () in constants."""
+        return self.measurement.pixels.minimum() if self.measurement else ()
+
+    @property
+    def max(self) -> tuple[int, ...] | tuple[float, ...]:
+        """The greatest raw pixel value of each channel."""
+        return self.measurement.pixels.maximum() if self.measurement else ()
+
+    @property
+    def histogram(self) -> tuple[tuple[int, ...], ...] | None:
+        """How often each raw pixel value occurs: 256 or 65,536 counts per channel.
+
+        None in constants, and of floats, which have no histogram.
+
+        Example:
+            >>> red, green, blue = imgnorm.measure("examples/shapes").histogram
+            >>> len(red), sum(red)
+            (256, 87598)
+        """
+        counted = self.measurement and self.measurement.histogram
+        return counted.counts if counted else None
+
+    @property
+    def classes(self) -> dict[str, OfClass]:
+        """The class folders: how many images, and with `per_class` their mean and std.
+
+        Example:
+            >>> stats = imgnorm.measure("examples/shapes", per_class=True)
+            >>> for name, of_class in stats.classes.items():
+            ...     print(name, of_class.images, f"{of_class.mean[0]:.4f}")
+            circle 8 0.5441
+            square 8 0.5150
+            triangle 8 0.6599
+        """
+        counted = self.measurement.classes if self.measurement else {}
+        found = {}
+        for name, one in counted.items():
+            sums, scale = one.moments, self.scale
+            numbers = (sums.mean(scale=scale), sums.std(scale=scale)) if sums else (None, None)
+            found[name] = OfClass(one.images, *numbers)
+        return found
+
+    @property
+    def conventions(self) -> dict[str, Convention]:
+        """The mean and std by each convention, of which "pooled" is `mean` and `std` themselves.
+
+        The others are for recognizing numbers: "image_weighted", "mean_of_image_std" and
+        "mean_of_image_std_correction_1". Constants have "pooled" alone.
+
+        Example:
+            >>> stats = imgnorm.measure("examples/shapes")
+            >>> for name, convention in stats.conventions.items():
+            ...     print(f"{name:30}", *(f"{std:.4f}" for std in convention.std))
+            pooled                         0.3013 0.2334 0.1967
+            image_weighted                 0.2909 0.2218 0.2055
+            mean_of_image_std              0.1926 0.1361 0.1397
+            mean_of_image_std_correction_1 0.1927 0.1362 0.1398
+        """
+        others = self.measurement.conventions() if self.images and self.measurement else {}
+        return {"pooled": Convention(self.mean, self.std), **others}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of the stats file as plain values, which JSON and YAML can hold; its keys are in
+        docs/stats-file.md.
+
+        Example:
+            >>> content = imgnorm.measure("examples/shapes").to_dict()
+            >>> content["format"], content["images"], content["source"]["ref"]
+            ('imgnorm-stats/1', 24, 'examples/shapes')
+        """
+        from imgnorm.stats.format import document_of
+
+        return document_of(self)
 
     @property
     def estimate(self) -> Estimate | None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from imgnorm.stats.measurement import Measurement
-from imgnorm.stats.stats import NORMALIZED, Stats
+from imgnorm.stats.notes import NORMALIZED
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.skipped import Skipped
 from imgnorm.tally.tally import DIVIDED
 from imgnorm.wording import printable, shown
+
+if TYPE_CHECKING:
+    from imgnorm.stats.stats import Stats
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _BLOCKS_ASCII = " .:-=+*#@"
@@ -35,11 +39,11 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
         whole = histogram.bins == stats.scale + 1
         rows[0].append("histogram" if whole else f"histogram, 0 to {histogram.bins - 1}")
     drawings = _drawings(histogram, unicode) if histogram else []
+    least, greatest = stats.min, stats.max
     for index, name in enumerate(stats.channels):
         row = [name, *_mean_and_std(stats, index, "±" if unicode else "+/-")]
         if measured:
-            for extreme in (measured.pixels.minimum(), measured.pixels.maximum()):
-                row.append(f"{extreme[index]:g}")
+            row += [f"{least[index]:g}", f"{greatest[index]:g}"]
         rows.append(row + drawings[index : index + 1])
     lines = aligned(rows)
     if stats.estimate:
@@ -50,10 +54,29 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     lines += _provenance(stats, measured)
     lines += _classes(stats, measured)
     if verbose:
-        lines += _conventions(stats, measured) + _quantiles(stats, measured)
+        lines += _conventions(stats) + _quantiles(stats, measured)
         lines += [""] if measured.skipped else []
     lines += skipped_lines(measured.skipped, verbose=verbose)
     return "\n".join(lines)
+
+
+def in_two_lines(stats: Stats) -> str:
+    """What was measured, and the numbers of the first four channels: two lines."""
+    measured = stats.measurement
+    what = "constants" if measured is None else f"{measured.images:,} images"
+    if measured:
+        sources = measured.source.sources
+        several = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+        what = f"of {sources[0].kind} {sources[0].called!r}{several}: {what}"
+    if stats.pixels:
+        what += f", {stats.pixels:,} pixels"
+    what += f", mode {stats.mode}" if stats.mode else ""
+    what += ", an estimate" if stats.estimate else ""
+    if not stats.mean:
+        return f"<Stats {what}\n without mean and std>"
+    few = slice(0, 4)
+    more = f" ... of {len(stats.mean)} channels" if len(stats.mean) > 4 else ""
+    return f"<Stats {what}\n mean {_row(stats.mean[few], stats)}  std {_row(stats.std[few], stats)}{more}>"
 
 
 def found_line(images: int, skipped: Sequence[Skipped], ignored: Mapping[str, int]) -> str:
@@ -114,11 +137,10 @@ def _mean_and_std(stats: Stats, channel: int, sign: str) -> list[str]:
 
 
 def _provenance(stats: Stats, measured: Measurement) -> list[str]:
-    pixels = measured.pixels.moments().count
     unit = "floats as they are" if stats.of_floats else f"{stats.scale} is 1.0"
     lines = [
         f"images   {measured.images:,} ({_counts(measured.modes)}; {_counts(measured.formats)})",
-        f"pixels   {pixels:,} in mode {stats.mode}, {unit}",
+        f"pixels   {stats.pixels:,} in mode {stats.mode}, {unit}",
     ]
     lines += _range(stats, measured)
     if DIVIDED in measured.formats:
@@ -162,19 +184,16 @@ def _classes(stats: Stats, measured: Measurement) -> list[str]:
         more = f", and {len(shown) - 10} more" if len(shown) > 10 else ""
         return [f"classes  {len(shown)}: {', '.join(shown[:10])}{more}"]
     rows = [["class", "images", "mean", "std"]]
-    for name, one in measured.classes.items():
-        if one.moments:
-            mean, std = one.moments.mean(scale=stats.scale), one.moments.std(scale=stats.scale)
-            rows.append([printable(name), f"{one.images:,}", _row(mean, stats), _row(std, stats)])
+    for name, one in stats.classes.items():
+        if one.mean and one.std:
+            numbers = _row(one.mean, stats), _row(one.std, stats)
+            rows.append([printable(name), f"{one.images:,}", *numbers])
     return ["", *aligned(rows)]
 
 
-def _conventions(stats: Stats, measured: Measurement) -> list[str]:
-    rows = [
-        ["convention", "mean", "std"],
-        ["pooled", _row(stats.mean, stats), _row(stats.std, stats)],
-    ]
-    for name, convention in measured.conventions().items():
+def _conventions(stats: Stats) -> list[str]:
+    rows = [["convention", "mean", "std"]]
+    for name, convention in stats.conventions.items():
         rows.append([name, _row(convention.mean, stats), _row(convention.std, stats)])
     return ["", *aligned(rows)]
 
