@@ -104,6 +104,7 @@ def result_of(
         ignored=rules,
         notes=notes,
         estimate=estimate,
+        overview=None if estimate else counted.overview,
     )
     return stats_of(measurement, mode)
 

@@ -231,7 +231,21 @@ def _impossible_numbers(value: dict[str, Any]) -> Iterator[_Fault]:
     for key, count in images.items():
         if count > value["images"] or (count < value["images"] and key != "classes"):
             yield (key,), f"{count:,} images in all; images is {value['images']:,}"
+    yield from _impossible_overview(value)
     yield from _impossible_counts(value) if "histogram" in value else _impossible_floats(value)
+
+
+def _impossible_overview(value: dict[str, Any]) -> Iterator[_Fault]:
+    """Images by their sizes and means that are not all of them, and looks of more than all."""
+    images, sizes, means = value["images"], value.get("sizes") or {}, value.get("image_means") or {}
+    for path, holder in (("sizes",), sizes), (("image_means",), means):
+        for key, one in holder.items():
+            count = sum(one["images"]) if isinstance(one, dict) else images
+            if count != images:
+                yield (*path, key, "images"), f"{count:,} images in all; images is {images:,}"
+    for look, noted in (value.get("looks") or {}).items():
+        if noted["images"] > images:
+            yield ("looks", look), f"{noted['images']:,} images; images is {images:,}"
 
 
 def _impossible_counts(value: dict[str, Any]) -> Iterator[_Fault]:

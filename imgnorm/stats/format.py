@@ -39,6 +39,7 @@ from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, CrossSums, ImageSums, Moments
 from imgnorm.tally.notes import Noted
+from imgnorm.tally.overview import Distribution, End, ImageMeans, Overview, Sizes, start_of
 from imgnorm.tally.skipped import Reason, Skipped
 
 if TYPE_CHECKING:
@@ -387,6 +388,73 @@ _ESTIMATE = Record(
 _SKIPPED = Record(Key("name", _TEXT), Key("reason", _AsReason().that(_reason)), make=Skipped)
 
 
+# What the images are like
+
+
+def _ranges(start: ValueKind, is_start: Callable[[Any], bool]) -> ValueKind:
+    def check(value: dict[str, Any]) -> str | None:
+        starts = value["starts"]
+        if len(starts) != len(value["images"]):
+            return f"{len(value['images'])} numbers of images for {len(starts)} starts"
+        if not all(map(is_start, starts)) or sorted(set(starts)) != starts:
+            return "the starts are not those of ranges, ascending"
+        return None
+
+    keys = Key("starts", ListOf(start, 1)), Key("images", ListOf(Whole(1), 1))
+    return Record(*keys, make=Distribution).that(check)
+
+
+def _ends(*keys: Key, make: Callable[..., End]) -> ValueKind:
+    return ListOf(Record(Key("name", _TEXT), *keys, Key("images", Whole(1)), make=make), 1, 3)
+
+
+_EDGE = Whole(1, 1 << 40)
+
+
+def _sized(value_of: Callable[[int, int], float]) -> ValueKind:
+    """Images at an end, whose number follows from their width and height."""
+    return _ends(
+        Key("width", _EDGE, lambda end: end.size[0]),
+        Key("height", _EDGE, lambda end: end.size[1]),
+        make=lambda name, width, height, images: End(
+            value_of(width, height), images, name, (width, height)
+        ),
+    )
+
+
+_IN_PIXELS = _ranges(Whole(1, 1 << 80), lambda start: start_of(start) == start)
+_PIXEL_ENDS = _sized(lambda width, height: width * height)
+_ASPECT_ENDS = _sized(lambda width, height: width / height)
+_SIZES = Record(
+    Key("width", _IN_PIXELS),
+    Key("height", _IN_PIXELS),
+    Key("pixels", _IN_PIXELS),
+    Key("aspect", _ranges(Number(), lambda start: start > 0 and start_of(float(start)) == start)),
+    Key("smallest", _PIXEL_ENDS),
+    Key("largest", _PIXEL_ENDS),
+    Key("tallest", _ASPECT_ENDS),
+    Key("widest", _ASPECT_ENDS),
+    make=Sizes,
+)
+_MEAN_ENDS = _ends(
+    Key("mean", Number().that(_in_unit), lambda end: end.value),
+    make=lambda name, mean, images: End(mean, images, name),
+)
+
+
+def _image_means(step: int, raw: Distribution, **ends: tuple[End, ...]) -> ImageMeans:
+    return ImageMeans(replace(raw, step=step), **ends)
+
+
+_IMAGE_MEANS = Record(
+    Key("step", Whole(1), lambda means: means.raw.step),
+    Key("raw", _ranges(Whole(0, 65535), lambda start: True)),
+    Key("lowest", _MEAN_ENDS),
+    Key("highest", _MEAN_ENDS),
+    make=_image_means,
+)
+
+
 def _names(stats: Stats) -> list[str | None] | None:
     assert stats.measurement
     names = [source.names for source in stats.measurement.source.sources if source.images]
@@ -454,6 +522,9 @@ def _measured(*, floats: bool) -> Record:
             lambda s: counts_of(s.measurement, s.mode) or None,
             default=None,
         ),
+        Key("sizes", _SIZES, default=None),
+        *only(Key("image_means", _IMAGE_MEANS, default=None), of_floats=False),
+        Key("looks", MapOf(_NOTED), lambda s: s.overview and s.overview.looks, default=None),
         Key(
             "exact",
             Record(
@@ -490,6 +561,9 @@ def _stats(
     estimate: dict[str, Any] | None = None,
     histogram: dict[str, tuple[int, ...]] | None = None,
     notes: dict[str, Noted] | None = None,
+    sizes: Sizes | None = None,
+    image_means: ImageMeans | None = None,
+    looks: dict[str, Noted] | None = None,
     **counted: Any,
 ) -> tuple[Measurement, dict[str, Any]]:
     sums, cross_sums = exact.pop("image_sums"), exact.pop("image_products", None)
@@ -507,6 +581,7 @@ def _stats(
         source=_combined(source, images, names or ()),
         estimate=estimate_that_follows(estimate, sample) if estimate and sample else None,
         notes=counted_in(notes or {}),
+        overview=Overview(sizes, image_means, looks or {}) if sizes else None,
         **counted,
     )
     return _with_image(measurement, image)

@@ -11,6 +11,7 @@ from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import QUANTILES, Histogram
 from imgnorm.tally.moments import Convention, ImageSums, Moments
 from imgnorm.tally.notes import Noted
+from imgnorm.tally.overview import Overview
 from imgnorm.tally.skipped import Skipped
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Measurement:
     notes: Mapping[str, Noted] = field(default_factory=dict)
     """Kind -> what was lost of the images, and what the folders of whole sources tell: tally/notes.py."""
     estimate: Estimate | None = None  # the error bars, if only a sample of the images was counted
+    overview: Overview | None = None
+    """What the images are like: None in files of imgnorm 0.1, and if only a sample was counted."""
 
     @classmethod
     def without_images(cls, source: Provenance, **found: Any) -> Measurement:

@@ -100,7 +100,12 @@ class Merger:
         if not measured.images:
             return
         counted = Counted(
-            measured.images, measured.pixels, measured.sums, measured.modes, measured.formats
+            measured.images,
+            measured.pixels,
+            measured.sums,
+            measured.modes,
+            measured.formats,
+            overview=measured.overview,
         )
         add_to(self._counted, {mode: counted})
         add_to(self._classes.setdefault(mode, {}), measured.classes)
@@ -169,6 +174,7 @@ class Merger:
             decoders=dict(sorted(joined_decoders(part.decoders for part in self._parts).items())),
             source=source,
             classes=dict(sorted(classes.items())),
+            overview=counted.overview,
             **found,
         )
 

@@ -14,6 +14,8 @@ from imgnorm.tally.skipped import Skipped
 if TYPE_CHECKING:
     from imgnorm.stats.estimate import Estimate
     from imgnorm.stats.notes import Note
+    from imgnorm.stats.outliers import Outlier
+    from imgnorm.tally.overview import ImageMeans, Overview, Sizes
 
 NO_IMAGES = "a part without images has no mean and std; merge it with the other parts of its source"
 """Why stats without images are refused."""
@@ -258,6 +260,30 @@ class Stats:
         from imgnorm.stats.notes import notes_of  # here: most ask for the numbers only
 
         return notes_of(self.measurement, self.mode) if self.measurement else ()
+
+    @property
+    def outliers(self) -> tuple[Outlier, ...]:
+        """What stands out among the images, and why; nothing in estimates and in files of imgnorm 0.1."""
+        from imgnorm.stats.outliers import outliers_of
+
+        if self.measurement is None or self.mode is None or not self.images:
+            return ()
+        return outliers_of(self.measurement, self.mode, self.scale)
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """The sizes of the images; None in constants, estimates and files of imgnorm 0.1."""
+        return self.overview.sizes if self.overview else None
+
+    @property
+    def image_means(self) -> ImageMeans | None:
+        """The images' own means; None where `sizes` is None, and of float images."""
+        return self.overview.means if self.overview else None
+
+    @property
+    def overview(self) -> Overview | None:
+        """What `sizes`, `image_means` and `outliers` follow from."""
+        return self.measurement.overview if self.measurement and self.images else None
 
 
 def merge(

@@ -9,6 +9,7 @@ on the order in which they finished. Nor does adding need NumPy, which takes lon
     floats.py     power sums and the range: float images
     moments.py    Moments, ImageSums, CrossSums: the sums that means, stds and error bars follow from
     skipped.py    why an image was not counted: Reason, Skipped, Unreadable; the file of `--rejects`
+    overview.py   the images' sizes and means in fixed ranges, and how many look odd
     notes.py      what was lost of images that were counted, by kind: Noted
     names.py      the digest of images' names, and names as lines of text
 

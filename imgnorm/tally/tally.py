@@ -12,6 +12,7 @@ from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import CrossSums, ImageSums, Moments
 from imgnorm.tally.notes import Noted
+from imgnorm.tally.overview import Overview
 from imgnorm.tally.skipped import Skipped
 
 DIVIDED = "float k/255"
@@ -31,6 +32,7 @@ class Counted:
     modes: Mapping[str, int]  # of the files themselves: P, CMYK, ... -> images
     formats: Mapping[str, int]  # JPEG, PNG, ... -> images
     cross_sums: CrossSums | None = None  # if asked for: error bars need them
+    overview: Overview | None = None  # None if not known of all images
 
     @classmethod
     def zero(cls, mode: Mode) -> Counted:
@@ -40,7 +42,7 @@ class Counted:
             if kind_of(mode) == "float"
             else Histogram.zero(channels, scale_of(mode) + 1)
         )
-        return cls(0, pixels, ImageSums.zero(channels), {}, {})
+        return cls(0, pixels, ImageSums.zero(channels), {}, {}, overview=Overview.zero(mode))
 
     @property
     def histogram(self) -> Histogram:
@@ -56,6 +58,7 @@ class Counted:
             Counter(self.modes) + Counter(other.modes),
             Counter(self.formats) + Counter(other.formats),
             self.cross_sums + other.cross_sums if self.cross_sums and other.cross_sums else None,
+            self.overview + other.overview if self.overview and other.overview else None,
         )
 
     def replicated(self, channels: int) -> Counted:
@@ -67,6 +70,7 @@ class Counted:
             self.modes,
             self.formats,
             self.cross_sums and self.cross_sums.replicated(channels),
+            self.overview,  # an image of one channel is gray there, too
         )
 
 
