@@ -6,7 +6,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -187,64 +187,24 @@ def measure(
         >>> imgnorm.measure("examples/shapes", workers=1, decoder="pillow").mean == stats.mean
         True
     """
-    given = {**locals()}
-    facts = call_facts(given.pop("source"), **given)
-    if mode not in MODES:
-        raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
-    steps = _steps(resize, center_crop) if preprocess is None else tuple(preprocess)
-    settings = ImageSettings(mode, steps, strict_channels, frames_of(frames))
-    if decoder not in get_args(Decoder):
-        raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
-    device = device or default_device(decoder)
-    for fault in conflicts(facts):
-        raise ValueError(fault)
-    plan = _plan(tolerance, confidence, seed)
-    on_device = _device_of(device, batch_size, decoder)
-    sources = open_sources(
-        source,
-        listed=listed,
-        root=root,
-        split=split,
-        download=download,
-        key=key,
-        layout=layout,
-        patterns=Patterns(_several(include), _several(exclude)),
-    )
-    max_pixels = _positive("max_pixels", _whole("max_pixels", max_pixels))
-    timeout_s = _positive("timeout_s", _number("timeout_s", timeout_s))
-    workers = None if workers is None else _positive("workers", _whole("workers", workers))
-    limit = None if limit is None else _positive("limit", _whole("limit", limit))
-    lap = profile.lap if profile else no_lap
-    lap("start")  # importing torch for a device takes seconds
-    options = SelectionOptions(limit, shard, per_class, keep_names)
-    for opened in sources:
-        check_options(opened, facts)
-    sources = [with_frames(opened, settings) for opened in sources]
-    if limit is not None and sources[0].once:
-        sources, options = [sources[0].first(limit)], replace(options, limit=None)
-    work = Work(
-        Digits(settings, max_pixels, per_class, cross_sums=plan is not None),
-        timeout_s,
-        workers,
-        decoder,
-        on_device,
-        profile,
-        _cluster_of(executor),
-    )
+    call = prepared(**locals())
+    sources, work, on_device = call.sources, call.work, call.device
 
     def count(work: Work) -> Stats:
         with images_bar(shown=progress, tolerance=tolerance) as advance:
-            return _measured_all(sources, options, plan, work, _both(advance, on_progress))
+            return _measured_all(
+                sources, call.options, call.plan, work, _both(advance, on_progress)
+            )
 
     try:
         stats = count(work)
     except DeviceError as error:
-        if on_device is None or device != "auto" or sources[0].once:
+        if on_device is None or not call.may_fall_back or sources[0].once:
             raise
         message = f"{error}; everything is counted again on the CPU"
         warnings.warn(message, DeviceWarning, stacklevel=2)
         stats = count(replace(work, device=None))
-    _warn(sources, stats, on_device, decoder, may_fall_back=device == "auto")
+    _warn(sources, stats, on_device, decoder, may_fall_back=call.may_fall_back)
     if profile:
         profile.lap("merge")
         profile.finish(stats.images)
@@ -261,6 +221,71 @@ def _both(
         second(progress)
 
     return report
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the arguments of `measure` mean."""
+
+    sources: Sequence[Source]
+    options: SelectionOptions
+    plan: Plan | None
+    work: Work
+    device: CudaDevice | None  # that of `work`
+    may_fall_back: bool  # to the CPU, if the device fails
+
+
+def prepared(source: Any, **given: Any) -> Call:
+    """The arguments of `measure`, checked, with the sources that they name.
+
+    Raises:
+        ImgnormError, ValueError, TypeError: as `measure`, before it looks at an image.
+    """
+    call: dict[str, Any] = {**(measure.__kwdefaults__ or {}), **given}
+    facts = call_facts(source, **given)
+    mode, decoder = call["mode"], call["decoder"]
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
+    preprocess = call["preprocess"]
+    steps = _steps(call["resize"], call["center_crop"]) if preprocess is None else tuple(preprocess)
+    settings = ImageSettings(mode, steps, call["strict_channels"], frames_of(call["frames"]))
+    if decoder not in get_args(Decoder):
+        raise ValueError(f"decoder is {decoder!r}; expected one of {', '.join(get_args(Decoder))}")
+    device = call["device"] or default_device(decoder)
+    for fault in conflicts(facts):
+        raise ValueError(fault)
+    plan = _plan(call["tolerance"], call["confidence"], call["seed"])
+    on_device = _device_of(device, call["batch_size"], decoder)
+    sources = open_sources(
+        source,
+        patterns=Patterns(_several(call["include"]), _several(call["exclude"])),
+        **{name: call[name] for name in ("listed", "root", "split", "download", "key", "layout")},
+    )
+    max_pixels = _positive("max_pixels", _whole("max_pixels", call["max_pixels"]))
+    timeout_s = _positive("timeout_s", _number("timeout_s", call["timeout_s"]))
+    workers, limit = (
+        None if call[name] is None else _positive(name, _whole(name, call[name]))
+        for name in ("workers", "limit")
+    )
+    profile = call["profile"]
+    lap = profile.lap if profile else no_lap
+    lap("start")  # importing torch for a device takes seconds
+    options = SelectionOptions(limit, call["shard"], call["per_class"], call["keep_names"])
+    for opened in sources:
+        check_options(opened, facts)
+    sources = [with_frames(opened, settings) for opened in sources]
+    if limit is not None and sources[0].once:
+        sources, options = [sources[0].first(limit)], replace(options, limit=None)
+    work = Work(
+        Digits(settings, max_pixels, call["per_class"], cross_sums=plan is not None),
+        timeout_s,
+        workers,
+        decoder,
+        on_device,
+        profile,
+        _cluster_of(call["executor"]),
+    )
+    return Call(sources, options, plan, work, on_device, may_fall_back=device == "auto")
 
 
 def _cluster_of(executor: str | None) -> str | None:
