@@ -10,6 +10,7 @@ import io
 import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,10 @@ def copy_checkout(copy: Path) -> Path:
         shutil.copytree(ROOT / folder, copy / folder)  # with compiled modules
     for file in ("pyproject.toml", "constraints.txt", "README.md"):
         shutil.copy(ROOT / file, copy)
+    installed = copy / "bin" / "imgnorm"
+    installed.parent.mkdir()
+    installed.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m imgnorm "$@"\n')
+    installed.chmod(0o755)
     return copy
 
 
@@ -76,25 +81,24 @@ def keep_yaml(block: str, checkout: Path) -> None:
 
 
 def run(command: str, checkout: Path) -> str:
-    """What a command prints on both streams, standard error last."""
+    """What a command prints on both streams, in the order in which a terminal shows it."""
     program, *arguments = command.split()
-    if program == "./scripts/imgnorm" and not set(command) & set("|>&;$*'\"\\"):
-        done = here(*arguments, cwd=checkout)
-        assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
-    prefix = Path(sys.prefix)
-    if not (prefix / "imgnorm-digest.txt").exists():  # not the environment that scripts/ make
-        command = command.replace("./scripts/imgnorm", f"{sys.executable} -m imgnorm")
-    done = subprocess.run(
-        command,
-        shell=True,
-        cwd=checkout,
-        env={**os.environ, "IMGNORM_VENV": str(prefix), "PYTHONUTF8": "1"},
-        capture_output=True,
-        encoding="utf-8",
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    if program in ("imgnorm", "./scripts/imgnorm") and not set(command) & set("|>&;$*'\"\\"):
+        done = here(*arguments, cwd=checkout, merged=True)
+    else:
+        path = os.pathsep.join([str(checkout / "bin"), os.environ["PATH"]])
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=checkout,
+            env={**os.environ, "PATH": path, "PYTHONUTF8": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+    # Pages may show what goes wrong; what fails without a word would not be seen.
+    assert done.returncode == 0 or done.stdout, command
+    return done.stdout
 
 
 def run_python(block: str, checkout: Path) -> str:

@@ -83,16 +83,22 @@ def imgnorm(
 
 
 def here(
-    *arguments: str | os.PathLike[str], cwd: str | os.PathLike[str] | None = None
+    *arguments: str | os.PathLike[str],
+    cwd: str | os.PathLike[str] | None = None,
+    merged: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """What `imgnorm` gives, in this process and in a tenth of the time."""
+    """What `imgnorm` gives, in this process and in a tenth of the time.
+
+    Args:
+        merged: `stdout` has what both streams get, in its order, and `stderr` is empty.
+    """
     from imgnorm.cli import run
 
     streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace") for _ in range(2)]
     before = os.getcwd()
     try:
         os.chdir(cwd or before)
-        with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
+        with redirect_stdout(streams[0]), redirect_stderr(streams[0 if merged else 1]):
             code = run([os.fspath(argument) for argument in arguments])
     finally:
         os.chdir(before)
