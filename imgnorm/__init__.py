@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from imgnorm.pipeline.transforms import to_transform as to_transform
     from imgnorm.progress import Profile as Profile
     from imgnorm.progress import Progress as Progress
+    from imgnorm.report.page import write_report as write_report
     from imgnorm.sources.source import Source as Source
     from imgnorm.sources.source import Unit as Unit
     from imgnorm.sources.source import Unread as Unread
@@ -81,6 +82,7 @@ _HOMES = {
     "Validated": "checks.validate",
     "Verification": "checks.verify.verify",
     "verify": "checks.verify.verify",
+    "write_report": "report.page",
     "write_stats": "stats.file",
 }
 

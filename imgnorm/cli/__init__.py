@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import click
 
 import imgnorm
-from imgnorm.cli import bn, constants, emit, lint, stats, validate, verify
+from imgnorm.cli import bn, constants, emit, lint, report, stats, validate, verify
 from imgnorm.cli.help import CommandGroup
 from imgnorm.cli.options import EXIT_CODES
 from imgnorm.cli.terminal import note
@@ -34,6 +34,7 @@ _COMMANDS = (
     stats.stats,
     stats.show,
     stats.merge,
+    report.report,
     emit.emit,
     verify.verify,
     lint.lint,

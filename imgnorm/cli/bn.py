@@ -148,7 +148,7 @@ def calibrate(
         raise click.UsageError(
             "give --weights: a model without its checkpoint is not worth calibrating"
         )
-    written = shared.written_files(output, rejects)
+    written = shared.written_files(output=output, rejects=rejects)
     for path in written:
         check_output(path, force=force)
     source, to_tensor, image_mode = _images(data, stats_file, transform, eps, where)

@@ -221,16 +221,21 @@ eps = click.option(
 )
 
 
-def written_files(output: str | None, rejects: str | None) -> list[str]:
-    """The files that -o and --rejects name.
+def written_files(**given: str | None) -> list[str]:
+    """The files that these options of the command name, in this order.
 
     Raises:
-        UsageError: they name the same file.
+        UsageError: two of them name the same file.
     """
-    written = [path for path in (output, rejects) if path is not None]
-    if len(set(map(os.path.realpath, written))) < len(written):
-        raise click.UsageError("-o and --rejects name the same file; give each its own")
-    return written
+    written: dict[str, str] = {}  # file -> option
+    for name, path in given.items():
+        if path is None:
+            continue
+        option = "-o" if name == "output" else f"--{name.replace('_', '-')}"
+        first = written.setdefault(os.path.realpath(path), option)
+        if first != option:
+            raise click.UsageError(f"{first} and {option} name the same file; give each its own")
+    return [path for path in given.values() if path is not None]
 
 
 def quiet(text: str) -> _Option:

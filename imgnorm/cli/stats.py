@@ -48,7 +48,7 @@ _GROUPS = {
     "Pixels": "--mode --strict-channels --frames --resize --center-crop --max-pixels",
     "Sample": "--limit --shard --tolerance --confidence --seed",
     "Speed": "--workers --timeout --decoder --device --batch-size --ray --profile",
-    "Output": "--output --force --rejects --max-skipped --strict --per-class --keep-names --json --verbose --quiet --help",
+    "Output": "--output --report --force --rejects --max-skipped --strict --per-class --keep-names --json --verbose --quiet --help",
 }
 _SHARD_NOTE = f"{__name__}.shard"
 _MANY = 100_000  # skipped images and classes, which take seconds to write
@@ -230,6 +230,11 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 @shared.rejects
 @shared.as_json
 @_output
+@click.option(
+    "--report",
+    type=click.Path(),
+    help="Write a report, too: one HTML file for people (see `imgnorm report --help`).",
+)
 @shared.force
 @shared.quiet("No progress and no notes on standard error.")
 @click.option(
@@ -247,6 +252,7 @@ def stats(
     rejects: str | None,
     as_json: bool,
     output: str | None,
+    report: str | None,
     force: bool,
     quiet: bool,
     profile: bool,
@@ -287,9 +293,10 @@ def stats(
     from imgnorm.measuring.opening import names_a_config
     from imgnorm.output import check_output
     from imgnorm.progress import Profile
+    from imgnorm.report.page import demand_jinja2, write_report
     from imgnorm.tally.skipped import write_rejects
 
-    written = shared.written_files(output, rejects)
+    written = shared.written_files(output=output, rejects=rejects, report=report)
     if not source and factory is None:
         raise click.UsageError(
             "missing SOURCE: name a folder of images, an archive, arrays or a pipeline config, or give "
@@ -307,6 +314,8 @@ def stats(
     shared.refuse_conflicts(facts)
     for path in written:
         check_output(path, force=force)
+    if report is not None:
+        demand_jinja2()
     shard_note = click.get_current_context().meta.get(_SHARD_NOTE)
     if shard_note and not quiet:
         note(shard_note)
@@ -344,6 +353,9 @@ def stats(
         if output is not None:
             _write(output, measured, force=force, quiet=quiet)
             done.append(output)
+        if report is not None:
+            write_report(report, measured, stats_path=output or "stats.yaml", force=force)
+            done.append(report)
     finally:  # the result is not lost when it cannot be written
         with beside_files(done):
             _print_stats(measured, as_json=as_json, verbose=verbose)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from imgnorm.settings import CHANNELS, Mode, Step, channels_of, scale_of
 from imgnorm.stats.measurement import Measurement
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imgnorm.stats.estimate import Estimate
     from imgnorm.stats.notes import Note
     from imgnorm.stats.outliers import Outlier
+    from imgnorm.stats.plot import Chart
     from imgnorm.tally.overview import ImageMeans, Overview, Sizes
 
 NO_IMAGES = "a part without images has no mean and std; merge it with the other parts of its source"
@@ -284,6 +285,21 @@ class Stats:
     def overview(self) -> Overview | None:
         """What `sizes`, `image_means` and `outliers` follow from."""
         return self.measurement.overview if self.measurement and self.images else None
+
+    def plot(
+        self, kind: Literal["histograms", "classes"] = "histograms", *, log: bool = False
+    ) -> Chart:
+        """A chart, as a notebook shows it: the histograms, or the means of the classes that differ most.
+
+        Args:
+            log: draw the histograms' counts on a logarithmic axis, so that rare values show.
+
+        Raises:
+            ValueError: these stats have no histogram (floats, constants), or no class has a mean.
+        """
+        from imgnorm.stats.plot import chart_of
+
+        return chart_of(self, kind, log=log)
 
 
 def merge(

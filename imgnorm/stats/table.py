@@ -32,7 +32,7 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     measured = stats.measurement
     if measured and not measured.images:
         return "\n".join(_without_images(measured, verbose=verbose))
-    histogram = measured and measured.histogram and _without_empty_end(measured.histogram)
+    histogram = measured and measured.histogram and without_empty_end(measured.histogram)
     rows = [["", "mean", "std"]]
     rows[0] += ["min", "max"] if measured else []
     if histogram:
@@ -41,7 +41,7 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     drawings = _drawings(histogram, unicode) if histogram else []
     least, greatest = stats.min, stats.max
     for index, name in enumerate(stats.channels):
-        row = [name, *_mean_and_std(stats, index, "±" if unicode else "+/-")]
+        row = [name, *mean_and_std(stats, index, "±" if unicode else "+/-")]
         if measured:
             row += [f"{least[index]:g}", f"{greatest[index]:g}"]
         rows.append(row + drawings[index : index + 1])
@@ -81,7 +81,7 @@ def in_two_lines(stats: Stats) -> str:
 
 def found_line(images: int, skipped: Sequence[Skipped], ignored: Mapping[str, int]) -> str:
     """How many inputs were found, counted, skipped and ignored."""
-    reasons, rules = _counts(_by_reason(skipped)), _counts(ignored)
+    reasons, rules = counts_text(_by_reason(skipped)), counts_text(ignored)
     passed_over = sum(ignored.values())
     return (
         f"found    {images + len(skipped) + passed_over:,} = {images:,} counted"
@@ -125,10 +125,11 @@ def _without_images(measured: Measurement, *, verbose: bool) -> list[str]:
     ]
 
 
-def _mean_and_std(stats: Stats, channel: int, sign: str) -> list[str]:
+def mean_and_std(stats: Stats, channel: int, sign: str) -> list[str]:
+    """The mean and the std of one channel, each with its margin if they are estimates."""
     values = stats.mean[channel], stats.std[channel]
     if stats.estimate is None:
-        return [_digits(value, stats) for value in values]
+        return [digits(value, stats) for value in values]
     margins = stats.estimate.margins
     return [
         with_margin(value, margin, sign)
@@ -139,10 +140,10 @@ def _mean_and_std(stats: Stats, channel: int, sign: str) -> list[str]:
 def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     unit = "floats as they are" if stats.of_floats else f"{stats.scale} is 1.0"
     lines = [
-        f"images   {measured.images:,} ({_counts(measured.modes)}; {_counts(measured.formats)})",
+        f"images   {measured.images:,} ({counts_text(measured.modes)}; {counts_text(measured.formats)})",
         f"pixels   {stats.pixels:,} in mode {stats.mode}, {unit}",
     ]
-    lines += _range(stats, measured)
+    lines += [f"range    {one}" for one in range_notes(stats)]
     if DIVIDED in measured.formats:
         lines.append(
             f"values   {measured.formats[DIVIDED]:,} images came as floats, every value k/255: counted as the "
@@ -164,16 +165,15 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     return lines
 
 
-def _range(stats: Stats, measured: Measurement) -> list[str]:
+def range_notes(stats: Stats) -> list[str]:
     """A note about floats outside [0, 1], for networks that get other images."""
-    least, greatest = min(measured.pixels.minimum()), max(measured.pixels.maximum())
-    if not stats.of_floats or (least >= 0 and greatest <= 1):
+    if not stats.of_floats or (min(stats.min) >= 0 and max(stats.max) <= 1):
         return []
-    line = (
-        f"range    {least:g} to {greatest:g}, not [0, 1]: mean and std are for these values; if the "
+    note = (
+        f"{min(stats.min):g} to {max(stats.max):g}, not [0, 1]: mean and std are for these values; if the "
         "network gets others, such as those of ToTensor, measure them"
     )
-    return [line]
+    return [note]
 
 
 def _classes(stats: Stats, measured: Measurement) -> list[str]:
@@ -209,10 +209,10 @@ def _quantiles(stats: Stats, measured: Measurement) -> list[str]:
 
 
 def _row(values: Sequence[float], stats: Stats) -> str:
-    return " ".join(_digits(value, stats) for value in values)
+    return " ".join(digits(value, stats) for value in values)
 
 
-def _digits(value: float, stats: Stats) -> str:
+def digits(value: float, stats: Stats) -> str:
     """Four decimals in [0, 1], more where these are fewer than three digits; floats may be of any size."""
     if stats.of_floats:
         return f"{value:.6g}"
@@ -226,13 +226,13 @@ def _by_reason(skipped: Sequence[Skipped]) -> dict[str, int]:
     return counts
 
 
-def _counts(counts: Mapping[str, int]) -> str:
+def counts_text(counts: Mapping[str, int]) -> str:
     """ "977 RGB, 23 L": the most frequent first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{count:,} {name}" for name, count in ordered)
 
 
-def _without_empty_end(histogram: Histogram) -> Histogram:
+def without_empty_end(histogram: Histogram) -> Histogram:
     """Of 16-bit images, the values up to the power of two that is above all of them."""
     if histogram.bins <= 256:
         return histogram

@@ -44,6 +44,7 @@ DEFAULTS: dict[str, dict[str, str | None]] = {
         "--max-pixels": "178956970",
         "--timeout": "30.0",
         "--rejects": "",
+        "--report": None,
         "--json": None,
         "-o, --output": "only print",
         "--force": None,

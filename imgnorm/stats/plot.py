@@ -1,0 +1,324 @@
+"""Stats -> charts: the histograms of the channels, and the classes that differ most. They are plain SVG.
+
+A chart is the same in a notebook, in a paper and in the page of `imgnorm report`, whose style sheet recolors
+it for dark screens. Texts are escaped; no chart has a style or a script of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Literal
+
+from imgnorm.output import write_whole
+from imgnorm.stats.table import digits, without_empty_end
+from imgnorm.wording import cut, printable
+
+if TYPE_CHECKING:
+    from imgnorm.stats.stats import Stats
+
+_BINS = 1024  # the most that are drawn; 8-bit images have 256
+_CHANNELS = 24  # the most that are drawn
+_CLASSES = 20  # the most that are drawn
+
+WIDTH, HEIGHT = 340, 200
+LEFT, RIGHT, TOP, BOTTOM = 46, 328, 28, 176
+"""A histogram's size, and the edges of its plot area: the report's script draws in them, too."""
+
+_INK, _FAINT, _GRID, _BAND = "#1f2328", "#59636e", "#d1d9e0", "#e6eaef"
+_HUES = {"R": "r", "G": "g", "B": "b", "L": "l", "I": "l", "F": "l"}  # of other channels: 0 to 3
+_COLORS = {
+    "r": "#cf222e",
+    "g": "#1a7f37",
+    "b": "#0969da",
+    "l": "#59636e",
+    "0": "#8250df",
+    "1": "#0e7490",
+    "2": "#9a6700",
+    "3": "#bf3989",
+}
+_MARKS = (  # of the channels: a circle, a square, a diamond; from the middle
+    "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
+    "m-3.5 -3.5h7v7h-7z",
+    "m0 -4.8l4.8 4.8l-4.8 4.8l-4.8 -4.8z",
+)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture of stats, which a notebook shows.
+
+    Example:
+        >>> chart = imgnorm.measure("examples/shapes").plot()
+        >>> chart.save("histograms.svg")
+        >>> chart.svg[:4]
+        '<svg'
+    """
+
+    svg: str
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an SVG file, as browsers, Inkscape and LaTeX's `svg` package read it.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        write_whole(os.fspath(path), self.svg.encode())
+
+
+@dataclass(frozen=True)
+class Bins:
+    """The histogram of one channel, as it is drawn."""
+
+    counts: tuple[int, ...]
+    width: int  # pixel values in each
+
+
+@dataclass(frozen=True)
+class Heights:
+    """The vertical axis of histograms: the part of a channel's pixels that a bin has, from 0 to 1."""
+
+    least: float  # of the bins that are not empty
+    most: float
+    log: bool
+
+    def y(self, part: float) -> float:
+        low = math.floor(math.log10(self.least))
+        if not self.log:
+            height = part / self.most
+        elif part:
+            height = (math.log10(part) - low) / (math.log10(self.most) - low or 1)
+        else:
+            height = 0
+        return BOTTOM - (BOTTOM - TOP) * max(0.0, height)
+
+    def ticks(self) -> list[float]:
+        if not self.log:
+            return _steps(0, self.most, 4)
+        low, high = math.floor(math.log10(self.least)), math.floor(math.log10(self.most))
+        every = (high - low) // 5 + 1
+        return [10.0**power for power in range(low, high + 1) if not (high - power) % every]
+
+
+def chart_of(stats: Stats, kind: Literal["histograms", "classes"], *, log: bool) -> Chart:
+    """What `Stats.plot` returns.
+
+    Raises:
+        ValueError: the stats do not have what is to be drawn.
+    """
+    if kind == "histograms":
+        if not drawn(stats):
+            raise ValueError("only 8- and 16-bit images that were measured have a histogram")
+        panels = [histogram_chart(stats, index, log=log) for index in range(len(drawn(stats)))]
+        return Chart(_beside_each_other(panels))
+    if kind == "classes":
+        if not differing_classes(stats):
+            raise ValueError("no class has a mean; measure with per_class=True")
+        return Chart(class_chart(stats))
+    raise ValueError(f"kind is {kind!r}; expected 'histograms' or 'classes'")
+
+
+# Histograms
+
+
+def drawn(stats: Stats) -> list[Bins]:
+    """The histograms of the first 24 channels; none of floats and constants."""
+    histogram = stats.measurement and stats.measurement.histogram
+    if not histogram or not stats.images:
+        return []
+    histogram = without_empty_end(histogram)
+    bins = min(histogram.bins, _BINS)
+    width = histogram.bins // bins
+    return [Bins(counts, width) for counts in histogram.rebinned(bins)[:_CHANNELS]]
+
+
+def histogram_chart(stats: Stats, channel: int, *, log: bool = False) -> str:
+    """The histogram of one channel, as SVG. All channels have the same axes."""
+    every = drawn(stats)
+    bins, name = every[channel], printable(stats.channels[channel])
+    total = sum(bins.counts)
+    most = max(max(one.counts) for one in every) / total
+    least = min(min(filter(None, one.counts)) for one in every) / total
+    heights = Heights(least, most, log)
+    values = len(bins.counts) * bins.width
+
+    def x(value: float) -> float:
+        return LEFT + (RIGHT - LEFT) * (value + 0.5) / values
+
+    mean, std = stats.mean[channel] * stats.scale, stats.std[channel] * stats.scale
+    low, high = x(max(-0.5, mean - std)), x(min(values - 0.5, mean + std))
+    numbers = f"mean {digits(stats.mean[channel], stats)}, std {digits(stats.std[channel], stats)}"
+    hue = _hue(name, channel)
+    steps = "".join(
+        f"V{heights.y(count / total):.1f}H{x((index + 1) * bins.width - 0.5):.1f}"
+        for index, count in enumerate(bins.counts)
+    )
+    parts = [
+        _text(LEFT, 16, name, _INK, size=13, weight=600),
+        _text(RIGHT, 16, numbers, _FAINT, anchor="end"),
+        f'<rect class="band" x="{low:.1f}" y="{TOP}" width="{high - low:.1f}" height="{BOTTOM - TOP}" fill="{_BAND}"/>',
+        _group("rows", [_row_tick(heights.y(part), _percent(part)) for part in heights.ticks()]),
+        f'<path class="area hue-{hue}" fill="{_COLORS[hue]}" d="M{LEFT} {BOTTOM}{steps}V{BOTTOM}Z"/>',
+        f'<line class="mean" x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="{TOP}" y2="{BOTTOM}" stroke="{_INK}" stroke-width="1.5"/>',
+        _group("columns", [_tick(x(v), BOTTOM, f"{v:,.0f}") for v in _steps(0, values - 1, 6)]),
+    ]
+    return _svg(WIDTH, HEIGHT, f"Histogram of channel {name}: {numbers}", parts)
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.3g} %"
+
+
+def _row_tick(y: float, text: str) -> str:
+    line = f'<line class="grid" x1="{LEFT}" x2="{RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_GRID}" stroke-width="0.5"/>'
+    return line + _text(LEFT - 6, y + 3.5, text, _FAINT, anchor="end", size=10)
+
+
+def _tick(x: float, y: float, text: str) -> str:
+    """A number below an axis."""
+    line = f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{y}" y2="{y + 4}" stroke="{_GRID}"/>'
+    return line + _text(x, y + 16, text, _FAINT, anchor="middle", size=10)
+
+
+# Classes
+
+
+@dataclass(frozen=True)
+class DifferingClass:
+    """A class, and how far its mean is from that of all images."""
+
+    name: str
+    images: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    distance: float
+    """The largest of any channel, in stds of all pixels: |mean of the class - mean| / std."""
+
+
+def differing_classes(stats: Stats) -> list[DifferingClass]:
+    """The classes that have a mean, the one that differs most from all images first."""
+    classes = [
+        DifferingClass(name, one.images, one.mean, one.std, _distance(one.mean, stats))
+        for name, one in stats.classes.items()
+        if one.mean and one.std
+    ]
+    return sorted(classes, key=lambda one: (-one.distance, one.name))
+
+
+def _distance(mean: Sequence[float], stats: Stats) -> float:
+    distances = (
+        abs(of_class - of_all) / std
+        for of_class, of_all, std in zip(mean, stats.mean, stats.std, strict=True)
+        if std
+    )
+    return max(distances, default=0.0)
+
+
+def class_chart(stats: Stats, width: int = 680) -> str:
+    """The means of the classes that differ most, as SVG: a row for each, a dot for each channel."""
+    classes = differing_classes(stats)[:_CLASSES]
+    hues = [_hue(name, index) for index, name in enumerate(stats.channels)][:_CHANNELS]
+    marked = [
+        f"{name} {mark}"
+        for name, mark in zip(map(printable, stats.channels[:3]), "●■◆", strict=False)
+    ]
+    every = [value for one in classes for value in one.mean] + list(stats.mean)
+    least, greatest = min(every), max(every)
+    around = 0.04 * (greatest - least) or 0.01
+    least, greatest = least - around, greatest + around
+    left, right, top, step = round(width * 0.3), width - 66, 28, 22
+    bottom = top + step * len(classes)
+
+    def x(value: float) -> float:
+        return left + (right - left) * (value - least) / (greatest - least)
+
+    parts = [
+        _text(4, 14, f"mean of {', '.join(marked)}; dashed: all images", _FAINT, size=10),
+        _text(width - 4, 14, "differs by", _FAINT, anchor="end", size=10),
+        *(
+            f'<line class="all hue-{hue}" x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="{top}" y2="{bottom}" stroke="{_COLORS[hue]}" stroke-dasharray="3 3"/>'
+            for hue, mean in zip(hues, stats.mean, strict=False)
+        ),
+    ]
+    for index, one in enumerate(classes):
+        y = top + step * index + step / 2
+        low, high = x(min(one.mean)), x(max(one.mean))
+        name = cut(printable(one.name), left // 7)
+        parts += [
+            _text(left - 10, y + 4, name, _INK, anchor="end"),
+            f'<line class="grid" x1="{left}" x2="{right}" y1="{y}" y2="{y}" stroke="{_GRID}" stroke-width="0.5"/>',
+            f'<line class="span" x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}" stroke="{_GRID}" stroke-width="3"/>',
+            *(
+                f'<path class="area hue-{hue}" fill="{_COLORS[hue]}" d="M{x(mean):.1f} {y}{_MARKS[place % 3]}"/>'
+                for place, (hue, mean) in enumerate(zip(hues, one.mean, strict=False))
+            ),
+            _text(width - 4, y + 4, f"{one.distance:.2f} std", _FAINT, anchor="end"),
+        ]
+    ticks = [
+        _tick(x(value), bottom, f"{value:.10g}") for value in _steps(least, greatest, width // 110)
+    ]
+    title = f"Mean of the {len(classes)} classes that differ most, per channel"
+    return _svg(width, bottom + 24, title, [*parts, *ticks])
+
+
+# SVG
+
+
+def _hue(channel: str, index: int) -> str:
+    return _HUES.get(channel) or str(index % 4)
+
+
+def _steps(least: float, greatest: float, about: int) -> list[float]:
+    """Round numbers from `least` to `greatest`, about so many: steps of 1, 2 or 5 times a power of ten."""
+    rough = (greatest - least) / about or 1
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first, last = math.ceil(least / step - 1e-9), math.floor(greatest / step + 1e-9)
+    return [float(f"{index * step:.10g}") for index in range(first, last + 1)]
+
+
+def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
+    size = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}" '
+        f'font-family="system-ui, sans-serif">'
+        f'<rect class="paper" width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
+    )
+
+
+def _beside_each_other(panels: Sequence[str]) -> str:
+    """Panels in rows of three."""
+    columns = min(3, len(panels))
+    placed = [
+        panel.replace("<svg ", f'<svg x="{index % 3 * WIDTH}" y="{index // 3 * HEIGHT}" ', 1)
+        for index, panel in enumerate(panels)
+    ]
+    rows = -(-len(panels) // 3)
+    return _svg(columns * WIDTH, rows * HEIGHT, "Histograms of the channels", placed)
+
+
+def _group(name: str, parts: Sequence[str]) -> str:
+    return f'<g class="{name}">{"".join(parts)}</g>'
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    fill: str,
+    *,
+    anchor: str = "start",
+    size: int = 11,
+    weight: int = 400,
+) -> str:
+    kind = "ink" if fill == _INK else "faint"
+    return (
+        f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" fill="{fill}" text-anchor="{anchor}" '
+        f'font-size="{size}" font-weight="{weight}">{escape(text)}</text>'
+    )

@@ -1,0 +1,48 @@
+"""`imgnorm report`, and `imgnorm stats --report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from commands import Ended
+
+
+def test_a_report_is_the_same_from_the_images_and_from_the_file(command, whole):
+    command("stats", "d", "-o", "s.yaml", "--report", "a.html")
+    done = command("report", "s.yaml", "-o", "b.html")
+
+    assert Ended(0, "", "wrote    b.html\n") == done
+    assert Path("a.html").read_bytes() == Path("b.html").read_bytes()
+
+
+def test_a_report_replaces_nothing_without_force(command, whole):
+    command("stats", "d", "-o", "s.yaml")
+    Path("report.html").write_text("mine")
+    refused = command("report", "s.yaml")
+
+    said = "report.html: exists already; replace it with --force, or name another file\n"
+    assert Ended(2, "", said) == refused
+    assert "mine" == Path("report.html").read_text()
+    assert 0 == command("report", "s.yaml", "--force").code
+
+
+def test_what_cannot_be_reported_is_one_sentence(command, whole):
+    Path("c.yaml").write_text("format: imgnorm-stats/1\nmean: [0.5]\nstd: [0.25]\n")
+    said = command("report", "c.yaml")
+
+    assert (
+        Ended(
+            2,
+            "",
+            "c.yaml: constants, written by hand, say nothing about images; measure the images with `imgnorm "
+            "stats`, and report that\n",
+        )
+        == said
+    )
+
+
+def test_files_that_are_the_same_are_refused_before_the_images_are_read(command, whole):
+    said = command("stats", "d", "-o", "s.yaml", "--report", "./s.yaml")
+
+    assert (2, "") == (said.code, said.out)
+    assert said.err.startswith("-o and --report name the same file; give each its own")

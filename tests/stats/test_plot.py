@@ -1,0 +1,89 @@
+"""Charts: valid SVG, with the heights and places that follow from the counts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import imgnorm
+from imgnorm import Stats
+from imgnorm.stats.plot import BOTTOM, LEFT, RIGHT, TOP, Heights
+
+ROOT = Path(__file__).parents[2]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def stats() -> Stats:
+    return imgnorm.measure(ROOT / "examples" / "shapes", per_class=True, workers=1)
+
+
+def areas(svg: str) -> list[list[float]]:
+    """The heights of the steps of each histogram, from 0 to 1."""
+    paths = [path.get("d", "") for path in ElementTree.fromstring(svg).iter(f"{SVG}path")]
+    steps = [re.findall(r"V([\d.]+)H", path) for path in paths]
+    return [[(BOTTOM - float(y)) / (BOTTOM - TOP) for y in one] for one in steps]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_histogram_is_as_high_as_its_counts(stats, log):
+    import math
+
+    histogram = stats.measurement.histogram.counts
+    total = sum(histogram[0])
+    most = max(map(max, histogram)) / total
+    low = math.floor(math.log10(min(n for counts in histogram for n in counts if n) / total))
+
+    for counts, heights in zip(histogram, areas(stats.plot(log=log).svg), strict=True):
+        for count, height in zip(counts, heights, strict=True):
+            part = count / total
+            expected = part / most
+            if log:
+                height_of = (math.log10(part) - low) / (math.log10(most) - low) if part else 0
+                expected = max(0, height_of)
+
+            assert abs(expected - height) < 0.001  # SVG has one decimal of 148 pixels
+
+
+def test_the_line_of_the_mean_is_at_the_mean(stats):
+    lines = ElementTree.fromstring(stats.plot().svg).iter(f"{SVG}line")
+    places = [float(line.get("x1")) for line in lines if line.get("class") == "mean"]
+    means = [((place - LEFT) / (RIGHT - LEFT) * 256 - 0.5) / 255 for place in places]
+
+    assert [round(mean, 2) for mean in stats.mean] == [round(mean, 2) for mean in means]
+
+
+def test_ticks_are_round_numbers():
+    assert [0, 0.05, 0.1] == Heights(0.01, 0.12, False).ticks()
+    assert [1e-3, 1e-2, 1e-1] == Heights(0.002, 0.12, True).ticks()
+
+
+def test_the_classes_that_differ_most_come_first(stats):
+    texts = [
+        one.text for one in ElementTree.fromstring(stats.plot("classes").svg).iter(f"{SVG}text")
+    ]
+
+    assert ["triangle", "0.47 std", "square", "0.40 std", "circle", "0.10 std"] == [
+        text for text in texts if text in stats.measurement.classes or text.endswith(" std")
+    ]
+
+
+def test_a_notebook_shows_the_chart_that_is_saved(stats, tmp_path):
+    chart = stats.plot()
+    chart.save(tmp_path / "chart.svg")
+
+    assert chart._repr_svg_() == (tmp_path / "chart.svg").read_text()
+
+
+def test_what_cannot_be_drawn_is_refused(stats):
+    constants = Stats(("L",), (0.5,), (0.25,))
+    for draw, message in (
+        (constants.plot, "only 8- and 16-bit images that were measured have a histogram"),
+        (lambda: constants.plot("classes"), "no class has a mean; measure with per_class=True"),
+        (lambda: stats.plot("class"), "kind is 'class'; expected 'histograms' or 'classes'"),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            draw()
