@@ -14,14 +14,14 @@ from imgnorm.datasets.items import ImageArray, eight_bits, is_counted_on_device
 from imgnorm.machine import usable_cores
 from imgnorm.pixels.buffer import Sender
 from imgnorm.pixels.damage import check_size
-from imgnorm.pixels.floats import FloatCounter
+from imgnorm.pixels.floats import count_floats
 from imgnorm.pixels.formats import decoder_of
 from imgnorm.pixels.images import ModeCounter, count_arrays
 from imgnorm.pixels.load import Loader
 from imgnorm.settings import Kind, Mode, mode_of
 from imgnorm.sources.source import Unread
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
-from imgnorm.tally.tally import DIVIDED, Tally
+from imgnorm.tally.tally import DIVIDED, Tally, TallySum, total_of
 from imgnorm.workers.executor import Work
 
 if TYPE_CHECKING:
@@ -61,12 +61,13 @@ class ItemCounter:
         self._on_devices: dict[Any, TensorCounter] = {}  # by torch's device
         self._settings = work.digits.settings
         self._cross_sums = work.digits.cross_sums
+        self._per_image = work.digits.per_image
         self._max_pixels = work.digits.max_pixels
         self._loader = Loader(self._settings, self._max_pixels)
         self._given_threads = threads
         self._pictures: dict[Mode, ModeCounter] = {}
         self._formats: set[str] = set()
-        self._arrays = Tally()
+        self._arrays = TallySum()
         self._block = _Block()
         self._names_16bit: list[str] = []
         self._skipped: list[Skipped] = []
@@ -94,7 +95,7 @@ class ItemCounter:
         elif images.dtype in _16_BIT:
             self._add_16bit(images, names)
         elif images.dtype == np.uint8 and images.size >= _BLOCK_VALUES:  # needs no collecting
-            self._count(images, threads=self._threads)
+            self._count(images, names, threads=self._threads)
         else:
             for image, name in zip(images, names, strict=True):
                 if not self._block.takes(image):
@@ -107,11 +108,14 @@ class ItemCounter:
         counted = {mode: counter.counted() for mode, counter in self._pictures.items()}
         decoders = {format_: decoder_of(format_) for format_ in self._formats}
         on_devices = sum((counter.tally() for counter in self._on_devices.values()), Tally())
-        return (
-            self._arrays
-            + on_devices
-            + Tally(counted, tuple(self._names_16bit), tuple(self._skipped), decoders)
+        pictures = Tally(
+            counted,
+            tuple(self._names_16bit),
+            tuple(self._skipped),
+            decoders,
+            rows=tuple(row for counter in self._pictures.values() for row in counter.rows),
         )
+        return total_of([self._arrays.tally(), on_devices, pictures])
 
     def _add_picture(self, picture: Image.Image, name: str) -> None:
         try:
@@ -132,7 +136,7 @@ class ItemCounter:
                 self._group, pixels[np.newaxis], image.mode, file_mode=file_mode, format_=format_
             )
             return
-        self._counter(image.mode).add(image)
+        self._counter(image.mode).add(image, name)
         if image.mode == "I;16" and self._settings.mode == "auto":
             self._names_16bit.append(name)
 
@@ -174,39 +178,55 @@ class ItemCounter:
         if not len(images):
             return
         if images.dtype == np.uint8:
-            self._count(images)
+            self._count(images, names)
             return
         channels = images.shape[3]
         values, were_bytes = eight_bits(images)
-        if were_bytes.any():
-            floats = FloatCounter(channels)
-            floats.add(images[were_bytes])
-            mode = mode_of(channels, "8-bit")
-            counted = count_arrays(
-                values[were_bytes], mode, format_=DIVIDED, cross_sums=self._cross_sums
-            )
-            self._arrays += replace(counted, divided=floats.tally("array").counted)
-        if not were_bytes.all():
-            floats = FloatCounter(channels)
-            others = np.flatnonzero(~were_bytes).tolist()
-            floats.add(images[others], [names[index] for index in others])
-            self._arrays += floats.tally("array")
+        for divided in (True, False):
+            places = np.flatnonzero(were_bytes == divided).tolist()
+            if not places:
+                continue
+            its_names = [names[place] for place in places]
+            floats = count_floats(images[places], its_names, per_image=self._per_image)
+            if divided:
+                mode = mode_of(channels, "8-bit")
+                counted = count_arrays(
+                    values[places],
+                    mode,
+                    its_names,
+                    format_=DIVIDED,
+                    cross_sums=self._cross_sums,
+                    per_image=self._per_image,
+                )
+                floats = replace(counted, divided=floats.counted, rows=counted.rows + floats.rows)
+            self._arrays.add(floats)
 
-    def _count(self, images: ImageArray, threads: int = 1) -> None:
+    def _count(self, images: ImageArray, names: Sequence[str], threads: int = 1) -> None:
         mode = mode_of(images.shape[3], "8-bit")
-        self._arrays += count_arrays(images, mode, cross_sums=self._cross_sums, threads=threads)
+        self._arrays.add(
+            count_arrays(
+                images,
+                mode,
+                names,
+                cross_sums=self._cross_sums,
+                per_image=self._per_image,
+                threads=threads,
+            )
+        )
 
     def _add_16bit(self, images: ImageArray, names: Sequence[str]) -> None:
         mode = mode_of(images.shape[3], "16-bit")
         counter = self._counter(mode)
-        for image in images:  # one by one, as they may be large
-            counter.add_arrays(image[np.newaxis])
+        for image, name in zip(images, names, strict=True):  # one by one, as they may be large
+            counter.add_arrays(image[np.newaxis], [name])
         if self._settings.mode == "auto" and mode == "I;16":
             self._names_16bit += names
 
     def _counter(self, mode: Mode) -> ModeCounter:
         if mode not in self._pictures:
-            self._pictures[mode] = ModeCounter(mode, cross_sums=self._cross_sums)
+            self._pictures[mode] = ModeCounter(
+                mode, cross_sums=self._cross_sums, per_image=self._per_image
+            )
         return self._pictures[mode]
 
 

@@ -79,7 +79,7 @@ class ItemExecutor:
         pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         try:
             tallies = pool.map(tally_of, jobs) if pool else map(tally_of, jobs)
-            total = sum_of(tallies, sum(map(len, units)), on_progress, self.work.each)
+            total = sum_of(tallies, sum(map(len, units)), on_progress, self.work)
         finally:
             stopped.set()  # after an interrupt, threads must not finish their jobs
             if pool:
@@ -138,19 +138,18 @@ def sum_of(
     tallies: Iterable[Tally],
     images: int,
     on_progress: Callable[[Progress], None],
-    each: Callable[[Tally], None] | None = None,
+    work: Work,
 ) -> TallySum:
     """All tallies of jobs as one.
 
     Args:
         images: how many the jobs look at.
-        each: as in `Work`.
     """
-    total = TallySum()
+    total = TallySum(work.take_rows)
     for tally in tallies:
         total.add(tally)
-        if each:
-            each(tally)
+        if work.each:
+            work.each(tally)
         on_progress(Progress(total.names, images, 0))
     return total
 

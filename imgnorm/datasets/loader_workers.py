@@ -52,12 +52,12 @@ class LoaderWorkers:
         jobs = list(jobs_of(units, at_most, self.class_of if self.work.digits.per_class else None))
         images = sum(len(job.names) for job in jobs)
         # What only this process can use is not sent to others.
-        work = replace(self.work, device=None, profile=None, each=None)
+        work = replace(self.work, device=None, profile=None, each=None, take_rows=None)
         counting = _Jobs(jobs, self.images_of, self.class_of, work)
         try:
             with children_end_at_once():
                 tallies = _surviving(counting, self.workers)
-                total = sum_of(tallies, images, on_progress, self.work.each)
+                total = sum_of(tallies, images, on_progress, self.work)
         except Exception as error:  # a user's object may raise anything when it is sent to a worker
             if not is_from_loader(error):
                 raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from time import monotonic
 from typing import Any
 
@@ -146,6 +147,8 @@ class _Job:
         self._group = ""
         self._names: list[str] = []
         self._notes = NoteCounter()
+        self._digests = counting.digits.per_image_sha256
+        self._digest: tuple[bytes, str] | None = None  # of the last file
         self._not_read = TallySum()  # what the unit itself skips or ignores
 
     def run(self, seconds: float) -> JobCount:
@@ -185,7 +188,9 @@ class _Job:
         try:
             decoded = loader.load(image)
             if decoded is not None:
-                tallying.add(decoded)
+                data = loader.data
+                digest = self._sha256_of(data) if data and self._digests else ""
+                tallying.add(decoded, name, None if data is None else len(data), digest)
             if loader.noted and not self._again:
                 self._note(name)
         except Unreadable as fault:
@@ -198,6 +203,12 @@ class _Job:
                 tallying.names_16bit.append(name)
         self._counting.lap("count")
         return True
+
+    def _sha256_of(self, data: bytes) -> str:
+        """Of a whole file; the frames of one file follow each other."""
+        if self._digest is None or self._digest[0] is not data:
+            self._digest = data, sha256(data).hexdigest()
+        return self._digest[1]
 
     def _note(self, name: str) -> None:
         text = as_text(name)
@@ -239,7 +250,7 @@ class _Job:
         found = self._by_class.get(group)
         if found is None:
             counting = self._counting
-            found = Tallying(counting.digits.cross_sums, counting.buffer, counting.planes)
+            found = Tallying(counting.digits, counting.buffer, counting.planes)
             self._by_class[group] = found
         return found
 
@@ -266,12 +277,12 @@ class Tallying:
 
     def __init__(
         self,
-        cross_sums: bool = False,
+        digits: Digits,
         buffer: PixelBuffer | None = None,
         planes: PlaneCounter | None = None,
     ) -> None:
         self.names_16bit: list[str] = []
-        self._cross_sums = cross_sums
+        self._digits = digits
         self._buffer = buffer
         self._planes = planes
         self._formats: set[str] = set()
@@ -279,10 +290,14 @@ class Tallying:
         self._floats = Tally()
         self._skipped: list[Skipped] = []
 
-    def add(self, image: Decoded) -> None:
+    def add(self, image: Decoded, name: str, bytes_: int | None, sha256: str) -> None:
+        """
+        Args:
+            bytes_, sha256: of its file.
+        """
         self._formats.add(image.format)
         if self._buffer is None or not _put(self._buffer, image):
-            self._counter(image.mode).add(image)
+            self._counter(image.mode).add(image, name, bytes_, sha256)
 
     def add_block(
         self,
@@ -305,9 +320,12 @@ class Tallying:
         reserve(images.nbytes if len(images) > 1 else _WIDENED * images.size)
         kind = kind_of(block.mode)
         if kind == "float":
-            self._floats += count_floats(images, block.names, format_=_ARRAY_FILE)
+            per_image = self._digits.per_image
+            self._floats += count_floats(
+                images, block.names, format_=_ARRAY_FILE, per_image=per_image
+            )
         elif kind != "8-bit" or self._buffer is None or not _put_array(self._buffer, block, images):
-            self._counter(block.mode).add_arrays(images, _ARRAY_FILE)
+            self._counter(block.mode).add_arrays(images, block.names, _ARRAY_FILE)
 
     def skip(self, skipped: Skipped) -> None:
         self._skipped.append(skipped)
@@ -319,12 +337,16 @@ class Tallying:
             tuple(self.names_16bit),
             tuple(self._skipped),
             {format_: decoder_of(format_) for format_ in self._formats},
+            rows=tuple(row for counter in self._counters.values() for row in counter.rows),
         )
 
     def _counter(self, mode: Mode) -> ModeCounter:
         if mode not in self._counters:
             self._counters[mode] = ModeCounter(
-                mode, cross_sums=self._cross_sums, planes=self._planes
+                mode,
+                cross_sums=self._digits.cross_sums,
+                per_image=self._digits.per_image,
+                planes=self._planes,
             )
         return self._counters[mode]
 

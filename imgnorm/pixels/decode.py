@@ -51,6 +51,7 @@ class Decoded(NamedTuple):  # made faster than a dataclass, once for each image
     file_mode: str  # Pillow's mode of the file itself
     format: str  # Pillow's name of the format, or "PIL" for an image that was never encoded
     lost: Mapping[str, int] | None = None  # what only the file has, by kind: tally/notes.py
+    size: tuple[int, int] | None = None  # width and height before preprocessing; None: as they are
 
     @property
     def picture(self) -> Image.Image:

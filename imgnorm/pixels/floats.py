@@ -22,6 +22,7 @@ from imgnorm.pixels.planes import Floats
 from imgnorm.settings import mode_of
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
+from imgnorm.tally.rows import ImageFile, Row, packed_floats
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.tally.tally import Counted, Tally
 
@@ -33,7 +34,11 @@ _FAR = 600  # multiplied with 2**600 or 2**-600, all other values are within tha
 
 
 def count_floats(
-    images: npt.NDArray[Any], names: Sequence[str] | None = None, *, format_: str = "array"
+    images: npt.NDArray[Any],
+    names: Sequence[str] | None = None,
+    *,
+    format_: str = "array",
+    per_image: bool = False,
 ) -> Tally:
     """The tally of float images: exact, and the same in batches of any size and order.
 
@@ -43,29 +48,32 @@ def count_floats(
     Args:
         images: float16, float32 or float64, (N, H, W, C), in any layout in memory and byte order. N
             may be 0.
-        names: of the images, for those that cannot be counted; by default their numbers.
+        names: of the images, by default their numbers.
         format_: what the stats file calls the images' format.
+        per_image: make rows, too.
 
     Raises:
         TypeError: the images have another dtype or number of dimensions.
     """
     if images.ndim != 4:
         raise TypeError(f"images are {images.ndim}-dimensional; give (N, H, W, C)")
-    counter = FloatCounter(images.shape[3])
+    counter = FloatCounter(images.shape[3], format_, per_image=per_image)
     counter.add(images, names)
-    return counter.tally(format_)
+    return counter.tally()
 
 
 class FloatCounter:
-    """Collects float images that all have `channels` channels."""
+    """Collects float images that all have `channels` channels; the arguments are those of `count_floats`."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, format_: str = "array", *, per_image: bool = False) -> None:
         self.mode = mode_of(channels, "float")
         self._channels = channels
         self._pixels = FloatPixels.zero(channels)
         self._sums = ImageSums.zero(channels)
         self._skipped: list[Skipped] = []
         self._seen = 0
+        self._format = format_
+        self._rows: list[bytes] | None = [] if per_image else None
 
     def add(self, images: npt.NDArray[Any], names: Sequence[str] | None = None) -> None:
         """Count images, as `count_floats` takes them."""
@@ -78,11 +86,17 @@ class FloatCounter:
         for start in range(0, len(images), per_block):
             self._add_block(images[start : start + per_block], names[start : start + per_block])
 
-    def tally(self, format_: str) -> Tally:
+    def tally(self) -> Tally:
         """All images that were added so far."""
         count = self._sums.images
-        counted = Counted(count, self._pixels, self._sums, {self.mode: count}, {format_: count})
-        return Tally({self.mode: counted} if count else {}, skipped=tuple(self._skipped))
+        counted = Counted(
+            count, self._pixels, self._sums, {self.mode: count}, {self._format: count}
+        )
+        return Tally(
+            {self.mode: counted} if count else {},
+            skipped=tuple(self._skipped),
+            rows=tuple(self._rows or ()),
+        )
 
     def _add_block(self, images: npt.NDArray[Any], names: Sequence[str]) -> None:
         pixels = images.shape[1] * images.shape[2]
@@ -98,6 +112,7 @@ class FloatCounter:
                 _nonfinite(names[i], images[i]) for i in np.flatnonzero(~finite).tolist()
             )
             rows, least, greatest = rows[finite], least[finite], greatest[finite]
+            names = [names[i] for i in np.flatnonzero(finite).tolist()]
             if not len(rows):
                 return
         finest = _FINEST[images.dtype.itemsize]
@@ -114,6 +129,29 @@ class FloatCounter:
         lowest = tuple(float(v) + 0.0 for v in least.min(axis=0))
         highest = tuple(float(v) + 0.0 for v in greatest.max(axis=0))
         self._pixels += FloatPixels(sums, lowest, highest)
+        if self._rows is not None:
+            file = ImageFile(self._format, self.mode, images.shape[2], images.shape[1])
+            ends = [(one.astype(np.float64) + 0.0).tolist() for one in (least, greatest)]
+            powers = [zip(*[iter(one)] * self._channels, strict=True) for one in (total, total_sq)]
+            each = (Moments.in_units(pixels, t, t2, finest) for t, t2 in zip(*powers, strict=True))
+            self._rows.append(
+                packed_floats(
+                    [
+                        Row(
+                            name,
+                            file,
+                            self.mode,
+                            pixels,
+                            one.total,
+                            one.total_sq,
+                            tuple(low),
+                            tuple(high),
+                            unit_bits=one.unit_bits,
+                        )
+                        for name, one, low, high in zip(names, each, *ends, strict=True)
+                    ]
+                )
+            )
 
 
 def _nonfinite(name: str, image: npt.NDArray[Any]) -> Skipped:

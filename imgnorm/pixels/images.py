@@ -9,6 +9,7 @@ Images that are arrays already go to `PlaneCounter`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
@@ -18,11 +19,21 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgnorm.pixels.decode import Decoded
+from imgnorm.pixels.each import EachImage
 from imgnorm.pixels.jpeg import Pixels
-from imgnorm.pixels.planes import Bytes, Floats, Integers, PlaneCounter, images_at_once, powers_of
+from imgnorm.pixels.planes import (
+    Bytes,
+    Floats,
+    Integers,
+    PlaneCounter,
+    ends_of,
+    images_at_once,
+    powers_of,
+)
 from imgnorm.settings import Mode, channels_of, scale_of
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, CrossSums, ImageSums
+from imgnorm.tally.rows import FileFields
 from imgnorm.tally.tally import Counted, Tally
 
 _SMALL = 1 << 14  # pixels
@@ -34,9 +45,11 @@ _HISTOGRAMS = 128  # of large images, whose sums are taken at once
 def count_arrays(
     images: npt.NDArray[Any],
     mode: Mode,
+    names: Sequence[str] = (),
     *,
     format_: str = "array",
     cross_sums: bool = False,
+    per_image: bool = False,
     threads: int = 1,
 ) -> Tally:
     """The tally of images that are an array already.
@@ -44,6 +57,7 @@ def count_arrays(
     Args:
         images: uint8, or uint16 in a 16-bit mode, (N, H, W, C) with the channels of `mode`, in any
             layout in memory. N may be 0.
+        names: one for each image, if there are to be rows of them (`per_image`).
         format_: what the stats file calls the images' format.
         threads: how many count side by side; the tally is the same.
     """
@@ -51,7 +65,10 @@ def count_arrays(
         return Tally()
     at_once = images_at_once(images.shape)
     starts = range(0, len(images), at_once)
-    counters = [ModeCounter(mode, cross_sums=cross_sums) for _ in range(min(threads, len(starts)))]
+    counters = [
+        ModeCounter(mode, cross_sums=cross_sums, per_image=per_image)
+        for _ in range(min(threads, len(starts)))
+    ]
     idle: SimpleQueue[ModeCounter] = SimpleQueue()
     for counter in counters:
         idle.put(counter)
@@ -59,7 +76,8 @@ def count_arrays(
     def add(start: int) -> None:
         counter = idle.get()
         try:
-            counter.add_arrays(images[start : start + at_once], format_)
+            part = slice(start, start + at_once)
+            counter.add_arrays(images[part], names[part], format_)
         finally:
             idle.put(counter)
 
@@ -71,7 +89,8 @@ def count_arrays(
             for _ in pool.map(add, starts):
                 pass
     first, *others = (counter.counted() for counter in counters)
-    return Tally({mode: sum(others, first)})
+    rows = tuple(row for counter in counters for row in counter.rows)
+    return Tally({mode: sum(others, first)}, rows=rows)
 
 
 class ModeCounter:
@@ -79,10 +98,16 @@ class ModeCounter:
 
     Args:
         planes: counts arrays, with memory that it took for earlier ones.
+        per_image: make rows, too.
     """
 
     def __init__(
-        self, mode: Mode, *, cross_sums: bool = False, planes: PlaneCounter | None = None
+        self,
+        mode: Mode,
+        *,
+        cross_sums: bool = False,
+        per_image: bool = False,
+        planes: PlaneCounter | None = None,
     ) -> None:
         self.mode = mode
         self.modes: Counter[str] = Counter()
@@ -94,38 +119,56 @@ class ModeCounter:
         self._total = np.zeros((self._channels, self._bins), np.int64)
         self._sums = ImageSums.zero(self._channels)
         self._cross_sums = CrossSums.zero(self._channels) if cross_sums else None
+        self.rows: list[bytes] = []  # packed, of all images that `counted` has
+        self._per_image = per_image
         self._histograms: list[Integers] = []  # of large images
+        self._large = _Named()  # the same images
         self._planes = planes or PlaneCounter()
         self._together: Bytes | None = None  # the pixels of small images, one after the other
         self._starts: list[int] = []  # of each small image, in pixels
+        self._small = _Named()  # the same images
         self._filled = 0  # pixels
 
-    def add(self, image: Decoded) -> None:
+    def add(
+        self, image: Decoded, name: str = "", bytes_: int | None = None, sha256: str = ""
+    ) -> None:
+        """Count an image.
+
+        Args:
+            bytes_: of its file.
+            sha256: of its file, if that is to be in its row.
+        """
         content = image.content
         if isinstance(content, Image.Image):
             width, height = content.size
         else:
             height, width, _ = content.shape
         pixels = width * height
+        if image.size:  # that of the file
+            width, height = image.size
+        file = image.format, image.file_mode, width, height, bytes_, sha256
         if self.mode == "I;16":
             row = np.bincount(np.asarray(content).ravel(), minlength=self._bins)
             self._histograms.append(row.astype(np.int64, copy=False))
+            self._large.add(name, file)
             self._count_large()
         elif pixels <= _SMALL:
             if isinstance(content, Image.Image):
                 self._put(np.frombuffer(content.tobytes("raw", self._raw), np.uint8), pixels)
             else:
                 self._put(content.reshape(-1), pixels)
+            self._small.add(name, file)
         else:
             if not isinstance(content, Image.Image):
                 content = self._picture(content)
             self._histograms.append(self._histogram(content))
+            self._large.add(name, file)
             if len(self._histograms) == _HISTOGRAMS:
                 self._count_large()
-        self.modes[image.file_mode] += 1
-        self.formats[image.format] += 1
 
-    def add_arrays(self, images: npt.NDArray[Any], format_: str = "array") -> None:
+    def add_arrays(
+        self, images: npt.NDArray[Any], names: Sequence[str], format_: str = "array"
+    ) -> None:
         """Count images, as `count_arrays` takes them; N is at least 1.
 
         Raises:
@@ -133,14 +176,18 @@ class ModeCounter:
         """
         number, height, width, _ = images.shape
         at_once = images_at_once(images.shape)
-        parts = (images[start : start + at_once] for start in range(0, number, at_once))
-        histograms, *powers = zip(*map(self._planes.count, parts), strict=True)
+        parts = [
+            self._planes.count(images[start : start + at_once], ends=self._per_image)
+            for start in range(0, number, at_once)
+        ]
+        histograms, total, total_sq, ends = zip(*parts, strict=True)
         histogram = sum(histograms[1:], histograms[0])
+        files = [(format_, self.mode, width, height, None, "")] * number
         pixels = np.full((number, 1), height * width, np.int64)
-        self._add_powers(pixels, *map(np.concatenate, powers))
+        powers = np.concatenate(total), np.concatenate(total_sq)
+        all_ends = np.concatenate(ends, axis=1) if self._per_image else None
+        self._add_each(EachImage(self.mode, names, files, pixels, *powers, all_ends))
         self._total += histogram
-        self.modes[self.mode] += number
-        self.formats[format_] += number
 
     def counted(self) -> Counted:
         self._count_small()
@@ -187,15 +234,21 @@ class ModeCounter:
         starts = np.array(self._starts)
         counts = np.diff(starts, append=self._filled)
         powers = np.empty((2, len(starts), self._channels), np.int64)
+        ends = np.empty((4, len(starts), self._channels), np.int64) if self._per_image else None
         pixels = content if self._depth == 1 else content.view("<u4")
         values = np.empty(self._filled, np.uint32)
         for channel in range(self._channels):
             np.right_shift(pixels, 8 * channel, out=values)
             np.bitwise_and(values, 255, out=values)
+            if ends is not None:
+                ends[:, :, channel] = _ends_of_each(values.astype(np.uint8), starts)
             powers[0, :, channel] = _sum_of_each(values, starts, counts)
             np.multiply(values, values, out=values)
             powers[1, :, channel] = _sum_of_each(values, starts, counts)
-        self._add_powers(counts[:, np.newaxis], powers[0], powers[1])
+        total, total_sq = powers
+        self._add_each(
+            EachImage(self.mode, *self._small.taken(), counts[:, np.newaxis], total, total_sq, ends)
+        )
         self._starts.clear()
         self._filled = 0
 
@@ -205,13 +258,39 @@ class ModeCounter:
             histograms = np.concatenate(self._histograms).reshape(shape)
             self._total += histograms.sum(axis=0)
             pixels = histograms[:, :1].sum(axis=2)
-            self._add_powers(pixels, *powers_of(histograms))
+            ends = ends_of(histograms) if self._per_image else None
+            total, total_sq = powers_of(histograms)
+            self._add_each(
+                EachImage(self.mode, *self._large.taken(), pixels, total, total_sq, ends)
+            )
             self._histograms.clear()
 
-    def _add_powers(self, pixels: Integers, total: Integers, total_sq: Integers) -> None:
-        self._sums += sums_of_powers(pixels, total, total_sq, self._bins - 1)
+    def _add_each(self, each: EachImage) -> None:
+        formats, modes, *_ = zip(*each.files, strict=True)
+        self.formats.update(formats)
+        self.modes.update(modes)
+        self._sums += sums_of_powers(each.pixels, each.total, each.total_sq, self._bins - 1)
         if self._cross_sums:
-            self._cross_sums += cross_sums_of(pixels, total, total_sq)
+            self._cross_sums += cross_sums_of(each.pixels, each.total, each.total_sq)
+        if self._per_image:
+            self.rows.append(each.packed())
+
+
+class _Named:
+    """Images whose sums are not taken yet."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._files: list[FileFields] = []
+
+    def add(self, name: str, file: FileFields) -> None:
+        self._names.append(name)
+        self._files.append(file)
+
+    def taken(self) -> tuple[list[str], list[FileFields]]:
+        taken = self._names, self._files
+        self._names, self._files = [], []
+        return taken
 
 
 def sums_of_powers(pixels: Integers, total: Integers, total_sq: Integers, scale: int) -> ImageSums:
@@ -269,6 +348,13 @@ def _sum_of_each(
     else:
         sums = np.add.reduceat(values, starts)
     return np.asarray(sums)
+
+
+def _ends_of_each(values: Bytes, starts: npt.NDArray[np.intp]) -> tuple[Integers, ...]:
+    """The `ends_of` of each image."""
+    ends = np.append(starts, len(values))
+    counts = (np.diff(np.searchsorted(np.flatnonzero(values == value), ends)) for value in (0, 255))
+    return np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts), *counts
 
 
 def _spread(pixels: Integers, total: Integers, total_sq: Integers) -> Floats:

@@ -40,6 +40,7 @@ class Loader:
     leave: Callable[[bytes], bool] = lambda data: False  # whether a device will decode this file
     bytes_read: int = 0
     size: int | None = None  # of the last image's file
+    data: bytes | None = None  # that file; of a later frame, too
     noted: Mapping[str, int] = field(
         default_factory=dict
     )  # of the last image, by kind: tally/notes.py
@@ -54,7 +55,7 @@ class Loader:
             Unreadable: it cannot be counted, with the reason.
             MemoryError: there is not enough memory to decode it.
         """
-        self.size = None
+        self.size = self.data = None
         found = _read(image)
         self.lap("read")
         name = image.name
@@ -63,6 +64,7 @@ class Loader:
             self._folder, self._of_folder = folder, dict.fromkeys(kinds_of_folder(folder), 1)
         self.noted = self._of_folder
         if isinstance(found, bytes):
+            self.data = found
             self.size = len(found)
             self.bytes_read += self.size
             if self.leave(found):
@@ -75,6 +77,7 @@ class Loader:
                 jpeg=self.jpeg,
             )
         elif isinstance(found, FileFrame):
+            self.data = found.data
             decoded = self._frame(found)
         else:
             if isinstance(found, Block):
@@ -88,8 +91,9 @@ class Loader:
         self.lap("decode")
         if self.settings.preprocess:
             steps = self.settings.preprocess
-            content = preprocessed(decoded.picture, steps, self.max_pixels)
-            decoded = decoded._replace(content=content)
+            picture = decoded.picture
+            content = preprocessed(picture, steps, self.max_pixels)
+            decoded = decoded._replace(content=content, size=picture.size)
             self.lap("preprocess")
         return decoded
 

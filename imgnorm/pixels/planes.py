@@ -51,10 +51,13 @@ class PlaneCounter:
     def __init__(self) -> None:
         self._memory: dict[str, Bytes] = {}  # by use; kept for the next block
 
-    def count(self, images: npt.NDArray[Any]) -> tuple[Integers, Integers, Integers]:
-        """The histogram of all, (C, bins), and each image's Σx and Σx², (N, C).
+    def count(
+        self, images: npt.NDArray[Any], *, ends: bool = False
+    ) -> tuple[Integers, Integers, Integers, Integers | None]:
+        """The histogram of all, (C, bins); each image's Σx and Σx², (N, C); and its `ends_of`, (4, N, C).
 
         Args:
+            ends: whether the last is asked for; else it is None.
             images: uint8 or uint16, (N, H, W, C), of any size and layout in memory. N is from 1 to
                 `images_at_once`.
         """
@@ -63,13 +66,13 @@ class PlaneCounter:
             planes = self._planes(images)
             total, total_sq = self._powers(planes.reshape(channels * number, -1))
             total, total_sq = (sums.reshape(channels, number).T for sums in (total, total_sq))
-            return self._histogram(planes), total, total_sq
+            return self._histogram(planes), total, total_sq, _ends(planes) if ends else None
         rows = max(1, _pixels_at_once(channels) // width)
         each = np.zeros((number, channels, 1 << 8 * images.itemsize), np.int64)
         for histogram, image in zip(each, images, strict=True):
             for top in range(0, height, rows):
                 histogram += self._histogram(self._planes(image[np.newaxis, top : top + rows]))
-        return each.sum(axis=0), *powers_of(each)
+        return each.sum(axis=0), *powers_of(each), ends_of(each) if ends else None
 
     def _room(self, use: str, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
         """An array that is not initialized; the last one for the same use is overwritten."""
@@ -136,6 +139,28 @@ class PlaneCounter:
             total_sq += 2 * _MIDDLE * total + _MIDDLE**2 * pixels
             total += _MIDDLE * pixels
         return total, total_sq
+
+
+def ends_of(histograms: Integers) -> Integers:
+    """The least and the greatest value, and how many pixels are 0 and the largest value that there is.
+
+    Args:
+        histograms: (images, channels, bins), each of some pixels.
+
+    Returns:
+        (4, images, channels).
+    """
+    found = histograms > 0
+    greatest = histograms.shape[2] - 1 - found[:, :, ::-1].argmax(axis=2)
+    return np.stack([found.argmax(axis=2), greatest, histograms[:, :, 0], histograms[:, :, -1]])
+
+
+def _ends(planes: npt.NDArray[Any]) -> Integers:
+    """The same of pixels, (channels, images, pixels)."""
+    most = np.iinfo(planes.dtype).max
+    ends = [planes.min(axis=2), planes.max(axis=2)]
+    ends += [np.count_nonzero(planes == value, axis=2) for value in (0, most)]
+    return np.stack([one.T for one in ends]).astype(np.int64)
 
 
 def powers_of(histograms: Integers) -> tuple[Integers, Integers]:

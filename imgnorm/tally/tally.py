@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
@@ -18,6 +18,8 @@ from imgnorm.tally.skipped import Skipped
 DIVIDED = "float k/255"
 """The format of images that came as floats, but were 8-bit images divided by 255."""
 BETWEEN = "; "  # several decoders of one format
+TakeRows = Callable[[Sequence[bytes]], None]
+"""Is given packed rows (see rows.py) while images are being counted, in any order."""
 GRAY: dict[Mode, Mode] = {"RGB": "L", "RGB;F": "F"}
 """Mode of colored images -> mode of the gray images that may be among them."""
 
@@ -108,6 +110,7 @@ class Tally:
     names_sum: int = 0  # `names.names_sum` of these
     counted_sum: int = 0  # of those among them that were counted
     notes: Mapping[str, Noted] = field(default_factory=dict)  # kind -> what counted images lost
+    rows: tuple[bytes, ...] = ()  # of counted images, packed (see rows.py); with `Digits.per_image`
 
     def __add__(self, other: Tally) -> Tally:
         return total_of([self, other])
@@ -145,9 +148,15 @@ class Tally:
 
 
 class TallySum:
-    """A tally that others are added to, at a cost that does not grow with what it holds."""
+    """A tally that others are added to, at a cost that does not grow with what it holds.
 
-    def __init__(self) -> None:
+    Args:
+        take_rows: is given the rows of each tally, and they are not kept.
+    """
+
+    def __init__(self, take_rows: TakeRows | None = None) -> None:
+        self._rows: list[bytes] = []
+        self._take_rows = take_rows or self._rows.extend
         self.bytes_read = self.names = self._names_sum = self._counted_sum = 0
         self._counted: dict[Mode, Counted] = {}
         self._divided: dict[Mode, Counted] = {}
@@ -172,6 +181,8 @@ class TallySum:
         self.names += tally.names
         self._names_sum += tally.names_sum
         self._counted_sum += tally.counted_sum
+        if tally.rows:
+            self._take_rows(tally.rows)
 
     def tally(self) -> Tally:
         return Tally(
@@ -187,6 +198,7 @@ class TallySum:
             self._names_sum,
             self._counted_sum,
             dict(self._notes),
+            tuple(self._rows),
         )
 
 

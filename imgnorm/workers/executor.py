@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from imgnorm.progress import Profile, Progress
 from imgnorm.settings import TIMEOUT_S, Decoder, Digits
 from imgnorm.sources.source import Unit
-from imgnorm.tally.tally import Tally
+from imgnorm.tally.tally import TakeRows, Tally
 
 if TYPE_CHECKING:
     from imgnorm.pixels.buffer import Device
@@ -31,6 +31,8 @@ class Work:
     cluster: str | None = None  # the address of a Ray cluster whose nodes count; None: this machine
     each: Callable[[Tally], None] | None = None
     """Is called with the tally of each image by itself; its `names_sum` says of which one."""
+    take_rows: TakeRows | None = None
+    """Takes the rows of images while they are being counted; None: they are in the tally of the whole."""
 
 
 Executor = Callable[[Iterable[Unit], Callable[[Progress], None]], Tally]

@@ -85,11 +85,12 @@ class _Pool:
         self._queue = queue
         self._counters = counters
         self._each = work.each
+        self._take_rows = work.take_rows
         self._lap = work.profile.lap if work.profile else no_lap
 
     def scan(self, units: Iterator[Unit], on_progress: Callable[[Progress], None]) -> Tally:
         queue, lap = self._queue, self._lap
-        whole, total = TallySum(), _Total()
+        whole, total = TallySum(self._take_rows), _Total()
         all_added = False
         lap("start")
         look_at = monotonic()

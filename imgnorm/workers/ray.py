@@ -182,7 +182,7 @@ class _Cluster:
         Raises:
             SourceError, ImgnormError: see `in_cluster`.
         """
-        rest, whole = iter(units), TallySum()
+        rest, whole = iter(units), TallySum(self._work.take_rows)
         give_up_at = monotonic() + _MAX_WAIT_S
         while True:
             self._look_for_nodes()
@@ -231,7 +231,7 @@ class _Cluster:
         where = NodeAffinitySchedulingStrategy(id_, soft=False)
         options = {"num_cpus": cores, "scheduling_strategy": where}
         actor = self._ray.remote(**options)(_Actor).remote()
-        work = replace(self._work, workers=self._work.workers or cores)
+        work = replace(self._work, workers=self._work.workers or cores, take_rows=None)
         pickled = pickle.dumps((self._source, work))
         starting = actor.start.remote(os.getcwd(), sys.path, pickled)
         return _Node(address, actor, starting, cores)

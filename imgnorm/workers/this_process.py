@@ -48,7 +48,7 @@ def in_this_process(source: Source, work: Work) -> Executor:
     def scan(units: Iterable[Unit], on_progress: Callable[[Progress], None]) -> Tally:
         counting = _counting(source, work)
         source.keep_alive(lambda: None)
-        whole = TallySum()
+        whole = TallySum(work.take_rows)
         for unit in _each_alone(units) if work.each else units:
             before, read = whole.names, whole.bytes_read
 

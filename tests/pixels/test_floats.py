@@ -245,7 +245,7 @@ def test_images_without_a_name_are_named_by_their_number():
     for _ in range(2):
         counter.add(np.full((1, 1, 1, 1), math.nan))
 
-    assert ["0", "1"] == [s.name for s in counter.tally("array").skipped]
+    assert ["0", "1"] == [s.name for s in counter.tally().skipped]
 
 
 def test_no_images_are_an_empty_tally():

@@ -97,7 +97,7 @@ def test_what_goes_wrong_in_a_thread_is_raised(monkeypatch):
     monkeypatch.setattr(planes, "_PIXELS", 100)
     images = np.random.default_rng(15).integers(0, 256, (99, 6, 4, 3), np.uint8)
 
-    def fail(self: PlaneCounter, images: np.ndarray) -> None:
+    def fail(self: PlaneCounter, images: np.ndarray, ends: bool) -> None:
         raise MemoryError("in a thread")
 
     monkeypatch.setattr(PlaneCounter, "count", fail)

@@ -22,13 +22,17 @@ def assert_counts(images: npt.NDArray[Any]) -> None:
     """As NumPy counts in int64, one image and one channel at a time."""
     channels = images.shape[3]
     bins = np.iinfo(images.dtype).max + 1
-    counted, total, total_sq = PlaneCounter().count(images)
+    counted, total, total_sq, ends = PlaneCounter().count(images, ends=True)
     whole = images.astype(np.int64)
     histogram = [np.bincount(whole[..., c].ravel(), minlength=bins) for c in range(channels)]
 
     assert np.array_equal(whole.sum(axis=(1, 2)), total)
     assert np.array_equal((whole**2).sum(axis=(1, 2)), total_sq)
     assert np.array_equal(histogram, counted)
+    edges = [whole.min(axis=(1, 2)), whole.max(axis=(1, 2))]
+    edges += [(whole == value).sum(axis=(1, 2)) for value in (0, bins - 1)]
+    assert np.array_equal(edges, ends)
+    assert PlaneCounter().count(images)[3] is None
 
 
 @given(
@@ -93,7 +97,7 @@ def test_an_array_that_may_not_be_written_to_is_left_as_it_was():
 def test_memory_that_is_used_again_holds_nothing_of_the_last_block():
     counter = PlaneCounter()
     first, second = random_images(9, 8, 8, 3), random_images(4, 5, 7, 3, seed=6)
-    (histogram, *sums), (_, total, _), (again, *sums_again) = map(
+    (histogram, *sums, _), (_, total, *_), (again, *sums_again, _) = map(
         counter.count, (first, second, first)
     )
 
