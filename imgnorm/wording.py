@@ -81,3 +81,20 @@ def nearest(word: str, known: Iterable[str], *, at_most: int = 1, cutoff: float 
 
 def _folded(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
+
+
+def in_bytes(size: float) -> str:
+    """A number of bytes in the unit that fits: "912 bytes", "1.2 kB", "114 MB"."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} TB"
+
+
+def in_time(seconds: float) -> str:
+    """Seconds in the unit that fits: "0.2 s", "48 s", "21 min", "3.4 h", "2 days"."""
+    for unit, size, most in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 48)):
+        if seconds < most * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds / 86400:,.0f} days"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from time import monotonic
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from imgnorm.stats.stats import Stats
     from imgnorm.tally.skipped import Allowance
 
+_Found = TypeVar("_Found")
 _SET_BY_A_CONFIG = (
     "include",
     "exclude",
@@ -46,7 +48,7 @@ _SET_BY_A_CONFIG = (
 _GROUPS = {
     "Source": "--list --include --exclude --dataset --key --layout --root --split --download",
     "Pixels": "--mode --strict-channels --frames --resize --center-crop --max-pixels",
-    "Sample": "--limit --shard --tolerance --confidence --seed",
+    "Sample": "--limit --shard --tolerance --confidence --seed --dry-run",
     "Speed": "--workers --timeout --decoder --device --batch-size --ray --profile",
     "Output": "--output --report --force --rejects --max-skipped --strict --per-class --keep-names --json --verbose --quiet --help",
 }
@@ -219,6 +221,11 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     metavar="N",
     help="Decides which images are taken, with --tolerance.  [default: 0]",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only print how many images there are, of which kinds and how large, and about how long measuring takes: it measures some of them for about two seconds. Nothing is written.",
+)
 @shared.max_skipped
 @click.option(
     "--strict",
@@ -247,6 +254,7 @@ def stats(
     source: tuple[str, ...],
     factory: str | None,
     key: str | None,
+    dry_run: bool,
     max_skipped: Allowance | None,
     strict: bool,
     rejects: str | None,
@@ -266,6 +274,7 @@ def stats(
       imgnorm stats data/train -o stats.yaml
       imgnorm stats data/train --resize 256 --center-crop 224 -o stats.yaml
       imgnorm stats 'shards/train-*.tar' --tolerance 0.001     # an estimate
+      imgnorm stats data/train --dry-run                       # how long will it take?
       imgnorm stats torchvision:CIFAR10 --download
       imgnorm stats --dataset my_code:make_dataset             # your own Dataset
 
@@ -282,6 +291,8 @@ def stats(
     exact: no option about speed changes a digit. With --tolerance they are an estimate, from as few
     images as it allows, and the stats file says that they are.
     """
+    import json
+
     from imgnorm.errors import DeviceWarning, SkippedImagesWarning, SourceWarning
     from imgnorm.measuring.measure import (
         call_facts,
@@ -291,6 +302,7 @@ def stats(
         measure,
     )
     from imgnorm.measuring.opening import names_a_config
+    from imgnorm.measuring.survey import survey
     from imgnorm.output import check_output
     from imgnorm.progress import Profile
     from imgnorm.report.page import demand_jinja2, write_report
@@ -332,11 +344,14 @@ def stats(
     )
     # What the user's code prints, or Ray of a node that is lost, is not part of the result.
     with noting, redirect_stdout(sys.stderr):
-        options |= {"progress": shows_progress(quiet=quiet), "profile": spent}
-        if factory is None:
-            measured = measure(measured_source, **options)
+        if dry_run:
+            found = _of_source(survey, measured_source, factory, key, **options)
         else:
-            measured = _measure_user_code(factory, key, **options)
+            options |= {"progress": shows_progress(quiet=quiet), "profile": spent}
+            measured = _of_source(measure, measured_source, factory, key, **options)
+    if dry_run:
+        print_result(json.dumps(found.to_dict()) if as_json else str(found))
+        return 0
     seconds = monotonic() - started
 
     if spent:
@@ -475,25 +490,26 @@ def _open_config(path: str, options: dict[str, Any]) -> Source:
     return source_of(pipeline, download=options["download"])
 
 
-def _measure_user_code(
-    factory: str, key: str | None, *, layout: str | None, **options: Any
-) -> Stats:
-    """The stats of what the user's `--dataset` makes."""
+def _of_source(
+    look: Callable[..., _Found], source: Any, factory: str | None, key: str | None, **options: Any
+) -> _Found:
+    """What `measure` or `survey` finds in a source, or in what the user's `--dataset` makes."""
+    if factory is None:
+        return look(source, **options)
     from imgnorm.datasets.user_code import UserCode
-    from imgnorm.measuring.measure import measure
     from imgnorm.measuring.opening import open_object
 
     code = UserCode(factory, SourceError, "--dataset")
     with code.exits_refused():
         made = code.dataset()
         try:
-            source = open_object(made, key=key, layout=layout, ref=factory)
+            opened = open_object(made, key=key, layout=options.pop("layout"), ref=factory)
         except TypeError as error:
             raise SourceError(
                 f"--dataset {factory}: returned something of type {type(made).__name__}; return a Dataset, "
                 "a DataLoader or another iterable of images"
             ) from error
-        return measure(source, **options)
+        return look(opened, **options)
 
 
 def _write(output: str, stats: Stats, *, force: bool, quiet: bool) -> None:

@@ -21,7 +21,7 @@ from imgnorm.errors import (
     SourceWarning,
 )
 from imgnorm.measuring.bar import images_bar
-from imgnorm.measuring.opening import open_sources, paths_of, with_frames
+from imgnorm.measuring.opening import named_paths, open_sources, with_frames
 from imgnorm.measuring.result import result_of
 from imgnorm.measuring.routes import check_options, executing
 from imgnorm.measuring.selection import Selection, SelectionOptions, nothing_found, selection_of
@@ -224,7 +224,7 @@ def _both(
 
 
 @dataclass(frozen=True)
-class Call:
+class Prepared:
     """What the arguments of `measure` mean."""
 
     sources: Sequence[Source]
@@ -235,7 +235,7 @@ class Call:
     may_fall_back: bool  # to the CPU, if the device fails
 
 
-def prepared(source: Any, **given: Any) -> Call:
+def prepared(source: Any, **given: Any) -> Prepared:
     """The arguments of `measure`, checked, with the sources that they name.
 
     Raises:
@@ -285,7 +285,7 @@ def prepared(source: Any, **given: Any) -> Call:
         profile,
         _cluster_of(call["executor"]),
     )
-    return Call(sources, options, plan, work, on_device, may_fall_back=device == "auto")
+    return Prepared(sources, options, plan, work, on_device, may_fall_back=device == "auto")
 
 
 def _cluster_of(executor: str | None) -> str | None:
@@ -330,7 +330,7 @@ def call_facts(source: Any, **options: Any) -> set[str]:
     device = options.get("device") or default_device(decoder)
     if isinstance(source, Source):
         facts |= {"torchvision"} & {source.kind}
-    elif paths := paths_of(source):
+    elif paths := named_paths(source):
         of_torchvision = [path.startswith(TORCHVISION) for path in paths]
         facts |= {"torchvision" if one else "path" for one in of_torchvision}
         if len(paths) > 1:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _INSTEAD_OF_IMAGES = "name the folder of the images, or a text file with their paths and --list"
 
 
-def paths_of(source: Any) -> list[str]:
+def named_paths(source: Any) -> list[str]:
     """The paths and names that the user gave: one, or a list of them; [] if it is an object."""
     named = source if isinstance(source, (list, tuple)) else [source]
     if all(isinstance(one, (str, os.PathLike)) for one in named):
@@ -42,7 +42,7 @@ def open_sources(source: Any, *, listed: bool = False, **options: Any) -> list[S
     Raises:
         SourceError, TypeError: as `open_source`; or a source is named twice, or lies in another one.
     """
-    paths = paths_of(source)
+    paths = named_paths(source)
     if len(paths) < 2:
         return [open_source(paths[0] if paths else source, listed=listed, **options)]
     _demand_apart(paths)

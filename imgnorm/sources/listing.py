@@ -80,6 +80,9 @@ def names_sum_of(units: Iterable[Unit]) -> int:
 class AllNames:
     """All images of some units, in the order of their names as bytes.
 
+    Args:
+        units: those of the catalogue, or some of them if it was read before.
+
     Attributes:
         units: with names.
         order: the position of each image, counted through all units.
@@ -87,12 +90,12 @@ class AllNames:
         ignored: entries that are not images, by rule.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, units: Iterable[Unit] | None = None) -> None:
         source = catalogue.source
         self.units: list[Unit] = []
         self.skipped: list[Skipped] = []
         self.ignored: Counter[str] = Counter()
-        for unit in catalogue:
+        for unit in catalogue if units is None else units:
             self._add(source, unit)
         self.skipped += catalogue.skipped
         self.ignored += catalogue.ignored
