@@ -73,7 +73,7 @@ def frames_of(text: str) -> int:
     Raises:
         ValueError: it is none of them.
     """
-    found = _FRAMES.fullmatch(text)
+    found = _FRAMES.fullmatch(str(text))
     if found is None:
         raise ValueError(f"{text!r} is not first, all or every:N, as in every:10")
     return int(found[1]) if found[1] else int(text == "all")

@@ -258,7 +258,7 @@ def prepared(source: Any, **given: Any) -> Prepared:
     on_device = _device_of(device, call["batch_size"], decoder)
     sources = open_sources(
         source,
-        patterns=Patterns(_several(call["include"]), _several(call["exclude"])),
+        patterns=Patterns(*(_patterns(name, call[name]) for name in ("include", "exclude"))),
         **{name: call[name] for name in ("listed", "root", "split", "download", "key", "layout")},
     )
     max_pixels = _positive("max_pixels", _whole("max_pixels", call["max_pixels"]))
@@ -533,8 +533,11 @@ def _device_of(name: str, batch_size: int | None, decoder: Decoder) -> CudaDevic
     return CudaDevice(found.device, megapixels * _MEGAPIXEL, nvjpeg.find_decoder(found.device))
 
 
-def _several(patterns: str | Sequence[str]) -> tuple[str, ...]:
-    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
+def _patterns(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
+    patterns = (given,) if isinstance(given, str) else given
+    if not isinstance(patterns, (list, tuple)) or not all(isinstance(p, str) for p in patterns):
+        raise TypeError(f"{what} is {given!r}; expected a pattern, or a list of patterns")
+    return tuple(patterns)
 
 
 def _positive(what: str, value: _Number) -> _Number:

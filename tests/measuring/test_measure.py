@@ -37,6 +37,7 @@ from imgnorm.stats import format as statsformat
             {"tolerance": 0.1, "per_class": True},
             "tolerance is about the whole, and takes too few images of each class for per_class",
         ),
+        ({"frames": 2}, "2 is not first, all or every:N"),
         ({"confidence": 0.9, "seed": 3}, "confidence is for tolerance; leave it out, or give both"),
     ],
 )
@@ -53,6 +54,8 @@ def test_what_cannot_be_had_is_a_callers_bug(plain, options, message):
         ({"tolerance": 0.1, "confidence": "0.9"}, "confidence is '0.9'; expected a number"),
         ({"tolerance": 0.1, "seed": 1.5}, "seed is 1.5; expected a whole number"),
         ({"tolerance": 0.1, "seed": True}, "seed is True; expected a whole number"),
+        ({"include": 3}, "include is 3; expected a pattern, or a list of patterns"),
+        ({"exclude": ["a", 3]}, "exclude is ['a', 3]; expected a pattern, or a list of patterns"),
     ],
 )
 def test_what_no_stats_file_could_hold_is_refused_before_anything_is_measured(
