@@ -20,13 +20,13 @@ RELIABILITY = ROOT / "docs" / "reliability.md"
 @pytest.mark.skipif(sys.platform == "win32", reason="the pages' shell is a POSIX one")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_does_what_it_shows(page, tmp_path):
-    by_test_estimate = {
+    by_other_tests = {  # stats/test_estimate.py, test_recipes.py
         block
         for _, block in blocks_of(page)
-        if "error_bars" in block or "torchvision:MNIST" in block
+        if re.search(r"error_bars|torchvision:MNIST|^# \w+_images\.py$", block, re.MULTILINE)
     }
 
-    assert_page(page, copy_checkout(tmp_path), run_elsewhere=by_test_estimate)
+    assert_page(page, copy_checkout(tmp_path), run_elsewhere=by_other_tests)
 
 
 def links_of(page: Path) -> list[str]:
@@ -80,6 +80,17 @@ def test_the_page_of_the_rules_is_made_from_the_rules():
     script = runpy.run_path(str(ROOT / "scripts" / "make_rule_pages"))
 
     assert script["page_of_rules"]() == script["PAGE"].read_text(encoding="utf-8")
+
+
+def test_the_reference_is_made_from_commands_and_docstrings():
+    """Made again by scripts/make_reference."""
+    script = runpy.run_path(str(ROOT / "scripts" / "make_reference"))
+
+    assert [] == [
+        page.name
+        for page, text_of in script["PAGES"].items()
+        if text_of() != page.read_text(encoding="utf-8")
+    ]
 
 
 def printed_of_mnist(script: str, shared_data: Path) -> str:
