@@ -97,7 +97,6 @@ class Digits:
     settings: ImageSettings
     max_pixels: int = MAX_PIXELS  # of an image; a larger one is skipped
     per_class: bool = False  # the moments of each class, too
-    cross_sums: bool = False  # what error bars need, too
     per_image: bool = False  # each image by itself, too: tally/rows.py
     per_image_sha256: bool = False  # with the SHA-256 of its file
 

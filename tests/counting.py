@@ -66,7 +66,7 @@ def job_count(
 def tally_of(
     images: dict[str, bytes | Image.Image | Exception], mode: str = "auto", **options: object
 ) -> Tally:
-    digits = {n: options.pop(n) for n in ("max_pixels", "per_class", "cross_sums") if n in options}
+    digits = {n: options.pop(n) for n in ("max_pixels", "per_class") if n in options}
     counting = Counting(Digits(ImageSettings(mode), **{"max_pixels": 10**8, **digits}), **options)
     source = MemorySource(images)
     counted = job_count(

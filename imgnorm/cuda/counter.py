@@ -78,7 +78,6 @@ class DeviceCounter:
         device: torch.device,
         state: DeviceState,
         *,
-        cross_sums: bool = False,
         file_decoder: FileDecoder | None = None,
     ) -> None:
         """
@@ -89,7 +88,7 @@ class DeviceCounter:
         self._device = device
         self._state = state
         self._file_decoder = file_decoder
-        self._counts = Counts(cross_sums=cross_sums)
+        self._counts = Counts()
         self._stage: Tensor | None = None  # pinned memory, from which the device copies
         with cuda_errors_translated(device):
             on_gpu = device.type == "cuda"
@@ -250,9 +249,8 @@ class DeviceCounter:
 class Counts:
     """What was counted, by group and mode; it stays on the device until it is taken."""
 
-    def __init__(self, *, cross_sums: bool) -> None:
+    def __init__(self) -> None:
         self.decoders: dict[str, dict[str, str]] = {}  # group -> format -> decoder
-        self._cross_sums = cross_sums
         self._modes: dict[tuple[str, Mode], _ModeCounts] = {}
         self._unfetched = 0  # images whose sums are on the device
 
@@ -260,7 +258,7 @@ class Counts:
         for images, histogram, powers in found:
             mode = images[0].mode
             if (group, mode) not in self._modes:
-                self._modes[group, mode] = _ModeCounts(mode, cross_sums=self._cross_sums)
+                self._modes[group, mode] = _ModeCounts(mode)
             self._modes[group, mode].add(images, histogram, powers)
             self._unfetched += len(images)
         if self._unfetched >= _MOST_IMAGES:
@@ -286,7 +284,7 @@ class Counts:
 class _ModeCounts:
     """What was counted of one group in one mode."""
 
-    def __init__(self, mode: Mode, *, cross_sums: bool) -> None:
+    def __init__(self, mode: Mode) -> None:
         self._mode = mode
         self._file_modes: Counter[str] = Counter()
         self._formats: Counter[str] = Counter()
@@ -296,7 +294,7 @@ class _ModeCounts:
         self._sums: ImageSums | None = None
         self._pixels = 0
         self._powers: npt.NDArray[Any] = np.zeros((len(channels_of(mode)), 2), object)
-        self._cross_sums = CrossSums.zero(len(channels_of(mode))) if cross_sums else None
+        self._cross_sums = CrossSums.zero(len(channels_of(mode)))
 
     def add(
         self, images: Sequence[PackedImages | PackedFile], histogram: Tensor, powers: Tensor
@@ -326,8 +324,7 @@ class _ModeCounts:
         self._sums = sums if self._sums is None else self._sums + sums
         self._pixels += int(pixels.sum())
         self._powers += powers.sum(axis=0)
-        if self._cross_sums is not None:
-            self._cross_sums += cross_sums_of(*each)
+        self._cross_sums += cross_sums_of(*each)
 
     def counted(self) -> Counted:
         assert self._sums is not None

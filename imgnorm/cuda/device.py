@@ -63,10 +63,8 @@ class CudaDevice:
         """How many files it has decoded."""
         return sum(counter.decoded for counter in self._counters)
 
-    def counter(self, *, cross_sums: bool = False) -> DeviceCounter:
-        counter = DeviceCounter(
-            self._device, self._state, cross_sums=cross_sums, file_decoder=self._file_decoder
-        )
+    def counter(self) -> DeviceCounter:
+        counter = DeviceCounter(self._device, self._state, file_decoder=self._file_decoder)
         self._counters.append(counter)
         return counter
 

@@ -21,9 +21,9 @@ _AT_ONCE = 1 << 26  # pixels; torch's operations take some bytes of memory for e
 class TensorCounter:
     """Counts uint8 images on one device. It waits for the device after every 65,536 images and at the end."""
 
-    def __init__(self, device: torch.device, *, cross_sums: bool = False) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._counts = Counts(cross_sums=cross_sums)
+        self._counts = Counts()
         self._block: Tensor | None = None  # (N, H, W, C), of small images
         self._mode: Mode = ""
         self._filled = 0  # images in the block

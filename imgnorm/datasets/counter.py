@@ -60,7 +60,6 @@ class ItemCounter:
         self._sends_pictures = sends_pictures
         self._on_devices: dict[Any, TensorCounter] = {}  # by torch's device
         self._settings = work.digits.settings
-        self._cross_sums = work.digits.cross_sums
         self._per_image = work.digits.per_image
         self._max_pixels = work.digits.max_pixels
         self._loader = Loader(self._settings, self._max_pixels)
@@ -147,7 +146,7 @@ class ItemCounter:
             self._sender.device.note_use()
         device = images.device
         if device not in self._on_devices:
-            self._on_devices[device] = TensorCounter(device, cross_sums=self._cross_sums)
+            self._on_devices[device] = TensorCounter(device)
         self._on_devices[device].add(images, mode_of(images.shape[3], "8-bit"))
 
     def _fault_of(self, images: ImageArray) -> Unreadable | None:
@@ -195,7 +194,6 @@ class ItemCounter:
                     mode,
                     its_names,
                     format_=DIVIDED,
-                    cross_sums=self._cross_sums,
                     per_image=self._per_image,
                 )
                 floats = replace(counted, divided=floats.counted, rows=counted.rows + floats.rows)
@@ -208,7 +206,6 @@ class ItemCounter:
                 images,
                 mode,
                 names,
-                cross_sums=self._cross_sums,
                 per_image=self._per_image,
                 threads=threads,
             )
@@ -224,9 +221,7 @@ class ItemCounter:
 
     def _counter(self, mode: Mode) -> ModeCounter:
         if mode not in self._pictures:
-            self._pictures[mode] = ModeCounter(
-                mode, cross_sums=self._cross_sums, per_image=self._per_image
-            )
+            self._pictures[mode] = ModeCounter(mode, per_image=self._per_image)
         return self._pictures[mode]
 
 

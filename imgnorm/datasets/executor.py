@@ -155,7 +155,7 @@ def sum_of(
 
 
 def sender_of(work: Work) -> Sender | None:
-    return Sender(work.device, cross_sums=work.digits.cross_sums) if work.device else None
+    return Sender(work.device) if work.device else None
 
 
 def sent_by(sender: Sender | None) -> Tally:

@@ -277,7 +277,7 @@ def prepared(source: Any, **given: Any) -> Prepared:
     if limit is not None and sources[0].once:
         sources, options = [sources[0].first(limit)], replace(options, limit=None)
     work = Work(
-        Digits(settings, max_pixels, call["per_class"], cross_sums=plan is not None),
+        Digits(settings, max_pixels, call["per_class"]),
         timeout_s,
         workers,
         decoder,

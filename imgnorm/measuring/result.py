@@ -103,6 +103,7 @@ def result_of(
         skipped=recorded,
         ignored=rules,
         notes=notes,
+        cross_sums=counted.cross_sums,
         estimate=estimate,
         overview=None if estimate else counted.overview,
     )

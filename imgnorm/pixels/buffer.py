@@ -137,11 +137,7 @@ class Device(Protocol):
     def batch(self) -> int:
         """How many pixels it is sent at once."""
 
-    def counter(self, *, cross_sums: bool = False) -> BufferCounter:
-        """
-        Args:
-            cross_sums: count also what error bars need.
-        """
+    def counter(self) -> BufferCounter: ...
 
 
 class BufferCounter(Protocol):
@@ -171,7 +167,7 @@ class FoundDevice:
 class Sender:
     """Sends arrays to a device. Not thread-safe: make one per thread."""
 
-    def __init__(self, device: Device, *, cross_sums: bool = False) -> None:
+    def __init__(self, device: Device) -> None:
         """
         Raises:
             DeviceError: there is no memory for a batch.
@@ -186,7 +182,7 @@ class Sender:
             ) from error
         self._buffer = PixelBuffer(self._memory, size)
         self.device = device
-        self._counter = device.counter(cross_sums=cross_sums)
+        self._counter = device.counter()
         self._group = ""  # of what is in the buffer
 
     def add(

@@ -344,7 +344,6 @@ class Tallying:
         if mode not in self._counters:
             self._counters[mode] = ModeCounter(
                 mode,
-                cross_sums=self._digits.cross_sums,
                 per_image=self._digits.per_image,
                 planes=self._planes,
             )

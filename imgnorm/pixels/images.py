@@ -48,7 +48,6 @@ def count_arrays(
     names: Sequence[str] = (),
     *,
     format_: str = "array",
-    cross_sums: bool = False,
     per_image: bool = False,
     threads: int = 1,
 ) -> Tally:
@@ -65,10 +64,7 @@ def count_arrays(
         return Tally()
     at_once = images_at_once(images.shape)
     starts = range(0, len(images), at_once)
-    counters = [
-        ModeCounter(mode, cross_sums=cross_sums, per_image=per_image)
-        for _ in range(min(threads, len(starts)))
-    ]
+    counters = [ModeCounter(mode, per_image=per_image) for _ in range(min(threads, len(starts)))]
     idle: SimpleQueue[ModeCounter] = SimpleQueue()
     for counter in counters:
         idle.put(counter)
@@ -105,7 +101,6 @@ class ModeCounter:
         self,
         mode: Mode,
         *,
-        cross_sums: bool = False,
         per_image: bool = False,
         planes: PlaneCounter | None = None,
     ) -> None:
@@ -118,7 +113,7 @@ class ModeCounter:
         self._depth = 1 if mode == "L" else 4  # bytes a pixel there
         self._total = np.zeros((self._channels, self._bins), np.int64)
         self._sums = ImageSums.zero(self._channels)
-        self._cross_sums = CrossSums.zero(self._channels) if cross_sums else None
+        self._cross_sums = CrossSums.zero(self._channels)
         self.rows: list[bytes] = []  # packed, of all images that `counted` has
         self._per_image = per_image
         self._histograms: list[Integers] = []  # of large images
@@ -270,8 +265,7 @@ class ModeCounter:
         self.formats.update(formats)
         self.modes.update(modes)
         self._sums += sums_of_powers(each.pixels, each.total, each.total_sq, self._bins - 1)
-        if self._cross_sums:
-            self._cross_sums += cross_sums_of(each.pixels, each.total, each.total_sq)
+        self._cross_sums += cross_sums_of(each.pixels, each.total, each.total_sq)
         if self._per_image:
             self.rows.append(each.packed())
 
@@ -331,12 +325,13 @@ def cross_sums_of(pixels: Integers, total: Integers, total_sq: Integers) -> Cros
         total: int64, (images, channels).
         total_sq: int64, (images, channels).
     """
-    powers = np.stack([np.broadcast_to(pixels, total.shape), total, total_sq], axis=2)
-    # Python's integers: the square of a large image's total_sq needs 120 bits.
-    per_image = powers.transpose(1, 0, 2).astype(object)
-    matrices = per_image.transpose(0, 2, 1) @ per_image  # (channels, 3, 3)
-    rows, columns = np.triu_indices(3)
-    return CrossSums(*(tuple(matrices[:, i, j]) for i, j in zip(rows, columns, strict=True)))
+    powers = np.empty((total.shape[1], len(total), 3), np.int64)
+    powers[:, :, 0], powers[:, :, 1], powers[:, :, 2] = pixels.T, total.T, total_sq.T
+    if int(powers.max()) * int(powers.sum(axis=1).max()) >= 1 << 63:
+        powers = powers.astype(object)  # the square of a large image's total_sq needs 120 bits
+    matrices = (powers.transpose(0, 2, 1) @ powers).tolist()  # (channels, 3, 3)
+    pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+    return CrossSums(*(tuple(matrix[i][j] for matrix in matrices) for i, j in pairs))
 
 
 def _sum_of_each(

@@ -121,7 +121,6 @@ class Estimate:
     images: int  # that were taken: counted, or skipped
     total: int  # images of the source
     seed: int
-    cross_sums: CrossSums
     margins: Margins
 
     def __str__(self) -> str:
@@ -191,7 +190,6 @@ def until_within(
                     taken,
                     population,
                     plan.seed,
-                    sample.cross_sums,
                     margins,
                 )
         taken = math.ceil(taken * _GROWTH)
@@ -218,9 +216,35 @@ def margins_of(sample: Sample, taken: int, population: int, confidence: float) -
     # Sampling is without replacement. Of all images, the same share can be counted as of the sample.
     unseen = math.log(2 / error) / (-math.log(left_out) * population * images / taken)
     means, stds = [], []
+    for channel, errors in enumerate(squared_errors(sample)):
+        mean = Fraction(moments.total[channel], moments.count * scale)
+        variance = Fraction(moments.total_sq[channel], moments.count * scale**2) - mean**2
+        squares = sample.cross_sums.count_count[channel]
+        weight = square_root(Fraction(images * squares, moments.count**2))
+        farthest = max(mean, 1 - mean)  # black, or white
+        extreme = max(farthest**2 - variance, variance)
+        se_mean, se_variance = (square_root(left_out * error) for error in errors)
+        means.append(quantile * se_mean + unseen * weight * float(farthest))
+        half = quantile * se_variance + unseen * weight * float(extreme)
+        stds.append(_of_the_root(float(variance), half))
+    return Margins(
+        tuple(map(_rounded_up, means)), tuple(map(_rounded_up, stds)), _rounded_up(unseen)
+    )
+
+
+def squared_errors(sample: Sample) -> list[tuple[Fraction, Fraction]]:
+    """The squared standard errors of the mean and of the variance in [0, 1], per channel.
+
+    They are those of images that were drawn from endlessly many. One image has none, so they are 0.
+
+    Raises:
+        ValueError: no images can have these sums.
+    """
+    images, moments, cross_sums = sample.images, sample.moments, sample.cross_sums
+    factor, scale = Fraction(images, max(1, images - 1)), sample.scale
+    found = []
     for channel, (total, total_sq) in enumerate(zip(moments.total, moments.total_sq, strict=True)):
         squares_e, squares_g = _residual_squares(sample, channel)
-        cross_sums = sample.cross_sums
         squares = cross_sums.count_count, cross_sums.total_total, cross_sums.total_sq_total_sq
         sums = moments.count, total, total_sq
         if min(squares_e, squares_g) < 0 or any(
@@ -228,20 +252,9 @@ def margins_of(sample: Sample, taken: int, population: int, confidence: float) -
             for square, one in zip(squares, sums, strict=True)
         ):
             raise ValueError("the sums and the cross sums are not those of the same images")
-        factor = left_out * images / (images - 1)
-        mean = Fraction(total, moments.count * scale)
-        variance = Fraction(total_sq, moments.count * scale**2) - mean**2
-        weight = square_root(Fraction(images * cross_sums.count_count[channel], moments.count**2))
-        farthest = max(mean, 1 - mean)  # black, or white
-        extreme = max(farthest**2 - variance, variance)
-        se_mean = square_root(factor * squares_e / (moments.count * scale) ** 2)
-        se_variance = square_root(factor * squares_g / (moments.count * scale**2) ** 2)
-        means.append(quantile * se_mean + unseen * weight * float(farthest))
-        half = quantile * se_variance + unseen * weight * float(extreme)
-        stds.append(_of_the_root(float(variance), half))
-    return Margins(
-        tuple(map(_rounded_up, means)), tuple(map(_rounded_up, stds)), _rounded_up(unseen)
-    )
+        of_mean = factor * squares_e / (moments.count * scale) ** 2
+        found.append((of_mean, factor * squares_g / (moments.count * scale**2) ** 2))
+    return found
 
 
 def _residual_squares(sample: Sample, channel: int) -> tuple[Fraction, Fraction]:

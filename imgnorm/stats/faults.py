@@ -14,7 +14,7 @@ from typing import Any
 from imgnorm.documents.document import Document
 from imgnorm.errors import Problem, Rule
 from imgnorm.settings import channel_names, channels_of, scale_of
-from imgnorm.stats.estimate import Sample
+from imgnorm.stats.estimate import Sample, squared_errors
 from imgnorm.stats.format import estimate_that_follows
 from imgnorm.stats.provenance import MERGED
 from imgnorm.tally.histogram import Histogram
@@ -117,7 +117,7 @@ def _measured_problems(document: Document, value: dict[str, Any]) -> list[Proble
         problems += [_impossible(document, *fault) for fault in _impossible_numbers(value)]
     if not problems and "histogram" in value:
         moments = Histogram(tuple(map(tuple, value["histogram"].values()))).moments()
-        problems += [_impossible(document, *f) for f in _estimate_faults(value, moments)]
+        problems += [_impossible(document, *f) for f in _sample_faults(value, moments)]
     return problems
 
 
@@ -318,22 +318,18 @@ def _are_sums(sums: dict[str, Any], index: int, least: Fraction, greatest: Fract
     )
 
 
-def _estimate_faults(value: dict[str, Any], moments: Moments) -> Iterator[_Fault]:
-    """What no sample of images can give.
+def _sample_faults(value: dict[str, Any], moments: Moments) -> Iterator[_Fault]:
+    """Cross sums that no images have, and what no sample of images can give.
 
     Args:
         moments: those of the histogram.
     """
     estimate, cross_sums = value.get("estimate"), value["exact"].get("image_products")
-    if not estimate and not cross_sums:
-        return
     if not cross_sums:
-        yield ("estimate",), "has no exact.image_products, from which its margins follow"
+        if estimate:
+            yield ("estimate",), "has no exact.image_products, from which its margins follow"
         return
-    if not estimate:
-        yield ("exact", "image_products"), "belongs to an estimate, but the file has none"
-        return
-    if not value["images"] <= estimate["images"] < estimate["of"]:
+    if estimate and not value["images"] <= estimate["images"] < estimate["of"]:
         message = f"{estimate['images']:,} of {estimate['of']:,} images; the file counts {value['images']:,}"
         yield ("estimate", "images"), message
         return
@@ -344,11 +340,12 @@ def _estimate_faults(value: dict[str, Any], moments: Moments) -> Iterator[_Fault
     sums = CrossSums(**{name: tuple(one) for name, one in cross_sums.items()})
     sample = Sample(value["images"], moments, sums, scale_of(value["image"]["mode"]))
     try:
-        widest = estimate_that_follows(estimate, sample).margins.widest
+        squared_errors(sample)
+        widest = estimate_that_follows(estimate, sample).margins.widest if estimate else 0
     except ValueError as error:
         yield ("exact", "image_products"), str(error)
         return
-    if widest > estimate["tolerance"]:
+    if estimate and widest > estimate["tolerance"]:
         message = f"{estimate['tolerance']:g} is less than the margins that follow, {widest:g}"
         yield ("estimate", "tolerance"), message
 

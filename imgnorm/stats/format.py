@@ -534,7 +534,7 @@ def _measured(*, floats: bool) -> Record:
                     Key(
                         "image_products",
                         _CROSS_SUMS,
-                        lambda s: s.estimate and s.estimate.cross_sums,
+                        lambda s: s.measurement.cross_sums,
                         default=None,
                     ),
                     of_floats=False,
@@ -581,6 +581,7 @@ def _stats(
         source=_combined(source, images, names or ()),
         estimate=estimate_that_follows(estimate, sample) if estimate and sample else None,
         notes=counted_in(notes or {}),
+        cross_sums=cross_sums,
         overview=Overview(sizes, image_means, looks or {}) if sizes else None,
         **counted,
     )
@@ -623,8 +624,7 @@ def estimate_that_follows(estimate: Mapping[str, Any], sample: Sample) -> Estima
     margins = margins_of(sample, images, total, given["confidence"])
     if margins is None:
         raise ValueError("one image has no margins")
-    given |= {"cross_sums": sample.cross_sums, "margins": margins}
-    return Estimate(images=images, total=total, **given)
+    return Estimate(images=images, total=total, margins=margins, **given)
 
 
 def _constants(*, floats: bool) -> Record:

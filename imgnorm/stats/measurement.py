@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from imgnorm.stats.provenance import Provenance
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import QUANTILES, Histogram
-from imgnorm.tally.moments import Convention, ImageSums, Moments
+from imgnorm.tally.moments import Convention, CrossSums, ImageSums, Moments
 from imgnorm.tally.notes import Noted
 from imgnorm.tally.overview import Overview
 from imgnorm.tally.skipped import Skipped
@@ -50,6 +50,7 @@ class Measurement:
     ignored: Mapping[str, int] = field(default_factory=dict)  # rule -> entries
     notes: Mapping[str, Noted] = field(default_factory=dict)
     """Kind -> what was lost of the images, and what the folders of whole sources tell: tally/notes.py."""
+    cross_sums: CrossSums | None = None  # of integer pixels; older files have none
     estimate: Estimate | None = None  # the error bars, if only a sample of the images was counted
     overview: Overview | None = None
     """What the images are like: None in files of imgnorm 0.1, and if only a sample was counted."""

@@ -105,7 +105,8 @@ class Merger:
             measured.sums,
             measured.modes,
             measured.formats,
-            overview=measured.overview,
+            measured.cross_sums,
+            measured.overview,
         )
         add_to(self._counted, {mode: counted})
         add_to(self._classes.setdefault(mode, {}), measured.classes)
@@ -174,6 +175,7 @@ class Merger:
             decoders=dict(sorted(joined_decoders(part.decoders for part in self._parts).items())),
             source=source,
             classes=dict(sorted(classes.items())),
+            cross_sums=counted.cross_sums,
             overview=counted.overview,
             **found,
         )

@@ -7,13 +7,14 @@ All are sums of Python integers, so that they add up in any order without roundi
 - `ImageSums`: each image's mean, mean of squares and std, in units of 2**-160. They give the conventions
   in which every image has the same weight. For 8- and 16-bit images each number is one float64; for
   float images it is rounded down to a whole unit.
-- `CrossSums`: products of each image's own count, Σx and Σx². They give the error bars of an estimate.
+- `CrossSums`: products of each image's own count, Σx and Σx². They give the error bars of an estimate, and
+  those of a difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from math import isqrt
 
@@ -200,11 +201,11 @@ class CrossSums:
         return cls(*[(0,) * channels] * len(fields(cls)))
 
     def __add__(self, other: CrossSums) -> CrossSums:
-        return CrossSums(*map(_added, astuple(self), astuple(other)))
+        return CrossSums(*map(_added, vars(self).values(), vars(other).values()))
 
     def replicated(self, channels: int) -> CrossSums:
         """The cross sums of the same gray images in `channels` equal channels."""
-        return CrossSums(*(sums * channels for sums in astuple(self)))
+        return CrossSums(*(sums * channels for sums in vars(self).values()))
 
 
 def square_root(value: Fraction) -> float:

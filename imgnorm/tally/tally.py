@@ -33,18 +33,20 @@ class Counted:
     sums: ImageSums
     modes: Mapping[str, int]  # of the files themselves: P, CMYK, ... -> images
     formats: Mapping[str, int]  # JPEG, PNG, ... -> images
-    cross_sums: CrossSums | None = None  # if asked for: error bars need them
+    cross_sums: CrossSums | None = None  # of integer pixels; stats files may lack them
     overview: Overview | None = None  # None if not known of all images
 
     @classmethod
     def zero(cls, mode: Mode) -> Counted:
         channels = len(channels_of(mode))
-        pixels: Histogram | FloatPixels = (
-            FloatPixels.zero(channels)
-            if kind_of(mode) == "float"
-            else Histogram.zero(channels, scale_of(mode) + 1)
-        )
-        return cls(0, pixels, ImageSums.zero(channels), {}, {}, overview=Overview.zero(mode))
+        pixels: Histogram | FloatPixels
+        if kind_of(mode) == "float":
+            pixels, cross_sums = FloatPixels.zero(channels), None
+        else:
+            pixels = Histogram.zero(channels, scale_of(mode) + 1)
+            cross_sums = CrossSums.zero(channels)
+        overview = Overview.zero(mode)
+        return cls(0, pixels, ImageSums.zero(channels), {}, {}, cross_sums, overview)
 
     @property
     def histogram(self) -> Histogram:

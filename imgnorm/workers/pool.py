@@ -190,11 +190,7 @@ def _started(source: Source, work: Work, workers: int) -> Iterator[_Pool]:
         profile is not None,
         buffer,
     )
-    counters = (
-        [device.counter(cross_sums=work.digits.cross_sums) for _ in range(workers)]
-        if device
-        else []
-    )
+    counters = [device.counter() for _ in range(workers)] if device else []
     job_names = (1, 1) if work.each else source.job_names
     queue = WorkQueue(workers, job_names, joins_units=source.joins_units)
     fork_server = forkserver.start_server()

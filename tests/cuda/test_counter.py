@@ -20,6 +20,7 @@ from imgnorm.errors import DeviceError
 from imgnorm.pixels.buffer import PackedImages
 from imgnorm.settings import Mode
 from imgnorm.tally.histogram import Histogram
+from imgnorm.tally.moments import CrossSums
 from imgnorm.tally.tally import Counted, Tally
 
 
@@ -44,7 +45,10 @@ def expected(images: Sequence[tuple[Mode, Pixels]]) -> Tally:
         rows = [np.bincount(channel, minlength=256) for channel in pixels.T]
         histogram = Histogram(tuple(tuple(row.tolist()) for row in rows))
         sums = sums_of(np.stack(rows)[np.newaxis])
-        tally += Tally({mode: Counted(1, histogram, sums, {mode: 1}, {"PNG": 1})})
+        each = [(len(c), sum(c.tolist()), sum(x * x for x in c.tolist())) for c in pixels.T]
+        pairs = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
+        cross_sums = CrossSums(*(tuple(one[i] * one[j] for one in each) for i, j in pairs))
+        tally += Tally({mode: Counted(1, histogram, sums, {mode: 1}, {"PNG": 1}, cross_sums)})
     return tally
 
 

@@ -130,7 +130,6 @@ class Made(Source):
 
     kind = "made"
     in_order = True
-    cross_sums = True
 
     def __init__(self, images: int) -> None:
         self.ref = f"made {images}"
@@ -147,10 +146,9 @@ class Made(Source):
         )
 
     def count(self, names: list[str]) -> Tally:
-        cross_sums = self.cross_sums
         self.counted += len(names)
         value = np.array([int(name) for name in names]) * 2654435761 >> 7 & 255
-        return count_arrays(value.astype(np.uint8).reshape(-1, 1, 1, 1), "L", cross_sums=cross_sums)
+        return count_arrays(value.astype(np.uint8).reshape(-1, 1, 1, 1), "L")
 
 
 def test_a_million_images_cost_no_more_than_fifty_thousand():
@@ -160,19 +158,16 @@ def test_a_million_images_cost_no_more_than_fifty_thousand():
     assert estimates[0].images == estimates[1].images == few.counted == many.counted < 2_000
 
 
-class MadeOfFloats(Made):
+def test_values_that_may_be_anything_have_no_error_bars(tmp_path):
     """Float images have no known largest value, so they have no cross sums."""
-
-    cross_sums = False
-
-
-def test_values_that_may_be_anything_have_no_error_bars():
+    values = np.random.default_rng(1).random((300, 2, 2, 1), np.float32) * 300
+    np.save(tmp_path / "floats.npy", values)
     message = (
-        "a tolerance is for pixels in [0, 1]; these images have mode L, whose values may be "
+        "a tolerance is for pixels in [0, 1]; these images have mode F, whose values may be "
         "anything: measure them all, without --tolerance"
     )
     with pytest.raises(SourceError) as caught:
-        measure(MadeOfFloats(1000), tolerance=0.1)
+        measure(tmp_path / "floats.npy", layout="NHWC", tolerance=0.1)
 
     assert message == str(caught.value)
 
