@@ -1,11 +1,15 @@
-"""The example images: small, whole, varied, and exactly what `scripts/make_examples` draws."""
+"""The example images: small, whole, varied, and exactly what `scripts/make_examples` draws; the notebook."""
 
+import json
+import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from blocks import comparable
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,3 +127,17 @@ def test_the_set_has_class_folders_odd_sizes_and_progressive_jpegs():
     assert {"circle", "square", "triangle"} == {path.parent.name for path in IMAGES}
     assert any(width % 2 and height % 2 for width, height in sizes)
     assert 2 == progressive
+
+
+def test_the_notebook_shows_what_its_cells_show():
+    """Remade by scripts/run_notebook. Of a picture, only that it is one: its digits are libjpeg's."""
+    pytest.importorskip("torchvision")
+    script = runpy.run_path(str(ROOT / "scripts" / "run_notebook"))
+    notebook = json.loads(script["NOTEBOOK"].read_text(encoding="utf-8"))
+    kept = [cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+    def shown(outputs: list) -> str:
+        text = json.dumps(outputs, ensure_ascii=False)
+        return comparable(re.sub(r'"image/svg\+xml": \["<svg .*?"\]', '"image/svg+xml"', text))
+
+    assert list(map(shown, kept)) == list(map(shown, script["outputs_of"](notebook)))
