@@ -82,6 +82,15 @@ def test_the_page_of_the_rules_is_made_from_the_rules():
     assert script["page_of_rules"]() == script["PAGE"].read_text(encoding="utf-8")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")
+def test_the_pictures_show_what_commands_print():
+    """Made again by scripts/make_pictures."""
+    made = runpy.run_path(str(ROOT / "scripts" / "make_pictures"))["made"]()
+
+    assert set(made) == set((ROOT / "docs" / "pictures").iterdir())
+    assert [] == [path.name for path, svg in made.items() if svg != path.read_text("utf-8")]
+
+
 def test_the_reference_is_made_from_commands_and_docstrings():
     """Made again by scripts/make_reference."""
     script = runpy.run_path(str(ROOT / "scripts" / "make_reference"))
