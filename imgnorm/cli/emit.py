@@ -11,9 +11,27 @@ from imgnorm.cli import options as shared
 from imgnorm.cli.terminal import note, print_result
 
 
+def _list_targets(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    from imgnorm.pipeline.emit import targets_table
+
+    if value == "":
+        print_result(targets_table())
+        ctx.exit()
+    return value
+
+
 @click.command
 @click.argument("stats_file", metavar="FILE", shell_complete=shared.files)
-@shared.output("The module to write.  [default: print it]")
+@shared.output("The file to write.  [default: print it]")
+@click.option(
+    "--to",
+    is_flag=False,
+    flag_value="",
+    is_eager=True,  # `--to` alone needs no FILE
+    callback=_list_targets,
+    metavar="[TARGET]",
+    help="Write another framework's file; --to alone lists the targets.  [default: torchvision]",
+)
 @click.option(
     "--api",
     type=click.Choice(["v1", "v2"]),
@@ -21,47 +39,74 @@ from imgnorm.cli.terminal import note, print_result
 )
 @shared.eps
 @click.option(
+    "--into",
+    type=click.Path(),
+    metavar="JSON",
+    help="Put the numbers into this file of the framework, and keep all else in it.",
+)
+@click.option(
     "--check",
     is_flag=True,
-    help="Write nothing; exit 1 if the module is not what would be written now.",
+    help="Write nothing; exit 1 if the file is not what would be written now.",
 )
 @shared.force
 def emit(
-    stats_file: str, output: str | None, api: Any, eps: float | None, check: bool, force: bool
+    stats_file: str,
+    output: str | None,
+    to: str | None,
+    api: Any,
+    eps: float | None,
+    into: str | None,
+    check: bool,
+    force: bool,
 ) -> int:
-    """Write a Python module with the transforms for FILE.
+    """Write a Python module with the transforms for FILE, or the file of another framework.
 
     \b
     Examples:
       imgnorm emit stats.yaml                             # only print it
       imgnorm emit stats.yaml -o transforms.py
       imgnorm emit stats.yaml -o transforms.py --check    # is it up to date?
+      imgnorm emit --to                                   # other frameworks
+      imgnorm emit stats.yaml --to hf --into preprocessor_config.json
 
     FILE is a stats file or a pipeline config. The module imports torch and torchvision only, and has
     MEAN, STD, train_transform, eval_transform and inverse_transform. A config's augmentation is in
-    train_transform.
+    train_transform. The file of another framework has the numbers in the keys, the unit and the channel
+    order that the framework reads.
     """
     from imgnorm.output import check_output, read_whole, write_whole
     from imgnorm.pipeline.emit import emit as emitted
 
-    if check and output is None:
+    if into is not None and output is not None:
+        raise click.UsageError("-o: --into names the file already; leave -o out")
+    written = into or output
+    if check and written is None:
         raise click.UsageError("--check needs -o: the module to compare")
-    if output and os.path.realpath(output) == os.path.realpath(stats_file):
-        raise click.UsageError("-o names the stats file itself; give the module its own")
-    if output is not None and not check:
-        check_output(output, force=force)
+    if written and os.path.realpath(written) == os.path.realpath(stats_file):
+        option = "-o" if output else "--into"
+        raise click.UsageError(f"{option} names the stats file itself; give the module its own")
+    if written is not None and not check:
+        check_output(written, force=force or into is not None)
     try:
-        module = emitted(stats_file, api=api, eps=eps, output=output or "transforms.py").text
-    except ValueError:
-        shared.refuse_beside_config(stats_file, "api")
-        raise
-    if output is None:
-        print_result(module.rstrip("\n"))
+        made = emitted(
+            stats_file, to=to or "torchvision", api=api, eps=eps, output=output, into=into
+        )
+    except ValueError as error:
+        if api is not None and to is None:
+            shared.refuse_beside_config(stats_file, "api")
+        option, _, why = str(error).partition(": ")
+        raise click.UsageError(f"--{option}: {why}") from error
+    if written is None:
+        if to == "onnx":
+            raise click.UsageError("--to onnx is binary: name a file with -o")
+        print_result(made.text.rstrip("\n"))
     elif not check:
-        write_whole(output, module.encode(), force=force)
-        note(f"wrote    {output}")
-    elif (present := read_whole(output)) != module.encode():
+        write_whole(written, made.data, force=force or into is not None)
+        note(f"wrote    {written}")
+    elif (present := read_whole(written)) != made.data:
         state = "does not exist" if present is None else "is not what `imgnorm emit` writes now"
-        note(f"{output}: {state}; run the same command without --check and with --force")
+        remedy = "without --check" if into else "without --check and with --force"
+        note(f"{written}: {state}; run the same command {remedy}")
         return 1
     return 0

@@ -1,7 +1,7 @@
 """What each framework does with a mean and a std: the unit and the channel order that it fixes.
 
-Read in each framework's own source. lint judges numbers by it, and `explain` says which framework's
-files given numbers fit.
+Read in each framework's own source. lint judges numbers by it, `explain` says which framework's files
+given numbers fit, and `emit --to` writes them so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ class Framework:
     unit: float | None  # the pixel value that is 1.0; None: the images' own
     order: Order | None = None  # None: the images' own
     usual_order: Order | None = None  # where a file says nothing else
+    usual_unit: float | None = None  # that of the images that people give it
 
 
 FRAMEWORKS = {
@@ -39,8 +40,10 @@ FRAMEWORKS = {
     "DALI": Framework(255.0),
     "OpenVINO": Framework(255.0),
     "TFLite": Framework(255.0),
-    "Keras": Framework(None),
-    "kornia": Framework(None),
+    "Keras": Framework(None, usual_unit=255.0),
+    "kornia": Framework(None, usual_unit=1.0),
+    "ONNX": Framework(None, usual_unit=255.0),
+    "imgnorm": Framework(None, usual_unit=1.0),
     "MONAI": Framework(None),
     "segmentation_models.pytorch": Framework(None),
 }

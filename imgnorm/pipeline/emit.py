@@ -1,4 +1,7 @@
-"""Stats, or a pipeline config -> the source of a self-contained Python module."""
+"""Stats, or a pipeline config -> the source of a self-contained Python module, or another framework's file.
+
+The other frameworks are in targets/.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,21 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from imgnorm.errors import TransformError
+from imgnorm.errors import SourceError, TransformError
+from imgnorm.output import read_whole
 from imgnorm.pipeline.augmentations import Api
 from imgnorm.pipeline.steps import Call, Member, Name, pipeline_steps, steps_of, usable_std
+from imgnorm.pipeline.targets import TARGETS
+from imgnorm.pipeline.targets.target import Target
 from imgnorm.stats.stats import Stats
-from imgnorm.wording import cut, printable
+from imgnorm.wording import cut, nearest, printable
 
 if TYPE_CHECKING:
     from imgnorm.pipeline.pipeline import Pipeline
 
 _LONGEST = 1000  # characters of a comment
 _WIDTH = 88  # ruff's default
+_TORCHVISION = "torchvision"
 
 
 @dataclass(frozen=True)
@@ -30,11 +37,21 @@ class Emitted:
         ['MEAN = (0.5,)', 'STD = (0.25,)']
     """
 
-    text: str  # of the file
+    to: str  # the target
+    data: bytes  # of the file
+
+    @property
+    def text(self) -> str:
+        """The content of the file.
+
+        Raises:
+            UnicodeDecodeError: the target is binary, as onnx is.
+        """
+        return self.data.decode()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON takes them."""
-        return {**vars(self)}
+        return {"to": self.to, "text": self.text}
 
     def __str__(self) -> str:
         return self.text
@@ -43,36 +60,70 @@ class Emitted:
 def emit(
     of: Stats | str | os.PathLike[str],
     *,
+    to: str = _TORCHVISION,
     api: Api | None = None,
     eps: float | None = None,
-    output: str | os.PathLike[str] = "transforms.py",
+    output: str | os.PathLike[str] | None = None,
+    into: str | os.PathLike[str] | None = None,
 ) -> Emitted:
-    """The transforms for stats, a stats file or a pipeline config, as a Python module.
+    """The transforms for stats, a stats file or a pipeline config, as a Python module, or another target.
 
-    It has MEAN, STD, train_transform, eval_transform and inverse_transform, and imports torch and
-    torchvision only. Nothing is written.
+    The module has MEAN, STD, train_transform, eval_transform and inverse_transform, and imports torch
+    and torchvision only. The other targets are files that a framework reads, in its own keys, unit and
+    channel order. Nothing is written.
 
     Args:
         of: stats, or the path of a stats file or a config.
-        api: "v1" (torchvision.transforms) or "v2" (torchvision.transforms.v2); None: what the config
-            says, else v1.
-        eps: the least std; needed if a channel is constant.
-        output: the file that the text is for: its header has the command that makes it again.
+        to: the target: "torchvision", or one of those that `imgnorm emit --to` lists.
+        api: of torchvision: "v1" (torchvision.transforms) or "v2" (torchvision.transforms.v2); None: what
+            the config says, else v1.
+        eps: the least std in 0..1; needed if a channel is constant.
+        output: the file that this is for: its header has the command that makes it again. None: as the
+            target's file is usually called.
+        into: a JSON file that exists: what is made is this file with the target's keys in it.
 
     Raises:
-        SourceError: the file cannot be read.
+        SourceError: the file cannot be read, or `into` is not a JSON object with a place for the keys.
         InvalidDocument: the file has faults.
-        TransformError: see `steps_of` and `usable_std`.
-        ValueError: `api` is given for a config, which has its own.
+        TransformError: the target cannot express these stats; see `steps_of` and `usable_std`.
+        MissingDependency: the target needs a package that is not installed.
+        ValueError: `api` is given for a config, which has its own, or for another target; there is no
+            such target, or it is not JSON and `into` is given.
 
     Example:
         >>> emitted = imgnorm.emit("configs/cifar10.yaml")
         >>> "RandomCrop(size=32, padding=4)" in emitted.text
         True
+        >>> print(imgnorm.emit(imgnorm.Stats(("L",), (0.5,), (0.25,)), to="mmpretrain"))
+        # Written by imgnorm for gray images, values in 0..255.
+        # Constants that were written by hand, not measured.
+        # Regenerate it in this folder:
+        #   imgnorm emit stats.yaml -o normalization.py --to mmpretrain --force
+        <BLANKLINE>
+        data_preprocessor = dict(
+            type="ClsDataPreprocessor",
+            mean=[127.5],
+            std=[63.75],
+        )
+        <BLANKLINE>
     """
-    module = os.fspath(output)
+    target = None if to == _TORCHVISION else _target_of(to)
+    if api is not None and target:
+        raise ValueError(f"api: is torchvision's, and the target is {to}; leave api out")
+    if into is not None and not (target and target.is_json):
+        known = ", ".join(one.name for one in TARGETS.values() if one.is_json)
+        raise ValueError(f"into: takes JSON, and {to} is not; the targets that are: {known}")
+
+    def of_stats(stats: Stats, path: str = "stats.yaml") -> bytes:
+        if target:
+            return _file(target, stats, path, eps, output, into)
+        return stats_module(
+            stats, api=api or "v1", eps=eps, stats_path=path, module_path=module
+        ).encode()
+
+    module = os.fspath(output or "transforms.py")
     if isinstance(of, Stats):
-        return Emitted(stats_module(of, api=api or "v1", eps=eps, module_path=module))
+        return Emitted(to, of_stats(of))
     from imgnorm.documents.document import STATS_LIMITS, read_bytes
     from imgnorm.documents.reader import declared_format
     from imgnorm.pipeline.config import read_normalized
@@ -82,17 +133,71 @@ def emit(
     data = read_bytes(path, STATS_LIMITS)
     try:
         if not declared_format(data).startswith("imgnorm-pipeline/"):
-            stats = parse_stats(data, path)
-            text = stats_module(
-                stats, api=api or "v1", eps=eps, stats_path=path, module_path=module
+            return Emitted(to, of_stats(parse_stats(data, path), path))
+        if target:
+            raise TransformError(
+                f"a config becomes a module of torchvision; give {to} its stats file"
             )
-            return Emitted(text)
         if api is not None:
             raise ValueError(f"api: {path} says it; change it there, or leave api out")
         read = read_normalized(path)
-        return Emitted(pipeline_module(*read, eps=eps, config_path=path, module_path=module))
+        text = pipeline_module(*read, eps=eps, config_path=path, module_path=module)
+        return Emitted(to, text.encode())
     except TransformError as error:
         raise TransformError(f"{path}: {error}") from error
+
+
+def targets_table() -> str:
+    """All targets: what the file is usually called, the unit and the order of its numbers, and its keys."""
+    rows = [["target", "file", "for values in", "order", "what it holds"]]
+    rows += [[_TORCHVISION, "transforms.py", "0..1", "RGB", "train_transform, eval_transform, …"]]
+    rows += [
+        [one.name, one.file, "0..255" if one.takes_pixels else "0..1", one.takes_order, one.keys]
+        for one in TARGETS.values()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(map(str.ljust, row, widths)).rstrip()  # columns of text
+        for row in rows
+    )
+
+
+def _target_of(name: str) -> Target:
+    if name in TARGETS:
+        return TARGETS[name]
+    near = nearest(name, [_TORCHVISION, *TARGETS])
+    hint = f"did you mean {near[0]!r}?" if near else "`imgnorm emit --to` lists them"
+    raise ValueError(f"to: there is no target {name!r}; {hint}")
+
+
+def _file(
+    target: Target,
+    stats: Stats,
+    path: str,
+    eps: float | None,
+    output: str | os.PathLike[str] | None,
+    into: str | os.PathLike[str] | None,
+) -> bytes:
+    """The file of a target other than torchvision."""
+    seen = _seen(path, os.fspath(into or output or target.file))
+    about = _origin(stats)
+    if stats.preprocess:
+        steps = ", ".join(map(str, stats.preprocess))
+        about.append(f"The images were measured after {steps}: resize them so here, too.")
+    about += _command(*seen, eps, f" --to {target.name}", into=into is not None)
+    numbers = target.normalization(stats, eps=eps, about=about)
+    present = None if into is None else _present(os.fspath(into))
+    try:
+        return target.file_of(numbers, present)
+    except ValueError as error:
+        raise SourceError(f"{into}: {error}") from error
+
+
+def _present(path: str) -> bytes:
+    found = read_whole(path)
+    if found is None:
+        raise SourceError(f"{path}: no such file; write a new one with -o")
+    return found
 
 
 def stats_module(
@@ -198,7 +303,8 @@ def _module_text(
     )
 
 
-def _header(stats: Stats) -> list[str]:
+def _origin(stats: Stats, values: str = "") -> list[str]:
+    """Where the numbers come from."""
     lines = []
     measured = stats.measurement
     if measured:
@@ -215,14 +321,19 @@ def _header(stats: Stats) -> list[str]:
             f"{measured.images:,} images, {pixels:,} pixels, mode {stats.mode}, "
             f"{len(measured.skipped):,} skipped."
         )
-        lines.append(f"Mean and std are pooled over all pixels, population, for {_values(stats)}.")
+        lines.append(f"Mean and std are pooled over all pixels, population{values}.")
         if measured.estimate:
             lines.append(
                 f"They are an estimate ({measured.estimate}), not exact: any may be off by "
                 f"{measured.estimate.margins.widest:g}."
             )
     else:
-        lines.append(f"Constants that were written by hand, not measured, for {_values(stats)}.")
+        lines.append(f"Constants that were written by hand, not measured{values}.")
+    return lines
+
+
+def _header(stats: Stats) -> list[str]:
+    lines = _origin(stats, f", for {_values(stats)}")
     if stats.of_floats:
         lines.append(
             "The transforms take float tensors, (C, H, W), and leave their unit alone: no ToTensor."
@@ -245,9 +356,12 @@ def _values(stats: Stats) -> str:
     return "float values as they are" if stats.of_floats else "values in [0, 1]"
 
 
-def _command(path: str, module_path: str, eps: float | None, options: str) -> list[str]:
+def _command(
+    path: str, module_path: str, eps: float | None, options: str, *, into: bool = False
+) -> list[str]:
     options += f" --eps {eps!r}" if eps is not None else ""
-    command = f"imgnorm emit {_shell_word(path)} -o {_shell_word(module_path)}{options} --force"
+    where, force = ("--into", "") if into else ("-o", " --force")
+    command = f"imgnorm emit {_shell_word(path)} {where} {_shell_word(module_path)}{options}{force}"
     return ["Regenerate it in this folder:", f"  {command}"]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from commands import Command, Ended, files
+
+from imgnorm.pipeline.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,3 +85,61 @@ def test_eps_makes_a_constant_channel_usable(command, whole):
     Path("flat.yaml").write_text("format: imgnorm-stats/1\nmean: [0.5]\nstd: [0.0]\n")
 
     assert "\nSTD = (0.01,)\n" in command("emit", "flat.yaml", "--eps", "1e-2").out
+
+
+def test_to_alone_lists_the_targets(command):
+    listed = command("emit", "--to")
+
+    assert (0, "") == (listed.code, listed.err)
+    assert ["target", "torchvision", *TARGETS] == [
+        line.split()[0] for line in listed.out.splitlines()
+    ]
+
+
+def test_a_file_of_another_framework_is_written_and_checked(command, measured):
+    for target in TARGETS:
+        arguments = ["emit", measured, "--to", target, "-o", f"{target}.out"]
+
+        assert Ended(0, "", f"wrote    {target}.out\n") == command(*arguments)
+        assert Ended(0, "", "") == command(*arguments, "--check")
+        assert 1 == command(*arguments, "--eps", "1", "--check").code
+
+
+def test_json_is_merged_into_a_file_and_checked(command, measured):
+    Path("c.json").write_text('{"size": 224}')
+    arguments = ["emit", measured, "--to", "hf", "--into", "c.json"]
+
+    stale = "c.json: is not what `imgnorm emit` writes now; run the same command without --check\n"
+    assert Ended(1, "", stale) == command(*arguments, "--check")
+    assert Ended(0, "", "wrote    c.json\n") == command(*arguments)
+    assert Ended(0, "", "") == command(*arguments, "--check")
+    assert 224 == json.loads(Path("c.json").read_text())["size"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--to", "tim"], "--to: there is no target 'tim'; did you mean 'timm'?"),
+        (["--to", "paddle"], "--to: there is no target 'paddle'; `imgnorm emit --to` lists them"),
+        (["--to", "hf", "--api", "v2"], "--api: is torchvision's, and the target is hf; leave api out"),
+        (["--to", "keras", "--into", "c.json"], ("--into: takes JSON, and keras is not; the targets that are: "
+            "timm, hf, open_clip, albumentations, json")),
+        (["--to", "hf", "--into", "c.json", "-o", "d.json"], "-o: --into names the file already; leave -o out"),
+        (["--to", "onnx"], "--to onnx is binary: name a file with -o"),
+        (["--to", "hf", "--into", "none.json"], "none.json: no such file; write a new one with -o"),
+    ],
+)  # fmt: skip
+def test_targets_are_refused_in_a_sentence(command, measured, arguments, message):
+    Path("c.json").write_text("{}")
+    ended = command("emit", measured, *arguments)
+
+    assert (2, "") == (ended.code, ended.out)
+    assert message == ended.err.strip().removesuffix(" (see `imgnorm emit --help`)")
+
+
+def test_a_config_has_no_other_target(command, measured):
+    Path("p.yaml").write_bytes((ROOT / "configs" / "cifar10.yaml").read_bytes())
+    ended = command("emit", "p.yaml", "--to", "hf")
+
+    message = "p.yaml: a config becomes a module of torchvision; give hf its stats file\n"
+    assert Ended(2, "", message) == ended
