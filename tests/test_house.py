@@ -253,6 +253,7 @@ def test_checking_configs_loads_neither_torch_nor_numpy_nor_pillow():
 def test_tests_lie_as_the_packages_do():
     """tests/pixels/test_jpeg.py tests imgnorm/pixels/jpeg.py; at the top are those about the whole."""
     whole = {
+        "browser",
         "checks.lint.packages",
         "ci",
         "damage_sweep",

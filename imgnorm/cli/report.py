@@ -14,8 +14,15 @@ from imgnorm.errors import IncompatibleStats
 @click.command
 @click.argument("stats_file", shell_complete=shared.files)
 @shared.output("The page to write.  [default: report.html]")
+@click.option(
+    "--no-thumbnails",
+    "thumbnails",
+    flag_value=False,
+    default=True,
+    help="Show no pictures of what stands out, even if the images are there.",
+)
 @shared.force
-def report(stats_file: str, output: str | None, force: bool) -> None:
+def report(stats_file: str, output: str | None, thumbnails: bool, force: bool) -> None:
     """Write a report of a stats file, as one HTML file.
 
     \b
@@ -24,7 +31,7 @@ def report(stats_file: str, output: str | None, force: bool) -> None:
       imgnorm report stats.yaml -o docs/data.html --force
 
     The page has mean and std by every convention, the histograms of the channels, the classes that differ
-    most, what was skipped and why, and the transform to paste. It needs no network, and nothing but a
+    most, what stands out, what was skipped and why, and the transform to paste. It needs no network, and nothing but a
     browser. Making it needs `pip install jinja2`.
     """
     from imgnorm.output import check_output
@@ -38,7 +45,7 @@ def report(stats_file: str, output: str | None, force: bool) -> None:
     demand_jinja2()
     stats = read_stats(stats_file)
     try:
-        write_report(path, stats, stats_path=stats_file, force=force)
+        write_report(path, stats, stats_path=stats_file, thumbnails=thumbnails, force=force)
     except IncompatibleStats as error:
         raise IncompatibleStats(f"{stats_file}: {error}") from error
     note(f"wrote    {path}")

@@ -19,6 +19,7 @@ from imgnorm.sources.source import Source
 
 if TYPE_CHECKING:
     from imgnorm.pipeline.pipeline import Pipeline
+    from imgnorm.stats.provenance import Provenance
 
 _INSTEAD_OF_IMAGES = "name the folder of the images, or a text file with their paths and --list"
 
@@ -172,6 +173,35 @@ def open_named(
     if layout is not None and not opened.in_blocks:
         raise SourceError(f"{as_text(path)}: --layout is for .npy and .npz files; leave it out")
     return opened
+
+
+def open_again(
+    origin: Provenance,
+    *,
+    root: str | os.PathLike[str] = "data",
+    layout: str | None = None,
+) -> Source:
+    """The source of a stats file, where its path leads now: one that has a path or a name.
+
+    Raises:
+        SourceError: it does not exist, or cannot be measured.
+    """
+    refs = [origin.ref] if isinstance(origin.ref, str) else origin.ref
+    ref = next((ref for ref in refs if os.path.exists(ref)), refs[0])
+    return open_named(
+        TORCHVISION + ref if origin.kind == "torchvision" else ref,
+        listed=origin.kind == "list",
+        root=root,
+        split=str(origin.options.get("split", "train")),
+        layout=layout,
+        patterns=patterns_of(origin),
+    )
+
+
+def patterns_of(origin: Provenance) -> Patterns:
+    """The patterns that chose the files of a source of a stats file."""
+    given = {name: origin.options.get(name, ()) for name in ("include", "exclude")}
+    return Patterns(**{name: one for name, one in given.items() if isinstance(one, tuple)})
 
 
 def open_object(

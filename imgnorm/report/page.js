@@ -66,25 +66,32 @@ function element(name, attributes, text = "") {
   return made;
 }
 
-function label(x, y, anchor, text) {
-  return element("text", { class: "faint", x, y, fill: "#59636e", "text-anchor": anchor, "font-size": 10 }, text);
+function label(x, y, anchor, text, kind = "faint") {
+  const fill = kind === "faint" ? "#59636e" : "#1f2328";
+  return element("text", { class: kind, x, y, fill, "text-anchor": anchor, "font-size": 10 }, text);
+}
+
+function percent(part) {
+  return `${Number((100 * part).toPrecision(3))} %`;
 }
 
 function draw(from, to, log) {
   const parts = charts.map(({ counts, width }) => {
     const total = counts.reduce((sum, count) => sum + count, 0);
-    const first = Math.floor(from / width);
-    return { first, shown: counts.slice(first, Math.floor(to / width) + 1).map((count) => count / total) };
+    const [first, end] = [Math.floor(from / width), Math.floor(to / width) + 1];
+    const part = counts.map((count) => count / total);
+    return { first, shown: part.slice(first, end), inner: part.slice(Math.max(first, 1), Math.min(end, counts.length - 1)) };
   });
   const drawn = parts.flatMap(({ shown }) => shown).filter(Boolean);
-  const most = drawn.length ? Math.max(...drawn) : 1;
+  const inner = Math.max(0, ...parts.flatMap((part) => part.inner));
+  const most = (!log && inner) || Math.max(...drawn, 1e-9);
   const low = Math.floor(Math.log10(drawn.length ? Math.min(...drawn) : 0.1));
   const high = Math.floor(Math.log10(most));
   const every = Math.floor((high - low) / 5) + 1;
   const x = (value) => LEFT + ((RIGHT - LEFT) * (Math.min(Math.max(value, from - 0.5), to + 0.5) - from + 0.5)) / (to - from + 1);
   const y = (part) => {
     const height = log ? (part ? (Math.log10(part) - low) / (Math.log10(most) - low || 1) : 0) : part / most;
-    return BOTTOM - (BOTTOM - TOP) * Math.max(0, height);
+    return BOTTOM - (BOTTOM - TOP) * Math.min(1, Math.max(0, height));
   };
   const ticks = log ? [] : steps(0, most, 4);
   for (let power = low; log && power <= high; power++) if ((high - power) % every === 0) ticks.push(10 ** power);
@@ -96,7 +103,7 @@ function draw(from, to, log) {
     svg.querySelector(".rows").replaceChildren(
       ...ticks.flatMap((part) => [
         element("line", { class: "grid", x1: LEFT, x2: RIGHT, y1: y(part), y2: y(part), stroke: "#d1d9e0", "stroke-width": 0.5 }),
-        label(LEFT - 6, y(part) + 3.5, "end", `${Number((100 * part).toPrecision(3))} %`),
+        label(LEFT - 6, y(part) + 3.5, "end", percent(part)),
       ]),
     );
     svg.querySelector(".columns").replaceChildren(
@@ -104,6 +111,10 @@ function draw(from, to, log) {
         element("line", { class: "grid", x1: x(value), x2: x(value), y1: BOTTOM, y2: BOTTOM + 4, stroke: "#d1d9e0" }),
         label(x(value), BOTTOM + 16, "middle", value.toLocaleString("en")),
       ]),
+    );
+    const ends = [[LEFT + 5, "start", shown[0]], [RIGHT - 5, "end", shown[shown.length - 1]]];
+    svg.querySelector(".cut-off").replaceChildren(
+      ...ends.filter(([, , part]) => part > most).map(([place, anchor, part]) => label(place, TOP + 10, anchor, `↑ ${percent(part)}`, "ink")),
     );
     const band = svg.querySelector(".band");
     band.setAttribute("x", x(mean - std));

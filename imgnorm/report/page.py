@@ -14,17 +14,22 @@ from typing import Any
 from imgnorm.errors import IncompatibleStats, MissingDependency, TransformError
 from imgnorm.output import write_whole
 from imgnorm.pipeline.emit import stats_module
+from imgnorm.report.thumbnails import thumbnails_of
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.notes import NORMALIZED
+from imgnorm.stats.outliers import CLASS
 from imgnorm.stats.plot import (
     class_chart,
     differing_classes,
     drawn,
     histogram_chart,
+    image_charts,
+    one_size,
 )
 from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.stats import NO_IMAGES, Stats
 from imgnorm.stats.table import counts_text, digits, mean_and_std, range_notes
+from imgnorm.tally.overview import End
 from imgnorm.tally.skipped import Skipped
 from imgnorm.wording import cut, printable
 
@@ -50,6 +55,7 @@ def write_report(
     stats: Stats,
     *,
     stats_path: str | os.PathLike[str] = "stats.yaml",
+    thumbnails: bool = True,
     force: bool = True,
 ) -> None:
     """Write a report of a measurement: one HTML file, with all that it shows inside.
@@ -59,6 +65,7 @@ def write_report(
 
     Args:
         stats_path: the stats file, for the commands that the report shows.
+        thumbnails: show small pictures of what stands out, if the images are where the stats say.
         force: replace an existing file.
 
     Raises:
@@ -70,7 +77,7 @@ def write_report(
         >>> stats = imgnorm.measure("examples/shapes", per_class=True)
         >>> imgnorm.write_report("report.html", stats)
     """
-    page = report_page(stats, stats_path=os.fspath(stats_path))
+    page = report_page(stats, stats_path=os.fspath(stats_path), thumbnails=thumbnails)
     write_whole(os.fspath(path), page.encode("utf-8", "backslashreplace"), force=force)
 
 
@@ -87,7 +94,7 @@ def demand_jinja2() -> None:
         ) from error
 
 
-def report_page(stats: Stats, *, stats_path: str = "stats.yaml") -> str:
+def report_page(stats: Stats, *, stats_path: str = "stats.yaml", thumbnails: bool = False) -> str:
     """The text of the report, HTML.
 
     Raises:
@@ -115,7 +122,9 @@ def report_page(stats: Stats, *, stats_path: str = "stats.yaml") -> str:
     environment.filters |= {"name": _name, "line": printable, "whole": "{:,}".format}
     style, script = ((_FILES / name).read_text("utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("page.html").render(
-        **_content(stats, measured, stats_path),
+        **_content(stats, measured),
+        **_to_paste(stats, stats_path),
+        **_standing_out(stats, thumbnails),
         style=style,
         script=script,
         style_digest=_digest(style),
@@ -128,7 +137,7 @@ def _digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _content(stats: Stats, measured: Measurement, stats_path: str) -> dict[str, Any]:
+def _content(stats: Stats, measured: Measurement) -> dict[str, Any]:
     """What the sections show, by the names of the template."""
     return {
         "title": _title(measured.source),
@@ -143,7 +152,9 @@ def _content(stats: Stats, measured: Measurement, stats_path: str) -> dict[str, 
         "classes": _classes(stats, measured),
         "skipped": _skipped(measured.skipped),
         "facts": _facts(stats, measured),
-        **_to_paste(stats, stats_path),
+        "image_charts": image_charts(stats),
+        "one_size": stats.sizes and one_size(stats.sizes),
+        "extremes": _extremes(stats),
     }
 
 
@@ -236,6 +247,27 @@ def _classes(stats: Stats, measured: Measurement) -> dict[str, Any] | None:
         }
     counts = sorted(measured.classes.items(), key=lambda one: (-one[1].images, one[0]))
     return found | {"charts": [], "rows": _Rows(counts[:_CLASSES], len(counts))}
+
+
+def _extremes(stats: Stats) -> list[tuple[str, End]]:
+    """The images at the ends: what they are, and the first of them."""
+    sizes, means = stats.sizes, stats.image_means
+    ends: dict[str, tuple[End, ...]] = {}
+    if means:
+        ends |= {"darkest": means.lowest, "brightest": means.highest}
+    if sizes and one_size(sizes) is None:
+        ends |= {"fewest pixels": sizes.smallest, "most pixels": sizes.largest}
+        ends |= {"tallest": sizes.tallest, "widest": sizes.widest}
+    return [(name, found[0]) for name, found in ends.items() if found]
+
+
+def _standing_out(stats: Stats, thumbnails: bool) -> dict[str, Any]:
+    """What stands out, and pictures of it."""
+    names = {name for one in stats.outliers if one.reason != CLASS for name in one.examples}
+    return {
+        "outliers": stats.outliers,
+        "thumbnails": thumbnails_of(stats, names) if thumbnails and names else {},
+    }
 
 
 def _skipped(skipped: Sequence[Skipped]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -19,6 +20,7 @@ from imgnorm.wording import cut, printable
 
 if TYPE_CHECKING:
     from imgnorm.stats.stats import Stats
+    from imgnorm.tally.overview import Distribution, Sizes
 
 _BINS = 1024  # the most that are drawn; 8-bit images have 256
 _CHANNELS = 24  # the most that are drawn
@@ -96,7 +98,7 @@ class Heights:
             height = (math.log10(part) - low) / (math.log10(self.most) - low or 1)
         else:
             height = 0
-        return BOTTOM - (BOTTOM - TOP) * max(0.0, height)
+        return BOTTOM - (BOTTOM - TOP) * min(1.0, max(0.0, height))
 
     def ticks(self) -> list[float]:
         if not self.log:
@@ -106,7 +108,7 @@ class Heights:
         return [10.0**power for power in range(low, high + 1) if not (high - power) % every]
 
 
-def chart_of(stats: Stats, kind: Literal["histograms", "classes"], *, log: bool) -> Chart:
+def chart_of(stats: Stats, kind: Literal["histograms", "images", "classes"], *, log: bool) -> Chart:
     """What `Stats.plot` returns.
 
     Raises:
@@ -117,11 +119,17 @@ def chart_of(stats: Stats, kind: Literal["histograms", "classes"], *, log: bool)
             raise ValueError("only 8- and 16-bit images that were measured have a histogram")
         panels = [histogram_chart(stats, index, log=log) for index in range(len(drawn(stats)))]
         return Chart(_beside_each_other(panels))
+    if kind == "images":
+        if not image_charts(stats):
+            raise ValueError(
+                "only images that were all measured, not sampled, have means and sizes of their own"
+            )
+        return Chart(_beside_each_other(image_charts(stats)))
     if kind == "classes":
         if not differing_classes(stats):
             raise ValueError("no class has a mean; measure with per_class=True")
         return Chart(class_chart(stats))
-    raise ValueError(f"kind is {kind!r}; expected 'histograms' or 'classes'")
+    raise ValueError(f"kind is {kind!r}; expected 'histograms', 'images' or 'classes'")
 
 
 # Histograms
@@ -143,7 +151,7 @@ def histogram_chart(stats: Stats, channel: int, *, log: bool = False) -> str:
     every = drawn(stats)
     bins, name = every[channel], printable(stats.channels[channel])
     total = sum(bins.counts)
-    most = max(max(one.counts) for one in every) / total
+    most = _highest(every, log) / total
     least = min(min(filter(None, one.counts)) for one in every) / total
     heights = Heights(least, most, log)
     values = len(bins.counts) * bins.width
@@ -155,6 +163,15 @@ def histogram_chart(stats: Stats, channel: int, *, log: bool = False) -> str:
     low, high = x(max(-0.5, mean - std)), x(min(values - 0.5, mean + std))
     numbers = f"mean {digits(stats.mean[channel], stats)}, std {digits(stats.std[channel], stats)}"
     hue = _hue(name, channel)
+    ends = [
+        (LEFT + 5, "start", bins.counts[0] / total),
+        (RIGHT - 5, "end", bins.counts[-1] / total),
+    ]
+    cut_off = [
+        _text(place, TOP + 10, f"↑ {_percent(part)}", _INK, anchor=anchor, size=10)
+        for place, anchor, part in ends
+        if part > most
+    ]
     steps = "".join(
         f"V{heights.y(count / total):.1f}H{x((index + 1) * bins.width - 0.5):.1f}"
         for index, count in enumerate(bins.counts)
@@ -166,9 +183,20 @@ def histogram_chart(stats: Stats, channel: int, *, log: bool = False) -> str:
         _group("rows", [_row_tick(heights.y(part), _percent(part)) for part in heights.ticks()]),
         f'<path class="area hue-{hue}" fill="{_COLORS[hue]}" d="M{LEFT} {BOTTOM}{steps}V{BOTTOM}Z"/>',
         f'<line class="mean" x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="{TOP}" y2="{BOTTOM}" stroke="{_INK}" stroke-width="1.5"/>',
+        _group("cut-off", cut_off),
         _group("columns", [_tick(x(v), BOTTOM, f"{v:,.0f}") for v in _steps(0, values - 1, 6)]),
     ]
     return _svg(WIDTH, HEIGHT, f"Histogram of channel {name}: {numbers}", parts)
+
+
+def _highest(every: Sequence[Bins], log: bool) -> int:
+    """The count at the top of the axis.
+
+    On a linear one the first and the last value do not decide it, which in most images are many: those that
+    were too dark or too bright for the camera. Where they are higher, the chart says how high.
+    """
+    inner = max(max(bins.counts[1:-1]) for bins in every)
+    return inner if inner and not log else max(max(bins.counts) for bins in every)
 
 
 def _percent(part: float) -> str:
@@ -184,6 +212,95 @@ def _tick(x: float, y: float, text: str) -> str:
     """A number below an axis."""
     line = f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{y}" y2="{y + 4}" stroke="{_GRID}"/>'
     return line + _text(x, y + 16, text, _FAINT, anchor="middle", size=10)
+
+
+# Images
+
+
+def image_charts(stats: Stats) -> list[str]:
+    """How many images have which mean, width, height and ratio of both, as SVG; those that are known."""
+    charts = []
+    if stats.image_means:
+        values = len(drawn(stats)[0].counts) * drawn(stats)[0].width
+        charts.append(_means_chart(stats.image_means.raw, values, stats.scale))
+    sizes = stats.sizes
+    if sizes and one_size(sizes) is None:
+        charts += [
+            _sizes_chart(title, distribution)
+            for title, distribution in (
+                ("width", sizes.width),
+                ("height", sizes.height),
+                ("width / height", sizes.aspect),
+            )
+        ]
+    return charts
+
+
+def one_size(sizes: Sizes) -> tuple[int, int] | None:
+    """Width and height, if all images have the same."""
+    ends = {end.size for end in (*sizes.smallest, *sizes.tallest)}
+    return ends.pop() if len(ends) == 1 else None
+
+
+def _means_chart(means: Distribution, values: int, scale: int) -> str:
+    width = max(means.step, values // 64)
+    images: Counter[int] = Counter()
+    for start, number in zip(means.starts, means.images, strict=True):
+        images[int(start) // width * width] += number
+
+    def x(value: float) -> float:
+        return LEFT + (RIGHT - LEFT) * value / values
+
+    bars = [(x(start), x(start + width), number) for start, number in images.items()]
+    ticks = [(x(part * scale), f"{part:g}") for part in _steps(0, (values - 1) / scale, 5)]
+    return _bars("mean", bars, ticks)
+
+
+def _sizes_chart(title: str, sizes: Distribution) -> str:
+    """Sizes are on a logarithmic axis, as their ranges are."""
+    first, last = sizes.starts[0], sizes.stops[-1]
+    least, greatest = math.log2(first), math.log2(last)
+
+    def x(value: float) -> float:
+        return LEFT + (RIGHT - LEFT) * (math.log2(value) - least) / (greatest - least)
+
+    bars = [
+        (x(start), x(stop), number)
+        for start, stop, number in zip(sizes.starts, sizes.stops, sizes.images, strict=True)
+    ]
+    round_numbers = [digit * 10.0**power for power in range(-5, 10) for digit in (1, 2, 5)]
+    inside = [number for number in round_numbers if first <= number <= last]
+    if len(inside) < 3:
+        inside = _steps(first, last, 4)
+    ticks = [(x(number), f"{number:g}") for number in inside[:: len(inside) // 8 + 1]]
+    return _bars(title, bars, ticks)
+
+
+def _bars(
+    title: str, bars: Sequence[tuple[float, float, int]], ticks: Sequence[tuple[float, str]]
+) -> str:
+    """
+    Args:
+        bars: from where to where, and how many images.
+        ticks: where, and what is written there.
+    """
+    most = max(images for _, _, images in bars)
+
+    def y(images: float) -> float:
+        return BOTTOM - (BOTTOM - TOP) * images / most
+
+    counts = [images for images in _steps(0, most, 4) if images == int(images)]
+    parts = [
+        _text(LEFT, 16, title, _INK, size=13, weight=600),
+        _text(RIGHT, 16, "images", _FAINT, anchor="end"),
+        _group("rows", [_row_tick(y(images), f"{images:,.0f}") for images in counts]),
+        *(
+            f'<rect class="area hue-l" fill="{_COLORS["l"]}" x="{start:.1f}" y="{y(images):.1f}" width="{max(1.0, stop - start - 0.5):.1f}" height="{BOTTOM - y(images):.1f}"/>'
+            for start, stop, images in bars
+        ),
+        _group("columns", [_tick(place, BOTTOM, text) for place, text in ticks]),
+    ]
+    return _svg(WIDTH, HEIGHT, f"How many images have which {title}", parts)
 
 
 # Classes

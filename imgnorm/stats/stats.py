@@ -287,15 +287,17 @@ class Stats:
         return self.measurement.overview if self.measurement and self.images else None
 
     def plot(
-        self, kind: Literal["histograms", "classes"] = "histograms", *, log: bool = False
+        self, kind: Literal["histograms", "images", "classes"] = "histograms", *, log: bool = False
     ) -> Chart:
-        """A chart, as a notebook shows it: the histograms, or the means of the classes that differ most.
+        """A chart, which a notebook shows.
 
         Args:
+            kind: the histograms of the channels; how many images have which mean and size; or the means of
+                the classes that differ most.
             log: draw the histograms' counts on a logarithmic axis, so that rare values show.
 
         Raises:
-            ValueError: these stats have no histogram (floats, constants), or no class has a mean.
+            ValueError: these stats do not have what is to be drawn: floats and constants have no histogram.
         """
         from imgnorm.stats.plot import chart_of
 

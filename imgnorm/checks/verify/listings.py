@@ -13,19 +13,19 @@ from imgnorm.errors import IncompatibleStats, SourceError
 from imgnorm.measuring.measure import call_facts
 from imgnorm.measuring.opening import (
     names_a_config,
+    open_again,
     open_named,
     open_source,
+    patterns_of,
     source_of,
     with_frames,
 )
 from imgnorm.measuring.routes import check_options
 from imgnorm.measuring.selection import spread
 from imgnorm.pipeline.config import SOURCE_KINDS, read_pipeline
-from imgnorm.settings import TORCHVISION
 from imgnorm.sources.filelist import STANDARD_INPUT
 from imgnorm.sources.listing import AllNames, Catalogue, all_names_of, names_sum_of
 from imgnorm.sources.names import as_text, name_bytes
-from imgnorm.sources.patterns import Patterns
 from imgnorm.sources.source import Source
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.provenance import Provenance
@@ -120,7 +120,7 @@ def _opened(
 ) -> Source:
     root, split = request.root, str(origin.options.get("split", "train"))
     if source is None:
-        return _named_by_the_file(request, origin, root, split)
+        return _named_by_the_file(request, origin)
     if not isinstance(source, (str, os.PathLike)):
         key = origin.options.get("key")
         assert not isinstance(key, tuple)
@@ -142,16 +142,11 @@ def _opened(
         root=root,
         split=split,
         layout=request.layout,
-        patterns=_patterns_of(origin),
+        patterns=patterns_of(origin),
     )
 
 
-def _patterns_of(origin: Provenance) -> Patterns:
-    given = {name: origin.options.get(name, ()) for name in ("include", "exclude")}
-    return Patterns(**{name: one for name, one in given.items() if isinstance(one, tuple)})
-
-
-def _named_by_the_file(request: Request, origin: Provenance, root: str, split: str) -> Source:
+def _named_by_the_file(request: Request, origin: Provenance) -> Source:
     refs = [origin.ref] if isinstance(origin.ref, str) else origin.ref
     ref = next((ref for ref in refs if os.path.exists(ref)), refs[0])
     if origin.kind not in SOURCE_KINDS and not os.path.exists(ref):
@@ -164,16 +159,8 @@ def _named_by_the_file(request: Request, origin: Provenance, root: str, split: s
             f"{request.file}: was measured from a list on standard input, which is gone; write that list to a "
             "file in the folder where it was measured, and name it: `imgnorm verify FILE LIST`"
         )
-    ref = TORCHVISION + ref if origin.kind == "torchvision" else ref
     try:
-        return open_named(
-            ref,
-            listed=origin.kind == "list",
-            root=root,
-            split=split,
-            layout=request.layout,
-            patterns=_patterns_of(origin),
-        )
+        return open_again(origin, root=request.root, layout=request.layout)
     except SourceError as error:
         raise SourceError(
             f"{error}\n    {request.file} was measured from this source; go to the folder where its path is "
