@@ -68,11 +68,16 @@ def assert_page(page: Path, checkout: Path, *, run_elsewhere: Collection[str] = 
 
 
 def keep_yaml(block: str, checkout: Path) -> None:
-    """A file under the name that the page's commands give it; a workflow is compared with the action."""
+    """A file under the name that the page's commands give it; what CI reads is compared with the action and the hooks."""
     if "imgnorm-pipeline/1" in block:
         (checkout / "pipeline.yaml").write_text(block, encoding="utf-8")
     elif "imgnorm-stats/1" in block:
         (checkout / "constants.yaml").write_text(block, encoding="utf-8")
+    elif block.startswith("repos:"):
+        (repository,) = yaml.safe_load(block)["repos"]
+        hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+
+        assert repository["hooks"] == [{"id": hook["id"]} for hook in hooks]
     else:
         *_, step = yaml.safe_load(block)["jobs"]["validate"]["steps"]
         action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))

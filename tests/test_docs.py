@@ -121,12 +121,12 @@ def comparison_in(text: str) -> dict[str, list[float | None]]:
     }
 
 
-def test_the_comparison_on_mnist_is_what_the_readme_shows(shared_data):
+def test_the_comparison_on_mnist_is_what_the_page_shows(shared_data):
     """Training amplifies rounding, so other versions of torch and other processors give other digits:
     errors are compared by their order of magnitude, accuracies within 4 points (10 where the batch is
     2 images). The accuracy with torch's average depends on the last few batches alone (88.4 % and
     69.2 % on two processors), so it is only compared with that of exact statistics."""
-    shown = comparison_in((ROOT / "README.md").read_text(encoding="utf-8"))
+    shown = comparison_in((ROOT / "docs" / "normalization.md").read_text(encoding="utf-8"))
     found = comparison_in(printed_of_mnist("bn_comparison", shared_data))
     if not find_spec("fvcore"):
         del shown["fvcore's update_bn_stats"]

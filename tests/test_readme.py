@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from blocks import ROOT, assert_page, blocks_of, copy_checkout
+from injection import here
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-THE_TESTS_THEMSELVES = "$ ./scripts/test\n"
+WITHOUT_INSTALLING = "$ ./scripts/imgnorm stats examples/shapes\n$ ./scripts/test\n"
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +20,17 @@ def checkout(tmp_path_factory) -> Path:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the README's shell is a POSIX one")
 def test_every_block_does_what_it_shows(checkout):
-    assert_page(ROOT / "README.md", checkout, run_elsewhere={THE_TESTS_THEMSELVES})
+    assert_page(ROOT / "README.md", checkout, run_elsewhere={WITHOUT_INSTALLING})
 
 
-def test_the_test_command_is_the_one_that_ci_calls():
-    assert ("console", THE_TESTS_THEMSELVES) in blocks_of(ROOT / "README.md")
+def test_it_says_it_in_a_few_screens():
+    assert len(README.splitlines()) <= 120
+
+
+def test_nothing_needs_to_be_installed():
+    """tests/test_scripts.py makes the environment; CI calls the second command."""
+    assert ("console", WITHOUT_INSTALLING) in blocks_of(ROOT / "README.md")
+    assert here("stats", "examples/shapes", cwd=ROOT).returncode == 0
     assert "./scripts/test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
