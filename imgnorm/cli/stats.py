@@ -306,7 +306,6 @@ def stats(
     from imgnorm.measuring.survey import survey
     from imgnorm.output import check_output
     from imgnorm.progress import Profile
-    from imgnorm.report.page import demand_jinja2, write_report
     from imgnorm.tally.skipped import write_rejects
 
     written = shared.written_files(output=output, rejects=rejects, report=report)
@@ -328,6 +327,8 @@ def stats(
     for path in written:
         check_output(path, force=force)
     if report is not None:
+        from imgnorm.report.page import demand_jinja2, write_report
+
         demand_jinja2()
     shard_note = click.get_current_context().meta.get(_SHARD_NOTE)
     if shard_note and not quiet:
