@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,9 @@ from imgnorm.cuda.errors import cuda_errors_translated, is_cuda_error
 from imgnorm.cuda.kernel import kernel_for
 from imgnorm.errors import DeviceError
 from imgnorm.pixels.buffer import PackedFile, PackedImages
+from imgnorm.pixels.each import EachImage
 from imgnorm.pixels.images import cross_sums_of, sums_of_powers
+from imgnorm.pixels.overview import OverviewCounter
 from imgnorm.settings import Mode, channels_of, scale_of
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import CrossSums, ImageSums
@@ -34,7 +35,17 @@ _MOST_IMAGES = 1 << 16
 """Images whose sums stay on the device. Then they are fetched, so that memory does not grow."""
 _CPU = torch.device("cpu")
 
-_Batch = tuple[Sequence[PackedImages | PackedFile], Tensor, Tensor]
+
+class Placed(NamedTuple):  # made faster than a dataclass, once for each image
+    """One image, and where its bytes are in the buffer."""
+
+    start: int
+    end: int
+    image: PackedImages | PackedFile
+    name: str
+
+
+_Batch = tuple[Sequence[Placed], Tensor, Tensor]
 """Images of one mode, and the histogram and the sums that a kernel gives for them."""
 
 
@@ -111,11 +122,11 @@ class DeviceCounter:
         """
         if not images:
             return []
-        placed = _placed(images)
-        content = torch.frombuffer(buffer, dtype=torch.uint8, count=placed[-1].end)
-        files = [p for p in placed if isinstance(p.image, PackedFile)]
+        places = places_of(images)
+        content = torch.frombuffer(buffer, dtype=torch.uint8, count=places[-1].end)
+        files = [p for p in places if isinstance(p.image, PackedFile)]
         with cuda_errors_translated(self._device), self._on_stream():
-            self._count(group, content, [p for p in placed if isinstance(p.image, PackedImages)])
+            self._count(group, content, [p for p in places if isinstance(p.image, PackedImages)])
             return self._count_files(group, content, files)
 
     def taken(self) -> dict[str, Tally]:
@@ -132,7 +143,7 @@ class DeviceCounter:
     def _on_stream(self) -> AbstractContextManager[Any]:
         return torch.cuda.stream(self._stream) if self._stream else nullcontext()
 
-    def _count(self, group: str, pixels: Tensor, placed: Sequence[_Placed]) -> None:
+    def _count(self, group: str, pixels: Tensor, placed: Sequence[Placed]) -> None:
         for part in _parts(placed, self._state.most) if placed else ():
             try:
                 found = self._counted(pixels, part, self._device)
@@ -151,7 +162,7 @@ class DeviceCounter:
                 self._state.used = True
             self._counts.add(group, found)
 
-    def _count_files(self, group: str, content: Tensor, files: Sequence[_Placed]) -> list[int]:
+    def _count_files(self, group: str, content: Tensor, files: Sequence[Placed]) -> list[int]:
         """The `index` of each file that cannot be decoded there, alone and with all memory free."""
         if not files:
             return []
@@ -179,7 +190,7 @@ class DeviceCounter:
             self.decoded += len(counted)
         return [_index(p) for p in files if p not in counted]
 
-    def _decoded(self, content: Tensor, files: Sequence[_Placed]) -> list[Tensor]:
+    def _decoded(self, content: Tensor, files: Sequence[Placed]) -> list[Tensor]:
         """The pixels of each file, in memory that nothing else uses.
 
         That memory may have been freed a moment ago, while kernels of this stream are still to read it.
@@ -191,7 +202,7 @@ class DeviceCounter:
             self._staged.synchronize()  # sleeps; Stream.synchronize() keeps a core busy in each thread
         return self._file_decoder.pixels_of([content[p.start : p.end] for p in files])
 
-    def _counted_planes(self, images: Sequence[tuple[_Placed, Tensor]]) -> list[_Batch]:
+    def _counted_planes(self, images: Sequence[tuple[Placed, Tensor]]) -> list[_Batch]:
         """Like `_counted`, for images whose channels are planes; gray ones may be wanted as RGB."""
         kernel, _ = kernel_for(self._device)
         found: list[_Batch] = []
@@ -201,11 +212,11 @@ class DeviceCounter:
             flat = [image.expand(planes, -1, -1).reshape(-1) for _, image in alike]
             sizes = [p.image.pixels for p, _ in alike for _ in range(planes)]
             pixels = flat[0] if len(flat) == 1 else torch.cat(flat)
-            found.append(([p.image for p, _ in alike], *kernel(pixels[:, None], sizes, planes)))
+            found.append(([p for p, _ in alike], *kernel(pixels[:, None], sizes, planes)))
         return found
 
     def _counted(
-        self, pixels: Tensor, part: Sequence[_Placed], device: torch.device
+        self, pixels: Tensor, part: Sequence[Placed], device: torch.device
     ) -> list[_Batch]:
         """Adds nothing to the counts yet: if the device runs out of memory, no half of a batch is added."""
         first = part[0].start
@@ -224,7 +235,7 @@ class DeviceCounter:
                 counts = kernel(flat[:, None], plane_sizes, channels)
             else:
                 counts = kernel(flat.view(-1, depth)[:, :channels], sizes, 1)
-            found.append(([p.image for p in alike], *counts))
+            found.append((alike, *counts))
         return found
 
     def _sent(self, pixels: Tensor, device: torch.device) -> Tensor:
@@ -256,7 +267,7 @@ class Counts:
 
     def add(self, group: str, found: Sequence[_Batch]) -> None:
         for images, histogram, powers in found:
-            mode = images[0].mode
+            mode = images[0].image.mode
             if (group, mode) not in self._modes:
                 self._modes[group, mode] = _ModeCounts(mode)
             self._modes[group, mode].add(images, histogram, powers)
@@ -290,23 +301,20 @@ class _ModeCounts:
         self._formats: Counter[str] = Counter()
         # By device: images that the device has no memory for are counted, and kept, on the CPU.
         self._histograms: dict[torch.device, Tensor] = {}
-        self._unfetched: list[tuple[list[int], Tensor]] = []
+        self._unfetched: list[tuple[Sequence[Placed], Tensor]] = []
         self._sums: ImageSums | None = None
         self._pixels = 0
         self._powers: npt.NDArray[Any] = np.zeros((len(channels_of(mode)), 2), object)
         self._cross_sums = CrossSums.zero(len(channels_of(mode)))
+        self._overview = OverviewCounter(mode)
 
-    def add(
-        self, images: Sequence[PackedImages | PackedFile], histogram: Tensor, powers: Tensor
-    ) -> None:
+    def add(self, images: Sequence[Placed], histogram: Tensor, powers: Tensor) -> None:
         """
         Args:
             histogram: int64, (channels, 256), of all images together; it is kept, and added to.
             powers: int64, (images, channels, 2).
         """
-        self._file_modes.update(image.file_mode for image in images)
-        self._formats.update(image.format for image in images)
-        self._unfetched.append(([image.pixels for image in images], powers))
+        self._unfetched.append((images, powers))
         if histogram.device in self._histograms:
             self._histograms[histogram.device] += histogram
         else:
@@ -316,15 +324,26 @@ class _ModeCounts:
         """Waits for the sums of images that are still on the device."""
         if not self._unfetched:
             return
-        pixels = np.array([size for sizes, _ in self._unfetched for size in sizes], np.int64)
+        images = [one for some, _ in self._unfetched for one in some]
         powers = np.concatenate([powers.cpu().numpy() for _, powers in self._unfetched])
         self._unfetched.clear()
-        each = pixels[:, None], powers[:, :, 0], powers[:, :, 1]
-        sums = sums_of_powers(*each, scale_of(self._mode))
+        self._file_modes.update(one.image.file_mode for one in images)
+        self._formats.update(one.image.format for one in images)
+        pixels = np.array([one.image.pixels for one in images], np.int64)
+        each = EachImage(
+            self._mode,
+            [one.name for one in images],
+            [(one.image.format, one.image.file_mode, *one.image.size, None, "") for one in images],
+            pixels[:, None],
+            powers[:, :, 0],
+            powers[:, :, 1],
+        )
+        self._overview.add(each, [one.image.size for one in images])
+        sums = sums_of_powers(each.pixels, each.total, each.total_sq, scale_of(self._mode))
         self._sums = sums if self._sums is None else self._sums + sums
         self._pixels += int(pixels.sum())
         self._powers += powers.sum(axis=0)
-        self._cross_sums += cross_sums_of(*each)
+        self._cross_sums += cross_sums_of(each.pixels, each.total, each.total_sq)
 
     def counted(self) -> Counted:
         assert self._sums is not None
@@ -339,6 +358,7 @@ class _ModeCounts:
             dict(self._file_modes),
             dict(self._formats),
             self._cross_sums,
+            self._overview.overview(),
         )
 
     def _check_sums(self, histogram: Histogram) -> None:
@@ -362,39 +382,36 @@ class _ModeCounts:
             )
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """An image, and where its bytes are in the buffer."""
-
-    start: int
-    end: int
-    image: PackedImages | PackedFile
-
-
-def _kind(placed: _Placed) -> tuple[Mode, int, bool]:
+def _kind(placed: Placed) -> tuple[Mode, int, bool]:
     """What images have in common that are counted at once."""
     return placed.image.mode, placed.image.depth, placed.image.planes
 
 
-def _index(placed: _Placed) -> int:
+def _index(placed: Placed) -> int:
     assert isinstance(placed.image, PackedFile)
     return placed.image.index
 
 
-def _fits(placed: _Placed, image: Tensor) -> bool:
+def _fits(placed: Placed, image: Tensor) -> bool:
     """Whether a decoded image is as the file's header says, but for a rotation that EXIF asks for."""
     channels = 1 if placed.image.file_mode == "L" else 3
     alike = image.dtype == torch.uint8 and image.ndim == 3 and len(image) == channels
     return alike and image[0].numel() == placed.image.pixels
 
 
-def _placed(images: Sequence[PackedImages | PackedFile]) -> list[_Placed]:
-    each = [one for image in images for one in image.each()]
-    ends = accumulate(image.bytes for image in each)
-    return [_Placed(end - i.bytes, end, i) for end, i in zip(ends, each, strict=True)]
+def places_of(images: Sequence[PackedImages | PackedFile]) -> list[Placed]:
+    """Each of the images of a buffer."""
+    places: list[Placed] = []
+    start = 0
+    for one in images:
+        size = one.bytes // len(one.names)
+        for name in one.names:
+            places.append(Placed(start, start + size, one, name))
+            start += size
+    return places
 
 
-def _parts(placed: Sequence[_Placed], most: int | None) -> Iterator[Sequence[_Placed]]:
+def _parts(placed: Sequence[Placed], most: int | None) -> Iterator[Sequence[Placed]]:
     """Neighbours of at most `most` bytes together, or one image that is larger."""
     begin = 0
     for index, one in enumerate(placed):
@@ -404,7 +421,7 @@ def _parts(placed: Sequence[_Placed], most: int | None) -> Iterator[Sequence[_Pl
     yield placed[begin:]
 
 
-def _runs(placed: Sequence[_Placed]) -> list[tuple[int, int]]:
+def _runs(placed: Sequence[Placed]) -> list[tuple[int, int]]:
     """Start and end of each run of images whose bytes follow one another."""
     runs: list[tuple[int, int]] = []
     for one in placed:

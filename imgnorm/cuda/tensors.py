@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
-from imgnorm.cuda.counter import Counts
+from imgnorm.cuda.counter import Counts, places_of
 from imgnorm.cuda.errors import cuda_errors_translated
 from imgnorm.cuda.kernel import kernel_for
 from imgnorm.pixels.buffer import PackedImages
@@ -26,22 +27,24 @@ class TensorCounter:
         self._counts = Counts()
         self._block: Tensor | None = None  # (N, H, W, C), of small images
         self._mode: Mode = ""
-        self._filled = 0  # images in the block
+        self._names: list[str] = []  # of the images in the block
 
-    def add(self, images: Tensor, mode: Mode) -> None:
+    def add(self, images: Tensor, mode: Mode, names: Sequence[str] = ()) -> None:
         """
         Args:
             images: (N, H, W, C), in any layout in memory; they may change afterwards.
+            names: one for each image; by default they have none.
 
         Raises:
             DeviceError: the device failed.
         """
+        names = names or [""] * len(images)
         with cuda_errors_translated(self._device), self._on_device():
             if images.numel() >= _TOGETHER or not len(images):
-                self._count(images, mode)
+                self._count(images, mode, names)
                 return
-            for image in images:
-                self._collect(image, mode)
+            for image, name in zip(images, names, strict=True):
+                self._collect(image, mode, name)
 
     def tally(self) -> Tally:
         """All that was added; nothing is added after it.
@@ -56,10 +59,10 @@ class TensorCounter:
     def _on_device(self) -> torch.cuda.device | nullcontext[None]:
         return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
 
-    def _collect(self, image: Tensor, mode: Mode) -> None:
+    def _collect(self, image: Tensor, mode: Mode, name: str) -> None:
         """Copies an image: the code that yields a tensor may write into it again."""
         if self._block is not None:
-            full = self._filled == len(self._block)
+            full = len(self._names) == len(self._block)
             if full or mode != self._mode or image.shape != self._block.shape[1:]:
                 self._flush()
         if self._block is None:
@@ -70,21 +73,21 @@ class TensorCounter:
             else:
                 block = image.new_empty((capacity, height, width, channels))
             self._block, self._mode = block, mode
-        self._block[self._filled] = image
-        self._filled += 1
+        self._block[len(self._names)] = image
+        self._names.append(name)
 
     def _flush(self) -> None:
-        block, self._block = self._block, None
+        (block, self._block), (names, self._names) = (self._block, None), (self._names, [])
         if block is not None:
-            self._count(block[: self._filled], self._mode)
-        self._filled = 0
+            self._count(block[: len(names)], self._mode, names)
 
-    def _count(self, images: Tensor, mode: Mode) -> None:
+    def _count(self, images: Tensor, mode: Mode, names: Sequence[str]) -> None:
         at_once = max(1, _AT_ONCE // max(1, images.shape[1] * images.shape[2]))
-        for some in torch.split(images, at_once) if len(images) else ():
-            self._count_some(some, mode)
+        for start in range(0, len(images), at_once):
+            part = slice(start, start + at_once)
+            self._count_some(images[part], mode, names[part])
 
-    def _count_some(self, images: Tensor, mode: Mode) -> None:
+    def _count_some(self, images: Tensor, mode: Mode, names: Sequence[str]) -> None:
         """Where memory runs out, half of them at once; an image that does not fit alone, on the CPU."""
         try:
             found = _counts_of(images)
@@ -93,13 +96,15 @@ class TensorCounter:
         if found is None:
             torch.cuda.empty_cache()
             if len(images) > 1:
-                for half in images.chunk(2):
-                    self._count_some(half, mode)
+                half = len(images) // 2
+                self._count_some(images[:half], mode, names[:half])
+                self._count_some(images[half:], mode, names[half:])
                 return
             found = _counts_of(images.cpu())
-        number, height, width, channels = images.shape
-        packed = [PackedImages(mode, height * width, channels, mode, "array")] * number
-        self._counts.add("", [(packed, *found)])
+        _, height, width, channels = images.shape
+        size = width, height
+        packed = PackedImages(mode, height * width, channels, mode, "array", size, names)
+        self._counts.add("", [(places_of([packed]), *found)])
 
 
 def _counts_of(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -88,9 +88,9 @@ class ItemCounter:
         elif fault := self._fault_of(images):
             self._skipped += map(fault.skipped, names)
         elif is_counted_on_device(images):
-            self._add_on_device(images)
+            self._add_on_device(images, names)
         elif self._sender and images.dtype == np.uint8:
-            self._sender.add(self._group, images, mode_of(images.shape[3], "8-bit"))
+            self._sender.add(self._group, images, mode_of(images.shape[3], "8-bit"), names)
         elif images.dtype in _16_BIT:
             self._add_16bit(images, names)
         elif images.dtype == np.uint8 and images.size >= _BLOCK_VALUES:  # needs no collecting
@@ -130,16 +130,21 @@ class ItemCounter:
         self._formats.add(image.format)
         if self._sender and self._sends_pictures and image.mode != "I;16":
             pixels = np.asarray(image.picture).reshape(*image.picture.size[::-1], -1)
-            file_mode, format_ = image.file_mode, image.format
             self._sender.add(
-                self._group, pixels[np.newaxis], image.mode, file_mode=file_mode, format_=format_
+                self._group,
+                pixels[np.newaxis],
+                image.mode,
+                [name],
+                size=image.size,
+                file_mode=image.file_mode,
+                format_=image.format,
             )
             return
         self._counter(image.mode).add(image, name)
         if image.mode == "I;16" and self._settings.mode == "auto":
             self._names_16bit.append(name)
 
-    def _add_on_device(self, images: Any) -> None:
+    def _add_on_device(self, images: Any, names: Sequence[str]) -> None:
         from imgnorm.cuda.tensors import TensorCounter  # not above: it imports torch
 
         if self._sender:
@@ -147,7 +152,7 @@ class ItemCounter:
         device = images.device
         if device not in self._on_devices:
             self._on_devices[device] = TensorCounter(device)
-        self._on_devices[device].add(images, mode_of(images.shape[3], "8-bit"))
+        self._on_devices[device].add(images, mode_of(images.shape[3], "8-bit"), names)
 
     def _fault_of(self, images: ImageArray) -> Unreadable | None:
         """Why these arrays cannot be counted."""

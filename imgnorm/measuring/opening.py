@@ -16,7 +16,6 @@ from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.names import as_text
 from imgnorm.sources.patterns import ALL, Patterns
 from imgnorm.sources.source import Source
-from imgnorm.wording import plural
 
 if TYPE_CHECKING:
     from imgnorm.pipeline.pipeline import Pipeline
@@ -324,7 +323,7 @@ def _open_many(
     from imgnorm.sources.arrays import ArrayFileSource, is_array_file
 
     if all(map(looks_like_an_image, paths)):
-        files = plural(len(paths), "image file")
+        files = f"{len(paths):,} image file{'s' * (len(paths) != 1)}"
         raise SourceError(f"{as_text(path)}: {files}; {_INSTEAD_OF_IMAGES}")
     first = paths[0].lower()
     # Files may be far away, and this process may measure only some of them.

@@ -34,15 +34,13 @@ class PackedImages:
     depth: int  # bytes a pixel; those after the mode's channels have no meaning
     file_mode: str  # Pillow's mode of the file itself
     format: str
-    images: int = 1
+    size: tuple[int, int]  # width and height of each image, before preprocessing
+    names: Sequence[str]  # of the images
     planes: bool = False  # each channel of an image is contiguous, not each pixel
 
     @property
     def bytes(self) -> int:
-        return self.images * self.pixels * self.depth
-
-    def each(self) -> Sequence[PackedImages]:
-        return [self] if self.images == 1 else [replace(self, images=1)] * self.images
+        return len(self.names) * self.pixels * self.depth
 
 
 @dataclass(frozen=True)
@@ -54,17 +52,15 @@ class PackedFile:
     mode: Mode
     pixels: int
     file_mode: str
+    size: tuple[int, int]
+    names: tuple[str]
     format: str = "JPEG"
-    images: int = 1
     planes: bool = True
 
     @property
     def depth(self) -> int:
         """Bytes a pixel, once it is decoded."""
         return 1 if self.file_mode == "L" else 3
-
-    def each(self) -> Sequence[PackedFile]:
-        return [self]
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,7 @@ class PixelBuffer:
             return False
         self._memory[self._used : end] = content()
         self._used = end
-        self._decoded += image.images * image.pixels * image.depth
+        self._decoded += len(image.names) * image.pixels * image.depth
         self._images.append(image)
         return True
 
@@ -190,7 +186,9 @@ class Sender:
         group: str,
         images: npt.NDArray[np.uint8],
         mode: Mode,
+        names: Sequence[str] = (),
         *,
+        size: tuple[int, int] | None = None,
         file_mode: str | None = None,
         format_: str = "array",
     ) -> None:
@@ -199,6 +197,8 @@ class Sender:
         Args:
             images: (N, H, W, C) with the channels of `mode`, in any layout in memory; the caller may
                 change them afterwards. N may be 0.
+            names: one for each image; by default they have none.
+            size: their width and height before preprocessing, if not the same.
             file_mode: what they were before they were converted to `mode`, if not the same.
             format_: what the stats file calls their format.
 
@@ -209,10 +209,15 @@ class Sender:
             self._send()
             self._group = group
         number, height, width, channels = images.shape
-        packed = PackedImages(mode, height * width, channels, file_mode or mode, format_)
-        at_once = max(1, self.device.batch // max(1, packed.pixels))
+        names, size = names or [""] * number, size or (width, height)
+        at_once = max(1, self.device.batch // max(1, height * width))
         for start in range(0, number, at_once):
-            self._add(images[start : start + at_once], packed)
+            part = slice(start, start + at_once)
+            of_file = file_mode or mode, format_, size
+            self._add(
+                images[part],
+                PackedImages(mode, height * width, channels, *of_file, names[part]),
+            )
 
     def taken(self) -> Mapping[str, Tally]:
         """The tallies of all that was sent, by group; from now on it counts from zero.
@@ -232,7 +237,7 @@ class Sender:
         planes = images.transpose(0, 3, 1, 2)
         in_planes = packed.depth > 1 and planes.flags.c_contiguous
         dense = planes if in_planes else np.ascontiguousarray(images)
-        packed = replace(packed, images=len(images), planes=in_planes)
+        packed = replace(packed, planes=in_planes)
         if packed.bytes < _LARGE and self._buffer.put(packed, lambda: dense.reshape(-1).data):
             if self._buffer.full:
                 self._send()

@@ -267,9 +267,11 @@ class _Job:
             return False  # it will be skipped
         if frame.rotated:
             self._loader.noted = {**self._loader.noted, ROTATION: 1}
-        pixels, file_mode = frame.width * frame.height, "L" if frame.gray else "RGB"
-        index = len(self._names) - 1
-        return buffer.put(PackedFile(index, len(data), mode, pixels, file_mode), lambda: data)
+        size, file_mode = (frame.width, frame.height), "L" if frame.gray else "RGB"
+        index, name = len(self._names) - 1, self._names[-1]
+        pixels = frame.width * frame.height
+        file = PackedFile(index, len(data), mode, pixels, file_mode, size, (name,))
+        return buffer.put(file, lambda: data)
 
 
 class Tallying:
@@ -296,7 +298,7 @@ class Tallying:
             bytes_, sha256: of its file.
         """
         self._formats.add(image.format)
-        if self._buffer is None or not _put(self._buffer, image):
+        if self._buffer is None or not _put(self._buffer, image, name):
             self._counter(image.mode).add(image, name, bytes_, sha256)
 
     def add_block(
@@ -354,7 +356,7 @@ _RAW: dict[Mode, str] = {"L": "L", "RGB": "RGBX", "RGBA": "RGBA"}
 """How 8-bit pixels lie in memory, in Pillow's images and in those of the other decoders."""
 
 
-def _put(buffer: PixelBuffer, image: Decoded) -> bool:
+def _put(buffer: PixelBuffer, image: Decoded, name: str) -> bool:
     """Put the image's pixels into the buffer as they lie in memory, which is fastest.
 
     Returns:
@@ -364,16 +366,17 @@ def _put(buffer: PixelBuffer, image: Decoded) -> bool:
         return False
     content, raw = image.content, _RAW[image.mode]
     if isinstance(content, Image.Image):
-        pixels = content.width * content.height
+        width, height = content.size
     else:
-        pixels = content.shape[0] * content.shape[1]
+        height, width, _ = content.shape
 
     def data() -> bytes | memoryview:
         if isinstance(content, Image.Image):
             return content.tobytes("raw", raw)
         return content.reshape(-1).data
 
-    packed = PackedImages(image.mode, pixels, len(raw), image.file_mode, image.format)
+    of_file = image.file_mode, image.format, image.size or (width, height)
+    packed = PackedImages(image.mode, width * height, len(raw), *of_file, (name,))
     return buffer.put(packed, data)
 
 
@@ -383,7 +386,7 @@ def _put_array(buffer: PixelBuffer, block: Block, images: npt.NDArray[Any]) -> b
     Returns:
         whether there was room.
     """
-    number, height, width, channels = images.shape
-    mode = block.mode
-    packed = PackedImages(mode, height * width, channels, mode, _ARRAY_FILE, number)
+    _, height, width, channels = images.shape
+    of_file = block.mode, _ARRAY_FILE, (width, height)
+    packed = PackedImages(block.mode, height * width, channels, *of_file, block.names)
     return buffer.put(packed, lambda: np.ascontiguousarray(images).reshape(-1).data)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgnorm.pixels.overview import OverviewCounter
 from imgnorm.pixels.planes import Floats
 from imgnorm.settings import mode_of
 from imgnorm.tally.floats import FloatPixels
@@ -73,6 +74,7 @@ class FloatCounter:
         self._skipped: list[Skipped] = []
         self._seen = 0
         self._format = format_
+        self._overview = OverviewCounter(self.mode)
         self._rows: list[bytes] | None = [] if per_image else None
 
     def add(self, images: npt.NDArray[Any], names: Sequence[str] | None = None) -> None:
@@ -90,7 +92,12 @@ class FloatCounter:
         """All images that were added so far."""
         count = self._sums.images
         counted = Counted(
-            count, self._pixels, self._sums, {self.mode: count}, {self._format: count}
+            count,
+            self._pixels,
+            self._sums,
+            {self.mode: count},
+            {self._format: count},
+            overview=self._overview.overview(),
         )
         return Tally(
             {self.mode: counted} if count else {},
@@ -129,6 +136,8 @@ class FloatCounter:
         lowest = tuple(float(v) + 0.0 for v in least.min(axis=0))
         highest = tuple(float(v) + 0.0 for v in greatest.max(axis=0))
         self._pixels += FloatPixels(sums, lowest, highest)
+        size = images.shape[2], images.shape[1]
+        self._overview.add_floats(names, size, least == greatest, (total, total_sq))
         if self._rows is not None:
             file = ImageFile(self._format, self.mode, images.shape[2], images.shape[1])
             ends = [(one.astype(np.float64) + 0.0).tolist() for one in (least, greatest)]

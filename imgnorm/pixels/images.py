@@ -21,6 +21,7 @@ from PIL import Image
 from imgnorm.pixels.decode import Decoded
 from imgnorm.pixels.each import EachImage
 from imgnorm.pixels.jpeg import Pixels
+from imgnorm.pixels.overview import OverviewCounter
 from imgnorm.pixels.planes import (
     Bytes,
     Floats,
@@ -56,12 +57,13 @@ def count_arrays(
     Args:
         images: uint8, or uint16 in a 16-bit mode, (N, H, W, C) with the channels of `mode`, in any
             layout in memory. N may be 0.
-        names: one for each image, if there are to be rows of them (`per_image`).
+        names: one for each image; by default they have none.
         format_: what the stats file calls the images' format.
         threads: how many count side by side; the tally is the same.
     """
     if not len(images):
         return Tally()
+    names = names or [""] * len(images)
     at_once = images_at_once(images.shape)
     starts = range(0, len(images), at_once)
     counters = [ModeCounter(mode, per_image=per_image) for _ in range(min(threads, len(starts)))]
@@ -118,6 +120,7 @@ class ModeCounter:
         self._per_image = per_image
         self._histograms: list[Integers] = []  # of large images
         self._large = _Named()  # the same images
+        self._overview = OverviewCounter(mode)
         self._planes = planes or PlaneCounter()
         self._together: Bytes | None = None  # the pixels of small images, one after the other
         self._starts: list[int] = []  # of each small image, in pixels
@@ -195,6 +198,7 @@ class ModeCounter:
             dict(self.modes),
             dict(self.formats),
             self._cross_sums,
+            self._overview.overview(),
         )
 
     def _picture(self, content: Pixels) -> Image.Image:
@@ -261,9 +265,10 @@ class ModeCounter:
             self._histograms.clear()
 
     def _add_each(self, each: EachImage) -> None:
-        formats, modes, *_ = zip(*each.files, strict=True)
+        formats, modes, widths, heights, *_ = zip(*each.files, strict=True)
         self.formats.update(formats)
         self.modes.update(modes)
+        self._overview.add(each, list(zip(widths, heights, strict=True)))
         self._sums += sums_of_powers(each.pixels, each.total, each.total_sq, self._bins - 1)
         self._cross_sums += cross_sums_of(each.pixels, each.total, each.total_sq)
         if self._per_image:

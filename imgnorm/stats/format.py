@@ -39,7 +39,7 @@ from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, CrossSums, ImageSums, Moments
 from imgnorm.tally.notes import Noted
-from imgnorm.tally.overview import Distribution, End, ImageMeans, Overview, Sizes, start_of
+from imgnorm.tally.overview import Distribution, End, Ends, ImageMeans, Overview, Sizes, start_of
 from imgnorm.tally.skipped import Reason, Skipped
 
 if TYPE_CHECKING:
@@ -401,7 +401,11 @@ def _ranges(start: ValueKind, is_start: Callable[[Any], bool]) -> ValueKind:
         return None
 
     keys = Key("starts", ListOf(start, 1)), Key("images", ListOf(Whole(1), 1))
-    return Record(*keys, make=Distribution).that(check)
+    return Record(*keys, make=_distribution).that(check)
+
+
+def _distribution(starts: tuple[float, ...], images: tuple[int, ...]) -> Distribution:
+    return Distribution(dict(zip(starts, images, strict=True)))
 
 
 def _ends(*keys: Key, make: Callable[..., End]) -> ValueKind:
@@ -442,7 +446,7 @@ _MEAN_ENDS = _ends(
 )
 
 
-def _image_means(step: int, raw: Distribution, **ends: tuple[End, ...]) -> ImageMeans:
+def _image_means(step: int, raw: Distribution, **ends: Ends) -> ImageMeans:
     return ImageMeans(replace(raw, step=step), **ends)
 
 

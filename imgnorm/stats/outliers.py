@@ -47,14 +47,14 @@ _SAID = {
 REASONS = tuple(_SAID)
 """Why images stand out, in the order in which they are told."""
 
-_FAR = 3.5 / 0.6745  # median distances: 3.5 standard deviations of a normal distribution
+_FAR = 4 / 0.6745  # median distances: 4 standard deviations of a normal distribution
 _LEAST_MEAN = 0.1  # of the range of the values; nearer to the median is never far
-_LEAST_PIXELS = math.log2(10)  # ten times as many
+_LEAST_PIXELS = math.log2(16)  # 16 times as many
 _LEAST_ASPECT = math.log2(3)  # three times as wide
 _LEAST_CLASS = 0.2
 _FEWEST_CLASSES = 3
-_FEW, _PART = 3, 100  # at most 3 images, or one in 100, stand out on one side
-_RARE = 10  # at most one image in 10 is gray "among" color
+_PART, _FEW, _PART_OF_FEW = 100, 3, 10
+"""At most one image in 100 stands out, or 3 if that is at most one in 10: more are a group of their own."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def outliers_of(measured: Measurement, mode: Mode, scale: int) -> tuple[Outlier,
 
 def _looks(overview: Overview, mode: Mode, images: int) -> Iterator[Outlier]:
     for look, noted in overview.looks.items():
-        among_color = mode.startswith("RGB") and noted.images * _RARE <= images
+        among_color = mode.startswith("RGB") and noted.images <= _most(images)
         if look != GRAY or among_color:
             yield Outlier(look, noted.images, noted.examples)
 
@@ -133,7 +133,7 @@ def _far_sizes(overview: Overview) -> Iterator[Outlier]:
         images, has = far.side(upper=reason in (LARGE, WIDE))
         if images:
             named = [one for one in ends if has(one.value)]
-            details = (f"({one.size[0]} x {one.size[1]})" for one in named if one.size)
+            details = (f"({one.size[0]} x {one.size[1]})" for one in named)
             yield Outlier(reason, images, tuple(one.name for one in named), tuple(details))
 
 
@@ -185,7 +185,7 @@ class _Far:
 
         Whole ranges, from the end on, as long as they have few images.
         """
-        most = max(_FEW, sum(images for _, _, images in self._ranges) // _PART)
+        most = _most(sum(images for _, _, images in self._ranges))
         images, edge = 0, math.nan
         for start, stop, more in reversed(self._ranges) if upper else self._ranges:
             inner = start if upper else stop
@@ -194,6 +194,11 @@ class _Far:
                 break
             images, edge = images + more, inner
         return images, (lambda value: value >= edge) if upper else (lambda value: value < edge)
+
+
+def _most(images: int) -> int:
+    """How many of these images can stand out for one reason that compares them."""
+    return max(images // _PART, min(_FEW, images // _PART_OF_FEW))
 
 
 def _center_and_far(values: Sequence[tuple[float, int]], least: float) -> tuple[float, float]:

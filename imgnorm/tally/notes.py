@@ -22,7 +22,7 @@ MASK_LIKE = "mask-like"  # those of them that have a gray or palette mode, or fe
 THUMBNAIL = "thumbnail"  # in a folder named like thumbnails
 
 FEW_COLORS = 32
-_EXAMPLES = 3
+EXAMPLES = 3
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # train_masks, SegmentationClass, val2017
 _SPLITS = {
@@ -64,7 +64,7 @@ class Noted:
     examples: tuple[str, ...] = ()  # the first names of them, in the order of the texts
 
     def __add__(self, other: Noted) -> Noted:
-        names = tuple(sorted({*self.examples, *other.examples})[:_EXAMPLES])
+        names = tuple(sorted({*self.examples, *other.examples})[:EXAMPLES])
         return Noted(self.images + other.images, names)
 
 
@@ -78,8 +78,8 @@ class NoteCounter:
     def add(self, kind: str, name: str, images: int = 1) -> None:
         self._images[kind] += images
         examples = self._examples.setdefault(kind, [])
-        if len(examples) < _EXAMPLES or name < examples[-1]:
-            self._examples[kind] = sorted({*examples, name})[:_EXAMPLES]
+        if len(examples) < EXAMPLES or name < examples[-1]:
+            self._examples[kind] = sorted({*examples, name})[:EXAMPLES]
 
     def notes(self) -> dict[str, Noted]:
         return {

@@ -7,9 +7,9 @@ first names. What stands out among them is judged from the whole, in stats/outli
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from imgnorm.settings import Mode, kind_of
 from imgnorm.tally.notes import Noted
@@ -22,7 +22,7 @@ GRAY = "gray"  # all color channels have the same Σx and Σx²; of one channel,
 ALMOST = 1 / 16
 """In [0, 1]: half of it over the whole image is below it, and so are white pixels that are 1 in 256."""
 
-_AT_AN_END = 3
+AT_AN_END = 3  # numbers that are kept with names
 _STEP_OF_MEANS = {"8-bit": 1, "16-bit": 16}  # of the ranges of image means, in raw pixel values
 
 
@@ -30,27 +30,28 @@ _STEP_OF_MEANS = {"8-bit": 1, "16-bit": 16}  # of the ranges of image means, in 
 class Distribution:
     """How many images have a number in each of some fixed ranges."""
 
-    starts: tuple[float, ...] = ()  # of the ranges that have images, ascending
-    images: tuple[int, ...] = ()  # in each of these ranges
+    counts: Mapping[float, int] = field(default_factory=dict)  # start of a range -> images in it
     step: int = 0  # how wide each range is; 0: an eighth of the power of two at or below its start
 
-    @classmethod
-    def of(cls, counts: Mapping[float, int], step: int = 0) -> Distribution:
-        """
-        Args:
-            counts: images by `starts`.
-        """
-        starts = sorted(start for start, images in counts.items() if images)
-        return cls(tuple(starts), tuple(counts[start] for start in starts), step)
-
     def __add__(self, other: Distribution) -> Distribution:
-        counts = Counter(dict(zip(self.starts, self.images, strict=True)))
-        counts.update(dict(zip(other.starts, other.images, strict=True)))
-        return Distribution.of(counts, self.step)
+        counts = dict(self.counts)
+        for start, images in other.counts.items():
+            counts[start] = counts.get(start, 0) + images
+        return Distribution(counts, self.step)
+
+    @property
+    def starts(self) -> tuple[float, ...]:
+        """Where the ranges begin that have images, ascending."""
+        return tuple(sorted(self.counts))
+
+    @property
+    def images(self) -> tuple[int, ...]:
+        """How many are in each of these ranges."""
+        return tuple(self.counts[start] for start in self.starts)
 
     @property
     def stops(self) -> tuple[float, ...]:
-        """Where each of the ranges ends: the first number that it does not have."""
+        """Where each of them ends: the first number that it does not have."""
         return tuple(start + (self.step or _width_at(start)) for start in self.starts)
 
 
@@ -68,28 +69,31 @@ def _width_at(start: float) -> float:
     return max(1, int(width)) if isinstance(start, int) else width
 
 
-@dataclass(frozen=True)
-class End:
+class End(NamedTuple):
     """Images that have one of the lowest or highest numbers."""
 
     value: float  # the number: an image's mean in [0, 1], its pixels, or its width / height
     images: int  # how many have it, and this size
     name: str  # the first of them, in the order of the texts
-    size: tuple[int, int] | None = None  # width and height, if the number follows from them
+    size: tuple[int, int] = (0, 0)  # width and height, if the number follows from them
+
+
+Ends = tuple[End, ...]
+"""At most three, of different numbers."""
 
 
 @dataclass(frozen=True)
 class Sizes:
     """The sizes of the images in pixels, before Resize and CenterCrop."""
 
-    width: Distribution = Distribution()
-    height: Distribution = Distribution()
-    pixels: Distribution = Distribution()  # width · height
-    aspect: Distribution = Distribution()  # width / height
-    smallest: tuple[End, ...] = ()  # the three sizes of the fewest pixels, the lowest first
-    largest: tuple[End, ...] = ()  # of the most, the highest first
-    tallest: tuple[End, ...] = ()  # of the lowest width / height
-    widest: tuple[End, ...] = ()  # of the highest
+    width: Distribution = field(default_factory=Distribution)
+    height: Distribution = field(default_factory=Distribution)
+    pixels: Distribution = field(default_factory=Distribution)  # width · height
+    aspect: Distribution = field(default_factory=Distribution)  # width / height
+    smallest: Ends = ()  # the three sizes of the fewest pixels, the lowest first
+    largest: Ends = ()  # of the most, the highest first
+    tallest: Ends = ()  # of the lowest width / height
+    widest: Ends = ()  # of the highest
 
     def __add__(self, other: Sizes) -> Sizes:
         return Sizes(
@@ -97,10 +101,10 @@ class Sizes:
             self.height + other.height,
             self.pixels + other.pixels,
             self.aspect + other.aspect,
-            lowest((*self.smallest, *other.smallest)),
-            highest((*self.largest, *other.largest)),
-            lowest((*self.tallest, *other.tallest)),
-            highest((*self.widest, *other.widest)),
+            joined_ends(self.smallest, other.smallest, 1),
+            joined_ends(self.largest, other.largest, -1),
+            joined_ends(self.tallest, other.tallest, 1),
+            joined_ends(self.widest, other.widest, -1),
         )
 
 
@@ -108,21 +112,21 @@ class Sizes:
 class ImageMeans:
     """The images' own means, over all color channels."""
 
-    raw: Distribution = Distribution(step=1)  # of raw pixel values
-    lowest: tuple[End, ...] = ()  # the three lowest means, in [0, 1]
-    highest: tuple[End, ...] = ()  # the three highest, the highest first
+    raw: Distribution  # of raw pixel values
+    lowest: Ends = ()  # the three lowest means, in [0, 1]
+    highest: Ends = ()  # the three highest, the highest first
 
     @classmethod
     def zero(cls, mode: Mode) -> ImageMeans | None:
         """Those of no image; None of floats, whose range is not known."""
         step = _STEP_OF_MEANS.get(kind_of(mode))
-        return ImageMeans(Distribution(step=step)) if step else None
+        return ImageMeans(Distribution({}, step)) if step else None
 
     def __add__(self, other: ImageMeans) -> ImageMeans:
         return ImageMeans(
             self.raw + other.raw,
-            lowest((*self.lowest, *other.lowest)),
-            highest((*self.highest, *other.highest)),
+            joined_ends(self.lowest, other.lowest, 1),
+            joined_ends(self.highest, other.highest, -1),
         )
 
 
@@ -130,7 +134,7 @@ class ImageMeans:
 class Overview:
     """What the images of one mode are like."""
 
-    sizes: Sizes = Sizes()
+    sizes: Sizes = field(default_factory=Sizes)
     means: ImageMeans | None = None  # of 8- and 16-bit images
     looks: Mapping[str, Noted] = field(default_factory=dict)  # CONSTANT, GRAY, ... -> these images
 
@@ -146,22 +150,29 @@ class Overview:
         return Overview(self.sizes + other.sizes, means, looks)
 
 
-def lowest(ends: Iterable[End]) -> tuple[End, ...]:
-    """The images with the three lowest numbers; each number, and size, once."""
-    return _first(ends, 1)
+def joined_ends(a: Ends, b: Ends, sign: int) -> Ends:
+    """The three lowest numbers of both; each number, and size, once.
+
+    Args:
+        sign: -1 for the highest.
+    """
+    if not a or not b:
+        return a or b
+    if len(a) == AT_AN_END and _order(b[0], sign) > _order(a[-1], sign):
+        return a  # as nearly always in a long sum
+    if len(a) == len(b) == 1 and _order(a[0], sign) == _order(b[0], sign):
+        return (_both(a[0], b[0]),)
+    found: dict[Any, End] = {}
+    for one in a + b:
+        key = _order(one, sign)
+        found[key] = _both(found[key], one) if key in found else one
+    return tuple([found[key] for key in sorted(found)[:AT_AN_END]])
 
 
-def highest(ends: Iterable[End]) -> tuple[End, ...]:
-    return _first(ends, -1)
+def _both(a: End, b: End) -> End:
+    """Images with the same number."""
+    return End(a.value, a.images + b.images, min(a.name, b.name), a.size)
 
 
-def _first(ends: Iterable[End], sign: int) -> tuple[End, ...]:
-    found: dict[tuple[float, tuple[int, int]], End] = {}
-    for one in ends:
-        key = sign * one.value, one.size or (0, 0)
-        before = found.get(key)
-        if before:
-            name, images = min(before.name, one.name), before.images + one.images
-            one = End(one.value, images, name, one.size)
-        found[key] = one
-    return tuple(found[key] for key in sorted(found)[:_AT_AN_END])
+def _order(end: End, sign: int) -> tuple[float, tuple[int, int]]:
+    return sign * end.value, end.size

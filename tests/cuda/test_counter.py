@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,10 @@ def some_images(seed: int = 1, images: int = 40) -> list[tuple[Mode, Pixels]]:
 
 def buffer_of(images: Sequence[tuple[Mode, Pixels]]) -> tuple[bytearray, list[PackedImages]]:
     """As a worker packs them: RGB with a byte of padding after each pixel."""
-    packed = [PackedImages(m, len(p), 1 if m == "L" else 4, m, "PNG") for m, p in images]
+    packed = [
+        PackedImages(m, len(p), 1 if m == "L" else 4, m, "PNG", (len(p), 1), [""])
+        for m, p in images
+    ]
     padded = [p if m == "L" else np.insert(p, 3, 77, axis=1) for m, p in images]
     return bytearray(b"".join(p.tobytes() for p in padded)), packed
 
@@ -64,7 +68,18 @@ def counted(
         buffer, packed = buffer_of(images[start : start + per_tray])
         counter.count("all", buffer, packed)
         buffer[:] = bytes(len(buffer))  # as the next images would
-    return counter.taken()["all"]
+    return taken(counter)["all"]
+
+
+def taken(counter: DeviceCounter) -> dict[str, Tally]:
+    """Without what follows from names and sizes; tests/cuda/test_device.py compares whole files."""
+    return {
+        group: replace(
+            tally,
+            counted={mode: replace(one, overview=None) for mode, one in tally.counted.items()},
+        )
+        for group, tally in counter.taken().items()
+    }
 
 
 def test_pieces_of_a_batch_add_up(monkeypatch):
@@ -114,7 +129,7 @@ def test_groups_are_kept_apart():
     assert {
         "a": expected([*images[:10], *images[30:]]),
         "b": expected(images[10:30]),
-    } == counter.taken()
+    } == taken(counter)
 
 
 def test_what_was_taken_is_not_counted_again():
@@ -122,17 +137,17 @@ def test_what_was_taken_is_not_counted_again():
     counter = DeviceCounter(CPU, DeviceState())
     counter.count("a", *buffer_of(images[:10]))
 
-    assert {"a": expected(images[:10])} == counter.taken()
+    assert {"a": expected(images[:10])} == taken(counter)
     counter.count("a", *buffer_of(images[10:]))
-    assert {"a": expected(images[10:])} == counter.taken()
-    assert {} == counter.taken()
+    assert {"a": expected(images[10:])} == taken(counter)
+    assert {} == taken(counter)
 
 
 def test_nothing_on_a_tray_is_nothing_counted():
     counter = DeviceCounter(CPU, DeviceState())
     counter.count("a", b"", [])
 
-    assert {} == counter.taken()
+    assert {} == taken(counter)
 
 
 def test_sums_of_images_are_fetched_before_they_pile_up(monkeypatch):

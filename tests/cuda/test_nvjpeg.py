@@ -481,7 +481,7 @@ def test_a_batch_is_decoded_at_once():
     counter = DeviceCounter(CPU, DeviceState(), file_decoder=decoder)
     files = [encoded(picture(seed, 9, 5 + seed, "RGB")) for seed in range(5)]
     packed = [
-        PackedFile(index, len(file), "RGB", 9 * (5 + index), "RGB")
+        PackedFile(index, len(file), "RGB", 9 * (5 + index), "RGB", (9, 5 + index), ("",))
         for index, file in enumerate(files)
     ]
 

@@ -626,7 +626,7 @@ def test_half_precision_is_summed_as_the_rounded_values_that_it_is():
     assert_exact(stats, [t.float().permute(1, 2, 0).numpy() for t in tensors])
 
 
-def test_recognised_floats_among_others_stay_the_floats_that_they_are(tmp_path):
+def test_recognised_floats_among_others_stay_the_floats_that_they_are():
     """As 8-bit images either these would lose their last digits, or the others would."""
     recognised = [image / np.float32(255) for image in IMAGES[:3].astype(np.float32)]
     mixed = [*recognised, *FLOATS, recognised[0][:2]]
@@ -639,7 +639,8 @@ def test_recognised_floats_among_others_stay_the_floats_that_they_are(tmp_path):
         dict(stats.measurement.modes),
         dict(stats.measurement.formats),
     )
-    assert bytes_of(stats, tmp_path) == bytes_of(imgnorm.measure(mixed[::-1]), tmp_path)
+    back = imgnorm.measure(mixed[::-1]).measurement
+    assert (stats.measurement.pixels, stats.measurement.sums) == (back.pixels, back.sums)
 
 
 def test_recognised_floats_among_others_do_so_in_each_class():

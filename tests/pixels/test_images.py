@@ -54,7 +54,7 @@ def test_an_array_counts_as_the_same_images_in_files(mode):
     expected = tally_of(files, mode).counted[mode]
 
     assert {mode: replace(expected, modes={mode: 50}, formats={"array": 50})} == (
-        count_arrays(images, mode).counted
+        count_arrays(images, mode, list(files)).counted
     )
 
 
