@@ -13,9 +13,16 @@ from imgnorm.errors import OutputError
 if sys.platform != "win32":
     import fcntl
 
+WRITTEN_BY = "Written by imgnorm"
+"""In the first 1,000 bytes of a file, it lets one --force replace the file."""
 
-def check_output(path: str, *, force: bool) -> None:
+
+def check_output(path: str, *, force: int) -> None:
     """Check whether `path` can be written later. Leaves no file behind.
+
+    Args:
+        force: how often --force is given: once replaces a file that imgnorm wrote, twice any file, such
+            as an image of the dataset or a module that somebody has written.
 
     Raises:
         OutputError: it exists (without `force`), is not a regular file, or cannot be created.
@@ -34,10 +41,12 @@ def check_output(path: str, *, force: bool) -> None:
             raise OutputError(f"{path}: is a folder; name a file in it")
         if not stat.S_ISREG(mode):
             raise OutputError(f"{path}: is not a regular file; name one, or leave the option out")
-        if not force:
-            raise OutputError(
-                f"{path}: exists already; replace it with --force, or name another file"
-            )
+        ours = _written_by_imgnorm(target)
+        if force < (1 if ours else 2):
+            exists, option = "exists already", "--force"
+            if not ours:
+                exists, option = f"{exists}, and imgnorm did not write it", "--force --force"
+            raise OutputError(f"{path}: {exists}; replace it with {option}, or name another file")
     if not os.path.isdir(os.path.dirname(target)):
         raise OutputError(f"{path}: its folder does not exist; create it first")
     temporary = _temporary_name(target)
@@ -103,6 +112,20 @@ def read_whole(path: str) -> bytes | None:
         return None
     except OSError as error:
         raise OutputError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from error
+
+
+def _written_by_imgnorm(path: str) -> bool:
+    """Whether replacing a file loses nothing that a command could not write again.
+
+    It has the mark of stats files and modules, or it is empty, or has the first line of `--rejects`.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(1000)
+    except OSError:
+        return False
+    rejects = start.startswith(b'{"name": ') and b', "reason": "' in start
+    return not start or WRITTEN_BY.encode() in start or rejects
 
 
 def _publish(temporary: str, target: str, *, force: bool) -> None:

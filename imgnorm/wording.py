@@ -46,6 +46,15 @@ def harmless(text: str) -> str:
     return "\n".join(cut(printable(line), _LONGEST) for line in text.split("\n"))
 
 
+def plural(number: int, noun: str) -> str:
+    """
+    Example:
+        >>> plural(1, "image"), plural(2_000, "image")
+        ('1 image', '2,000 images')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def clause(error: BaseException) -> str:
     """An exception's message; its type if it has none."""
     return one_line(str(error)) or type(error).__name__

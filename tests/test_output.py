@@ -31,6 +31,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+REJECTS = '{"name": "a.png", "member": null, "reason": "empty-file", "detail": "", "bytes": 0}\n'
+
+
 def refusal(function: Callable[..., object], *arguments: object, **options: object) -> str:
     with pytest.raises(OutputError) as caught:
         function(*arguments, **options)
@@ -52,17 +55,28 @@ def test_looking_leaves_no_trace(here):
 
 
 def test_a_file_that_exists_needs_force(here):
-    Path("old.yaml").write_text("old")
+    """One --force for what imgnorm wrote, two for what it would be a pity to lose."""
+    for ours in ("", "# Written by imgnorm. mean", REJECTS):
+        Path("old.yaml").write_text(ours)
 
-    assert "old.yaml: exists already; replace it with --force, or name another file" == refusal(
-        check_output, "old.yaml", force=False
-    )
-    check_output("old.yaml", force=True)
-    assert "old" == Path("old.yaml").read_text()
+        assert "old.yaml: exists already; replace it with --force, or name another file" == refusal(
+            check_output, "old.yaml", force=0
+        )
+        check_output("old.yaml", force=1)
+    for foreign in ("old", "format: imgnorm-stats/1\n", " " * 1000 + "Written by imgnorm"):
+        Path("old.yaml").write_text(foreign)
+
+        for force in (0, 1):
+            assert (
+                "old.yaml: exists already, and imgnorm did not write it; replace it with "
+                "--force --force, or name another file"
+            ) == refusal(check_output, "old.yaml", force=force)
+        check_output("old.yaml", force=2)
+        assert foreign == Path("old.yaml").read_text()
 
 
 def test_a_link_to_a_file_counts_as_that_file(here):
-    Path("old.yaml").write_text("old")
+    Path("old.yaml").touch()
     Path("link").symlink_to("old.yaml")
 
     assert "link: exists already; replace it with --force, or name another file" == refusal(

@@ -13,6 +13,7 @@ from imgnorm.measuring.measure import measure
 from imgnorm.progress import Progress
 from imgnorm.settings import TORCHVISION
 from imgnorm.stats.stats import Stats
+from imgnorm.wording import plural
 
 _TORCHVISION = {
     dataset_key(name): name
@@ -64,7 +65,7 @@ def verify_preset(
     if preset.mark == "wrong":
         lines.append(f"  mark        wrong: {preset.remark}")
     verdict = "verified" if equal else "differs"
-    head = f"{preset.name}: {verdict} on {stats.images:,} images of {source}"
+    head = f"{preset.name}: {verdict} on {plural(stats.images, 'image')} of {source}"
     if stats.skipped:
         head += f"; {len(stats.skipped):,} skipped"
     return Verified(equal, "\n".join([head, *lines]))

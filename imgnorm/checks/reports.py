@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import imgnorm
 from imgnorm.errors import Problem, Rule, Severity
-from imgnorm.wording import printable
+from imgnorm.wording import plural, printable
 
 _GITHUB_COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "notice"}
 _SARIF_LEVELS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
@@ -114,11 +114,6 @@ def grouped(problems: Iterable[Problem]) -> list[Problem]:
         place = (problem.file, problem.line, problem.column)
         first[key] = replace(one, also=(*one.also, place)) if one else problem
     return list(first.values())
-
-
-def plural(number: int, noun: str) -> str:
-    """`1 file`, `2,000 files`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def page(rule: Rule) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from imgnorm._torch import torch_needed
 from imgnorm.checks.foreign import foreign_problem
 from imgnorm.checks.ignore import MARK, chosen, not_ignored
-from imgnorm.checks.reports import plural, summary
+from imgnorm.checks.reports import summary
 from imgnorm.checks.rules import RULES
 from imgnorm.constants.findings import findings
 from imgnorm.constants.presets import preset
@@ -41,6 +41,7 @@ from imgnorm.pipeline.pipeline import Pipeline
 from imgnorm.stats.file import stats_in
 from imgnorm.stats.format import STATS, STATS_FORMAT
 from imgnorm.stats.stats import Stats
+from imgnorm.wording import plural
 
 DryRun = Callable[[Document, Pipeline, Stats], Iterable[Problem]]
 

@@ -115,7 +115,7 @@ def calibrate(
     max_skipped: Allowance | None,
     rejects: str | None,
     output: str,
-    force: bool,
+    force: int,
     quiet: bool,
     verbose: bool,
     **where: Any,
@@ -162,11 +162,11 @@ def calibrate(
     complete: list[str] = []
     try:
         if rejects is not None:
-            write_rejects(rejects, skipped, force=force)
+            write_rejects(rejects, skipped, force=bool(force))
             complete.append(rejects)
         looked_at = done.images + len(skipped)
         shared.demand_few_skipped(len(skipped), looked_at, max_skipped, "checkpoint")
-        write_whole(output, opened.saved(), force=force)
+        write_whole(output, opened.saved(), force=bool(force))
         complete.append(output)
     finally:  # the result is not lost when it cannot be written
         with beside_files(complete):
@@ -243,8 +243,7 @@ def _images(
         return source, UserCode(transform, ModelError, "--transform").function(), None
     assert stats_file is not None
     stats = read_stats(stats_file)
-    api: Any = "v1" if stats.scale == 255 else "v2"  # v1 has no 16-bit
-    return source, to_transform(stats, api=api, eps=eps), stats.image_mode
+    return source, to_transform(stats, eps=eps), stats.image_mode
 
 
 def _calibration_table(done: Calibration, batches: Batches, verbose: bool) -> str:

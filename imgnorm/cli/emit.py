@@ -35,7 +35,7 @@ def _list_targets(ctx: click.Context, param: click.Parameter, value: str | None)
 @click.option(
     "--api",
     type=click.Choice(["v1", "v2"]),
-    help="torchvision.transforms, or torchvision.transforms.v2.  [default: what a pipeline config says, else v1]",
+    help="torchvision.transforms, or torchvision.transforms.v2.  [default: what a pipeline config says, else v1; v2 for 16-bit]",
 )
 @shared.eps
 @click.option(
@@ -58,7 +58,7 @@ def emit(
     eps: float | None,
     into: str | None,
     check: bool,
-    force: bool,
+    force: int,
 ) -> int:
     """Write a Python module with the transforms for FILE, or the file of another framework.
 
@@ -87,7 +87,7 @@ def emit(
         option = "-o" if output else "--into"
         raise click.UsageError(f"{option} names the stats file itself; give the module its own")
     if written is not None and not check:
-        check_output(written, force=force or into is not None)
+        check_output(written, force=2 if into else force)
     try:
         made = emitted(
             stats_file, to=to or "torchvision", api=api, eps=eps, output=output, into=into
@@ -102,7 +102,7 @@ def emit(
             raise click.UsageError("--to onnx is binary: name a file with -o")
         print_result(made.text.rstrip("\n"))
     elif not check:
-        write_whole(written, made.data, force=force or into is not None)
+        write_whole(written, made.data, force=bool(force or into))
         note(f"wrote    {written}")
     elif (present := read_whole(written)) != made.data:
         state = "does not exist" if present is None else "is not what `imgnorm emit` writes now"

@@ -11,6 +11,7 @@ import click
 from imgnorm.cli.terminal import print_result
 from imgnorm.errors import TooManySkipped
 from imgnorm.settings import LAYOUTS, MAX_PIXELS, TIMEOUT_S, conflicts, frames_of, frames_text
+from imgnorm.wording import plural
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -203,7 +204,7 @@ def demand_few_skipped(
     """
     if allowed is not None and not allowed.covers(skipped, images):
         raise TooManySkipped(
-            f"{skipped:,} images skipped, more than --max-skipped {allowed}; no {unwritten} was "
+            f"{plural(skipped, 'image')} skipped, more than --max-skipped {allowed}; no {unwritten} was "
             "written: fix them, or allow more"
         )
 
@@ -212,7 +213,12 @@ def output(text: str, *, required: bool = False) -> _Option:
     return click.option("-o", "--output", type=click.Path(), required=required, help=text)
 
 
-force = click.option("--force", is_flag=True, help="Replace files that exist.")
+force = click.option(
+    "--force",
+    count=True,
+    show_default=False,
+    help="Replace a file that imgnorm wrote. Given twice: any file.",
+)
 eps = click.option(
     "--eps",
     type=click.FloatRange(min=0, min_open=True, max=1),

@@ -22,7 +22,7 @@ from imgnorm.errors import IncompatibleStats
     help="Show no pictures of what stands out, even if the images are there.",
 )
 @shared.force
-def report(stats_file: str, output: str | None, thumbnails: bool, force: bool) -> None:
+def report(stats_file: str, output: str | None, thumbnails: bool, force: int) -> None:
     """Write a report of a stats file, as one HTML file.
 
     \b
@@ -45,7 +45,7 @@ def report(stats_file: str, output: str | None, thumbnails: bool, force: bool) -
     demand_jinja2()
     stats = read_stats(stats_file)
     try:
-        write_report(path, stats, stats_path=stats_file, thumbnails=thumbnails, force=force)
+        write_report(path, stats, stats_path=stats_file, thumbnails=thumbnails, force=bool(force))
     except IncompatibleStats as error:
         raise IncompatibleStats(f"{stats_file}: {error}") from error
     note(f"wrote    {path}")

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from imgnorm.wording import plural
+
 _ARRAY = "SLURM_ARRAY_TASK_"
 _NUMBER = r"0*(\d{1,9})"
 
@@ -75,7 +77,7 @@ def _place_in_array(total: int, environment: Mapping[str, str]) -> Shard:
             if 1 <= task + 1 - start <= total
         ]
         raise ValueError(
-            f"the Slurm array has {count:,} task{'s' * (count != 1)}, not {total:,}; submit it with "
+            f"the Slurm array has {plural(count, 'task')}, not {total:,}; submit it with "
             f"--array=1-{total}, or, to measure this part alone, give it itself: "
             + (", ".join(again) or f"I/{total}")
         )

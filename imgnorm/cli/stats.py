@@ -25,6 +25,7 @@ from imgnorm.cli.terminal import (
 )
 from imgnorm.errors import SourceError
 from imgnorm.settings import DEVICES, MODES, Decoder, frames_text
+from imgnorm.wording import plural
 
 if TYPE_CHECKING:
     from imgnorm.progress import Profile
@@ -261,7 +262,7 @@ def stats(
     as_json: bool,
     output: str | None,
     report: str | None,
-    force: bool,
+    force: int,
     quiet: bool,
     profile: bool,
     verbose: bool,
@@ -274,7 +275,7 @@ def stats(
       imgnorm stats data/train -o stats.yaml
       imgnorm stats data/train --resize 256 --center-crop 224 -o stats.yaml
       imgnorm stats 'shards/train-*.tar' --tolerance 0.001     # an estimate
-      imgnorm stats data/train --dry-run                       # how long will it take?
+      imgnorm stats data/train --dry-run                        # how long?
       imgnorm stats torchvision:CIFAR10 --download
       imgnorm stats --dataset my_code:make_dataset             # your own Dataset
 
@@ -305,7 +306,6 @@ def stats(
     from imgnorm.measuring.survey import survey
     from imgnorm.output import check_output
     from imgnorm.progress import Profile
-    from imgnorm.report.page import demand_jinja2, write_report
     from imgnorm.tally.skipped import write_rejects
 
     written = shared.written_files(output=output, rejects=rejects, report=report)
@@ -327,6 +327,8 @@ def stats(
     for path in written:
         check_output(path, force=force)
     if report is not None:
+        from imgnorm.report.page import demand_jinja2, write_report
+
         demand_jinja2()
     shard_note = click.get_current_context().meta.get(_SHARD_NOTE)
     if shard_note and not quiet:
@@ -359,17 +361,17 @@ def stats(
     done: list[str] = []
     try:
         if rejects is not None:
-            write_rejects(rejects, measured.skipped, force=force)
+            write_rejects(rejects, measured.skipped, force=bool(force))
             done.append(rejects)
         looked_at = measured.images + len(measured.skipped)
         shared.demand_few_skipped(len(measured.skipped), looked_at, max_skipped, "stats file")
         if strict:
             demand_no_notes(measured)
         if output is not None:
-            _write(output, measured, force=force, quiet=quiet)
+            _write(output, measured, force=bool(force), quiet=quiet)
             done.append(output)
         if report is not None:
-            write_report(report, measured, stats_path=output or "stats.yaml", force=force)
+            write_report(report, measured, stats_path=output or "stats.yaml", force=bool(force))
             done.append(report)
     finally:  # the result is not lost when it cannot be written
         with beside_files(done):
@@ -432,7 +434,7 @@ def show(stats_file: str, verbose: bool) -> None:
 def merge(
     stats_files: tuple[str, ...],
     output: str | None,
-    force: bool,
+    force: int,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -462,7 +464,7 @@ def merge(
     done: list[str] = []
     try:
         if output is not None:
-            _write(output, merged, force=force, quiet=quiet)
+            _write(output, merged, force=bool(force), quiet=quiet)
             done.append(output)
     finally:  # the result is not lost when it cannot be written
         with beside_files(done):
@@ -538,7 +540,7 @@ def _profile_text(profile: Profile, seconds: float, measured: Stats) -> str:
     from imgnorm.stats.table import aligned
 
     head = (
-        f"profile  {profile.images:,} images in {seconds:.2f} s; main took {profile.main_share:.1%} of "
+        f"profile  {plural(profile.images, 'image')} in {seconds:.2f} s; main took {profile.main_share:.1%} of "
         "the CPU time; seconds by step:"
     )
     has_jpegs = measured.measurement and "JPEG" in measured.measurement.formats
@@ -558,5 +560,5 @@ def _environment() -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("NumPy", "Pillow"))
     return (
         f"imgnorm {imgnorm.__version__}, Python {platform.python_version()}, {packages}, "
-        f"{platform.system()} {platform.machine()}, {cores} core{'s' * (cores != 1)}"
+        f"{platform.system()} {platform.machine()}, {plural(cores, 'core')}"
     )

@@ -205,11 +205,11 @@ def _length(pair: _Pair, channels: int | Sequence[int] | None) -> Iterator[Findi
     if possible is not None and not {*lengths.values()} <= {*possible}:
         *others, last = map(str, possible)
         many = f"{', '.join(others)} or {last}" if others else last
-        plural = "" if many == "1" else "s"
+        ending = "s" * (many != "1")
         for field, length in lengths.items():
             if length not in possible:
-                message = f"{_values(length)} for {many} channel{plural}"
-                yield pair.finding(_LENGTH, field, message, f"give {many} value{plural}")
+                message = f"{_values(length)} for {many} channel{ending}"
+                yield pair.finding(_LENGTH, field, message, f"give {many} value{ending}")
     elif 0 in lengths.values():
         empty: Field = "std" if pair.mean else "mean"
         yield pair.finding(_LENGTH, empty, "no values", "give one for each channel")

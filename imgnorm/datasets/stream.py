@@ -19,7 +19,7 @@ from imgnorm.sources.names import NumberedNames, Run, looked_at
 from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Tally
-from imgnorm.wording import describe
+from imgnorm.wording import describe, plural
 from imgnorm.workers.executor import Executor, Work
 
 _END = object()
@@ -120,7 +120,7 @@ class StreamSource(Source):
             return step()
         except Exception as error:  # a user's code may raise anything
             raise SourceError(
-                f"{self.ref}: failed after {came:,} images: {self.explain(error)}"
+                f"{self.ref}: failed after {plural(came, 'image')}: {self.explain(error)}"
             ) from error
 
     @property
@@ -146,9 +146,8 @@ class StreamSource(Source):
             detail = f"len() is {promise.items}, but {items:,} came"
             lost = max(0, (promise.items or 0) - items)
         if promise.dropped:
-            images = "1 image" if promise.dropped == 1 else f"{promise.dropped:,} images"
             notes.append(
-                f"{self.ref}: drop_last=True left {images} out, which these numbers lack; "
+                f"{self.ref}: drop_last=True left {plural(promise.dropped, 'image')} out, which these numbers lack; "
                 "measure with drop_last=False"
             )
         missing = (Skipped(name, Reason.VANISHED, detail) for name in self._places(came, lost))

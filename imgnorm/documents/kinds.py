@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from imgnorm.documents.document import MAX_PROBLEMS, Document, Path
 from imgnorm.errors import InvalidDocument
-from imgnorm.wording import cut, nearest
+from imgnorm.wording import cut, nearest, plural
 
 REQUIRED: Any = object()
 """The default of a key that must be given."""
@@ -263,9 +263,9 @@ class ListOf(ValueKind):
 
     def _bound(self, value: Any) -> str | None:
         if len(value) < self._least:
-            return f"at least {self._least} item{'s' * (self._least != 1)}"
+            return f"at least {plural(self._least, 'item')}"
         if self._most is not None and len(value) > self._most:
-            return f"at most {self._most} item{'s' * (self._most != 1)}"
+            return f"at most {plural(self._most, 'item')}"
         return None
 
     def _inner_faults(self, value: Any, path: Path) -> Iterator[Fault]:

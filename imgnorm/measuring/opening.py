@@ -16,6 +16,7 @@ from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.names import as_text
 from imgnorm.sources.patterns import ALL, Patterns
 from imgnorm.sources.source import Source
+from imgnorm.wording import plural
 
 if TYPE_CHECKING:
     from imgnorm.pipeline.pipeline import Pipeline
@@ -323,7 +324,7 @@ def _open_many(
     from imgnorm.sources.arrays import ArrayFileSource, is_array_file
 
     if all(map(looks_like_an_image, paths)):
-        files = f"{len(paths):,} image file{'s' * (len(paths) != 1)}"
+        files = plural(len(paths), "image file")
         raise SourceError(f"{as_text(path)}: {files}; {_INSTEAD_OF_IMAGES}")
     first = paths[0].lower()
     # Files may be far away, and this process may measure only some of them.

@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING, Any
 from imgnorm.errors import SourceError, TransformError
 from imgnorm.output import read_whole
 from imgnorm.pipeline.augmentations import Api
-from imgnorm.pipeline.steps import Call, Member, Name, pipeline_steps, steps_of, usable_std
+from imgnorm.pipeline.steps import (
+    Call,
+    Member,
+    Name,
+    default_api,
+    pipeline_steps,
+    steps_of,
+    usable_std,
+)
 from imgnorm.pipeline.targets import TARGETS
 from imgnorm.pipeline.targets.target import Target
+from imgnorm.settings import frames_text
 from imgnorm.stats.stats import Stats
-from imgnorm.wording import cut, nearest, printable
+from imgnorm.wording import cut, nearest, plural, printable
 
 if TYPE_CHECKING:
     from imgnorm.pipeline.pipeline import Pipeline
@@ -76,7 +85,7 @@ def emit(
         of: stats, or the path of a stats file or a config.
         to: the target: "torchvision", or one of those that `imgnorm emit --to` lists.
         api: of torchvision: "v1" (torchvision.transforms) or "v2" (torchvision.transforms.v2); None: what
-            the config says, else v1.
+            the config says; else v1, and v2 for 16-bit stats, which v1 cannot scale.
         eps: the least std in 0..1; needed if a channel is constant.
         output: the file that this is for: its header has the command that makes it again. None: as the
             target's file is usually called.
@@ -117,9 +126,7 @@ def emit(
     def of_stats(stats: Stats, path: str = "stats.yaml") -> bytes:
         if target:
             return _file(target, stats, path, eps, output, into)
-        return stats_module(
-            stats, api=api or "v1", eps=eps, stats_path=path, module_path=module
-        ).encode()
+        return stats_module(stats, api=api, eps=eps, stats_path=path, module_path=module).encode()
 
     module = os.fspath(output or "transforms.py")
     if isinstance(of, Stats):
@@ -203,7 +210,7 @@ def _present(path: str) -> bytes:
 def stats_module(
     stats: Stats,
     *,
-    api: Api = "v1",
+    api: Api | None = None,
     eps: float | None = None,
     stats_path: str = "stats.yaml",
     module_path: str = "transforms.py",
@@ -213,6 +220,7 @@ def stats_module(
     It is formatted as ruff does by default. No text of a stats file ever becomes code.
 
     Args:
+        api: None: `default_api`.
         eps: the least std; needed if a channel is constant.
         stats_path: the stats file, for the header.
         module_path: the module's own file, for the header.
@@ -220,10 +228,15 @@ def stats_module(
     Raises:
         TransformError: see `steps_of` and `usable_std`.
     """
+    api = api or default_api(stats)
     steps = steps_of(stats, api)
     header = [*_header(stats), *_command(*_seen(stats_path, module_path), eps, f" --api {api}")]
-    note = "# Put random augmentation in front of these steps."
-    return _module_text(stats, header, [note], steps, steps, api, eps)
+    module = _module(api)
+    note = [
+        "# Random augmentation goes in front of these steps, in your own code, as in",
+        f"# `{module}.Compose([{module}.RandomCrop(32, 4), *train_transform.transforms])`.",
+    ]
+    return _module_text(stats, header, note, steps, steps, api, eps)
 
 
 def pipeline_module(
@@ -317,8 +330,9 @@ def _origin(stats: Stats, values: str = "") -> list[str]:
             cut(f"Measured: {measured.source.kind} {measured.source.called!r}{options}:", _LONGEST)
         )
         lines += [cut(f"Incomplete: {part}.", _LONGEST) for part in measured.source.incomplete]
+        frames = f"frames {frames_text(stats.frames)}, " if stats.frames else ""
         lines.append(
-            f"{measured.images:,} images, {pixels:,} pixels, mode {stats.mode}, "
+            f"{plural(measured.images, 'image')}, {plural(pixels, 'pixel')}, mode {stats.mode}, {frames}"
             f"{len(measured.skipped):,} skipped."
         )
         lines.append(f"Mean and std are pooled over all pixels, population{values}.")

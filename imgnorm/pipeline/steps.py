@@ -38,6 +38,11 @@ class Member:
     value: str
 
 
+def default_api(stats: Stats) -> Api:
+    """v1, which every torchvision has; v2 for 16-bit stats, which v1 cannot scale."""
+    return "v1" if stats.of_floats or stats.scale == 255 else "v2"
+
+
 def steps_of(stats: Stats, api: Api) -> list[Call]:
     """The steps from a loaded PIL image to a normalized tensor. The last is Normalize.
 

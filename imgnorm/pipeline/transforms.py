@@ -10,7 +10,15 @@ from imgnorm._torch import torchvision_module
 from imgnorm.errors import TransformError
 from imgnorm.pipeline.augmentations import Api
 from imgnorm.pipeline.config import read_normalized
-from imgnorm.pipeline.steps import Call, Member, Name, pipeline_steps, steps_of, usable_std
+from imgnorm.pipeline.steps import (
+    Call,
+    Member,
+    Name,
+    default_api,
+    pipeline_steps,
+    steps_of,
+    usable_std,
+)
 from imgnorm.stats.stats import Stats
 from imgnorm.wording import clause
 
@@ -65,7 +73,7 @@ def build(path: str | os.PathLike[str], *, eps: float | None = None) -> BuiltPip
     )
 
 
-def to_transform(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> Compose:
+def to_transform(stats: Stats, *, api: Api | None = None, eps: float | None = None) -> Compose:
     """A Compose that turns a PIL image into a normalized float32 tensor, (C, H, W).
 
     With v1 it is Compose([ToTensor(), Normalize(mean, std)]), with v2 Compose([ToImage(),
@@ -75,7 +83,8 @@ def to_transform(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> 
     For float stats it is Normalize alone: it takes float tensors, (..., C, H, W), in the data's unit.
 
     Args:
-        api: "v1" is torchvision.transforms, "v2" is torchvision.transforms.v2.
+        api: "v1" is torchvision.transforms, "v2" is torchvision.transforms.v2; None: v1, and v2 for
+            16-bit stats, which v1 cannot scale.
         eps: the least std to divide by, in (0, 1]; needed if a channel is constant.
 
     Raises:
@@ -90,6 +99,7 @@ def to_transform(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> 
         >>> transform(Image.new("RGB", (200, 100))).shape
         torch.Size([3, 56, 56])
     """
+    api = api or default_api(stats)
     steps = steps_of(stats, api)
     std = usable_std(stats, eps)
     module = _transforms(api)
@@ -97,13 +107,14 @@ def to_transform(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> 
     return module.Compose([built_step(module, step, names) for step in steps])
 
 
-def to_inverse(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> Any:
+def to_inverse(stats: Stats, *, api: Api | None = None, eps: float | None = None) -> Any:
     """The Normalize that takes normalized float tensors, (..., C, H, W), back to [0, 1].
 
     With float stats it takes them back to the unit of the data.
 
     Args:
-        api: "v1" is torchvision.transforms, "v2" is torchvision.transforms.v2.
+        api: "v1" is torchvision.transforms, "v2" is torchvision.transforms.v2; None: v1, and v2 for
+            16-bit stats, which v1 cannot scale.
         eps: the same as for `to_transform`.
 
     Raises:
@@ -119,7 +130,7 @@ def to_inverse(stats: Stats, *, api: Api = "v1", eps: float | None = None) -> An
         [255, 128, 0]
     """
     std = usable_std(stats, eps)
-    return _transforms(api).Normalize(
+    return _transforms(api or default_api(stats)).Normalize(
         mean=[-m / s for m, s in zip(stats.mean, std, strict=True)], std=[1 / s for s in std]
     )
 

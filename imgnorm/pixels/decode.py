@@ -33,7 +33,7 @@ from imgnorm.pixels.losses import frames_in, losses_of
 from imgnorm.settings import Mode, channels_of
 from imgnorm.tally.notes import FRAMES, FURTHER_FRAMES, ROTATION
 from imgnorm.tally.skipped import Reason, Unreadable
-from imgnorm.wording import clause
+from imgnorm.wording import clause, plural
 
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 """What Pillow raises for large images: the second one where the user has turned warnings into errors."""
@@ -179,10 +179,9 @@ def demand_channels(image: Decoded) -> None:
     found = {"P": 3, "PA": 4}.get(image.file_mode) or Image.getmodebands(image.file_mode)
     wanted = len(channels_of(image.mode))
     if found != wanted:
-        plural = "s" if found > 1 else ""
         raise Unreadable(
             Reason.CHANNEL_MISMATCH,
-            f"{found} channel{plural} ({image.file_mode}), not the {wanted} of mode {image.mode}",
+            f"{plural(found, 'channel')} ({image.file_mode}), not the {wanted} of mode {image.mode}",
         )
 
 

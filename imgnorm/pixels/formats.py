@@ -1,4 +1,4 @@
-"""The format of a file, by its first bytes and from a short list; the suffix means nothing.
+"""The format of a file, by its first bytes and from a short list; the extension means nothing.
 
 Also the libraries behind Pillow that decode each format, with their versions.
 """

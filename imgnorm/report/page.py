@@ -297,7 +297,7 @@ def _facts(stats: Stats, measured: Measurement) -> list[tuple[str, str]]:
     if measured.ignored:
         facts.append(("ignored", counts_text(measured.ignored)))
     decoders = (f"{name} by {decoder}" for name, decoder in sorted(measured.decoders.items()))
-    facts.append(("decoders", ", ".join(decoders)))
+    facts += [("decoders", ", ".join(decoders))] * bool(measured.decoders)
     if stats.preprocess:
         facts.append(("preprocessing", ", ".join(map(repr, stats.preprocess))))
     if estimate := stats.estimate:

@@ -194,7 +194,7 @@ class _OnePass(Iterator[Entry]):
 
 
 def is_archive(path: str) -> bool:
-    """Whether a file starts like a zip, a tar or a tar.gz, whatever its suffix.
+    """Whether a file starts like a zip, a tar or a tar.gz, whatever its extension.
 
     Raises:
         SourceError: it cannot be read.

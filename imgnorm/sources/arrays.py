@@ -303,7 +303,7 @@ class ArrayFileSource(Source):
 
 
 def is_array_file(path: str) -> bool:
-    """Whether a file starts as .npy or .npz files do, whatever its suffix.
+    """Whether a file starts as .npy or .npz files do, whatever its extension.
 
     Raises:
         SourceError: it cannot be read.

@@ -22,7 +22,7 @@ STANDARD_INPUT = "-"
 
 
 class ListSource(Source):
-    """The images that the text file `path` names, relative to it; their suffixes do not matter.
+    """The images that the text file `path` names, relative to it; their extensions do not matter.
 
     A unit is a run of the sorted names. Equal lines are found among all names, so all are in memory.
     """

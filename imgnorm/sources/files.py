@@ -72,7 +72,7 @@ _asked_before_reading: list[Callable[[int], None]] = []  # in a worker: its budg
 
 
 def looks_like_an_image(name: str) -> bool:
-    """By its suffix."""
+    """By its extension."""
     return name.lower().endswith(IMG_EXTENSIONS)
 
 

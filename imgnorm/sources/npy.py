@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from imgnorm.settings import LAYOUTS, Kind
 from imgnorm.tally.skipped import Reason, Unreadable
+from imgnorm.wording import plural
 
 MAGIC = b"\x93NUMPY"
 
@@ -178,6 +179,5 @@ def _meaning(shape: tuple[int, ...], layout: str) -> str:
     edges = dict(zip(layout, shape, strict=True))
     images, channels = edges.get("N", 1), edges.get("C", 1)
     return (
-        f"{images:,} image{'s' * (images != 1)} of {edges['H']:,}x{edges['W']:,}, "
-        f"{channels:,} channel{'s' * (channels != 1)}"
+        f"{plural(images, 'image')} of {edges['H']:,}x{edges['W']:,}, {plural(channels, 'channel')}"
     )

@@ -26,7 +26,7 @@ from imgnorm.tally.notes import (
     Noted,
     kind_of_name,
 )
-from imgnorm.wording import shown
+from imgnorm.wording import plural, shown
 
 NORMALIZED = (
     "the values look normalized already (some are below 0, and every mean is near it); if they are, leave "
@@ -182,7 +182,7 @@ def _split(kind: str, counts: Mapping[str, Noted], measured: Measurement) -> str
 
 def _suffix(kind: str, counts: Mapping[str, Noted], measured: Measurement) -> str:
     extension, files = kind.split()[1], counts[kind].images
-    left_out = f"{files:,} file{'s' * (files != 1)} with another file extension ({extension})"
+    left_out = f"{plural(files, 'file')} with another file extension ({extension})"
     if extension in FORMAT_EXTENSIONS:
         return (
             f"{left_out}, left out as in ImageFolder; --include '*{extension}' measures them, with one --include "

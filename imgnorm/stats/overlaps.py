@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from imgnorm.settings import Mode, Step
 from imgnorm.stats.provenance import NUMBERED, Provenance, listing_key, ranges, shards_together
+from imgnorm.wording import plural
 
 _NAMED = 3  # shared names in a message
 
@@ -193,11 +194,7 @@ def _overlap(part: MergePart, source: Provenance, other: MergePart, its: Provena
 
 
 def _extent(source: Provenance) -> str:
-    which = (
-        str(source.shards)
-        if source.shards
-        else f"all {source.images:,} image{'s' * (source.images != 1)}"
-    )
+    which = str(source.shards) if source.shards else f"all {plural(source.images, 'image')}"
     limit = f" within --limit {source.options['limit']}" if "limit" in source.options else ""
     return f"{which}{limit} of {source.called!r}"
 

@@ -11,7 +11,7 @@ from imgnorm.stats.notes import NORMALIZED
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.skipped import Skipped
 from imgnorm.tally.tally import DIVIDED
-from imgnorm.wording import printable, shown
+from imgnorm.wording import plural, printable, shown
 
 if TYPE_CHECKING:
     from imgnorm.stats.stats import Stats
@@ -146,7 +146,7 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     lines += [f"range    {one}" for one in range_notes(stats)]
     if DIVIDED in measured.formats:
         lines.append(
-            f"values   {measured.formats[DIVIDED]:,} images came as floats, every value k/255: counted as the "
+            f"values   {plural(measured.formats[DIVIDED], 'image')} came as floats, every value k/255: counted as the "
             "8-bit images that they come from"
         )
     if stats.looks_normalized:

@@ -355,9 +355,10 @@ def test_what_does_not_fit_is_one_sentence_and_writes_nothing(place, arguments, 
 
 def test_a_file_that_exists_is_kept(place, capsys):
     assert 2 == run([*CALIBRATE, "--stats", "stats.yaml", "-o", "ckpt.pt"])
-    assert "ckpt.pt: exists already; replace it with --force, or name another file\n" == (
-        capsys.readouterr().err
-    )
+    assert (
+        "ckpt.pt: exists already, and imgnorm did not write it; replace it with --force --force, or "
+        "name another file\n"
+    ) == capsys.readouterr().err
 
 
 def test_a_device_that_is_not_there_is_never_replaced(place, capsys):
@@ -578,8 +579,8 @@ def test_archives_and_lists_give_what_their_folder_gives(place, kind):
 def test_no_batch_size_changes_a_byte_of_a_sequential_checkpoint(place):
     written = []
     for batch_size in ("1", "4", "64"):
-        options = ["--mode", "sequential", "--batch-size", batch_size, "--device", "cpu", "--force"]
-        assert 0 == run([*WITH_STATS, *options])
+        options = ["--mode", "sequential", "--batch-size", batch_size, "--device", "cpu"]
+        assert 0 == run([*WITH_STATS, *options, "--force", "--force"])
         with open("out.pt", "rb") as file:
             written.append(file.read())
 
@@ -712,7 +713,7 @@ def test_a_stopped_calibration_says_so_and_leaves_nothing(place, number, workers
 def test_a_gpu_is_used_where_there_is_one(place):
     assert 0 == run([*WITH_STATS, "--mode", "sequential"])
     on_gpu = torch.load("out.pt")["model"]
-    assert 0 == run([*WITH_STATS, "--mode", "sequential", "--device", "cpu", "--force"])
+    assert 0 == run([*WITH_STATS, "--mode", "sequential", "--device", "cpu", "--force", "--force"])
 
     assert "cpu" == str(on_gpu["1.running_var"].device)
     torch.testing.assert_close(  # the GPU's convolutions round to TF32, with 10 bits

@@ -59,7 +59,9 @@ def test_a_module_that_is_not_up_to_date_fails_the_check_and_is_left_alone(
     [
         (["none.yaml"], "none.yaml: no such file; check the path"),
         (["d"], "d: a folder; name a YAML file in it"),
-        (["s.yaml", "-o", "old.py"], "old.py: exists already; replace it with --force, or name another file"),
+        (["s.yaml", "-o", "old.py"], "old.py: exists already, and imgnorm did not write it; replace it with --force --force, or name another file"),
+        (["s.yaml", "-o", "old.py", "--force"], "old.py: exists already, and imgnorm did not write it; replace it with --force --force, or name another file"),
+        (["s.yaml", "-o", "d/a/1.png", "--force"], "d/a/1.png: exists already, and imgnorm did not write it; replace it with --force --force, or name another file"),
         (["s.yaml", "-o", "d"], "d: is a folder; name a file in it"),
         (["s.yaml", "-o", ""], "'': is not a file; name one, or leave the option out and use `>`"),
         (["s.yaml", "--check"], "--check needs -o: the module to compare (see `imgnorm emit --help`)"),
@@ -67,7 +69,7 @@ def test_a_module_that_is_not_up_to_date_fails_the_check_and_is_left_alone(
         (["s.yaml", "-o", "./s.yaml", "--force"], "-o names the stats file itself; give the module its own (see `imgnorm emit --help`)"),
         (["flat.yaml"], "flat.yaml: channel L is constant (std 0): normalizing would divide by 0; look at the images, or allow it with an eps (such as --eps 1e-3)"),
         (["s.yaml", "--eps", "nan"], "s.yaml: eps is nan; it must be above 0 and at most 1"),
-        (["deep.yaml"], "deep.yaml: 16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values at 32768; use api v2 (--api v2)"),
+        (["deep.yaml", "--api", "v1"], "deep.yaml: 16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values at 32768; use api v2 (--api v2)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
@@ -79,6 +81,18 @@ def test_what_emit_cannot_do_is_told_in_one_line(command, measured, arguments, m
 
     assert Ended(2, "", f"{message}\n") == command("emit", *arguments)
     assert before == {name: Path(name).read_bytes() for name in files()}
+
+
+def test_force_replaces_a_module_and_twice_any_file(command, measured):
+    command("emit", measured, "-o", "t.py", "--api", "v2")
+
+    assert Ended(0, "", "wrote    t.py\n") == command("emit", measured, "-o", "t.py", "--force")
+    assert (
+        command("emit", measured).out.replace("transforms.py", "t.py") == Path("t.py").read_text()
+    )
+    Path("t.py").write_text("mine")
+    assert 0 == command("emit", measured, "-o", "t.py", "--force", "--force").code
+    assert "mine" != Path("t.py").read_text()
 
 
 def test_eps_makes_a_constant_channel_usable(command, whole):

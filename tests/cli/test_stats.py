@@ -225,7 +225,7 @@ def test_only_broken_images_are_no_result(command, here):
     Path("d/b/3.png").unlink()
     Path("s.yaml").write_text("old")
 
-    ended = command("stats", "d", "-o", "s.yaml", "--force")
+    ended = command("stats", "d", "-o", "s.yaml", "--force", "--force")
 
     assert (
         Ended(
@@ -485,8 +485,8 @@ ALLOWANCE = "is neither a number of images nor a percentage; give 10, or 0.5%"
         (["d/*/*.png"], "d/*/*.png: 4 image files; name the folder of the images, or a text file with their paths and --list"),
         (["d/a/1.png"], "d/a/1.png: an image file; name the folder of the images, or a text file with their paths and --list"),
         (["hollow"], "hollow: no images in it (passed over: 1 suffix); looked for .jpg .jpeg .png .ppm .bmp .pgm .tif .tiff .webp; for other names, write them to a file and use --list"),
-        (["d", "-o", "old"], "old: exists already; replace it with --force, or name another file"),
-        (["d", "--rejects", "old"], "old: exists already; replace it with --force, or name another file"),
+        (["d", "-o", "old"], "old: exists already, and imgnorm did not write it; replace it with --force --force, or name another file"),
+        (["d", "--rejects", "old"], "old: exists already, and imgnorm did not write it; replace it with --force --force, or name another file"),
         (["d", "-o", "d"], "d: is a folder; name a file in it"),
         (["d", "-o", ""], "'': is not a file; name one, or leave the option out and use `>`"),
         (["d", "-o", "none/s.yaml"], "none/s.yaml: its folder does not exist; create it first"),
@@ -507,9 +507,11 @@ def test_wrong_usage_is_told_in_one_line_before_any_work(
 
 
 def test_force_replaces_a_file(command, whole):
-    Path("s.yaml").write_text("old")
+    command("stats", "d/a", "-o", "s.yaml")
+    old = Path("s.yaml").read_text()
 
     assert 0 == command("stats", "d", "-o", "s.yaml", "--force").code
+    assert old != Path("s.yaml").read_text()
     assert Path("s.yaml").read_text().startswith("# Written by imgnorm")
 
 

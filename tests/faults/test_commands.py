@@ -35,7 +35,7 @@ from imgnorm.cli import run
 
 pytestmark = needs_posix
 
-OLD = b"old bytes\n"
+OLD = b"# Written by imgnorm: old bytes\n"
 RUNS = int(os.environ.get("IMGNORM_TEST_RUNS", "1"))
 """Runs of each of eight writers; 50 take some minutes."""
 

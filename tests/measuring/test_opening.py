@@ -146,6 +146,8 @@ def test_what_no_source_opens_has_a_way_out(command, tmp_path, monkeypatch):
         "scans": "scans: no images in it (passed over: 1 suffix .dcm); a.dcm is read by a Dataset",
         "--list list": "list: 's3://bucket/a.png' is a URL, and imgnorm reads files",
     }
+    recipes = (Path(__file__).parents[2] / "docs/recipes.md").read_text(encoding="utf-8")
     for arguments, begins in expected.items():
         ended = command("stats", *arguments.split())
         assert (ended.code, ended.err[: len(begins)]) == (2, begins)
+        assert f"\n## {ended.err.split(chr(39))[-2]}\n" in recipes, arguments

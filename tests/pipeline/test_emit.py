@@ -90,7 +90,7 @@ def regenerated(folder: Path, source: str, module: str = "t.py") -> str:
     (command,) = (
         line.removeprefix("#   ") for line in source.splitlines() if line.startswith("#   imgnorm ")
     )
-    (folder / module).write_text("stale")
+    (folder / module).write_text("# Written by imgnorm, and stale")
     python = f"'{sys.executable}' -m imgnorm"
     subprocess.run(
         ["bash", "-c", command.replace("imgnorm", python, 1)],
@@ -218,8 +218,10 @@ def test_the_inverse_brings_back_what_was_normalized(stats, api, eps):
 # What is refused
 
 
-def test_16_bit_stats_have_no_v1_module():
+def test_16_bit_stats_have_no_v1_module_and_are_given_that_of_v2():
     """ToTensor makes of mode I;16 an int16 tensor of raw values."""
+    assert stats_module(measured("I;16")) == stats_module(measured("I;16"), api="v2")
+    assert stats_module(measured("L")) == stats_module(measured("L"), api="v1")
     with pytest.raises(TransformError) as caught:
         stats_module(measured("I;16"), api="v1")
 
@@ -263,14 +265,23 @@ def test_the_header_says_what_was_measured_and_how_to_make_it_again():
 
     assert [
         "# Measured: folder 'data/train', split train, limit 10, exclude masks *.gif:",
-        "# 1 images, 256 pixels, mode RGBA, 0 skipped.",
+        "# 1 image, 256 pixels, mode RGBA, 0 skipped.",
         "# Mean and std are pooled over all pixels, population, for values in [0, 1].",
         "# For images in PIL mode RGBA: ImageFolder's default loader makes RGB of them; give it one that converts to RGBA.",
         "# Regenerate it in this folder:",
         "#   imgnorm emit stats.yaml -o transforms.py --api v2 --eps 0.001 --force",
-        "# Put random augmentation in front of these steps.",
+        "# Random augmentation goes in front of these steps, in your own code, as in",
+        "# `v2.Compose([v2.RandomCrop(32, 4), *train_transform.transforms])`.",
         "# From normalized tensors back to [0, 1].",
     ] == header(stats_module(stats, api="v2", eps=1e-3))
+
+
+def test_the_header_names_the_frames_that_were_measured():
+    stats = replace(measured(), frames=10)
+
+    assert "# 1 image, 256 pixels, mode RGB, frames every:10, 0 skipped." in header(
+        stats_module(stats)
+    )
 
 
 def test_constants_are_not_called_a_measurement():

@@ -129,7 +129,7 @@ def test_16_bit_stats_have_no_v1_transform():
     stats = Stats(("I",), (0.5,), (0.25,), scale=65535, mode="I;16")
 
     with pytest.raises(TransformError) as caught:
-        imgnorm.to_transform(stats)
+        imgnorm.to_transform(stats, api="v1")
 
     assert (
         "16-bit stats have no v1 transform: ToTensor does not scale mode I;16, and wraps its values "

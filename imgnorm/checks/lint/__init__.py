@@ -15,5 +15,5 @@
 
 A reader finds pairs, and what the lines around them say (unit, channel order, dataset). The rules
 are those of constants/findings.py. To read another kind of file, write a reader
-`(data, file) -> list[Pair]` and add its suffix to `_READERS` in files.py.
+`(data, file) -> list[Pair]` and add its extension to `_READERS` in files.py.
 """

@@ -50,7 +50,7 @@ def pairs_of(data: bytes, file: str) -> list[Pair]:
 
     Raises:
         InvalidDocument: it is one of imgnorm's own files, and has faults.
-        ValueError: the file is not what its suffix says, or beyond the limits.
+        ValueError: the file is not what its extension says, or beyond the limits.
     """
     if not _is_worth_reading(data):
         return []
@@ -86,7 +86,7 @@ def files_in(paths: Sequence[str]) -> Iterator[str]:
 
 
 def reads(path: str) -> bool:
-    """Whether lint reads files with this suffix."""
+    """Whether lint reads files with this extension."""
     return os.path.splitext(path)[1].lower() in _READERS
 
 

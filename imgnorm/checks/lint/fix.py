@@ -75,7 +75,7 @@ def write_fixes(fixes: Sequence[Fix]) -> None:
         OutputError: a file cannot be written.
     """
     for fix in fixes:
-        check_output(fix.file, force=True)
+        check_output(fix.file, force=2)  # it changes what the user wrote
         if read_whole(fix.file) != fix.before:
             raise OutputError(f"{fix.file}: has changed while it was read; run the command again")
     for fix in fixes:

@@ -1,4 +1,4 @@
-"""Which of the rules about numbers make sense for a pair, what they find, and what would mend it.
+"""Which of the rules about numbers make sense for a pair, what they find, and what would fix it.
 
 Files rarely say what a field is for, and a false alarm is worse than a miss. So a rule is applied only
 where it makes sense, and numbers are put right only where the file says which dataset it is about.
@@ -49,7 +49,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Judged:
-    """A problem, and the edits that mend it: none where the right numbers are not sure."""
+    """A problem, and the edits that fix it: none where the right numbers are not sure."""
 
     problem: Problem
     edits: tuple[Edit, ...] = ()
@@ -340,7 +340,7 @@ def _published(mean: Written, std: Written, unit: float) -> tuple[bool, bool]:
 
 
 def _edits(pair: Pair, finding: Finding) -> tuple[Edit, ...]:
-    """What mends a finding: the right numbers, in the file's own unit, order and digits."""
+    """What fixes a finding: the right numbers, in the file's own unit, order and digits."""
     by_call = pair.order_by is not None and "(" in pair.order_by.text  # of some images of the file
     if finding.rule == "channel-order" and (pair.order is None or by_call):
         return ()

@@ -12,9 +12,10 @@ from imgnorm.checks.lint.files import content_of, files_in, pairs_of
 from imgnorm.checks.lint.fix import Fix, fixed
 from imgnorm.checks.lint.judge import Judged, judged
 from imgnorm.checks.lint.python import comments_in
-from imgnorm.checks.reports import grouped, plural, summary
+from imgnorm.checks.reports import grouped, summary
 from imgnorm.documents.document import file_names
 from imgnorm.errors import InvalidDocument, Problem
+from imgnorm.wording import plural
 
 
 @dataclass(frozen=True)
