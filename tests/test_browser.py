@@ -20,7 +20,7 @@ import pytest
 import imgnorm
 from imgnorm import Reason, Skipped, Stats
 from imgnorm.report.page import write_report
-from imgnorm.stats.plot import histogram_chart
+from imgnorm.stats.plot import histogram_charts
 
 ROOT = Path(__file__).parents[1]
 SIZES = [(width, scheme) for width in (400, 1280, 1920) for scheme in ("light", "dark")]
@@ -202,8 +202,8 @@ def test_the_script_draws_what_plot_draws(browser, report, stats):
     for log in (True, False):
         opened.page.set_checked("#log", log)
         expected = [
-            numbers(re.findall(r' d="(.*?)"', histogram_chart(stats, channel, log=log))[0])
-            for channel in range(3)
+            numbers(re.findall(r' d="(.*?)"', chart)[0])
+            for chart in histogram_charts(stats, log=log)
         ]
         demand_alike(expected, opened.areas())
     opened.close()
@@ -248,7 +248,7 @@ def test_a_chart_is_saved_and_the_transform_is_copied(browser, report, stats, tm
 
     drawn = [
         re.findall(r' d="(.*?)"', text)
-        for text in (histogram_chart(stats, 0), (tmp_path / "chart.svg").read_text())
+        for text in (histogram_charts(stats)[0], (tmp_path / "chart.svg").read_text())
     ]
     assert drawn[0] == drawn[1]
     assert f"mean={list(stats.mean)!r}" in page.evaluate("navigator.clipboard.readText()")

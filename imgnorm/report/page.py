@@ -22,7 +22,7 @@ from imgnorm.stats.plot import (
     class_chart,
     differing_classes,
     drawn,
-    histogram_chart,
+    histogram_charts,
     image_charts,
     one_size,
 )
@@ -214,14 +214,16 @@ def _histograms(stats: Stats) -> list[dict[str, Any]]:
     """Charts, and what the script needs to draw them again."""
     return [
         {
-            "chart": histogram_chart(stats, index),
+            "chart": chart,
             "counts": ",".join(map(str, bins.counts)),
             "width": bins.width,
             "last": len(bins.counts) * bins.width - 1,
             "mean": stats.mean[index] * stats.scale,
             "std": stats.std[index] * stats.scale,
         }
-        for index, bins in enumerate(drawn(stats))
+        for index, (chart, bins) in enumerate(
+            zip(histogram_charts(stats), drawn(stats), strict=True)
+        )
     ]
 
 
@@ -242,7 +244,7 @@ def _classes(stats: Stats, measured: Measurement) -> dict[str, Any] | None:
             (one, _values(one.mean, stats), _values(one.std, stats)) for one in differing[:_CLASSES]
         ]
         return found | {
-            "charts": [class_chart(stats, width) for width in (680, 340)],
+            "charts": [class_chart(stats, differing, width) for width in (680, 340)],
             "rows": _Rows(rows, len(differing)),
         }
     counts = sorted(measured.classes.items(), key=lambda one: (-one[1].images, one[0]))
@@ -262,12 +264,13 @@ def _extremes(stats: Stats) -> list[tuple[str, End]]:
 
 
 def _standing_out(stats: Stats, thumbnails: bool) -> dict[str, Any]:
-    """What stands out, and pictures of it."""
+    """What stands out, with pictures of the examples that are there."""
     names = {name for one in stats.outliers if one.reason != CLASS for name in one.examples}
-    return {
-        "outliers": stats.outliers,
-        "thumbnails": thumbnails_of(stats, names) if thumbnails and names else {},
-    }
+    found = thumbnails_of(stats, names) if thumbnails and names else {}
+    pictures = [
+        [(name, found[name]) for name in one.examples if name in found] for one in stats.outliers
+    ]
+    return {"outliers": list(zip(stats.outliers, pictures, strict=True))}
 
 
 def _skipped(skipped: Sequence[Skipped]) -> dict[str, Any]:

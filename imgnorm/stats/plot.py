@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from imgnorm.output import write_whole
 from imgnorm.stats.table import digits, without_empty_end
+from imgnorm.tally.histogram import Histogram
 from imgnorm.wording import cut, printable
 
 if TYPE_CHECKING:
@@ -117,18 +118,19 @@ def chart_of(stats: Stats, kind: Literal["histograms", "images", "classes"], *, 
     if kind == "histograms":
         if not drawn(stats):
             raise ValueError("only 8- and 16-bit images that were measured have a histogram")
-        panels = [histogram_chart(stats, index, log=log) for index in range(len(drawn(stats)))]
-        return Chart(_beside_each_other(panels))
+        return Chart(_beside_each_other(histogram_charts(stats, log=log)))
     if kind == "images":
-        if not image_charts(stats):
+        charts = image_charts(stats)
+        if not charts:
             raise ValueError(
                 "only images that were all measured, not sampled, have means and sizes of their own"
             )
-        return Chart(_beside_each_other(image_charts(stats)))
+        return Chart(_beside_each_other(charts))
     if kind == "classes":
-        if not differing_classes(stats):
+        classes = differing_classes(stats)
+        if not classes:
             raise ValueError("no class has a mean; measure with per_class=True")
-        return Chart(class_chart(stats))
+        return Chart(class_chart(stats, classes))
     raise ValueError(f"kind is {kind!r}; expected 'histograms', 'images' or 'classes'")
 
 
@@ -140,15 +142,18 @@ def drawn(stats: Stats) -> list[Bins]:
     histogram = stats.measurement and stats.measurement.histogram
     if not histogram or not stats.images:
         return []
-    histogram = without_empty_end(histogram)
+    histogram = without_empty_end(Histogram(histogram.counts[:_CHANNELS]))
     bins = min(histogram.bins, _BINS)
-    width = histogram.bins // bins
-    return [Bins(counts, width) for counts in histogram.rebinned(bins)[:_CHANNELS]]
+    return [Bins(counts, histogram.bins // bins) for counts in histogram.rebinned(bins)]
 
 
-def histogram_chart(stats: Stats, channel: int, *, log: bool = False) -> str:
-    """The histogram of one channel, as SVG. All channels have the same axes."""
+def histogram_charts(stats: Stats, *, log: bool = False) -> list[str]:
+    """The histograms that are `drawn`, as SVG. All have the same axes."""
     every = drawn(stats)
+    return [_histogram_chart(stats, every, channel, log) for channel in range(len(every))]
+
+
+def _histogram_chart(stats: Stats, every: Sequence[Bins], channel: int, log: bool) -> str:
     bins, name = every[channel], printable(stats.channels[channel])
     total = sum(bins.counts)
     most = _highest(every, log) / total
@@ -337,9 +342,9 @@ def _distance(mean: Sequence[float], stats: Stats) -> float:
     return max(distances, default=0.0)
 
 
-def class_chart(stats: Stats, width: int = 680) -> str:
-    """The means of the classes that differ most, as SVG: a row for each, a dot for each channel."""
-    classes = differing_classes(stats)[:_CLASSES]
+def class_chart(stats: Stats, differing: Sequence[DifferingClass], width: int = 680) -> str:
+    """The means of the first of these classes, as SVG: a row for each, a mark for each channel."""
+    classes = differing[:_CLASSES]
     hues = [_hue(name, index) for index, name in enumerate(stats.channels)][:_CHANNELS]
     marked = [
         f"{name} {mark}"
