@@ -265,6 +265,7 @@ def test_tests_lie_as_the_packages_do():
         "house",
         "init",
         "readme",
+        "recipes",
         "roads",
         "scale",
         "scripts",
