@@ -16,6 +16,8 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from imgnorm import errors as errors
     from imgnorm import nn as nn
+    from imgnorm.checks.diff import Difference as Difference
+    from imgnorm.checks.diff import diff as diff
     from imgnorm.checks.lint.lint import Linted as Linted
     from imgnorm.checks.lint.lint import lint as lint
     from imgnorm.checks.validate import Validated as Validated
@@ -54,6 +56,8 @@ _HOMES = {
     "build": "pipeline.transforms",
     "BuiltPipeline": "pipeline.transforms",
     "DeviceWarning": "errors",
+    "diff": "checks.diff",
+    "Difference": "checks.diff",
     "emit": "pipeline.emit",
     "Emitted": "pipeline.emit",
     "explain": "constants.explain",

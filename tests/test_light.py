@@ -94,6 +94,7 @@ WITHOUT_TORCH = [
     "validate --explain known-wrong",
     "lint configs",
     "verify s.yaml examples/shapes",
+    "diff s.yaml s.yaml",
     "presets",
     "presets show cifar10",
     "explain 0.2023 0.1994 0.2010",

@@ -3,6 +3,7 @@
     validate.py   pipeline configs and stats files: structure, order, numbers
     lint/         means and stds in Python, YAML, JSON and TOML that are not imgnorm's own
     verify/       a stats file against its data
+    diff.py       two stats files against each other; diff_table.py is what the command prints
     rules.py      every rule by its id; each family of rules stands beside what it is about
     ignore.py     which problems are reported: --select, --ignore and `# imgnorm: ignore[rule]`
     reports.py    problems -> text, JSON, GitHub annotations, SARIF, JUnit

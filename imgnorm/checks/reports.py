@@ -163,9 +163,9 @@ def _message(problem: Problem) -> str:
 
 
 def _sarif_rule(name: str) -> dict[str, Any]:
-    from imgnorm.checks.rules import RULES  # slow to load; the commands import this module early
+    from imgnorm.checks.rules import PAGES  # slow to load; the commands import this module early
 
-    rule = RULES[name]
+    rule = PAGES[name]
     return {
         "id": name,
         "shortDescription": {"text": rule.summary},

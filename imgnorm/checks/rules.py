@@ -6,6 +6,7 @@ pages of what validate itself finds.
 
 from __future__ import annotations
 
+from imgnorm.checks.diff_rules import RULES as _DIFF
 from imgnorm.checks.verify.rules import RULES as _VERIFY
 from imgnorm.constants.findings import RULES as _NUMBERS
 from imgnorm.documents.portability import RULES as _PORTABILITY
@@ -58,5 +59,5 @@ RULES: dict[str, Rule] = {
     for rule in family
 }
 """What validate and lint check: the ids that `--select`, `--ignore` and ignore comments take."""
-PAGES: dict[str, Rule] = {**RULES, **{rule.id: rule for rule in _VERIFY}}
-"""What `--explain` takes: those, and what verify finds."""
+PAGES: dict[str, Rule] = {**RULES, **{rule.id: rule for rule in (*_VERIFY, *_DIFF)}}
+"""What `--explain` takes: those, and what verify and diff find."""

@@ -1,7 +1,7 @@
 """The command line: each command parses its options, makes one call and prints the result.
 
 One file a command, or a small family of commands: `stats` (also show and merge), `emit`, `validate`
-(also schema), `lint`, `verify`, `constants` (presets and explain), `bn`. Options that several commands
+(also schema), `lint`, `verify`, `diff`, `constants` (presets and explain), `bn`. Options that several commands
 have are in `options`, help pages in `help`, printing and progress in `terminal`.
 
 `run` is the way in: it picks the command, and turns the error that a command raises into one line on
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import click
 
 import imgnorm
-from imgnorm.cli import bn, constants, emit, lint, report, stats, validate, verify
+from imgnorm.cli import bn, constants, diff, emit, lint, report, stats, validate, verify
 from imgnorm.cli.help import CommandGroup
 from imgnorm.cli.options import EXIT_CODES
 from imgnorm.cli.terminal import note
@@ -37,6 +37,7 @@ _COMMANDS = (
     report.report,
     emit.emit,
     verify.verify,
+    diff.diff,
     lint.lint,
     validate.validate,
     validate.schema,

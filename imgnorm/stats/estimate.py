@@ -211,7 +211,7 @@ def margins_of(sample: Sample, taken: int, population: int, confidence: float) -
     if images < 2:
         return None
     error = (1 - confidence) / (2 * len(moments.total))  # for one number; half of it on each side
-    quantile = _t_quantile(error / 2, images - 1)
+    quantile = t_quantile(error / 2, images - 1)
     left_out = 1 - Fraction(taken, population)
     # Sampling is without replacement. Of all images, the same share can be counted as of the sample.
     unseen = math.log(2 / error) / (-math.log(left_out) * population * images / taken)
@@ -286,7 +286,7 @@ def _of_the_root(variance: float, half: float) -> float:
     return max(below, above)
 
 
-def _t_quantile(tail: float, freedom: int) -> float:
+def t_quantile(tail: float, freedom: float) -> float:
     """The t that Student's distribution exceeds with this probability (Abramowitz & Stegun 26.7.5).
 
     From 30 degrees of freedom on, the error is below 0.1 % for tails down to 1e-4.

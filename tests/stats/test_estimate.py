@@ -27,10 +27,10 @@ from imgnorm.stats.estimate import (
     Margins,
     Plan,
     Sample,
-    _t_quantile,
     margins_of,
     percent,
     random_order,
+    t_quantile,
     until_within,
 )
 from imgnorm.stats.stats import Stats
@@ -78,7 +78,7 @@ def test_every_image_is_as_likely_to_be_taken():
     [(0.025, 30, 2.0423), (0.005, 120, 2.6174), (0.0005, 120, 3.3735), (0.0005, 30, 3.646)],
 )
 def test_the_quantile_is_students(tail, freedom, quantile):
-    assert _t_quantile(tail, freedom) == pytest.approx(quantile, rel=2e-3)  # the expansion's error
+    assert t_quantile(tail, freedom) == pytest.approx(quantile, rel=2e-3)  # the expansion's error
 
 
 def sample_of(images: Sequence[tuple[int, int, int]]) -> Sample:
@@ -103,7 +103,7 @@ def margins_by_hand(
     g = [c - 2 * mean * b + (2 * mean**2 - second) * a for a, b, c in zip(n, t, q, strict=True)]
     assert sum(e) == sum(g) == 0
     error = (1 - confidence) / 2  # mean and std of one channel
-    student = _t_quantile(error / 2, m - 1)
+    student = t_quantile(error / 2, m - 1)
     unseen = math.log(2 / error) / (-math.log(1 - m / of) * of)
     weight = math.sqrt(sum(a * a for a in n) / m) / (sum(n) / m)
     d = max(mean, 1 - mean)

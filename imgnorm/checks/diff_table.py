@@ -1,0 +1,181 @@
+"""A difference of two measurements -> the table on the screen."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from imgnorm.stats.estimate import percent
+from imgnorm.stats.table import aligned
+from imgnorm.wording import cut, printable, shown
+
+if TYPE_CHECKING:
+    from imgnorm.checks.diff import ClassDifference, Difference
+
+_LISTED = 5  # classes, or kinds, of a line
+_MOST_CHANNELS = 16
+_WIDTH = 80
+_INDENT = " " * 9
+
+
+def difference_table(found: Difference) -> str:
+    """What differs, and what it means for normalization; lines of at most 80 characters, but for long names."""
+    lines = [
+        _lined(
+            f"{label:<9}{shown(name)}: {f'{images:,} images of ' if images else ''}{shown(source)}"
+        )
+        for label, name, source, images in zip(
+            ("first", "second"), found.names, found.sources, found.images, strict=True
+        )
+    ]
+    if found.channels:
+        lines += ["", *_channels(found), "", *_meaning(found), *_sampling(found)]
+    lines += [""] + [_lined(line) for line in _counted(found)]
+    return "\n".join(lines).rstrip("\n")
+
+
+def _lined(line: str) -> str:
+    return textwrap.fill(line, _WIDTH, subsequent_indent=_INDENT, break_on_hyphens=False)
+
+
+def _channels(found: Difference) -> Iterator[str]:
+    few = found.channels[:_MOST_CHANNELS]
+    titles = ["", "mean", "shift", "std", "times", "Wasserstein", "JS bits"]
+    rows = [
+        [
+            one.channel,
+            f"{_number(one.mean[0])} -> {_number(one.mean[1])}",
+            f"{one.shift:+.4f}",
+            f"{_number(one.std[0])} -> {_number(one.std[1])}",
+            f"{one.gain:.4f}",
+            *(
+                "" if distance is None else f"{distance:.4f}"
+                for distance in (one.wasserstein, one.jensen_shannon)
+            ),
+        ]
+        for one in few
+    ]
+    yield from aligned([titles, *rows])
+    if any(one.quantiles for one in few):
+        yield ""
+        yield "quantiles of the pixels, by how much they moved, in 0..255"
+        moved = [
+            [one.channel, *(f"{255 * (b - a):+.4g}" for a, b in one.quantiles.values())]
+            for one in few
+        ]
+        yield from aligned([["", *few[0].quantiles], *moved])
+    if len(few) < len(found.channels):
+        yield f"and {len(found.channels) - len(few)} more channels (--format json has them all)"
+
+
+def _number(value: float) -> str:
+    """Four decimals in [0, 1], more of small numbers."""
+    small = value and abs(value) < 0.01
+    return f"{value:.{2 - math.floor(math.log10(abs(value)))}f}" if small else f"{value:.4f}"
+
+
+def _meaning(found: Difference) -> Iterator[str]:
+    shifts = [one.shift for one in found.channels]
+    gains = [one.gain for one in found.channels]
+    yield _lined(
+        "normalize through Normalize with the first mean and std, the second images have mean "
+        f"{_range(shifts, '+.4f')} and std {_range(gains, '.4f')}, not 0 and 1"
+    )
+
+
+def _range(values: Sequence[float], digits: str) -> str:
+    low, high = min(values), max(values)
+    same = format(low, digits) == format(high, digits)
+    return format(low, digits) if same else f"{low:{digits}} to {high:{digits}}"
+
+
+def _sampling(found: Difference) -> Iterator[str]:
+    if found.by_chance is None:
+        yield _lined(f"sampling cannot tell what is chance: {found.basis}")
+    else:
+        yield _lined(f"sampling {_judgement(found)} {found.basis}")
+    if found.same_names:
+        yield _lined(
+            "names    the files have the same names; if they are the same, no change is chance"
+        )
+
+
+def _judgement(found: Difference) -> str:
+    errors = {
+        f"{field} of {one.channel}": error
+        for one in found.channels
+        for field, error in zip(("mean", "std"), one.errors or (), strict=False)
+    }
+    largest = max(errors, key=lambda name: errors[name])
+    verdict = (
+        "may be chance: two random draws of the same images differ as much"
+        if found.by_chance
+        else "more than chance: two random draws of the same images differ by less"
+    )
+    return (
+        f"{verdict} ({percent(found.confidence)}). The {largest} moved by {errors[largest]:.1f} standard errors; "
+        f"up to {found.allowed:.1f} may be chance."
+    )
+
+
+def _counted(found: Difference) -> Iterator[str]:
+    for key, (before, after) in found.settings.items():
+        yield f"settings {key}: {printable(before)}; now {printable(after)}"
+    yield from _classes(found)
+    for kind, counts in found.counts.items():
+        changed = [
+            f"{printable(name)} {text}"
+            for name, both in counts.items()
+            if (text := _moved(both, found.images))
+        ]
+        if changed:
+            yield f"{kind:<9}{_listed(changed)}"
+    sizes = [f"{key} {a} -> {b}" for key, (a, b) in found.sizes.items() if a != b]
+    if sizes:
+        yield f"sizes    {', '.join(sizes)}"
+    for one in found.unlike:
+        yield f"unlike   {one}"
+
+
+def _moved(both: tuple[int, int], images: tuple[int, int]) -> str:
+    """How a share of the images moved, "75 -> 80 %"; "" if it did not. Of small shares, the images."""
+    shares = [f"{100 * n / total:.3g}" for n, total in zip(both, images, strict=True)]
+    if shares[0] == shares[1]:
+        return ""
+    if min(both) == 0:
+        return f"{both[0]:,} -> {both[1]:,}"
+    return f"{shares[0]} -> {shares[1]} %"
+
+
+def _classes(found: Difference) -> Iterator[str]:
+    both = [one for one in found.classes if all(one.images)]
+    for side in (0, 1):
+        alone = [one for one in found.classes if one.images[side] and not one.images[1 - side]]
+        if alone:
+            names = _listed([f"{printable(one.name)} ({one.images[side]:,})" for one in alone])
+            yield f"classes  {len(alone):,} only in the {('first', 'second')[side]}: {names}"
+    moved = sorted(
+        (one for one in both if one.moved), key=lambda one: -abs(one.share[1] - one.share[0])
+    )
+    if moved:
+        shares = [
+            f"{printable(c.name)} {100 * c.share[0]:.3g} -> {100 * c.share[1]:.3g} %" for c in moved
+        ]
+        yield f"classes  {len(moved):,} of {len(both):,} moved by more than chance, as a share of the images: {_listed(shares)}"
+    elif both:
+        yield f"classes  {len(both):,} in both; no share of the images moved by more than chance"
+    shifted = sorted((one for one in both if one.shift), key=_by_shift)
+    if shifted:
+        shifts = [f"{printable(one.name)} {one.shift:+.3g}" for one in shifted]
+        yield f"classes  their means moved by, in stds of the first: {_listed(shifts)}"
+
+
+def _by_shift(one: ClassDifference) -> float:
+    return -abs(one.shift or 0)
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = f", and {len(texts) - _LISTED:,} more" if len(texts) > _LISTED else ""
+    return ", ".join(cut(text, 80) for text in texts[:_LISTED]) + more

@@ -1,0 +1,64 @@
+"""`imgnorm diff`: what differs between two measurements."""
+
+from __future__ import annotations
+
+import click
+
+from imgnorm.checks.reports import REPORTERS
+from imgnorm.cli import options as shared
+from imgnorm.cli.terminal import note, print_result
+
+_EXIT_CODES = """\b
+Exit codes:
+  0    compared
+  1    with --fail-over: a mean or a std changed by more
+  2    wrong usage, or a file cannot be read or compared
+"""
+
+
+@click.command(epilog=_EXIT_CODES)
+@click.argument("first", shell_complete=shared.files)
+@click.argument("second", shell_complete=shared.files)
+@click.option(
+    "--fail-over",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="Exit 1 if a mean is off by more than X stds, or a std by more than the part X. 0.05 is 5 %.",
+)
+@click.option(
+    "--format",
+    "report",
+    type=click.Choice([*REPORTERS]),
+    default="text",
+    help="A table; all numbers for programs; or only the problems, for CI.",
+)
+@shared.explain
+@shared.quiet("No problems on standard error, beside the table.")
+def diff(first: str, second: str, fail_over: float | None, report: str, quiet: bool) -> int:
+    """Compare two stats files: train and val, last month and this one, before and after a change.
+
+    \b
+    Examples:
+      imgnorm diff train.yaml val.yaml
+      imgnorm diff old.yaml new.yaml --fail-over 0.05   # for CI
+
+    Prints means, stds and quantiles, how far pixels moved, which classes and kinds of files came and went,
+    what the first file's Normalize makes of the second images, and whether the difference is more than
+    chance. FIRST may hold constants, too.
+    """
+    import json
+
+    from imgnorm.checks.diff import diff as compared
+
+    found = compared(first, second, fail_over=fail_over)
+    if report == "text":
+        print_result(str(found))
+    elif report == "json":
+        print_result(json.dumps(found.to_dict(), indent=2))
+    elif written := REPORTERS[report](found.problems, [second]):
+        print_result(written)
+    if report == "text" and not quiet:
+        for problem in found.problems:
+            if problem.severity == "error":
+                note(f"{problem.file}: {problem.message}")
+    return int(found.failed)
