@@ -60,10 +60,9 @@ class ChannelDifference:
     jensen_shannon: float | None  # in bits; None, too, if one has 8 bits and the other 16
     errors: tuple[float, float] | None
     """How many standard errors mean and variance differ by; None if that is not known."""
-
-    def over(self, limit: float) -> bool:
-        """Whether the shift, or the change of the std, is more than this."""
-        return abs(self.shift) > limit or abs(self.gain - 1) > limit
+    margins: tuple[
+        float, float
+    ]  # how far shift and gain may be from the exact ones: 0 but for estimates
 
 
 @dataclass(frozen=True)
@@ -145,21 +144,22 @@ def diff(
     Args:
         a, b: stats, or the paths of stats files. b is compared with a.
         fail_over: the largest shift (the difference of the means, in stds of a) and the largest change of
-            the std (0.05: 5 %) that are not a problem of severity "error".
+            the std (0.05: 5 %) that are not a problem of severity "error". Those of estimates may be
+            larger by their margins.
 
     Raises:
         SourceError, InvalidDocument: a file cannot be read, or has faults.
         IncompatibleStats: one of them has no images; or `fail_over` is given, and they have no channel
             in common.
-        ValueError: `fail_over` is not above 0.
+        ValueError: `fail_over` is below 0, or no number.
 
     Example:
         >>> stats = imgnorm.measure("examples/shapes")
         >>> imgnorm.diff(stats, imgnorm.measure("examples/shapes", limit=8), fail_over=0.05).failed
         True
     """
-    if fail_over is not None and not 0 < fail_over < math.inf:
-        raise ValueError(f"fail_over is {fail_over!r}; expected a number above 0, such as 0.05")
+    if fail_over is not None and not 0 <= fail_over < math.inf:
+        raise ValueError(f"fail_over is {fail_over!r}; expected a number from 0 on, such as 0.05")
     sides = _Side.of(a, "a"), _Side.of(b, "b")
     first, second = (side.stats for side in sides)
     errors, basis = _errors(first, second)
@@ -245,7 +245,24 @@ def _channel(a: Stats, b: Stats, i: int, j: int, errors: _Errors | None) -> Chan
         wasserstein_,
         divergence,
         _in_errors(errors, a, b, i, j) if errors else None,
+        _margins(a, b, i, j),
     )
+
+
+def _margins(a: Stats, b: Stats, i: int, j: int) -> tuple[float, float]:
+    """How far shift and gain may be off, if all means and stds are within their error bars."""
+
+    def margin_of(stats: Stats, channel: int) -> tuple[float, float]:
+        margins = stats.estimate and stats.estimate.margins
+        return (margins.mean[channel], margins.std[channel]) if margins else (0.0, 0.0)
+
+    (mean_a, std_a), (mean_b, std_b) = margin_of(a, i), margin_of(b, j)
+    if not (mean_a or std_a or mean_b or std_b):
+        return 0.0, 0.0
+    apart, either = abs(b.mean[j] - a.mean[i]), mean_a + mean_b
+    shift = _ratio(apart + either, max(0.0, a.std[i] - std_a)) - _ratio(apart, a.std[i])
+    gain = _ratio(b.std[j] + std_b, max(0.0, a.std[i] - std_a)) - _ratio(b.std[j], a.std[i])
+    return shift, gain
 
 
 def _ratio(value: float, divisor: float) -> float:
@@ -512,8 +529,8 @@ def _problems(found: Difference, side: _Side, fail_over: float | None) -> Iterat
             ("mean", one.mean, abs(one.shift), f"a shift of {one.shift:+.3g} stds", of_mean),
             ("std", one.std, abs(one.gain - 1), f"{one.gain:.4g} times", of_std),
         )
-        for key, values, change, what, errors in changes:
-            over = fail_over is not None and change > fail_over
+        for (key, values, change, what, errors), margin in zip(changes, one.margins, strict=True):
+            over = fail_over is not None and change - margin > fail_over
             told = found.allowed is not None and errors > found.allowed
             if over or told:
                 more = f", more than --fail-over {fail_over:g}" if over else ""

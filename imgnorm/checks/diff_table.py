@@ -31,7 +31,14 @@ def difference_table(found: Difference) -> str:
         )
     ]
     if found.channels:
-        lines += ["", *_channels(found), "", *_meaning(found), *_sampling(found)]
+        lines += [
+            "",
+            *_channels(found),
+            "",
+            *_meaning(found),
+            *_estimated(found),
+            *_sampling(found),
+        ]
     lines += [""] + [_lined(line) for line in _counted(found)]
     return "\n".join(lines).rstrip("\n")
 
@@ -89,6 +96,16 @@ def _range(values: Sequence[float], digits: str) -> str:
     low, high = min(values), max(values)
     same = format(low, digits) == format(high, digits)
     return format(low, digits) if same else f"{low:{digits}} to {high:{digits}}"
+
+
+def _estimated(found: Difference) -> Iterator[str]:
+    widest = [
+        max(margins) for margins in zip(*(one.margins for one in found.channels), strict=True)
+    ]
+    if any(widest):
+        yield _lined(
+            f"estimate shifts are within {widest[0]:.2g} of the exact ones, and times within {widest[1]:.2g}"
+        )
 
 
 def _sampling(found: Difference) -> Iterator[str]:

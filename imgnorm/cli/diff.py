@@ -21,7 +21,7 @@ Exit codes:
 @click.argument("second", shell_complete=shared.files)
 @click.option(
     "--fail-over",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0),
     metavar="X",
     help="Exit 1 if a mean is off by more than X stds, or a std by more than the part X. 0.05 is 5 %.",
 )

@@ -21,7 +21,8 @@ from imgnorm.settings import Resize
 from imgnorm.stats.measurement import ClassStats
 from imgnorm.stats.stats import Stats
 
-SHAPES = Path(__file__).parents[2] / "examples" / "shapes"
+ROOT = Path(__file__).parents[2]
+SHAPES = ROOT / "examples" / "shapes"
 RNG = np.random.default_rng
 
 
@@ -161,6 +162,8 @@ def test_few_images_and_files_without_cross_sums_cannot_tell(tmp_path):
     assert "the second file has fewer than 30 images" == diff(many, few).basis
     assert diff(old, many).by_chance is None
     assert diff(old, many).basis.startswith("the first file is of an older imgnorm")
+    written = ROOT / "tests" / "cases" / "stats" / "older-whole.yaml"  # by imgnorm 0.1
+    assert diff(written, imgnorm.measure(SHAPES)).basis.startswith("the first file is of an older")
 
 
 def test_the_same_names_of_files_are_noted_and_numbers_are_no_names():
@@ -267,8 +270,36 @@ def test_fail_over_is_about_shift_and_gain():
 
     assert not diff(a, b, fail_over=largest).failed
     assert diff(a, b, fail_over=largest * 0.999).failed
-    with pytest.raises(ValueError, match="expected a number above 0"):
-        diff(a, b, fail_over=0)
+    assert diff(a, b, fail_over=0).failed
+    assert not diff(a, a, fail_over=0).failed
+    with pytest.raises(ValueError, match="expected a number from 0 on"):
+        diff(a, b, fail_over=math.nan)
+
+
+def test_an_estimate_fails_only_beyond_its_error_bars(tmp_path):
+    """The bounds are reached by the farthest values that the margins allow."""
+    exact = measured(images(1, 900))
+    np.save(tmp_path / "b.npy", images(2, 900, shift=9))
+    about = imgnorm.measure(tmp_path / "b.npy", layout="NHWC", tolerance=0.1)
+    margins = about.estimate.margins
+    (one, *_) = diff(exact, about).channels
+    (back, *_) = diff(about, exact).channels
+    shift, gain = (abs(one.mean[1] - one.mean[0]) / exact.std[0], one.std[1] / exact.std[0])
+
+    assert shift + one.margins[0] == (
+        pytest.approx((abs(one.mean[1] - one.mean[0]) + margins.mean[0]) / exact.std[0])
+    )
+    assert gain + one.margins[1] == pytest.approx((one.std[1] + margins.std[0]) / exact.std[0])
+    assert back.gain + back.margins[1] == (
+        pytest.approx(exact.std[0] / (about.std[0] - margins.std[0]))
+    )
+    certain = max(
+        max(abs(c.shift) - c.margins[0], abs(c.gain - 1) - c.margins[1])
+        for c in diff(exact, about).channels
+    )
+    assert not diff(exact, about, fail_over=certain).failed
+    assert diff(exact, about, fail_over=certain * 0.99).failed
+    assert "estimate shifts are within" in str(diff(exact, about))
 
 
 @pytest.fixture
