@@ -263,8 +263,10 @@ def _means_chart(means: Distribution, values: int, scale: int) -> str:
 
 def _sizes_chart(title: str, sizes: Distribution) -> str:
     """Sizes are on a logarithmic axis, as their ranges are."""
-    first, last = sizes.starts[0], sizes.stops[-1]
-    least, greatest = math.log2(first), math.log2(last)
+    least, greatest = math.log2(sizes.starts[0]), math.log2(sizes.stops[-1])
+    margin = max(0.0, 1 - (greatest - least)) / 2  # at least a factor of two is shown
+    least, greatest = least - margin, greatest + margin
+    first, last = 2**least, 2**greatest
 
     def x(value: float) -> float:
         return LEFT + (RIGHT - LEFT) * (math.log2(value) - least) / (greatest - least)

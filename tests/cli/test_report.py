@@ -15,6 +15,23 @@ def test_a_report_is_the_same_from_the_images_and_from_the_file(command, whole):
     assert Path("a.html").read_bytes() == Path("b.html").read_bytes()
 
 
+def test_thumbnails_are_shown_where_the_images_are_unless_they_are_unwanted(command, whole):
+    command("stats", "d", "-o", "s.yaml", "--report", "report.html")
+    picture = 'alt="a/1.png"'
+
+    assert picture in Path("report.html").read_text()
+    command("report", "s.yaml", "--force", "--no-thumbnails")
+    assert picture not in Path("report.html").read_text()
+    assert (
+        "3 images are of one color (a/1.png, a/2.png, b/3.png)" in Path("report.html").read_text()
+    )
+    command("report", "s.yaml", "--force")
+    assert picture in Path("report.html").read_text()
+    Path("d").rename("elsewhere")
+    command("report", "s.yaml", "--force")
+    assert picture not in Path("report.html").read_text()
+
+
 def test_a_report_replaces_nothing_without_force(command, whole):
     command("stats", "d", "-o", "s.yaml")
     command("report", "s.yaml")

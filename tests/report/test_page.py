@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import runpy
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -244,6 +245,18 @@ def test_without_jinja2_one_sentence_says_what_to_install(stats, monkeypatch):
     assert (
         "reports need jinja2, which is not installed; install it with `pip install jinja2`"
     ) == str(caught.value)
+
+
+def test_the_example_in_the_docs_is_current():
+    """Made again by scripts/make_report_example. Other versions of Pillow pack thumbnails into other bytes."""
+    made = runpy.run_path(str(ROOT / "scripts" / "make_report_example"))["example"]()
+    pixels = re.compile('src="data:[^"]*"')
+
+    for name, text in made.items():
+        shown = (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+        assert pixels.sub("", shown) == pixels.sub("", text), name
+        assert len(pixels.findall(shown)) == len(pixels.findall(text))
 
 
 def test_the_script_draws_where_the_charts_are():
