@@ -3,115 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import applied
-import numpy as np
 import pytest
-import torch
-from torchvision.transforms.functional import normalize
+import tried
+from tried import NAMES
 
 import imgnorm
+from imgnorm.checks.lint.lint import lint
+from imgnorm.constants.frameworks import FRAMEWORKS
 from imgnorm.errors import TransformError
 from imgnorm.pipeline.targets import TARGETS, jsonfile
-from imgnorm.settings import mode_of, scale_of
 from imgnorm.stats.stats import Stats
 
-ROOT = Path(__file__).parents[2]
-TABLE = ROOT / "docs" / "targets.md"
-FOLDER = "IMGNORM_TARGETS"
-INSTALL = (
-    "transformers tokenizers huggingface_hub safetensors regex httpx httpcore anyio h11 idna certifi typer "
-    "hf-xet filelock fsspec requests open_clip_torch ftfy wcwidth albumentations==2.0.8 albucore==0.0.24 "
-    "stringzilla simsimd pydantic opencv-python-headless scipy kornia kornia_rs keras namex optree ml_dtypes "
-    "h5py absl-py rich openvino mmengine-lite addict yapf termcolor platformdirs mmcv-lite<2.2 mmpretrain "
-    "importlib_metadata<9 zipp einops mat4py model-index ordered_set mmdet pycocotools terminaltables shapely "
-    "mmsegmentation prettytable matplotlib"
-)
-"""What the heavy test needs beside this environment; together they have 900 MB."""
-
+TABLE = Path(__file__).parents[2] / "docs" / "targets.md"
 LIGHT = ("torchvision", "timm", "detectron2", "onnx", "json")
-NAMES = ("torchvision", *TARGETS)
-
-
-def stats_of(channels: int, kind: str) -> Stats:
-    mode = mode_of(channels, kind)
-    mean = tuple(0.4914 - i / 50 for i in range(channels))
-    std = tuple(0.2470 - i / 100 for i in range(channels))
-    unit = 40 if kind == "float" else 1
-    names = imgnorm.settings.channels_of(mode)
-    return Stats(
-        names, tuple(unit * m for m in mean), tuple(unit * s for s in std), scale_of(mode), mode
-    )
-
-
-KINDS = {
-    f"{channels} of {kind}": stats_of(channels, kind)
-    for kind in ("8-bit", "16-bit", "float")
-    for channels in (1, 3, 4, 13)
-}
-
-
-def image_of(stats: Stats) -> applied.Array:
-    random = np.random.default_rng(0)
-    shape = (20, 24, len(stats.mean))
-    if stats.of_floats:
-        return random.normal(20, 20, shape).astype(np.float32)
-    return random.integers(0, stats.scale + 1, shape).astype(
-        {255: np.uint8, 65535: np.uint16}[stats.scale]
-    )
-
-
-def expected(stats: Stats, image: applied.Array) -> applied.Array:
-    """By torchvision's Normalize, in float64."""
-    unit = torch.from_numpy(np.moveaxis(image.astype(np.float64) / stats.scale, -1, 0).copy())
-    return np.asarray(normalize(unit, stats.mean, stats.std))
-
-
-def rounding(stats: Stats) -> float:
-    """What float32 may differ by: of a value, a mean and a quotient, each rounded once or twice."""
-    largest = 100 if stats.of_floats else 1
-    return 2 * 2**-23 * (largest + max(map(abs, stats.mean))) / min(stats.std)
-
-
-def takes(target: str, stats: Stats) -> bool:
-    known = TARGETS.get(target)
-    if known is None:
-        return True
-    count = not known.channels or len(stats.mean) in known.channels
-    return count and stats.scale in known.kinds
-
-
-def api_of(target: str, stats: Stats) -> str | None:
-    return "v2" if target == "torchvision" and stats.scale == 65535 else None
-
-
-def written_to(folder: Path, target: str) -> dict[str, Stats]:
-    """For each kind of images that a target takes a folder with its file and an image."""
-    done = {}
-    for number, stats in enumerate(KINDS.values()):
-        if takes(target, stats):
-            place = folder / f"{number:02}"
-            place.mkdir(parents=True)
-            file = TARGETS[target].file if target in TARGETS else "transforms.py"
-            made = imgnorm.emit(stats, to=target, api=api_of(target, stats))
-            (place / file).write_bytes(made.data)
-            np.save(place / "image.npy", image_of(stats))
-            done[f"{number:02}"] = stats
-    return done
-
-
-def differences(folder: Path, done: dict[str, Stats]) -> Iterator[tuple[float, float]]:
-    """The largest difference from Normalize of each kind, and what rounding may make."""
-    for place, stats in done.items():
-        found = np.load(folder / place / "normalized.npy")
-        wanted = expected(stats, np.load(folder / place / "image.npy"))
-        assert wanted.shape == found.shape
-        yield float(np.abs(wanted - found).max()), rounding(stats)
+HEAVY = tuple(name for name in NAMES if name not in LIGHT)
 
 
 @pytest.mark.parametrize("target", LIGHT)
@@ -119,17 +33,37 @@ def test_the_file_normalizes_as_torchvision_does(tmp_path, target):
     package, _ = applied.APPLIED[target]
     if package and applied.version_of(package) is None:
         pytest.skip(f"{package} is not installed")
-    done = written_to(tmp_path, target)
+    done = tried.written_to(tmp_path, target)
     applied.apply_all(target, tmp_path)
 
-    assert [] == [(d, most) for d, most in differences(tmp_path, done) if d > most]
+    assert [] == [(d, most) for d, most in tried.differences(tmp_path, done) if d > most]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("target", HEAVY)
+def test_the_file_normalizes_so_in_the_framework_itself(tmp_path, target):
+    if tried.PACKAGES not in os.environ:
+        pytest.skip(f"needs other packages: {tried.HOW_TO_INSTALL}")
+    done = tried.written_to(tmp_path, target)
+    tried.apply_elsewhere(target, tmp_path, os.environ[tried.PACKAGES])
+
+    assert [] == [(d, most) for d, most in tried.differences(tmp_path, done) if d > most]
+
+
+def test_the_table_in_the_docs_has_the_targets():
+    """scripts/make_target_table writes it, from what the two tests above find."""
+    rows = re.findall(r"^\| `(\w+)` \| .* \|$", TABLE.read_text(), re.MULTILINE)
+
+    assert list(NAMES) == rows
+    for line in (tried.row(name) for name in NAMES):
+        assert f"\n{line}" in TABLE.read_text()
 
 
 def test_what_a_target_cannot_express_is_refused_in_a_sentence():
     refused = {}
     for target in TARGETS:
-        for kind, stats in KINDS.items():
-            if takes(target, stats):
+        for kind, stats in tried.KINDS.items():
+            if tried.takes(target, stats):
                 continue
             with pytest.raises(TransformError) as caught:
                 imgnorm.emit(stats, to=target)
@@ -146,7 +80,7 @@ def test_what_a_target_cannot_express_is_refused_in_a_sentence():
 
 
 def test_what_is_written_says_for_which_unit_and_order():
-    rgb = KINDS["3 of 8-bit"]
+    rgb = tried.KINDS["3 of 8-bit"]
     silent = [
         name
         for name, target in TARGETS.items()
@@ -169,7 +103,7 @@ def test_digits_move_in_decimals():
 @pytest.mark.parametrize("target", [name for name in NAMES if name != "onnx"])
 def test_python_is_formatted_and_yaml_and_json_are_read(tmp_path, target):
     """No text of a stats file becomes code: the header is in comments, or one text."""
-    made = imgnorm.emit(KINDS["3 of 8-bit"], to=target).text
+    made = imgnorm.emit(tried.KINDS["3 of 8-bit"], to=target).text
     if target in TARGETS and TARGETS[target].is_json:
         assert isinstance(json.loads(made), dict)
     elif target == "detectron2":
@@ -260,7 +194,7 @@ PIPELINE = {
 def test_the_normalize_of_a_pipeline_of_albumentations_takes_the_numbers(tmp_path):
     path = tmp_path / "pipeline.json"
     path.write_text(json.dumps(PIPELINE))
-    stats = KINDS["3 of 8-bit"]
+    stats = tried.KINDS["3 of 8-bit"]
     found = json.loads(imgnorm.emit(stats, to="albumentations", into=path).text)
     *others, last = found["transform"]["transforms"]
 
@@ -280,6 +214,90 @@ def test_a_file_without_a_place_for_the_numbers_is_refused(tmp_path, text, why):
     path = tmp_path / "x.json"
     path.write_text(text)
     with pytest.raises(imgnorm.errors.SourceError) as caught:
-        imgnorm.emit(KINDS["3 of 8-bit"], to="albumentations", into=path)
+        imgnorm.emit(tried.KINDS["3 of 8-bit"], to="albumentations", into=path)
 
     assert f"{path}: {why}" == str(caught.value)
+
+
+def test_the_other_frameworks_in_the_docs_have_the_units_that_lint_goes_by():
+    rows = re.findall(
+        r"^\| ([\w. ]+?)(?: \(.*?\))? \| .* \| ((?:255 )?m, (?:255 )?s).* \| (.*) \| .* \|$",
+        TABLE.read_text().partition("## More frameworks")[2],
+        re.MULTILINE,
+    )
+    known = {name: FRAMEWORKS[name] for name, *_ in rows if name in FRAMEWORKS}
+
+    assert {"Paddle", "PaddleSeg", "FFCV", "ultralytics", "SlowFast", "LeRobot"} <= set(known)
+    for name, numbers, order in rows:
+        unit, usual = (known[name].unit, known[name].order) if name in known else (None, None)
+        assert unit in (None, 255.0 if numbers.startswith("255") else 1.0), name
+        assert order.startswith(usual or ""), name
+
+
+READ_BY_LINT = [name for name in NAMES if name != "onnx"]  # which is binary
+IMAGENET = Stats(("R", "G", "B"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def with_numbers(target: str, mean: Sequence[float], std: Sequence[float]) -> str:
+    """What is written for ImageNet, with other numbers in its place."""
+    if target == "torchvision":
+        text = imgnorm.emit(IMAGENET).text
+        for old, new in ((IMAGENET.mean, mean), (IMAGENET.std, std)):
+            text = text.replace(", ".join(map(repr, old)), ", ".join(map(repr, new)))
+        return text
+    numbers = TARGETS[target].normalization(IMAGENET)
+    changed = replace(numbers, mean=tuple(mean), std=tuple(std))
+    return TARGETS[target].file_of(changed).decode()
+
+
+def rules_in(folder: Path, target: str, text: str) -> set[str]:
+    file = TARGETS[target].file if target in TARGETS else "transforms.py"
+    for old in folder.iterdir():
+        old.unlink()
+    (folder / file).write_text(text)
+    return {problem.rule for problem in lint([str(folder / file)]).problems}
+
+
+def test_lint_reads_what_is_written_and_names_what_is_changed(tmp_path):
+    """Other channels than the order that the file states, and another unit."""
+    unnamed = []
+    for target in READ_BY_LINT:
+        pixels = target in TARGETS and TARGETS[target].takes_pixels
+        factor = 1 / 255 if pixels else 255
+        known = TARGETS[target].normalization(IMAGENET) if target in TARGETS else IMAGENET
+        for rules, mean, std in (
+            (set(), known.mean, known.std),
+            ({"channel-order"}, known.mean[::-1], known.std[::-1]),
+            (
+                {"unit"},
+                [round(m * factor, 9) for m in known.mean],
+                [round(s * factor, 9) for s in known.std],
+            ),
+        ):
+            found = rules_in(tmp_path, target, with_numbers(target, mean, std))
+            unnamed += [(target, rules, found)] if rules != found else []
+            if rules and target != "keras":  # whose squares get more digits than they had
+                (path,) = tmp_path.iterdir()
+                (mended,) = lint([str(path)], fix=True).fixes
+
+                assert with_numbers(target, known.mean, known.std) == mended.after.decode()
+
+    assert [] == unnamed
+
+
+STATED = {
+    "detectron2": ("FORMAT: BGR", "FORMAT: RGB", "channel-order"),
+    "json": ('"unit": "0..1"', '"unit": "0..255"', "unit"),
+    "kornia": ("values in 0..1.", "values in 0..255.", "unit"),
+    "keras": ("for RGB images", "for BGR images", "channel-order"),
+    "hf": ('"do_rescale": true', '"do_rescale": false', "unit"),
+}
+
+
+@pytest.mark.parametrize("target", STATED)
+def test_lint_goes_by_what_the_file_states(tmp_path, target):
+    old, new, rule = STATED[target]
+    text = imgnorm.emit(IMAGENET, to=target).text
+
+    assert text.count(old) == 1
+    assert {rule} == rules_in(tmp_path, target, text.replace(old, new))

@@ -6,11 +6,13 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from imgnorm.checks.lint.data import json_pairs, toml_pairs, yaml_pairs
 from imgnorm.checks.lint.pair import Pair
 from imgnorm.checks.lint.python import pairs_in
 from imgnorm.checks.lint.text import markdown_pairs, notebook_pairs, rst_pairs, shell_pairs
+from imgnorm.constants.findings import Order
 from imgnorm.documents.document import open_at_once
 from imgnorm.errors import SourceError
 
@@ -39,6 +41,8 @@ _NORMALIZES = re.compile(rb"(?i:normaliz)" + _NUMBER_NEAR + rb"|\d?\.\d+,\s*\d?\
 _MEANS = re.compile(rb"(?i:mean|\bmu|offset|subtrahend)" + _NUMBER_NEAR)
 _STDS = re.compile(rb"(?i:std|sigma|scale|divisor|\bvar|norm_val)" + _NUMBER_NEAR)
 
+_WRITTEN_FOR = re.compile(rb"Written by imgnorm for (\S+) images, values in 0\.\.(\d+)\.")
+
 
 def _is_worth_reading(data: bytes) -> bool:
     """Whether a name of a mean and one of a std have a number behind them, or decimals stand in a row."""
@@ -54,7 +58,20 @@ def pairs_of(data: bytes, file: str) -> list[Pair]:
     """
     if not _is_worth_reading(data):
         return []
-    return _READERS[os.path.splitext(file)[1].lower()](data, file)
+    pairs = _READERS[os.path.splitext(file)[1].lower()](data, file)
+    said = {found.groups() for found in _WRITTEN_FOR.finditer(data)}
+    return [_as_written(pair, *said.copy().pop()) for pair in pairs] if len(said) == 1 else pairs
+
+
+def _as_written(pair: Pair, order: bytes, largest: bytes) -> Pair:
+    """With what `emit --to` wrote into the file, where its framework leaves the unit or the order open."""
+    orders: dict[bytes, Order] = {b"RGB": "RGB", b"BGR": "BGR"}
+    return replace(
+        pair,
+        pixels=True,
+        unit=float(largest) if pair.unit is None else pair.unit,
+        order=pair.order or orders.get(order),
+    )
 
 
 def content_of(file: str) -> bytes:

@@ -76,6 +76,7 @@ _FORMS = (
     _Form("OpenVINO", beside=frozenset({"mean_values"})),
     _Form("LeRobot", above=r"observation\.images?\b.*"),
     _Form("TFLite", target="NormalizationOptions|NormalizationOptionsT"),
+    _Form("imgnorm", beside=frozenset({"imgnorm"})),
 )  # fmt: skip
 
 _UnitRule = Callable[[Any, "float | None"], "float | None"]
@@ -95,6 +96,9 @@ _UNITS: dict[str, dict[str, _UnitRule]] = {
     "segmentation_models.pytorch": {
         "input_range": lambda value, _: {"[0, 1]": 1.0, "[0, 255]": 255.0}.get(_range(value)),
     },
+    "imgnorm": {
+        "unit": lambda value, _: {"0..1": 1.0, "0..255": 255.0, "0..65535": 65535.0}.get(value),
+    },
     "DALI": {"scale": lambda value, unit: unit if value == 1 else None},
 }
 """What the keys beside the numbers make of a framework's unit."""
@@ -107,7 +111,7 @@ _ORDERS: dict[str, Callable[[Any], Order | None]] = {
     "FORMAT": lambda value: value if value in (_RGB, _BGR) else None,
     "do_flip_channel_order": lambda value: _RGB if value is False else None,
     "image_mode": lambda value: _RGB if value == "RGB" else None,
-    "channel_order": lambda value: _RGB if value == "RGB" else None,
+    "channel_order": lambda value: value if value in (_RGB, _BGR) else None,
 }
 """What a key beside the numbers says of the order. None: nothing, not even what the framework fixes."""
 
