@@ -30,7 +30,8 @@ def test_every_block_does_what_it_shows(page, tmp_path):
 
 
 def links_of(page: Path) -> list[str]:
-    return re.findall(r"\]\((?!https?://)([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    return re.findall(r'(?:\]\(|src(?:set)?=")(?!https?://)([^)"\s]+)[)"]', text)
 
 
 def anchors_of(page: Path) -> set[str]:
