@@ -126,13 +126,12 @@ def _judgement(found: Difference) -> str:
         for field, error in zip(("mean", "std"), one.errors or (), strict=False)
     }
     largest = max(errors, key=lambda name: errors[name])
-    verdict = (
-        "may be chance: two random draws of the same images differ as much"
-        if found.by_chance
-        else "more than chance: two random draws of the same images differ by less"
-    )
+    draws = "pairs of random draws of the same images differ"
+    verdict = f"may be chance: {draws} as much"
+    if not found.by_chance:
+        verdict = f"more than chance: {percent(found.confidence)} of {draws} by less"
     return (
-        f"{verdict} ({percent(found.confidence)}). The {largest} moved by {errors[largest]:.1f} standard errors; "
+        f"{verdict}. The {largest} moved by {errors[largest]:.1f} standard errors; "
         f"up to {found.allowed:.1f} may be chance."
     )
 

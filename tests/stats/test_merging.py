@@ -321,6 +321,19 @@ def test_the_order_of_different_sources_changes_no_byte():
         assert expected == text_of(halves)
 
 
+def test_a_part_without_cross_sums_leaves_the_whole_without_them():
+    """Files of imgnorm 0.1 have none; a sum of some images would be wrong of all."""
+    circles, squares = (imgnorm.measure(ROOT / "examples/shapes" / c) for c in ("circle", "square"))
+    assert circles.measurement
+    old = replace(circles, measurement=replace(circles.measurement, cross_sums=None))
+    both, without = merge([circles, squares]), merge([old, squares])
+    assert both.measurement
+    assert without.measurement
+
+    assert both.measurement.cross_sums
+    assert replace(both.measurement, cross_sums=None) == without.measurement
+
+
 def test_merging_one_file_gives_that_file(tmp_path):
     path = tmp_path / "a.yaml"
     write_stats(path, measured(SHAPES))
