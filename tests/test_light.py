@@ -111,6 +111,7 @@ WITH_TORCH = [
     "bn inspect torchvision:resnet18",
     "bn calibrate torchvision:resnet18 --weights model.pt --data examples/shapes -o out.pt",
 ]
+WITH_JINJA2 = ["report s.yaml", "stats examples/shapes --report report.html"]
 
 
 def test_it_is_an_environment_without_torch(light: Path, tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_every_command_is_tried() -> None:
         else:
             yield before.strip()
 
-    tried = [*WITHOUT_TORCH, *WITH_TORCH]
+    tried = [*WITHOUT_TORCH, *WITH_TORCH, *WITH_JINJA2]
 
     assert [] == [name for name in names(commands) if not any(f"{name} " in f"{t} " for t in tried)]
 
@@ -147,6 +148,18 @@ def test_a_command_that_needs_torch_says_how_to_install_it(
 
     assert (2, "") == (done.returncode, done.stdout)
     assert done.stderr.removesuffix("\n") in SENTENCES
+
+
+@pytest.mark.parametrize("command", WITH_JINJA2)
+def test_a_report_says_how_to_install_what_it_needs_before_images_are_read(
+    light: Path, here: Path, command: str
+) -> None:
+    done = run(light, "-m", "imgnorm", *command.split(), cwd=here)
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert (
+        "reports need jinja2, which is not installed; install it with `pip install jinja2`\n"
+    ) == done.stderr
 
 
 def test_a_dataset_whose_module_needs_torch_says_how_to_install_it(light: Path, here: Path) -> None:
