@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from imgnorm.sources.source import Unread as Unread
     from imgnorm.stats.file import read_stats as read_stats
     from imgnorm.stats.file import write_stats as write_stats
+    from imgnorm.stats.per_image import ImageRow as ImageRow
+    from imgnorm.stats.per_image import ImageTable as ImageTable
     from imgnorm.stats.stats import Stats as Stats
     from imgnorm.stats.stats import merge as merge
     from imgnorm.tally.skipped import Reason as Reason
@@ -62,6 +64,8 @@ _HOMES = {
     "Emitted": "pipeline.emit",
     "explain": "constants.explain",
     "Explanation": "constants.explain",
+    "ImageRow": "stats.per_image",
+    "ImageTable": "stats.per_image",
     "ImgnormError": "errors",
     "lint": "checks.lint.lint",
     "Linted": "checks.lint.lint",

@@ -6,7 +6,9 @@ import errno
 import os
 import stat
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
 
 from imgnorm.errors import OutputError
 
@@ -60,11 +62,22 @@ def check_output(path: str, *, force: int) -> None:
 
 
 def write_whole(path: str, data: bytes, *, force: bool = True) -> None:
-    """Write a file so that a reader finds the old bytes or the new ones, never anything else.
+    """Write a file as `whole_file` does.
 
-    A temporary file in the same folder is written, flushed to the disk, then renamed. A
-    link is followed and kept; the permissions of a replaced file are kept. Temporary files that killed
-    runs left for the same target are removed.
+    Raises:
+        OutputError: as there.
+    """
+    with whole_file(path, force=force) as file:
+        file.write(data)
+
+
+@contextmanager
+def whole_file(path: str, *, force: bool = True) -> Iterator[IO[bytes]]:
+    """A file to be written so that a reader finds the old bytes or the new ones, never anything else.
+
+    A temporary file in the same folder is written, flushed to the disk, then renamed, if the block raises
+    nothing. A link is followed and kept; the permissions of a replaced file are kept. Temporary files that
+    killed runs left for the same target are removed.
 
     Args:
         force: replace an existing file; without it, a file that was made since the check is kept.
@@ -80,7 +93,7 @@ def write_whole(path: str, data: bytes, *, force: bool = True) -> None:
         with open(_create(temporary), "wb") as file:
             if sys.platform != "win32":  # which renames no open file
                 lock = os.dup(file.fileno())  # the file stays locked until it has its name
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         with suppress(OSError):
@@ -117,15 +130,20 @@ def read_whole(path: str) -> bytes | None:
 def _written_by_imgnorm(path: str) -> bool:
     """Whether replacing a file loses nothing that a command could not write again.
 
-    It has the mark of stats files and modules, or it is empty, or has the first line of `--rejects`.
+    It has the mark of stats files and modules, or it is empty, or has the first line of `--rejects` or
+    `--per-image`. Parquet has the mark at its end.
     """
     try:
         with open(path, "rb") as file:
             start = file.read(1000)
+            if start.startswith(b"PAR1"):
+                file.seek(max(0, os.fstat(file.fileno()).st_size - (1 << 16)))
+                start = file.read()
     except OSError:
         return False
     rejects = start.startswith(b'{"name": ') and b', "reason": "' in start
-    return not start or WRITTEN_BY.encode() in start or rejects
+    table = start.startswith(b"name,class,format,mode,width,height,bytes,pixels")
+    return not start or WRITTEN_BY.encode() in start or rejects or table
 
 
 def _publish(temporary: str, target: str, *, force: bool) -> None:

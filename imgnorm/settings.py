@@ -148,6 +148,17 @@ CONFLICTS = (
         beside=("tolerance",),
     ),
     Conflict(
+        ("per_image",),
+        "has a row for each image, and an estimate looks at some of them; leave it out, or {tolerance}",
+        beside=("tolerance",),
+    ),
+    Conflict(
+        ("per_image",),
+        "is counted on the CPU, where each image is seen by itself; leave it out, or {device} cuda and "
+        "{decoder} nvjpeg",
+        beside=("cuda",),
+    ),
+    Conflict(
         ("tolerance",),
         "is about the whole, and takes too few images of each class for {per_class}; leave one out",
         beside=("per_class",),

@@ -30,6 +30,7 @@ from imgnorm.wording import plural
 if TYPE_CHECKING:
     from imgnorm.progress import Profile
     from imgnorm.sources.source import Source
+    from imgnorm.stats.per_image import ImageTable
     from imgnorm.stats.stats import Stats
     from imgnorm.tally.skipped import Allowance
 
@@ -51,7 +52,7 @@ _GROUPS = {
     "Pixels": "--mode --strict-channels --frames --resize --center-crop --max-pixels",
     "Sample": "--limit --shard --tolerance --confidence --seed --dry-run",
     "Speed": "--workers --timeout --decoder --device --batch-size --ray --profile",
-    "Output": "--output --report --force --rejects --max-skipped --strict --per-class --keep-names --json --verbose --quiet --help",
+    "Output": "--output --report --force --rejects --max-skipped --strict --per-class --keep-names --per-image --per-image-sha256 --json --verbose --quiet --help",
 }
 _SHARD_NOTE = f"{__name__}.shard"
 _MANY = 100_000  # skipped images and classes, which take seconds to write
@@ -227,6 +228,17 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     is_flag=True,
     help="Only print how many images there are, of which kinds and how large, and about how long measuring takes: it measures some of them for about two seconds. Nothing is written.",
 )
+@click.option(
+    "--per-image",
+    type=click.Path(),
+    help="Write a table, too, with a row for each counted image, in the order of names: class, format, size, bytes, and of each channel mean, std, min, max and the shares of 0 and of the maximum. FILE ends in .csv or .parquet; Parquet needs `pip install pyarrow`.",
+    metavar="FILE",
+)
+@click.option(
+    "--per-image-sha256",
+    is_flag=True,
+    help="With the SHA-256 of each image's file in the table of --per-image.",
+)
 @shared.max_skipped
 @click.option(
     "--strict",
@@ -259,6 +271,8 @@ def stats(
     max_skipped: Allowance | None,
     strict: bool,
     rejects: str | None,
+    per_image: str | None,
+    per_image_sha256: bool,
     as_json: bool,
     output: str | None,
     report: str | None,
@@ -308,7 +322,11 @@ def stats(
     from imgnorm.progress import Profile
     from imgnorm.tally.skipped import write_rejects
 
-    written = shared.written_files(output=output, rejects=rejects, report=report)
+    written = shared.written_files(
+        output=output, rejects=rejects, per_image=per_image, report=report
+    )
+    if per_image_sha256 and per_image is None:
+        raise click.UsageError("--per-image-sha256 is for --per-image; leave it out, or give both")
     if not source and factory is None:
         raise click.UsageError(
             "missing SOURCE: name a folder of images, an archive, arrays or a pipeline config, or give "
@@ -322,6 +340,8 @@ def stats(
             raise click.UsageError("a pipeline config says what is measured; name it alone")
         measured_source = _open_config(source[0], options)
     options["device"] = options["device"] or default_device(options["decoder"])
+    table = None if per_image is None else _empty_table(per_image, sha256=per_image_sha256)
+    options["per_image"] = table
     facts = call_facts(measured_source, key=key, profile=profile or None, **options)
     shared.refuse_conflicts(facts)
     for path in written:
@@ -367,6 +387,9 @@ def stats(
         shared.demand_few_skipped(len(measured.skipped), looked_at, max_skipped, "stats file")
         if strict:
             demand_no_notes(measured)
+        if table is not None and per_image is not None:
+            _write_table(per_image, table, measured, force=bool(force), quiet=quiet)
+            done.append(per_image)
         if output is not None:
             _write(output, measured, force=bool(force), quiet=quiet)
             done.append(output)
@@ -407,6 +430,12 @@ def show(stats_file: str, verbose: bool) -> None:
 @click.command
 @click.argument("stats_files", nargs=-1, required=True, shell_complete=shared.files)
 @_output
+@click.option(
+    "--per-image",
+    type=click.Path(),
+    metavar="FILE",
+    help="Join the tables that `stats --per-image` wrote, too, to this one. Name them among STATS_FILES, one for each: part-*.yaml part-*.parquet.",
+)
 @shared.force
 @click.option(
     "--allow-missing",
@@ -434,6 +463,7 @@ def show(stats_file: str, verbose: bool) -> None:
 def merge(
     stats_files: tuple[str, ...],
     output: str | None,
+    per_image: str | None,
     force: int,
     as_json: bool,
     quiet: bool,
@@ -446,6 +476,7 @@ def merge(
     Examples:
       imgnorm merge part-*.yaml -o stats.yaml
       imgnorm merge day1.yaml day2.yaml                # only print the sum
+      imgnorm merge part-*.yaml part-*.csv -o stats.yaml --per-image images.csv
 
     The sum is the same as if all images had been measured at once, in whatever order STATS_FILES are
     given.
@@ -457,20 +488,35 @@ def merge(
     """
     from imgnorm.output import check_output
     from imgnorm.stats.file import merge_files
+    from imgnorm.stats.per_image import ImageTable, check_table_path, is_table
 
-    if output is not None:
-        check_output(output, force=force)
-    merged = merge_files(stats_files, **allowed)
+    written = shared.written_files(output=output, per_image=per_image)
+    tables = [path for path in stats_files if is_table(path)]
+    if bool(tables) != (per_image is not None):
+        raise click.UsageError(
+            f"{tables[0]}: is a table of images; name the joined one with --per-image"
+            if tables
+            else "--per-image joins tables; name them among STATS_FILES, as in part-*.yaml part-*.csv"
+        )
+    if per_image is not None:
+        check_table_path(per_image)
+    for path in written:
+        check_output(path, force=force)
+    merged = merge_files([path for path in stats_files if path not in tables], **allowed)
     done: list[str] = []
     try:
+        if per_image is not None:
+            joined = ImageTable.joined([ImageTable.read(path) for path in tables], merged)
+            _write_table(per_image, joined, merged, force=bool(force), quiet=quiet)
+            done.append(per_image)
         if output is not None:
             _write(output, merged, force=bool(force), quiet=quiet)
             done.append(output)
     finally:  # the result is not lost when it cannot be written
         with beside_files(done):
             _print_stats(merged, as_json=as_json, verbose=verbose)
-    if output is not None and not quiet:
-        note(f"wrote    {output}")
+    for path in () if quiet else written:
+        note(f"wrote    {path}")
 
 
 def _open_config(path: str, options: dict[str, Any]) -> Source:
@@ -521,6 +567,20 @@ def _write(output: str, stats: Stats, *, force: bool, quiet: bool) -> None:
     if len(stats.skipped) + len(classes) >= _MANY and not quiet:
         note(f"writing  {output}")
     write_stats(output, stats, force=force)
+
+
+def _empty_table(path: str, *, sha256: bool) -> ImageTable:
+    """The table that is to be written to this file, whose name was checked."""
+    from imgnorm.stats.per_image import ImageTable, check_table_path
+
+    check_table_path(path)
+    return ImageTable(sha256=sha256)
+
+
+def _write_table(path: str, table: ImageTable, stats: Stats, *, force: bool, quiet: bool) -> None:
+    if stats.images >= _MANY and not quiet:
+        note(f"writing  {path}")
+    table.write(path, force=force)
 
 
 def _print_stats(measured: Stats, *, as_json: bool, verbose: bool) -> None:

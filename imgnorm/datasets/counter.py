@@ -66,7 +66,8 @@ class ItemCounter:
         self._given_threads = threads
         self._pictures: dict[Mode, ModeCounter] = {}
         self._formats: set[str] = set()
-        self._arrays = TallySum()
+        self._rows: list[bytes] = []
+        self._arrays = TallySum(self._rows.extend)
         self._block = _Block()
         self._names_16bit: list[str] = []
         self._skipped: list[Skipped] = []
@@ -87,8 +88,10 @@ class ItemCounter:
             self._skipped += map(images.skipped, names)
         elif fault := self._fault_of(images):
             self._skipped += map(fault.skipped, names)
-        elif is_counted_on_device(images):
+        elif is_counted_on_device(images) and not self._per_image:
             self._add_on_device(images, names)
+        elif is_counted_on_device(images):
+            self.add(images.cpu().numpy(), names)  # type: ignore[attr-defined]
         elif self._sender and images.dtype == np.uint8:
             self._sender.add(self._group, images, mode_of(images.shape[3], "8-bit"), names)
         elif images.dtype in _16_BIT:
@@ -112,9 +115,17 @@ class ItemCounter:
             tuple(self._names_16bit),
             tuple(self._skipped),
             decoders,
-            rows=tuple(row for counter in self._pictures.values() for row in counter.rows),
+            rows=self.taken_rows(),
         )
         return total_of([self._arrays.tally(), on_devices, pictures])
+
+    def taken_rows(self) -> tuple[bytes, ...]:
+        """The rows so far, which it forgets."""
+        counters = self._pictures.values()
+        taken = (*self._rows, *(row for counter in counters for row in counter.rows))
+        for rows in (self._rows, *(counter.rows for counter in counters)):
+            rows.clear()
+        return taken
 
     def _add_picture(self, picture: Image.Image, name: str) -> None:
         try:

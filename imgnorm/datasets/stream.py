@@ -18,7 +18,7 @@ from imgnorm.progress import Progress
 from imgnorm.sources.names import NumberedNames, Run, looked_at
 from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
-from imgnorm.tally.tally import Tally
+from imgnorm.tally.tally import Tally, TallySum
 from imgnorm.wording import describe, plural
 from imgnorm.workers.executor import Executor, Work
 
@@ -66,7 +66,9 @@ class StreamSource(Source):
     def executor(self, work: Work) -> Executor:
         def count(units: Iterable[Unit], on_progress: Callable[[Progress], None]) -> Tally:
             (_,) = units
-            tally = self.read_all(work, on_progress)
+            whole = TallySum(work.take_rows)
+            whole.add(self.read_all(work, on_progress))
+            tally = whole.tally()
             note_time(work.profile, "count")
             return tally
 
@@ -102,6 +104,8 @@ class StreamSource(Source):
                     if count:
                         counter.add(images, self._places(came, count))
                         came += count
+                if work.take_rows:
+                    work.take_rows(counter.taken_rows())
                 on_progress(Progress(came, self._total, 0))
                 if self.limit is not None and came >= self.limit:
                     break

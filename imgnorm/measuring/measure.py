@@ -55,6 +55,7 @@ from imgnorm.workers.executor import Work
 if TYPE_CHECKING:
     from imgnorm.cuda.device import CudaDevice
     from imgnorm.stats.estimate import Plan
+    from imgnorm.stats.per_image import ImageTable
 
 _Number = TypeVar("_Number", int, float)
 _MEGAPIXEL = 1 << 20
@@ -82,6 +83,7 @@ def measure(
     shard: tuple[int, int] | None = None,
     per_class: bool = False,
     keep_names: bool = False,
+    per_image: ImageTable | None = None,
     tolerance: float | None = None,
     confidence: float | None = None,
     seed: int | None = None,
@@ -136,6 +138,8 @@ def measure(
         per_class: mean and std of each class folder, too.
         keep_names: the stats hold the names of the counted images, so that `merge` sees which of them
             two stats share.
+        per_image: an empty ImageTable, which is filled: a row for each counted image, in the order of their
+            names. They are counted on the CPU.
         tolerance: do not look at all images, but at a random sample that is large enough: with the
             probability `confidence` (0.99 by default), no mean and no std of the result is farther from
             the exact one than this. `stats.estimate` holds the error bars; it is None if all images had
@@ -191,10 +195,15 @@ def measure(
     sources, work, on_device = call.sources, call.work, call.device
 
     def count(work: Work) -> Stats:
+        if per_image is not None:
+            per_image.clear()
         with images_bar(shown=progress, tolerance=tolerance) as advance:
-            return _measured_all(
-                sources, call.options, call.plan, work, _both(advance, on_progress)
+            stats = _measured_all(
+                sources, call.options, call.plan, work, _both(advance, on_progress), per_image
             )
+        if per_image is not None:
+            per_image.finish(stats.mode)
+        return stats
 
     try:
         stats = count(work)
@@ -254,6 +263,9 @@ def prepared(source: Any, **given: Any) -> Prepared:
     device = call["device"] or default_device(decoder)
     for fault in conflicts(facts):
         raise ValueError(fault)
+    per_image = call["per_image"]
+    if per_image is not None and device == "auto":
+        device = "cpu"
     plan = _plan(call["tolerance"], call["confidence"], call["seed"])
     on_device = _device_of(device, call["batch_size"], decoder)
     sources = open_sources(
@@ -277,7 +289,13 @@ def prepared(source: Any, **given: Any) -> Prepared:
     if limit is not None and sources[0].once:
         sources, options = [sources[0].first(limit)], replace(options, limit=None)
     work = Work(
-        Digits(settings, max_pixels, call["per_class"]),
+        Digits(
+            settings,
+            max_pixels,
+            call["per_class"],
+            per_image=per_image is not None,
+            per_image_sha256=per_image is not None and per_image.sha256,
+        ),
         timeout_s,
         workers,
         decoder,
@@ -384,10 +402,11 @@ def _measured_all(
     plan: Plan | None,
     work: Work,
     on_progress: Callable[[Progress], None],
+    table: ImageTable | None,
 ) -> Stats:
     """The stats of one source, or of several as merging their stats gives them."""
     if len(sources) == 1:
-        return _measured(sources[0], options, plan, work, on_progress)
+        return _measured(sources[0], options, plan, work, on_progress, table)
     parts: list[Stats] = []
     before = latest = Progress(0, None, 0)
 
@@ -398,7 +417,7 @@ def _measured_all(
         on_progress(latest)
 
     for source in sources:
-        parts.append(_measured(source, options, plan, work, on_part))
+        parts.append(_measured(source, options, plan, work, on_part, table))
         before = latest
     # The user names them as different: equal names in two folders are different images.
     sharded = options.shard is not None
@@ -411,8 +430,11 @@ def _measured(
     plan: Plan | None,
     work: Work,
     on_progress: Callable[[Progress], None],
+    table: ImageTable | None,
 ) -> Stats:
     lap = work.profile.lap if work.profile else no_lap
+    if table is not None:
+        work = replace(work, take_rows=table.begin(source.class_of))
     source.open()
     lap("start")
     chosen = selection_of(source, options, sample=bool(plan))

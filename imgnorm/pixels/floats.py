@@ -23,7 +23,7 @@ from imgnorm.pixels.planes import Floats
 from imgnorm.settings import mode_of
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.moments import UNIT_BITS, ImageSums, Moments
-from imgnorm.tally.rows import ImageFile, Row, packed_floats
+from imgnorm.tally.rows import ImageFile, Row, packed_rows
 from imgnorm.tally.skipped import Reason, Skipped
 from imgnorm.tally.tally import Counted, Tally
 
@@ -144,7 +144,7 @@ class FloatCounter:
             powers = [zip(*[iter(one)] * self._channels, strict=True) for one in (total, total_sq)]
             each = (Moments.in_units(pixels, t, t2, finest) for t, t2 in zip(*powers, strict=True))
             self._rows.append(
-                packed_floats(
+                packed_rows(
                     [
                         Row(
                             name,

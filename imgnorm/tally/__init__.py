@@ -12,6 +12,7 @@ on the order in which they finished. Nor does adding need NumPy, which takes lon
     overview.py   the images' sizes and means in fixed ranges, and how many look odd
     notes.py      what was lost of images that were counted, by kind: Noted
     rows.py       each image by itself, packed on its way to the process that measures
+    spool.py      packed rows in a temporary file, in the order of their names
     names.py      the digest of images' names, and names as lines of text
 
 The way of the data: imgnorm.pixels, imgnorm.datasets and imgnorm.cuda count images and return a `Tally`,

@@ -8,7 +8,8 @@
    process that measures as they are. Without it nothing of this is computed or sent.
 3. There, a `Work` with a `take_rows` gets the packed rows while images are being counted, and no tally keeps
    them: memory is flat. Without `take_rows`, they are in the tally of the whole.
-4. `rows_in` unpacks them, without NumPy.
+4. `rows_in` unpacks them, without NumPy; spool.py keeps them in a file and gives them back in the order
+   of their names, as the tables of stats/per_image.py have them.
 
 Float images of format `float k/255` have two rows, in an 8-bit and in a float mode: which of them counts
 is known when all are counted. It is the one whose values are of the kind of the whole's mode. Gray rows
@@ -17,12 +18,16 @@ is known when all are counted. It is the one whose values are of the kind of the
 
 from __future__ import annotations
 
+import os
 import pickle
+import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from imgnorm.settings import Mode
+
+_HEAD = struct.Struct("<I")  # how many bytes what `head_of` returns takes
 
 
 class ImageFile(NamedTuple):
@@ -68,17 +73,40 @@ def packed(
         columns: pixels, one for each image; then total, total_sq, least, greatest, zeros and full, one for
             each image and channel. As the bytes of int64, or as integers where these are too small.
     """
-    return pickle.dumps((mode, list(names), files, columns), pickle.HIGHEST_PROTOCOL)
+    names = list(names)
+    return _with_head(names, (mode, names, files, columns))
 
 
-def packed_floats(rows: list[Row]) -> bytes:
-    """Rows of float images."""
-    return pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)
+def packed_rows(rows: list[Row]) -> bytes:
+    """Rows of any images, one by one: floats, for example, whose sums may have any number of digits."""
+    return _with_head([row.name for row in rows], rows)
+
+
+def _with_head(names: Sequence[str], content: object) -> bytes:
+    order = [*map(name_order, names)]
+    head = pickle.dumps((min(order), max(order), len(order)), pickle.HIGHEST_PROTOCOL)
+    body = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+    return _HEAD.pack(len(head)) + head + body
+
+
+def name_order(name: str) -> bytes:
+    """What rows are sorted by: the name as text, in UTF-8."""
+    try:
+        return name.encode()
+    except UnicodeEncodeError:  # it has bytes that are no text
+        return os.fsencode(name).decode("utf-8", "backslashreplace").encode()
+
+
+def head_of(data: bytes) -> tuple[bytes, bytes, int]:
+    """The first and the last name in packed rows, as `name_order`, and how many rows there are."""
+    first, last, rows = pickle.loads(memoryview(data)[_HEAD.size :])
+    return first, last, rows
 
 
 def rows_in(data: bytes) -> Iterator[Row]:
     """The rows in packed ones."""
-    found = pickle.loads(data)
+    (head,) = _HEAD.unpack_from(data)
+    found = pickle.loads(memoryview(data)[_HEAD.size + head :])
     if isinstance(found, list):
         yield from found
         return

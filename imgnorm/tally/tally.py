@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
@@ -18,7 +18,7 @@ from imgnorm.tally.skipped import Skipped
 DIVIDED = "float k/255"
 """The format of images that came as floats, but were 8-bit images divided by 255."""
 BETWEEN = "; "  # several decoders of one format
-TakeRows = Callable[[Sequence[bytes]], None]
+TakeRows = Callable[[Iterable[bytes]], None]
 """Is given packed rows (see rows.py) while images are being counted, in any order."""
 GRAY: dict[Mode, Mode] = {"RGB": "L", "RGB;F": "F"}
 """Mode of colored images -> mode of the gray images that may be among them."""
@@ -158,7 +158,7 @@ class TallySum:
 
     def __init__(self, take_rows: TakeRows | None = None) -> None:
         self._rows: list[bytes] = []
-        self._take_rows = take_rows or self._rows.extend
+        self.take_rows = take_rows or self._rows.extend
         self.bytes_read = self.names = self._names_sum = self._counted_sum = 0
         self._counted: dict[Mode, Counted] = {}
         self._divided: dict[Mode, Counted] = {}
@@ -184,7 +184,7 @@ class TallySum:
         self._names_sum += tally.names_sum
         self._counted_sum += tally.counted_sum
         if tally.rows:
-            self._take_rows(tally.rows)
+            self.take_rows(tally.rows)
 
     def tally(self) -> Tally:
         return Tally(

@@ -14,6 +14,7 @@ from imgnorm.progress import Profile, Spent, Stage
 from imgnorm.sources.names import looked_at
 from imgnorm.sources.source import Unit
 from imgnorm.tally.skipped import Reason, Skipped
+from imgnorm.tally.spool import TemporaryRows
 from imgnorm.tally.tally import Tally, TallySum
 from imgnorm.wording import printable
 from imgnorm.workers import process
@@ -142,7 +143,8 @@ class Driver(threading.Thread):
         other workers have nothing to do, the unit is divided, or listed if it can only be read from its
         beginning and has hardly been begun.
         """
-        held = TallySum()
+        rows = TemporaryRows()
+        held = TallySum(rows.take)
         unit: Unit | None = task.unit
         rest: Unit | None = None
         list_first = task.listed or self._counter is not None
@@ -167,7 +169,7 @@ class Driver(threading.Thread):
                 if rest:
                     self._queue.add_rest(rest)
                 left = len(rest) if rest else 0
-                self._queue.report(replace(progress, tally=held.tally(), left=left))
+                self._queue.report(replace(progress, tally=held.tally(), left=left, rows=rows))
                 return
             self._queue.report(progress)
             if job == "divide":

@@ -122,6 +122,7 @@ class _Pool:
             total.note(outcome)
             if outcome.tally is not None:
                 whole.add(outcome.tally)
+                whole.take_rows(outcome.rows)
                 if self._each:
                     self._each(outcome.tally)
             on_progress(total.progress(complete=all_added))

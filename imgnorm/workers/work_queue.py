@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
@@ -47,6 +48,7 @@ class Report:
     bytes_read: int = 0
     opened: Unit | None = None  # the unit without names that these images belong to
     left: int | None = None  # how many more images it has; None: that is not known yet
+    rows: Iterable[bytes] = ()  # packed, beside those of the tally
 
 
 class WorkQueue:
