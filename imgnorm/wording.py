@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
+LABEL = re.compile(r"(?:(?=.{8} \S)(?:[a-z]+ {2,}|estimate |verified )|  [a-z]+ {2,})(?=\S)")
+"""What stands before a line of notes, or of facts: "note     ", "skipped  ", "  source      "."""
 _FOREIGN = 300  # characters of a text that is not ours
 _LONGEST = 2000  # characters of a line of a message; names of files have up to 4,096 bytes
 
@@ -44,6 +47,57 @@ def harmless(text: str) -> str:
     if len(text) <= _LONGEST and text.isprintable():
         return text
     return "\n".join(cut(printable(line), _LONGEST) for line in text.split("\n"))
+
+
+def per_second(amount: float, seconds: float, unit: str) -> str:
+    """
+    Example:
+        >>> per_second(1_200, 1.0, "images"), per_second(1, 30.0, "images")
+        ('1,200 images/s', '0.033 images/s')
+    """
+    speed = amount / max(seconds, 1e-9)
+    return f"{speed:,.0f} {unit}/s" if speed >= 10 or not speed else f"{speed:.2g} {unit}/s"
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal a text takes.
+
+    Example:
+        >>> cells("mean"), cells("平均"), cells("e\u0301")
+        (4, 4, 1)
+    """
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in text)
+
+
+def wrapped(line: str, columns: int) -> list[str]:
+    """A line, broken at spaces so that it fits; words and commands in backticks stay whole.
+
+    What follows stands below the text behind a label or an indent, else four columns further in. A row
+    of a table, whose columns two spaces part, is left alone.
+
+    Example:
+        >>> wrapped("note     all images are gray", 24)
+        ['note     all images are', '         gray']
+    """
+    if cells(line) <= columns:
+        return [line]
+    label = LABEL.match(line)
+    start = label.end() if label else len(line) - len(line.lstrip(" "))
+    indent = " " * (start or 4)
+    if re.search(r"\S {2,}\S", line[start:]):
+        return [line]
+    lines = [line[:start]]
+    for word in re.findall(r"(?:`[^`]*`|[^\s`]|`)+", line[start:]):
+        gap = " " * (lines != [line[:start]])
+        if gap and cells(lines[-1] + gap + word) > columns:
+            lines.append(indent + word)
+        else:
+            lines[-1] += gap + word
+    return lines
 
 
 def plural(number: int, noun: str) -> str:

@@ -7,14 +7,20 @@ imported where it is used (4 ms).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import imgnorm
 from imgnorm.errors import Problem, Rule, Severity
-from imgnorm.wording import plural, printable
+from imgnorm.wording import plural, printable, wrapped
 
+_PLACES = 10  # of equal problems, in a text
+_SEVERITIES: dict[Severity, tuple[str, str]] = {
+    "error": ("error", "red"),
+    "warning": ("warning", "yellow"),
+    "info": ("note", "blue"),
+}
 _GITHUB_COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "notice"}
 _SARIF_LEVELS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
 
@@ -26,7 +32,41 @@ class Reporter(Protocol):
 
 def text(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
     """`file:line:column: rule: message`, the hint, and other places, on lines of their own."""
-    return "\n".join(map(_lines, problems))
+    return "\n".join(
+        f"{_headline(problem)}{_below(problem, after)}"
+        for problem, after in zip(problems, [*problems[1:], None], strict=False)
+    )
+
+
+def for_terminal(problems: Sequence[Problem], columns: int, paint: Callable[..., str]) -> str:
+    """The same for a terminal of this width: severities, and the line of the file with a mark below it.
+
+    Args:
+        paint: puts a text into a color: paint("3:1", "bold").
+    """
+    from imgnorm.checks.excerpt import excerpt, text_lines
+
+    text_lines.cache_clear()  # files may have changed
+    blocks = []
+    for problem, after in zip(problems, [*problems[1:], None], strict=False):
+        severity, color = _SEVERITIES[problem.severity]
+        place = _place(problem.file, problem.line, problem.column)
+        head, *others = wrapped(f"{place}: {severity}[{problem.rule}]: {problem.message}", columns)
+        plain = f"{place}: {severity}[{problem.rule}]:"
+        if head.startswith(plain):
+            head = f"{paint(place, 'bold')}: {paint(plain[len(place) + 2 :], color)}{head[len(plain) :]}"
+        shown = excerpt(text_lines(problem.file), problem.line, problem.column, columns)
+        if shown:
+            gutter = shown[1].index("|") + 1
+            shown = [
+                f"{paint(shown[0][:gutter], 'faint')}{shown[0][gutter:]}",
+                f"{paint(shown[1][:gutter], 'faint')}{paint(shown[1][gutter:], color)}",
+            ]
+        below = [
+            part for line in _below(problem, after).split("\n") for part in wrapped(line, columns)
+        ]
+        blocks.append("\n".join([head, *others, *shown, *below[1:]]))
+    return "\n\n".join(blocks)
 
 
 def as_json(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
@@ -131,12 +171,28 @@ def page(rule: Rule) -> str:
 
 
 def _lines(problem: Problem) -> str:
+    return f"{_headline(problem)}{_below(problem, None)}"
+
+
+def _headline(problem: Problem) -> str:
     severity = "" if problem.severity == "error" else f" ({problem.severity})"
-    place = f"{printable(problem.file)}:{problem.line}:{problem.column}"
-    lines = [f"{place}: {problem.rule}{severity}: {problem.message}"]
-    lines += [f"    {problem.hint}"] if problem.hint else []
-    lines += [f"    also {printable(file)}:{line}:{column}" for file, line, column in problem.also]
-    return "\n".join(lines)
+    place = _place(problem.file, problem.line, problem.column)
+    return f"{place}: {problem.rule}{severity}: {problem.message}"
+
+
+def _below(problem: Problem, after: Problem | None) -> str:
+    """The hint, once for problems in a row that share it, and the first of the other places."""
+    shared = after is not None and after.hint == problem.hint
+    lines = [f"    {problem.hint}"] if problem.hint and not shared else []
+    lines += [f"    also {_place(*place)}" for place in problem.also[:_PLACES]]
+    if len(problem.also) > _PLACES:
+        more = len(problem.also) - _PLACES
+        lines.append(f"    also {plural(more, 'other place')} (--format json lists them all)")
+    return "".join(f"\n{line}" for line in lines)
+
+
+def _place(file: str, line: int, column: int) -> str:
+    return f"{printable(file)}:{line}:{column}"
 
 
 def _command(problem: Problem) -> str:

@@ -27,7 +27,8 @@ import imgnorm
 from imgnorm.cli import bn, constants, diff, emit, lint, report, stats, validate, verify
 from imgnorm.cli.help import CommandGroup
 from imgnorm.cli.options import EXIT_CODES
-from imgnorm.cli.terminal import note
+from imgnorm.cli.screen import program
+from imgnorm.cli.terminal import failed, note
 from imgnorm.errors import ImgnormError, NotesFound, TooManySkipped
 
 _COMMANDS = (
@@ -54,7 +55,12 @@ def run(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     output = sys.stdout
     try:
-        code = commands.main(list(arguments), prog_name="imgnorm", standalone_mode=False)
+        code = commands.main(
+            list(arguments),
+            prog_name=program(),
+            complete_var="_IMGNORM_COMPLETE",
+            standalone_mode=False,
+        )
         return code if isinstance(code, int) else 0
     except SystemExit:
         if sys.stdout is output:
@@ -66,14 +72,14 @@ def run(arguments: Sequence[str]) -> int:
         note(error.format_message())
         return 2
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "imgnorm"
-        note(f"{_usage(error)} (see `{command} --help`)")
+        command = error.ctx.command_path if error.ctx else program()
+        failed(f"{_usage(error)} (see `{command} --help`)")
         return 2
     except (NotesFound, TooManySkipped) as error:
-        note(str(error))
+        failed(str(error))
         return 1
     except ImgnormError as error:
-        note(str(error))
+        failed(str(error))
         return 2
 
 

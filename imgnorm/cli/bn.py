@@ -11,7 +11,7 @@ import click
 from imgnorm._torch import torch_needed
 from imgnorm.cli import options as shared
 from imgnorm.cli.help import CommandGroup
-from imgnorm.cli.terminal import beside_files, note, print_result, shows_progress
+from imgnorm.cli.terminal import beside_files, note, print_text, shows_progress
 from imgnorm.errors import ModelError
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def calibrate(
         complete.append(output)
     finally:  # the result is not lost when it cannot be written
         with beside_files(complete):
-            print_result(_calibration_table(done, batches, verbose))
+            print_text(_calibration_table(done, batches, verbose))
     if not quiet:
         for name in done.unreached:
             note(f"note     {name}: no image reached it in eval mode; left as it was")
@@ -207,7 +207,7 @@ def inspect(model: str, weights: str | None, num_classes: int | None, strict: bo
         reports = inspect_model(read_checkpoint(model).state)
     else:
         reports = inspect_model(open_model(model, weights=weights, num_classes=num_classes).module)
-    print_result(table_of(reports))
+    print_text(table_of(reports))
     return int(strict and any(report.faults for report in reports))
 
 

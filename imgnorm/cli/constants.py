@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import click
 
 from imgnorm.cli import options as shared
 from imgnorm.cli.help import CommandGroup
-from imgnorm.cli.terminal import print_result, shows_progress, warnings_as_notes
+from imgnorm.cli.screen import columns_of
+from imgnorm.cli.terminal import print_text, shows_progress, warnings_as_notes
 from imgnorm.errors import SkippedImagesWarning, SourceWarning
 
 _EXPLAIN_CODES = """\b
@@ -46,7 +48,7 @@ def presets(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         from imgnorm.constants.explain import presets_table
 
-        print_result(presets_table())
+        print_text(presets_table(columns_of(sys.stdout)))
 
 
 @presets.command("show")
@@ -61,7 +63,7 @@ def show_preset(name: str) -> None:
     from imgnorm.constants.explain import description
     from imgnorm.constants.presets import preset_entry
 
-    print_result(description(preset_entry(name)))
+    print_text(description(preset_entry(name)))
 
 
 @presets.command("verify", epilog=_VERIFY_CODES)
@@ -83,7 +85,7 @@ def verify_preset(name: str, root: str, quiet: bool) -> int:
     noting = warnings_as_notes(SourceWarning, ignored=SkippedImagesWarning, quiet=quiet)
     with noting, images_bar(shown=shows_progress(quiet=quiet)) as on_progress:
         found = verify(name, root, on_progress=on_progress)
-    print_result(found.report)
+    print_text(found.report)
     return 0 if found.equal else 1
 
 
@@ -132,5 +134,5 @@ def explain(numbers: tuple[str, ...], mean: str | None, stats_file: str | None) 
         explanation = explained(" ".join(numbers), mean=mean, stats=stats_file)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    print_result(str(explanation))
+    print_text(str(explanation))
     return 0 if explanation.answers else 1

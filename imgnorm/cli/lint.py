@@ -7,7 +7,7 @@ from collections.abc import Collection
 import click
 
 from imgnorm.cli import options as shared
-from imgnorm.cli.terminal import note, print_result
+from imgnorm.cli.terminal import note, print_result, reported
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -59,19 +59,19 @@ def lint(
     file says which dataset they are for. Look at --diff first.
     """
     from imgnorm.checks.lint.lint import lint as check
-    from imgnorm.checks.reports import REPORTERS
 
     if diff and fix:
         raise click.UsageError("--diff shows what --fix would write; give one of them")
     found = check(paths, select=select or None, ignore=ignore, fix=diff or fix)
+    if diff:
+        written = "".join(one.diff() for one in found.fixes).removesuffix("\n")
+    else:  # before files are changed, since the lines that have problems are shown
+        shown = [p for p in found.problems if verbose or p.severity != "info"]
+        written = reported(shown, report)
     if fix:
         from imgnorm.checks.lint.fix import write_fixes
 
         write_fixes(found.fixes)
-    if diff:
-        written = "".join(one.diff() for one in found.fixes).removesuffix("\n")
-    else:
-        written = REPORTERS[report]([p for p in found.problems if verbose or p.severity != "info"])
     if written:
         print_result(written)
     if verbose:

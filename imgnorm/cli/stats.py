@@ -16,16 +16,18 @@ import imgnorm
 from imgnorm.cli import options as shared
 from imgnorm.cli.help import GroupedCommand
 from imgnorm.cli.terminal import (
+    advise,
     beside_files,
     draws_blocks,
     note,
     print_result,
+    print_text,
     shows_progress,
     warnings_as_notes,
 )
 from imgnorm.errors import SourceError
 from imgnorm.settings import DEVICES, MODES, Decoder, frames_text
-from imgnorm.wording import plural
+from imgnorm.wording import per_second, plural
 
 if TYPE_CHECKING:
     from imgnorm.progress import Profile
@@ -372,7 +374,10 @@ def stats(
             options |= {"progress": shows_progress(quiet=quiet), "profile": spent}
             measured = _of_source(measure, measured_source, factory, key, **options)
     if dry_run:
-        print_result(json.dumps(found.to_dict()) if as_json else str(found))
+        if as_json:
+            print_result(json.dumps(found.to_dict()))
+        else:
+            print_text(str(found))
         return 0
     seconds = monotonic() - started
 
@@ -405,9 +410,13 @@ def stats(
                 "exact    no estimate: all images were looked at, since fewer are not enough for "
                 f"--tolerance {options['tolerance']:g}"
             )
-        note(f"time     {seconds:.1f} s, {measured.images / max(seconds, 1e-9):,.0f} images/s")
+        note(f"time     {seconds:.1f} s, {per_second(measured.images, seconds, 'images')}")
         for path in written:
             note(f"wrote    {path}")
+        if output is not None:
+            advise(f"next     `imgnorm emit {output} -o transforms.py` writes the transforms")
+        elif not as_json:
+            advise("next     `-o stats.yaml` keeps these numbers, for `imgnorm emit` and `verify`")
     return 3 if measured.skipped and max_skipped is None else 0
 
 
@@ -593,7 +602,7 @@ def _print_stats(measured: Stats, *, as_json: bool, verbose: bool) -> None:
     else:
         from imgnorm.stats.table import table
 
-        print_result(table(measured, unicode=draws_blocks(), verbose=verbose))
+        print_text(table(measured, unicode=draws_blocks(), verbose=verbose))
 
 
 def _profile_text(profile: Profile, seconds: float, measured: Stats) -> str:

@@ -2,23 +2,62 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from imgnorm.cli.screen import Paint, as_typed, columns_of, laid_out
 from imgnorm.wording import harmless
+
+if TYPE_CHECKING:
+    from imgnorm.errors import Problem
 
 
 def print_result(text: str) -> None:
+    """Print a result as it is: a module, JSON, a diff."""
     _write(text, sys.stdout)
+
+
+def print_text(text: str) -> None:
+    """Print a result for people."""
+    _write(laid_out(text, sys.stdout), sys.stdout)
+
+
+def reported(problems: Sequence[Problem], report: str, files: Sequence[str] = ()) -> str:
+    """Problems in a format; as text on a terminal, with severities and the lines of the files."""
+    from imgnorm.checks.reports import REPORTERS, for_terminal
+
+    columns = columns_of(sys.stdout)
+    if report == "text" and columns:
+        return as_typed(for_terminal(problems, columns, Paint(sys.stdout)))
+    written = REPORTERS[report](problems, files)
+    return as_typed(written) if report == "text" else written
 
 
 def note(text: str) -> None:
     """Print what is not part of the result."""
     with suppress(OSError):  # a closed standard error does not fail the command
-        _write(harmless(text), sys.stderr)
+        _write(laid_out(harmless(text), sys.stderr), sys.stderr)
+
+
+def advise(text: str) -> None:
+    """A note for somebody who looks at a terminal, and needless in a log."""
+    if columns_of(sys.stderr):
+        note(text)
+
+
+def failed(text: str) -> None:
+    """Print why a command failed; where it did is in color."""
+    paint = Paint(sys.stderr)
+    with suppress(OSError):
+        lines = laid_out(harmless(text), sys.stderr).split("\n")
+        _write(
+            "\n".join(re.sub(r"^\S.*?:(?= )", lambda m: paint(m[0], "red"), one) for one in lines),
+            sys.stderr,
+        )
 
 
 @contextmanager

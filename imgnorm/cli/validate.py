@@ -6,7 +6,7 @@ import click
 
 from imgnorm.checks.reports import REPORTERS
 from imgnorm.cli import options as shared
-from imgnorm.cli.terminal import note, print_result
+from imgnorm.cli.terminal import note, print_result, reported
 
 
 @click.command
@@ -59,7 +59,7 @@ def validate(
     from imgnorm.checks.validate import validate as check
 
     found = check(paths, select=select or None, ignore=ignore, skip_others=skip_others, build=build)
-    written = REPORTERS[report](found.problems, found.files)
+    written = reported(found.problems, report, found.files)
     if written:
         print_result(written)
     if not quiet:

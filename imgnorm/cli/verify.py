@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from imgnorm.cli import options as shared
-from imgnorm.cli.terminal import note, print_result, shows_progress
+from imgnorm.cli.terminal import note, print_result, reported, shows_progress
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -65,7 +65,6 @@ def verify(stats_file: str, source: str | None, report: str, quiet: bool, **opti
     images is measured again, and compared with the file by a bound that raises a false alarm for at
     most 1 in 1,000 unchanged datasets, whatever is in them.
     """
-    from imgnorm.checks.reports import REPORTERS
     from imgnorm.checks.verify.verify import verify as check
     from imgnorm.measuring.bar import images_bar
     from imgnorm.measuring.measure import call_facts
@@ -76,7 +75,7 @@ def verify(stats_file: str, source: str | None, report: str, quiet: bool, **opti
         shared.refuse_conflicts(call_facts(source, root=options["root"]))
     with images_bar(shown=shows_progress(quiet=quiet)) as on_progress:
         found = check(stats_file, source, on_progress=on_progress, **options)
-    written = REPORTERS[report](found.problems)
+    written = reported(found.problems, report)
     if written:
         print_result(written)
     if not quiet:

@@ -28,7 +28,7 @@ from imgnorm.constants.presets import (
 )
 from imgnorm.errors import IncompatibleStats
 from imgnorm.stats.stats import NO_IMAGES, Stats
-from imgnorm.stats.table import aligned
+from imgnorm.stats.table import aligned, in_digits
 
 _FIELDS: tuple[Field, Field] = ("mean", "std")
 _BRACKETS = str.maketrans(",;()[]", "      ")
@@ -197,15 +197,30 @@ def _by_convention(stats: Stats) -> dict[str, tuple[tuple[float, ...], tuple[flo
     return pairs
 
 
-def presets_table() -> str:
-    """All presets, a line each."""
+def presets_table(columns: int | None = None) -> str:
+    """All presets, a line each.
+
+    Args:
+        columns: how wide the terminal is. If the table is wider, it lacks the conventions, and a long
+            name or many numbers have a line of their own.
+    """
     rows = [["preset", "mark", "mean", "std", "convention"]]
     rows += [
         [p.name, p.mark, _short(p.mean), _short(p.std), p.convention] for p in PRESETS.values()
     ]
-    return "\n".join(
-        [*aligned(rows), "", *(f"{mark}: {meaning}" for mark, meaning in MARKS.items())]
-    )
+    lines = aligned(rows)
+    if columns and len(lines[0]) > columns:
+        lines = _narrow([row[:4] for row in rows])
+    return "\n".join([*lines, "", *(f"{mark}: {meaning}" for mark, meaning in MARKS.items())])
+
+
+def _narrow(rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = []
+    for name, mark, mean, std in rows:
+        start = f"{name:23}" if len(name) <= 23 else f"{name}\n{'':23}"
+        gap = "  " if len(mean) <= 20 else f"\n{'':35}"
+        lines.append(f"{start}  {mark:8}  {mean:20}{gap}{std}".rstrip())
+    return lines
 
 
 def _unit_of(texts: Sequence[str]) -> float:
@@ -434,7 +449,7 @@ def _short(values: Sequence[float]) -> str:
 
 
 def _four(values: Sequence[float]) -> str:
-    return " ".join(f"{value:.4f}" for value in values)
+    return " ".join(map(in_digits, values))
 
 
 def _measured(

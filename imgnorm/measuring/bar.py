@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from imgnorm.wording import per_second
+
 if TYPE_CHECKING:
     from imgnorm.progress import Progress
 
@@ -58,7 +60,7 @@ def progress_bar(
             elif part is None:
                 part = progress.done / max(progress.total, 1)
                 counted = f"{progress.done:,}/{progress.total:,} {unit}"
-            words = [f"{progress.done / max(monotonic() - started, 1e-9):,.0f} {unit}/s"]
+            words = [per_second(progress.done, monotonic() - started, unit)]
             words += filter(None, [describe(progress)])
             bar.bar_format = _SO_FAR if part is None else _OF_ALL
             bar.set_description_str(counted, refresh=False)
@@ -82,8 +84,8 @@ def images_bar(
     def describe(progress: Progress) -> str:
         words = []
         if progress.bytes_read:
-            megabytes = progress.bytes_read / 1e6
-            words.append(f"{megabytes / max(monotonic() - started, 1e-9):,.0f} MB/s")
+            unit, size = ("MB", 1e6) if progress.bytes_read >= 1e6 else ("kB", 1e3)
+            words.append(per_second(progress.bytes_read / size, monotonic() - started, unit))
         if progress.margin is not None:
             words.append(f"± {progress.margin:.3g}, wanted {tolerance:g}")
         return ", ".join(words)

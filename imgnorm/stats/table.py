@@ -108,6 +108,16 @@ def with_margin(value: float, margin: float, sign: str) -> str:
     return f"{value:.{digits}f} {sign} {shown:.{digits}f}"
 
 
+def in_digits(value: float) -> str:
+    """A mean or std in [0, 1] with four decimals, with more where these are fewer than three digits.
+
+    Example:
+        >>> in_digits(0.25), in_digits(0.00321)
+        ('0.2500', '0.00321')
+    """
+    return f"{value:.{max(4, 2 - math.floor(math.log10(abs(value)))) if value else 4}f}"
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns below their titles: text aligned to the left, numbers to the right."""
     names, *others = zip(*rows, strict=True)
@@ -213,10 +223,7 @@ def _row(values: Sequence[float], stats: Stats) -> str:
 
 
 def digits(value: float, stats: Stats) -> str:
-    """Four decimals in [0, 1], more where these are fewer than three digits; floats may be of any size."""
-    if stats.of_floats:
-        return f"{value:.6g}"
-    return f"{value:.{max(4, 2 - math.floor(math.log10(value))) if value else 4}f}"
+    return f"{value:.6g}" if stats.of_floats else in_digits(value)
 
 
 def _by_reason(skipped: Sequence[Skipped]) -> dict[str, int]:

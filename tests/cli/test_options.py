@@ -70,6 +70,8 @@ DEFAULTS: dict[str, dict[str, str | None]] = {
     },
     "emit": {
         "-o, --output": "print it",
+        "--to": "torchvision",
+        "--into": None,
         "--api": "what a pipeline config says, else v1",
         "--eps": "refuse constant channels",
         "--check": None,

@@ -1,0 +1,145 @@
+"""What a terminal shows, and that nothing else changes: width, colors, severities, the command as typed."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from imgnorm.cli import run
+from imgnorm.cli.screen import columns_of, has_colors
+from imgnorm.wording import cells
+
+ESCAPES = re.compile(r"\x1b\[[\d;]*m")
+
+
+class Terminal(io.TextIOWrapper):
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+
+    def isatty(self) -> bool:
+        return True
+
+    def text(self) -> str:
+        self.seek(0)
+        return self.read()
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    """The code and what is on a terminal of so many columns after a command."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "CI", "IMGNORM_PROGRAM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+    def run_there(columns: int, *arguments: str) -> tuple[int, str]:
+        screen = Terminal()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COLUMNS", str(columns))
+            patch.setattr(sys, "stdout", screen)
+            patch.setattr(sys, "stderr", screen)
+            code = run(arguments)
+        return code, screen.text()
+
+    return run_there
+
+
+def test_colors_are_for_terminals_that_nobody_logs(monkeypatch):
+    def colored(stream: io.TextIOBase, **variables: str) -> bool:
+        with monkeypatch.context() as patch:
+            for name in ("NO_COLOR", "FORCE_COLOR", "CI"):
+                patch.delenv(name, raising=False)
+            patch.setenv("TERM", "xterm")
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            return has_colors(stream)
+
+    assert colored(Terminal())
+    assert not colored(io.StringIO())
+    assert not colored(Terminal(), NO_COLOR="1")
+    assert not colored(Terminal(), NO_COLOR="1", FORCE_COLOR="1")
+    assert not colored(Terminal(), TERM="dumb")
+    assert not colored(Terminal(), CI="true")
+    assert colored(Terminal(), CI="true", FORCE_COLOR="1")
+    assert colored(io.StringIO(), FORCE_COLOR="1")
+
+
+def test_only_a_terminal_has_a_width(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+
+    assert columns_of(io.StringIO()) is None
+    assert columns_of(None) is None
+    assert 100 == columns_of(Terminal())
+    monkeypatch.setenv("COLUMNS", "7")
+    assert 40 == columns_of(Terminal())
+    monkeypatch.setenv("COLUMNS", "wide")
+    assert 80 == columns_of(Terminal())
+
+
+def test_every_text_fits_the_terminal_and_has_the_words_of_a_pipe(looked_at, command, whole):
+    Path("long.py").write_text(
+        f"std = {' ' * 300}Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))\n"
+    )
+    for arguments in (
+        ["stats", "d", "-q", "-v"],
+        ["presets"],
+        ["presets", "show", "cifar10"],
+        ["explain", "0.2023", "0.1994", "0.2010"],
+        ["stats"],
+        ["show", "nowhere.yaml"],
+        ["lint", "long.py"],
+    ):
+        code, text = looked_at(80, *arguments)
+        plain = ESCAPES.sub("", text)
+        ended = command(*arguments)
+
+        assert ended.code == code
+        assert "\x1b[" in text
+        assert "\x1b[" not in ended.out + ended.err
+        assert [] == [line for line in plain.splitlines() if cells(line) > 80], arguments
+        if arguments[0] not in ("lint", "presets"):  # which show more, and less
+            assert (ended.out + ended.err).split() == plain.split()
+
+
+def test_a_problem_is_shown_with_its_severity_and_its_line(
+    looked_at, command, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text(
+        "format: imgnorm-pipeline/1\nsource: {kind: foldr, path: d}\nnormalize: {preset: cifar10}\n"
+    )
+    code, text = looked_at(80, "validate", "c.yaml", "-q")
+
+    assert 1 == code
+    assert ESCAPES.sub("", text) == (
+        "c.yaml:2:16: error[wrong-value]: source.kind: expected one of 'folder', 'list',\n"
+        "    'archive', 'array', 'torchvision'; got 'foldr'\n"
+        "  2 | source: {kind: foldr, path: d}\n"
+        "    |                ^^^^^\n"
+        "    did you mean 'folder'?\n"
+    )
+    assert "\x1b[1mc.yaml:2:16\x1b[0m: \x1b[31merror[wrong-value]:\x1b[0m" in text
+    assert command("validate", "c.yaml", "-q").out == (
+        "c.yaml:2:16: wrong-value: source.kind: expected one of 'folder', 'list', 'archive', 'array', "
+        "'torchvision'; got 'foldr'\n    did you mean 'folder'?\n"
+    )
+
+
+def test_the_next_step_is_for_who_looks(looked_at, command, whole):
+    _, measured = looked_at(80, "stats", "d")
+    _, written = looked_at(80, "stats", "d", "-o", "s.yaml")
+
+    assert "`-o stats.yaml` keeps these numbers" in measured
+    assert "`imgnorm emit s.yaml -o transforms.py` writes the transforms" in written
+    assert "next" not in command("stats", "d").err
+
+
+def test_hints_have_the_command_as_it_was_typed(command, monkeypatch):
+    monkeypatch.setenv("IMGNORM_PROGRAM", "./scripts/imgnorm")
+
+    assert "(see `./scripts/imgnorm stats --help`)" in command("stats").err
+    assert "Usage: ./scripts/imgnorm stats " in command("stats", "--help").out
+    assert "`./scripts/imgnorm presets` lists them" in command("presets", "show", "qqqq").err
