@@ -71,6 +71,20 @@ def test_the_classes_that_differ_most_come_first(stats):
     ]
 
 
+def test_the_bars_of_sizes_are_as_high_as_the_images_are_many(stats):
+    *_, width, height, aspect = ElementTree.fromstring(stats.plot("images").svg).findall(
+        f"{SVG}svg"
+    )
+    distributions = (stats.sizes.width, stats.sizes.height, stats.sizes.aspect)
+    for panel, distribution in zip((width, height, aspect), distributions, strict=True):
+        bars = [r for r in panel.iter(f"{SVG}rect") if r.get("class", "").startswith("area")]
+        tall = [float(bar.get("height")) / (BOTTOM - TOP) for bar in bars]
+        most = max(distribution.images)
+
+        assert [images / most for images in distribution.images] == pytest.approx(tall, abs=0.001)
+        assert 24 == sum(distribution.images)
+
+
 def test_a_notebook_shows_the_chart_that_is_saved(stats, tmp_path):
     chart = stats.plot()
     chart.save(tmp_path / "chart.svg")
