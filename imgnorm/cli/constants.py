@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 
@@ -124,15 +125,31 @@ def explain(numbers: tuple[str, ...], mean: str | None, stats_file: str | None) 
       imgnorm explain 0.2023 0.1994 0.2010
       imgnorm explain 0.229 0.224 0.225 --mean 0.485 0.456 0.406
       imgnorm explain 0.247 0.243 0.261 --stats stats.yaml   # is it your data's?
+      imgnorm explain config.yaml --stats stats.yaml         # those of a file
 
     Prints the dataset, the convention, and what to use if they are wrong. Give one number for each
     channel, in 0..1 or in 0..255. As many digits are compared as you give, so give all that you have.
+    In place of NUMBERS, a file that lint reads: every mean with its std in it.
     """
     from imgnorm.constants.explain import explain as explained
 
+    if len(numbers) == 1 and os.path.isfile(numbers[0]):
+        return _explain_file(numbers[0], mean, stats_file)
     try:
         explanation = explained(" ".join(numbers), mean=mean, stats=stats_file)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     print_text(str(explanation))
     return 0 if explanation.answers else 1
+
+
+def _explain_file(path: str, mean: str | None, stats_file: str | None) -> int:
+    from imgnorm.checks.lint.explained import explain_file
+    from imgnorm.stats.file import read_stats
+
+    if mean is not None:
+        raise click.UsageError("--mean: the file has its own; leave --mean out")
+    stats = None if stats_file is None else read_stats(stats_file)
+    found = explain_file(path, stats)
+    print_result("\n\n".join(map(str, found)) or f"{path}: no mean with a std in it")
+    return 0 if any(one.explanation.answers for one in found) else 1

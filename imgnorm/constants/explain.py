@@ -31,6 +31,7 @@ from imgnorm.stats.stats import NO_IMAGES, Stats
 from imgnorm.stats.table import aligned, in_digits
 
 _FIELDS: tuple[Field, Field] = ("mean", "std")
+_BGR = ", in BGR order"
 _BRACKETS = str.maketrans(",;()[]", "      ")
 
 Given = str | Iterable[str | float]
@@ -142,7 +143,7 @@ def _answers(
     answers += () if answers else _near(given, mean, unit)
     a_mean = bool(answers) and not means  # if it has a 0, for no known std has
     if stats:
-        answers += _measured(given, numbers, stats, stats_name, means)
+        answers += _measured(given, numbers, stats, stats_name, means, unit)
     if not formed:
         told = {"known-wrong", "other-dataset", "convention", "near-miss"} if answers else set()
         if answers and not any("but" in answer.facts for answer in answers):
@@ -241,7 +242,7 @@ def _known(
     symmetric = all(n.reversed.values == n.values for n in (numbers, means or numbers))
     orders: list[tuple[str, Numbers, Numbers | None]] = [("", numbers, means)]
     if not symmetric:
-        reverse = (", in BGR order", numbers.reversed, means.reversed if means else None)
+        reverse = (_BGR, numbers.reversed, means.reversed if means else None)
         whole = [one for one in (*orders, reverse) if one[2] and _of_both(one[1], one[2])]
         orders = whole or [*orders, reverse]
     for order, in_rgb, means_in_rgb in orders:
@@ -453,24 +454,35 @@ def _four(values: Sequence[float]) -> str:
 
 
 def _measured(
-    given: Sequence[str], numbers: Numbers, stats: Stats, stats_name: str, means: Numbers | None
+    given: Sequence[str],
+    numbers: Numbers,
+    stats: Stats,
+    stats_name: str,
+    means: Numbers | None,
+    unit: float,
 ) -> Iterator[Answer]:
     matched = False
     for field in _FIELDS if means is None else _FIELDS[1:]:
-        equal = {
-            name: meaning
-            for name, meaning, values in _candidates(stats, field)
-            if numbers.same(Numbers(values, 0))
-        }
-        if equal:
-            matched = True
-            first, *others = equal
-            also = f" (also {', '.join(others)})" if others else ""
-            what = f"{' '.join(given)} is the {field} of {stats_name}"
-            within = [f"an estimate ({stats.estimate})"] if stats.estimate else []
-            yield Answer(f"{what}: {first}{also}", notes=(equal[first], *within))
-    if means and means.same(Numbers(stats.mean, 0)):
-        yield Answer(f"mean {_four(means.values)} is the mean of {stats_name}")
+        candidates = list(_candidates(stats, field, unit))
+        for order, ordered in _orders(numbers):
+            equal = {
+                name: meaning
+                for name, meaning, values in candidates
+                if ordered.same(Numbers(values, 0))
+            }
+            if equal:
+                matched = True
+                first, *others = equal
+                also = f" (also {', '.join(others)})" if others else ""
+                what = f"{' '.join(given)} is the {field} of {stats_name}{order}"
+                within = [f"an estimate ({stats.estimate})"] if stats.estimate else []
+                yield Answer(f"{what}: {first}{also}", notes=(equal[first], *within))
+                break
+    for order, ordered in _orders(means) if means else ():
+        assert means
+        if ordered.same(Numbers(stats.mean, 0)):
+            yield Answer(f"mean {_four(means.values)} is the mean of {stats_name}{order}")
+            break
     if not matched and len(numbers.values) == len(stats.std) and all(stats.std):
         ratios = [100 * a / b - 100 for a, b in zip(numbers.values, stats.std, strict=True)]
         differ = ", ".join(f"{ratio:+.1f} %" for ratio in ratios)
@@ -478,14 +490,31 @@ def _measured(
         yield Answer(f"{' '.join(given)} matches no convention of {stats_name}", notes=(pooled,))
 
 
-def _candidates(stats: Stats, field: Field) -> Iterator[tuple[str, str, tuple[float, ...]]]:
-    """The data's numbers by each convention: the convention's name, its meaning, the values."""
+def _orders(numbers: Numbers) -> list[tuple[str, Numbers]]:
+    """The numbers, and those of three channels from the last to the first."""
+    return [("", numbers), *([(_BGR, numbers.reversed)] if len(numbers.values) == 3 else [])]
+
+
+def _candidates(
+    stats: Stats, field: Field, unit: float
+) -> Iterator[tuple[str, str, tuple[float, ...]]]:
+    """The data's numbers by each convention: the convention's name, its meaning, the values.
+
+    Args:
+        unit: what the given numbers were divided by.
+    """
     for name, (mean, std) in _by_convention(stats).items():
         if name == "pooled":
             yield name, f"{CONVENTIONS[name]}: what Normalize needs", getattr(stats, field)
             if field == "std":
-                squared = tuple(one * one for one in std)
-                yield "variance", "the pooled std squared; Normalize needs the root", squared
+                for scale in dict.fromkeys((1, stats.scale)):
+                    squared = tuple((scale * one) ** 2 / (unit if scale > 1 else 1) for one in std)
+                    of = "" if scale == 1 else f" in 0..{scale}"
+                    yield (
+                        f"variance{of}",
+                        f"the pooled std{of} squared; Normalize needs the root",
+                        squared,
+                    )
         elif field == "std" or name == "image_weighted":  # the others have the pooled mean
             yield name, CONVENTIONS[name], std if field == "std" else mean
 

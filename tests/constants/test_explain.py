@@ -271,6 +271,7 @@ def measured() -> Stats:
         ("0.3536", ["0.3536 is the std of the stats: mean_of_image_std_correction_1"]),
         ("0.1275", ["0.1275 is the std of the stats: variance"]),
         ("0.45", ["0.45 is the mean of the stats: pooled (also image_weighted)"]),
+        ("8290.6875", ["8290.6875 is the std of the stats: variance in 0..255"]),
         ("0.2999", ["0.2999 matches no convention of the stats"]),
     ],
 )
@@ -310,6 +311,21 @@ def test_explain_exits_1_when_nothing_is_known(capsys):
         "0.7 0.1: nothing is known about these numbers; `imgnorm presets` lists what is\n",
         "",
     ) == capsys.readouterr()
+
+
+def test_explain_takes_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("a.py").write_text("data_preprocessor = dict(mean=[0.45], std=[0.3], to_rgb=True)\n")
+    Path("none.py").write_text("x = 1\n")
+
+    assert 0 == run(["explain", "a.py"])
+    heading, *_, fault, hint = capsys.readouterr().out.splitlines()
+    assert "a.py:1: mmengine, 0..255, RGB" == heading
+    assert "unit (error): std: 0.3 is for 0..1, this field for 0..255" == fault
+    assert "  multiply by 255: 76.500" == hint
+    assert 1 == run(["explain", "none.py"])
+    assert "none.py: no mean with a std in it\n" == capsys.readouterr().out
+    assert 2 == run(["explain", "a.py", "--mean", "0.4"])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import tried
 from tried import NAMES
 
 import imgnorm
+from imgnorm.checks.lint.explained import explain_file
 from imgnorm.checks.lint.lint import lint
 from imgnorm.constants.frameworks import FRAMEWORKS
 from imgnorm.errors import TransformError
@@ -238,49 +239,74 @@ READ_BY_LINT = [name for name in NAMES if name != "onnx"]  # which is binary
 IMAGENET = Stats(("R", "G", "B"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def with_numbers(target: str, mean: Sequence[float], std: Sequence[float]) -> str:
-    """What is written for ImageNet, with other numbers in its place."""
+def with_numbers(
+    target: str, mean: Sequence[float], std: Sequence[float], stats: Stats = IMAGENET
+) -> str:
+    """What is written for stats, with other numbers in its place."""
     if target == "torchvision":
-        text = imgnorm.emit(IMAGENET).text
-        for old, new in ((IMAGENET.mean, mean), (IMAGENET.std, std)):
+        text = imgnorm.emit(stats).text
+        for old, new in ((stats.mean, mean), (stats.std, std)):
             text = text.replace(", ".join(map(repr, old)), ", ".join(map(repr, new)))
         return text
-    numbers = TARGETS[target].normalization(IMAGENET)
+    numbers = TARGETS[target].normalization(stats)
     changed = replace(numbers, mean=tuple(mean), std=tuple(std))
     return TARGETS[target].file_of(changed).decode()
 
 
-def rules_in(folder: Path, target: str, text: str) -> set[str]:
-    file = TARGETS[target].file if target in TARGETS else "transforms.py"
+def kept(folder: Path, target: str, text: str) -> str:
+    """The one file of a folder."""
     for old in folder.iterdir():
         old.unlink()
-    (folder / file).write_text(text)
-    return {problem.rule for problem in lint([str(folder / file)]).problems}
+    path = folder / (TARGETS[target].file if target in TARGETS else "transforms.py")
+    path.write_text(text)
+    return str(path)
+
+
+def rules_in(folder: Path, target: str, text: str) -> set[str]:
+    return {problem.rule for problem in lint([kept(folder, target, text)]).problems}
+
+
+def changes(
+    target: str, stats: Stats
+) -> Iterator[tuple[set[str], Sequence[float], Sequence[float]]]:
+    """The rules that name a change, and the numbers: none, from the last channel to the first, another unit."""
+    known = TARGETS[target].normalization(stats) if target in TARGETS else stats
+    factor = 1 / 255 if target in TARGETS and TARGETS[target].takes_pixels else 255
+    yield set(), known.mean, known.std
+    yield {"channel-order"}, known.mean[::-1], known.std[::-1]
+    mean, std = ([round(one * factor, 9) for one in values] for values in (known.mean, known.std))
+    yield {"unit"}, mean, std
 
 
 def test_lint_reads_what_is_written_and_names_what_is_changed(tmp_path):
-    """Other channels than the order that the file states, and another unit."""
+    """--fix then writes what was there, but for Keras, whose squares get more digits than they had."""
     unnamed = []
     for target in READ_BY_LINT:
-        pixels = target in TARGETS and TARGETS[target].takes_pixels
-        factor = 1 / 255 if pixels else 255
-        known = TARGETS[target].normalization(IMAGENET) if target in TARGETS else IMAGENET
-        for rules, mean, std in (
-            (set(), known.mean, known.std),
-            ({"channel-order"}, known.mean[::-1], known.std[::-1]),
-            (
-                {"unit"},
-                [round(m * factor, 9) for m in known.mean],
-                [round(s * factor, 9) for s in known.std],
-            ),
-        ):
-            found = rules_in(tmp_path, target, with_numbers(target, mean, std))
-            unnamed += [(target, rules, found)] if rules != found else []
-            if rules and target != "keras":  # whose squares get more digits than they had
-                (path,) = tmp_path.iterdir()
-                (mended,) = lint([str(path)], fix=True).fixes
+        (_, mean, std), *changed = changes(target, IMAGENET)
+        right = with_numbers(target, mean, std)
+        unnamed += [(target, found)] if (found := rules_in(tmp_path, target, right)) else []
+        for rules, other_mean, other_std in changed:
+            path = kept(tmp_path, target, with_numbers(target, other_mean, other_std))
+            unnamed += [(target, rules)] if {p.rule for p in lint([path]).problems} != rules else []
+            (mended,) = lint([path], fix=True).fixes
 
-                assert with_numbers(target, known.mean, known.std) == mended.after.decode()
+            assert target == "keras" or right == mended.after.decode()
+
+    assert [] == unnamed
+
+
+def test_explain_reads_what_is_written_and_names_what_is_changed(tmp_path):
+    """Here of numbers that nobody has published: those of the stats."""
+    stats = tried.KINDS["3 of 8-bit"]
+    unnamed = []
+    for target in READ_BY_LINT:
+        for rules, mean, std in changes(target, stats):
+            path = kept(tmp_path, target, with_numbers(target, mean, std, stats))
+            (found,) = explain_file(path, stats)
+            told = str(found.explanation)
+            known = "is the std of the stats" in told and "is the mean of the stats" in told
+            named = {rule for rule in ("channel-order", "unit") if f"{rule} (error)" in told}
+            unnamed += [] if known and named == rules else [(target, rules, told)]
 
     assert [] == unnamed
 

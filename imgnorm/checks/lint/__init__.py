@@ -11,6 +11,7 @@
     frameworks.py  what each framework fixes: unit, channel order
     names.py     what the names of variables and keys say
     pair.py      what a pair is: numbers with their places, and what the file says about them
+    explained.py what the numbers of one file are, for `imgnorm explain FILE`
     judge.py     which of the rules make sense for a pair, and the problems that they find
 
 A reader finds pairs, and what the lines around them say (unit, channel order, dataset). The rules

@@ -227,7 +227,7 @@ def _again(pair: Pair, file: str) -> Iterator[Judged]:
 
 def _applied(pair: Pair) -> list[Finding]:
     """What the rules find that make sense for a pair."""
-    mean, std = _comparable(pair)
+    mean, std = comparable(pair)
     values = (*mean.effective, *std.effective)
     if not all(map(math.isfinite, values)):
         return [f for f in findings(mean.values, std.values) if pair.pixels]
@@ -278,7 +278,7 @@ def _not_squared(pair: Pair, unit: float) -> list[Finding]:
     return []
 
 
-def _comparable(pair: Pair) -> tuple[Written, Written]:
+def comparable(pair: Pair) -> tuple[Written, Written]:
     """The mean and the std, both with the same divisor."""
     mean, std = pair.mean, pair.std
     if mean.divisor == std.divisor and pair.spread == "std":

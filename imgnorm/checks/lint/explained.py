@@ -1,0 +1,100 @@
+"""What the means and stds of a file are: which known set, and whether the file takes them so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from imgnorm.checks.lint.files import content_of, files_in, pairs_of
+from imgnorm.checks.lint.judge import comparable, judged
+from imgnorm.checks.lint.pair import Pair
+from imgnorm.constants.explain import Answer, Explanation, explain
+from imgnorm.constants.findings import Order
+from imgnorm.constants.presets import Numbers, numbers_of
+from imgnorm.errors import SourceError
+from imgnorm.stats.stats import Stats
+
+
+@dataclass(frozen=True)
+class ExplainedPair:
+    """A mean and a std of a file; `str()` of it is what the command prints."""
+
+    where: str  # file, line, and what they are for there: `config.py:3: mmengine, 0..255, RGB`
+    explanation: Explanation
+
+    def __str__(self) -> str:
+        return f"{self.where}\n{self.explanation}"
+
+
+def explain_file(path: str, stats: Stats | None = None) -> list[ExplainedPair]:
+    """Every mean with its std in a file that lint reads.
+
+    Args:
+        stats: a measurement; the numbers are compared with it in each unit and order.
+
+    Raises:
+        SourceError: the file cannot be read, or is of no kind that lint reads.
+        InvalidDocument: it is one of imgnorm's own files, and has faults.
+        IncompatibleStats: the stats have no images.
+    """
+    (file,) = files_in([path])
+    try:
+        pairs = pairs_of(content_of(file), file)
+    except ValueError as error:
+        raise SourceError(f"{file}: {error}; name a file that holds a mean and a std") from error
+    once = {(pair.mean.place, pair.framework): pair for pair in pairs}
+    known = {place for place, framework in once if framework}
+    return [
+        _explained(pair, file, stats)
+        for (place, framework), pair in sorted(once.items())
+        if framework or place not in known  # where they are used says more than where they are set
+    ]
+
+
+def _explained(pair: Pair, file: str, stats: Stats | None) -> ExplainedPair:
+    mean, std = comparable(pair)
+    texts = [[repr(value) for value in one.effective] for one in (std, mean)]
+    if pair.spread == "std" and pair.std.divisor == pair.mean.divisor == 1:
+        texts = [
+            [
+                text.text if text else repr(value)
+                for text, value in zip(o.texts, o.values, strict=True)
+            ]
+            for o in (pair.std, pair.mean)
+        ]
+    found = explain(texts[0], mean=texts[1], stats=stats)
+    faults = [
+        Answer(f"{p.rule} ({p.severity}): {p.message}", notes=(p.hint,) if p.hint else ())
+        for p in (one.problem for one in judged([pair], file))
+    ]
+    rules = {one.problem.rule for one in judged([pair], file)}
+    if stats:
+        faults += [a for rule, a in _against(pair, stats) if rule not in rules]
+    unit = f"0..{pair.unit:g}" if pair.unit else ""
+    spread = "" if pair.spread == "std" else pair.spread
+    takes = ", ".join(filter(None, (pair.framework, unit, pair.order, spread)))
+    line, _ = pair.mean.place
+    answers = (*found.answers, *(fault for fault in faults if fault not in found.answers))
+    return ExplainedPair(f"{file}:{line}: {takes}", replace(found, answers=answers))
+
+
+def _against(pair: Pair, stats: Stats) -> Iterator[tuple[str, Answer]]:
+    """What the place of the numbers has against them, if they are those of the stats in any form."""
+    mean, std = comparable(pair)
+    orders: tuple[Order, Order] = ("RGB", "BGR")
+    for scale in dict.fromkeys((1, 255, stats.scale)):
+        for order in orders:
+            step = 1 if order == "RGB" else -1
+            same = all(
+                numbers_of(one.effective, unit=scale).same(Numbers(values[::step], 0))
+                for one, values in ((mean, stats.mean), (std, stats.std))
+            )
+            if not same:
+                continue
+            if pair.unit and pair.unit != scale and stats.scale > 1:
+                text = f"unit (error): the numbers of the stats for 0..{scale}, where 0..{pair.unit:g} is taken"
+                yield "unit", Answer(text)
+            if pair.order and pair.order != order and len(stats.mean) == 3:
+                text = f"channel-order (error): the numbers of the stats in {order} order, where {pair.order} is taken"
+                yield "channel-order", Answer(text)
+            return
