@@ -27,6 +27,7 @@ class Progress:
     bytes_read: int
     margin: float | None = None  # how far a mean or std may be off, while an estimate is made
     fraction: float | None = None  # of the work that is done, where the sizes of archives tell
+    doing: str = ""  # where these are not the images that are counted: "reading sizes"
 
 
 class Profile:

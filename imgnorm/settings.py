@@ -49,6 +49,14 @@ Step = Resize | CenterCrop
 STEPS: dict[str, type[Resize] | type[CenterCrop]] = {"Resize": Resize, "CenterCrop": CenterCrop}
 
 
+def fix_size(steps: tuple[Step, ...]) -> bool:
+    """Whether all images have the same size after these steps."""
+    last = steps[-1] if steps else None
+    return isinstance(last, CenterCrop) or (
+        isinstance(last, Resize) and not isinstance(last.size, int)
+    )
+
+
 @dataclass(frozen=True)
 class ImageSettings:
     """How encoded bytes become pixels. Stats with different settings never merge."""
@@ -84,6 +92,10 @@ def frames_text(step: int) -> str:
     return ("first", "all")[step] if step < 2 else f"every:{step}"
 
 
+SizesOption = Literal["exact", "sampled"]
+"""What an estimate knows of the sizes of images: that of each, or those in the sample."""
+SIZES: tuple[SizesOption, ...] = ("exact", "sampled")
+
 MAX_PIXELS = 178_956_970
 """Of an image, by default; above it Pillow itself refuses: 2 * Image.MAX_IMAGE_PIXELS."""
 TIMEOUT_S = 30.0
@@ -99,6 +111,7 @@ class Digits:
     per_class: bool = False  # the moments of each class, too
     per_image: bool = False  # each image by itself, too: tally/rows.py
     per_image_sha256: bool = False  # with the SHA-256 of its file
+    sizes: bool = False  # of each image by its header, and nothing else
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,7 @@ class Conflict:
     - `path`, `torchvision`, `object`: what the user named: a path, torchvision:NAME, a Dataset or iterable.
     - `several`: the user named several paths.
     - `once`, `made_here`, `in_blocks`, `in_memory`: traits of the source that was opened.
-    - `nvjpeg`, `cuda`, `RGB`: values of options.
+    - `nvjpeg`, `cuda`, `RGB`, `exact`: values of options.
     """
 
     options: tuple[str, ...]  # any of these
@@ -130,7 +143,7 @@ CONFLICTS = (
         unless=("torchvision",),
     ),
     Conflict(
-        ("confidence", "seed"),
+        ("confidence", "seed", "sizes"),
         "is for {tolerance}; leave it out, or give both",
         unless=("tolerance",),
     ),
@@ -162,6 +175,11 @@ CONFLICTS = (
         ("tolerance",),
         "is about the whole, and takes too few images of each class for {per_class}; leave one out",
         beside=("per_class",),
+    ),
+    Conflict(
+        ("sizes",),
+        "exact needs each image by itself, and a device counts many at once; leave it out, or {device}",
+        beside=("exact", "device"),
     ),
     Conflict(
         ("strict_channels",),

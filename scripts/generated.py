@@ -4,8 +4,11 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import cache
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from PIL import Image
 
@@ -31,6 +34,24 @@ class GeneratedSource(FolderSource):
 
     def read(self, name: str) -> Any:
         return _PIXEL
+
+
+class GeneratedFiles(GeneratedSource):
+    """The same names, of small JPEGs of 64 sizes and brightnesses."""
+
+    def read(self, name: str) -> bytes:
+        return _files()[crc32(name.encode()) % _FILES]
+
+
+@cache
+def _files() -> list[bytes]:
+    found = []
+    for number in range(_FILES):
+        image = Image.effect_noise((16 + number, 20 + 2 * number), 5 + number).convert("RGB")
+        file = BytesIO()
+        image.point(lambda value, number=number: value * (64 + number) // 128).save(file, "JPEG")
+        found.append(file.getvalue())
+    return found
 
 
 class _System(SimpleNamespace):
@@ -68,3 +89,4 @@ class _Entry(NamedTuple):
 
 
 _PIXEL = Image.new("RGB", (1, 1))
+_FILES = 64

@@ -116,3 +116,11 @@ def estimated(plain: Path) -> Stats:
     from imgnorm import measure
 
     return measure(plain, tolerance=0.06, workers=1)
+
+
+@pytest.fixture(scope="session")
+def linearised(plain: Path) -> Stats:
+    """The same, where sizes are sampled, too."""
+    from imgnorm import measure
+
+    return measure(plain, tolerance=0.06, sizes="sampled", workers=1)

@@ -335,6 +335,11 @@ def _errors(a: Stats, b: Stats) -> tuple[_Errors | None, str]:
                 f"the {which} file is of an older imgnorm, which did not keep how images differ (cross "
                 "sums); measure again"
             )
+        if stats.estimate and stats.estimate.bounds:
+            return None, (
+                f"the {which} file is an estimate, of images that were drawn by their sizes; its error bars say "
+                "how far it may be off"
+            )
         if measured.images < FEWEST:
             return None, f"the {which} file has fewer than {FEWEST} images"
         moments = measured.histogram.moments()

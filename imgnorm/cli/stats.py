@@ -26,7 +26,7 @@ from imgnorm.cli.terminal import (
     warnings_as_notes,
 )
 from imgnorm.errors import SourceError
-from imgnorm.settings import DEVICES, MODES, Decoder, frames_text
+from imgnorm.settings import DEVICES, MODES, SIZES, Decoder, frames_text
 from imgnorm.wording import per_second, plural
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _SET_BY_A_CONFIG = (
 _GROUPS = {
     "Source": "--list --include --exclude --dataset --key --layout --root --split --download",
     "Pixels": "--mode --strict-channels --frames --resize --center-crop --max-pixels",
-    "Sample": "--limit --shard --tolerance --confidence --seed --dry-run",
+    "Sample": "--limit --shard --tolerance --confidence --seed --sizes --dry-run",
     "Speed": "--workers --timeout --decoder --device --batch-size --ray --profile",
     "Output": "--output --report --force --rejects --max-skipped --strict --per-class --keep-names --per-image --per-image-sha256 --json --verbose --quiet --help",
 }
@@ -240,6 +240,11 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     "--per-image-sha256",
     is_flag=True,
     help="With the SHA-256 of each image's file in the table of --per-image.",
+)
+@click.option(
+    "--sizes",
+    type=click.Choice(SIZES),
+    help="With --tolerance. exact: read the size of every image first, from its header; the error bars are guaranteed, whatever the images are. sampled: read no header more; they hold if the sizes of all images are like those in the sample.  [default: exact; sampled where that takes over a minute, or headers show no sizes]",
 )
 @shared.max_skipped
 @click.option(

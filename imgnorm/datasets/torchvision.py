@@ -76,6 +76,9 @@ class TorchvisionSource(Source):
             self._check_first_image()
         yield from numbered_units(size)
 
+    def size_of(self, unit: Unit) -> tuple[int, int] | None:
+        return self._pixels.size if self._pixels else None
+
     def class_of(self, name: str) -> str | None:
         return None if self._classes is None else self._classes[int(name)]
 
@@ -172,6 +175,9 @@ class InMemoryDataset(IndexedSource):
             return self._pixels.executor(work, self.class_of)
         return super().executor(work)
 
+    def size_of(self, unit: Unit) -> tuple[int, int] | None:
+        return self._pixels.size if self._pixels else None
+
     @property
     def in_memory(self) -> bool:  # type: ignore[override]
         return self._pixels is not None
@@ -193,6 +199,11 @@ class ImagesInMemory:
         """None if the dataset's images are not in memory."""
         array = _pixels_in_memory(dataset)
         return None if array is None else cls(array, index_of)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The width and height of each."""
+        return self.array.shape[2], self.array.shape[1]
 
     def match(self, settings: ImageSettings) -> bool:
         """Whether the array has the pixels that these settings ask for."""

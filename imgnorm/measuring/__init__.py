@@ -6,7 +6,8 @@
 2. `selection`: the options choose among its units (`--shard`), or among all names (`--limit`).
 3. `routes`: the executor that counts units: the source's own, for what is in this process, or worker
    processes. It is a function from units to a tally.
-4. `sampling`: with a tolerance, that function is called for a growing random sample of the names.
+4. `sampling`: with a tolerance, that function is called for a growing random sample of the names; `headers`
+   has workers read the sizes of all images before.
 5. `result`: the tally's mode is decided, and it becomes Stats.
 
 No module here asks what kind of source it has: `sources/source.py` has all that differs between them.

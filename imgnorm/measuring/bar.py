@@ -82,7 +82,7 @@ def images_bar(
     started = monotonic()
 
     def describe(progress: Progress) -> str:
-        words = []
+        words = [progress.doing] if progress.doing else []
         if progress.bytes_read:
             unit, size = ("MB", 1e6) if progress.bytes_read >= 1e6 else ("kB", 1e3)
             words.append(per_second(progress.bytes_read / size, monotonic() - started, unit))

@@ -32,6 +32,7 @@ from imgnorm.settings import (
     MAX_PIXELS,
     MODES,
     NVJPEG,
+    SIZES,
     TIMEOUT_S,
     TORCHVISION,
     CenterCrop,
@@ -87,6 +88,7 @@ def measure(
     tolerance: float | None = None,
     confidence: float | None = None,
     seed: int | None = None,
+    sizes: str | None = None,
     max_pixels: int = MAX_PIXELS,
     timeout_s: float = TIMEOUT_S,
     strict: bool = False,
@@ -146,6 +148,10 @@ def measure(
             to be looked at, and then the result is exact.
         confidence: see `tolerance`; above 0 and below 1.
         seed: decides which images the sample has; 0 by default.
+        sizes: with `tolerance`, "exact" reads the size of every image first, from its header, so that the
+            error bars are guaranteed, whatever the images are; "sampled" does not, and they hold if the
+            sizes of all images are like those in the sample. By default exact, unless that would take more
+            than a minute, or no header shows the sizes; `stats.estimate.sizes` says which.
         max_pixels: an image with more is skipped before it is decoded.
         timeout_s: an image that takes longer, twice, is skipped.
         strict: raise if `stats.notes` would have anything to note.
@@ -266,7 +272,7 @@ def prepared(source: Any, **given: Any) -> Prepared:
     per_image = call["per_image"]
     if per_image is not None and device == "auto":
         device = "cpu"
-    plan = _plan(call["tolerance"], call["confidence"], call["seed"])
+    plan = _plan(*(call[name] for name in ("tolerance", "confidence", "seed", "sizes")))
     on_device = _device_of(device, call["batch_size"], decoder)
     sources = open_sources(
         source,
@@ -361,6 +367,7 @@ def call_facts(source: Any, **options: Any) -> set[str]:
         "nvjpeg": decoder == NVJPEG,
         "cuda": device.startswith("cuda"),
         "RGB": options.get("mode") == "RGB",
+        "exact": options.get("sizes") == "exact",
     }
     return facts | {fact for fact, holds in held.items() if holds}
 
@@ -382,7 +389,11 @@ def find_device(name: str) -> FoundDevice:
     return gpu.find(name)
 
 
-def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -> Plan | None:
+def _plan(
+    tolerance: float | None, confidence: float | None, seed: int | None, sizes: str | None
+) -> Plan | None:
+    if sizes not in (None, *SIZES):
+        raise ValueError(f"sizes is {sizes!r}; expected {' or '.join(SIZES)}")
     given = {"tolerance": tolerance, "confidence": confidence, "seed": seed}
     options: dict[str, Any] = {
         name: _whole(name, value) if name == "seed" else _number(name, value)
@@ -393,7 +404,7 @@ def _plan(tolerance: float | None, confidence: float | None, seed: int | None) -
         return None
     from imgnorm.stats.estimate import Plan
 
-    return Plan(**options)
+    return Plan(**options, sizes=sizes)
 
 
 def _measured_all(
@@ -440,14 +451,14 @@ def _measured(
     chosen = selection_of(source, options, sample=bool(plan))
     lap("list")
     estimate = None
-    with executing(source, work, chosen.images) as count:
-        if plan and chosen.names:
-            from imgnorm.measuring.sampling import sampled
+    if plan and chosen.names:
+        from imgnorm.measuring.sampling import sampled
 
-            sample = sampled(chosen.names, work.digits.settings, plan, count, on_progress)
-            whole, estimate = sample.tally, sample.estimate
-            chosen.found.ignored["tolerance"] = len(chosen.names) - sample.images
-        else:
+        sample = sampled(source, chosen.names, plan, work, on_progress)
+        whole, estimate = sample.tally, sample.estimate
+        chosen.found.ignored["tolerance"] = len(chosen.names) - sample.images
+    else:
+        with executing(source, work, chosen.images) as count:
             whole = count(chosen.units, on_progress)
     found = chosen.found
     if not (whole.images or whole.skipped or found.skipped or options.shards):

@@ -1,48 +1,78 @@
-"""Counting images in random order until mean and std are known well enough."""
+"""Counting images in random order until mean and std are known well enough.
+
+The order depends on what is known of the images' sizes. If those of all images are known (`headers.py`), images
+are drawn in proportion to them, and `stats.betting` bounds mean and std of all images, whatever they are. If
+not, every image is as likely as another, and the interval is the linearised one of `stats.estimate`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from imgnorm.errors import SourceError
+from imgnorm.measuring.headers import KnownSizes, known_sizes
 from imgnorm.measuring.result import mode_of_whole
+from imgnorm.measuring.routes import executing
 from imgnorm.progress import Progress
-from imgnorm.settings import ImageSettings, scale_of
+from imgnorm.settings import Mode, channels_of, kind_of, scale_of
 from imgnorm.sources.listing import AllNames
-from imgnorm.stats.estimate import Estimate, Plan, Sample, random_order, until_within
-from imgnorm.tally.tally import Tally, in_mode
-from imgnorm.workers.executor import Executor
+from imgnorm.sources.source import Source
+from imgnorm.stats.estimate import (
+    Bounds,
+    Estimate,
+    Plan,
+    Sample,
+    linearised,
+    random_order,
+    until_within,
+)
+from imgnorm.tally.rows import Row, rows_in
+from imgnorm.tally.tally import GRAY, Tally, in_mode
+from imgnorm.workers.executor import Executor, Work
 
 
 @dataclass(frozen=True)
 class Sampled:
     """What was looked at until it was enough."""
 
-    images: int
+    images: int  # counted or skipped
     tally: Tally
     estimate: Estimate | None  # None if these are all images
 
 
 def sampled(
+    source: Source,
     names: AllNames,
-    settings: ImageSettings,
     plan: Plan,
-    count: Executor,
+    work: Work,
     on_progress: Callable[[Progress], None],
 ) -> Sampled:
-    """Count as many of these images as the plan asks for.
-
-    Args:
-        count: gives the tally of units, which must have cross sums.
+    """Count as many images of a source as the plan asks for.
 
     Raises:
-        SourceError: they are float images.
+        SourceError: they are float images; or sizes are to be exact, and nothing shows them.
+
+    Warns:
+        SourceWarning: there are too many headers to read them all.
     """
-    sampling = _Sampling(names, settings, plan, count, on_progress)
-    estimate = until_within(plan, len(names), sampling.look, sampling.note_margin)
-    return Sampled(len(sampling.taken), sampling.whole, estimate)
+    known = known_sizes(source, names, plan.sizes, work, on_progress)
+    work = replace(work, digits=replace(work.digits, per_image=known is not None))
+    with executing(source, work, len(names)) as count:
+        sampling = _Sampling(names, plan, known, work, count, on_progress)
+        estimate = until_within(
+            plan,
+            known.images if known else len(names),
+            "exact" if known else "sampled",
+            sampling.look,
+        )
+        if estimate is None:
+            sampling.take(len(names))
+            return Sampled(len(names), sampling.whole, None)
+    unreadable = known.unreadable if known else ()
+    whole = sampling.whole + Tally(skipped=unreadable)
+    return Sampled(estimate.images + len(unreadable), whole, estimate)
 
 
 class _Sampling:
@@ -51,43 +81,99 @@ class _Sampling:
     def __init__(
         self,
         names: AllNames,
-        settings: ImageSettings,
         plan: Plan,
+        known: KnownSizes | None,
+        work: Work,
         count: Executor,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._all = names
-        self._order = random_order(len(names), plan.seed)
-        self._settings = settings
+        self._plan = plan
+        self._known = known
+        self._settings = work.digits.settings
         self._count = count
         self._on_progress = on_progress
-        self.taken: list[int] = []
+        pixels = known and known.pixels
+        self._order = random_order(len(names), plan.seed)
+        if pixels:
+            from imgnorm.stats.betting import weighted_order  # imports NumPy
+
+            self._order = weighted_order(pixels, plan.seed)
+        self._taken: list[int] = []
+        self._names: list[str] = []  # of these images
+        self._rows: dict[str, list[Row]] = {}  # several of an image whose mode is not yet known
         self._margin: float | None = None
         self.whole = Tally()
 
-    def look(self, size: int) -> Sample | None:
-        """What was counted of the first `size` images; None if none of them could be counted."""
-        before = len(self.taken)
-        self.taken += islice(self._order, size - before)
-        new = self._all.only(self.taken[before:])
+    def take(self, size: int) -> None:
+        """Count further images until these are the first `size`."""
+        before = len(self._taken)
+        new = [*islice(self._order, size - before)]
         read = self.whole.bytes_read
 
         def on_progress(progress: Progress) -> None:
             done, bytes_read = before + progress.done, read + progress.bytes_read
             self._on_progress(Progress(done, size, bytes_read, self._margin))
 
-        self.whole += self._count(new, on_progress)
+        tally = self._count(self._all.only(new), on_progress)
+        for row in (row for data in tally.rows for row in rows_in(data)):
+            self._rows.setdefault(row.name, []).append(row)
+        self.whole += replace(tally, rows=())
+        self._taken += new
+        self._names += map(self._all.name, new)
+
+    def look(self, size: int) -> Estimate | None:
+        """What the first `size` images tell of all; None if too few of them could be counted.
+
+        Raises:
+            SourceError: they are float images.
+        """
+        self.take(size)
         whole = self.whole.of_floats() if self.whole.has_other_floats else self.whole
         mode = mode_of_whole(whole, self._settings)
         if mode is None:
             return None
-        counted = in_mode(whole.counted, mode)
-        if not counted.cross_sums:
+        if kind_of(mode) == "float":
             raise SourceError(
                 f"a tolerance is for pixels in [0, 1]; these images have mode {mode}, whose values "
                 "may be anything: measure them all, without --tolerance"
             )
-        return Sample(counted.images, counted.pixels.moments(), counted.cross_sums, scale_of(mode))
+        estimate: Estimate | None
+        if self._known:
+            bounds = self._bounds(self._known, mode)
+            estimate = Estimate.bounded(self._plan, size, len(self._all), bounds)
+        else:
+            found = in_mode(whole.counted, mode)
+            assert found.cross_sums  # of integer pixels
+            moments = found.pixels.moments()
+            sample = Sample(found.images, moments, found.cross_sums, scale_of(mode))
+            estimate = linearised(self._plan, size, len(self._all), sample)
+        if estimate:
+            self._margin = estimate.margins.widest
+        return estimate
 
-    def note_margin(self, margin: float) -> None:
-        self._margin = margin
+    def _row(self, name: str, mode: Mode) -> Row | None:
+        """That of an image in the mode of the whole; None if it could not be counted."""
+        for row in self._rows.get(name, ()):
+            if row.mode == mode:
+                return row
+            if row.mode == GRAY.get(mode):
+                channels = len(channels_of(mode))
+                return row._replace(total=row.total * channels, total_sq=row.total_sq * channels)
+        return None
+
+    def _bounds(self, known: KnownSizes, mode: Mode) -> Bounds:
+        from imgnorm.stats.betting import Drawn, bounds_of  # imports NumPy
+
+        scale = scale_of(mode)
+        images: list[tuple[list[float], list[float]] | None] = []
+        for index, name in zip(self._taken, self._names, strict=True):
+            row = self._row(name, mode)
+            # Of another size than its header says: as little is known of it as if it could not be read.
+            if row is None or not known.is_of(index, row.pixels):
+                images.append(None)
+                continue
+            mean = [total / (row.pixels * scale) for total in row.total]
+            images.append((mean, [total / (row.pixels * scale**2) for total in row.total_sq]))
+        shares = list(map(known.share, self._taken))
+        return bounds_of(Drawn.of(shares, images, len(channels_of(mode))), self._plan)

@@ -10,6 +10,7 @@ The way of an image, in this order:
     decode.py      all other files by Pillow; modes that would give wrong values are refused
     losses.py      what is lost on that way: further frames, bits, alpha, the orientation
     preprocess.py  Resize and CenterCrop, as torchvision does them
+    sizes.py       instead of all that, the size of an image by its header, for an estimate
     images.py      pixels -> the histogram and the sums of one mode
 
 frames.py is a source in which each frame of a file is an image. Arrays need no decoding: planes.py counts bytes and 16-bit values, floats.py counts floats. Where a device counts, buffer.py takes the pixels to it.

@@ -25,11 +25,13 @@ from imgnorm.pixels.images import ModeCounter
 from imgnorm.pixels.jpeg import JpegDecoder
 from imgnorm.pixels.load import Loader, array_of
 from imgnorm.pixels.planes import PlaneCounter
+from imgnorm.pixels.sizes import HeaderReader
 from imgnorm.progress import Stage, no_lap
 from imgnorm.settings import Digits, Mode, kind_of
 from imgnorm.sources.names import as_text, looked_at
 from imgnorm.sources.source import Block, Blocks, Entry, Source, Unit, Unread, entries_of
 from imgnorm.tally.notes import ROTATION, NoteCounter
+from imgnorm.tally.rows import Row, packed_rows
 from imgnorm.tally.skipped import Reason, Skipped, Unreadable
 from imgnorm.tally.tally import Tally, TallySum, total_of
 
@@ -143,6 +145,11 @@ class _Job:
         )
         if leave_files:
             self._loader.leave = self._leave
+        digits = counting.digits
+        self._headers = (
+            HeaderReader(digits.settings.preprocess, digits.max_pixels) if digits.sizes else None
+        )
+        self._sizes: list[Row] = []
         self._by_class: dict[str, Tallying] = {}
         self._group = ""
         self._names: list[str] = []
@@ -162,7 +169,9 @@ class _Job:
             if entry is None:
                 return self._counted(finished=True)
             if isinstance(entry, Unread):
-                if not self._take(entry):
+                if self._headers:
+                    self._take_header(entry, self._headers)
+                elif not self._take(entry):
                     return self._counted(finished=False)
             elif isinstance(entry, Blocks):
                 self._take_blocks(entry)
@@ -210,6 +219,14 @@ class _Job:
             self._digest = data, sha256(data).hexdigest()
         return self._digest[1]
 
+    def _take_header(self, image: Unread, headers: HeaderReader) -> None:
+        self._starting(len(self._names))
+        self._names.append(image.name)
+        try:
+            self._sizes.append(headers.row(image))
+        except Unreadable as fault:
+            self._not_read.add(Tally(skipped=(fault.skipped(image.name),)))
+
     def _note(self, name: str) -> None:
         text = as_text(name)
         for kind, number in self._loader.noted.items():
@@ -235,6 +252,10 @@ class _Job:
         counting.lap("count")
 
     def _counted(self, *, finished: bool) -> JobCount:
+        if self._headers:
+            rows = (packed_rows(self._sizes),) if self._sizes else ()
+            self._not_read.add(Tally(names=len(self._names), rows=rows))
+            return JobCount(self._not_read.tally(), len(self._names), finished)
         parts = {group: one.tally() for group, one in self._by_class.items()}
         if self._counting.digits.per_class:
             parts = {g: one.with_class(g) if g else one for g, one in parts.items()}

@@ -122,10 +122,19 @@ class FramesOfFile:
             Unreadable: it cannot be opened.
         """
         self.data = data
-        self._format = format_of(data)
+        self.format = format_of(data)
         self._max_pixels = max_pixels
-        check_bytes(data, self._format)
-        self._picture = _opened(data, self._format, max_pixels)
+        check_bytes(data, self.format)
+        self._picture = _opened(data, self.format, max_pixels)
+
+    def size(self, frame: int) -> tuple[int, int]:
+        """Its width and height, by its header.
+
+        Raises:
+            Unreadable: it cannot be found.
+        """
+        _seek(self._picture, frame)
+        return self._picture.size
 
     def decode(
         self, frame: int, mode: Mode | Literal["auto"], *, reserve: Callable[[int], None]
@@ -139,9 +148,9 @@ class FramesOfFile:
         _seek(picture, frame)
         check_size(picture.size, self._max_pixels)
         target = _target(picture, mode)
-        reserve(_memory_needed(picture.size, picture.mode, target, self._format))
+        reserve(_memory_needed(picture.size, picture.mode, target, self.format))
         _load(picture, self.data)
-        return _decoded(picture, mode, self._format, self.data)
+        return _decoded(picture, mode, self.format, self.data)
 
 
 def frame_to_leave(

@@ -56,7 +56,7 @@ class Loader:
             MemoryError: there is not enough memory to decode it.
         """
         self.size = self.data = None
-        found = _read(image)
+        found = given_by(image)
         self.lap("read")
         name = image.name
         folder = name[: name.rfind("/") + 1]
@@ -115,8 +115,9 @@ class Loader:
         self.noted = noted
 
 
-def _read(image: Unread) -> bytes | FileFrame | Image.Image | Block:
-    """
+def given_by(image: Unread) -> bytes | FileFrame | Image.Image | Block:
+    """What an image's source gives.
+
     Raises:
         Unreadable: it cannot be read.
         TypeError, RuntimeError: its source is wrong: it gives something else, or raises what it should not.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from PIL import Image
 
 from imgnorm.pixels.damage import above_limit
-from imgnorm.settings import Resize, Step
+from imgnorm.settings import CenterCrop, Resize, Step
 from imgnorm.tally.skipped import Reason, Unreadable
 
 
@@ -21,47 +21,43 @@ def preprocessed(picture: Image.Image, steps: tuple[Step, ...], max_pixels: int)
             long image, or CenterCrop where it pads.
     """
     for step in steps:
-        if isinstance(step, Resize):
-            picture = _resized(picture, step.size, max_pixels)
-        else:
-            picture = _center_cropped(picture, step.size, max_pixels)
+        size = _size_after(step, picture.size, max_pixels)
+        if isinstance(step, CenterCrop):
+            left, top = map(_crop_start, picture.size, size)
+            picture = picture.crop((left, top, left + size[0], top + size[1]))
+        elif size != picture.size:
+            picture = picture.resize(size, Image.Resampling.BILINEAR)
     return picture
 
 
-def _resized(picture: Image.Image, size: int | tuple[int, int], max_pixels: int) -> Image.Image:
-    width, height = picture.size
-    if isinstance(size, int):
-        short, long = min(width, height), max(width, height)
-        new_long = int(size * long / short)
-        new_width, new_height = (size, new_long) if width <= height else (new_long, size)
+def size_after(steps: tuple[Step, ...], size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+    """The width and height that a picture of this width and height has after all steps.
+
+    Raises:
+        Unreadable: as `preprocessed`.
+    """
+    for step in steps:
+        size = _size_after(step, size, max_pixels)
+    return size
+
+
+def _size_after(step: Step, size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+    (width, height), new = size, step.size
+    if not isinstance(new, int):
+        new_height, new_width = new
+    elif isinstance(step, CenterCrop):
+        new_height = new_width = new
     else:
-        new_height, new_width = size
-    _check_size("resizing", picture, (new_width, new_height), max_pixels)
-    if (new_width, new_height) == (width, height):
-        return picture
-    return picture.resize((new_width, new_height), Image.Resampling.BILINEAR)
-
-
-def _center_cropped(
-    picture: Image.Image, size: int | tuple[int, int], max_pixels: int
-) -> Image.Image:
-    height, width = (size, size) if isinstance(size, int) else size
-    _check_size("cropping", picture, (width, height), max_pixels)
-    left = _crop_start(picture.width, width)
-    top = _crop_start(picture.height, height)
-    return picture.crop((left, top, left + width, top + height))
-
-
-def _check_size(
-    doing: str, picture: Image.Image, new_size: tuple[int, int], max_pixels: int
-) -> None:
-    width, height = new_size
-    if width * height > max_pixels:
+        long = int(new * max(size) / min(size))
+        new_width, new_height = (new, long) if width <= height else (long, new)
+    if new_width * new_height > max_pixels:
+        doing = "resizing" if isinstance(step, Resize) else "cropping"
         raise Unreadable(
             Reason.TOO_LARGE,
-            f"{doing} {picture.width}x{picture.height} to {width}x{height} makes "
-            + above_limit(width * height, max_pixels),
+            f"{doing} {width}x{height} to {new_width}x{new_height} makes "
+            + above_limit(new_width * new_height, max_pixels),
         )
+    return new_width, new_height
 
 
 def _crop_start(length: int, crop: int) -> int:

@@ -21,6 +21,7 @@ from imgnorm.sources.files import (
     rule_against,
     rule_against_file,
     unreadable,
+    wanted_of,
 )
 from imgnorm.sources.patterns import Patterns
 from imgnorm.sources.signatures import START_BYTES, format_by_signature
@@ -104,6 +105,8 @@ class ArchiveFile:
                 before = self.bytes.consumed
                 expanded = len(self.bytes.read(start, LARGE_MEMBER))
                 demand_plausible(expanded, self.bytes.consumed - before)
+        else:
+            size = wanted_of(size)
         about_to_read(size)
         data = self.bytes.read(start, size)
         if len(data) < size:

@@ -138,6 +138,10 @@ class ArrayFileSource(Source):
                 f"{settings.mode}; leave out --mode"
             )
 
+    def size_of(self, unit: Unit) -> tuple[int, int]:
+        height, width, _ = self._arrays[self._key_of((unit.names or ())[0])].shape()
+        return width, height
+
     def keep_alive(self, still_alive: Callable[[], None]) -> None:
         self._still_alive = still_alive
 

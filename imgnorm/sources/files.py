@@ -7,7 +7,8 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from imgnorm.errors import SourceError
 from imgnorm.sources.patterns import Patterns
@@ -69,6 +70,9 @@ _REASONS = {
 }
 
 _asked_before_reading: list[Callable[[int], None]] = []  # in a worker: its budget of memory
+HEADER_BYTES = 1 << 15
+"""The header of an image, which has its size, is rarely longer."""
+_wanted = MAX_FILE_BYTES  # how many bytes of each image are read
 
 
 def looks_like_an_image(name: str) -> bool:
@@ -241,6 +245,22 @@ def ask_before_reading(reserve: Callable[[int], None]) -> None:
     _asked_before_reading[:] = [reserve]
 
 
+@contextmanager
+def reading_starts() -> Iterator[None]:
+    """Meanwhile, files and members of archives that can be read in part give their HEADER_BYTES only."""
+    global _wanted
+    before, _wanted = _wanted, HEADER_BYTES
+    try:
+        yield
+    finally:
+        _wanted = before
+
+
+def wanted_of(size: int) -> int:
+    """How many bytes of an image are read, which has `size`."""
+    return min(size, _wanted)
+
+
 def about_to_read(size: int) -> None:
     """Called before this many bytes are read into memory; may wait, or raise Unreadable."""
     for reserve in _asked_before_reading:
@@ -252,15 +272,16 @@ def _read(path: str) -> bytes:
     try:
         if before.st_size > MAX_FILE_BYTES:
             raise too_large(before.st_size)
-        about_to_read(before.st_size)
+        size = wanted_of(before.st_size)
+        about_to_read(size)
         # os.read: making a file object takes longer than reading a tiny image.
-        data = os.read(handle, before.st_size + 1)
-        while data and len(data) < before.st_size and (more := os.read(handle, before.st_size)):
+        data = os.read(handle, size + (size == before.st_size))
+        while data and len(data) < size and (more := os.read(handle, size - len(data))):
             data += more
         after = os.fstat(handle)
     finally:
         os.close(handle)
     unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-    if not unchanged or len(data) != after.st_size:
+    if not unchanged or len(data) != wanted_of(after.st_size):
         raise Unreadable(Reason.CHANGED_DURING_READ, "its size or time changed while it was read")
     return data

@@ -293,6 +293,10 @@ class Source(ABC):
                 names += entry.names if isinstance(entry, Blocks) else [entry.name]
         return Listing(replace(unit, names=names), tuple(skipped), ignored)
 
+    def size_of(self, unit: Unit) -> tuple[int, int] | None:
+        """The width and height of all images of a unit, where they are the same and known without reading."""
+        return None
+
     def class_of(self, name: str) -> str | None:
         """The class that ImageFolder or the dataset puts this image in, for `--per-class`."""
         return None

@@ -22,6 +22,7 @@ from imgnorm.sources.files import (
     about_to_read,
     demand_plausible,
     too_large,
+    wanted_of,
 )
 from imgnorm.sources.signatures import START_BYTES, format_by_signature
 from imgnorm.tally.skipped import Reason, Unreadable
@@ -120,6 +121,9 @@ class ZipReader:
             Unreadable: it is damaged, not what the directory says, or large and not an image.
         """
         packed = self.packed(place)
+        wanted = wanted_of(packed.size)
+        if packed.method == STORED and wanted < packed.size:
+            return self._bytes.read(packed.start, wanted)
         if packed.method != STORED and packed.size > LARGE_MEMBER:
             self._demand_image(packed)
         about_to_read(packed.size)

@@ -6,6 +6,7 @@ shards and its images. An estimate (estimate.py) also has error bars. Constants,
 mean and std only; a shard without images has neither, until it is merged with others.
 
     Measurement -> Stats        stats.py      mean and std follow from the integers
+    images drawn -> bounds      betting.py    for an estimate; a single bet is in capital.py
     Stats + Stats               merging.py    or the message with every reason against it; overlaps.py
                                               finds images that are counted twice, and missing shards
     Stats <-> values            format.py     each key of the file, described once: what it can be, and how
@@ -15,7 +16,7 @@ mean and std only; a shard without images has neither, until it is merged with o
     Measurement -> notes        notes.py      what is lost or odd, a sentence and what to do for each kind
     Stats -> table              table.py      what `imgnorm show` prints
 
-May import the packages before it (documents to workers). Measuring and writing load no third party.
+May import the packages before it (documents to workers). Only betting loads a third party.
 
 A number that follows from others is a line in format.py: reading compares it with what follows. If it is
 always written, older files are not valid any more, so it needs a new STATS_FORMAT. A number that is counted

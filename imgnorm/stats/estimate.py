@@ -1,8 +1,12 @@
-"""Error bars: how far mean and std of a random sample of images can be from those of all images.
+"""Estimates: mean and std of a random sample of images, and how far they can be from those of all images.
+
+Where the number of pixels of every image is known, images are drawn in proportion to it, and `betting` gives
+intervals that hold for all images whatever they are (`Bounds`). Where sizes are sampled too, the interval is
+linearised, and holds if the sizes of all images are like those that were seen:
 
 An image is a cluster of pixels: it is taken whole or not at all, so what varies are the count, total
 and total_sq of each image. The pooled mean R = Σtotal / Σcount is a ratio estimator, and the variance
-V = Σtotal_sq / Σcount - R² is a function of two. Both are linearized (Cochran 1977, Sampling
+V = Σtotal_sq / Σcount - R² is a function of two. Both are linearised (Cochran 1977, Sampling
 Techniques, ch. 6; Särndal, Swensson & Wretman 1992, Model Assisted Survey Sampling, ch. 5): with
 
     e = total - R · count                                 of each image, for the mean
@@ -34,8 +38,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
+from imgnorm.settings import SizesOption
 from imgnorm.tally.moments import CrossSums, Moments, square_root
 
 MIN_IMAGES = 200
@@ -44,12 +49,13 @@ MIN_IMAGES = 200
 MAX_UNSEEN = 0.01
 """The largest share of images unlike all seen ones with which a sample can be enough."""
 
-_GROWTH = Fraction(5, 4)
-"""How the sample grows from look to look: at most a quarter more images than needed are taken."""
+_GROWTH: dict[SizesOption, Fraction] = {"exact": Fraction(11, 10), "sampled": Fraction(5, 4)}
+"""How the sample grows from look to look. `Bounds` hold at every look, so there may be many."""
 
 _DIGITS = Context(prec=4, rounding=ROUND_CEILING)
 """How margins are rounded. More digits would be useless, and could differ where two machines' logarithms
 differ in a bit."""
+_DECIMALS = 12  # far more than the ends of bounds have
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,9 @@ class Plan:
     tolerance: float  # for every mean and std, in ToTensor's [0, 1]
     confidence: float = 0.99  # the probability that all of them are within it
     seed: int = 0  # decides the order in which images are taken
+    sizes: SizesOption | None = (
+        None  # None: exact, unless reading the sizes of all images takes long
+    )
 
     def __post_init__(self) -> None:
         for name, fault_of in PLAN_FAULTS.items():
@@ -112,6 +121,30 @@ class Margins:
         return max(*self.mean, *self.std)
 
 
+Interval = tuple[float, float]
+"""The least and the greatest value."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Intervals that contain the exact numbers, per channel, in [0, 1]."""
+
+    mean: tuple[Interval, ...]
+    std: tuple[Interval, ...]
+
+    def middles(self, number: Literal["mean", "std"]) -> tuple[float, ...]:
+        return tuple(round((low + high) / 2, _DECIMALS) for low, high in getattr(self, number))
+
+    @property
+    def margins(self) -> Margins:
+        """Half the widths."""
+        mean, std = (
+            tuple(round((high - low) / 2, _DECIMALS) for low, high in intervals)
+            for intervals in (self.mean, self.std)
+        )
+        return Margins(mean, std, unseen=0.0)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What makes stats an estimate: they were measured on a random sample of the images."""
@@ -122,9 +155,24 @@ class Estimate:
     total: int  # images of the source
     seed: int
     margins: Margins
+    bounds: Bounds | None = None  # mean and std are their middles; None where sizes are sampled
+
+    @classmethod
+    def bounded(cls, plan: Plan, images: int, total: int, bounds: Bounds) -> Estimate:
+        given = plan.tolerance, plan.confidence, images, total, plan.seed
+        return cls(*given, bounds.margins, bounds=bounds)
+
+    @property
+    def sizes(self) -> SizesOption:
+        return "exact" if self.bounds else "sampled"
+
+    def enough(self, plan: Plan) -> bool:
+        """Whether the plan needs no larger sample."""
+        return self.margins.widest <= plan.tolerance and self.margins.unseen <= MAX_UNSEEN
 
     def __str__(self) -> str:
-        return f"{percent(self.confidence)}, {self.images:,} of {self.total:,} images"
+        rests_on = "guaranteed" if self.bounds else "if sizes are like those seen"
+        return f"{percent(self.confidence)}, {rests_on}, {self.images:,} of {self.total:,} images"
 
 
 def percent(confidence: float) -> str:
@@ -161,44 +209,42 @@ def random_order(count: int, seed: int) -> Iterator[int]:
 
 
 def until_within(
-    plan: Plan,
-    population: int,
-    look: Callable[[int], Sample | None],
-    on_margin: Callable[[float], None],
+    plan: Plan, population: int, sizes: SizesOption, look: Callable[[int], Estimate | None]
 ) -> Estimate | None:
-    """Take images until all margins are within the tolerance; None if that took all images.
+    """Take images until an estimate is good enough; None if only all images are.
 
-    The sizes of the samples depend on the data and the plan only, not on the number of workers.
+    How many are taken depends on the data and the arguments, not on the number of workers.
 
     Args:
         population: images of the source.
-        look: takes a number of images, returns the sums of that many, in random order; None if none
+        look: takes a number of images, in random order; the estimate that so many give, or None if too few
             of them could be counted.
-        on_margin: called with the widest margin after each look.
     """
     taken = MIN_IMAGES
     while taken < population:
-        sample = look(taken)
-        margins = sample and margins_of(sample, taken, population, plan.confidence)
-        if sample and margins:
-            on_margin(margins.widest)
-            enough = sample.images >= MIN_IMAGES and margins.unseen <= MAX_UNSEEN
-            if enough and margins.widest <= plan.tolerance:
-                return Estimate(
-                    plan.tolerance,
-                    plan.confidence,
-                    taken,
-                    population,
-                    plan.seed,
-                    margins,
-                )
-        taken = math.ceil(taken * _GROWTH)
-    look(population)
+        estimate = look(taken)
+        if estimate and estimate.enough(plan):
+            return estimate
+        taken = math.ceil(taken * _GROWTH[sizes])
     return None
 
 
+def linearised(plan: Plan, taken: int, population: int, sample: Sample) -> Estimate | None:
+    """The estimate where sizes are sampled, too; None if too few images were counted.
+
+    Args:
+        taken: images that were taken; `sample` has those of them that could be counted.
+        population: images of the source, more than `taken`.
+    """
+    margins = margins_of(sample, taken, population, plan.confidence)
+    if margins is None or sample.images < MIN_IMAGES:
+        return None
+    given = plan.tolerance, plan.confidence, taken, population, plan.seed
+    return Estimate(*given, margins)
+
+
 def margins_of(sample: Sample, taken: int, population: int, confidence: float) -> Margins | None:
-    """The margins that follow from a sample's sums; None if it has fewer than two images.
+    """The margins that follow from a sample's sums where sizes are sampled; None below two images.
 
     Args:
         taken: images that were taken; `sample` has those of them that could be counted.

@@ -15,7 +15,7 @@ from imgnorm.documents.document import Document
 from imgnorm.errors import Problem, Rule
 from imgnorm.settings import channel_names, channels_of, scale_of
 from imgnorm.stats.estimate import Sample, squared_errors
-from imgnorm.stats.format import estimate_that_follows
+from imgnorm.stats.format import ESTIMATE, estimate_that_follows
 from imgnorm.stats.provenance import MERGED
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, CrossSums, Moments
@@ -138,6 +138,8 @@ def _all_length_problems(document: Document, value: dict[str, Any]) -> Iterator[
     ]
     cross_sums = exact.get("image_products") or {}
     places.append((("exact", "image_products"), cross_sums, tuple(cross_sums)))
+    bounds = (value.get("estimate") or {}).get("bounds") or {}
+    places.append((("estimate", "bounds"), bounds, tuple(bounds)))
     for name, one in value["classes"].items():
         if one.get("count") is not None:
             one = {key: one.get(key) or () for key in ("total", "total_sq")}
@@ -341,12 +343,14 @@ def _sample_faults(value: dict[str, Any], moments: Moments) -> Iterator[_Fault]:
     sample = Sample(value["images"], moments, sums, scale_of(value["image"]["mode"]))
     try:
         squared_errors(sample)
-        widest = estimate_that_follows(estimate, sample).margins.widest if estimate else 0
+        found = estimate and estimate_that_follows(ESTIMATE.read(estimate), sample)
     except ValueError as error:
         yield ("exact", "image_products"), str(error)
         return
-    if estimate and widest > estimate["tolerance"]:
-        message = f"{estimate['tolerance']:g} is less than the margins that follow, {widest:g}"
+    if found and found.margins.widest > found.tolerance:
+        message = (
+            f"{found.tolerance:g} is less than the margins that follow, {found.margins.widest:g}"
+        )
         yield ("estimate", "tolerance"), message
 
 

@@ -31,7 +31,7 @@ from imgnorm.documents.kinds import (
 )
 from imgnorm.documents.writer import TextLines, yaml_of
 from imgnorm.settings import STEPS, Step, channel_names, frames_of, frames_text, scale_of
-from imgnorm.stats.estimate import PLAN_FAULTS, Estimate, Sample, margins_of
+from imgnorm.stats.estimate import PLAN_FAULTS, Bounds, Estimate, Sample, margins_of
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.notes import counted_in, counts_of
 from imgnorm.stats.provenance import MERGED, Provenance, Shards, combined
@@ -142,6 +142,11 @@ def _all_in_unit(values: list[float]) -> Fault | None:
     return Fault(f"{listed} is not in [0, 1]", "unit", hint)
 
 
+def _ascending(interval: list[float]) -> str | None:
+    low, high = interval
+    return None if low <= high <= 1 else f"expected the lower end, then the upper; got {interval}"
+
+
 def _positive(size: int | list[int]) -> str | None:
     if all(edge >= 1 for edge in ([size] if isinstance(size, int) else size)):
         return None
@@ -205,6 +210,7 @@ _WHOLES = ListOf(Whole(), 1)
 _COUNTS = ListOf(_NATURAL, 1)
 _FLOATS = ListOf(Number(), 1)
 _UNITS = ListOf(Number(finite=False).that(_in_unit), 1).that(_all_in_unit)
+_INTERVAL = ListOf(Number().that(_in_unit), 2, 2).that(_ascending)
 _DIGEST = Text("^[0-9a-f]{64}$")
 _MODE = Choice(
     "L", "RGB", "RGBA", "I;16", also=r"^(F|(RGB|RGBA);(16|F)|C(2|[5-9]|[1-9][0-9]{1,3})(;16|;F)?)$"
@@ -376,12 +382,16 @@ _SUMS_OF_IMAGES = Record(
 )
 _CROSS_SUMS = Record(*(Key(field.name, _COUNTS) for field in fields(CrossSums)), make=CrossSums)
 _MARGIN = Record(Key("mean", _UNITS), Key("std", _UNITS))
-_ESTIMATE = Record(
+_INTERVALS = ListOf(_INTERVAL, 1)
+_BOUNDS = Record(Key("mean", _INTERVALS), Key("std", _INTERVALS), make=Bounds)
+ESTIMATE = Record(
     Key("tolerance", Number().that(PLAN_FAULTS["tolerance"])),
     Key("confidence", Number().that(PLAN_FAULTS["confidence"])),
     Key("images", Whole(1)),
     Key("of", Whole(1), lambda estimate: estimate.total),
     Key("seed", Whole().that(PLAN_FAULTS["seed"])),
+    Key("sizes", Choice("exact"), lambda one: "exact" if one.bounds else None, default=None),
+    Key("bounds", _BOUNDS, default=None),
     Key("margin", _MARGIN, lambda estimate: estimate.margins, follows=True),
     make=dict,
 )
@@ -491,7 +501,7 @@ def _measured(*, floats: bool) -> Record:
         Key("channels", ListOf(_TEXT), follows=True),
         Key("mean", numbers, follows=True),
         Key("std", numbers, follows=True),
-        *only(Key("estimate", _ESTIMATE, default=None), of_floats=False),
+        *only(Key("estimate", ESTIMATE, default=None), of_floats=False),
         Key("scale", Choice(1) if floats else Choice(255, 65535), follows=True),
         Key("image", _IMAGE, _itself),
         Key("images", Whole(1)),
@@ -618,13 +628,15 @@ def _combined(parts: tuple[Provenance, ...], images: int, names: tuple[str, ...]
 
 
 def estimate_that_follows(estimate: Mapping[str, Any], sample: Sample) -> Estimate:
-    """The estimate with the margins that follow from a file's sums.
+    """The estimate with the margins that follow from a file's bounds, or from its sums.
 
     Raises:
         ValueError: the cross sums and the other sums cannot be those of the same images.
     """
-    given = {key: one for key, one in estimate.items() if key != "margin"}
-    images, total = given.pop("images"), given.pop("of")
+    given = {key: one for key, one in estimate.items() if key not in ("margin", "sizes")}
+    images, total, bounds = given.pop("images"), given.pop("of"), given["bounds"]
+    if bounds:
+        return Estimate(images=images, total=total, margins=bounds.margins, **given)
     margins = margins_of(sample, images, total, given["confidence"])
     if margins is None:
         raise ValueError("one image has no margins")

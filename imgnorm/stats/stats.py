@@ -92,10 +92,11 @@ class Stats:
         assert mode
         moments = measurement.pixels.moments()
         scale = scale_of(mode)
+        bounds = measurement.estimate and measurement.estimate.bounds
         return cls(
             channels_of(mode),
-            moments.mean(scale=scale),
-            moments.std(scale=scale),
+            bounds.middles("mean") if bounds else moments.mean(scale=scale),
+            bounds.middles("std") if bounds else moments.std(scale=scale),
             scale,
             mode,
             preprocess,

@@ -167,7 +167,7 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
         estimate = measured.estimate
         lines.append(
             f"estimate --tolerance {estimate.tolerance!r} --confidence {estimate.confidence!r} "
-            f"--seed {estimate.seed}"
+            f"--seed {estimate.seed} --sizes {estimate.sizes}"
         )
     lines.append(found_line(measured.images, measured.skipped, measured.ignored))
     lines += [f"partial  {part}" for part in measured.source.incomplete]

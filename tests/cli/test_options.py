@@ -39,6 +39,7 @@ DEFAULTS: dict[str, dict[str, str | None]] = {
         "--tolerance": "look at all, exactly",
         "--confidence": "0.99",
         "--seed": "0",
+        "--sizes": "exact",
         "--dry-run": None,
         "--max-skipped": "any number, exit 3",
         "--strict": None,

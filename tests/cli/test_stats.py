@@ -572,7 +572,7 @@ def test_the_command_writes_shows_and_refuses_to_merge(command, plain, estimated
         f"\n  an estimate ({estimated.estimate})\n" in command("explain", *std, "--stats", path)[1]
     )
     refusal = (
-        f"{path}: an estimate (99 %, {estimated.images} of 600 images); only exact measurements "
+        f"{path}: an estimate (99 %, guaranteed, {estimated.images} of 600 images); only exact measurements "
         "merge, so measure it again without --tolerance\n"
     )
     assert (2, "", refusal) == command("merge", path)

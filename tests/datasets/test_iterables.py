@@ -794,7 +794,7 @@ MANY = np.random.default_rng(4).integers(90, 160, (600, 6, 5, 3), np.uint8)
 )
 def test_an_estimate_of_a_dataset_is_that_of_its_images_as_a_file(items, workers, tmp_path):
     np.save(tmp_path / "images.npy", MANY)
-    of_file = imgnorm.measure(tmp_path / "images.npy", tolerance=0.03)
+    of_file = imgnorm.measure(tmp_path / "images.npy", tolerance=0.03, sizes="sampled")
     stats = imgnorm.measure(Indexed(items), tolerance=0.03, workers=workers)
 
     assert stats.images < 600
@@ -806,7 +806,9 @@ def test_an_estimate_of_a_dataset_is_that_of_its_images_as_a_file(items, workers
 def test_an_estimate_of_sixteen_bits_is_that_of_its_images_as_a_file(tmp_path):
     deep = MANY[:, :, :, 0].astype(np.uint16) * 256
     np.save(tmp_path / "images.npy", deep)
-    of_file = imgnorm.measure(tmp_path / "images.npy", tolerance=0.03, layout="NHW")
+    of_file = imgnorm.measure(
+        tmp_path / "images.npy", tolerance=0.03, sizes="sampled", layout="NHW"
+    )
     stats = imgnorm.measure(Indexed(deep), tolerance=0.03)
 
     assert stats.estimate is not None

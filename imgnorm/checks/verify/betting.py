@@ -11,7 +11,7 @@ nears the whole.
 
 Source: Waudby-Smith & Ramdas, "Estimating means of bounded random variables by betting", JRSS B
 2024, section 4.2 (the hedged capital, with the predictable plug-in bets of equation 26) and section 5
-(without replacement).
+(without replacement). A single bet is that of stats/capital.py.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, exp, floor, fsum, inf, log, log1p, sqrt
 
+from imgnorm.stats.capital import log_growth
 from imgnorm.tally.moments import UNIT_BITS, ImageSums
 
 FALSE_ALARMS = 1 / 1000
 """At most this chance, over all numbers together, to report unchanged data as moved."""
 
-_STAKE = 0.75  # of the capital, at most: one lost bet never takes all of it
 _ROUNDING = 50
 """Bits of slack: far more than the rounding of one image's numbers, far less than one pixel value."""
 _ONE = 1 << UNIT_BITS
@@ -197,9 +197,9 @@ def _log_evidence(population: _Population, drawn: Sequence[int], wanted: float) 
         deviation = (value * left - remaining) / (left * top)  # exact, rounded once
         stake = sqrt(2 * (wanted + log(2)) * (done + 1) / (len(drawn) * spread))
         if expected > 0:
-            above += log1p(min(stake, _STAKE / expected) * deviation)
+            above += log_growth(deviation, expected, stake)
         if expected < 1:
-            below += log1p(-min(stake, _STAKE / (1 - expected)) * deviation)
+            below += log_growth(-deviation, 1 - expected, stake)
         most = max(most, max(above, below) + log1p(exp(-abs(above - below))) - log(2))
         spread += (value / top - usual) ** 2
         remaining -= value

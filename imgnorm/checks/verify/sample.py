@@ -17,7 +17,7 @@ from imgnorm.checks.verify.listings import Part
 from imgnorm.documents.document import Path
 from imgnorm.measuring.routes import executing
 from imgnorm.progress import Progress
-from imgnorm.settings import CenterCrop, Digits, Resize
+from imgnorm.settings import Digits, fix_size
 from imgnorm.sources.names import as_text, name_bytes
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
@@ -225,14 +225,12 @@ def _compare_sizes(findings: Findings, request: Request, seen: Mapping[_Key, _Se
     """The file has the sum of the sizes only, which gives each one where `preprocess` makes them equal."""
     if not seen:
         return
-    last = request.stats.preprocess[-1] if request.stats.preprocess else None
     pixels = _pixels(request.measured.pixels)
     average = pixels / request.measured.images
-    equal = isinstance(last, CenterCrop) or (
-        isinstance(last, Resize) and not isinstance(last.size, int)
-    )
     sampled = sum(one.pixels for one in seen.values()) / len(seen)
-    if equal and any(one.pixels * request.measured.images != pixels for one in seen.values()):
+    if fix_size(request.stats.preprocess) and any(
+        one.pixels * request.measured.images != pixels for one in seen.values()
+    ):
         message = f"{average:,.0f} pixels an image then, {sampled:,.0f} in the sample"
         findings.add(("pixels",), "pixels", message)
     elif not average / 2 <= sampled <= average * 2:
