@@ -151,5 +151,5 @@ def _explain_file(path: str, mean: str | None, stats_file: str | None) -> int:
         raise click.UsageError("--mean: the file has its own; leave --mean out")
     stats = None if stats_file is None else read_stats(stats_file)
     found = explain_file(path, stats)
-    print_result("\n\n".join(map(str, found)) or f"{path}: no mean with a std in it")
+    print_text("\n\n".join(map(str, found)) or f"{path}: no mean with a std in it")
     return 0 if any(one.explanation.answers for one in found) else 1

@@ -3,7 +3,7 @@
 The way of a config:
 
     YAML -> config.py -> Pipeline -> steps.py -> transforms.py (objects: build, to_transform)
-            structure.py, order.py            -> emit.py       (the source of a Python module)
+            structure.py, order.py            -> emit.py       (a Python module: targets/torchvision.py)
             numbers.py                        -> dry_run.py    (built and run once: validate --build)
     Stats -> emit.py -> targets/                               (the files of other frameworks)
 
@@ -19,6 +19,6 @@ It may import the ground and the packages from documents to constants. Only `tra
 
 A new rule is a `Rule` and its check in one of the three modules, a row in docs/checks.md, and a case in
 tests/cases/. A new key of a config is a `Key` in config.py and a field of `Pipeline`. A new API of
-torchvision: its steps in steps.py, its imports in emit.py, its name in cli/emit.py. Another framework:
-a module in targets/.
+torchvision: its steps in steps.py, its imports in targets/torchvision.py, its name in cli/emit.py. Another
+framework: a module in targets/.
 """

@@ -13,7 +13,7 @@ from typing import Any
 
 from imgnorm.errors import IncompatibleStats, MissingDependency, TransformError
 from imgnorm.output import write_whole
-from imgnorm.pipeline.emit import stats_module
+from imgnorm.pipeline.targets.torchvision import stats_module
 from imgnorm.report.thumbnails import thumbnails_of
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.notes import NORMALIZED

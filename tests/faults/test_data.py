@@ -23,7 +23,7 @@ from PIL import Image
 
 import imgnorm as library
 from imgnorm.errors import SourceError
-from imgnorm.pipeline.emit import stats_module
+from imgnorm.pipeline.targets.torchvision import stats_module
 from imgnorm.stats.measurement import ClassStats
 from imgnorm.tally.moments import Moments
 

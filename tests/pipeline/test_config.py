@@ -25,8 +25,8 @@ from imgnorm.documents import reader
 from imgnorm.errors import InvalidDocument, TransformError
 from imgnorm.measuring.measure import call_facts
 from imgnorm.pipeline import config
-from imgnorm.pipeline.emit import pipeline_module
 from imgnorm.pipeline.pipeline import Augmentation
+from imgnorm.pipeline.targets.torchvision import pipeline_module
 from imgnorm.settings import CenterCrop, Resize, conflicts
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,8 @@ from torchvision.datasets import ImageFolder
 
 import imgnorm
 from imgnorm.errors import TransformError
-from imgnorm.pipeline.emit import Api, stats_module
+from imgnorm.pipeline.augmentations import Api
+from imgnorm.pipeline.targets.torchvision import stats_module
 from imgnorm.settings import CHANNELS, CenterCrop, Mode, Resize, scale_of
 from imgnorm.stats.file import parse_stats, write_stats
 from imgnorm.stats.format import text_of

@@ -21,7 +21,7 @@ from imgnorm.checks.validate import validate
 from imgnorm.constants.explain import explain
 from imgnorm.errors import IncompatibleStats, InvalidDocument
 from imgnorm.nn import InputNorm
-from imgnorm.pipeline.emit import stats_module
+from imgnorm.pipeline.targets.torchvision import stats_module
 from imgnorm.pixels import floats as floatcount
 from imgnorm.pixels.floats import FloatCounter, count_floats
 from imgnorm.stats.file import parse_stats

@@ -20,7 +20,7 @@ from blocks import ROOT, blocks_of
 import imgnorm
 from imgnorm.errors import IncompatibleStats, InvalidDocument
 from imgnorm.measuring.measure import measure
-from imgnorm.pipeline.emit import stats_module
+from imgnorm.pipeline.targets.torchvision import stats_module
 from imgnorm.settings import SizesOption
 from imgnorm.stats import file as statsfile
 from imgnorm.stats import format as statsformat

@@ -6,9 +6,10 @@
   the file. Units and channel orders are not repeated here: they are in constants/frameworks.py, by which
   lint judges the same files.
 - `jsonfile.py` writes JSON, and puts values into a JSON file that exists.
+- `torchvision.py` writes a Python module with the transforms, for configs, too.
 - Each other module is one framework, with a `render` that makes text, bytes or a mapping.
 
-A new target is a module with a `Target`, a line in `TARGETS`, and in tests/pipeline/applied.py the few
+A new target is a module with a `Target`, a line in `TARGETS`, and in tests/applied.py the few
 lines that normalize an image with its file through the framework itself.
 """
 
