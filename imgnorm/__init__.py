@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from imgnorm.checks.diff import diff as diff
     from imgnorm.checks.lint.lint import Linted as Linted
     from imgnorm.checks.lint.lint import lint as lint
+    from imgnorm.checks.shared_images import SharedImages as SharedImages
+    from imgnorm.checks.shared_images import shared_images as shared_images
     from imgnorm.checks.validate import Validated as Validated
     from imgnorm.checks.validate import validate as validate
     from imgnorm.checks.verify.verify import Verification as Verification
@@ -76,6 +78,8 @@ _HOMES = {
     "Progress": "progress",
     "read_stats": "stats.file",
     "Reason": "tally.skipped",
+    "shared_images": "checks.shared_images",
+    "SharedImages": "checks.shared_images",
     "Skipped": "tally.skipped",
     "SkippedImagesWarning": "errors",
     "Source": "sources.source",

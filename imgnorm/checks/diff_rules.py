@@ -24,4 +24,12 @@ RULES = (
         "image: {mode: L, preprocess: []}",
         severity="warning",
     ),
+    Rule(
+        "shared",
+        "images that lie in one of two tables alone (diff)",
+        "A file of the second table has the same bytes as one of the first. In train and val, that is a leak: "
+        "the model is judged by what it has seen. With `--fail-over 0` it is an error, else a note.",
+        "name,...,sha256\nval/7.jpg,...,9f86d0...    # and train/1204.jpg has this digest, too",
+        "name,...,sha256\nval/8.jpg,...,60303a...",
+    ),
 )

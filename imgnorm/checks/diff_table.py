@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,16 +15,12 @@ if TYPE_CHECKING:
 
 _LISTED = 5  # classes, or kinds, of a line
 _MOST_CHANNELS = 16
-_WIDTH = 80
-_INDENT = " " * 9
 
 
 def difference_table(found: Difference) -> str:
-    """What differs, and what it means for normalization; lines of at most 80 characters, but for long names."""
+    """What differs, and what it means for normalization."""
     lines = [
-        _lined(
-            f"{label:<9}{shown(name)}: {f'{images:,} images of ' if images else ''}{shown(source)}"
-        )
+        f"{label:<9}{shown(name)}: {f'{images:,} images of ' if images else ''}{shown(source)}"
         for label, name, source, images in zip(
             ("first", "second"), found.names, found.sources, found.images, strict=True
         )
@@ -39,12 +34,8 @@ def difference_table(found: Difference) -> str:
             *_estimated(found),
             *_sampling(found),
         ]
-    lines += [""] + [_lined(line) for line in _counted(found)]
+    lines += ["", *_counted(found)]
     return "\n".join(lines).rstrip("\n")
-
-
-def _lined(line: str) -> str:
-    return textwrap.fill(line, _WIDTH, subsequent_indent=_INDENT, break_on_hyphens=False)
 
 
 def _channels(found: Difference) -> Iterator[str]:
@@ -86,8 +77,8 @@ def _number(value: float) -> str:
 def _meaning(found: Difference) -> Iterator[str]:
     shifts = [one.shift for one in found.channels]
     gains = [one.gain for one in found.channels]
-    yield _lined(
-        "normalize through Normalize with the first mean and std, the second images have mean "
+    yield (
+        "through  Normalize with the first mean and std, the second images have mean "
         f"{_range(shifts, '+.4f')} and std {_range(gains, '.4f')}, not 0 and 1"
     )
 
@@ -103,20 +94,16 @@ def _estimated(found: Difference) -> Iterator[str]:
         max(margins) for margins in zip(*(one.margins for one in found.channels), strict=True)
     ]
     if any(widest):
-        yield _lined(
-            f"estimate shifts are within {widest[0]:.2g} of the exact ones, and times within {widest[1]:.2g}"
-        )
+        yield f"estimate shifts are within {widest[0]:.2g} of the exact ones, and times within {widest[1]:.2g}"
 
 
 def _sampling(found: Difference) -> Iterator[str]:
     if found.by_chance is None:
-        yield _lined(f"sampling cannot tell what is chance: {found.basis}")
+        yield f"chance   unknown: {found.basis}"
     else:
-        yield _lined(f"sampling {_judgement(found)} {found.basis}")
+        yield f"chance   {_judgement(found)} {found.basis}"
     if found.same_names:
-        yield _lined(
-            "names    the files have the same names; if they are the same, no change is chance"
-        )
+        yield "names    the files have the same names; if they are the same, no change is chance"
 
 
 def _judgement(found: Difference) -> str:
@@ -127,18 +114,18 @@ def _judgement(found: Difference) -> str:
     }
     largest = max(errors, key=lambda name: errors[name])
     draws = "pairs of random draws of the same images differ"
-    verdict = f"may be chance: {draws} as much"
+    verdict = f"possible: {draws} as much"
     if not found.by_chance:
-        verdict = f"more than chance: {percent(found.confidence)} of {draws} by less"
+        verdict = f"exceeded: {percent(found.confidence)} of {draws} by less"
     return (
         f"{verdict}. The {largest} moved by {errors[largest]:.1f} standard errors; "
-        f"up to {found.allowed:.1f} may be chance."
+        f"up to {found.allowed:.1f} are possible."
     )
 
 
 def _counted(found: Difference) -> Iterator[str]:
     for key, (before, after) in found.settings.items():
-        yield f"settings {key}: {printable(before)}; now {printable(after)}"
+        yield f"options  {key}: {printable(before)}; now {printable(after)}"
     yield from _classes(found)
     for kind, counts in found.counts.items():
         changed = [

@@ -1,17 +1,24 @@
-"""`imgnorm diff`: what differs between two measurements."""
+"""`imgnorm diff`: what differs between two measurements, and which images two tables share."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from imgnorm.checks.reports import REPORTERS
 from imgnorm.cli import options as shared
-from imgnorm.cli.terminal import note, print_result
+from imgnorm.cli.terminal import note, print_result, print_text
+
+if TYPE_CHECKING:
+    from imgnorm.checks.diff import Difference
+    from imgnorm.checks.shared_images import SharedImages
 
 _EXIT_CODES = """\b
 Exit codes:
   0    compared
-  1    with --fail-over: a mean or a std changed by more
+  1    with --fail-over: a mean or a std changed by more, or more images are
+       in both tables
   2    wrong usage, or a file cannot be read or compared
 """
 
@@ -41,24 +48,40 @@ def diff(first: str, second: str, fail_over: float | None, report: str, quiet: b
     Examples:
       imgnorm diff train.yaml val.yaml
       imgnorm diff old.yaml new.yaml --fail-over 0.05   # for CI
+      imgnorm diff train.csv val.csv --fail-over 0      # images in both
 
     Prints means, stds and quantiles, how far pixels moved, which classes and kinds of files came and went,
     what the first file's Normalize makes of the second images, and whether the difference is more than
     chance. FIRST may hold constants, too.
+
+    Of two tables of `stats --per-image` with digests, it names the images of SECOND that lie in FIRST, byte
+    for byte. --fail-over is the part of them that may.
     """
     import json
 
-    from imgnorm.checks.diff import diff as compared
-
-    found = compared(first, second, fail_over=fail_over)
+    found = _compared(first, second, fail_over)
     if report == "text":
-        print_result(str(found))
+        print_text(str(found))
     elif report == "json":
         print_result(json.dumps(found.to_dict(), indent=2))
     elif written := REPORTERS[report](found.problems, [second]):
         print_result(written)
     if report == "text" and not quiet:
         for problem in found.problems:
-            if problem.severity == "error":
+            if problem.rule == "shift" and problem.severity == "error":
                 note(f"{problem.file}: {problem.message}")
     return int(found.failed)
+
+
+def _compared(first: str, second: str, fail_over: float | None) -> Difference | SharedImages:
+    from imgnorm.stats.per_image import is_table
+
+    if is_table(first) and is_table(second):
+        from imgnorm.checks.shared_images import shared_images
+
+        return shared_images(first, second, fail_over=fail_over)
+    if is_table(first) or is_table(second):
+        raise click.UsageError("one is a table of images; give two tables, or two stats files")
+    from imgnorm.checks.diff import diff
+
+    return diff(first, second, fail_over=fail_over)

@@ -19,7 +19,7 @@ _LABELS = {
     "skipped": "red",
     "wrote": "green",
 }
-_TITLES = re.compile(r"(?:.* )?mean {2,}std.*|(?:target|layer|BatchNorm) {2,}.*| +q01 .*")
+_TITLES = re.compile(r"(?:.* )?mean {2,}(?:std|shift).*|(?:target|layer|BatchNorm) {2,}.*| +q01 .*")
 
 
 def columns_of(stream: IO[str] | None) -> int | None:

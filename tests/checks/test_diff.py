@@ -20,6 +20,7 @@ from imgnorm.errors import IncompatibleStats
 from imgnorm.settings import Resize
 from imgnorm.stats.measurement import ClassStats
 from imgnorm.stats.stats import Stats
+from imgnorm.tally.overview import Distribution, End, Overview, Sizes, start_of
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ROOT / "examples" / "shapes"
@@ -259,6 +260,33 @@ def test_counts_of_kinds_and_settings_are_side_by_side():
     )
     assert {"mode": ("RGB", "L")} == found.settings
     assert ["settings"] == [problem.rule for problem in found.problems]
+
+
+def with_sizes(stats: Stats, *sizes: tuple[int, int]) -> Stats:
+    def one(width: int, height: int) -> Sizes:
+        end = (End(width * height, 1, f"{width}.png", (width, height)),)
+        edges = [Distribution({start_of(edge): 1}) for edge in (width, height)]
+        return Sizes(*edges, smallest=end, largest=end)
+
+    assert stats.measurement
+    first, *others = (one(*size) for size in sizes)
+    overview = Overview(sum(others, first))
+    return replace(stats, measurement=replace(stats.measurement, overview=overview))
+
+
+def test_sizes_that_changed_are_shown():
+    stats = measured(images(1, 3))
+    a = with_sizes(stats, (8, 6), (10, 10), (500, 375))
+    b = with_sizes(stats, (8, 6), (600, 400), (640, 480))
+
+    assert {
+        "smallest": ("8 x 6", "8 x 6"),
+        "median": ("10 x 10", "~608 x ~400"),  # 576 to 639, and 384 to 415
+        "largest": ("500 x 375", "640 x 480"),
+    } == diff(a, b).sizes
+    assert "sizes    median 10 x 10 -> ~608 x ~400, largest 500 x 375 -> 640 x 480" in (
+        str(diff(a, b))
+    )
 
 
 # fail_over, and the command
