@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -419,7 +420,9 @@ def stats(
         for path in written:
             note(f"wrote    {path}")
         if output is not None:
-            advise(f"next     `imgnorm emit {output} -o transforms.py` writes the transforms")
+            advise(
+                f"next     `imgnorm emit {shlex.quote(output)} -o transforms.py` writes the transforms"
+            )
         elif not as_json:
             advise("next     `-o stats.yaml` keeps these numbers, for `imgnorm emit` and `verify`")
     return 3 if measured.skipped and max_skipped is None else 0

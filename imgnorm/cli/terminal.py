@@ -55,7 +55,9 @@ def failed(text: str) -> None:
     with suppress(OSError):
         lines = laid_out(harmless(text), sys.stderr).split("\n")
         _write(
-            "\n".join(re.sub(r"^\S.*?:(?= )", lambda m: paint(m[0], "red"), one) for one in lines),
+            "\n".join(
+                re.sub(r"^\S+(?: \S+)?:(?= )", lambda m: paint(m[0], "red"), one) for one in lines
+            ),
             sys.stderr,
         )
 

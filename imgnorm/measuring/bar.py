@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from imgnorm.wording import per_second
+from imgnorm.wording import in_bytes, per_second
 
 if TYPE_CHECKING:
     from imgnorm.progress import Progress
@@ -84,8 +84,8 @@ def images_bar(
     def describe(progress: Progress) -> str:
         words = [progress.doing] if progress.doing else []
         if progress.bytes_read:
-            unit, size = ("MB", 1e6) if progress.bytes_read >= 1e6 else ("kB", 1e3)
-            words.append(per_second(progress.bytes_read / size, monotonic() - started, unit))
+            rate = progress.bytes_read / max(monotonic() - started, 1e-9)
+            words.append(f"{in_bytes(rate)}/s")
         if progress.margin is not None:
             words.append(f"± {progress.margin:.3g}, wanted {tolerance:g}")
         return ", ".join(words)

@@ -20,7 +20,7 @@ from imgnorm.sources.listing import AllNames, Catalogue
 from imgnorm.sources.names import as_text
 from imgnorm.sources.source import Source, Unit
 from imgnorm.tally.tally import Tally
-from imgnorm.wording import in_bytes, in_time, shown
+from imgnorm.wording import in_bytes, in_time, plural, shown
 
 _OPENED = 8  # archives
 _FIRST = 8  # images
@@ -199,4 +199,4 @@ def _most(counts: Mapping[str, int]) -> str:
     most = Counter(counts).most_common(_NAMED)
     left = sum(counts.values()) - sum(count for _, count in most)
     named = [f"{count:,} {shown(name) or 'without extension'}" for name, count in most]
-    return ", ".join(named + [f"{left:,} others"] * bool(left))
+    return ", ".join(named + [plural(left, "other")] * bool(left))

@@ -219,7 +219,7 @@ CONFIG = Record(
         "preprocess",
         ListOf(ValueKind()),
         default=(),
-        about="Resize and CenterCrop: measured through, and in both transforms.",
+        about="Resize and CenterCrop, before the images are measured and in both transforms.",
     ),
     Key("augment", ListOf(ValueKind()), default=(), about="In the train transform only."),
     Key("normalize", _NORMALIZE),

@@ -143,7 +143,7 @@ def _content(stats: Stats, measured: Measurement) -> dict[str, Any]:
         "title": _title(measured.source),
         "stats": stats,
         "measured": measured,
-        "unit": "floats as they are" if stats.of_floats else f"{stats.scale} is 1.0",
+        "unit": "floats as they are" if stats.of_floats else f"0..{stats.scale} becomes 0..1",
         "channels": _channels(stats, measured),
         "conventions": _conventions(stats),
         "quantiles": list(measured.quantiles()),

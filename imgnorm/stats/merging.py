@@ -190,8 +190,8 @@ class Merger:
         for part in self._parts[1:]:
             if part.preprocess != first.preprocess:
                 yield (
-                    f"{part.label}: measured {_through(part.preprocess)}, but {first.label} "
-                    f"{_through(first.preprocess)}; measure both with the same --resize and --center-crop"
+                    f"{part.label}: measured {_after(part.preprocess)}, but {first.label} "
+                    f"{_after(first.preprocess)}; measure both with the same --resize and --center-crop"
                 )
         for part in self._parts[1:]:
             if part.strict_channels != first.strict_channels:
@@ -255,8 +255,8 @@ def _label(source: Provenance) -> str:
     return f"{source.kind} {source.called!r}{shards}"
 
 
-def _through(steps: Sequence[Step]) -> str:
-    return f"through {', '.join(map(repr, steps))}" if steps else "at native sizes"
+def _after(steps: Sequence[Step]) -> str:
+    return f"after {', '.join(map(repr, steps))}" if steps else "at native sizes"
 
 
 def _empty_faults(whole: Provenance) -> Iterator[str]:

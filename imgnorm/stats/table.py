@@ -148,10 +148,10 @@ def mean_and_std(stats: Stats, channel: int, sign: str) -> list[str]:
 
 
 def _provenance(stats: Stats, measured: Measurement) -> list[str]:
-    unit = "floats as they are" if stats.of_floats else f"{stats.scale} is 1.0"
+    unit = "floats as they are" if stats.of_floats else f"0..{stats.scale} becomes 0..1"
     lines = [
         f"images   {measured.images:,} ({counts_text(measured.modes)}; {counts_text(measured.formats)})",
-        f"pixels   {stats.pixels:,} in mode {stats.mode}, {unit}",
+        f"pixels   {stats.pixels:,} in mode {stats.mode}; {unit}",
     ]
     lines += [f"range    {one}" for one in range_notes(stats)]
     if DIVIDED in measured.formats:
@@ -162,7 +162,7 @@ def _provenance(stats: Stats, measured: Measurement) -> list[str]:
     if stats.looks_normalized:
         lines.append(f"note     {NORMALIZED}")
     if stats.preprocess:
-        lines.append("through  " + ", ".join(map(repr, stats.preprocess)))
+        lines.append("after    " + ", ".join(map(repr, stats.preprocess)))
     if measured.estimate:
         estimate = measured.estimate
         lines.append(

@@ -36,7 +36,7 @@ G  0.0614  0.0240    7   20  {G}
 B  0.0876  0.0425    7   30  {B}
 
 images   3 (2 RGB, 1 L; 3 PNG)
-pixels   48 in mode RGB, 255 is 1.0
+pixels   48 in mode RGB; 0..255 becomes 0..1
 found    7 = 3 counted + 2 skipped (1 empty-file, 1 not-an-image) + 2 ignored (1 hidden, 1 suffix)
 classes  2: 2 a, 1 b
 skipped  b/empty.png: empty-file (0 bytes)
@@ -345,7 +345,7 @@ def test_the_table_tells_what_the_images_went_through(command, zoo):
         "\n"
     )
 
-    assert "through  Resize(size=20), CenterCrop(size=(16, 24))" in lines
+    assert "after    Resize(size=20), CenterCrop(size=(16, 24))" in lines
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])

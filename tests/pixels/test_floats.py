@@ -408,7 +408,7 @@ def test_the_table_has_no_histogram_and_says_what_values_outside_0_and_1_mean():
 
     assert "histogram" not in told
     assert "q50" not in told
-    assert "in mode F, floats as they are" in told
+    assert "in mode F; floats as they are" in told
     assert "not [0, 1]: mean and std are for these values" in told
     assert "not [0, 1]" not in table(stats_of(np.abs(np.tanh(noise(2, 4, 4, 1)))))
 

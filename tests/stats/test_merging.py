@@ -440,7 +440,7 @@ def test_different_modes_are_refused():
 
 def test_different_steps_are_refused():
     assert (
-        "b.yaml: measured through Resize(size=8), CenterCrop(size=4), but a.yaml at native sizes; "
+        "b.yaml: measured after Resize(size=8), CenterCrop(size=4), but a.yaml at native sizes; "
         "measure both with the same --resize and --center-crop"
     ) == refusal(state("a"), state("b", preprocess=(Resize(8), CenterCrop(4))))
 
@@ -1007,7 +1007,7 @@ def test_other_settings_are_refused_without_images_too():
         "--strict-channels, or neither"
     ) == refusal(first, none)
     assert (
-        "b.yaml: measured through CenterCrop(size=3), but a.yaml at native sizes; measure both with the "
+        "b.yaml: measured after CenterCrop(size=3), but a.yaml at native sizes; measure both with the "
         "same --resize and --center-crop"
     ) == refusal(first, replace(empty((2, 2)), preprocess=(CenterCrop(3),)))
     assert (
