@@ -76,10 +76,10 @@ def run(arguments: Sequence[str]) -> int:
         failed(f"{_usage(error)} (see `{command} --help`)")
         return 2
     except (NotesFound, TooManySkipped) as error:
-        failed(str(error))
+        failed(error)
         return 1
     except ImgnormError as error:
-        failed(str(error))
+        failed(error)
         return 2
 
 

@@ -10,10 +10,13 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from imgnorm.cli.screen import Paint, as_typed, columns_of, laid_out
+from imgnorm.errors import ImgnormError, InvalidDocument
 from imgnorm.wording import harmless
 
 if TYPE_CHECKING:
     from imgnorm.errors import Problem
+
+_SHOWN = 5  # problems of a document that a command wanted to read; `imgnorm validate` shows all
 
 
 def print_result(text: str) -> None:
@@ -28,13 +31,21 @@ def print_text(text: str) -> None:
 
 def reported(problems: Sequence[Problem], report: str, files: Sequence[str] = ()) -> str:
     """Problems in a format; as text on a terminal, with severities and the lines of the files."""
-    from imgnorm.checks.reports import REPORTERS, for_terminal
+    from imgnorm.checks.reports import REPORTERS
 
-    columns = columns_of(sys.stdout)
-    if report == "text" and columns:
-        return as_typed(for_terminal(problems, columns, Paint(sys.stdout)))
-    written = REPORTERS[report](problems, files)
-    return as_typed(written) if report == "text" else written
+    if report != "text":
+        return REPORTERS[report](problems, files)
+    return _shown(problems, sys.stdout) or as_typed(REPORTERS["text"](problems, files))
+
+
+def _shown(problems: Sequence[Problem], stream: IO[str] | None) -> str | None:
+    """Problems as a terminal shows them; None if the stream is none."""
+    columns = columns_of(stream)
+    if columns is None:
+        return None
+    from imgnorm.checks.reports import for_terminal
+
+    return as_typed(for_terminal(problems, columns, Paint(stream)))
 
 
 def note(text: str) -> None:
@@ -49,11 +60,16 @@ def advise(text: str) -> None:
         note(text)
 
 
-def failed(text: str) -> None:
-    """Print why a command failed; where it did is in color."""
+def failed(why: str | ImgnormError) -> None:
+    """Print why a command failed; where it did is in color, and a terminal shows the lines of a document."""
     paint = Paint(sys.stderr)
     with suppress(OSError):
-        lines = laid_out(harmless(text), sys.stderr).split("\n")
+        if isinstance(why, InvalidDocument) and len(why.problems) <= _SHOWN:
+            shown = _shown(why.problems, sys.stderr)
+            if shown is not None:
+                _write(shown, sys.stderr)
+                return
+        lines = laid_out(harmless(str(why)), sys.stderr).split("\n")
         _write(
             "\n".join(
                 re.sub(r"^\S+(?: \S+)?:(?= )", lambda m: paint(m[0], "red"), one) for one in lines

@@ -128,6 +128,24 @@ def test_a_problem_is_shown_with_its_severity_and_its_line(
     )
 
 
+def test_a_file_that_a_command_wants_to_read_is_shown_where_it_is_wrong(
+    looked_at, command, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("s.yaml").write_text("format: imgnorm-stats/1\nmean: [0.5, x]\nstd: [0.2, 0.2]\n")
+    code, text = looked_at(80, "show", "s.yaml")
+
+    assert 2 == code
+    assert ESCAPES.sub("", text) == (
+        "s.yaml:2:13: error[wrong-type]: mean[1]: expected a number; got 'x' (text)\n"
+        "  2 | mean: [0.5, x]\n"
+        "    |             ^\n"
+    )
+    assert (
+        command("show", "s.yaml").err == "s.yaml:2:13: mean[1]: expected a number; got 'x' (text)\n"
+    )
+
+
 def test_the_next_step_is_for_who_looks(looked_at, command, whole):
     _, measured = looked_at(80, "stats", "d")
     _, written = looked_at(80, "stats", "d", "-o", "s.yaml")
