@@ -9,6 +9,7 @@ import click
 
 from imgnorm.cli import options as shared
 from imgnorm.cli.terminal import note, print_result
+from imgnorm.errors import OutputError
 
 
 def _list_targets(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -86,8 +87,15 @@ def emit(
     if written and os.path.realpath(written) == os.path.realpath(stats_file):
         option = "-o" if output else "--into"
         raise click.UsageError(f"{option} names the stats file itself; give the module its own")
+    if into is not None:
+        shared.refuse("force", why="does nothing here: --into keeps all else in the file")
     if written is not None and not check:
-        check_output(written, force=2 if into else force)
+        try:
+            check_output(written, force=2 if into else force)
+        except OutputError as error:
+            keeps = to is not None and written.endswith(".json") and os.path.isfile(written)
+            hint = f", or keep what is in it with --into {written}" if keeps else ""
+            raise OutputError(f"{error}{hint}") from error
     try:
         made = emitted(
             stats_file, to=to or "torchvision", api=api, eps=eps, output=output, into=into
@@ -98,8 +106,8 @@ def emit(
         option, _, why = str(error).partition(": ")
         raise click.UsageError(f"--{option}: {why}") from error
     if written is None:
-        if to == "onnx":
-            raise click.UsageError("--to onnx is binary: name a file with -o")
+        if made.is_binary:
+            raise click.UsageError(f"--to {to} is binary: name a file with -o")
         print_result(made.text.rstrip("\n"))
     elif not check:
         write_whole(written, made.data, force=bool(force or into))

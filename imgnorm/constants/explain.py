@@ -144,7 +144,7 @@ def _answers(
     a_mean = bool(answers) and not means  # if it has a 0, for no known std has
     if stats:
         answers += _measured(given, numbers, stats, stats_name, means, unit)
-    if not formed:
+    if not formed and not (stats and stats.of_floats):
         told = {"known-wrong", "other-dataset", "convention", "near-miss"} if answers else set()
         if answers and not any("but" in answer.facts for answer in answers):
             told.add("channel-order")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,20 +34,29 @@ class Emitted:
     data: bytes  # of the file
 
     @property
+    def is_binary(self) -> bool:
+        """Whether the file is no text: ONNX."""
+        return self.to in TARGETS and TARGETS[self.to].is_binary
+
+    @property
     def text(self) -> str:
         """The content of the file.
 
         Raises:
-            UnicodeDecodeError: the target is binary, as onnx is.
+            ValueError: it is binary; `data` has it.
         """
+        if self.is_binary:
+            raise ValueError(f"{self.to} is binary: take `data`")
         return self.data.decode()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON takes them."""
+        """Plain values, as JSON takes them; of a binary file `base64` in place of `text`."""
+        if self.is_binary:
+            return {"to": self.to, "base64": b64encode(self.data).decode()}
         return {"to": self.to, "text": self.text}
 
     def __str__(self) -> str:
-        return self.text
+        return repr(self) if self.is_binary else self.text
 
 
 def emit(

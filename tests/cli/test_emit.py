@@ -116,6 +116,7 @@ def test_a_file_of_another_framework_is_written_and_checked(command, measured):
 
         assert Ended(0, "", f"wrote    {target}.out\n") == command(*arguments)
         assert Ended(0, "", "") == command(*arguments, "--check")
+        assert Ended(0, "", f"wrote    {target}.out\n") == command(*arguments, "--force")
         assert 1 == command(*arguments, "--eps", "1", "--check").code
 
 
@@ -128,6 +129,13 @@ def test_json_is_merged_into_a_file_and_checked(command, measured):
     assert Ended(0, "", "wrote    c.json\n") == command(*arguments)
     assert Ended(0, "", "") == command(*arguments, "--check")
     assert 224 == json.loads(Path("c.json").read_text())["size"]
+    refused = (
+        "c.json: exists already, and imgnorm did not write it; replace it with --force --force, or name "
+        "another file, or keep what is in it with --into c.json\n"
+    )
+    assert Ended(2, "", refused) == command(
+        "emit", measured, "--to", "hf", "-o", "c.json", "--force"
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,6 +147,8 @@ def test_json_is_merged_into_a_file_and_checked(command, measured):
         (["--to", "keras", "--into", "c.json"], ("--into: takes JSON, and keras is not; the targets that are: "
             "timm, hf, open_clip, albumentations, json")),
         (["--to", "hf", "--into", "c.json", "-o", "d.json"], "-o: --into names the file already; leave -o out"),
+        (["--to", "hf", "--into", "c.json", "--force"],
+            "--force does nothing here: --into keeps all else in the file"),
         (["--to", "onnx"], "--to onnx is binary: name a file with -o"),
         (["--to", "hf", "--into", "none.json"], "none.json: no such file; write a new one with -o"),
     ],

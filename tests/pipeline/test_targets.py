@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from imgnorm.checks.lint.lint import lint
 from imgnorm.constants.frameworks import FRAMEWORKS
 from imgnorm.errors import TransformError
 from imgnorm.pipeline.targets import TARGETS, jsonfile
+from imgnorm.settings import CenterCrop, Resize
 from imgnorm.stats.stats import Stats
 
 TABLE = Path(__file__).parents[2] / "docs" / "targets.md"
@@ -156,7 +158,7 @@ def test_json_keeps_all_else_as_it_is(tmp_path):
     first = imgnorm.emit(stats, to="hf", into=path)
     path.write_bytes(first.data)
 
-    assert MERGED == re.sub(r'"Written by imgnorm for RGB images.*"', '"NOTE"', first.text)
+    assert MERGED == re.sub(r'"Mean and std written by imgnorm for RGB.*"', '"NOTE"', first.text)
     assert first == imgnorm.emit(stats, to="hf", into=path)
 
 
@@ -309,6 +311,44 @@ def test_explain_reads_what_is_written_and_names_what_is_changed(tmp_path):
             unnamed += [] if known and named == rules else [(target, rules, told)]
 
     assert [] == unnamed
+
+
+def test_lint_and_explain_find_nothing_wrong_with_any_kind_of_images(tmp_path):
+    wrong = []
+    for target in READ_BY_LINT:
+        for kind, stats in tried.KINDS.items():
+            if not tried.takes(target, stats):
+                continue
+            text = imgnorm.emit(stats, to=target, api=tried.api_of(target, stats)).text
+            path = kept(tmp_path, target, text)
+            (found,) = explain_file(path, stats)
+            told = str(found)
+            clean = "is the std of the stats" in told and not re.search(
+                r"\((error|warning)\)", told
+            )
+            wrong += [] if clean and not lint([path]).problems else [(target, kind, told)]
+
+    assert [] == wrong
+
+
+def test_a_binary_file_is_data(monkeypatch):
+    made = imgnorm.emit(IMAGENET, to="onnx")
+
+    assert made.data == b64decode(made.to_dict()["base64"])
+    with pytest.raises(ValueError, match="onnx is binary: take `data`"):
+        _ = made.text
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(
+        imgnorm.errors.MissingDependency, match="install it with `pip install onnx`"
+    ):
+        imgnorm.emit(IMAGENET, to="onnx")
+
+
+def test_the_sizes_at_which_images_were_measured_are_named():
+    resized = replace(IMAGENET, preprocess=(Resize(256), CenterCrop(224)))
+    line = "# The images were measured after Resize(size=256), CenterCrop(size=224): resize them so here, too."
+
+    assert line in imgnorm.emit(resized, to="kornia").text.splitlines()
 
 
 STATED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,8 @@ from imgnorm.constants.findings import Order
 from imgnorm.constants.presets import Numbers, numbers_of
 from imgnorm.errors import SourceError
 from imgnorm.stats.stats import Stats
+
+_FAULT = re.compile(r"[a-z-]+ \((error|warning|info)\): ")
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,9 @@ def _explained(pair: Pair, file: str, stats: Stats | None) -> ExplainedPair:
     spread = "" if pair.spread == "std" else pair.spread
     takes = ", ".join(filter(None, (pair.framework, unit, pair.order, spread)))
     line, _ = pair.mean.place
-    answers = (*found.answers, *(fault for fault in faults if fault not in found.answers))
-    return ExplainedPair(f"{file}:{line}: {takes}", replace(found, answers=answers))
+    # What explain finds wrong goes by the size of the numbers; here their unit and order are known.
+    answers = [one for one in found.answers if not _FAULT.match(one.what)] + faults
+    return ExplainedPair(f"{file}:{line}: {takes}", replace(found, answers=tuple(answers)))
 
 
 def _against(pair: Pair, stats: Stats) -> Iterator[tuple[str, Answer]]:

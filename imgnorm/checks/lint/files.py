@@ -41,7 +41,9 @@ _NORMALIZES = re.compile(rb"(?i:normaliz)" + _NUMBER_NEAR + rb"|\d?\.\d+,\s*\d?\
 _MEANS = re.compile(rb"(?i:mean|\bmu|offset|subtrahend)" + _NUMBER_NEAR)
 _STDS = re.compile(rb"(?i:std|sigma|scale|divisor|\bvar|norm_val)" + _NUMBER_NEAR)
 
-_WRITTEN_FOR = re.compile(rb"Written by imgnorm for (\S+) images, values in 0\.\.(\d+)\.")
+_WRITTEN_FOR = re.compile(
+    rb"[Ww]ritten by imgnorm for (\S+) images, (?:values in 0\.\.(\d+)|float values as they are)\."
+)
 
 
 def _is_worth_reading(data: bytes) -> bool:
@@ -60,18 +62,18 @@ def pairs_of(data: bytes, file: str) -> list[Pair]:
         return []
     pairs = _READERS[os.path.splitext(file)[1].lower()](data, file)
     said = {found.groups() for found in _WRITTEN_FOR.finditer(data)}
-    return [_as_written(pair, *said.copy().pop()) for pair in pairs] if len(said) == 1 else pairs
+    return [_as_written(pair, *next(iter(said))) for pair in pairs] if len(said) == 1 else pairs
 
 
-def _as_written(pair: Pair, order: bytes, largest: bytes) -> Pair:
+def _as_written(pair: Pair, order: bytes, largest: bytes | None) -> Pair:
     """With what `emit --to` wrote into the file, where its framework leaves the unit or the order open."""
     orders: dict[bytes, Order] = {b"RGB": "RGB", b"BGR": "BGR"}
-    return replace(
-        pair,
-        pixels=True,
-        unit=float(largest) if pair.unit is None else pair.unit,
-        order=pair.order or orders.get(order),
-    )
+    pair = replace(pair, order=pair.order or orders.get(order))
+    if largest is None:  # floats can be anything
+        return replace(pair, pixels=False, unit=None)
+    unit = float(largest)
+    as_read = pair.unit == 255 < unit  # a framework that divides nothing, and 16-bit images
+    return replace(pair, pixels=True, unit=unit if pair.unit is None or as_read else pair.unit)
 
 
 def content_of(file: str) -> bytes:

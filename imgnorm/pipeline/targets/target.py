@@ -72,6 +72,10 @@ class Target:
         return self.file.endswith(".json")
 
     @property
+    def is_binary(self) -> bool:
+        return self.file.endswith(".onnx")
+
+    @property
     def takes_pixels(self) -> bool:
         """Whether mean and std are those of the pixel values, which nothing has divided."""
         known = FRAMEWORKS[self.framework]
@@ -139,6 +143,8 @@ class Target:
             raise ValueError(f"is not JSON ({clause(error)})") from error
         if not isinstance(values, dict):
             raise ValueError("is not a JSON object, which takes keys")
+        # Not `Written by imgnorm`, by which one --force replaces a whole file.
+        made["imgnorm"] = f"Mean and std w{made['imgnorm'].removeprefix('W')}"
         return merged_json(text, self.placed(made, values) if self.placed else made).encode()
 
 
