@@ -150,16 +150,13 @@ def emit(
 def targets_table() -> str:
     """All targets: what the file is usually called, the unit and the order of its numbers, and its keys."""
     rows = [["target", "file", "for values in", "order", "what it holds"]]
-    rows += [[_TORCHVISION, "transforms.py", "0..1", "RGB", "train_transform, eval_transform, …"]]
+    rows += [[_TORCHVISION, "transforms.py", "0..1", "RGB", "train_transform, eval_transform"]]
     rows += [
         [one.name, one.file, "0..255" if one.takes_pixels else "0..1", one.takes_order, one.keys]
         for one in TARGETS.values()
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(map(str.ljust, row, widths)).rstrip()  # columns of text
-        for row in rows
-    )
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _target_of(name: str) -> Target:

@@ -29,6 +29,7 @@ from imgnorm.stats.stats import Stats
 TABLE = Path(__file__).parents[2] / "docs" / "targets.md"
 LIGHT = ("torchvision", "timm", "detectron2", "onnx", "json")
 HEAVY = tuple(name for name in NAMES if name not in LIGHT)
+IMAGENET = Stats(("R", "G", "B"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @pytest.mark.parametrize("target", LIGHT)
@@ -96,8 +97,7 @@ def test_what_is_written_says_for_which_unit_and_order():
 
 
 def test_digits_move_in_decimals():
-    stats = Stats(("R", "G", "B"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    text = imgnorm.emit(stats, to="keras").text
+    text = imgnorm.emit(IMAGENET, to="keras").text
 
     assert "mean=[123.675, 116.28, 103.53]" in text
     assert "variance=[3409.976025, 3262.6944, 3291.890625]" in text
@@ -152,14 +152,13 @@ MERGED = """\
 
 
 def test_json_keeps_all_else_as_it_is(tmp_path):
-    stats = Stats(("R", "G", "B"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     path = tmp_path / "preprocessor_config.json"
     path.write_bytes(PROCESSOR.encode())
-    first = imgnorm.emit(stats, to="hf", into=path)
+    first = imgnorm.emit(IMAGENET, to="hf", into=path)
     path.write_bytes(first.data)
 
     assert MERGED == re.sub(r'"Mean and std written by imgnorm for RGB.*"', '"NOTE"', first.text)
-    assert first == imgnorm.emit(stats, to="hf", into=path)
+    assert first == imgnorm.emit(IMAGENET, to="hf", into=path)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +178,19 @@ def test_json_keeps_all_else_as_it_is(tmp_path):
 )
 def test_json_is_merged_in_its_own_form(present, merged):
     assert merged == jsonfile.merged_json(present, {"a": {"x": [1, 2]}, "b": 3})
+
+
+def test_timm_makes_a_model_of_the_merged_config(tmp_path):
+    timm = pytest.importorskip("timm")
+    path = tmp_path / "config.json"
+    present = {"architecture": "resnet10t", "num_classes": 7, "pretrained_cfg": {"crop_pct": 1.0}}
+    path.write_text(json.dumps(present))
+    path.write_bytes(imgnorm.emit(IMAGENET, to="timm", into=path).data)
+    model = timm.create_model(f"local-dir:{tmp_path}", pretrained=False)
+    found = timm.data.resolve_model_data_config(model)
+
+    assert (7, 1.0) == (model.num_classes, found["crop_pct"])
+    assert [*IMAGENET.mean, *IMAGENET.std] == [*found["mean"], *found["std"]]
 
 
 PIPELINE = {
@@ -238,7 +250,6 @@ def test_the_other_frameworks_in_the_docs_have_the_units_that_lint_goes_by():
 
 
 READ_BY_LINT = [name for name in NAMES if name != "onnx"]  # which is binary
-IMAGENET = Stats(("R", "G", "B"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def with_numbers(
