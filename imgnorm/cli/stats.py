@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -55,7 +55,7 @@ _GROUPS = {
     "Pixels": "--mode --strict-channels --frames --resize --center-crop --max-pixels",
     "Sample": "--limit --shard --tolerance --confidence --seed --sizes --dry-run",
     "Speed": "--workers --timeout --decoder --device --batch-size --ray --profile",
-    "Output": "--output --report --force --rejects --max-skipped --strict --per-class --keep-names --per-image --per-image-sha256 --json --verbose --quiet --help",
+    "Output": "--output --report --force --rejects --max-skipped --strict --ignore-outliers --per-class --keep-names --per-image --per-image-sha256 --json --verbose --quiet --help",
 }
 _SHARD_NOTE = f"{__name__}.shard"
 _MANY = 100_000  # skipped images and classes, which take seconds to write
@@ -90,6 +90,13 @@ def _executor(value: str) -> str:
     if not value:
         raise ValueError("is empty; give auto, or the address of a cluster")
     return "ray" if value == "auto" else f"ray:{value}"
+
+
+def _reasons(value: Sequence[str]) -> tuple[str, ...]:
+    """Those in `--ignore-outliers a,b --ignore-outliers c`."""
+    from imgnorm.stats.outliers import known_reasons
+
+    return known_reasons([name.strip() for part in value for name in part.split(",")])
 
 
 def _device(value: str) -> str:
@@ -252,6 +259,13 @@ def _estimated(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     "--strict",
     is_flag=True,
     help="Fail (exit 1, nothing is written) if the table has notes: frames or bits that are lost, files left out, splits or masks counted together.",
+)
+@click.option(
+    "--ignore-outliers",
+    multiple=True,
+    callback=shared.parsed(_reasons),
+    metavar="REASONS",
+    help="Name no images that stand out for these reasons: gray,small, or all (docs/outliers.md). The stats file records them.  [default: name all]",
 )
 @shared.max_pixels("Skip larger images before they are decoded.")
 @shared.timeout
@@ -551,6 +565,7 @@ def _open_config(path: str, options: dict[str, Any]) -> Source:
         "mode": pipeline.mode,
         "frames": frames_text(pipeline.frames),
         "preprocess": pipeline.preprocess,
+        "ignore_outliers": (*options["ignore_outliers"], *pipeline.ignore_outliers),
     }
     return source_of(pipeline, download=options["download"])
 
@@ -603,10 +618,15 @@ def _write_table(path: str, table: ImageTable, stats: Stats, *, force: bool, qui
 def _print_stats(measured: Stats, *, as_json: bool, verbose: bool) -> None:
     if as_json:
         import json
+        from dataclasses import asdict
 
         from imgnorm.stats.format import document_of
 
-        print_result(json.dumps(document_of(measured)))
+        content = document_of(measured)
+        if measured.sizes:
+            told = [{**asdict(one), "text": one.text} for one in measured.outliers]
+            content["outliers"] = told
+        print_result(json.dumps(content))
     else:
         from imgnorm.stats.table import table
 

@@ -48,6 +48,7 @@ from imgnorm.sources.names import as_text
 from imgnorm.sources.patterns import Patterns
 from imgnorm.sources.source import Source
 from imgnorm.stats.notes import NORMALIZED
+from imgnorm.stats.outliers import known_reasons
 from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.stats import Stats, merge
 from imgnorm.tally.names import digest_of
@@ -92,6 +93,7 @@ def measure(
     max_pixels: int = MAX_PIXELS,
     timeout_s: float = TIMEOUT_S,
     strict: bool = False,
+    ignore_outliers: str | Sequence[str] = (),
     workers: int | None = None,
     decoder: Decoder = "auto",
     device: str | None = None,
@@ -155,6 +157,8 @@ def measure(
         max_pixels: an image with more is skipped before it is decoded.
         timeout_s: an image that takes longer, twice, is skipped.
         strict: raise if `stats.notes` would have anything to note.
+        ignore_outliers: reasons for which `stats.outliers` names no images ("gray", "small", ...), or
+            "all". The stats record them.
         workers: processes that decode, or threads that count pixels in memory; by default, the cores
             that this process may use. A Dataset is read in this process by default, and by a
             DataLoader's workers otherwise.
@@ -223,6 +227,9 @@ def measure(
     if profile:
         profile.lap("merge")
         profile.finish(stats.images)
+    if call.ignore_outliers and stats.measurement:
+        measured = replace(stats.measurement, ignore_outliers=call.ignore_outliers)
+        stats = replace(stats, measurement=measured)
     if strict:
         demand_no_notes(stats)
     return stats
@@ -248,6 +255,7 @@ class Prepared:
     work: Work
     device: CudaDevice | None  # that of `work`
     may_fall_back: bool  # to the CPU, if the device fails
+    ignore_outliers: tuple[str, ...]  # reasons
 
 
 def prepared(source: Any, **given: Any) -> Prepared:
@@ -272,6 +280,7 @@ def prepared(source: Any, **given: Any) -> Prepared:
     per_image = call["per_image"]
     if per_image is not None and device == "auto":
         device = "cpu"
+    ignore_outliers = known_reasons(call["ignore_outliers"])
     plan = _plan(*(call[name] for name in ("tolerance", "confidence", "seed", "sizes")))
     on_device = _device_of(device, call["batch_size"], decoder)
     sources = open_sources(
@@ -309,7 +318,8 @@ def prepared(source: Any, **given: Any) -> Prepared:
         profile,
         _cluster_of(call["executor"]),
     )
-    return Prepared(sources, options, plan, work, on_device, may_fall_back=device == "auto")
+    fallback = device == "auto"
+    return Prepared(sources, options, plan, work, on_device, fallback, ignore_outliers)
 
 
 def _cluster_of(executor: str | None) -> str | None:
@@ -347,7 +357,12 @@ def call_facts(source: Any, **options: Any) -> set[str]:
     """What `settings.CONFLICTS` asks about a call of `measure` with some of its arguments."""
     defaults = measure.__kwdefaults__ or {}
     facts = {name for name, value in options.items() if value != defaults[name]}
-    for name in ("preprocess", "include", "exclude"):  # none of them is the same as not given
+    for name in (
+        "preprocess",
+        "include",
+        "exclude",
+        "ignore_outliers",
+    ):  # none of them is the same as not given
         if not options.get(name):
             facts.discard(name)
     decoder = options.get("decoder")

@@ -42,6 +42,7 @@ from imgnorm.settings import (
 from imgnorm.sources.patterns import Patterns
 from imgnorm.stats.file import read_stats
 from imgnorm.stats.format import STATS_FORMAT
+from imgnorm.stats.outliers import ALL_REASONS, REASONS
 from imgnorm.stats.stats import Stats
 
 PIPELINE_FORMAT = "imgnorm-pipeline/1"
@@ -224,6 +225,12 @@ CONFIG = Record(
     Key("augment", ListOf(ValueKind()), default=(), about="In the train transform only."),
     Key("normalize", _NORMALIZE),
     Key(
+        "ignore_outliers",
+        ListOf(Choice(ALL_REASONS, *REASONS)),
+        default=(),
+        about="Reasons for which `imgnorm stats` names no images that stand out.",
+    ),
+    Key(
         "api",
         Choice("v1", "v2"),
         default="v1",
@@ -248,6 +255,7 @@ def _pipeline(document: Document, config: SimpleNamespace) -> Pipeline:
         mean=tuple(constants.mean or ()),
         std=tuple(constants.std or ()),
         api=config.api,
+        ignore_outliers=config.ignore_outliers,
     )
 
 

@@ -34,3 +34,4 @@ class Pipeline:
     mean: tuple[float, ...]  # empty if the config names a stats file; so is std
     std: tuple[float, ...]
     api: Api
+    ignore_outliers: tuple[str, ...] = ()  # reasons, as `measure` takes them

@@ -71,12 +71,15 @@ class OverviewCounter:
         self._raw += np.bincount((whole // values).astype(np.int64), minlength=len(self._raw))
         lowest, highest = self._add_means(names, whole / (values * self._scale))
         # Few images are so in their first channel, and only these are looked at closely.
+        constant: Mask | None = None
         if not (total[:, 0] % pixels[:, 0]).all():
             value = total // pixels
             same = (value * pixels == total) & (value * value * pixels == total_sq)
-            self._add_look(CONSTANT, names, np.asarray(same.all(axis=1)))
+            constant = np.asarray(same.all(axis=1))
+            self._add_look(CONSTANT, names, constant)
         if self._shows_gray and (total[:, 0] == total[:, -1]).any():
-            self._add_look(GRAY, names, _all_equal(total) & _all_equal(total_sq))
+            gray = _all_equal(total) & _all_equal(total_sq)
+            self._add_look(GRAY, names, gray if constant is None else gray & ~constant)
         if self._8_bit and (lowest <= ALMOST or 1 - highest <= ALMOST):
             most, square = values * 255**2, total_sq.sum(axis=1)
             self._add_look(ALMOST_BLACK, names, square * _PART <= most)
@@ -92,10 +95,12 @@ class OverviewCounter:
             same: whether all pixels of a channel are equal, (images, channels).
             sums: Σx and Σx², of all channels of the first image, then of the next.
         """
-        self._add_look(CONSTANT, names, np.asarray(same[:, : self._colors].all(axis=1)))
+        constant = np.asarray(same[:, : self._colors].all(axis=1))
+        self._add_look(CONSTANT, names, constant)
         if self._shows_gray:
             rows = (np.array(one, object).reshape(same.shape)[:, : self._colors] for one in sums)
-            self._add_look(GRAY, names, np.logical_and(*map(_all_equal, rows)))
+            gray = np.logical_and(*map(_all_equal, rows))
+            self._add_look(GRAY, names, gray & ~constant)
         self._add_sizes(names, [size] * len(names))
 
     def overview(self) -> Overview:
@@ -203,5 +208,8 @@ def _ends_of(order: Sequence[int], values: Sequence[float], names: Sequence[str]
 def _texts(names: Sequence[str], first: int) -> Sequence[str]:
     """The names as texts; of numbered ones, at least the first few."""
     if type(names) is NumberedNames:
-        names = [run.name(place) for run in names.runs for place in range(min(first, len(run)))]
+        # Where all have as many digits, their order as text is their order.
+        alike = all(len(run.name(0)) == len(run.name(len(run) - 1)) for run in names.runs)
+        few = (run.name(place) for run in names.runs for place in range(min(first, len(run))))
+        names = list(few if alike else names)
     return names if "".join(names).isascii() else list(map(as_text, names))

@@ -34,6 +34,7 @@ from imgnorm.settings import STEPS, Step, channel_names, frames_of, frames_text,
 from imgnorm.stats.estimate import PLAN_FAULTS, Bounds, Estimate, Sample, margins_of
 from imgnorm.stats.measurement import ClassStats, Measurement
 from imgnorm.stats.notes import counted_in, counts_of
+from imgnorm.stats.outliers import ALL_REASONS, REASONS
 from imgnorm.stats.provenance import MERGED, Provenance, Shards, combined
 from imgnorm.tally.floats import FloatPixels
 from imgnorm.tally.histogram import Histogram
@@ -539,6 +540,12 @@ def _measured(*, floats: bool) -> Record:
         Key("sizes", _SIZES, default=None),
         *only(Key("image_means", _IMAGE_MEANS, default=None), of_floats=False),
         Key("looks", MapOf(_NOTED), lambda s: s.overview and s.overview.looks, default=None),
+        Key(
+            "ignore_outliers",
+            ListOf(Choice(ALL_REASONS, *REASONS)),
+            lambda s: s.measurement.ignore_outliers or None,
+            default=(),
+        ),
         Key(
             "exact",
             Record(

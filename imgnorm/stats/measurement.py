@@ -54,6 +54,7 @@ class Measurement:
     estimate: Estimate | None = None  # the error bars, if only a sample of the images was counted
     overview: Overview | None = None
     """What the images are like: None in files of imgnorm 0.1, and if only a sample was counted."""
+    ignore_outliers: tuple[str, ...] = ()  # reasons that `stats.outliers` leaves out, or "all"
 
     @classmethod
     def without_images(cls, source: Provenance, **found: Any) -> Measurement:

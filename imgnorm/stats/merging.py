@@ -55,6 +55,7 @@ class Merger:
         self._skipped: list[Skipped] = []
         self._ignored: Counter[str] = Counter()
         self._notes: dict[str, Noted] = {}
+        self._ignore_outliers: set[str] = set()
         self._faults: list[str] = []
         self._only: Measurement | None = None
 
@@ -81,6 +82,7 @@ class Merger:
         self._skipped += measured.skipped
         self._ignored.update(measured.ignored)
         add_to(self._notes, measured.notes)
+        self._ignore_outliers.update(measured.ignore_outliers)
         mode = stats.mode or _ANY
         with_moments = {one.moments is not None for one in measured.classes.values()}
         self._parts.append(
@@ -177,6 +179,7 @@ class Merger:
             classes=dict(sorted(classes.items())),
             cross_sums=counted.cross_sums,
             overview=counted.overview,
+            ignore_outliers=tuple(sorted(self._ignore_outliers)),
             **found,
         )
 

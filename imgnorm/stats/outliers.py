@@ -24,7 +24,7 @@ from imgnorm.tally.overview import (
     End,
     Overview,
 )
-from imgnorm.wording import shown
+from imgnorm.wording import cut, nearest, shown
 
 DARK, BRIGHT = "dark", "bright"  # their means are far from the others'
 SMALL, LARGE = "small", "large"  # so are their pixels
@@ -47,14 +47,17 @@ _SAID = {
 REASONS = tuple(_SAID)
 """Why images stand out, in the order in which they are told."""
 
+ALL_REASONS = "all"
+"""In place of all reasons, where some are to be ignored."""
+
 _FAR = 4 / 0.6745  # median distances: 4 standard deviations of a normal distribution
 _LEAST_MEAN = 0.1  # of the range of the values; nearer to the median is never far
 _LEAST_PIXELS = math.log2(16)  # 16 times as many
 _LEAST_ASPECT = math.log2(3)  # three times as wide
 _LEAST_CLASS = 0.2
 _FEWEST_CLASSES = 3
-_PART, _FEW, _PART_OF_FEW = 100, 3, 10
-"""At most one image in 100 stands out, or 3 if that is at most one in 10: more are a group of their own."""
+_PART, _FEW, _PART_OF_FEW = 100, 10, 20
+"""At most one image in 100 stands out, or 10 if that is at most one in 20: more are a group of their own."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +86,44 @@ class Outlier:
         return self.text
 
 
+def known_reasons(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Reasons that are to be ignored, once each.
+
+    Args:
+        given: some of `REASONS`, or "all".
+
+    Raises:
+        ValueError: there is no such reason.
+        TypeError: it is not text.
+    """
+    names = (given,) if isinstance(given, str) else tuple(given)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"ignore_outliers has {name!r}; expected reasons, as texts")
+        if name not in (ALL_REASONS, *REASONS):
+            near = nearest(name, (ALL_REASONS, *REASONS))
+            hint = f"did you mean {near[0]!r}?" if near else f"there are all, {', '.join(REASONS)}"
+            raise ValueError(f"nothing stands out as {cut(name)!r}; {hint}")
+    return tuple(sorted(set(names)))
+
+
 def outliers_of(measured: Measurement, mode: Mode, scale: int) -> tuple[Outlier, ...]:
-    """All that stands out, in the order of `REASONS`."""
+    """All that stands out and is not to be ignored, in the order of `REASONS`."""
     found = [*_far_classes(measured, scale)]
     overview = measured.overview
     if overview:
         found += _looks(overview, mode, measured.images)
         found += _far_means(overview, measured, scale)
         found += _far_sizes(overview)
-    return tuple(sorted(found, key=lambda one: REASONS.index(one.reason)))
+    ignored = REASONS if ALL_REASONS in measured.ignore_outliers else measured.ignore_outliers
+    told = (one for one in found if one.reason not in ignored)
+    return tuple(sorted(told, key=lambda one: REASONS.index(one.reason)))
 
 
 def _looks(overview: Overview, mode: Mode, images: int) -> Iterator[Outlier]:
     for look, noted in overview.looks.items():
         among_color = mode.startswith("RGB") and noted.images <= _most(images)
-        if look != GRAY or among_color:
+        if among_color if look == GRAY else 2 * noted.images <= images:
             yield Outlier(look, noted.images, noted.examples)
 
 

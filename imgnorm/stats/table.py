@@ -57,6 +57,9 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
         lines += _conventions(stats) + _quantiles(stats, measured)
         lines += [""] if measured.skipped else []
     lines += skipped_lines(measured.skipped, verbose=verbose)
+    if verbose:
+        lines += _ends(stats)
+    lines += [f"outliers {one}" for one in stats.outliers]
     return "\n".join(lines)
 
 
@@ -199,6 +202,18 @@ def _classes(stats: Stats, measured: Measurement) -> list[str]:
             numbers = _row(one.mean, stats), _row(one.std, stats)
             rows.append([printable(name), f"{one.images:,}", *numbers])
     return ["", *aligned(rows)]
+
+
+def _ends(stats: Stats) -> list[str]:
+    """The smallest and the largest image, and those of the lowest and the highest mean."""
+    lines = []
+    if sizes := stats.sizes:
+        for title, (end, *_) in (("smallest", sizes.smallest), ("largest ", sizes.largest)):
+            lines.append(f"{title} {end.size[0]} x {end.size[1]} ({shown(end.name)})")
+    if means := stats.image_means:
+        for title, (end, *_) in (("lowest  ", means.lowest), ("highest ", means.highest)):
+            lines.append(f"{title} mean {digits(end.value, stats)} ({shown(end.name)})")
+    return lines
 
 
 def _conventions(stats: Stats) -> list[str]:

@@ -41,6 +41,7 @@ found    7 = 3 counted + 2 skipped (1 empty-file, 1 not-an-image) + 2 ignored (1
 classes  2: 2 a, 1 b
 skipped  b/empty.png: empty-file (0 bytes)
 skipped  b/text.jpg: not-an-image (starts with b'hello wo')
+outliers 1 image is almost black (b/3.png)
 """
 
 
@@ -94,7 +95,11 @@ def test_quiet_silences_standard_error_and_changes_nothing_else(command, here):
 def test_json_is_the_content_of_the_file(command, here):
     ended = command("stats", "d", "--json", "-o", "s.yaml", "--per-class")
 
-    assert yaml.safe_load(Path("s.yaml").read_text()) == json.loads(ended.out)
+    printed = json.loads(ended.out)
+    (black,) = printed.pop("outliers")
+
+    assert yaml.safe_load(Path("s.yaml").read_text()) == printed
+    assert ("almost-black", ["b/3.png"]) == (black["reason"], black["examples"])
     assert 1 == ended.out.count("\n")
 
 
@@ -114,6 +119,10 @@ def test_verbose_adds_the_conventions_and_the_quantiles(command, here):
         "R    7    7    7   10  200  200  200",
         "G    7    7    7   20   20   20   20",
         "B    7    7    7   30   30   30   30",
+        "smallest 4 x 4 (a/1.png)",
+        "largest  4 x 4 (a/1.png)",
+        "lowest   mean 0.0275 (b/3.png)",
+        "highest  mean 0.3268 (a/2.png)",
     ] == added
 
 
@@ -124,7 +133,7 @@ def test_many_skipped_images_are_listed_in_full_only_when_asked_for(command, her
     plain = command("stats", "d", "-q").out.splitlines()
     verbose = command("stats", "d", "-q", "-v").out.splitlines()
 
-    assert "skipped  and 12 more (-v lists them all)" == plain[-1]
+    assert "skipped  and 12 more (-v lists them all)" == plain[-2]
     assert 20 == sum(line.startswith("skipped  b/") for line in plain)
     assert 32 == sum(line.startswith("skipped  ") for line in verbose)
 
