@@ -53,16 +53,14 @@ class ChannelDifference:
     std: tuple[float, float]
     shift: float  # (mean of b - mean of a) / std of a: the mean of b's images through a's Normalize
     gain: float  # std of b / std of a: their std through it
-    quantiles: Mapping[
-        str, tuple[float, float]
-    ]  # q01 … q99 of a and b, in [0, 1]; {} without histograms
+    quantiles: Mapping[str, tuple[float, float]]
+    """q01 … q99 of a and b, in [0, 1]; {} without histograms."""
     wasserstein: float | None  # in [0, 1]
     jensen_shannon: float | None  # in bits; None, too, if one has 8 bits and the other 16
     errors: tuple[float, float] | None
     """How many standard errors mean and variance differ by; None if that is not known."""
-    margins: tuple[
-        float, float
-    ]  # how far shift and gain may be from the exact ones: 0 but for estimates
+    margins: tuple[float, float]
+    """How far shift and gain may be from the exact ones: 0 but for estimates."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,8 @@ class ClassDifference:
     images: tuple[int, int]  # in a and b
     share: tuple[float, float]  # of all images
     moved: bool  # whether the shares differ by more than random draws of the same images give
-    shift: (
-        float | None
-    )  # of its mean, in stds of a, in the channel of the largest; with `per_class` only
+    shift: float | None
+    """Of its mean, in stds of a, in the channel where it is largest; with `per_class` only."""
 
 
 @dataclass(frozen=True)
