@@ -311,7 +311,7 @@ def stats(
       imgnorm stats data/train -o stats.yaml
       imgnorm stats data/train --resize 256 --center-crop 224 -o stats.yaml
       imgnorm stats 'shards/train-*.tar' --tolerance 0.001     # an estimate
-      imgnorm stats data/train --dry-run                        # how long?
+      imgnorm stats data/train --dry-run                       # how long?
       imgnorm stats torchvision:CIFAR10 --download
       imgnorm stats --dataset my_code:make_dataset             # your own Dataset
 

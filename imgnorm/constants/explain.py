@@ -145,12 +145,12 @@ def _answers(
     if stats:
         answers += _measured(given, numbers, stats, stats_name, means, unit)
     if not formed and not (stats and stats.of_floats):
-        told = {"known-wrong", "other-dataset", "convention", "near-miss"} if answers else set()
+        said = {"known-wrong", "other-dataset", "convention", "near-miss"} if answers else set()
         if answers and not any("but" in answer.facts for answer in answers):
-            told.add("channel-order")
+            said.add("channel-order")
         if a_mean:
-            told.add("not-usable")
-        for fault in _faults(given, mean, unit, told):
+            said.add("not-usable")
+        for fault in _faults(given, mean, unit, said):
             answers += [] if fault in answers else [fault]
     return answers
 
@@ -520,14 +520,14 @@ def _candidates(
 
 
 def _faults(
-    given: Sequence[str], mean: Sequence[str] | None, unit: float, told: Collection[str]
+    given: Sequence[str], mean: Sequence[str] | None, unit: float, said: Collection[str]
 ) -> Iterator[Answer]:
-    """What else is wrong with the numbers, by rules that say more than the answers have told."""
+    """What else is wrong with the numbers, by rules that say more than the answers have said."""
     std = [float(text) for text in given]
     # Without a mean, 0.5 leaves a std the most room.
     means = [float(text) for text in mean] if mean else [unit / 2] * len(std)
     for finding in findings(means, std, unit=unit):
-        if finding.rule in told:
+        if finding.rule in said:
             continue
         if not mean and finding.rule != "not-usable":
             continue  # the other rules need the true mean

@@ -1,4 +1,4 @@
-"""What a user is told about images that are counted: each kind in one sentence, with what to do.
+"""Notes about images that are counted: each kind in one sentence, with what to do.
 
 A note follows from what adds up: the counts of tally/notes.py, the files that a rule ignores, the greatest
 pixel value. What folders are called is judged where all shards of a source are together.
@@ -20,6 +20,7 @@ from imgnorm.tally.notes import (
     FURTHER_FRAMES,
     MASK,
     MASK_LIKE,
+    NO_MASK,
     ROTATION,
     SPLIT,
     THUMBNAIL,
@@ -34,7 +35,7 @@ NORMALIZED = (
 )
 """The note about stats that `looks_normalized`."""
 
-_OF_FOLDERS = (SPLIT, MASK, MASK_LIKE, THUMBNAIL)
+_OF_FOLDERS = (SPLIT, MASK, MASK_LIKE, NO_MASK, THUMBNAIL)
 _EXTENSION = "suffix ."  # how the rules against files with another image's extension begin
 _BITS = "bits"  # how many the values of 16-bit images need, where they are fewer
 _EXCLUDE = "exclude"  # patterns that leave nothing out; also the rule of what they leave out
@@ -77,7 +78,7 @@ def worth_noting(folders: Mapping[str, Noted], images: int) -> dict[str, Noted]:
     splits = {kind: noted for kind, noted in folders.items() if kind.startswith(SPLIT)}
     kept = splits if len(splits) > 1 else {}
     masks, alike = (folders.get(kind, Noted(0)).images for kind in (MASK, MASK_LIKE))
-    if 10 * alike >= 9 * masks > 0 and masks < images:
+    if 10 * alike >= 9 * masks > 0 and masks < images and NO_MASK not in folders:
         kept |= {kind: folders[kind] for kind in (MASK, MASK_LIKE)}
     if 0 < folders.get(THUMBNAIL, Noted(0)).images < images:
         kept[THUMBNAIL] = folders[THUMBNAIL]
@@ -85,7 +86,7 @@ def worth_noting(folders: Mapping[str, Noted], images: int) -> dict[str, Noted]:
 
 
 def counts_of(measured: Measurement, mode: str | None) -> dict[str, Noted]:
-    """All that is told about a measurement, by kind, as the stats file has it."""
+    """All notes about a measurement, by kind, as the stats file has it."""
     counts = dict(measured.notes)
     for rule, files in measured.ignored.items():
         if rule.startswith(_EXTENSION):
@@ -107,7 +108,7 @@ def counted_in(counts: Mapping[str, Noted]) -> dict[str, Noted]:
 
 
 def notes_of(measured: Measurement, mode: str | None) -> tuple[Note, ...]:
-    """All that is told about a measurement, in sentences."""
+    """All notes about a measurement, in sentences."""
     counts = counts_of(measured, mode)
     if _idle_patterns(measured):
         counts[_EXCLUDE] = Noted(0)

@@ -19,6 +19,7 @@ ROTATION = "rotation"  # an EXIF orientation that is not applied
 SPLIT = "split"  # in a folder or archive named after a split: train, val, test
 MASK = "mask"  # in a folder named like masks or labels
 MASK_LIKE = "mask-like"  # those of them that have a gray or palette mode, or few colors
+NO_MASK = "no-mask"  # in a folder for what has no mask: then those with one are a class of images
 THUMBNAIL = "thumbnail"  # in a folder named like thumbnails
 
 FEW_COLORS = 32
@@ -53,6 +54,9 @@ _MASKS = {
     *("segmentation", "segmentations", "seg", "trimap", "trimaps", "instance", "instances"),
     *("semantic", "panoptic", "depth", "disparity"),
 }
+_NO_MASK = re.compile(
+    r"(?<![a-z])(?:no|non|not|un|without)[ _-]?mask(?:s|ed)?(?![a-z])", re.IGNORECASE
+)
 _THUMBNAILS = {"thumb", "thumbs", "thumbnail", "thumbnails"}
 
 
@@ -96,6 +100,8 @@ def kinds_of_folder(folder: str) -> tuple[str, ...]:
 
 def kind_of_name(name: str) -> str | None:
     """The kind that the name of one folder or archive tells."""
+    if _NO_MASK.search(name):
+        return NO_MASK
     words = {word.lower() for word in _WORD.findall(name)}
     if words & _MASKS:
         return MASK

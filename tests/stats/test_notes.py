@@ -137,6 +137,17 @@ def test_folders_that_are_classes_are_not_taken_for_masks(tmp_path):
     assert {} == measure(tmp_path, workers=1).measurement.notes
 
 
+@pytest.mark.parametrize("other", ["nomask", "no mask", "without_mask", "Non-Masked", "unmask"])
+def test_gray_faces_with_masks_are_no_masks_beside_faces_without(tmp_path, other):
+    """Gray is a mark of masks, but here of all images."""
+    for folder in ("mask", other):
+        (tmp_path / folder).mkdir()
+        for index in range(3):
+            picture(index, "L").save(tmp_path / folder / f"{index}.png")
+
+    assert () == measure(tmp_path, workers=1).notes
+
+
 def test_the_pattern_that_is_proposed_is_printable_and_chooses_the_folder(tmp_path):
     for name in ("[old] masks", "masks\x1b[31m", "it's masks*", "!masks"):
         folders = [tmp_path / name / part for part in (name, "photos")]

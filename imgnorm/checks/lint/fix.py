@@ -49,7 +49,7 @@ def fixed(
     None if nothing is to be done, or if the file would not be clean of these problems afterwards.
 
     Args:
-        judge: content -> problems, each with the edits that mend it.
+        judge: content -> problems, each with the edits that fix it.
     """
     found = judge(data)
     first, after = [one.problem for one in found], data
