@@ -494,17 +494,14 @@ def _sizes(a: Measurement | None, b: Measurement | None) -> dict[str, tuple[str,
         sizes = measured and measured.overview and measured.overview.sizes
         if not sizes or not sizes.smallest or not sizes.largest:
             return {}
-        smallest, largest = sizes.smallest[0].size, sizes.largest[0].size
-        assert smallest
-        assert largest
+        ends = [
+            f"{width} x {height}"
+            for width, height in (sizes.smallest[0].size, sizes.largest[0].size)
+        ]
         median = f"{_median(sizes.width)} x {_median(sizes.height)}"
-        found.append(
-            {
-                "smallest": f"{smallest[0]} x {smallest[1]}",
-                "median": median,
-                "largest": f"{largest[0]} x {largest[1]}",
-            }
-        )
+        if ends[0] == ends[1]:
+            median = ends[0]
+        found.append({"smallest": ends[0], "median": median, "largest": ends[1]})
     first, second = found
     return {key: (value, second[key]) for key, value in first.items()}
 

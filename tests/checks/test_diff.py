@@ -289,6 +289,13 @@ def test_sizes_that_changed_are_shown():
     )
 
 
+def test_images_of_one_size_have_it_as_their_median():
+    """Sizes are counted in ranges: 32 to 35, for example."""
+    a, b = (measured(images(seed, 3).repeat(7, axis=2)) for seed in (1, 2))
+
+    assert ("35 x 6", "35 x 6") == diff(a, b).sizes["median"]
+
+
 # fail_over, and the command
 
 
