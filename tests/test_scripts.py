@@ -28,7 +28,8 @@ def checkout(tmp_path: Path) -> Path:
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text(
-        "import os, sys\nprint(sys.argv[1:], os.getcwd(), __file__)\nsys.exit(7)\n"
+        "import os, sys\nprint(sys.argv[1:], os.getcwd(), __file__)\n"
+        "print(os.environ['IMGNORM_PROGRAM'])\nsys.exit(7)\n"
     )
     return root
 
@@ -226,7 +227,7 @@ def run_imgnorm(checkout: Path, cwd: Path, **variables: str) -> subprocess.Compl
 
 @pytest.mark.usefixtures("empty_environment")
 def test_imgnorm_runs_this_checkout_where_the_user_is(checkout: Path, tmp_path: Path) -> None:
-    """Arguments, folder and exit code are the program's own, with a real environment."""
+    """Arguments, folder and exit code are the program's own, with a real environment; hints can name it."""
     # A folder of the user's that happens to be called imgnorm must not be run in its place.
     here = tmp_path / "here"
     (here / "imgnorm").mkdir(parents=True)
@@ -235,7 +236,8 @@ def test_imgnorm_runs_this_checkout_where_the_user_is(checkout: Path, tmp_path: 
     main = (checkout / "imgnorm/__main__.py").resolve()
 
     assert (7, "") == (done.returncode, done.stderr)
-    assert f"['stats', 'two words'] {here.resolve()} {main}\n" == done.stdout
+    typed = f"{'python ' * (os.name == 'nt')}{checkout / 'scripts/imgnorm'}"
+    assert f"['stats', 'two words'] {here.resolve()} {main}\n{typed}\n" == done.stdout
 
 
 def test_torch_is_installed_when_a_command_imports_it_and_that_is_said(
