@@ -8,6 +8,7 @@ import pytest
 from imgnorm.cli import run
 from imgnorm.constants.explain import description, explain, presets_table
 from imgnorm.constants.presets import PRESETS
+from imgnorm.stats.file import write_stats
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.provenance import Provenance
 from imgnorm.stats.stats import Stats
@@ -326,6 +327,10 @@ def test_explain_takes_a_file(tmp_path, monkeypatch, capsys):
     assert 1 == run(["explain", "none.py"])
     assert "none.py: no mean with a std in it\n" == capsys.readouterr().out
     assert 2 == run(["explain", "a.py", "--mean", "0.4"])
+    write_stats("stats.yaml", measured())
+    assert 2 == run(["explain", "stats.yaml"])
+    refused = "stats.yaml: its numbers are measured; `imgnorm show` prints them\n"
+    assert capsys.readouterr().err.endswith(refused)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from imgnorm.checks.lint.pair import Pair
 from imgnorm.constants.explain import Answer, Explanation, explain
 from imgnorm.constants.findings import Order
 from imgnorm.constants.presets import Numbers, numbers_of
+from imgnorm.documents.reader import declared_format
 from imgnorm.errors import SourceError
 from imgnorm.stats.stats import Stats
 
@@ -42,9 +43,12 @@ def explain_file(path: str, stats: Stats | None = None) -> list[ExplainedPair]:
     """
     (file,) = files_in([path])
     try:
-        pairs = pairs_of(content_of(file), file)
+        data = content_of(file)
+        pairs = pairs_of(data, file)
     except ValueError as error:
         raise SourceError(f"{file}: {error}; name a file that holds a mean and a std") from error
+    if not pairs and declared_format(data).startswith("imgnorm-stats/"):
+        raise SourceError(f"{file}: its numbers are measured; `imgnorm show` prints them")
     once = {(pair.mean.place, pair.framework): pair for pair in pairs}
     known = {place for place, framework in once if framework}
     return [
@@ -66,12 +70,13 @@ def _explained(pair: Pair, file: str, stats: Stats | None) -> ExplainedPair:
             for o in (pair.std, pair.mean)
         ]
     found = explain(texts[0], mean=texts[1], stats=stats)
+    problems = [one.problem for one in judged([pair], file)]
     faults = [
         Answer(f"{p.rule} ({p.severity}): {p.message}", notes=(p.hint,) if p.hint else ())
-        for p in (one.problem for one in judged([pair], file))
+        for p in problems
     ]
-    rules = {one.problem.rule for one in judged([pair], file)}
     if stats:
+        rules = {problem.rule for problem in problems}
         faults += [a for rule, a in _against(pair, stats) if rule not in rules]
     unit = f"0..{pair.unit:g}" if pair.unit else ""
     spread = "" if pair.spread == "std" else pair.spread
