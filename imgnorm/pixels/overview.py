@@ -39,6 +39,7 @@ Size = tuple[int, int]
 Mask = npt.NDArray[np.bool_]
 
 _PART = round(1 / ALMOST**2)
+_MOST_SIZES = 4096
 
 
 class OverviewCounter:
@@ -52,6 +53,7 @@ class OverviewCounter:
         self._scale = scale_of(mode)
         self._looks: dict[str, Noted] = {}
         self._sizes: dict[Size, tuple[int, str]] = {}  # images, and the first name
+        self._earlier: Sizes | None = None  # what is no longer in `_sizes`
         self._means = ImageMeans.zero(mode)
         self._lowest: Ends = ()  # means
         self._highest: Ends = ()
@@ -105,12 +107,6 @@ class OverviewCounter:
 
     def overview(self) -> Overview:
         """That of all images that were added."""
-        widths, heights, pixels, aspects = _Ranges(), _Ranges(), _Ranges(), _Ranges()
-        for (width, height), (images, _) in self._sizes.items():
-            widths.add(width, images)
-            heights.add(height, images)
-            pixels.add(width * height, images)
-            aspects.add(width / height, images)
         means = self._means
         if means:
             step = means.raw.step
@@ -118,6 +114,15 @@ class OverviewCounter:
             starts = raw.nonzero()[0]
             counts = dict(zip((starts * step).tolist(), raw[starts].tolist(), strict=True))
             means = ImageMeans(Distribution(counts, step), self._lowest, self._highest)
+        return Overview(self._all_sizes(), means, dict(self._looks))
+
+    def _all_sizes(self) -> Sizes:
+        widths, heights, pixels, aspects = _Ranges(), _Ranges(), _Ranges(), _Ranges()
+        for (width, height), (images, _) in self._sizes.items():
+            widths.add(width, images)
+            heights.add(height, images)
+            pixels.add(width * height, images)
+            aspects.add(width / height, images)
         sizes = Sizes(
             Distribution(widths.counts),
             Distribution(heights.counts),
@@ -128,7 +133,7 @@ class OverviewCounter:
             self._ends(lambda size: size[0] / size[1], 1),
             self._ends(lambda size: size[0] / size[1], -1),
         )
-        return Overview(sizes, means, dict(self._looks))
+        return self._earlier + sizes if self._earlier else sizes
 
     def _ends(self, value_of: Callable[[Size], float], sign: int) -> Ends:
         sizes: Iterable[Size] = self._sizes
@@ -169,6 +174,8 @@ class OverviewCounter:
             by_size.setdefault(size, []).append(name)
         for size, its_names in by_size.items():
             self._add_size(size, len(its_names), min(_texts(its_names, 1)))
+        if len(self._sizes) > _MOST_SIZES:  # or memory would grow with the images
+            self._earlier, self._sizes = self._all_sizes(), {}
 
     def _add_size(self, size: Size, images: int, name: str) -> None:
         known = self._sizes.get(size)

@@ -97,6 +97,17 @@ def test_sizes_are_those_of_numpy(images, stats):
         assert ends(both, highest=key in ("largest", "widest")) == getattr(stats.sizes, key)
 
 
+def test_any_number_of_sizes_is_added_up_in_parts(monkeypatch, images, stats):
+    monkeypatch.setattr("imgnorm.pixels.overview._MOST_SIZES", 3)
+    monkeypatch.setattr("imgnorm.pixels.images._TOGETHER", 2000)
+    arrays = [pixels.repeat(3 // pixels.shape[2], axis=2) for pixels in images.values()]
+    found = imgnorm.measure([Image.fromarray(pixels) for pixels in arrays]).sizes
+
+    assert [stats.sizes.width, stats.sizes.aspect] == [found.width, found.aspect]
+    assert [end[:2] for end in stats.sizes.smallest] == [end[:2] for end in found.smallest]
+    assert [end.size for end in stats.sizes.widest] == [end.size for end in found.widest]
+
+
 def test_means_are_those_of_numpy(images, stats):
     totals = {name: int(p.astype(np.int64).sum()) for name, p in images.items()}
     means = {name: (totals[name] / (p.size * 255), (0, 0)) for name, p in images.items()}
