@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-LABEL = re.compile(r"(?:(?=.{8} \S)(?:[a-z]+ {2,}|estimate |verified )|  [a-z]+ {2,})(?=\S)")
+LABEL = re.compile(
+    r"(?:(?=.{8} \S)(?:[a-z]+ {2,}|(?:estimate|outliers|verified) )|  [a-z]+ {2,})(?=\S)"
+)
 """What stands before a line of notes, or of facts: "note     ", "skipped  ", "  source      "."""
 _FOREIGN = 300  # characters of a text that is not ours
 _LONGEST = 2000  # characters of a line of a message; names of files have up to 4,096 bytes

@@ -14,6 +14,7 @@ from imgnorm.wording import LABEL, wrapped
 _CODES = {"bold": "1", "faint": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 _LABELS = {
     "note": "yellow",
+    "outliers": "yellow",
     "partial": "yellow",
     "range": "yellow",
     "skipped": "red",
