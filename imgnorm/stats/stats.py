@@ -265,7 +265,17 @@ class Stats:
 
     @property
     def outliers(self) -> tuple[Outlier, ...]:
-        """What stands out among the images, and why; nothing in estimates and in files of imgnorm 0.1."""
+        """What stands out among the images, and why; nothing in estimates and in files of imgnorm 0.1.
+
+        Each has a `reason` ("constant", "small", ...), how many `images` it has, the names of at most three
+        of them (`examples`) with `details`, and a `text` for people. docs/outliers.md has the limits.
+
+        Example:
+            >>> import numpy as np
+            >>> black, *others = np.random.default_rng(0).integers(64, 192, (30, 8, 8, 3), np.uint8)
+            >>> [one.text for one in imgnorm.measure([black * 0, *others]).outliers]
+            ['1 image is of one color (0)', '1 image is almost black (0)']
+        """
         from imgnorm.stats.outliers import outliers_of
 
         if self.measurement is None or self.mode is None or not self.images:
@@ -274,12 +284,28 @@ class Stats:
 
     @property
     def sizes(self) -> Sizes | None:
-        """The sizes of the images; None in constants, estimates and files of imgnorm 0.1."""
+        """The sizes of the images, in pixels; None in constants, estimates and files of imgnorm 0.1.
+
+        `width`, `height`, `pixels` (width · height) and `aspect` (width / height) say how many `images` are
+        in each range, from one of its `starts` to the same of its `stops`. `smallest`, `largest`, `tallest`
+        and `widest` have at most three sizes each: the `size`, how many `images` have it, and the `name` of
+        the first.
+
+        Example:
+            >>> sizes = imgnorm.measure("examples/shapes").sizes
+            >>> sizes.largest[0].size, sizes.largest[0].images
+            ((72, 96), 1)
+        """
         return self.overview.sizes if self.overview else None
 
     @property
     def image_means(self) -> ImageMeans | None:
-        """The images' own means; None where `sizes` is None, and of float images."""
+        """The images' own means over all color channels; None where `sizes` is None, and of float images.
+
+        `raw` says how many images have their mean in which range of raw pixel values; `lowest` and
+        `highest` have at most three means each: the `value` in [0, 1], how many `images` have it, and the
+        `name` of the first.
+        """
         return self.overview.means if self.overview else None
 
     @property
