@@ -6,7 +6,7 @@ device counts in imgnorm.cuda. tally/rows.py says how rows of it get to the proc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ import numpy as np
 from imgnorm.pixels.planes import Integers
 from imgnorm.settings import Mode
 from imgnorm.tally.rows import FileFields, packed
+
+_TOGETHER = 1 << 11  # rows
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,14 @@ class EachImage:
     total_sq: Integers  # Σx², the same
     ends: Integers | None = None  # see `planes.ends_of`; only with `Digits.per_image`
 
-    def packed(self) -> bytes:
-        """As rows."""
+    def packed(self) -> Iterator[bytes]:
+        """As rows, some at a time: whoever sorts them unpacks as many at once."""
         assert self.ends is not None
         columns = (self.pixels, self.total, self.total_sq, *self.ends)
-        return packed(self.mode, self.names, self.files, [_column(one) for one in columns])
+        for start in range(0, len(self.names), _TOGETHER):
+            part = slice(start, start + _TOGETHER)
+            numbers = [_column(one[part]) for one in columns]
+            yield packed(self.mode, self.names[part], self.files[part], numbers)
 
 
 def _column(values: Integers) -> bytes | list[int]:

@@ -272,7 +272,7 @@ class ModeCounter:
         self._sums += sums_of_powers(each.pixels, each.total, each.total_sq, self._bins - 1)
         self._cross_sums += cross_sums_of(each.pixels, each.total, each.total_sq)
         if self._per_image:
-            self.rows.append(each.packed())
+            self.rows += each.packed()
 
 
 class _Named:

@@ -1,15 +1,17 @@
 """Packed rows, kept in a temporary file, and given back in the order of their names.
 
 Each packed run of rows is written as it comes, and its first and last name are kept. Names of most sources
-come almost in order, so that few runs overlap, and a run is opened when its first name is next. Where more
-rows would be open at once than memory should hold, runs are sorted into longer ones first.
+come almost in order, so that few runs overlap, and a run is read when its first name is next. Where more rows would
+be held at once than memory should have, they are sorted into longer runs first.
 """
 
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import starmap
+from operator import itemgetter
 from typing import NamedTuple
 
 from imgnorm.tally.rows import Row, head_of, name_order, packed_rows, rows_in
@@ -18,6 +20,7 @@ _IN_MEMORY = 8 << 20  # bytes of rows that may still have to be forgotten
 _OPEN = 1 << 15  # rows; each takes about a kilobyte of memory
 _SORTED = 1 << 15  # rows that are sorted in memory
 _TOGETHER = 1 << 8  # rows of a run that was sorted here
+_ROW = itemgetter(1)
 
 
 class _Run(NamedTuple):
@@ -34,6 +37,9 @@ class RowSpool:
     def __init__(self) -> None:
         self._file = _Scratch()
         self._runs: list[_Run] = []
+        self._long: list[
+            list[_Run]
+        ] = []  # the same rows, sorted into runs of runs, if that was needed
 
     def take(self, packed: Iterable[bytes]) -> None:
         """
@@ -41,17 +47,26 @@ class RowSpool:
             packed: rows, as `Tally.rows` has them.
         """
         self._runs += map(self._written, packed)
+        self._long.clear()
 
     def __iter__(self) -> Iterator[Row]:
         runs = sorted(self._runs)
-        if _most_open(runs) > _OPEN:
-            runs = sorted(self._sorted(runs))
-        opened: list[tuple[bytes, int, Row, Iterator[Row]]] = []
-        for number, run in enumerate(runs):
-            yield from _below(opened, run.first)
-            rows = iter(sorted(self._read(run), key=_order))
-            _push(opened, number, rows)
-        yield from _below(opened, None)
+        if not self._long and _most_open(runs) <= _OPEN:
+            yield from self._merged(runs)
+            return
+        self._long = self._long or [*self._sorted(runs)]
+        yield from heapq.merge(*map(self._read_all, self._long), key=_order)
+
+    def _merged(self, runs: Sequence[_Run]) -> Iterator[Row]:
+        """The rows of runs that are sorted by their first names."""
+        held: list[tuple[bytes, Row]] = []
+        for run in runs:
+            before = bisect_left(held, (run.first,))
+            yield from map(_ROW, held[:before])
+            held = held[before:]
+            held += [(_order(row), row) for row in self._read(run)]
+            held.sort()  # which takes little longer than to see that it is sorted, if it almost is
+        yield from map(_ROW, held)
 
     def _written(self, data: bytes) -> _Run:
         return _Run(*head_of(data), *self._file.add(data))
@@ -59,15 +74,19 @@ class RowSpool:
     def _read(self, run: _Run) -> Iterator[Row]:
         return rows_in(self._file.read(run.start, run.size))
 
-    def _sorted(self, runs: Sequence[_Run]) -> Iterator[_Run]:
-        """The same rows in runs of which few overlap."""
+    def _read_all(self, runs: Iterable[_Run]) -> Iterator[Row]:
+        for run in runs:
+            yield from self._read(run)
+
+    def _sorted(self, runs: Sequence[_Run]) -> Iterator[list[_Run]]:
         held: list[Row] = []
         for number, run in enumerate(runs, 1):
             held += self._read(run)
             if len(held) >= _SORTED or number == len(runs):
                 held.sort(key=_order)
-                for start in range(0, len(held), _TOGETHER):
-                    yield self._written(packed_rows(held[start : start + _TOGETHER]))
+                starts = range(0, len(held), _TOGETHER)
+                parts = (packed_rows(held[start : start + _TOGETHER]) for start in starts)
+                yield [*map(self._written, parts)]
                 held.clear()
 
 
@@ -135,21 +154,3 @@ def _most_open(runs: Sequence[_Run]) -> int:
         rows += run.rows
         most = max(most, rows)
     return most
-
-
-def _push(
-    opened: list[tuple[bytes, int, Row, Iterator[Row]]], number: int, rows: Iterator[Row]
-) -> None:
-    row = next(rows, None)
-    if row is not None:
-        heapq.heappush(opened, (_order(row), number, row, rows))
-
-
-def _below(
-    opened: list[tuple[bytes, int, Row, Iterator[Row]]], first: bytes | None
-) -> Iterator[Row]:
-    """The rows of open runs whose names come before this one; all with None."""
-    while opened and (first is None or opened[0][0] < first):
-        _, number, row, rows = heapq.heappop(opened)
-        yield row
-        _push(opened, number, rows)
