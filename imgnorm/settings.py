@@ -178,8 +178,9 @@ CONFLICTS = (
     ),
     Conflict(
         ("sizes",),
-        "exact needs each image by itself, and a device counts many at once; leave it out, or {device}",
-        beside=("exact", "device"),
+        "exact needs each image by itself, and a device that decodes counts many at once; leave it out, or "
+        "{decoder} nvjpeg",
+        beside=("exact", "nvjpeg"),
     ),
     Conflict(
         ("strict_channels",),

@@ -17,7 +17,7 @@ from imgnorm.errors import SourceError, SourceWarning
 from imgnorm.measuring.routes import executing
 from imgnorm.measuring.selection import spread
 from imgnorm.progress import Progress
-from imgnorm.settings import SizesOption, fix_size
+from imgnorm.settings import NVJPEG, SizesOption, fix_size
 from imgnorm.sources.listing import AllNames
 from imgnorm.sources.names import as_text
 from imgnorm.sources.source import Source, Unit
@@ -72,7 +72,7 @@ def known_sizes(
     Warns:
         SourceWarning: there are too many headers.
     """
-    if sizes == "sampled" or work.device is not None:  # which counts many images at once
+    if sizes == "sampled" or work.decoder == NVJPEG:  # a device counts many images at once
         return None
     steps = work.digits.settings.preprocess
     if fix_size(steps):

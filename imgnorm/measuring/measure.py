@@ -547,6 +547,11 @@ def _notes_on_device(
         return
     if shortage := device.shortage():
         yield shortage
+    elif stats.estimate and stats.estimate.bounds and not may_fall_back:
+        yield (
+            "the CPU counted the images: where sizes are exact, each is counted by itself; with --sizes sampled, "
+            "the device counts"
+        )
     elif stats.images and not device.used and not may_fall_back:
         yield (
             "the device counted none of these images: it takes 8-bit pixels, from files or as arrays "

@@ -58,7 +58,8 @@ def sampled(
         SourceWarning: there are too many headers to read them all.
     """
     known = known_sizes(source, names, plan.sizes, work, on_progress)
-    work = replace(work, digits=replace(work.digits, per_image=known is not None))
+    if known:  # a device does not count each image by itself
+        work = replace(work, digits=replace(work.digits, per_image=True), device=None)
     with executing(source, work, len(names)) as count:
         sampling = _Sampling(names, plan, known, work, count, on_progress)
         estimate = until_within(

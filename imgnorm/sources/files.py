@@ -272,7 +272,7 @@ def _read(path: str) -> bytes:
     try:
         if before.st_size > MAX_FILE_BYTES:
             raise too_large(before.st_size)
-        size = wanted_of(before.st_size)
+        size = min(before.st_size, _wanted)
         about_to_read(size)
         # os.read: making a file object takes longer than reading a tiny image.
         data = os.read(handle, size + (size == before.st_size))
@@ -282,6 +282,6 @@ def _read(path: str) -> bytes:
     finally:
         os.close(handle)
     unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-    if not unchanged or len(data) != wanted_of(after.st_size):
+    if not unchanged or len(data) != min(after.st_size, _wanted):
         raise Unreadable(Reason.CHANGED_DURING_READ, "its size or time changed while it was read")
     return data

@@ -283,7 +283,14 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("options", [[], ["--seed", "3"], ["--mode", "L", "--resize", "8"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--sizes", "sampled", "--seed", "3"],
+        ["--sizes", "sampled", "--mode", "L", "--resize", "8"],
+    ],
+)
 def test_an_estimate_gives_the_same_file(many, tmp_path, device, options, capsys):
     """Stage by stage, the device counts what error bars need, too."""
     given = [many, "--tolerance", "0.02", *options]
@@ -305,11 +312,11 @@ def test_an_estimate_in_more_than_one_stage_counts_no_image_twice(
         return tallies
 
     monkeypatch.setattr(DeviceCounter, "taken", taken)
-    stats = imgnorm.measure(many, tolerance=0.015, device=device, workers=1)
+    stats = imgnorm.measure(many, tolerance=0.015, sizes="sampled", device=device, workers=1)
 
     assert len(calls) > 1
     assert stats.images == sum(calls)
-    assert imgnorm.measure(many, tolerance=0.015) == stats
+    assert imgnorm.measure(many, tolerance=0.015, sizes="sampled") == stats
 
 
 def test_the_torchvision_dataset_s_estimate_gives_the_same_file(
@@ -716,11 +723,13 @@ def test_a_device_that_fails_in_an_estimate_under_auto_is_replaced_by_the_cpu(
     many, tmp_path, cpu_as_device, monkeypatch, capsys
 ):
     """The CPU begins again with the first image, so none is counted twice."""
-    here = stats_file(tmp_path, many, "--tolerance", "0.015")
+    here = stats_file(tmp_path, many, "--tolerance", "0.015", "--sizes", "sampled")
     kernel = Failing(RuntimeError(CUDA_ERROR), lambda self, pixels, sizes: self.calls == 5)
     monkeypatch.setattr("imgnorm.cuda.kernel.image_histograms", kernel)
 
-    assert here == stats_file(tmp_path, many, "--tolerance", "0.015", "--device", "auto")
+    assert here == stats_file(
+        tmp_path, many, "--tolerance", "0.015", "--sizes", "sampled", "--device", "auto"
+    )
     assert 5 <= kernel.calls
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,8 +17,11 @@ from imgnorm.measuring import headers
 from imgnorm.measuring.headers import KnownSizes
 from imgnorm.measuring.measure import SkippedImagesWarning, measure
 from imgnorm.pixels.images import count_arrays
+from imgnorm.pixels.sizes import HeaderReader
 from imgnorm.progress import Progress
-from imgnorm.sources.source import Source, Unit
+from imgnorm.settings import CenterCrop
+from imgnorm.sources.files import read_file
+from imgnorm.sources.source import Source, Unit, Unread
 from imgnorm.stats import file as statsfile
 from imgnorm.stats import format as statsformat
 from imgnorm.stats.betting import weighted_order
@@ -204,6 +208,10 @@ def test_progress_tells_the_margin(plain):
 # ── sizes ──
 
 
+def files_in(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
 @pytest.fixture(scope="module")
 def sized(tmp_path_factory) -> Path:
     """900 images of which the dark ones are small, and the few bright ones large."""
@@ -223,7 +231,7 @@ def sized(tmp_path_factory) -> Path:
 def pixels_of(folder: Path) -> list[int]:
     """By Pillow."""
     pixels = []
-    for file in sorted(folder.iterdir()):
+    for file in files_in(folder):
         with Image.open(file) as image:
             pixels.append(image.width * image.height)
     return pixels
@@ -231,7 +239,7 @@ def pixels_of(folder: Path) -> list[int]:
 
 def test_headers_decide_which_images_are_taken(sized, tmp_path):
     stats = measure(sized, tolerance=0.06)
-    files = sorted(sized.iterdir())
+    files = files_in(sized)
     order = weighted_order(pixels_of(sized), 0)
     for index in islice(order, stats.estimate.images):
         shutil.copy(files[index], tmp_path)
@@ -257,7 +265,7 @@ def test_every_road_reads_the_same_sizes(sized, tmp_path, way):
         options = {"workers": 3}
     elif way == "list":
         source = tmp_path / "list.txt"
-        source.write_text("".join(f"{file}\n" for file in sorted(sized.iterdir(), reverse=True)))
+        source.write_text("".join(f"{file}\n" for file in reversed(files_in(sized))))
         options = {"listed": True}
     else:
         packing = {"tar.gz": "gztar"}.get(way, way)
@@ -273,7 +281,7 @@ def test_sizes_are_those_after_preprocessing(sized):
     """With one size for all there is nothing to read, and every image is as likely."""
     stats = measure(sized, tolerance=0.06, resize=8)
     cropped = measure(sized, tolerance=0.06, center_crop=8)
-    files = [file.name for file in sorted(sized.iterdir())]
+    files = [file.name for file in files_in(sized)]
     expected = [files[index] for index in islice(random_order(900, 0), cropped.estimate.images)]
     digest = names_digest(map(str.encode, expected))
 
@@ -341,16 +349,39 @@ def test_an_image_whose_header_lies_is_as_good_as_unreadable(plain, tmp_path, mo
     assert not known.is_of(1, 16)
 
 
-def test_a_header_may_be_longer_than_what_is_read_first(tmp_path):
-    """Two thirds of these photos' files come before their size."""
+@pytest.mark.parametrize("exif_bytes", [0, 60_000])
+def test_only_the_beginning_of_a_large_file_is_read_for_its_size(tmp_path, exif_bytes):
+    """And more of it where the size comes late, behind long EXIF data."""
+    folder = tmp_path / "large"
+    folder.mkdir()
     exif = Image.Exif()
-    exif[0x010E] = "x" * 60_000
+    exif[0x010E] = "x" * exif_bytes
     rng = np.random.default_rng(1)
-    for index in range(250):
+    for index in range(240):
         edge = int(rng.integers(4, 30))
         image = Image.fromarray(rng.integers(0, 255, (edge, edge, 3), np.uint8))
-        image.save(tmp_path / f"{index:03}.jpg", exif=exif)
-    stats = measure(tmp_path, tolerance=0.2)
+        image.save(folder / f"{index:03}.jpg", exif=exif)
+        with open(folder / f"{index:03}.jpg", "ab") as file:
+            file.write(b"trailing" * 8000)
+    tar = shutil.make_archive(str(tmp_path / "large"), "tar", folder)
+    with zipfile.ZipFile(tmp_path / "large.zip", "w") as archive:  # stored
+        for image_file in files_in(folder):
+            archive.write(image_file, image_file.name)
+    of_folder, *others = (
+        measure(source, tolerance=0.2) for source in (folder, tar, tmp_path / "large.zip")
+    )
 
-    assert 200 == stats.images
-    assert not stats.skipped
+    assert 200 == of_folder.images
+    assert not of_folder.skipped
+    assert [of_folder.estimate] * 2 == [stats.estimate for stats in others]
+
+
+def test_headers_take_few_bytes(tmp_path):
+    large = tmp_path / "large.jpg"
+    Image.new("L", (7, 5)).save(large)
+    size = large.stat().st_size
+    large.write_bytes(large.read_bytes() + bytes(9) * 100_000)
+    reader = HeaderReader((CenterCrop((2, 3)),), 10**6)
+
+    assert 6 == reader.row(Unread("large.jpg", lambda: read_file(str(large)))).pixels
+    assert size < reader.bytes_read == 1 << 15

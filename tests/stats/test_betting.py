@@ -123,6 +123,27 @@ def test_bets_on_squares_do_not_look_ahead():
         )
 
 
+def test_the_images_that_the_squares_are_around_are_not_bet_on():
+    drawn = some_drawn(1, 70, 400)
+
+    assert 20 == len(SquareBets(drawn, 0, 0.05).log_capital(0.1, above=True))
+
+
+@pytest.mark.parametrize("mean", [(0.1, 0.3), (0.4, 0.6), (0.8, 0.9)])
+def test_the_interval_of_the_std_has_every_std_that_two_intervals_allow(mean):
+    """And no more: its ends are reached, or 0."""
+    bets = SquareBets(some_drawn(1, 70, 400), 0, 0.05)
+    around, top, square = bets._around, bets._top, (0.05, 0.4)
+    allowed = [
+        math.sqrt(max(0.0, y * top - (m - around) ** 2))
+        for m in np.linspace(mean[0], mean[1], 201)
+        for y in square
+    ]
+    inside = [math.sqrt(square[1] * top)] * (mean[0] <= around <= mean[1])
+
+    assert [min(allowed), max(allowed + inside)] == pytest.approx([*bets.std(mean, square)])
+
+
 def test_no_bet_on_squares_wins_on_average():
     rng = np.random.default_rng(5)
     images = 60

@@ -269,13 +269,6 @@ def test_the_intervals_of_hard_sets_hold_and_the_docs_say_how_often(error_bars, 
 
 
 @pytest.mark.heavy
-def test_the_intervals_hold_where_few_images_are_enough(error_bars, capsys):
-    error_bars.main(["--tolerance", "0.2"])
-
-    assert_held_as_often_as_it_says(capsys.readouterr().out, 14)
-
-
-@pytest.mark.heavy
 def test_the_intervals_of_real_images_hold(error_bars, shared_data, monkeypatch, capsys):
     monkeypatch.chdir(shared_data)
     sources = ["cifar10-jpeg", "photos", "torchvision:MNIST"]
