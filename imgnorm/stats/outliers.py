@@ -39,8 +39,8 @@ _SAID = {
     BRIGHT: "much brighter than the rest",
     SMALL: "much smaller than the rest",
     LARGE: "much larger than the rest",
-    TALL: "much taller than the rest for their width",
-    WIDE: "much wider than the rest for their height",
+    TALL: "much taller than the rest in proportion",
+    WIDE: "much wider than the rest in proportion",
     GRAY: "gray among color",
     CLASS: "far from the others, by their mean",
 }
