@@ -132,8 +132,13 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path):
 def test_two_nodes_write_the_bytes_of_one_machine(cluster, tars, expected, tmp_path):
     for _ in range(2):
         cluster.add_node(num_cpus=1)
+    table, here = imgnorm.ImageTable(), imgnorm.ImageTable()
 
-    assert expected == as_file(by_ray(cluster, f"{tars}/*.tar"), tmp_path)
+    stats = by_ray(cluster, f"{tars}/*.tar", per_image=table)
+
+    assert expected == as_file(stats, tmp_path)
+    imgnorm.measure(f"{tars}/*.tar", per_image=here)
+    assert list(here) == list(table)
 
 
 @pytest.mark.heavy
