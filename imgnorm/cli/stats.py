@@ -523,6 +523,9 @@ def merge(
 
     written = shared.written_files(output=output, per_image=per_image)
     tables = [path for path in stats_files if is_table(path)]
+    to_merge = [path for path in stats_files if path not in tables]
+    if not to_merge:
+        raise click.UsageError(f"{tables[0]}: is a table of images; name its stats file, too")
     if bool(tables) != (per_image is not None):
         raise click.UsageError(
             f"{tables[0]}: is a table of images; name the joined one with --per-image"
@@ -533,13 +536,13 @@ def merge(
         check_table_path(per_image)
     for path in written:
         check_output(path, force=force)
-    merged = merge_files([path for path in stats_files if path not in tables], **allowed)
+    merged = merge_files(to_merge, **allowed)
     done: list[str] = []
+    if per_image is not None:  # what is no table of these stats is refused before anything is shown
+        joined = ImageTable.joined([ImageTable.read(path) for path in tables], merged)
+        _write_table(per_image, joined, merged, force=bool(force), quiet=quiet)
+        done.append(per_image)
     try:
-        if per_image is not None:
-            joined = ImageTable.joined([ImageTable.read(path) for path in tables], merged)
-            _write_table(per_image, joined, merged, force=bool(force), quiet=quiet)
-            done.append(per_image)
         if output is not None:
             _write(output, merged, force=bool(force), quiet=quiet)
             done.append(output)

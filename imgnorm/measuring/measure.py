@@ -57,7 +57,7 @@ from imgnorm.workers.executor import Work
 if TYPE_CHECKING:
     from imgnorm.cuda.device import CudaDevice
     from imgnorm.stats.estimate import Plan
-    from imgnorm.stats.per_image import ImageTable
+    from imgnorm.stats.per_image import Filling, ImageTable
 
 _Number = TypeVar("_Number", int, float)
 _MEGAPIXEL = 1 << 20
@@ -205,14 +205,13 @@ def measure(
     sources, work, on_device = call.sources, call.work, call.device
 
     def count(work: Work) -> Stats:
-        if per_image is not None:
-            per_image.clear()
+        filling = _filling(per_image)
         with images_bar(shown=progress, tolerance=tolerance) as advance:
             stats = _measured_all(
-                sources, call.options, call.plan, work, _both(advance, on_progress), per_image
+                sources, call.options, call.plan, work, _both(advance, on_progress), filling
             )
-        if per_image is not None:
-            per_image.finish(stats.mode)
+        if filling:
+            filling.finish(stats.mode)
         return stats
 
     try:
@@ -233,6 +232,14 @@ def measure(
     if strict:
         demand_no_notes(stats)
     return stats
+
+
+def _filling(table: ImageTable | None) -> Filling | None:
+    if table is None:
+        return None
+    from imgnorm.stats.per_image import Filling  # loads csv
+
+    return Filling(table)
 
 
 def _both(
@@ -428,11 +435,11 @@ def _measured_all(
     plan: Plan | None,
     work: Work,
     on_progress: Callable[[Progress], None],
-    table: ImageTable | None,
+    filling: Filling | None,
 ) -> Stats:
     """The stats of one source, or of several as merging their stats gives them."""
     if len(sources) == 1:
-        return _measured(sources[0], options, plan, work, on_progress, table)
+        return _measured(sources[0], options, plan, work, on_progress, filling)
     parts: list[Stats] = []
     before = latest = Progress(0, None, 0)
 
@@ -443,7 +450,7 @@ def _measured_all(
         on_progress(latest)
 
     for source in sources:
-        parts.append(_measured(source, options, plan, work, on_part, table))
+        parts.append(_measured(source, options, plan, work, on_part, filling))
         before = latest
     # The user names them as different: equal names in two folders are different images.
     sharded = options.shard is not None
@@ -456,11 +463,11 @@ def _measured(
     plan: Plan | None,
     work: Work,
     on_progress: Callable[[Progress], None],
-    table: ImageTable | None,
+    filling: Filling | None,
 ) -> Stats:
     lap = work.profile.lap if work.profile else no_lap
-    if table is not None:
-        work = replace(work, take_rows=table.begin(source.class_of))
+    if filling:
+        work = replace(work, take_rows=filling.begin(source.class_of))
     source.open()
     lap("start")
     chosen = selection_of(source, options, sample=bool(plan))

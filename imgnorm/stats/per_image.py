@@ -12,6 +12,7 @@ import io
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -28,6 +29,7 @@ from imgnorm.tally.names import digest_of, names_sum
 from imgnorm.tally.rows import Row, name_order
 from imgnorm.tally.spool import RowSpool
 from imgnorm.tally.tally import GRAY, TakeRows
+from imgnorm.wording import shown
 
 _ClassOf = Callable[[str], str | None]
 
@@ -35,6 +37,8 @@ _ROWS = 1 << 16  # of a row group of Parquet: this limits the memory
 _FIXED = ("name", "class", "format", "mode", "width", "height", "bytes", "pixels")
 _EACH = ("mean", "std", "min", "max", "share_zero", "share_full")
 _SHA256 = "sha256"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_TEXTS = ("name", "class", "format", "mode", _SHA256)
 _FORMULA = re.compile(r"(\./)*[=+\-@\t\r\n]")
 """How a text begins that a spreadsheet would run as a formula; with "./" in front, which changes no path,
 it runs none (https://owasp.org/www-community/attacks/CSV_Injection)."""
@@ -102,7 +106,6 @@ class ImageTable:
         self.sha256 = sha256
         self.channels: tuple[str, ...] = ()
         self._parts: list[Callable[[], Iterable[ImageRow]]] = []  # each in order
-        self._counted: list[tuple[RowSpool, _ClassOf]] = []  # by source, while they are measured
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> ImageTable:
@@ -115,13 +118,13 @@ class ImageTable:
         path = os.fspath(path)
         lines = _kind_of(path).lines
         with _read(path):
-            header = next(iter(lines(path)), [])
+            _, header = next(iter(lines(path)), (1, []))
         channels = tuple(n.removeprefix("mean_") for n in header if n.startswith("mean_"))
         table = cls(sha256=header[-1:] == [_SHA256])
         table.channels = channels
         if header != table._header():
             raise ImgnormError(f"{path}: is not a table that `imgnorm stats --per-image` wrote")
-        table._parts = [partial(_rows_of, path, lines, len(channels))]
+        table._parts = [partial(_rows_of, path, lines, header, len(channels))]
         return table
 
     @classmethod
@@ -170,9 +173,17 @@ class ImageTable:
     def __iter__(self) -> Iterator[ImageRow]:
         return _merged(part() for part in self._parts)
 
-    def clear(self) -> None:
-        """Forget all rows."""
-        self._parts, self._counted, self.channels = [], [], ()
+    def _header(self) -> list[str]:
+        each = [f"{number}_{channel}" for number in _EACH for channel in self.channels]
+        return [*_FIXED, *each, *[_SHA256] * self.sha256]
+
+
+class Filling:
+    """Rows on their way into a table, which gets them when all sources are counted."""
+
+    def __init__(self, table: ImageTable) -> None:
+        self._table = table
+        self._counted: list[tuple[RowSpool, _ClassOf]] = []  # by source
 
     def begin(self, class_of: _ClassOf) -> TakeRows:
         """What takes the rows of one source.
@@ -186,14 +197,11 @@ class ImageTable:
 
     def finish(self, mode: Mode | None) -> None:
         """All sources are counted; the whole has this mode, or no images."""
-        counted, self._counted = self._counted, []
-        if mode is not None:
-            self.channels = channels_of(mode)
-            self._parts = [partial(_in_mode, *one, mode, sha256=self.sha256) for one in counted]
-
-    def _header(self) -> list[str]:
-        each = [f"{number}_{channel}" for number in _EACH for channel in self.channels]
-        return [*_FIXED, *each, *[_SHA256] * self.sha256]
+        table = self._table
+        table.channels = channels_of(mode) if mode else ()
+        table._parts = [
+            partial(_in_mode, *one, mode, sha256=table.sha256) for one in self._counted if mode
+        ]
 
 
 def is_table(path: str) -> bool:
@@ -269,21 +277,85 @@ def _replicated(table: ImageTable, channels: int) -> Callable[[], Iterator[Image
 
 
 def _checked(rows: Iterable[ImageRow], stats: Stats) -> Iterator[ImageRow]:
-    total = count = 0
-    text = True  # whether all names are as the source has them
+    """The rows, if they are those of the images that the stats count."""
+    found = _Sums(stats)
     for row in rows:
-        total += names_sum([row.name.encode()])
-        count += 1
-        text = text and "\\x" not in row.name
+        found.add(row)
         yield row
-    assert stats.measurement is not None
-    same = digest_of(total) == stats.measurement.source.names_sha256 or not text
-    if count != stats.images or not same:
+    if found.images != stats.images or not found.same_names:
         raise IncompatibleStats(
-            f"the tables have {count:,} images, and the stats {stats.images:,}"
-            + ("" if count != stats.images else " others")
+            f"the tables have {found.images:,} images, and the stats {stats.images:,}"
+            + ("" if found.images != stats.images else " others")
             + "; name one table for each stats file, of the same run"
         )
+    if unlike := found.unlike():
+        raise IncompatibleStats(
+            f"the tables have the names of the stats, and other {', '.join(unlike)}; name one table for each "
+            "stats file, of the same run"
+        )
+
+
+class _Sums:
+    """What rows say of all images together, beside what the stats say. Integers, so both are equal."""
+
+    def __init__(self, stats: Stats) -> None:
+        assert stats.measurement is not None
+        self._stats, self._measured = stats, stats.measurement
+        self._scale = scale_of(stats.mode) if stats.mode and self._measured.histogram else 0
+        self._names = self.images = self._pixels = 0
+        self._text = True  # whether all names are as the source has them
+        self._kinds: Counter[tuple[str, str | None]] = Counter()
+        self._least: tuple[float, ...] = ()
+        self._greatest: tuple[float, ...] = ()
+        self._totals = [0] * len(stats.channels)
+        self._ends = [[0, 0] for _ in stats.channels]  # pixels of the least and the greatest value
+
+    def add(self, row: ImageRow) -> None:
+        self.images += 1
+        self._names += names_sum([row.name.encode()])
+        self._text = self._text and "\\x" not in row.name
+        self._pixels += row.pixels
+        self._kinds.update([("formats", row.format), ("modes", row.mode), ("classes", row.class_)])
+        self._least = tuple(map(min, self._least or row.min, row.min))
+        self._greatest = tuple(map(max, self._greatest or row.max, row.max))
+        if self._scale:
+            shares = zip(row.mean, row.share_zero, row.share_full, strict=True)
+            for place, (mean, zero, full) in enumerate(shares):
+                # Quotients of integers below 2**51, times the divisor, are nearest to the dividend.
+                self._totals[place] += round(mean * (row.pixels * self._scale))
+                self._ends[place][0] += round(zero * row.pixels)
+                self._ends[place][1] += round(full * row.pixels)
+
+    @property
+    def same_names(self) -> bool:
+        return digest_of(self._names) == self._measured.source.names_sha256 or not self._text
+
+    def unlike(self) -> list[str]:
+        """The numbers that are not those of the stats."""
+        if not self.images:
+            return []
+        stats, measured = self._stats, self._measured
+        pixels = measured.pixels.moments()
+        pairs: dict[str, tuple[Any, Any]] = {
+            "pixels": (self._pixels, pixels.count),
+            "minima": (self._least, stats.min),
+            "maxima": (self._greatest, stats.max),
+            **{
+                kind: (self._kinds_of(kind), getattr(measured, kind))
+                for kind in ("formats", "modes")
+            },
+        }
+        if measured.histogram:
+            counts = measured.histogram.counts
+            pairs["means"] = tuple(self._totals), pixels.total
+            pairs["shares"] = self._ends, [[one[0], one[-1]] for one in counts]
+        if self._text:
+            classes = {name: one.images for name, one in measured.classes.items() if name}
+            pairs["classes"] = self._kinds_of("classes"), classes
+        return [name for name, (found, expected) in pairs.items() if found != expected]
+
+    def _kinds_of(self, kind: str) -> dict[str, int]:
+        return {name: n for (what, name), n in self._kinds.items() if what == kind and name}
 
 
 def _flat(row: ImageRow) -> list[Any]:
@@ -302,10 +374,81 @@ def _row(values: Sequence[Any], channels: int) -> ImageRow:
     return ImageRow._make([*values[:8], *each[:4], *shares, digest])
 
 
-def _rows_of(path: str, lines: _Lines, channels: int) -> Iterator[ImageRow]:
+def _rows_of(path: str, lines: _Lines, header: Sequence[str], channels: int) -> Iterator[ImageRow]:
     with _read(path):
-        for values in islice(lines(path), 1, None):
-            yield _row(values, channels)
+        for line, values in islice(lines(path), 1, None):
+            fault = _fault(header, values)
+            if not fault:
+                row = _row(values, channels)
+                fault = _unordered(row)
+            if fault:
+                raise ImgnormError(
+                    f"{path}:{line}: {fault}; write the table again, or leave it out"
+                )
+            yield row
+
+
+def _fault(header: Sequence[str], values: Sequence[Any]) -> str | None:
+    """What is wrong with a line by itself."""
+    if len(values) != len(header):
+        return f"has {len(values)} columns; expected {len(header)}"
+    for column, value in zip(header, values, strict=True):
+        is_right, expected = _EXPECTED[column.partition("_")[0]]
+        if not is_right(value):
+            is_ = "empty" if value is None else shown(str(value))
+            return f"{column} is {is_}; expected {expected}"
+    return None
+
+
+def _unordered(row: ImageRow) -> str | None:
+    """What is wrong with a row whose values are right, each by itself."""
+    if len(row.share_zero) != len(row.share_full) or None in row.share_zero + row.share_full:
+        return "some shares are empty, and others are not"
+    scales = (255, 65535) if row.share_zero else (1,)
+    if not any(_within(row, scale) for scale in scales):
+        return "a mean or std is not that of values from min to max"
+    return None
+
+
+def _within(row: ImageRow, scale: int) -> bool:
+    """Whether values from min to max, of which `scale` is 1.0, can have these means and stds."""
+    for mean, std, least, greatest in zip(row.mean, row.std, row.min, row.max, strict=True):
+        rounding = 1e-6 * max(1, abs(least), abs(greatest))
+        far = (greatest - least) / 2 + rounding
+        if not (least - rounding <= mean * scale <= greatest + rounding and std * scale <= far):
+            return False
+    return scale == 1 or (min(row.min) >= 0 and max(row.max) <= scale)
+
+
+def _is_real(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _is_whole(value: object, least: int = 1) -> bool:
+    return type(value) is int and least <= value < 1 << 63
+
+
+_TEXT = (lambda value: type(value) is str and value != "", "a text")
+_WHOLE = (_is_whole, "a whole number above 0")
+_REAL = (_is_real, "a number")
+_SHARE = (
+    lambda value: value is None or (_is_real(value) and 0 <= value <= 1),
+    "a number from 0 to 1",
+)
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("name", "format", "mode"), _TEXT),
+    "class": (lambda value: value is None or type(value) is str, "a text"),
+    **dict.fromkeys(("width", "height", "pixels"), _WHOLE),
+    "bytes": (lambda value: value is None or _is_whole(value, 0), "a whole number"),
+    **dict.fromkeys(("mean", "min", "max"), _REAL),
+    "std": (lambda value: _is_real(value) and value >= 0, "a number from 0 on"),
+    "share": _SHARE,
+    _SHA256: (
+        lambda value: type(value) is str and bool(_DIGEST.fullmatch(value)),
+        "64 hexadecimal digits",
+    ),
+}
+"""How a column's name begins -> what its values are."""
 
 
 @contextmanager
@@ -320,8 +463,8 @@ def _read(path: str) -> Iterator[None]:
         raise ImgnormError(f"{path}: is damaged, or no table of images ({error})") from error
 
 
-_Lines = Callable[[str], Iterator[Sequence[Any]]]
-"""A path -> the header, then the values of each row."""
+_Lines = Callable[[str], Iterator[tuple[int, Sequence[Any]]]]
+"""A path -> the header, then the values of each row; with the numbers of their lines, from 1 on."""
 
 
 class _Kind(NamedTuple):
@@ -354,26 +497,27 @@ def _harmless(text: str) -> str:
     return f"./{text}" if _FORMULA.match(text) else text
 
 
-def _lines_of_csv(path: str) -> Iterator[Sequence[Any]]:
-    with open(path, encoding="utf-8", newline="") as file:
+def _lines_of_csv(path: str) -> Iterator[tuple[int, Sequence[Any]]]:
+    with open(path, encoding="utf-8-sig", newline="") as file:  # Excel writes a mark at the start
         reader = csv.reader(file, strict=True)
         header = next(reader, [])
-        yield header
-        numbers = [name not in ("name", "class", "format", "mode", _SHA256) for name in header]
+        yield 1, header
+        texts = [name in _TEXTS for name in header]
         for line in reader:
-            cells = zip(line, numbers, strict=True)
-            values = [_number(text) if number else text or None for text, number in cells]
-            for place in (0, 1):
-                text = values[place]
+            cells = zip(line, texts, strict=False)
+            values = [text or None if is_text else _number(text) for text, is_text in cells]
+            for place, text in enumerate(values[:2]):
                 if isinstance(text, str) and text.startswith("./") and _FORMULA.match(text):
                     values[place] = text[2:]
-            yield values
+            yield reader.line_num, values + line[len(values) :]
 
 
-def _number(text: str) -> float | None:
-    if not text:
-        return None
-    return int(text) if text.isdecimal() else float(text)
+def _number(text: str) -> float | str | None:
+    """A text that is none stays as it is."""
+    try:
+        return (int(text) if text.isdecimal() else float(text)) if text else None
+    except ValueError:
+        return text
 
 
 def _write_parquet(file: IO[bytes], header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -382,10 +526,9 @@ def _write_parquet(file: IO[bytes], header: Sequence[str], rows: Iterable[Sequen
     first = list(islice(whole, _ROWS))
     shares = [place for place, name in enumerate(header) if name.startswith("share_")]
     floats = bool(first) and first[0][shares[0]] is None
-    texts = {"name", "class", "format", "mode", _SHA256}
 
     def type_of(name: str) -> Any:
-        if name in texts:
+        if name in _TEXTS:
             return arrow.string()
         real = name.startswith(("mean_", "std_", "share_"))
         real = real or (floats and name.startswith(("min_", "max_")))
@@ -404,12 +547,14 @@ def _write_parquet(file: IO[bytes], header: Sequence[str], rows: Iterable[Sequen
             first = list(islice(whole, _ROWS))
 
 
-def _lines_of_parquet(path: str) -> Iterator[Sequence[Any]]:
+def _lines_of_parquet(path: str) -> Iterator[tuple[int, Sequence[Any]]]:
     _, parquet = _pyarrow()
     with parquet.ParquetFile(path) as file:
-        yield file.schema_arrow.names
-        for batch in file.iter_batches(1 << 12):
-            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        yield 1, file.schema_arrow.names
+        batches = file.iter_batches(1 << 12)
+        columns = ((column.to_pylist() for column in batch.columns) for batch in batches)
+        rows = (row for batch in columns for row in zip(*batch, strict=True))
+        yield from enumerate(rows, 2)
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -366,6 +366,10 @@ def test_a_table_without_images_has_only_a_header(folder, tmp_path, kind):
             ),
         ),
         (
+            "merge a.csv b.csv --per-image c.csv",
+            "a.csv: is a table of images; name its stats file, too (see `imgnorm merge --help`)\n",
+        ),
+        (
             "merge a.yaml a.csv",
             "a.csv: is a table of images; name the joined one with --per-image (see `imgnorm merge --help`)\n",
         ),
@@ -408,6 +412,55 @@ def test_tables_of_other_images_do_not_join(folder, tmp_path):
     assert not (tmp_path / "a.csv").exists()
 
 
+def test_tables_of_the_same_names_and_other_pixels_do_not_join(folder, tmp_path, run):
+    assert 0 == run(f"stats {folder} -o a.yaml").code
+    unlike = {}
+    for options in ("--resize 8", "--center-crop 9"):
+        assert 0 == run(f"stats {folder} {options} --per-image b.csv --force").code
+        ended = run("merge a.yaml b.csv --per-image c.csv")
+        unlike[options] = ended.code, ended.out, ended.err
+    for change in ("mean", "share_zero", "class_", "format", "mode"):
+        stats, table = measured(folder)
+        first = next(iter(table))
+        other = {"mean": (0.5,) * 3, "share_zero": (0.1,) * 3}.get(change, "other")
+        rows = [first._replace(**{change: other}), *list(table)[1:]]
+        table._parts = [lambda rows=rows: iter(rows)]
+        with pytest.raises(imgnorm.errors.IncompatibleStats) as refused:
+            ImageTable.joined([table], stats).write(tmp_path / "c.csv")
+        unlike[change] = str(refused.value)
+
+    start, end = "the tables have the names of the stats, and other ", "; name one table for each stats file, of the same run"  # fmt: skip
+    assert {
+        "--resize 8": (2, "", f"{start}pixels, means, shares{end}\n"),
+        "--center-crop 9": (2, "", f"{start}pixels, means, shares{end}\n"),
+        "mean": f"{start}means{end}",
+        "share_zero": f"{start}shares{end}",
+        "class_": f"{start}classes{end}",
+        "format": f"{start}formats{end}",
+        "mode": f"{start}modes{end}",
+    } == unlike
+    assert not Path("c.csv").exists()
+
+
+def test_tables_of_floats_and_16_bits_join(tmp_path, kind):
+    rng = np.random.default_rng(5)
+    for number, pixels in enumerate(
+        (
+            rng.normal(size=(250, 5, 6, 3)).astype(np.float32),
+            rng.integers(0, 65536, (250, 5, 6, 3), np.uint16),
+            rng.random((250, 5, 6)).astype(np.float64),
+        )
+    ):
+        path = tmp_path / f"{number}.npy"
+        np.save(path, pixels)
+        parts = [measured(path, shard=(i, 2)) for i in (1, 2)]
+        whole = imgnorm.merge([stats for stats, _ in parts])
+        ImageTable.joined([table for _, table in parts], whole).write(tmp_path / f"{number}.{kind}")
+
+        read = list(ImageTable.read(tmp_path / f"{number}.{kind}"))
+        assert list(measured(path)[1]) == read
+
+
 def test_a_table_is_replaced_as_other_results_are(folder, run, kind):
     assert 0 == run(f"stats {folder} --per-image a.{kind}").code
     again = run(f"stats {folder} --per-image a.{kind}")
@@ -428,13 +481,54 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, kind):
         ImageTable.read(tmp_path / f"missing.{kind}")
 
 
+def refusal(path: Path) -> str:
+    with pytest.raises(imgnorm.ImgnormError) as refused:
+        list(ImageTable.read(path))
+    return str(refused.value)
+
+
 def test_a_damaged_row_is_refused_where_it_is_read(folder, tmp_path):
     path = tmp_path / "a.csv"
     measured(folder)[1].write(path)
-    path.write_bytes(path.read_bytes()[:-20])
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    columns = lines[0].strip().split(",")
+    faults = {
+        "name": ("", "name is empty; expected a text"),
+        "format": ("", "format is empty; expected a text"),
+        "width": ("1.5", "width is 1.5; expected a whole number above 0"),
+        "height": ("9" * 40, f"height is {'9' * 40}; expected a whole number above 0"),
+        "bytes": ("-1", "bytes is -1.0; expected a whole number"),
+        "pixels": ("0", "pixels is 0; expected a whole number above 0"),
+        "mean_R": ("inf", "mean_R is inf; expected a number"),
+        "mean_G": ("many", "mean_G is many; expected a number"),
+        "std_B": ("-1", "std_B is -1.0; expected a number from 0 on"),
+        "min_R": ("300", "a mean or std is not that of values from min to max"),
+        "max_G": ("0", "a mean or std is not that of values from min to max"),
+        "share_zero_R": ("", "some shares are empty, and others are not"),
+        "share_full_B": ("2", "share_full_B is 2; expected a number from 0 to 1"),
+    }
 
-    with pytest.raises(imgnorm.ImgnormError, match=r"a\.csv: is damaged, or no table of images"):
-        list(ImageTable.read(path))
+    found = {}
+    for column, (value, _) in faults.items():
+        cells = lines[7].split(",")
+        cells[columns.index(column)] = value
+        path.write_text("".join([*lines[:7], ",".join(cells)]), encoding="utf-8")
+        found[column] = value, refusal(path)
+
+    start, end = f"{path}:8: ", "; write the table again, or leave it out"
+    assert {name: (value, f"{start}{text}{end}") for name, (value, text) in faults.items()} == found
+    path.write_text("".join([*lines[:7], lines[7][:40]]), encoding="utf-8")
+    assert f"{start}has {lines[7][:40].count(',') + 1} columns; expected 26{end}" == refusal(path)
+
+
+def test_a_table_that_a_spreadsheet_saved_again_is_read(folder, tmp_path):
+    """With a byte order mark, and ends of lines of its own."""
+    table = measured(folder)[1]
+    table.write(tmp_path / "a.csv")
+    text = (tmp_path / "a.csv").read_text(encoding="utf-8")
+    (tmp_path / "b.csv").write_text(text, encoding="utf-8-sig", newline="\r\n")
+
+    assert list(table) == list(ImageTable.read(tmp_path / "b.csv"))
 
 
 def test_a_failed_measurement_leaves_no_rows(folder):
