@@ -177,4 +177,7 @@ class _Sampling:
             mean = [total / (row.pixels * scale) for total in row.total]
             images.append((mean, [total / (row.pixels * scale**2) for total in row.total_sq]))
         shares = list(map(known.share, self._taken))
-        return bounds_of(Drawn.of(shares, images, len(channels_of(mode))), self._plan)
+        drawn = Drawn.of(shares, images, len(channels_of(mode)))
+        # With one that is colored among those that are left, mode "auto" makes RGB of all.
+        may_be_rgb = self._settings.mode == "auto" and mode == GRAY["RGB"]
+        return bounds_of(drawn, self._plan, len(channels_of("RGB")) if may_be_rgb else None)

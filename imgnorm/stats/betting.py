@@ -82,17 +82,23 @@ class Drawn:
         return cls(np.array(shares, np.float64), counted, numbers[:, 0], numbers[:, 1])
 
 
-def bounds_of(drawn: Drawn, plan: Plan) -> Bounds:
+def bounds_of(drawn: Drawn, plan: Plan, channels: int | None = None) -> Bounds:
     """Intervals that contain mean and std of all images with the plan's confidence, all at once.
+
+    Args:
+        channels: that have these numbers so far, and may have others in the images that are left; by
+            default, each has its own numbers.
 
     Valid at every look: the chance that a single one ever fails, whatever the number of looks, is at most
     1 - confidence. The ends are rounded outwards, to a thousandth of the tolerance.
     """
-    channels = drawn.means.shape[1]
-    error = (1 - plan.confidence) / (4 * channels)  # two numbers of a channel, two ends of each
+    counted = drawn.means.shape[1]
+    error = (1 - plan.confidence) / (
+        4 * (channels or counted)
+    )  # two numbers of a channel, two ends of each
     places = 3 + max(0, math.ceil(-math.log10(plan.tolerance)))
     means, stds = [], []
-    for channel in range(channels):
+    for channel in range(counted):
         mean = bets_on_mean(drawn, channel, plan.tolerance).interval(error)
         squares = SquareBets(drawn, channel, plan.tolerance)
         means.append(_outwards(mean, places))
