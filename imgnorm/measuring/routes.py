@@ -53,7 +53,7 @@ def executing(source: Source, work: Work, images: int | None = None) -> Iterator
         text = (
             f"{ref}: one process counts all images, since workers cannot have this source: {reason}"
         )
-        warnings.warn(text, SourceWarning, stacklevel=5)
+        warnings.warn(text, SourceWarning, stacklevel=7)
         own = in_this_process(source, work)
     if own is not None:
         close_early()

@@ -83,7 +83,12 @@ class ListSource(Source):
             SourceError: the list itself cannot be read.
         """
         if self.path == STANDARD_INPUT:
-            self._typed = self._typed or sys.stdin.buffer.read()  # it can be read once only
+            try:
+                self._typed = self._typed or sys.stdin.buffer.read()  # it can be read once only
+            except (AttributeError, OSError) as error:  # closed, or no standard input at all
+                raise SourceError(
+                    "-: standard input cannot be read; write the list to a file and name that"
+                ) from error
             return self._typed
         try:
             return read_file(self.path)

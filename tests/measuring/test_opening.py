@@ -128,6 +128,9 @@ def test_a_list_on_standard_input_is_relative_to_the_current_folder(sources, com
     assert (ended.code, "from a list on standard input" in ended.err) == (2, True)
     Path("list.txt").write_bytes(listed)
     assert command("verify", "s.yaml", "list.txt").code == 0
+    monkeypatch.setattr(sys, "stdin", None)
+    ended = command("stats", "--list", "-")
+    assert (ended.code, ended.err.startswith("-: standard input cannot be read")) == (2, True)
 
 
 def test_what_no_source_opens_has_a_way_out(command, tmp_path, monkeypatch):
