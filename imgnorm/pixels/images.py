@@ -326,11 +326,12 @@ def cross_sums_of(pixels: Integers, total: Integers, total_sq: Integers) -> Cros
     """The products of each image's count, total and total_sq, added up exactly.
 
     Args:
-        pixels: int64, (images, 1).
-        total: int64, (images, channels).
-        total_sq: int64, (images, channels).
+        pixels: (images, 1).
+        total: (images, channels).
+        total_sq: (images, channels).
     """
-    powers = np.empty((total.shape[1], len(total), 3), np.int64)
+    kind = object if total_sq.dtype == object else np.int64
+    powers: Integers = np.empty((total.shape[1], len(total), 3), kind)
     powers[:, :, 0], powers[:, :, 1], powers[:, :, 2] = pixels.T, total.T, total_sq.T
     if int(powers.max()) * int(powers.sum(axis=1).max()) >= 1 << 63:
         powers = powers.astype(object)  # the square of a large image's total_sq needs 120 bits

@@ -350,6 +350,16 @@ def test_they_never_overflow():
     )
 
 
+def test_cross_sums_of_images_whose_squares_need_more_than_64_bits_are_exact():
+    """From 2.1 gigapixels of 16 bits on, sums come as Python's integers."""
+    pixels, total, total_sq = 3 * 10**9, 65535 * 3 * 10**9, 65535**2 * 3 * 10**9
+    sums = (np.full((2, 1), one, object) for one in (total, total_sq))
+    found = cross_sums_of(np.full((2, 1), pixels), *sums)
+
+    assert (2 * total_sq**2,) == found.total_sq_total_sq
+    assert (2 * pixels * total,) == found.count_total
+
+
 def test_they_add_up(images):
     parts = [count_arrays(part, "RGB") for part in (images[:1], images[1:])]
 
