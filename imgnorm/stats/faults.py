@@ -20,6 +20,7 @@ from imgnorm.stats.provenance import MERGED
 from imgnorm.tally.histogram import Histogram
 from imgnorm.tally.moments import UNIT_BITS, CrossSums, Moments
 from imgnorm.tally.names import names_digest, names_in
+from imgnorm.tally.overview import LOOKS, ImageMeans
 from imgnorm.wording import cut
 
 RULES = (
@@ -245,7 +246,18 @@ def _impossible_overview(value: dict[str, Any]) -> Iterator[_Fault]:
             count = sum(one["images"]) if isinstance(one, dict) else images
             if count != images:
                 yield (*path, key, "images"), f"{count:,} images in all; images is {images:,}"
+    if means:
+        zero = ImageMeans.zero(value["image"]["mode"])
+        assert zero
+        if means["step"] != zero.raw.step:
+            yield ("image_means", "step"), f"{means['step']}; of this mode it is {zero.raw.step}"
+        elif any(start % zero.raw.step for start in means["raw"]["starts"]):
+            yield ("image_means", "raw", "starts"), "are not those of ranges"
+        if (last := means["raw"]["starts"][-1]) > scale_of(value["image"]["mode"]):
+            yield ("image_means", "raw", "starts"), f"{last} is above the largest pixel value"
     for look, noted in (value.get("looks") or {}).items():
+        if look not in LOOKS:
+            yield ("looks", look), f"is not known; expected some of {', '.join(LOOKS)}"
         if noted["images"] > images:
             yield ("looks", look), f"{noted['images']:,} images; images is {images:,}"
 

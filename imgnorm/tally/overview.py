@@ -18,6 +18,7 @@ CONSTANT = "constant"  # all pixels have one color
 ALMOST_BLACK = "almost-black"  # 8-bit images whose root mean square is at most ALMOST
 ALMOST_WHITE = "almost-white"  # the same of what is missing to white
 GRAY = "gray"  # not constant, and all color channels have the same Σx and Σx²: with one, each image
+LOOKS = (CONSTANT, ALMOST_BLACK, ALMOST_WHITE, GRAY)
 
 ALMOST = 1 / 16
 """In [0, 1]: half of it over the whole image is below it, and so are white pixels that are 1 in 256."""

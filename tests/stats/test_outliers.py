@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -194,8 +195,14 @@ def test_numbers_that_no_images_have_are_faults(tmp_path, stats):
         "  step: 1\n": "  step: 0\n",
         "  gray:\n    images: 2\n": "  gray:\n    images: 2000\n",
     }
+    pairs = [
+        *edits.items(),
+        ("  step: 1\n", "  step: 7\n"),
+        ("  gray:\n", "  grey:\n"),
+        (last_range := re.search(r"raw:\n    starts: .*\]", sound)[0], f"{last_range[:-4]}300]"),
+    ]
     missed = []
-    for before, after in edits.items():
+    for before, after in pairs:
         assert before in sound
         path.write_text(sound.replace(before, after, 1))
         try:

@@ -30,7 +30,6 @@ _READ_RGB = re.compile(
     r"simplejpeg\.decode_jpeg|tensorflow\.(io|image)\.decode_\w+"
 )
 _TO_SHOW = {"imshow", "imwrite", "show", "savefig", "imsave"}
-_FOLDERS = {"ImageFolder", "DatasetFolder"}
 _NOT_DATASETS = {
     "DataLoader", "Compose", "Subset", "Lambda", "ConcatDataset", "partial", "RandomApply",
     "Trainer", "BatchTransform",
