@@ -364,13 +364,8 @@ def call_facts(source: Any, **options: Any) -> set[str]:
     """What `settings.CONFLICTS` asks about a call of `measure` with some of its arguments."""
     defaults = measure.__kwdefaults__ or {}
     facts = {name for name, value in options.items() if value != defaults[name]}
-    for name in (
-        "preprocess",
-        "include",
-        "exclude",
-        "ignore_outliers",
-    ):  # none of them is the same as not given
-        if not options.get(name):
+    for name in ("preprocess", "include", "exclude", "ignore_outliers"):
+        if not options.get(name):  # empty is the same as not given
             facts.discard(name)
     decoder = options.get("decoder")
     device = options.get("device") or default_device(decoder)

@@ -69,9 +69,7 @@ class Plan:
     tolerance: float  # for every mean and std, in ToTensor's [0, 1]
     confidence: float = 0.99  # the probability that all of them are within it
     seed: int = 0  # decides the order in which images are taken
-    sizes: SizesOption | None = (
-        None  # None: exact, unless reading the sizes of all images takes long
-    )
+    sizes: SizesOption | None = None  # None: exact, unless reading those of all images takes long
 
     def __post_init__(self) -> None:
         for name, fault_of in PLAN_FAULTS.items():

@@ -32,6 +32,7 @@ from imgnorm.tally.tally import GRAY, TakeRows
 from imgnorm.wording import shown
 
 _ClassOf = Callable[[str], str | None]
+_IsRight = Callable[[Any], bool]
 
 _ROWS = 1 << 16  # of a row group of Parquet: this limits the memory
 _FIXED = ("name", "class", "format", "mode", "width", "height", "bytes", "pixels")
@@ -61,9 +62,7 @@ class ImageRow(NamedTuple):
     class_: str | None  # the class folder, or the dataset's class; the column `class`
     format: str  # JPEG, PNG, ...; NPY or array for pixels that are no image file
     mode: str  # of the file itself, by Pillow's name: P, CMYK, ...
-    width: (
-        int  # of the file's image, in pixels: before resizing and cropping, and any EXIF rotation
-    )
+    width: int  # of the file's image, in pixels: before resizing, cropping and any EXIF rotation
     height: int
     bytes: int | None  # of the file; None if it is no file of its own
     pixels: int  # counted per channel: after resizing and cropping
@@ -72,9 +71,7 @@ class ImageRow(NamedTuple):
     min: tuple[float, ...]  # raw values: 0 to 255, or 65535; of float images, as they are
     max: tuple[float, ...]
     share_zero: tuple[float, ...]  # of the pixels that are 0, in [0, 1]; () for float images
-    share_full: tuple[
-        float, ...
-    ]  # of the pixels that are 255, or 65535 with 16 bits; () for float images
+    share_full: tuple[float, ...]  # of those that are 255, or 65535 with 16 bits; () for floats
     sha256: str | None  # of the file, in hexadecimal, if asked for
 
 
@@ -304,7 +301,7 @@ class _Sums:
         self._scale = scale_of(stats.mode) if stats.mode and self._measured.histogram else 0
         self._names = self.images = self._pixels = 0
         self._text = True  # whether all names are as the source has them
-        self._kinds: Counter[tuple[str, str | None]] = Counter()
+        self._kinds: Counter[tuple[Any, ...]] = Counter()  # class, format and mode
         self._least: tuple[float, ...] = ()
         self._greatest: tuple[float, ...] = ()
         self._totals = [0] * len(stats.channels)
@@ -315,7 +312,7 @@ class _Sums:
         self._names += names_sum([row.name.encode()])
         self._text = self._text and "\\x" not in row.name
         self._pixels += row.pixels
-        self._kinds.update([("formats", row.format), ("modes", row.mode), ("classes", row.class_)])
+        self._kinds[row[1:4]] += 1
         self._least = tuple(map(min, self._least or row.min, row.min))
         self._greatest = tuple(map(max, self._greatest or row.max, row.max))
         if self._scale:
@@ -340,10 +337,8 @@ class _Sums:
             "pixels": (self._pixels, pixels.count),
             "minima": (self._least, stats.min),
             "maxima": (self._greatest, stats.max),
-            **{
-                kind: (self._kinds_of(kind), getattr(measured, kind))
-                for kind in ("formats", "modes")
-            },
+            "formats": (self._counts_of(1), measured.formats),
+            "modes": (self._counts_of(2), measured.modes),
         }
         if measured.histogram:
             counts = measured.histogram.counts
@@ -351,11 +346,15 @@ class _Sums:
             pairs["shares"] = self._ends, [[one[0], one[-1]] for one in counts]
         if self._text:
             classes = {name: one.images for name, one in measured.classes.items() if name}
-            pairs["classes"] = self._kinds_of("classes"), classes
+            pairs["classes"] = self._counts_of(0), classes
         return [name for name, (found, expected) in pairs.items() if found != expected]
 
-    def _kinds_of(self, kind: str) -> dict[str, int]:
-        return {name: n for (what, name), n in self._kinds.items() if what == kind and name}
+    def _counts_of(self, place: int) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for kind, images in self._kinds.items():
+            if kind[place]:
+                counts[kind[place]] += images
+        return counts
 
 
 def _flat(row: ImageRow) -> list[Any]:
@@ -375,9 +374,10 @@ def _row(values: Sequence[Any], channels: int) -> ImageRow:
 
 
 def _rows_of(path: str, lines: _Lines, header: Sequence[str], channels: int) -> Iterator[ImageRow]:
+    rules = [(column, *_EXPECTED[column.partition("_")[0]]) for column in header]
     with _read(path):
         for line, values in islice(lines(path), 1, None):
-            fault = _fault(header, values)
+            fault = _fault(rules, values)
             if not fault:
                 row = _row(values, channels)
                 fault = _unordered(row)
@@ -388,12 +388,15 @@ def _rows_of(path: str, lines: _Lines, header: Sequence[str], channels: int) -> 
             yield row
 
 
-def _fault(header: Sequence[str], values: Sequence[Any]) -> str | None:
-    """What is wrong with a line by itself."""
-    if len(values) != len(header):
-        return f"has {len(values)} columns; expected {len(header)}"
-    for column, value in zip(header, values, strict=True):
-        is_right, expected = _EXPECTED[column.partition("_")[0]]
+def _fault(rules: Sequence[tuple[str, _IsRight, str]], values: Sequence[Any]) -> str | None:
+    """What is wrong with a line, value by value.
+
+    Args:
+        rules: for each column its name, and the two that `_EXPECTED` has.
+    """
+    if len(values) != len(rules):
+        return f"has {len(values)} columns; expected {len(rules)}"
+    for (column, is_right, expected), value in zip(rules, values, strict=True):
         if not is_right(value):
             is_ = "empty" if value is None else shown(str(value))
             return f"{column} is {is_}; expected {expected}"
@@ -431,18 +434,17 @@ def _is_whole(value: object, least: int = 1) -> bool:
 _TEXT = (lambda value: type(value) is str and value != "", "a text")
 _WHOLE = (_is_whole, "a whole number above 0")
 _REAL = (_is_real, "a number")
-_SHARE = (
-    lambda value: value is None or (_is_real(value) and 0 <= value <= 1),
-    "a number from 0 to 1",
-)
-_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+_EXPECTED: dict[str, tuple[_IsRight, str]] = {
     **dict.fromkeys(("name", "format", "mode"), _TEXT),
     "class": (lambda value: value is None or type(value) is str, "a text"),
     **dict.fromkeys(("width", "height", "pixels"), _WHOLE),
     "bytes": (lambda value: value is None or _is_whole(value, 0), "a whole number"),
     **dict.fromkeys(("mean", "min", "max"), _REAL),
     "std": (lambda value: _is_real(value) and value >= 0, "a number from 0 on"),
-    "share": _SHARE,
+    "share": (
+        lambda value: value is None or (_is_real(value) and 0 <= value <= 1),
+        "a number from 0 to 1",
+    ),
     _SHA256: (
         lambda value: type(value) is str and bool(_DIGEST.fullmatch(value)),
         "64 hexadecimal digits",

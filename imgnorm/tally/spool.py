@@ -1,8 +1,8 @@
 """Packed rows, kept in a temporary file, and given back in the order of their names.
 
 Each packed run of rows is written as it comes, and its first and last name are kept. Names of most sources
-come almost in order, so that few runs overlap, and a run is read when its first name is next. Where more rows would
-be held at once than memory should have, they are sorted into longer runs first.
+come almost in order, so that few runs overlap, and a run is read when its first name is next. Where more
+rows would be held at once than memory should have, they are sorted into longer runs first.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ class RowSpool:
     def __init__(self) -> None:
         self._file = _Scratch()
         self._runs: list[_Run] = []
-        self._long: list[
-            list[_Run]
-        ] = []  # the same rows, sorted into runs of runs, if that was needed
+        self._long: list[list[_Run]] = []  # the same rows, in long runs, if that was needed
 
     def take(self, packed: Iterable[bytes]) -> None:
         """
