@@ -199,7 +199,7 @@ def onnx(path: Path, image: Array) -> Array:
 def plain_json(path: Path, image: Array) -> Array:
     """By what its keys say."""
     values = json.loads(path.read_text())
-    given = unit_floats(image) if values["unit"] == "0..1" else image
+    given = image / np.float32(values["scale"])
     return channels_first((given - np.array(values["mean"])) / np.array(values["std"]))
 
 

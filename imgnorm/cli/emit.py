@@ -89,6 +89,10 @@ def emit(
         raise click.UsageError(f"{option} names the stats file itself; give the module its own")
     if into is not None:
         shared.refuse("force", why="does nothing here: --into keeps all else in the file")
+    elif output is not None:
+        _demand_fitting(output, to)
+    if into and not check and os.path.isfile(into) and not os.stat(into).st_mode & 0o222:
+        raise OutputError(f"{into}: is read-only; make it writable first")
     if written is not None and not check:
         try:
             check_output(written, force=2 if into else force)
@@ -114,7 +118,20 @@ def emit(
         note(f"wrote    {written}")
     elif (present := read_whole(written)) != made.data:
         state = "does not exist" if present is None else "is not what `imgnorm emit` writes now"
-        remedy = "without --check" if into else "without --check and with --force"
+        replaces = into is None and present is not None
+        remedy = "without --check" + (" and with --force" if replaces else "")
         note(f"{written}: {state}; run the same command {remedy}")
         return 1
     return 0
+
+
+def _demand_fitting(output: str, to: str | None) -> None:
+    """Refuse `--to timm -o norm.py`: the name of another kind of file."""
+    from imgnorm.pipeline.targets import TARGETS
+
+    usual = TARGETS[to].file if to in TARGETS else "transforms.py"
+    ending = os.path.splitext(usual)[1]
+    given = os.path.splitext(output)[1].lower().replace(".yml", ".yaml")
+    if given in (".py", ".json", ".yaml", ".onnx") and given != ending:
+        name = to or "torchvision"
+        raise click.UsageError(f"-o: the file of {name} ends in {ending}, not {given}, as {usual}")

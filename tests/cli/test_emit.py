@@ -49,7 +49,8 @@ def test_a_module_that_is_not_up_to_date_fails_the_check_and_is_left_alone(
     ended = command("emit", measured, "-o", "t.py", "--check", *options)
 
     state = "does not exist" if stale == "missing" else "is not what `imgnorm emit` writes now"
-    remedy = "run the same command without --check and with --force"
+    remedy = "run the same command without --check"
+    remedy += "" if stale == "missing" else " and with --force"
     assert Ended(1, "", f"t.py: {state}; {remedy}\n") == ended
     assert before == files()
 
@@ -150,11 +151,16 @@ def test_json_is_merged_into_a_file_and_checked(command, measured):
         (["--to", "hf", "--into", "c.json", "--force"],
             "--force does nothing here: --into keeps all else in the file"),
         (["--to", "onnx"], "--to onnx is binary: name a file with -o"),
+        (["--to", "timm", "-o", "f.py"], "-o: the file of timm ends in .json, not .py, as config.json"),
+        (["-o", "f.yml"], "-o: the file of torchvision ends in .py, not .yaml, as transforms.py"),
+        (["--to", "hf", "--into", "locked.json"], "locked.json: is read-only; make it writable first"),
         (["--to", "hf", "--into", "none.json"], "none.json: no such file; write a new one with -o"),
     ],
 )  # fmt: skip
 def test_targets_are_refused_in_a_sentence(command, measured, arguments, message):
     Path("c.json").write_text("{}")
+    Path("locked.json").write_text("{}")
+    Path("locked.json").chmod(0o444)
     ended = command("emit", measured, *arguments)
 
     assert (2, "") == (ended.code, ended.out)

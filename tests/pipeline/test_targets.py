@@ -193,6 +193,80 @@ def test_timm_makes_a_model_of_the_merged_config(tmp_path):
     assert [*IMAGENET.mean, *IMAGENET.std] == [*found["mean"], *found["std"]]
 
 
+def test_timm_takes_the_numbers_from_a_file_without_pretrained_cfg(tmp_path):
+    timm = pytest.importorskip("timm")
+    path = tmp_path / "config.json"
+    present = {
+        "architecture": "resnet10t",
+        "num_classes": 7,
+        "mean": [0, 0, 0],
+        "std": [1, 1, 1],
+        "input_size": [3, 64, 64],
+    }
+    path.write_text(json.dumps(present))
+    path.write_bytes(imgnorm.emit(IMAGENET, to="timm", into=path).data)
+    model = timm.create_model(f"local-dir:{tmp_path}", pretrained=False)
+    found = timm.data.resolve_model_data_config(model)
+
+    assert (7, (3, 64, 64)) == (model.num_classes, tuple(found["input_size"]))
+    assert [*IMAGENET.mean, *IMAGENET.std] == [*found["mean"], *found["std"]]
+
+
+def test_the_image_processor_in_a_file_of_several_takes_the_numbers(tmp_path):
+    path = tmp_path / "processor_config.json"
+    present = {"image_processor": {"size": 9, "image_mean": [0.5]}, "processor_class": "x"}
+    path.write_text(json.dumps(present))
+    found = json.loads(imgnorm.emit(IMAGENET, to="hf", into=path).text)
+
+    assert {"image_processor", "processor_class"} == set(found)
+    assert (9, [*IMAGENET.mean]) == tuple(
+        found["image_processor"][key] for key in ("size", "image_mean")
+    )
+
+
+NO_OBJECTS = ("[]", "[1]", '"text"', "3", "true", "null")
+
+
+@pytest.mark.parametrize(
+    ("target", "key"),
+    [("timm", "pretrained_cfg"), ("open_clip", "preprocess_cfg"), ("hf", "image_processor")],
+)
+def test_what_is_no_object_is_never_replaced(tmp_path, target, key):
+    path = tmp_path / "x.json"
+    told = []
+    for value in NO_OBJECTS:
+        path.write_text(f'{{"{key}": {value}, "z": 1}}')
+        with pytest.raises(imgnorm.errors.SourceError) as caught:
+            imgnorm.emit(IMAGENET, to=target, into=path)
+        told.append(str(caught.value))
+
+    assert [f"{path}: has {one} as {key!r}, which must be an object" for one in NO_OBJECTS] == told
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ('{"a": 1, // of mine\n "b": 2}', "JSON has no comments: remove them"),
+        ('{"a": 1,}', "remove the comma behind the last value"),
+        ('{"a": [1,]}', "remove the comma behind the last value"),
+    ],
+)
+def test_a_file_that_is_nearly_json_is_refused_with_a_hint(tmp_path, text, hint):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(imgnorm.errors.SourceError, match=f"is not JSON .*; {hint}$"):
+        imgnorm.emit(IMAGENET, to="hf", into=path)
+
+
+@pytest.mark.parametrize("target", ["json", "kornia"])
+def test_the_scale_of_values_in_0_1_is_said(target):
+    said = [
+        imgnorm.emit(tried.KINDS[f"3 of {kind}"], to=target).text for kind in ("8-bit", "16-bit")
+    ]
+
+    assert ["255", "65535"] == [re.search(r"(?:\"scale\": |divided by )(\d+)", t)[1] for t in said]
+
+
 PIPELINE = {
     "__version__": "2.0.8",
     "transform": {
@@ -222,6 +296,8 @@ def test_the_normalize_of_a_pipeline_of_albumentations_takes_the_numbers(tmp_pat
     [
         ("[1]", "is not a JSON object, which takes keys"),
         ("{", "is not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))"),
+        ("\ufeff{}", "begins with a byte order mark; save it as UTF-8 without one"),
+        ('{"a": 1, "b": {"a": 1, "a": 2}}', "has the key 'a' twice in one object; remove one"),
         ('{"transform": {"transforms": []}}', "has no transform Normalize, where one takes the numbers"),
     ],
 )  # fmt: skip

@@ -204,8 +204,11 @@ class _Search:
         assert isinstance(mapping, dict)
         for key in mapping:
             name = named(key)
-            if name:
-                roles.setdefault(name.stem, {})[name.role] = (name, key)
+            if not name:
+                continue
+            there = roles.setdefault(name.stem, {})
+            if name.role == "mean" or "std" not in there or name.word.startswith("std"):
+                there[name.role] = (name, key)  # beside a std, `scale` is something else
         for both in roles.values():
             if len(both) == 2:
                 (mean, mean_key), (std, std_key) = both["mean"], both["std"]

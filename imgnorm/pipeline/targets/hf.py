@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from imgnorm.pipeline.targets.target import Normalization, Target
@@ -19,10 +20,16 @@ def _render(numbers: Normalization) -> dict[str, Any]:
     }
 
 
+def _placed(values: dict[str, Any], present: Mapping[str, Any]) -> Mapping[str, Any]:
+    """In a processor_config.json the image processor has an object of its own, which is read first."""
+    return {"image_processor": values} if "image_processor" in present else values
+
+
 HF = Target(
     "hf",
     "Hugging Face",
     "preprocessor_config.json",
     "image_mean, image_std, rescale_factor",
     _render,
+    placed=_placed,
 )

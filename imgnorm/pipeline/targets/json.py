@@ -13,8 +13,11 @@ def _render(numbers: Normalization) -> dict[str, Any]:
         "mean": list(numbers.mean),
         "std": list(numbers.std),
         "unit": numbers.unit,
+        "scale": numbers.scale,
         "channel_order": numbers.order,
     }
 
 
-JSON = Target("json", "imgnorm", "normalization.json", "mean, std, unit, channel_order", _render)
+JSON = Target(
+    "json", "imgnorm", "normalization.json", "mean, std, unit, scale, channel_order", _render
+)

@@ -15,7 +15,9 @@ def _render(numbers: Normalization) -> str:
         *list_lines("    std=torch.tensor(", numbers.std, "),"),
         ")",
     ]
-    return "\n".join([*numbers.comments(), "", *lines, ""])
+    divided = f"In 0..1: pixels divided by {numbers.scale}."
+    more = [divided] if numbers.scale > 1 else []
+    return "\n".join([*numbers.comments(*more), "", *lines, ""])
 
 
 KORNIA = Target("kornia", "kornia", "normalization.py", "normalize: mean, std", _render)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,9 +10,9 @@ from typing import Any
 from imgnorm.constants.frameworks import FRAMEWORKS
 from imgnorm.errors import TransformError
 from imgnorm.pipeline.steps import usable_std
-from imgnorm.pipeline.targets.jsonfile import merged_json, text_of_json
+from imgnorm.pipeline.targets.jsonfile import merged_json, read_json, text_of_json
 from imgnorm.stats.stats import Stats
-from imgnorm.wording import clause, printable
+from imgnorm.wording import printable
 
 _WIDTH = 88  # ruff's default
 _KINDS = {255: "8-bit images", 65535: "16-bit images", 1: "float images"}
@@ -127,7 +126,7 @@ class Target:
 
         Raises:
             MissingDependency: a package that writes it is not installed.
-            ValueError: the present file is not JSON, not an object, or has no place for the numbers.
+            ValueError: see `merged_json`; or the present file has no place for the numbers.
         """
         made = self.render(numbers)
         if isinstance(made, bytes):
@@ -136,13 +135,7 @@ class Target:
             return made.encode()
         if present is None:
             return text_of_json(made).encode()
-        try:
-            text = present.decode()
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"is not JSON ({clause(error)})") from error
-        if not isinstance(values, dict):
-            raise ValueError("is not a JSON object, which takes keys")
+        text, values = read_json(present)
         # Not `Written by imgnorm`, by which one --force replaces a whole file.
         made["imgnorm"] = f"Mean and std w{made['imgnorm'].removeprefix('W')}"
         return merged_json(text, self.placed(made, values) if self.placed else made).encode()
