@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgnorm.errors import SourceError
 from imgnorm.settings import LAYOUTS, TORCHVISION, ImageSettings
-from imgnorm.sources.files import looks_like_an_image, way_to_read
+from imgnorm.sources.files import FORMAT_EXTENSIONS, looks_like_an_image, way_to_read
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.names import as_text
 from imgnorm.sources.patterns import ALL, Patterns
@@ -286,28 +286,28 @@ def _open_file(path: str, layout: str | None, patterns: Patterns) -> Source:
         if is_pattern(file) and "\0" not in path:
             return _open_many(path, matching(file), member, layout, patterns)
         raise SourceError(
-            f"{as_text(path) or repr(path)}: no such folder; name a folder of images, an archive, an "
+            f"{as_text(path) or repr(path)}: no such file or folder; name a folder of images, an archive, an "
             f"array, a list (with --list) or {TORCHVISION}NAME"
         )
     if os.path.islink(file) and not os.path.exists(file):
         raise SourceError(
             f"{as_text(path)}: a link to a file that does not exist; get that file, or fix the link"
         )
+    if way := way_to_read(path):
+        raise SourceError(f"{as_text(path)}: {way}")
     if not os.path.isdir(file) and is_array_file(file):
         return ArrayFileSource(path, [file], layout, member)
     if is_archive(path):
         return ArchiveSource(path, [path], patterns)
-    if looks_like_an_image(path):
+    if looks_like_an_image(path) or path.lower().endswith(FORMAT_EXTENSIONS):
         raise SourceError(f"{as_text(path)}: an image file; {_INSTEAD_OF_IMAGES}")
     if os.path.isfile(path) and not os.path.getsize(path):
         raise SourceError(
             f"{as_text(path)}: an empty file (0 bytes); get it again, or make it again"
         )
-    if way := way_to_read(path):
-        raise SourceError(f"{as_text(path)}: {way}")
     raise SourceError(
         f"{as_text(path)}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a "
-        "line, add --list"
+        "line, add --list; for other files, docs/recipes.md shows how a Dataset of yours reads them"
     )
 
 
@@ -326,6 +326,8 @@ def _open_many(
     if all(map(looks_like_an_image, paths)):
         files = plural(len(paths), "image file")
         raise SourceError(f"{as_text(path)}: {files}; {_INSTEAD_OF_IMAGES}")
+    if way := way_to_read(paths[0]):
+        raise SourceError(f"{as_text(paths[0])}: {way}")
     first = paths[0].lower()
     # Files may be far away, and this process may measure only some of them.
     if first.endswith((".npy", ".npz")) or (

@@ -196,7 +196,7 @@ def _sample(
 
 def _most(counts: Mapping[str, int]) -> str:
     """The most frequent ones: "18 RGB, 3 L"."""
-    most = Counter(counts).most_common(_NAMED)
+    most = Counter(counts).most_common(_NAMED if len(counts) > _NAMED + 1 else None)
     left = sum(counts.values()) - sum(count for _, count in most)
     named = [f"{count:,} {shown(name) or 'without extension'}" for name, count in most]
     return ", ".join(named + [plural(left, "other")] * bool(left))

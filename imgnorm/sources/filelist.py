@@ -21,6 +21,9 @@ STANDARD_INPUT = "-"
 """The path of a list that is read from standard input; its lines are relative to the current folder."""
 
 
+_BEGINNING = 4096  # a null byte further on is a fault of one line
+
+
 class ListSource(Source):
     """The images that the text file `path` names, relative to it; their extensions do not matter.
 
@@ -46,6 +49,11 @@ class ListSource(Source):
             SourceError: the list itself cannot be read.
         """
         text = self._text()
+        if b"\0" in text[:_BEGINNING]:
+            raise SourceError(
+                f"{self.path}: is not a text with one path a line: it has null bytes; `find` writes one "
+                "without -print0"
+            )
         seen: set[str] = set()
         relative: dict[str, str] = {}
         for line in text.removeprefix(b"\xef\xbb\xbf").splitlines():
@@ -62,6 +70,10 @@ class ListSource(Source):
             if name in seen:
                 yield Skipped(name, Reason.DUPLICATE_NAME, "listed more than once")
             seen.add(name)
+        ways = (way_to_read(name) for name in seen)
+        if seen and all(ways):
+            first = min(seen, key=name_bytes)
+            raise SourceError(f"{self.path}: {cut(repr(first), 200)} {way_to_read(first)}")
         if not self._patterns.choose_all:
             excluded = {name for name in seen if self._patterns.excludes(name)}
             others = {name for name in seen - excluded if not self._patterns.includes(name)}

@@ -86,6 +86,8 @@ def way_to_read(name: str) -> str | None:
     Returns:
         None if it is neither.
     """
+    if name.startswith("file://"):
+        return "is a URL of a file here; leave file:// out"
     if _URL.match(name):
         return (
             "is a URL, and imgnorm reads files; copy the files to this machine or mount their store, or read "

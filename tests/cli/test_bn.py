@@ -270,7 +270,7 @@ def replaced(option: str, value: str) -> list[str]:
         (
             replaced("--data", "nowhere"),
             (
-                "nowhere: no such folder; name a folder of images, an archive, an array, a list (with --list) or "
+                "nowhere: no such file or folder; name a folder of images, an archive, an array, a list (with --list) or "
                 "torchvision:NAME\n"
             ),
         ),

@@ -121,7 +121,7 @@ def test_a_hostile_name_of_a_missing_source_is_one_message(tmp_path: Path) -> No
     for name in HOSTILE:
         ended = here("stats", tmp_path / name)
         assert (2, "") == (ended.returncode, ended.stdout), name
-        assert "no such folder" in ended.stderr, name
+        assert "no such file or folder" in ended.stderr, name
     ended = imgnorm("merge", "--", *HOSTILE, cwd=tmp_path, **PLAIN)  # a terminal of ASCII
     assert (2, "") == (ended.returncode, ended.stdout)
     assert len(HOSTILE) == ended.stderr.count(": no such file; check the path\n")
@@ -305,11 +305,11 @@ def _empty_archive(file: Path) -> None:
         (_only_bad, ALL_BAD),
         (
             _missing,
-            "no such folder; name a folder of images, an archive, an array, a list (with --list) or torchvision:NAME",
+            "no such file or folder; name a folder of images, an archive, an array, a list (with --list) or torchvision:NAME",
         ),
         (
             _a_file,
-            "is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a line, add --list",
+            "is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a line, add --list; for other files, docs/recipes.md shows how a Dataset of yours reads them",
         ),
     ],
 )

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -99,7 +100,7 @@ def test_archives_that_the_shell_names_are_one_source(tmp_path, monkeypatch, pat
         (["left", "./left"], "./left: is also in left, and so would be counted twice; name it once"),
         (["t-00.tar", "*.tar"], "t-00.tar: is also in t-00.tar, and so would be counted twice"),
         (["left", "."], "left: lies in ., so it would be counted twice; leave it out"),
-        (["left", "none"], "none: no such folder"),
+        (["left", "none"], "none: no such file or folder"),
         (["left", "hollow"], "hollow: no images in it"),
     ],
 )  # fmt: skip
@@ -128,6 +129,10 @@ def test_a_list_on_standard_input_is_relative_to_the_current_folder(sources, com
     assert (ended.code, "from a list on standard input" in ended.err) == (2, True)
     Path("list.txt").write_bytes(listed)
     assert command("verify", "s.yaml", "list.txt").code == 0
+    Path("list.txt").write_bytes(b"left/0.png\0left/1.png\0")
+    ended = command("stats", "--list", "list.txt")
+    assert (ended.code, "it has null bytes" in ended.err) == (2, True)
+    assert command("stats", f"file://{Path.cwd()}").err.endswith("; leave file:// out\n")
     monkeypatch.setattr(sys, "stdin", None)
     ended = command("stats", "--list", "-")
     assert (ended.code, ended.err.startswith("-: standard input cannot be read")) == (2, True)
@@ -139,6 +144,9 @@ def test_what_no_source_opens_has_a_way_out(command, tmp_path, monkeypatch):
     for name in ("a.h5", "a.parquet", "a.pt", "a.mp4", "scans/one/a.dcm"):
         Path(name).write_bytes(b"something")
     Path("list").write_text("s3://bucket/a.png\n")
+    Path("list2").write_text("a.h5\nb.h5\n")
+    with zipfile.ZipFile("a.pt", "w") as file:  # as torch.save writes it
+        file.writestr("archive/data.pkl", b"")
     expected = {
         "s3://bucket/train": "s3://bucket/train: is a URL, and imgnorm reads files",
         "https://host/{1,2}.tar": "https://host/{1,2}.tar: is a URL",
@@ -147,6 +155,8 @@ def test_what_no_source_opens_has_a_way_out(command, tmp_path, monkeypatch):
         "a.pt": "a.pt: is read by a Dataset of yours",
         "a.mp4": "a.mp4: is read by a Dataset of yours",
         "scans": "scans: no images in it (passed over: 1 suffix .dcm); a.dcm is read by a Dataset",
+        "scans/one/*.dcm": "scans/one/a.dcm: is read by a Dataset of yours",
+        "--list list2": "list2: 'a.h5' is read by a Dataset of yours",
         "--list list": "list: 's3://bucket/a.png' is a URL, and imgnorm reads files",
     }
     recipes = (Path(__file__).parents[2] / "docs/recipes.md").read_text(encoding="utf-8")

@@ -1086,7 +1086,7 @@ def test_what_is_no_archive_is_said_so(tmp_path):
         measure(path)
 
     assert (
-        f"{path}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a line, add --list"
+        f"{path}: is neither a folder nor a zip, tar, tar.gz, .npy or .npz; if it lists one path a line, add --list; for other files, docs/recipes.md shows how a Dataset of yours reads them"
     ) == str(caught.value)
 
 

@@ -631,7 +631,7 @@ def test_a_source_that_is_not_there_is_said_so(here):
         verify()
 
     assert (
-        "data: no such folder; name a folder of images, an archive, an array, a list (with --list) or "
+        "data: no such file or folder; name a folder of images, an archive, an array, a list (with --list) or "
         "torchvision:NAME\n    stats.yaml was measured from this source; go to the folder where its path is "
         "right, or name the source as it is called here: `imgnorm verify FILE SOURCE`"
     ) == str(caught.value)
