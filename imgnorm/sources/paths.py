@@ -43,7 +43,7 @@ def matching(pattern: str) -> list[str]:
         found = sorted(glob.glob(text), key=name_bytes)
         if not found:
             raise SourceError(
-                f"{printable(text)}: no such folder, and no file matches this pattern; check its folders, "
+                f"{printable(text)}: no such file or folder, and no file matches this pattern; check its folders, "
                 "and quote it so that the shell does not expand it"
             )
         paths += found

@@ -1041,7 +1041,7 @@ def test_a_pattern_of_another_suffix_is_known_by_its_first_file(tmp_path):
 def test_patterns_without_archives(tmp_path):
     packed(tmp_path / "t-1.tar", THREE)
     for pattern, message in {
-        "x-*.tar": "{0}/x-*.tar: no such folder, and no file matches this pattern; check its "
+        "x-*.tar": "{0}/x-*.tar: no such file or folder, and no file matches this pattern; check its "
         "folders, and quote it so that the shell does not expand it",
         "t-{0..3}.tar": "{0}/t-0.tar: no such file (3 of the 4 that {0}/t-{{0..3}}.tar names are "
         "missing); get it, or name only the files that exist",
