@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import click
 
 from imgnorm.cli import options as shared
+from imgnorm.cli.screen import columns_of
 from imgnorm.cli.terminal import note, print_result
 from imgnorm.errors import OutputError
 
@@ -16,7 +18,7 @@ def _list_targets(ctx: click.Context, param: click.Parameter, value: str | None)
     from imgnorm.pipeline.emit import targets_table
 
     if value == "":
-        print_result(targets_table())
+        print_result(targets_table(columns_of(sys.stdout)))
         ctx.exit()
     return value
 

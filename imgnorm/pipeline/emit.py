@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from base64 import b64encode
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 from imgnorm.errors import SourceError, TransformError
@@ -147,8 +148,12 @@ def emit(
         raise TransformError(f"{path}: {error}") from error
 
 
-def targets_table() -> str:
-    """All targets: what the file is usually called, the unit and the order of its numbers, and its keys."""
+def targets_table(columns: int | None = None) -> str:
+    """All targets: what the file is usually called, the unit and the order of its numbers, and its keys.
+
+    Args:
+        columns: the width in which the keys are broken at spaces; None: each row is one line.
+    """
     rows = [["target", "file", "for values in", "order", "what it holds"]]
     rows += [[_TORCHVISION, "transforms.py", "0..1", "RGB", "train_transform, eval_transform"]]
     rows += [
@@ -156,7 +161,13 @@ def targets_table() -> str:
         for one in TARGETS.values()
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    lines = []
+    for *others, keys in rows:
+        start = "  ".join([*map(str.ljust, others, widths), ""])
+        room = max(20, columns - len(start)) if columns else len(keys)
+        first, *more = wrap(keys, room, break_long_words=False, break_on_hyphens=False)
+        lines += [start + first, *(" " * len(start) + one for one in more)]
+    return "\n".join(lines)
 
 
 def _target_of(name: str) -> Target:

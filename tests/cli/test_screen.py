@@ -161,3 +161,14 @@ def test_hints_have_the_command_as_it_was_typed(command, monkeypatch):
     assert "(see `./scripts/imgnorm stats --help`)" in command("stats").err
     assert "Usage: ./scripts/imgnorm stats " in command("stats", "--help").out
     assert "`./scripts/imgnorm presets` lists them" in command("presets", "show", "qqqq").err
+
+
+def test_the_table_of_targets_breaks_its_last_column(looked_at):
+    _, whole = looked_at(200, "emit", "--to")
+    _, broken = looked_at(90, "emit", "--to")
+    first, *rows = broken.rstrip("\n").split("\n")
+    start = first.index("what it holds")
+
+    assert max(map(len, rows)) <= 90 < max(map(len, whole.split("\n")))
+    assert whole.split() == broken.split()
+    assert {" " * start} == {row[:start] for row in rows if row.startswith(" ")}

@@ -444,6 +444,11 @@ STATED = {
     "kornia": ("values in 0..1.", "values in 0..255.", "unit"),
     "keras": ("for RGB images", "for BGR images", "channel-order"),
     "hf": ('"do_rescale": true', '"do_rescale": false', "unit"),
+    "mmengine": ("bgr_to_rgb=True", "bgr_to_rgb=False", "channel-order"),
+    "mmpretrain": ("to_rgb=True", "to_rgb=False", "channel-order"),
+    "mmdet": ("        bgr_to_rgb=True,\n", "", "channel-order"),
+    "mmseg": ("bgr_to_rgb=True", "bgr_to_rgb=False", "channel-order"),
+    "albumentations": ('"max_pixel_value": 255.0', '"max_pixel_value": 1.0', "unit"),
 }
 
 
@@ -454,3 +459,23 @@ def test_lint_goes_by_what_the_file_states(tmp_path, target):
 
     assert text.count(old) == 1
     assert {rule} == rules_in(tmp_path, target, text.replace(old, new))
+
+
+CHANGED = {
+    **STATED,
+    "hf": ('"rescale_factor": 0.00392156862745098', '"rescale_factor": 1.0', "unit"),
+}
+
+
+def test_lint_and_explain_name_changed_settings_for_numbers_that_nobody_published(tmp_path):
+    unnamed = []
+    stats = tried.KINDS["3 of 8-bit"]
+    for target, (old, new, rule) in CHANGED.items():
+        text = imgnorm.emit(stats, to=target).text
+        path = kept(tmp_path, target, text.replace(old, new))
+        (found,) = explain_file(path, stats)
+        explained = f"{rule} (" in str(found.explanation)
+        linted = target == "keras" or rule in {problem.rule for problem in lint([path]).problems}
+        unnamed += [] if text.count(old) == 1 and explained and linted else [(target, str(found))]
+
+    assert [] == unnamed

@@ -68,10 +68,15 @@ def pairs_of(data: bytes, file: str) -> list[Pair]:
 def _as_written(pair: Pair, order: bytes, largest: bytes | None) -> Pair:
     """With what `emit --to` wrote into the file, where its framework leaves the unit or the order open."""
     orders: dict[bytes, Order] = {b"RGB": "RGB", b"BGR": "BGR"}
-    pair = replace(pair, order=pair.order or orders.get(order))
+    stated = orders.get(order)
+    as_opencv: Order | None = "BGR" if pair.framework == "mmengine" and stated else None
+    taken = pair.order or as_opencv or stated
+    pair = replace(pair, order=taken, stated=stated if taken != stated else None)
     if largest is None:  # floats can be anything
         return replace(pair, pixels=False, unit=None)
     unit = float(largest)
+    if pair.framework == "albumentations" and pair.unit is None:
+        return replace(pair, pixels=True, unit=255.0)  # another max_pixel_value than that of `emit`
     as_read = pair.unit == 255 < unit  # a framework that divides nothing, and 16-bit images
     return replace(pair, pixels=True, unit=unit if pair.unit is None or as_read else pair.unit)
 

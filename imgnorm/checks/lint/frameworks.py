@@ -86,7 +86,9 @@ _UNITS: dict[str, dict[str, _UnitRule]] = {
         "scale": lambda value, unit: unit if _is_255th(value) else 255.0 if value == 1 else None,
     },
     "Hugging Face": {
-        "rescale_factor": lambda value, unit: unit if _is_255th(value) else None,
+        "rescale_factor": lambda value, unit: (
+            unit if _is_255th(value) else 255.0 if value == 1 else None
+        ),
         "do_rescale": lambda value, unit: 255.0 if value is False else unit,
     },
     "albumentations": {

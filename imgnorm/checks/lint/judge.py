@@ -191,7 +191,20 @@ def _problems(pair: Pair, file: str) -> Iterator[Judged]:
             severity = "info"  # nothing depends on the numbers of a test
         problem = Problem(file, line, column, finding.rule, message, hint, severity)
         yield Judged(problem, () if severity == "info" else _edits(pair, finding))
+    if pair.stated:
+        yield _other_order(pair, file)
     yield from _again(pair, file)
+
+
+def _other_order(pair: Pair, file: str) -> Judged:
+    """Settings that were changed in a file of `emit --to`, whose header was not."""
+    by = f" ({pair.order_by.text})" if pair.order_by else ""
+    message = f"mean: the file is written for {pair.stated} images, but takes {pair.order}{by}"
+    back = "change the setting back"
+    if pair.framework == "mmengine":
+        back = "set bgr_to_rgb=True (mmpretrain: to_rgb=True)"
+    hint = f"{back}, or write the file again with `imgnorm emit --to`"
+    return Judged(Problem(file, *pair.mean.place, "channel-order", message, hint, "warning"))
 
 
 def _what_the_file_says(pair: Pair) -> str:
@@ -342,7 +355,7 @@ def _published(mean: Written, std: Written, unit: float) -> tuple[bool, bool]:
 def _edits(pair: Pair, finding: Finding) -> tuple[Edit, ...]:
     """What fixes a finding: the right numbers, in the file's own unit, order and digits."""
     by_call = pair.order_by is not None and "(" in pair.order_by.text  # of some images of the file
-    if finding.rule == "channel-order" and (pair.order is None or by_call):
+    if finding.rule == "channel-order" and (pair.order is None or pair.stated or by_call):
         return ()
     if finding.rule == "unit" and pair.framework == _TABLE:
         return ()

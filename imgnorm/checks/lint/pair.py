@@ -98,6 +98,9 @@ class Pair:
     spread: Spread = "std"  # what `std` holds: Keras has variances, `(x - mean) * scale` has 1/std
     framework: str = ""  # torchvision, albumentations, mmengine, Keras, ...
     order_by: Mention | None = None  # what in the file decides the order
+    stated: Order | None = (
+        None  # the order that `emit --to` wrote the file for, if it is another one
+    )
     pretrained: Mention | None = None  # weights that the file loads: `weights="DEFAULT"`
     normalizes_inside: Mention | None = None  # a model of the file with a Normalize of its own
     in_model: bool = False  # a buffer of a network, whose weights were trained with it
