@@ -71,13 +71,15 @@ def _explained(pair: Pair, file: str, stats: Stats | None) -> ExplainedPair:
         ]
     found = explain(texts[0], mean=texts[1], stats=stats)
     problems = [one.problem for one in judged([pair], file)]
+    against = dict(_against(pair, stats)) if stats else {}
+    if pair.stated:  # the numbers of the stats in another order say more than the header does
+        problems = [problem for problem in problems if problem.rule not in against]
     faults = [
         Answer(f"{p.rule} ({p.severity}): {p.message}", notes=(p.hint,) if p.hint else ())
         for p in problems
     ]
-    if stats:
-        rules = {problem.rule for problem in problems}
-        faults += [a for rule, a in _against(pair, stats) if rule not in rules]
+    rules = {problem.rule for problem in problems}
+    faults += [answer for rule, answer in against.items() if rule not in rules]
     unit = f"0..{pair.unit:g}" if pair.unit else ""
     spread = "" if pair.spread == "std" else pair.spread
     takes = ", ".join(filter(None, (pair.framework, unit, pair.order, spread)))
