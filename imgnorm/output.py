@@ -8,7 +8,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO
+from typing import IO, Literal
 
 from imgnorm.errors import OutputError
 
@@ -16,15 +16,19 @@ if sys.platform != "win32":
     import fcntl
 
 WRITTEN_BY = "Written by imgnorm"
-"""In the first 1,000 bytes of a file, it lets one --force replace the file."""
+"""It is in the first 1,000 bytes of all stats files, reports, tables in Parquet, and files of `emit`."""
+Kind = Literal[
+    "stats file", "list of skipped images", "table of images", "report", "file of `imgnorm emit`"
+]
 
 
-def check_output(path: str, *, force: int) -> None:
+def check_output(path: str, *, kind: Kind | None = None, force: int) -> None:
     """Check whether `path` can be written later. Leaves no file behind.
 
     Args:
-        force: how often --force is given: once replaces a file that imgnorm wrote, twice any file, such
-            as an image of the dataset or a module that somebody has written.
+        kind: what will be written; None is another kind than those of imgnorm.
+        force: how often --force is given: once replaces an empty file, or one of this kind that imgnorm
+            wrote; twice any file, such as an image of the dataset or a module that somebody has written.
 
     Raises:
         OutputError: it exists (without `force`), is not a regular file, or cannot be created.
@@ -43,11 +47,13 @@ def check_output(path: str, *, force: int) -> None:
             raise OutputError(f"{path}: is a folder; name a file in it")
         if not stat.S_ISREG(mode):
             raise OutputError(f"{path}: is not a regular file; name one, or leave the option out")
-        ours = _written_by_imgnorm(target)
-        if force < (1 if ours else 2):
+        present = _present(target)
+        same = present is not None and present in ("", kind)
+        if force < (1 if same else 2):
             exists, option = "exists already", "--force"
-            if not ours:
-                exists, option = f"{exists}, and imgnorm did not write it", "--force --force"
+            if not same:
+                other = f"is a {present}" if present else "imgnorm did not write it"
+                exists, option = f"{exists}, and {other}", "--force --force"
             raise OutputError(f"{path}: {exists}; replace it with {option}, or name another file")
     if not os.path.isdir(os.path.dirname(target)):
         raise OutputError(f"{path}: its folder does not exist; create it first")
@@ -127,23 +133,36 @@ def read_whole(path: str) -> bytes | None:
         raise OutputError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from error
 
 
-def _written_by_imgnorm(path: str) -> bool:
-    """Whether replacing a file loses nothing that a command could not write again.
+def _present(path: str) -> Kind | Literal[""] | None:
+    """What a file is that imgnorm wrote, by how it begins; "" if it is empty, None if it is foreign.
 
-    It has the mark of stats files and modules, or it is empty, or has the first line of `--rejects` or
-    `--per-image`. Parquet has the mark at its end.
+    Parquet has the mark at its end.
     """
+    parquet = False
     try:
         with open(path, "rb") as file:
             start = file.read(1000)
-            if start.startswith(b"PAR1"):
+            parquet = start.startswith(b"PAR1")
+            if parquet:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - (1 << 16)))
                 start = file.read()
     except OSError:
-        return False
-    rejects = start.startswith(b'{"name": ') and b', "reason": "' in start
-    table = start.startswith(b"name,class,format,mode,width,height,bytes,pixels")
-    return not start or WRITTEN_BY.encode() in start or rejects or table
+        return None
+    mark = WRITTEN_BY.encode()
+    if not start:
+        return ""
+    if start.startswith(b'{"name": ') and b', "reason": "' in start:
+        return "list of skipped images"
+    if start.startswith(b"name,class,format,mode,width,height,bytes,pixels"):
+        return "table of images"
+    if mark not in start:
+        return None
+    if parquet:
+        return "table of images"
+    if start.startswith(b"# " + mark + b". "):
+        return "stats file"
+    is_page = b'<meta name="generator" content="' + mark in start
+    return "report" if is_page else "file of `imgnorm emit`"
 
 
 def _publish(temporary: str, target: str, *, force: bool) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 LABEL = re.compile(
-    r"(?:(?=.{8} \S)(?:[a-z]+ {2,}|(?:estimate|outliers|verified) )|  [a-z]+ {2,})(?=\S)"
+    r"(?:(?=.{8} \S)(?:[a-z]+ {2,}|(?:estimate|outliers|smallest|verified) )|  [a-z]+ {2,})(?=\S)"
 )
 """What stands before a line of notes, or of facts: "note     ", "skipped  ", "  source      "."""
 _FOREIGN = 300  # characters of a text that is not ours

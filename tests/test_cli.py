@@ -98,13 +98,30 @@ def test_tab_completes_files_and_presets():
 
     for name, command in EVERY_COMMAND.items():
         words = name.split()[1:]
-        if name not in ("imgnorm explain", "imgnorm schema") and any(
+        if name != "imgnorm schema" and any(
             isinstance(one, click.Argument) for one in command.params
         ):
             kinds = {kind for kind, _ in completed(*words, "c")}
             assert kinds == ({"plain"} if "presets" in words else {"file"}), name
     assert completed("presets", "show", "cinic") == {("plain", "cinic10")}
     assert ("plain", "--tolerance") in completed("stats", "data", "--to")
+    assert {("plain", "torchvision"), ("plain", "timm")} <= completed("emit", "s.yaml", "--to", "t")
+    assert completed("stats", "d", "--layout", "NC") == {("plain", "NCHW")}
+    assert completed("stats", "torchvision:MNIST", "--root", "d") == {("dir", "d")}
+    assert completed("lint", "--select", "length,known-w") == {("plain", "length,known-wrong")}
+    assert completed("lint", "--explain", "known-w") == {("plain", "known-wrong")}
+
+
+def test_wrong_usage_names_the_help_of_the_command(command):
+    for words, page in (
+        (["stats", "d", "-o"], "imgnorm stats"),
+        (["stats", "--tolerance"], "imgnorm stats"),
+        (["emit", "-o"], "imgnorm emit"),
+        (["presets", "show", "--nothing"], "imgnorm presets show"),
+        (["presets", "--nothing", "show"], "imgnorm presets"),
+        (["--nothing", "stats"], "imgnorm"),
+    ):
+        assert command(*words).err.endswith(f" (see `{page} --help`)\n"), words
 
 
 def test_the_line_that_turns_completion_on_prints_a_script(command):

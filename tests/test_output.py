@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from imgnorm.errors import OutputError
-from imgnorm.output import check_output, read_whole, write_whole
+from imgnorm.output import Kind, check_output, read_whole, write_whole
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.source import Unit
 
@@ -31,6 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+ROOT = Path(__file__).parents[1]
 REJECTS = '{"name": "a.png", "member": null, "reason": "empty-file", "detail": "", "bytes": 0}\n'
 
 
@@ -56,13 +57,17 @@ def test_looking_leaves_no_trace(here):
 
 def test_a_file_that_exists_needs_force(here):
     """One --force for what imgnorm wrote, two for what it would be a pity to lose."""
-    for ours in ("", "# Written by imgnorm. mean", REJECTS):
+    for kind, ours in (
+        ("report", ""),
+        ("stats file", "# Written by imgnorm. mean"),
+        ("list of skipped images", REJECTS),
+    ):
         Path("old.yaml").write_text(ours)
 
         assert "old.yaml: exists already; replace it with --force, or name another file" == refusal(
-            check_output, "old.yaml", force=0
+            check_output, "old.yaml", kind=kind, force=0
         )
-        check_output("old.yaml", force=1)
+        check_output("old.yaml", kind=kind, force=1)
     for foreign in ("old", "format: imgnorm-stats/1\n", " " * 1000 + "Written by imgnorm"):
         Path("old.yaml").write_text(foreign)
 
@@ -73,6 +78,39 @@ def test_a_file_that_exists_needs_force(here):
             ) == refusal(check_output, "old.yaml", force=force)
         check_output("old.yaml", force=2)
         assert foreign == Path("old.yaml").read_text()
+
+
+def test_one_force_replaces_only_a_file_of_the_same_kind(here, command):
+    """What the commands themselves write: each takes its own kind, and no other one."""
+    images = str(ROOT / "examples" / "shapes")
+    command("stats", images, "-o", "s.yaml", "--report", "r.html", "--per-image", "t.csv", "-q")
+    command("emit", "s.yaml", "-o", "t.py")
+    command("emit", "s.yaml", "--to", "hf", "-o", "h.json")
+    Path("x.jsonl").write_text(REJECTS)
+    kinds: dict[str, Kind] = {
+        "s.yaml": "stats file",
+        "r.html": "report",
+        "t.csv": "table of images",
+        "t.py": "file of `imgnorm emit`",
+        "h.json": "file of `imgnorm emit`",
+        "x.jsonl": "list of skipped images",
+    }
+    for path, present in kinds.items():
+        for kind in {*kinds.values()}:
+            if kind == present:
+                check_output(path, kind=kind, force=1)
+            else:
+                assert (
+                    f"{path}: exists already, and is a {present}; replace it with --force --force, or "
+                    "name another file"
+                ) == refusal(check_output, path, kind=kind, force=1)
+    before = Path("s.yaml").read_bytes(), Path("t.py").read_bytes()
+
+    assert 2 == command("stats", images, "--rejects", "s.yaml", "--force").code
+    assert 2 == command("stats", images, "-o", "t.py", "--force").code
+    assert 2 == command("emit", "s.yaml", "-o", "r.html", "--force").code
+    assert 2 == command("report", "s.yaml", "-o", "t.py", "--force").code
+    assert before == (Path("s.yaml").read_bytes(), Path("t.py").read_bytes())
 
 
 def test_a_link_to_a_file_counts_as_that_file(here):

@@ -72,8 +72,7 @@ def run(arguments: Sequence[str]) -> int:
         note(error.format_message())
         return 2
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else program()
-        failed(f"{_usage(error)} (see `{command} --help`)")
+        failed(f"{_usage(error)} (see `{_command_of(arguments)} --help`)")
         return 2
     except (NotesFound, TooManySkipped) as error:
         failed(error)
@@ -81,6 +80,18 @@ def run(arguments: Sequence[str]) -> int:
     except ImgnormError as error:
         failed(error)
         return 2
+
+
+def _command_of(arguments: Sequence[str]) -> str:
+    """The program with the names of the command and its subcommand: `error.ctx` is not always set."""
+    path: str = program()
+    command: click.Command = commands
+    for name in arguments:
+        below = command.commands.get(name) if isinstance(command, click.Group) else None
+        if below is None:
+            break
+        path, command = f"{path} {name}", below
+    return path
 
 
 def _usage(error: click.UsageError) -> str:

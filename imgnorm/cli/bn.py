@@ -11,7 +11,7 @@ import click
 from imgnorm._torch import torch_needed
 from imgnorm.cli import options as shared
 from imgnorm.cli.help import CommandGroup
-from imgnorm.cli.terminal import beside_files, note, print_text, shows_progress
+from imgnorm.cli.terminal import beside_files, note, print_text
 from imgnorm.errors import ModelError
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def calibrate(
         from imgnorm.nn.calibration import calibrate as calibrate_model
         from imgnorm.nn.models import open_model, placed
     from imgnorm.measuring.bar import progress_bar
-    from imgnorm.output import check_output, write_whole
+    from imgnorm.output import write_whole
     from imgnorm.tally.skipped import write_rejects
 
     if weights is None and not os.path.isfile(model):
@@ -149,14 +149,12 @@ def calibrate(
             "give --weights: a model without its checkpoint is not worth calibrating"
         )
     written = shared.written_files(output=output, rejects=rejects)
-    for path in written:
-        check_output(path, force=force)
+    shared.check_files(output=output, rejects=rejects, kind=None, force=force)
     source, to_tensor, image_mode = _images(data, stats_file, transform, eps, where)
     opened = open_model(model, weights=weights, num_classes=num_classes)
     placed(opened.module, device)
     batches = Batches(source, to_tensor, mode=image_mode, batch_size=batch_size, workers=workers)
-    shown = shows_progress(quiet=quiet)
-    with progress_bar("batches", shown=shown, describe=lambda one: one.layer) as on_progress:
+    with progress_bar("batches", shown=not quiet, describe=lambda one: one.layer) as on_progress:
         done = calibrate_model(opened.module, batches, mode=mode, on_progress=on_progress)
     skipped = batches.skipped
     complete: list[str] = []

@@ -11,7 +11,7 @@ import click
 from imgnorm.cli import options as shared
 from imgnorm.cli.help import CommandGroup
 from imgnorm.cli.screen import columns_of
-from imgnorm.cli.terminal import print_text, shows_progress, warnings_as_notes
+from imgnorm.cli.terminal import print_text, warnings_as_notes
 from imgnorm.errors import SkippedImagesWarning, SourceWarning
 
 _EXPLAIN_CODES = """\b
@@ -84,7 +84,7 @@ def verify_preset(name: str, root: str, quiet: bool) -> int:
     from imgnorm.measuring.bar import images_bar
 
     noting = warnings_as_notes(SourceWarning, ignored=SkippedImagesWarning, quiet=quiet)
-    with noting, images_bar(shown=shows_progress(quiet=quiet)) as on_progress:
+    with noting, images_bar(shown=not quiet) as on_progress:
         found = verify(name, root, on_progress=on_progress)
     print_text(found.report)
     return 0 if found.equal else 1
@@ -106,7 +106,7 @@ class _ManyMeans(click.Command):
 
 
 @click.command(cls=_ManyMeans, epilog=_EXPLAIN_CODES)
-@click.argument("numbers", nargs=-1, required=True)
+@click.argument("numbers", nargs=-1, required=True, shell_complete=shared.files)
 @click.option(
     "--mean", metavar="NUMBERS...", help="The mean that belongs to NUMBERS; NUMBERS are a std then."
 )

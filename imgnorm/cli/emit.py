@@ -17,10 +17,17 @@ from imgnorm.errors import OutputError
 def _list_targets(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     from imgnorm.pipeline.emit import targets_table
 
-    if value == "":
+    if value == "" and not ctx.resilient_parsing:  # which is for completion
         print_result(targets_table(columns_of(sys.stdout)))
         ctx.exit()
     return value
+
+
+def _targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from imgnorm.pipeline.emit import TORCHVISION
+    from imgnorm.pipeline.targets import TARGETS
+
+    return [name for name in (TORCHVISION, *TARGETS) if name.startswith(incomplete)]
 
 
 @click.command
@@ -33,6 +40,7 @@ def _list_targets(ctx: click.Context, param: click.Parameter, value: str | None)
     is_eager=True,  # `--to` alone needs no FILE
     callback=_list_targets,
     metavar="[TARGET]",
+    shell_complete=_targets,
     help="Write another framework's file; --to alone lists the targets.  [default: torchvision]",
 )
 @click.option(
@@ -79,6 +87,7 @@ def emit(
     order that the framework reads.
     """
     from imgnorm.output import check_output, read_whole, write_whole
+    from imgnorm.pipeline.emit import TORCHVISION
     from imgnorm.pipeline.emit import emit as emitted
 
     if into is not None and output is not None:
@@ -97,15 +106,13 @@ def emit(
         raise OutputError(f"{into}: is read-only; make it writable first")
     if written is not None and not check:
         try:
-            check_output(written, force=2 if into else force)
+            check_output(written, kind="file of `imgnorm emit`", force=2 if into else force)
         except OutputError as error:
             keeps = to is not None and written.endswith(".json") and os.path.isfile(written)
             hint = f", or keep what is in it with --into {written}" if keeps else ""
             raise OutputError(f"{error}{hint}") from error
     try:
-        made = emitted(
-            stats_file, to=to or "torchvision", api=api, eps=eps, output=output, into=into
-        )
+        made = emitted(stats_file, to=to or TORCHVISION, api=api, eps=eps, output=output, into=into)
     except ValueError as error:
         if api is not None and to is None:
             shared.refuse_beside_config(stats_file, "api")

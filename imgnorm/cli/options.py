@@ -16,6 +16,7 @@ from imgnorm.wording import plural
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from imgnorm.output import Kind
     from imgnorm.tally.skipped import Allowance
 
 _Option = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -38,6 +39,21 @@ def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[C
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
+
+
+def _folders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def _rules(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Those of lint and validate; with a comma, of the last name of the list."""
+    from imgnorm.checks.rules import PAGES, RULES
+
+    before, comma, begun = incomplete.rpartition(",")
+    known = PAGES if param.name == "explain" else RULES
+    return [f"{before}{comma}{name}" for name in known if name.startswith(begun)]
 
 
 def given(*names: str) -> list[str]:
@@ -135,6 +151,7 @@ root = click.option(
     "--root",
     default="data",
     metavar="FOLDER",
+    shell_complete=_folders,
     help="Where a torchvision dataset is: its own `root`.",
 )
 split = click.option(
@@ -217,7 +234,7 @@ force = click.option(
     "--force",
     count=True,
     show_default=False,
-    help="Replace a file that imgnorm wrote. Given twice: any file.",
+    help="Replace a file of the same kind that imgnorm wrote. Given twice: any file.",
 )
 eps = click.option(
     "--eps",
@@ -225,6 +242,33 @@ eps = click.option(
     metavar="EPS",
     help="The least std to divide by: max(std, eps).  [default: refuse constant channels]",
 )
+
+
+def check_files(
+    *,
+    force: int,
+    output: str | None = None,
+    rejects: str | None = None,
+    per_image: str | None = None,
+    report: str | None = None,
+    kind: Kind | None = "stats file",
+) -> None:
+    """Check with `check_output` whether the files of these options can be written.
+
+    Args:
+        kind: of `output`.
+    """
+    from imgnorm.output import check_output
+
+    kinds: tuple[tuple[str | None, Kind | None], ...] = (
+        (output, kind),
+        (rejects, "list of skipped images"),
+        (per_image, "table of images"),
+        (report, "report"),
+    )
+    for path, kind in kinds:
+        if path is not None:
+            check_output(path, kind=kind, force=force)
 
 
 def written_files(**given: str | None) -> list[str]:
@@ -295,6 +339,7 @@ select = click.option(
     "--select",
     multiple=True,
     callback=_known_rules,
+    shell_complete=_rules,
     metavar="RULES",
     help="Check these rules only: a,b,c.",
 )
@@ -302,6 +347,7 @@ ignore = click.option(
     "--ignore",
     multiple=True,
     callback=_known_rules,
+    shell_complete=_rules,
     metavar="RULES",
     help="Do not check these rules.",
 )
@@ -310,6 +356,7 @@ explain = click.option(
     is_eager=True,  # before the command asks for a file
     expose_value=False,
     callback=_print_page,
+    shell_complete=_rules,
     metavar="RULE",
     help="Print what a rule is about, and stop.",
 )

@@ -41,7 +41,7 @@ def report(stats_file: str, output: str | None, thumbnails: bool, force: int) ->
     path = output or "report.html"
     if os.path.realpath(path) == os.path.realpath(stats_file):
         raise click.UsageError("-o names the stats file itself; give the page its own")
-    check_output(path, force=force)
+    check_output(path, kind="report", force=force)
     demand_jinja2()
     stats = read_stats(stats_file)
     try:

@@ -23,7 +23,6 @@ from imgnorm.cli.terminal import (
     note,
     print_result,
     print_text,
-    shows_progress,
     warnings_as_notes,
 )
 from imgnorm.errors import SourceError
@@ -340,7 +339,6 @@ def stats(
     )
     from imgnorm.measuring.opening import names_a_config
     from imgnorm.measuring.survey import survey
-    from imgnorm.output import check_output
     from imgnorm.progress import Profile
     from imgnorm.tally.skipped import write_rejects
 
@@ -366,8 +364,9 @@ def stats(
     options["per_image"] = table
     facts = call_facts(measured_source, key=key, profile=profile or None, **options)
     shared.refuse_conflicts(facts)
-    for path in written:
-        check_output(path, force=force)
+    shared.check_files(
+        output=output, rejects=rejects, per_image=per_image, report=report, force=force
+    )
     if report is not None:
         from imgnorm.report.page import demand_jinja2, write_report
 
@@ -391,7 +390,7 @@ def stats(
         if dry_run:
             found = _of_source(survey, measured_source, factory, key, **options)
         else:
-            options |= {"progress": shows_progress(quiet=quiet), "profile": spent}
+            options |= {"progress": not quiet, "profile": spent}
             measured = _of_source(measure, measured_source, factory, key, **options)
     if dry_run:
         if as_json:
@@ -433,12 +432,8 @@ def stats(
         note(f"time     {seconds:.1f} s, {per_second(measured.images, seconds, 'images')}")
         for path in written:
             note(f"wrote    {path}")
-        if output is not None:
-            advise(
-                f"next     `imgnorm emit {shlex.quote(output)} -o transforms.py` writes the transforms"
-            )
-        elif not as_json:
-            advise("next     `-o stats.yaml` keeps these numbers, for `imgnorm emit` and `verify`")
+        if not (as_json and output is None) and (text := _next_step(measured, output)):
+            advise(f"next     {text}")
     return 3 if measured.skipped and max_skipped is None else 0
 
 
@@ -517,7 +512,6 @@ def merge(
     listings of different names share are found if both files were measured with --keep-names; the
     sum keeps names if all of its files do.
     """
-    from imgnorm.output import check_output
     from imgnorm.stats.file import merge_files
     from imgnorm.stats.per_image import ImageTable, check_table_path, is_table
 
@@ -534,8 +528,7 @@ def merge(
         )
     if per_image is not None:
         check_table_path(per_image)
-    for path in written:
-        check_output(path, force=force)
+    shared.check_files(output=output, per_image=per_image, force=force)
     merged = merge_files(to_merge, **allowed)
     done: list[str] = []
     if per_image is not None:  # what is no table of these stats is refused before anything is shown
@@ -593,6 +586,24 @@ def _of_source(
                 "a DataLoader or another iterable of images"
             ) from error
         return look(opened, **options)
+
+
+def _next_step(measured: Stats, output: str | None) -> str:
+    """What to do with the stats, if there is one thing that most users do; else ""."""
+    shards = measured.measurement and any(one.shards for one in measured.measurement.source.sources)
+    if shards:
+        return (
+            "`imgnorm merge` adds the stats files of all parts up"
+            if output
+            else "`-o part.yaml` keeps these numbers, for `imgnorm merge`"
+        )
+    can_emit = all(measured.std) and not measured.looks_normalized
+    if output is None:
+        users = "`imgnorm emit` and `verify`" if can_emit else "`imgnorm verify`"
+        return f"`-o stats.yaml` keeps these numbers, for {users}"
+    if not can_emit:
+        return ""
+    return f"`imgnorm emit {shlex.quote(output)} -o transforms.py` writes the transforms"
 
 
 def _write(output: str, stats: Stats, *, force: bool, quiet: bool) -> None:

@@ -124,11 +124,6 @@ def draws_blocks() -> bool:
     return True
 
 
-def shows_progress(*, quiet: bool) -> bool:
-    """Whether a progress bar is for a person at a terminal."""
-    return not quiet and sys.stderr is not None and sys.stderr.isatty()
-
-
 def _write(text: str, stream: IO[str] | None) -> None:
     if stream is not None:
         stream.write(text + "\n")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from imgnorm.cli import options as shared
-from imgnorm.cli.terminal import note, print_result, reported, shows_progress
+from imgnorm.cli.terminal import note, print_result, reported
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -73,7 +73,7 @@ def verify(stats_file: str, source: str | None, report: str, quiet: bool, **opti
         shared.refuse("seed", why="decides which images a sample has; leave it out with all")
     if source is not None:
         shared.refuse_conflicts(call_facts(source, root=options["root"]))
-    with images_bar(shown=shows_progress(quiet=quiet)) as on_progress:
+    with images_bar(shown=not quiet) as on_progress:
         found = check(stats_file, source, on_progress=on_progress, **options)
     written = reported(found.problems, report)
     if written:

@@ -25,17 +25,19 @@ def progress_bar(
     describe: Callable[[Any], str],
     fraction: Callable[[Any], float | None] = lambda progress: None,
 ) -> Iterator[Callable[[Any], None]]:
-    """A function that shows progress, or does nothing unless `shown`.
+    """A function that shows progress in a terminal or a notebook; elsewhere it does nothing.
 
     Args:
+        shown: whether to show it at all.
         unit: what `done` and `total` of the progress count.
         describe: from the progress to the text behind the bar.
         fraction: from the progress to the part that is done, if that is not `done` of `total`.
     """
-    if not shown:
+    notebook = "ipykernel" in sys.modules
+    if not shown or not (notebook or (sys.stderr is not None and sys.stderr.isatty())):
         yield lambda progress: None
         return
-    if "ipykernel" in sys.modules:
+    if notebook:
         from tqdm.auto import tqdm as bar_class
     else:
         from tqdm import tqdm as bar_class  # type: ignore[assignment]  # the other's base class

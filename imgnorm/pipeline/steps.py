@@ -87,8 +87,9 @@ def usable_std(stats: Stats, eps: float | None) -> tuple[float, ...]:
         return tuple(max(std, eps) for std in stats.std)
     constant = [name for name, std in zip(stats.channels, stats.std, strict=True) if std == 0]
     if constant:
+        are = "channels {} are" if len(constant) > 1 else "channel {} is"
         raise TransformError(
-            f"channel {', '.join(constant)} is constant (std 0): normalizing would divide by 0; look at "
+            f"{are.format(', '.join(constant))} constant (std 0): normalizing would divide by 0; look at "
             "the images, or allow it with an eps (such as --eps 1e-3)"
         )
     return stats.std

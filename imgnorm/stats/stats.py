@@ -106,6 +106,10 @@ class Stats:
             frames,
         )
 
+    def __hash__(self) -> int:
+        """Of the numbers and settings: equal stats have equal ones. A measurement has no hash of its own."""
+        return hash((self.channels, self.mean, self.std, self.scale, self.mode, self.preprocess))
+
     def __repr__(self) -> str:
         from imgnorm.stats.table import (
             in_two_lines,  # here, as below: most ask for the numbers only

@@ -66,13 +66,13 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
 def in_two_lines(stats: Stats) -> str:
     """What was measured, and the numbers of the first four channels: two lines."""
     measured = stats.measurement
-    what = "constants" if measured is None else f"{measured.images:,} images"
+    what = "constants" if measured is None else plural(measured.images, "image")
     if measured:
         sources = measured.source.sources
         several = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
         what = f"of {sources[0].kind} {sources[0].called!r}{several}: {what}"
     if stats.pixels:
-        what += f", {stats.pixels:,} pixels"
+        what += f", {plural(stats.pixels, 'pixel')}"
     what += f", mode {stats.mode}" if stats.mode else ""
     what += ", an estimate" if stats.estimate else ""
     if not stats.mean:

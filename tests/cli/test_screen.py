@@ -7,10 +7,11 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from imgnorm.cli import run
-from imgnorm.cli.screen import columns_of, has_colors
+from imgnorm.cli.screen import columns_of, has_colors, laid_out
 from imgnorm.wording import cells
 
 ESCAPES = re.compile(r"\x1b\[[\d;]*m")
@@ -153,6 +154,43 @@ def test_the_next_step_is_for_who_looks(looked_at, command, whole):
     assert "`-o stats.yaml` keeps these numbers" in measured
     assert "`imgnorm emit s.yaml -o transforms.py` writes the transforms" in written
     assert "next" not in command("stats", "d").err
+
+
+def test_the_next_step_is_one_that_works(looked_at, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = np.arange(48, dtype=np.float32).reshape(4, 2, 2, 3)
+    np.save("flat.npy", np.full((4, 2, 2, 3), 7, np.uint8))
+    np.save("normalized.npy", rows / 24 - 1)
+    np.save("plain.npy", rows.astype(np.uint8))
+
+    def next_of(*arguments: str) -> str:
+        code, text = looked_at(200, "stats", "--layout", "NHWC", *arguments)
+        assert 0 == code
+        return "".join(re.findall(r"next +(.*)", ESCAPES.sub("", text)))
+
+    assert "`imgnorm emit s.yaml -o transforms.py`" in next_of("plain.npy", "-o", "s.yaml")
+    assert (
+        next_of("plain.npy", "--shard", "1/2", "-o", "p1.yaml")
+        == "`imgnorm merge` adds the stats files of all parts up"
+    )
+    assert next_of("plain.npy", "--shard", "1/2").endswith("for `imgnorm merge`")
+    for name in ("flat", "normalized"):
+        assert not next_of(f"{name}.npy", "-o", f"{name}.yaml")
+        assert "emit" not in next_of(f"{name}.npy")
+
+
+def test_labels_of_eight_letters_are_labels(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for label, code in (("outliers", 33), ("smallest", 2), ("estimate", 2), ("verified", 2)):
+        first, second = laid_out(
+            f"{label} 1 image is of one color (0); look at it", Terminal()
+        ).split("\n")
+
+        assert first.startswith(f"\x1b[{code}m{label} \x1b[0m1 image")
+        assert second.startswith(" " * 9)
+        assert second[9] != " "
 
 
 def test_hints_have_the_command_as_it_was_typed(command, monkeypatch):

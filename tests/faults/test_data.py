@@ -387,7 +387,7 @@ def test_constant_images_have_std_zero_and_no_transform(
     assert tuple(float(Fraction(value, 255)) for value in (10, 20, 30)) == stats.mean
     assert (0.0, 0.0, 0.0) == stats.std
     assert (2, "") == (ended.returncode, ended.stdout)
-    assert "channel R, G, B is constant (std 0): normalizing would divide by 0" in ended.stderr
+    assert "channels R, G, B are constant (std 0): normalizing would divide by 0" in ended.stderr
     assert ["data", "stats.yaml"] == sorted(os.listdir(tmp_path))
 
 

@@ -95,3 +95,9 @@ def test_nobody_pays_for_a_bar_without_asking():
     assert "False\n" == subprocess.check_output(
         [sys.executable, "-c", program], cwd=ROOT, text=True
     )
+
+
+def test_no_bar_goes_into_a_pipe_or_a_log(capsys):
+    imgnorm.measure(ROOT / "examples" / "shapes", progress=True)
+
+    assert "" == capsys.readouterr().err

@@ -239,7 +239,7 @@ def test_constant_channels_are_refused_by_name():
         stats_module(stats)
 
     assert (
-        "channel R, B is constant (std 0): normalizing would divide by 0; look at the images, or "
+        "channels R, B are constant (std 0): normalizing would divide by 0; look at the images, or "
         "allow it with an eps (such as --eps 1e-3)"
     ) == str(caught.value)
 

@@ -148,7 +148,7 @@ def test_constant_channels_are_refused_by_name(function):
         function(stats)
 
     assert (
-        "channel G, B is constant (std 0): normalizing would divide by 0; look at the images, or "
+        "channels G, B are constant (std 0): normalizing would divide by 0; look at the images, or "
         "allow it with an eps (such as --eps 1e-3)"
     ) == str(caught.value)
 

@@ -214,7 +214,7 @@ def test_a_constant_channel_has_no_transform(tmp_path):
     Image.new("RGB", (4, 4), (9, 9, 9)).save(tmp_path / "a.png")
     text = Page(report_page(imgnorm.measure(tmp_path, workers=1))).text
 
-    assert "No transform: channel R, G, B is constant (std 0)" in text
+    assert "No transform: channels R, G, B are constant (std 0)" in text
 
 
 def test_constants_and_empty_parts_are_refused(stats):

@@ -87,3 +87,10 @@ def test_html_is_escaped(stats):
     broken = replace(stats.measurement, modes={"<b>": 2})
 
     assert "2 &lt;b&gt;;" in replace(stats, measurement=broken)._repr_html_()
+
+
+def test_equal_stats_are_one_in_a_set_and_one_image_is_one():
+    first, again = (imgnorm.measure([np.full((1, 1, 3), 9, np.uint8)]) for _ in range(2))
+
+    assert 1 == len({first, again})
+    assert "1 image, 1 pixel," in repr(first)
