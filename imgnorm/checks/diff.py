@@ -18,10 +18,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from numbers import Real
 from typing import Any
 
 from imgnorm.documents.document import STATS_LIMITS, Document, Path
@@ -101,6 +103,7 @@ class Difference:
     confidence: float  # with which random draws of the same images are not reported as different
     allowed: float | None  # standard errors that random draws of the same images differ by, at most
     basis: str  # what the judgement about sampling rests on, or why there is none
+    fail_over: float | None  # as given
     problems: tuple[Problem, ...]
 
     @property
@@ -110,11 +113,23 @@ class Difference:
 
     @property
     def by_chance(self) -> bool | None:
-        """Whether two random draws of the same images may differ so; None if that is not known."""
+        """Whether two random draws of the same images may differ so; None if that is not known.
+
+        It is not known where the files have the same names, so that they may be the same files.
+        """
         errors = [error for one in self.channels for error in one.errors or ()]
         if self.allowed is None or not errors:
             return None
-        return max(errors) <= self.allowed
+        if max(errors) > self.allowed:
+            return False
+        return None if self.same_names else True
+
+    @property
+    def verdict(self) -> str:
+        """A line about a `fail_over` that holds: the largest change, and what was not judged; else ""."""
+        from imgnorm.checks.diff_table import verdict
+
+        return verdict(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON takes them: None where a constant channel makes a number infinite."""
@@ -136,7 +151,8 @@ def diff(
 ) -> Difference:
     """Compare two measurements: train and val, last month and this one, before and after a change.
 
-    What one of them lacks, or what cannot be compared, is named in `unlike`, and the rest is compared.
+    What one of them lacks, or what cannot be compared, is named in `unlike`, and the rest is compared:
+    a channel that only one of them has is not judged.
 
     Args:
         a, b: stats, or the paths of stats files. b is compared with a.
@@ -155,8 +171,7 @@ def diff(
         >>> imgnorm.diff(stats, imgnorm.measure("examples/shapes", limit=8), fail_over=0.05).failed
         True
     """
-    if fail_over is not None and not 0 <= fail_over < math.inf:
-        raise ValueError(f"fail_over is {fail_over!r}; expected a number from 0 on, such as 0.05")
+    fail_over = fail_over_of(fail_over)
     sides = _Side.of(a, "a"), _Side.of(b, "b")
     first, second = (side.stats for side in sides)
     errors, basis = _errors(first, second)
@@ -181,10 +196,24 @@ def diff(
         confidence=CONFIDENCE,
         allowed=_allowed(first, second, len(channels)) if errors else None,
         basis=basis,
+        fail_over=fail_over,
         problems=(),
     )
     problems = tuple(_problems(difference, sides[1], fail_over))
     return dataclasses.replace(difference, problems=problems)
+
+
+def fail_over_of(value: Any) -> float | None:
+    """The value of `fail_over`, of which -0.0 is 0.
+
+    Raises:
+        ValueError: it is below 0, infinite, or no number.
+    """
+    if value is None:
+        return None
+    if not (isinstance(value, Real) and 0 <= value <= sys.float_info.max):  # type: ignore[operator]
+        raise ValueError(f"fail_over is {value!r}; expected a number from 0 on, such as 0.05")
+    return float(value) + 0.0
 
 
 @dataclass(frozen=True)
@@ -392,8 +421,9 @@ def _unlike(a: Stats, b: Stats) -> Iterator[str]:
         for side, stats in enumerate((a, b))
     ]
     if any(alone):
-        here, there = (", ".join(channels) or "none" for channels in alone)
-        yield f"channels that only one file has: {here}; {there}"
+        sides = zip(("the first file", "the second file"), alone, strict=True)
+        told = "; ".join(f"only {which} has {', '.join(names)}" for which, names in sides if names)
+        yield f"channels: {told}"
     lacking: dict[str, list[str]] = {}
     for which, stats in (("first", a), ("second", b)):
         if what := _lacks(stats.measurement):
@@ -524,20 +554,46 @@ def _problems(found: Difference, side: _Side, fail_over: float | None) -> Iterat
     for one in found.channels:
         index = side.stats.channels.index(one.channel)
         of_mean, of_std = one.errors or (0.0, 0.0)
+        limit = fail_over or 0.0
         changes = (
-            ("mean", one.mean, abs(one.shift), f"a shift of {one.shift:+.3g} stds", of_mean),
-            ("std", one.std, abs(one.gain - 1), f"{one.gain:.4g} times", of_std),
+            (
+                "mean",
+                one.mean,
+                abs(one.shift),
+                f"a shift of {_apart(one.shift, '+.3g', -limit, limit)} stds",
+                of_mean,
+            ),
+            (
+                "std",
+                one.std,
+                abs(one.gain - 1),
+                f"{_apart(one.gain, '.4f', 1, 1 - limit, 1 + limit)} times",
+                of_std,
+            ),
         )
-        for (key, values, change, what, errors), margin in zip(changes, one.margins, strict=True):
+        for (name, (old, new), change, what, errors), margin in zip(
+            changes, one.margins, strict=True
+        ):
             over = fail_over is not None and change - margin > fail_over
             told = found.allowed is not None and errors > found.allowed
             if over or told:
                 more = f", more than --fail-over {fail_over:g}" if over else ""
                 message = (
-                    f"channel {one.channel}: {values[1]:.4f}, {values[0]:.4f} in "
-                    f"{found.names[0]}: {what}{more}"
+                    f"channel {one.channel}: {_apart(new, '.4f', old)}, "
+                    f"{_apart(old, '.4f', new)} in {found.names[0]}: {what}{more}"
                 )
-                yield side.problem((key, index), "shift", message, "error" if over else "info")
+                yield side.problem((name, index), "shift", message, "error" if over else "info")
+
+
+def _apart(value: float, form: str, *others: float) -> str:
+    """A number in this form, with more digits if one of the others would read the same."""
+    start, kind = int(form[-2]), form[-1]
+    for digits in range(start, 18):
+        longer = f"{form[:-2]}{digits}{kind}"
+        text = format(value, longer)
+        if all(value == other or text != format(other, longer) for other in others):
+            return text
+    return repr(value)
 
 
 def _finite(value: Any) -> Any:

@@ -75,6 +75,10 @@ def _number(value: float) -> str:
 
 
 def _meaning(found: Difference) -> Iterator[str]:
+    if _equal(found):
+        same = all(one.wasserstein == 0 for one in found.channels)
+        yield f"equal    {'means, stds and histograms' if same else 'means and stds'} are the same in both files"
+        return
     shifts = [one.shift for one in found.channels]
     gains = [one.gain for one in found.channels]
     yield (
@@ -98,12 +102,46 @@ def _estimated(found: Difference) -> Iterator[str]:
 
 
 def _sampling(found: Difference) -> Iterator[str]:
-    if found.by_chance is None:
-        yield f"chance   unknown: {found.basis}"
-    else:
+    if _equal(found):
+        return
+    if found.by_chance is not None:
         yield f"chance   {_judgement(found)} {found.basis}"
+    elif not found.same_names:
+        yield f"chance   unknown: {found.basis}"
     if found.same_names:
-        yield "names    the files have the same names; if they are the same, no change is chance"
+        yield "names    the files have the same names; if they are the same files, no change is chance"
+
+
+def _equal(found: Difference) -> bool:
+    return all((one.shift, one.gain) == (0, 1) for one in found.channels)
+
+
+def verdict(found: Difference) -> str:
+    if found.fail_over is None or found.failed:
+        return ""
+    names: list[str] = []
+    changes: list[float] = []
+    margins: list[float] = []
+    for one in found.channels:
+        names += [f"mean of {one.channel}", f"std of {one.channel}"]
+        changes += [abs(one.shift), abs(one.gain - 1)]
+        margins += one.margins
+    largest = max(changes)
+    told = f"within   --fail-over {found.fail_over:g}: none of {len(names)} means and stds changed"
+    if largest:
+        told = (
+            f"within   --fail-over {found.fail_over:g}: of {len(names)} means and stds, the "
+            f"{names[changes.index(largest)]} changed most, by {largest:.3g}"
+        )
+    spared = [
+        f"{name} ({change:.3g} ± {margin:.2g})"
+        for name, change, margin in zip(names, changes, margins, strict=True)
+        if change > found.fail_over
+    ]
+    if spared:
+        told += f"; above it by less than the error bars of an estimate: {_listed(spared)}"
+    alone = [one for one in found.unlike if one.startswith("channels: ")]
+    return "; ".join([told, *(f"not judged: {one.removeprefix('channels: ')}" for one in alone)])
 
 
 def _judgement(found: Difference) -> str:

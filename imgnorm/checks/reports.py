@@ -252,7 +252,7 @@ def _uri(file: str) -> str:
 def _junit_case(name: str, problems: Sequence[Problem]) -> list[str]:
     from html import escape
 
-    case = f'    <testcase classname="imgnorm.validate" name="{escape(printable(name))}"'
+    case = f'    <testcase classname="imgnorm" name="{escape(printable(name))}"'
     failing = [problem for problem in problems if problem.severity != "info"]
     notes = [problem for problem in problems if problem.severity == "info"]
     lines = []

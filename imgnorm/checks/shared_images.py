@@ -6,15 +6,15 @@ image that was encoded again, resized or cropped has another one, and is not fou
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from imgnorm.checks.diff import fail_over_of
 from imgnorm.errors import IncompatibleStats, Problem
 from imgnorm.stats.per_image import ImageTable
-from imgnorm.wording import shown
+from imgnorm.wording import plural, shown
 
 _LISTED = 20
 
@@ -36,12 +36,20 @@ class SharedImages:
     shared: int  # images of the second whose file, byte for byte, is in the first
     pairs: tuple[tuple[str, str], ...]
     """The name in the first (the first of them, if there are several) and in the second; at most `limit`."""
+    fail_over: float | None  # as given
     problems: tuple[Problem, ...]  # one for each pair
 
     @property
     def failed(self) -> bool:
         """Whether more images are shared than `fail_over` allows."""
         return any(problem.severity == "error" for problem in self.problems)
+
+    @property
+    def verdict(self) -> str:
+        """A line about a `fail_over` that holds; else ""."""
+        if self.fail_over is None or self.failed:
+            return ""
+        return f"within   --fail-over {self.fail_over:g}: {self.shared:,} of {plural(self.images[1], 'image')}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON takes them."""
@@ -51,8 +59,8 @@ class SharedImages:
         named = [f"  {shown(second)} = {shown(first)}" for first, second in self.pairs[:_LISTED]]
         more = self.shared - len(named)
         lines = [
-            f"first    {shown(self.names[0])}: {self.images[0]:,} images",
-            f"second   {shown(self.names[1])}: {self.images[1]:,} images",
+            f"first    {shown(self.names[0])}: {plural(self.images[0], 'image')}",
+            f"second   {shown(self.names[1])}: {plural(self.images[1], 'image')}",
             f"shared   {self.shared:,} of the second lie in the first, byte for byte{':' * bool(named)}",
         ]
         return "\n".join([*lines, *named, *([f"  and {more:,} more"] if more else [])])
@@ -87,8 +95,7 @@ def shared_images(
         >>> imgnorm.shared_images(table, table, limit=1).pairs
         (('circle/bmp.bmp', 'circle/bmp.bmp'),)
     """
-    if fail_over is not None and not 0 <= fail_over < math.inf:
-        raise ValueError(f"fail_over is {fail_over!r}; expected a number from 0 on, such as 0.01")
+    fail_over = fail_over_of(fail_over)
     known: dict[bytes, str] = {}
     (name_a, rows), (name_b, others) = _digests(a, "a"), _digests(b, "b")
     images = [0, 0]
@@ -107,7 +114,12 @@ def shared_images(
     if fail_over is not None and shared > fail_over * images[1]:
         problems = [replace(problem, severity="error") for problem in problems]
     return SharedImages(
-        (name_a, name_b), (images[0], images[1]), shared, tuple(pairs), tuple(problems)
+        (name_a, name_b),
+        (images[0], images[1]),
+        shared,
+        tuple(pairs),
+        fail_over,
+        tuple(problems),
     )
 
 

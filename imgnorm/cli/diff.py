@@ -23,12 +23,19 @@ Exit codes:
 """
 
 
+def _fail_over(value: float) -> float | None:
+    from imgnorm.checks.diff import fail_over_of
+
+    return fail_over_of(value)
+
+
 @click.command(epilog=_EXIT_CODES)
 @click.argument("first", shell_complete=shared.files)
 @click.argument("second", shell_complete=shared.files)
 @click.option(
     "--fail-over",
-    type=click.FloatRange(min=0),
+    type=float,
+    callback=shared.parsed(_fail_over),
     metavar="X",
     help="Exit 1 if a mean is off by more than X stds, or a std by more than the part X. 0.05 is 5 %.",
 )
@@ -40,7 +47,7 @@ Exit codes:
     help="A table; all numbers for programs; or only the problems, for CI.",
 )
 @shared.explain
-@shared.quiet("No problems on standard error, beside the table.")
+@shared.quiet("Nothing on standard error about --fail-over.")
 def diff(first: str, second: str, fail_over: float | None, report: str, quiet: bool) -> int:
     """Compare two stats files: train and val, last month and this one, before and after a change.
 
@@ -66,6 +73,8 @@ def diff(first: str, second: str, fail_over: float | None, report: str, quiet: b
         print_result(json.dumps(found.to_dict(), indent=2))
     elif written := REPORTERS[report](found.problems, [second]):
         print_result(written)
+    if found.verdict and not quiet:
+        note(found.verdict)
     if report == "text" and not quiet:
         for problem in found.problems:
             if problem.rule == "shift" and problem.severity == "error":
@@ -81,7 +90,10 @@ def _compared(first: str, second: str, fail_over: float | None) -> Difference | 
 
         return shared_images(first, second, fail_over=fail_over)
     if is_table(first) or is_table(second):
-        raise click.UsageError("one is a table of images; give two tables, or two stats files")
+        table, other = (first, second) if is_table(first) else (second, first)
+        raise click.UsageError(
+            f"{table} is a table of images, and {other} is not; give two tables, or two stats files"
+        )
     from imgnorm.checks.diff import diff
 
     return diff(first, second, fail_over=fail_over)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms import Normalize
 
 import imgnorm
@@ -173,10 +174,40 @@ def test_the_same_names_of_files_are_noted_and_numbers_are_no_names():
     after = imgnorm.measure(SHAPES, preprocess=[Resize(8)])
 
     assert diff(before, after).same_names
-    assert "names    the files have the same names; if they are the same" in str(
+    assert "names    the files have the same names; if they are the same files, no" in str(
         diff(before, after)
     )
     assert not diff(measured(images(1, 40)), measured(images(2, 40))).same_names
+
+
+def test_a_small_change_of_files_of_the_same_names_is_not_called_chance(tmp_path):
+    """Read in another way, say: no images were drawn."""
+
+    def files(pixels: np.ndarray) -> Stats:
+        for number, image in enumerate(pixels):
+            Image.fromarray(image).save(tmp_path / f"{number}.png")
+        return imgnorm.measure(tmp_path)
+
+    before, after = files(images(1, 40)), files(images(1, 40, shift=1))
+    found = diff(before, after)
+
+    assert max(error for one in found.channels for error in one.errors) < found.allowed
+    assert (True, None) == (found.same_names, found.by_chance)
+    assert found.to_dict()["by_chance"] is None
+    assert "chance " not in str(found).replace("is chance", "")
+    assert diff(before, files(images(1, 40, shift=90))).by_chance is False
+
+
+def test_equal_numbers_are_said_to_be_equal():
+    a = measured(images(1, 40))
+    text = str(diff(a, a))
+
+    assert "equal    means, stds and histograms are the same in both files" in text
+    assert "through" not in text
+    assert "chance   " not in text
+    flipped = measured(images(1, 40)[:, ::-1])
+    assert "equal    means, stds" in str(diff(a, flipped))
+    assert "equal  " not in str(diff(a, measured(images(2, 40))))
 
 
 # What cannot be compared
@@ -189,7 +220,9 @@ def test_what_cannot_be_compared_is_said(tmp_path):
     floats = measured(images(1, 40).astype(np.float32) / 7)
     constants = Stats(("R", "G", "B"), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
-    assert ("channels that only one file has: L; R, G, B",) == diff(gray, rgb).unlike[:1]
+    assert ("channels: only the first file has L; only the second file has R, G, B",) == (
+        diff(gray, rgb).unlike[:1]
+    )
     assert () == diff(gray, rgb).channels
     with pytest.raises(IncompatibleStats, match="has no channel to compare with a"):
         diff(gray, rgb, fail_over=0.1)
@@ -307,8 +340,65 @@ def test_fail_over_is_about_shift_and_gain():
     assert diff(a, b, fail_over=largest * 0.999).failed
     assert diff(a, b, fail_over=0).failed
     assert not diff(a, a, fail_over=0).failed
-    with pytest.raises(ValueError, match="expected a number from 0 on"):
-        diff(a, b, fail_over=math.nan)
+    for wrong in (math.nan, math.inf, -1, 10**400, "x", "0.1", [0.1]):
+        with pytest.raises(ValueError, match="expected a number from 0 on"):
+            diff(a, b, fail_over=wrong)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e400", "-1", "x"])
+@pytest.mark.parametrize("kind", ["yaml", "csv"])
+def test_wrong_values_of_fail_over_are_wrong_usage_in_a_line(files, capsys, value, kind):
+    assert 2 == run(["diff", f"a.{kind}", f"b.{kind}", f"--fail-over={value}"])
+    printed = capsys.readouterr()
+    assert "" == printed.out
+    assert 1 == printed.err.count("\n")
+    assert printed.err.startswith("Invalid value for '--fail-over': ")
+
+
+def test_a_fail_over_that_holds_says_what_changed_most(files, capsys):
+    changes = {
+        f"{what} of {one.channel}": abs(change)
+        for one in files.channels
+        for what, change in (("mean", one.shift), ("std", one.gain - 1))
+    }
+    name = max(changes, key=lambda name: changes[name])
+
+    assert 0 == run(["diff", "a.yaml", "b.yaml", "--fail-over", "9", "--format", "github"])
+    assert capsys.readouterr().err == (
+        f"within   --fail-over 9: of 6 means and stds, the {name} changed most, by {changes[name]:.3g}\n"
+    )
+    assert 0 == run(["diff", "a.yaml", "b.yaml", "--fail-over", "9", "-q"])
+    assert "" == capsys.readouterr().err
+    assert 0 == run(["diff", "a.yaml", "a.yaml", "--fail-over=-0"])
+    assert "within   --fail-over 0: none of 6 means and stds changed\n" == capsys.readouterr().err
+    assert "" == files.verdict
+
+
+def test_a_channel_of_one_file_is_not_judged_and_the_verdict_says_so():
+    four, three = measured(images(1, 40, channels=4)), measured(images(1, 40))
+    few = replace(three, channels=four.channels[:3])
+    found = diff(four, few, fail_over=9)
+
+    assert (f"channels: only the first file has {four.channels[3]}",) == found.unlike[:1]
+    assert found.verdict.endswith(f"; not judged: only the first file has {four.channels[3]}")
+
+
+def test_a_message_shows_the_digits_that_differ():
+    def constants(mean: float, std: float) -> Stats:
+        return Stats(("L",), (mean,), (std,))
+
+    def messages(mean: float, std: float, fail_over: float) -> list[str]:
+        found = diff(constants(0.5, 0.25), constants(mean, std), fail_over=fail_over)
+        return [one.message.partition("channel L: ")[2] for one in found.problems]
+
+    assert [
+        "0.500001, 0.500000 in a: a shift of +4e-06 stds, more than --fail-over 0",
+        "0.250001, 0.250000 in a: 1.000004 times, more than --fail-over 0",
+    ] == messages(0.500001, 0.250001, 0)
+    assert [
+        "0.5125, 0.5000 in a: a shift of +0.050004 stds, more than --fail-over 0.05",
+        "0.2625, 0.2500 in a: 1.050004 times, more than --fail-over 0.05",
+    ] == messages(0.512501, 0.262501, 0.05)
 
 
 def test_an_estimate_fails_only_beyond_its_error_bars(tmp_path):
@@ -334,6 +424,9 @@ def test_an_estimate_fails_only_beyond_its_error_bars(tmp_path):
     )
     assert not diff(exact, about, fail_over=certain).failed
     assert diff(exact, about, fail_over=certain * 0.99).failed
+    assert "; above it by less than the error bars of an estimate: " in (
+        diff(exact, about, fail_over=certain).verdict
+    )
     assert "estimate shifts are within" in str(diff(exact, about))
 
 
@@ -360,4 +453,5 @@ def test_reports_for_ci_name_the_line_of_the_second_file(files, capsys, report):
     assert 1 == run(["diff", "a.yaml", "b.yaml", "--fail-over", "0.1", "--format", report])
     written = capsys.readouterr().out
     assert "b.yaml" in written
+    assert "validate" not in written
     assert "more than --fail-over 0.1" in written

@@ -86,4 +86,4 @@ def test_the_command_takes_two_tables(tables, capsys):
         capsys.readouterr().out
     )
     assert 2 == run(["diff", "train.csv", "stats.yaml"])
-    assert "one is a table of images" in capsys.readouterr().err
+    assert "train.csv is a table of images, and stats.yaml is not" in capsys.readouterr().err
