@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from imgnorm import nn as nn
     from imgnorm.checks.diff import Difference as Difference
     from imgnorm.checks.diff import diff as diff
+    from imgnorm.checks.lint.explained import ExplainedPair as ExplainedPair
+    from imgnorm.checks.lint.explained import explain_file as explain_file
     from imgnorm.checks.lint.lint import Linted as Linted
     from imgnorm.checks.lint.lint import lint as lint
     from imgnorm.checks.shared_images import SharedImages as SharedImages
@@ -65,6 +67,8 @@ _HOMES = {
     "emit": "pipeline.emit",
     "Emitted": "pipeline.emit",
     "explain": "constants.explain",
+    "explain_file": "checks.lint.explained",
+    "ExplainedPair": "checks.lint.explained",
     "Explanation": "constants.explain",
     "ImageRow": "stats.per_image",
     "ImageTable": "stats.per_image",

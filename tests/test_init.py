@@ -98,6 +98,7 @@ def test_what_the_checks_return_is_plain_values_for_json(tmp_path, monkeypatch):
         imgnorm.verify("stats.yaml", ROOT / "examples" / "shapes" / "circle"),
         imgnorm.explain("0.2023, 0.1994, 0.2010", mean=(0.4914, 0.4822, 0.4465)),
         imgnorm.emit(stats),
+        *imgnorm.explain_file(Path("wrong.py"), stats="stats.yaml"),
     ]
     plain = [json.loads(json.dumps(one.to_dict())) for one in found]
 
@@ -108,3 +109,4 @@ def test_what_the_checks_return_is_plain_values_for_json(tmp_path, monkeypatch):
     assert "names" in {problem["rule"] for problem in plain[2]["problems"]}
     assert "cifar10-image-std-1" == plain[3]["answers"][0]["facts"]["preset"]
     assert found[4].text == plain[4]["text"]
+    assert "wrong.py:1: " == plain[5]["where"]

@@ -145,11 +145,9 @@ def explain(numbers: tuple[str, ...], mean: str | None, stats_file: str | None) 
 
 def _explain_file(path: str, mean: str | None, stats_file: str | None) -> int:
     from imgnorm.checks.lint.explained import explain_file
-    from imgnorm.stats.file import read_stats
 
     if mean is not None:
         raise click.UsageError("--mean: the file has its own; leave --mean out")
-    stats = None if stats_file is None else read_stats(stats_file)
-    found = explain_file(path, stats)
+    found = explain_file(path, stats_file)
     print_text("\n\n".join(map(str, found)) or f"{path}: no mean with a std in it")
     return 0 if any(one.explanation.answers for one in found) else 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from imgnorm.checks.lint.files import content_of, files_in, pairs_of
 from imgnorm.checks.lint.judge import comparable, judged
@@ -14,6 +16,7 @@ from imgnorm.constants.findings import Order
 from imgnorm.constants.presets import Numbers, numbers_of
 from imgnorm.documents.reader import declared_format
 from imgnorm.errors import SourceError
+from imgnorm.stats.file import read_stats
 from imgnorm.stats.stats import Stats
 
 _FAULT = re.compile(r"[a-z-]+ \((error|warning|info)\): ")
@@ -21,27 +24,46 @@ _FAULT = re.compile(r"[a-z-]+ \((error|warning|info)\): ")
 
 @dataclass(frozen=True)
 class ExplainedPair:
-    """A mean and a std of a file; `str()` of it is what the command prints."""
+    """A mean and a std of a file; `str()` of it is what the command prints.
+
+    Example:
+        >>> (found,) = imgnorm.explain_file("configs/mnist.yaml")
+        >>> found.where
+        'configs/mnist.yaml:8: imgnorm, 0..1, RGB'
+    """
 
     where: str  # file, line, and what they are for there: `config.py:3: mmengine, 0..255, RGB`
     explanation: Explanation
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON takes them."""
+        return {"where": self.where, **self.explanation.to_dict()}
 
     def __str__(self) -> str:
         return f"{self.where}\n{self.explanation}"
 
 
-def explain_file(path: str, stats: Stats | None = None) -> list[ExplainedPair]:
+def explain_file(
+    path: str | os.PathLike[str], stats: Stats | str | os.PathLike[str] | None = None
+) -> list[ExplainedPair]:
     """Every mean with its std in a file that lint reads.
 
     Args:
-        stats: a measurement; the numbers are compared with it in each unit and order.
+        stats: a measurement or its file; the numbers are compared with it in each unit and order.
 
     Raises:
-        SourceError: the file cannot be read, or is of no kind that lint reads.
-        InvalidDocument: it is one of imgnorm's own files, and has faults.
+        SourceError: a file cannot be read, or is of no kind that lint reads.
+        InvalidDocument: one of imgnorm's own files has faults.
         IncompatibleStats: the stats have no images.
+
+    Example:
+        >>> (found,) = imgnorm.explain_file("configs/cifar10.yaml")
+        >>> print(found.explanation.answers[0].what)
+        0.24703223 0.24348513 0.26158784 is the std of CIFAR-10, train
     """
-    (file,) = files_in([path])
+    if stats is not None and not isinstance(stats, Stats):
+        stats = read_stats(os.fspath(stats))
+    (file,) = files_in([os.fspath(path)])
     try:
         data = content_of(file)
         pairs = pairs_of(data, file)
