@@ -52,7 +52,7 @@ class ImgnormError(Exception):
         ...     imgnorm.measure("no-such-folder")
         ... except imgnorm.ImgnormError as error:
         ...     print(str(error).partition(";")[0])
-        no-such-folder: no such folder
+        no-such-folder: no such file or folder
     """
 
 
