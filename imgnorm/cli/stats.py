@@ -408,6 +408,8 @@ def stats(
             write_rejects(rejects, measured.skipped, force=bool(force))
             done.append(rejects)
         looked_at = measured.images + len(measured.skipped)
+        if measured.estimate and measured.estimate.bounds:  # all headers were read
+            looked_at = measured.estimate.total
         shared.demand_few_skipped(len(measured.skipped), looked_at, max_skipped, "stats file")
         if strict:
             demand_no_notes(measured)

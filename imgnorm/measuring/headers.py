@@ -39,6 +39,7 @@ class KnownSizes:
     images: int  # that have pixels, as far as headers show
     pixels: Sequence[int] | None = None  # by index; 0 where a header shows none. None: all the same
     unreadable: tuple[Skipped, ...] = ()  # images without a header that can be read
+    same: int | None = None  # the pixels of each, if all headers show the same
 
     def share(self, index: int) -> float:
         """The part of all pixels that an image has."""
@@ -46,7 +47,8 @@ class KnownSizes:
 
     def is_of(self, index: int, pixels: int) -> bool:
         """Whether an image has so many pixels."""
-        return not self.pixels or self.pixels[index] == pixels
+        header = self.pixels[index] if self.pixels else self.same
+        return header in (None, pixels)
 
     @cached_property
     def _whole(self) -> int:
@@ -166,7 +168,7 @@ class _HeaderPass:
         if not isinstance(order, range):
             pixels = array("Q", [pixels[position] for position in order])
         if len(set(pixels)) == 1 and pixels[0]:
-            return KnownSizes(len(pixels))
+            return KnownSizes(len(pixels), same=pixels[0])
         return KnownSizes(len(pixels) - pixels.count(0), pixels, tuple(unreadable))
 
     def _read(self, count: Executor, units: Iterable[Unit], before: int) -> Tally:

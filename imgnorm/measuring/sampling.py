@@ -18,6 +18,7 @@ from imgnorm.measuring.routes import executing
 from imgnorm.progress import Progress
 from imgnorm.settings import Mode, channels_of, kind_of, scale_of
 from imgnorm.sources.listing import AllNames
+from imgnorm.sources.names import as_text
 from imgnorm.sources.source import Source
 from imgnorm.stats.estimate import (
     Bounds,
@@ -57,11 +58,16 @@ def sampled(
     Warns:
         SourceWarning: there are too many headers to read them all.
     """
+    if work.digits.settings.frames and len({*names}) < len(names):
+        raise SourceError(
+            f"{as_text(source.ref)}: a frame and a file have the same name, such as a.gif#2; rename the "
+            "file, or measure all images, without --tolerance"
+        )
     known = known_sizes(source, names, plan.sizes, work, on_progress)
     if known:  # a device does not count each image by itself
         work = replace(work, digits=replace(work.digits, per_image=True), device=None)
     with executing(source, work, len(names)) as count:
-        sampling = _Sampling(names, plan, known, work, count, on_progress)
+        sampling = _Sampling(source, names, plan, known, work, count, on_progress)
         estimate = until_within(
             plan,
             known.images if known else len(names),
@@ -81,6 +87,7 @@ class _Sampling:
 
     def __init__(
         self,
+        source: Source,
         names: AllNames,
         plan: Plan,
         known: KnownSizes | None,
@@ -88,6 +95,7 @@ class _Sampling:
         count: Executor,
         on_progress: Callable[[Progress], None],
     ) -> None:
+        self._source = source
         self._all = names
         self._plan = plan
         self._known = known
@@ -141,6 +149,7 @@ class _Sampling:
             )
         estimate: Estimate | None
         if self._known:
+            self._demand_one_kind(mode)
             bounds = self._bounds(self._known, mode)
             estimate = Estimate.bounded(self._plan, size, len(self._all), bounds)
         else:
@@ -152,6 +161,18 @@ class _Sampling:
         if estimate:
             self._margin = estimate.margins.widest
         return estimate
+
+    def _demand_one_kind(self, mode: Mode) -> None:
+        """
+        Raises:
+            SourceError: one image of another kind, among those that are left, would change what is counted.
+        """
+        auto = self._settings.mode == "auto" and not self._source.in_blocks
+        if auto and kind_of(mode) == "16-bit":
+            raise SourceError(
+                f"{as_text(self._source.ref)}: has images of 16 bits, and mode auto would skip all of them for one "
+                "image of 8 bits, which a sample may not have; give --mode 'I;16'"
+            )
 
     def _row(self, name: str, mode: Mode) -> Row | None:
         """That of an image in the mode of the whole; None if it could not be counted."""

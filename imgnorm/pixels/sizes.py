@@ -83,7 +83,8 @@ def _size_in_jpeg(data: bytes) -> tuple[int, int] | None:
     position = 2
     while True:
         lead, marker, length = _SEGMENT.unpack_from(data, position)
-        if lead != 0xFF or not 0xC0 <= marker < 0xFF or length < 2:
+        without_length = 0xD0 <= marker <= 0xD9
+        if lead != 0xFF or not 0xC0 <= marker < 0xFF or without_length or length < 2:
             return None
         if marker < 0xD0 and marker not in _NO_FRAME:
             height, width = _SIZE.unpack_from(data, position + 5)

@@ -158,7 +158,8 @@ class Bets:
             return sure
 
         low, high = self._sure
-        return end(low, high, above=True), end(high, low, above=False)
+        ends = end(low, high, above=True), end(high, low, above=False)
+        return min(ends), max(ends)  # they cross where both sides have refuted all, by bad luck
 
 
 def bets_on_mean(drawn: Drawn, channel: int, tolerance: float) -> Bets:

@@ -396,3 +396,21 @@ def test_headers_take_few_bytes(tmp_path):
 
     assert 6 == reader.row(Unread("large.jpg", lambda: read_file(str(large)))).pixels
     assert size < reader.bytes_read == 1 << 15
+
+
+def test_what_one_image_that_is_left_could_change_is_not_guaranteed(tmp_path):
+    """16 bits in mode auto, and names that a frame and a file share."""
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    for place in range(300):
+        values = np.full((2, 2), 100 * place, np.uint16)
+        Image.fromarray(values).save(deep / f"{place}.png")
+    with pytest.raises(SourceError, match="give --mode 'I;16'"):
+        measure(deep, tolerance=0.2)
+    assert measure(deep, tolerance=0.2, mode="I;16").estimate.bounds
+    frames = [Image.new("L", (3, 3), value) for value in (0, 255)]
+    for name in ("a.gif", "a.gif#2"):
+        frames[0].save(tmp_path / name, "GIF", save_all=True, append_images=frames[1:])
+    (tmp_path / "list").write_text("a.gif\na.gif#2\n")
+    with pytest.raises(SourceError, match="have the same name"):
+        measure(tmp_path / "list", listed=True, frames="all", tolerance=0.1)

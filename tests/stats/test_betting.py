@@ -253,3 +253,18 @@ def test_a_weighted_order_has_every_image_once_and_those_without_pixels_last():
 def test_a_weighted_order_is_the_same_for_ever():
     """It follows from the seed in the file, also years later and on another machine."""
     assert [7, 8, 3, 5, 9, 4, 2, 6, 1, 0] == list(weighted_order(range(1, 11), 0))
+
+
+def test_ends_that_cross_by_bad_luck_are_still_an_interval():
+    """With a confidence of a half, both sides refute all now and then."""
+    random = np.random.default_rng(0)
+    widest = 0.0
+    for _ in range(60):
+        values = random.integers(0, 2, 205).astype(float)
+        images = [([value], [value]) for value in values]
+        drawn = Drawn.of([1 / 210] * 205, images, 1)
+        bounds = bounds_of(drawn, Plan(0.05, confidence=0.02))
+        for low, high in (*bounds.mean, *bounds.std):
+            assert 0 <= low <= high <= 1
+            widest = max(widest, high - low)
+    assert widest > 0
