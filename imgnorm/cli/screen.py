@@ -31,7 +31,7 @@ def columns_of(stream: IO[str] | None) -> int | None:
         width = int(os.environ.get("COLUMNS") or os.get_terminal_size(stream.fileno()).columns)
     except (OSError, ValueError):
         width = 0
-    return max(width, 40) if width > 0 else 80
+    return max(width, 20) if width > 0 else 80
 
 
 def has_colors(stream: IO[str] | None) -> bool:

@@ -16,6 +16,7 @@ import click
 import imgnorm
 from imgnorm.cli import options as shared
 from imgnorm.cli.help import GroupedCommand
+from imgnorm.cli.screen import columns_of
 from imgnorm.cli.terminal import (
     advise,
     beside_files,
@@ -646,7 +647,14 @@ def _print_stats(measured: Stats, *, as_json: bool, verbose: bool) -> None:
     else:
         from imgnorm.stats.table import table
 
-        print_text(table(measured, unicode=draws_blocks(), verbose=verbose))
+        print_text(
+            table(
+                measured,
+                unicode=draws_blocks(),
+                verbose=verbose,
+                columns=columns_of(sys.stdout),
+            )
+        )
 
 
 def _profile_text(profile: Profile, seconds: float, measured: Stats) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,19 @@ if TYPE_CHECKING:
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _BLOCKS_ASCII = " .:-=+*#@"
 _BINS = 32
+_NUMBER = re.compile(r"-?[\d,]*(?:\.\d+)?(?:e[+-]\d+)?|-?inf|nan")
 _LISTED = 20  # skipped names on the screen; all of them are in the stats file and in --rejects
 
 
-def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
+def table(
+    stats: Stats, *, unicode: bool = True, verbose: bool = False, columns: int | None = None
+) -> str:
     """The numbers per channel, and what they were measured from.
 
     Args:
         unicode: draw with block characters, not with ASCII.
         verbose: add the other conventions and the quantiles, and list all skipped inputs.
+        columns: how wide the terminal is; histograms are shortened or left out to fit. None: any width.
     """
     measured = stats.measurement
     if measured and not measured.images:
@@ -35,16 +40,20 @@ def table(stats: Stats, *, unicode: bool = True, verbose: bool = False) -> str:
     histogram = measured and measured.histogram and without_empty_end(measured.histogram)
     rows = [["", "mean", "std"]]
     rows[0] += ["min", "max"] if measured else []
-    if histogram:
-        whole = histogram.bins == stats.scale + 1
-        rows[0].append("histogram" if whole else f"histogram, 0 to {histogram.bins - 1}")
-    drawings = _drawings(histogram, unicode) if histogram else []
     least, greatest = stats.min, stats.max
     for index, name in enumerate(stats.channels):
         row = [name, *mean_and_std(stats, index, "±" if unicode else "+/-")]
         if measured:
             row += [f"{least[index]:g}", f"{greatest[index]:g}"]
-        rows.append(row + drawings[index : index + 1])
+        rows.append(row)
+    if histogram:
+        whole = histogram.bins == stats.scale + 1
+        title = "histogram" if whole else f"histogram, 0 to {histogram.bins - 1}"
+        room = _BINS if columns is None else columns - 2 - max(map(len, aligned(rows)))
+        bins = next((n for n in (_BINS, _BINS // 2, _BINS // 4) if n <= room), 0)
+        if bins and (columns is None or len(title) <= room):
+            drawn = [title, *_drawings(histogram, bins, unicode)]
+            rows = [[*row, cell] for row, cell in zip(rows, drawn, strict=True)]
     lines = aligned(rows)
     if stats.estimate:
         lines.append(f"{' ' * (max(map(len, stats.channels)) + 2)}({stats.estimate})")
@@ -122,7 +131,14 @@ def in_digits(value: float) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns below their titles: text aligned to the left, numbers to the right."""
+    """Columns below their titles: text aligned to the left, numbers at their points, to the right.
+
+    Example:
+        >>> print(*aligned([["", "mean"], ["R", "-0.25"], ["G", "1.5"]]), sep="\\n")
+            mean
+        R  -0.25
+        G   1.5
+    """
     names, *others = zip(*rows, strict=True)
     columns = [_to_the_left(names), *map(_padded, others)]
     return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
@@ -262,10 +278,10 @@ def without_empty_end(histogram: Histogram) -> Histogram:
     return Histogram(tuple(counts[:bins] for counts in histogram.counts))
 
 
-def _drawings(histogram: Histogram, unicode: bool) -> list[str]:
+def _drawings(histogram: Histogram, bins: int, unicode: bool) -> list[str]:
     blocks = _BLOCKS if unicode else _BLOCKS_ASCII
     drawn = []
-    for counts in histogram.rebinned(_BINS):
+    for counts in histogram.rebinned(bins):
         tallest = max(counts)
         # Rounded up, so that only an empty bin is drawn as empty.
         heights = [-(-count * (len(blocks) - 1) // tallest) for count in counts]
@@ -275,9 +291,13 @@ def _drawings(histogram: Histogram, unicode: bool) -> list[str]:
 
 def _padded(column: Sequence[str]) -> list[str]:
     title, *cells = column
-    if title and all(set(cell) <= set("0123456789.,") for cell in cells):
-        width = max(map(len, column))
-        return [cell.rjust(width) for cell in column]
+    if title and all(map(_NUMBER.fullmatch, cells)):
+        behind = [len(cell.partition(".")[2]) + ("." in cell) for cell in cells]
+        cells = [
+            cell + " " * (max(behind) - digits) for cell, digits in zip(cells, behind, strict=True)
+        ]
+        width = max(map(len, (title, *cells)))
+        return [cell.rjust(width) for cell in (title, *cells)]
     return _to_the_left(column)
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imgnorm import measure
 from imgnorm.cli import run
 from imgnorm.cli.screen import columns_of, has_colors, laid_out
+from imgnorm.stats.table import table
 from imgnorm.wording import cells
 
+SHAPES = Path(__file__).parents[2] / "examples" / "shapes"
 ESCAPES = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -75,7 +78,7 @@ def test_only_a_terminal_has_a_width(monkeypatch):
     assert columns_of(None) is None
     assert 100 == columns_of(Terminal())
     monkeypatch.setenv("COLUMNS", "7")
-    assert 40 == columns_of(Terminal())
+    assert 20 == columns_of(Terminal())
     monkeypatch.setenv("COLUMNS", "wide")
     assert 80 == columns_of(Terminal())
 
@@ -103,6 +106,23 @@ def test_every_text_fits_the_terminal_and_has_the_words_of_a_pipe(looked_at, com
         assert [] == [line for line in plain.splitlines() if cells(line) > 80], arguments
         if arguments[0] not in ("lint", "presets"):  # which show more, and less
             assert (ended.out + ended.err).split() == plain.split()
+
+
+def test_a_narrow_terminal_has_a_shorter_histogram_or_none(looked_at, whole):
+    for columns, bins in ((80, 32), (50, 16), (40, 8), (30, None), (20, None)):
+        _, text = looked_at(columns, "stats", "d", "-q")
+        title, *_ = ESCAPES.sub("", text).splitlines()
+
+        assert (bins is not None) == ("histogram" in title), columns
+        if bins is not None:
+            assert max(map(cells, text.split("\n\n")[0].splitlines()[1:])) <= columns
+    # what is drawn is the same histogram, in fewer bins
+    stats = measure(SHAPES)
+    for columns, bins in ((None, 32), (61, 32), (60, 16), (45, 16), (44, 8)):
+        drawn = table(stats, columns=columns).splitlines()[1][29:]
+        counts = stats.measurement.histogram.rebinned(bins)[0]
+
+        assert [bool(count) for count in counts] == [c != " " for c in drawn.ljust(bins)]
 
 
 def test_a_problem_is_shown_with_its_severity_and_its_line(

@@ -9,7 +9,7 @@ from blocks import ROOT
 
 from imgnorm import read_stats
 from imgnorm.stats.stats import Stats
-from imgnorm.stats.table import table
+from imgnorm.stats.table import aligned, table
 
 
 @pytest.fixture
@@ -27,3 +27,9 @@ def test_numbers_have_four_decimals_and_at_least_three_digits(constants):
         ["G", "0.0100", "0.0000321"],
         ["B", "0.00392", "0.0000"],
     ] == rows
+
+
+def test_numbers_of_a_column_stand_at_their_points():
+    rows = [["", "mean"], ["R", "-0.0987"], ["G", "1.5"], ["B", "20"]]
+
+    assert ["      mean", "R  -0.0987", "G   1.5", "B  20"] == aligned(rows)
