@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _BLOCKS_ASCII = " .:-=+*#@"
 _BINS = 32
-_NUMBER = re.compile(r"-?[\d,]*(?:\.\d+)?(?:e[+-]\d+)?|-?inf|nan")
+_NUMBER = re.compile(r"|-?(?:[\d,]+(?:\.\d+)?(?:e[+-]\d+)?|inf)|nan")
 _LISTED = 20  # skipped names on the screen; all of them are in the stats file and in --rejects
 
 
