@@ -34,6 +34,7 @@ from imgnorm.stats.estimate import Sample, squared_errors, t_quantile
 from imgnorm.stats.file import stats_in
 from imgnorm.stats.format import STATS
 from imgnorm.stats.measurement import Measurement
+from imgnorm.stats.per_image import is_table
 from imgnorm.stats.stats import NO_IMAGES, Stats
 from imgnorm.tally.moments import square_root
 from imgnorm.tally.overview import Distribution
@@ -227,6 +228,10 @@ class _Side:
         document = None
         if not isinstance(given, Stats):
             name = os.fspath(given)
+            if is_table(name):
+                raise IncompatibleStats(
+                    f"{name}: a table of images, not a stats file; shared_images compares two tables"
+                )
             document = read_document(name, STATS_LIMITS, STATS)
             given = stats_in(document)
         if not given.mean:
@@ -431,6 +436,11 @@ def _unlike(a: Stats, b: Stats) -> Iterator[str]:
     for what, files in lacking.items():
         if not (files[1:] and what.startswith("sizes")):  # what none has is not missed
             yield f"{what}: {'both files' if files[1:] else f'the {files[0]} file'}"
+    if "shards" in _settings(a, b):
+        yield (
+            "images and classes: a shard has only some of them, so what only one file has need not be new or "
+            "lost; merge all shards first"
+        )
     if a.scale != b.scale and not a.of_floats:
         yield "Jensen-Shannon: one file has values of 8 bits, the other of 16"
 
@@ -453,6 +463,8 @@ def _settings(a: Stats, b: Stats) -> dict[str, tuple[str, str]]:
             return found
         steps = ", ".join(map(repr, stats.preprocess))
         found |= {"preprocess": steps or "none", "frames": frames_text(stats.frames)}
+        shards = [f"{one.shards}" for one in stats.measurement.source.sharded]
+        found["shards"] = ", ".join(shards) or "all of them"
         found["strict channels"] = "yes" if stats.strict_channels else "no"
         estimate = stats.estimate
         if estimate:

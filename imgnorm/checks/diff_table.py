@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 
 from imgnorm.stats.estimate import percent
 from imgnorm.stats.table import aligned
-from imgnorm.wording import cut, printable, shown
+from imgnorm.wording import cut, plural, printable, shown
 
 if TYPE_CHECKING:
     from imgnorm.checks.diff import ClassDifference, Difference
 
 _LISTED = 5  # classes, or kinds, of a line
 _MOST_CHANNELS = 16
+_COUNTED = {("ignored", "tolerance"): "not drawn for the estimate"}
 
 
 def difference_table(found: Difference) -> str:
     """What differs, and what it means for normalization."""
     lines = [
-        f"{label:<9}{shown(name)}: {f'{images:,} images of ' if images else ''}{shown(source)}"
+        f"{label:<9}{shown(name)}: {_number_of(images)}{shown(source)}"
         for label, name, source, images in zip(
             ("first", "second"), found.names, found.sources, found.images, strict=True
         )
@@ -36,6 +37,10 @@ def difference_table(found: Difference) -> str:
         ]
     lines += ["", *_counted(found)]
     return "\n".join(lines).rstrip("\n")
+
+
+def _number_of(images: int) -> str:
+    return f"{plural(images, 'image')} of " if images else ""
 
 
 def _channels(found: Difference) -> Iterator[str]:
@@ -59,13 +64,21 @@ def _channels(found: Difference) -> Iterator[str]:
     if any(one.quantiles for one in few):
         yield ""
         yield "quantiles of the pixels, by how much they moved, in 0..255"
+        deep = any(
+            not _of_8_bits(v) for one in few for both in one.quantiles.values() for v in both
+        )
+        form = "+.1f" if deep else "+.0f"
         moved = [
-            [one.channel, *(f"{255 * (b - a):+.4g}" for a, b in one.quantiles.values())]
+            [one.channel, *(format(255 * (b - a), form) for a, b in one.quantiles.values())]
             for one in few
         ]
         yield from aligned([["", *few[0].quantiles], *moved])
     if len(few) < len(found.channels):
         yield f"and {len(found.channels) - len(few)} more channels (--format json has them all)"
+
+
+def _of_8_bits(value: float) -> bool:
+    return abs(255 * value - round(255 * value)) < 1e-6
 
 
 def _number(value: float) -> str:
@@ -167,7 +180,7 @@ def _counted(found: Difference) -> Iterator[str]:
     yield from _classes(found)
     for kind, counts in found.counts.items():
         changed = [
-            f"{printable(name)} {text}"
+            f"{_COUNTED.get((kind, name)) or _named(name)} {text}"
             for name, both in counts.items()
             if (text := _moved(both, found.images))
         ]
@@ -195,22 +208,28 @@ def _classes(found: Difference) -> Iterator[str]:
     for side in (0, 1):
         alone = [one for one in found.classes if one.images[side] and not one.images[1 - side]]
         if alone:
-            names = _listed([f"{printable(one.name)} ({one.images[side]:,})" for one in alone])
+            names = _listed([f"{_named(one.name)} ({one.images[side]:,})" for one in alone])
             yield f"classes  {len(alone):,} only in the {('first', 'second')[side]}: {names}"
     moved = sorted(
         (one for one in both if one.moved), key=lambda one: -abs(one.share[1] - one.share[0])
     )
     if moved:
         shares = [
-            f"{printable(c.name)} {100 * c.share[0]:.3g} -> {100 * c.share[1]:.3g} %" for c in moved
+            f"{_named(c.name)} {100 * c.share[0]:.3g} -> {100 * c.share[1]:.3g} %" for c in moved
         ]
         yield f"classes  {len(moved):,} of {len(both):,} moved by more than chance, as a share of the images: {_listed(shares)}"
     elif both:
         yield f"classes  {len(both):,} in both; no share of the images moved by more than chance"
     shifted = sorted((one for one in both if one.shift), key=_by_shift)
     if shifted:
-        shifts = [f"{printable(one.name)} {one.shift:+.3g}" for one in shifted]
+        shifts = [f"{_named(one.name)} {one.shift:+.3g}" for one in shifted]
         yield f"classes  their means moved by, in stds of the first: {_listed(shifts)}"
+
+
+def _named(name: str) -> str:
+    """In a list with commas, a name that has one stands in quotes."""
+    name = printable(name)
+    return f'"{name}"' if "," in name else name
 
 
 def _by_shift(one: ClassDifference) -> float:

@@ -20,6 +20,7 @@ from imgnorm.cli import run
 from imgnorm.errors import IncompatibleStats
 from imgnorm.settings import Resize
 from imgnorm.stats.measurement import ClassStats
+from imgnorm.stats.provenance import Shards
 from imgnorm.stats.stats import Stats
 from imgnorm.tally.overview import Distribution, End, Overview, Sizes, start_of
 
@@ -327,6 +328,52 @@ def test_images_of_one_size_have_it_as_their_median():
     a, b = (measured(images(seed, 3).repeat(7, axis=2)) for seed in (1, 2))
 
     assert ("35 x 6", "35 x 6") == diff(a, b).sizes["median"]
+
+
+def test_shards_are_named_so_that_nothing_is_taken_for_lost():
+    def shard(number: int) -> Stats:
+        stats = imgnorm.measure(SHAPES)
+        assert stats.measurement
+        source = replace(stats.measurement.source, shards=Shards(2, (number,)))
+        return replace(stats, measurement=replace(stats.measurement, source=source))
+
+    one, two = shard(1), shard(2)
+    found = diff(one, two)
+
+    assert {"shards": ("shard 1 of 2", "shard 2 of 2")} == found.settings
+    assert "shards: shard 1 of 2; now shard 2 of 2" in str(found)
+    assert "a shard has only some of them" in " ".join(found.unlike)
+    assert ("shard 1 of 2", "all of them") == diff(one, imgnorm.measure(SHAPES)).settings["shards"]
+    assert {} == diff(one, one).settings
+    assert "shard" not in " ".join(diff(one, one).unlike)
+
+
+def test_names_with_commas_estimates_and_single_images_read_well():
+    a = with_classes(measured(images(1, 40)), **{"cat, black": 20, "dog": 20})
+    b = with_classes(measured(images(2, 1)), dog=1)
+    assert b.measurement
+    b = replace(b, measurement=replace(b.measurement, ignored={"tolerance": 1364}))
+    text = str(diff(a, b))
+
+    assert 'only in the first: "cat, black" (20)' in text
+    assert "second   b: 1 image of " in text
+    assert "ignored  not drawn for the estimate 0 -> 1,364" in text
+
+
+def test_quantiles_are_whole_levels_of_8_bits_and_tenths_of_16():
+    def quantiles(a: Stats, b: Stats) -> list[str]:
+        return str(diff(a, b)).split("quantiles")[1].split("\n")[2].split()[1:]
+
+    eight = measured(images(1, 40, channels=1))
+    deep = measured(images(1, 40, channels=1).astype(np.uint16) * 257 + np.uint16(100))
+
+    assert ["+0"] * 7 == quantiles(eight, eight)
+    assert ["+0.4"] * 7 == quantiles(eight, deep)  # 100 / 257
+
+
+def test_a_table_of_images_is_no_stats_file():
+    with pytest.raises(IncompatibleStats, match="x\\.csv: a table of images, not a stats file; "):
+        diff("x.csv", measured(images(1, 2)))
 
 
 # fail_over, and the command
