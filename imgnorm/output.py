@@ -17,12 +17,12 @@ if sys.platform != "win32":
 
 WRITTEN_BY = "Written by imgnorm"
 """It is in the first 1,000 bytes of all stats files, reports, tables in Parquet, and files of `emit`."""
-Kind = Literal[
+FileKind = Literal[
     "stats file", "list of skipped images", "table of images", "report", "file of `imgnorm emit`"
 ]
 
 
-def check_output(path: str, *, kind: Kind | None = None, force: int) -> None:
+def check_output(path: str, *, kind: FileKind | None = None, force: int) -> None:
     """Check whether `path` can be written later. Leaves no file behind.
 
     Args:
@@ -133,7 +133,7 @@ def read_whole(path: str) -> bytes | None:
         raise OutputError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from error
 
 
-def _present(path: str) -> Kind | Literal[""] | None:
+def _present(path: str) -> FileKind | Literal[""] | None:
     """What a file is that imgnorm wrote, by how it begins; "" if it is empty, None if it is foreign.
 
     Parquet has the mark at its end.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from imgnorm.errors import OutputError
-from imgnorm.output import Kind, check_output, read_whole, write_whole
+from imgnorm.output import FileKind, check_output, read_whole, write_whole
 from imgnorm.sources.folder import FolderSource
 from imgnorm.sources.source import Unit
 
@@ -87,7 +87,7 @@ def test_one_force_replaces_only_a_file_of_the_same_kind(here, command):
     command("emit", "s.yaml", "-o", "t.py")
     command("emit", "s.yaml", "--to", "hf", "-o", "h.json")
     Path("x.jsonl").write_text(REJECTS)
-    kinds: dict[str, Kind] = {
+    kinds: dict[str, FileKind] = {
         "s.yaml": "stats file",
         "r.html": "report",
         "t.csv": "table of images",

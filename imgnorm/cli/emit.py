@@ -24,10 +24,10 @@ def _list_targets(ctx: click.Context, param: click.Parameter, value: str | None)
 
 
 def _targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    from imgnorm.pipeline.emit import TORCHVISION
+    from imgnorm.pipeline.emit import TO_TORCHVISION
     from imgnorm.pipeline.targets import TARGETS
 
-    return [name for name in (TORCHVISION, *TARGETS) if name.startswith(incomplete)]
+    return [name for name in (TO_TORCHVISION, *TARGETS) if name.startswith(incomplete)]
 
 
 @click.command
@@ -87,7 +87,7 @@ def emit(
     order that the framework reads.
     """
     from imgnorm.output import check_output, read_whole, write_whole
-    from imgnorm.pipeline.emit import TORCHVISION
+    from imgnorm.pipeline.emit import TO_TORCHVISION
     from imgnorm.pipeline.emit import emit as emitted
 
     if into is not None and output is not None:
@@ -112,7 +112,9 @@ def emit(
             hint = f", or keep what is in it with --into {written}" if keeps else ""
             raise OutputError(f"{error}{hint}") from error
     try:
-        made = emitted(stats_file, to=to or TORCHVISION, api=api, eps=eps, output=output, into=into)
+        made = emitted(
+            stats_file, to=to or TO_TORCHVISION, api=api, eps=eps, output=output, into=into
+        )
     except ValueError as error:
         if api is not None and to is None:
             shared.refuse_beside_config(stats_file, "api")

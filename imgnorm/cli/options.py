@@ -16,7 +16,7 @@ from imgnorm.wording import plural
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from imgnorm.output import Kind
+    from imgnorm.output import FileKind
     from imgnorm.tally.skipped import Allowance
 
 _Option = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -251,7 +251,7 @@ def check_files(
     rejects: str | None = None,
     per_image: str | None = None,
     report: str | None = None,
-    kind: Kind | None = "stats file",
+    kind: FileKind | None = "stats file",
 ) -> None:
     """Check with `check_output` whether the files of these options can be written.
 
@@ -260,7 +260,7 @@ def check_files(
     """
     from imgnorm.output import check_output
 
-    kinds: tuple[tuple[str | None, Kind | None], ...] = (
+    kinds: tuple[tuple[str | None, FileKind | None], ...] = (
         (output, kind),
         (rejects, "list of skipped images"),
         (per_image, "table of images"),

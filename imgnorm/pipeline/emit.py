@@ -18,7 +18,7 @@ from imgnorm.pipeline.targets.torchvision import pipeline_module, stats_module
 from imgnorm.stats.stats import Stats
 from imgnorm.wording import nearest
 
-TORCHVISION = "torchvision"
+TO_TORCHVISION = "torchvision"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Emitted:
 def emit(
     of: Stats | str | os.PathLike[str],
     *,
-    to: str = TORCHVISION,
+    to: str = TO_TORCHVISION,
     api: Api | None = None,
     eps: float | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -110,7 +110,7 @@ def emit(
         )
         <BLANKLINE>
     """
-    target = None if to == TORCHVISION else _target_of(to)
+    target = None if to == TO_TORCHVISION else _target_of(to)
     if api is not None and target:
         raise ValueError(f"api: is torchvision's, and the target is {to}; leave api out")
     if into is not None and not (target and target.is_json):
@@ -155,7 +155,7 @@ def targets_table(columns: int | None = None) -> str:
         columns: the width in which the keys are broken at spaces; None: each row is one line.
     """
     rows = [["target", "file", "for values in", "order", "what it holds"]]
-    rows += [[TORCHVISION, "transforms.py", "0..1", "RGB", "train_transform, eval_transform"]]
+    rows += [[TO_TORCHVISION, "transforms.py", "0..1", "RGB", "train_transform, eval_transform"]]
     rows += [
         [one.name, one.file, "0..255" if one.takes_pixels else "0..1", one.takes_order, one.keys]
         for one in TARGETS.values()
@@ -173,7 +173,7 @@ def targets_table(columns: int | None = None) -> str:
 def _target_of(name: str) -> Target:
     if name in TARGETS:
         return TARGETS[name]
-    near = nearest(name, [TORCHVISION, *TARGETS])
+    near = nearest(name, [TO_TORCHVISION, *TARGETS])
     hint = f"did you mean {near[0]!r}?" if near else "`imgnorm emit --to` lists them"
     raise ValueError(f"to: there is no target {name!r}; {hint}")
 
