@@ -12,7 +12,7 @@ from imgnorm.cli.terminal import note, print_result, reported
 _EXIT_CODES = """\b
 Exit codes:
   0    no errors (with --strict: no warnings either)
-  1    problems
+  1    problems; with --diff, also files that --fix would change
   2    wrong usage, or a path that cannot be read
 """
 

@@ -50,8 +50,10 @@ class Linted:
         parts = [summary(self.files, self.problems)]
         if self.fixes:
             count = plural(sum(fix.count for fix in self.fixes), "problem")
-            verb = "fixed" if written else "--fix would fix"
-            parts.append(f"{verb} {count} in {plural(len(self.fixes), 'file')}")
+            where = f"{count} in {plural(len(self.fixes), 'file')}"
+            parts.append(
+                f"fixed {where}" if written else f"that is after --fix, which would fix {where}"
+            )
         if self.unread:
             parts.append(f"{plural(len(self.unread), 'file')} not read")
         hidden = self.unread or any(problem.severity == "info" for problem in self.problems)

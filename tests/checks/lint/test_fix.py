@@ -251,7 +251,7 @@ def test_diff_shows_what_fix_writes(project, capsys):
         "+CIFAR10_STD = (0.2470, 0.2435, 0.2616)  # ä\n\\ No newline at end of file\n--- a/c.json\n"
     )
     counted = "checked  2 files: 0 errors, 0 warnings, 0 notes"
-    assert f"{counted}; --fix would fix 2 problems in 2 files\n" == shown.err
+    assert f"{counted}; that is after --fix, which would fix 2 problems in 2 files\n" == shown.err
     assert ("", f"{counted}; fixed 2 problems in 2 files\n") == (fixed.out, fixed.err)
     assert 0 == again
     assert "(0.2470, 0.2435, 0.2616)  # ä" in Path("b.py").read_text(encoding="utf-8")
