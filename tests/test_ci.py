@@ -41,7 +41,7 @@ WRONG_CODE = "MEAN = (0.4914, 0.4822, 0.4465)\nSTD = (0.2023, 0.1994, 0.2010)\n"
             (CASES / "invalid" / "duplicate-key.yaml").read_text(),
             (CASES / "valid" / "plainest.yaml").read_text(),
             (
-                "pipeline.yaml:3:20: duplicate-key: image.mode: given again (first on line 3)\n"
+                "pipeline.yaml:3:20: error[duplicate-key]: image.mode: given again (first on line 3)\n"
                 "    keep one\n"
             ),
         ),
@@ -51,7 +51,7 @@ WRONG_CODE = "MEAN = (0.4914, 0.4822, 0.4465)\nSTD = (0.2023, 0.1994, 0.2010)\n"
             WRONG_CODE,
             WRONG_CODE.replace("0.2023, 0.1994, 0.2010", "0.2470, 0.2435, 0.2616"),
             (
-                "train.py:2:7: known-wrong: std: 0.2023, 0.1994, 0.2010 is a wrong std of CIFAR-10, "
+                "train.py:2:7: error[known-wrong]: std: 0.2023, 0.1994, 0.2010 is a wrong std of CIFAR-10, "
                 "train, 18 to 23 % too small: the average of per-image stds from torch.std; "
             ),
         ),

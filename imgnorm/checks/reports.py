@@ -31,7 +31,7 @@ class Reporter(Protocol):
 
 
 def text(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
-    """`file:line:column: rule: message`, the hint, and other places, on lines of their own."""
+    """`file:line:column: severity[rule]: message`, the hint, and other places, on lines of their own."""
     return "\n".join(
         f"{_headline(problem)}{_below(problem, after)}"
         for problem, after in zip(problems, [*problems[1:], None], strict=False)
@@ -39,7 +39,7 @@ def text(problems: Sequence[Problem], files: Sequence[str] = ()) -> str:
 
 
 def for_terminal(problems: Sequence[Problem], columns: int, paint: Callable[..., str]) -> str:
-    """The same for a terminal of this width: severities, and the line of the file with a mark below it.
+    """The same for a terminal of this width: in color, with the line of the file with a mark below it.
 
     Args:
         paint: puts a text into a color: paint("3:1", "bold").
@@ -51,7 +51,7 @@ def for_terminal(problems: Sequence[Problem], columns: int, paint: Callable[...,
     for problem, after in zip(problems, [*problems[1:], None], strict=False):
         severity, color = _SEVERITIES[problem.severity]
         place = _place(problem.file, problem.line, problem.column)
-        head, *others = wrapped(f"{place}: {severity}[{problem.rule}]: {problem.message}", columns)
+        head, *others = wrapped(_headline(problem), columns)
         plain = f"{place}: {severity}[{problem.rule}]:"
         if head.startswith(plain):
             head = f"{paint(place, 'bold')}: {paint(plain[len(place) + 2 :], color)}{head[len(plain) :]}"
@@ -175,9 +175,8 @@ def _lines(problem: Problem) -> str:
 
 
 def _headline(problem: Problem) -> str:
-    severity = "" if problem.severity == "error" else f" ({problem.severity})"
     place = _place(problem.file, problem.line, problem.column)
-    return f"{place}: {problem.rule}{severity}: {problem.message}"
+    return f"{place}: {_SEVERITIES[problem.severity][0]}[{problem.rule}]: {problem.message}"
 
 
 def _below(problem: Problem, after: Problem | None) -> str:

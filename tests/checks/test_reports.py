@@ -29,9 +29,9 @@ FILES = ["a b/ä.yaml", "c.yaml", "fine.yaml"]
 
 def test_text():
     assert (
-        "a b/ä.yaml:3:5: unknown-key: x: unknown key\n"
+        "a b/ä.yaml:3:5: error[unknown-key]: x: unknown key\n"
         "    try 'y'\n"
-        "a b/ä.yaml:4:1: convention (info): 0.5 <&> is a convention"
+        "a b/ä.yaml:4:1: note[convention]: 0.5 <&> is a convention"
     ) == REPORTERS["text"](PROBLEMS[:2], FILES)
 
 
@@ -79,9 +79,7 @@ def test_junit_has_a_test_for_each_file():
     assert FILES == list(failures)
     assert failures["fine.yaml"] is None
     assert "1 problem" == failures["c.yaml"].get("message")
-    assert (
-        "c.yaml:1:2: channel-order (warning): 100% \\x1b::error::\\r\n" == failures["c.yaml"].text
-    )
+    assert "c.yaml:1:2: warning[channel-order]: 100% \\x1b::error::\\r\n" == failures["c.yaml"].text
 
 
 @pytest.mark.parametrize("kind", REPORTERS)

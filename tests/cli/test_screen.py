@@ -144,7 +144,7 @@ def test_a_problem_is_shown_with_its_severity_and_its_line(
     )
     assert "\x1b[1mc.yaml:2:16\x1b[0m: \x1b[31merror[wrong-value]:\x1b[0m" in text
     assert command("validate", "c.yaml", "-q").out == (
-        "c.yaml:2:16: wrong-value: source.kind: expected one of 'folder', 'list', 'archive', 'array', "
+        "c.yaml:2:16: error[wrong-value]: source.kind: expected one of 'folder', 'list', 'archive', 'array', "
         "'torchvision'; got 'foldr'\n    did you mean 'folder'?\n"
     )
 

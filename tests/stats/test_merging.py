@@ -1085,7 +1085,7 @@ def test_a_config_that_normalizes_with_a_part_without_images_is_refused(
     capsys.readouterr()
     assert 1 == run(["validate", "config.yaml"])
     assert (
-        "config.yaml:4:20: unsound-stats: normalize.stats: part.yaml: a part without images has no mean "
+        "config.yaml:4:20: error[unsound-stats]: normalize.stats: part.yaml: a part without images has no mean "
         "and std\n    merge it with the other parts of its source\n"
     ) in capsys.readouterr().out
 

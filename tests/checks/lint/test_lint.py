@@ -221,10 +221,10 @@ def test_a_folder_is_searched_and_the_exit_code_is_1(project):
     done = imgnorm("lint", ".", cwd=project)
 
     assert (
-        "./b/order.py:1:13: channel-order (warning): mean: 0.406, 0.456, 0.485 is in BGR order "
+        "./b/order.py:1:13: warning[channel-order]: mean: 0.406, 0.456, 0.485 is in BGR order "
         "(ImageNet-1k, torchvision's weights), but std in RGB\n"
         "    write 0.485, 0.456, 0.406\n"
-        "./train.py:2:37: known-wrong: std: 0.2023, 0.1994, 0.2010 is a wrong std of CIFAR-10, train, "
+        "./train.py:2:37: error[known-wrong]: std: 0.2023, 0.1994, 0.2010 is a wrong std of CIFAR-10, train, "
         "18 to 23 % too small: the average of per-image stds from torch.std; the differences between "
         "images are missing (https://github.com/libffcv/ffcv/pull/322)\n"
         "    if this is CIFAR-10: use 0.2470, 0.2435, 0.2616 (preset cifar10); else measure with "
@@ -369,7 +369,7 @@ def test_notes_are_counted_and_shown_on_request(tmp_path, monkeypatch, capsys):
     assert "" == short.out
     assert "checked  1 file: 0 errors, 0 warnings, 1 note (-v shows more)\n" == short.err
     assert long.out.startswith(
-        "a.py:2:13: convention (info): mean: 0.5 with std 0.5 is a convention"
+        "a.py:2:13: note[convention]: mean: 0.5 with std 0.5 is a convention"
     )
 
 
@@ -385,7 +385,7 @@ def test_no_name_can_forge_an_annotation():
 def test_no_name_can_forge_a_line_of_text():
     problem = Problem("a\nb.py:1:1: fake", 1, 2, "rule", "message")
 
-    assert "a\\nb.py:1:1: fake:1:2: rule: message" == REPORTERS["text"]([problem])
+    assert "a\\nb.py:1:1: fake:1:2: error[rule]: message" == REPORTERS["text"]([problem])
 
 
 def test_nothing_heavy_is_loaded(project):
@@ -508,7 +508,7 @@ def test_one_hostile_file_does_not_hide_the_others(tmp_path):
     done = imgnorm("lint", ".", cwd=tmp_path)
 
     assert 1 == done.returncode
-    assert done.stdout.startswith("./z.py:2:37: known-wrong: ")
+    assert done.stdout.startswith("./z.py:2:37: error[known-wrong]: ")
     assert "Traceback" not in done.stderr
 
 
