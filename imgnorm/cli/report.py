@@ -19,6 +19,7 @@ from imgnorm.errors import IncompatibleStats
     "thumbnails",
     flag_value=False,
     default=True,
+    show_default=False,
     help="Show no pictures of what stands out, even if the images are there.",
 )
 @shared.force
@@ -31,21 +32,21 @@ def report(stats_file: str, output: str | None, thumbnails: bool, force: int) ->
       imgnorm report stats.yaml -o docs/data.html --force
 
     The page has mean and std by every convention, the histograms of the channels, the classes that differ
-    most, what stands out, what was skipped and why, and the transform to paste. It needs no network, and nothing but a
-    browser. Making it needs `pip install jinja2`.
+    most, what stands out, what was skipped and why, and the transform to paste. It needs no network, and
+    nothing but a browser. Making it needs `pip install jinja2`.
     """
     from imgnorm.output import check_output
-    from imgnorm.report.page import demand_jinja2, write_report
+    from imgnorm.report.page import check_report, write_report
     from imgnorm.stats.file import read_stats
 
     path = output or "report.html"
     if os.path.realpath(path) == os.path.realpath(stats_file):
         raise click.UsageError("-o names the stats file itself; give the page its own")
+    check_report(path)
     check_output(path, kind="report", force=force)
-    demand_jinja2()
     stats = read_stats(stats_file)
     try:
-        write_report(path, stats, stats_path=stats_file, thumbnails=thumbnails, force=bool(force))
+        write_report(path, stats, thumbnails=thumbnails, force=bool(force))
     except IncompatibleStats as error:
         raise IncompatibleStats(f"{stats_file}: {error}") from error
     note(f"wrote    {path}")

@@ -365,13 +365,13 @@ def stats(
     options["per_image"] = table
     facts = call_facts(measured_source, key=key, profile=profile or None, **options)
     shared.refuse_conflicts(facts)
+    if report is not None:
+        from imgnorm.report.page import check_report, write_report
+
+        check_report(report)
     shared.check_files(
         output=output, rejects=rejects, per_image=per_image, report=report, force=force
     )
-    if report is not None:
-        from imgnorm.report.page import demand_jinja2, write_report
-
-        demand_jinja2()
     shard_note = click.get_current_context().meta.get(_SHARD_NOTE)
     if shard_note and not quiet:
         note(shard_note)
@@ -421,7 +421,7 @@ def stats(
             _write(output, measured, force=bool(force), quiet=quiet)
             done.append(output)
         if report is not None:
-            write_report(report, measured, stats_path=output or "stats.yaml", force=bool(force))
+            write_report(report, measured, force=bool(force))
             done.append(report)
     finally:  # the result is not lost when it cannot be written
         with beside_files(done):

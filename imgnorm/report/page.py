@@ -9,15 +9,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
-from imgnorm.errors import IncompatibleStats, MissingDependency, TransformError
+from imgnorm.errors import IncompatibleStats, MissingDependency, OutputError, TransformError
 from imgnorm.output import write_whole
 from imgnorm.pipeline.targets.torchvision import stats_module
 from imgnorm.report.thumbnails import thumbnails_of
 from imgnorm.stats.measurement import Measurement
 from imgnorm.stats.notes import NORMALIZED
-from imgnorm.stats.outliers import CLASS
+from imgnorm.stats.outliers import ALL_REASONS, CLASS
 from imgnorm.stats.plot import (
     class_chart,
     differing_classes,
@@ -31,13 +32,14 @@ from imgnorm.stats.stats import NO_IMAGES, Stats
 from imgnorm.stats.table import counts_text, digits, mean_and_std, range_notes
 from imgnorm.tally.overview import End
 from imgnorm.tally.skipped import Skipped
-from imgnorm.wording import cut, printable
+from imgnorm.wording import cut, plural, printable
 
 _CHANNELS = 64  # rows of a table; the stats file has all
 _CLASSES = 1000
 _SKIPPED = 2000
 _SOURCES = 50
 _NAME = 200  # characters of a name in a table
+_WIDTH = 88  # characters of a line of code
 
 _FILES = Path(__file__).parent
 
@@ -54,7 +56,6 @@ def write_report(
     path: str | os.PathLike[str],
     stats: Stats,
     *,
-    stats_path: str | os.PathLike[str] = "stats.yaml",
     thumbnails: bool = True,
     force: bool = True,
 ) -> None:
@@ -64,28 +65,37 @@ def write_report(
     and why, where the numbers come from, and the transform to paste. The same stats give the same bytes.
 
     Args:
-        stats_path: the stats file, for the commands that the report shows.
+        path: its name ends in .html or .htm.
         thumbnails: show small pictures of what stands out, if the images are where the stats say.
         force: replace an existing file.
 
     Raises:
         IncompatibleStats: the stats are constants, or a part without images.
         MissingDependency: jinja2 is not installed.
-        OutputError: it cannot be written, or it exists and `force` is false.
+        OutputError: its name ends otherwise, it cannot be written, or it exists and `force` is false.
 
     Example:
         >>> stats = imgnorm.measure("examples/shapes", per_class=True)
         >>> imgnorm.write_report("report.html", stats)
     """
-    page = report_page(stats, stats_path=os.fspath(stats_path), thumbnails=thumbnails)
+    check_report(path)
+    page = report_page(stats, thumbnails=thumbnails)
     write_whole(os.fspath(path), page.encode("utf-8", "backslashreplace"), force=force)
 
 
-def demand_jinja2() -> None:
-    """
+def check_report(path: str | os.PathLike[str]) -> None:
+    """Check, before the work, that a report can be made and may have this name.
+
     Raises:
+        OutputError: the name ends in neither .html nor .htm.
         MissingDependency: jinja2, which reports are made with, is not installed.
     """
+    if not os.fspath(path).lower().endswith((".html", ".htm")):
+        raise OutputError(f"{os.fspath(path)}: a report is an .html file; name one")
+    _demand_jinja2()
+
+
+def _demand_jinja2() -> None:
     try:
         import jinja2  # noqa: F401
     except ImportError as error:
@@ -94,7 +104,7 @@ def demand_jinja2() -> None:
         ) from error
 
 
-def report_page(stats: Stats, *, stats_path: str = "stats.yaml", thumbnails: bool = False) -> str:
+def report_page(stats: Stats, *, thumbnails: bool = False) -> str:
     """The text of the report, HTML.
 
     Raises:
@@ -109,7 +119,7 @@ def report_page(stats: Stats, *, stats_path: str = "stats.yaml", thumbnails: boo
         )
     if not stats.images:
         raise IncompatibleStats(NO_IMAGES)
-    demand_jinja2()
+    _demand_jinja2()
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -119,11 +129,16 @@ def report_page(stats: Stats, *, stats_path: str = "stats.yaml", thumbnails: boo
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"name": _name, "line": printable, "whole": "{:,}".format}
+    environment.filters |= {
+        "name": _name,
+        "line": printable,
+        "whole": "{:,}".format,
+        "plural": plural,
+    }
     style, script = ((_FILES / name).read_text("utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("page.html").render(
         **_content(stats, measured),
-        **_to_paste(stats, stats_path),
+        **_to_paste(stats),
         **_standing_out(stats, thumbnails),
         style=style,
         script=script,
@@ -154,7 +169,10 @@ def _content(stats: Stats, measured: Measurement) -> dict[str, Any]:
         "facts": _facts(stats, measured),
         "image_charts": image_charts(stats),
         "one_size": stats.sizes and one_size(stats.sizes),
-        "extremes": _extremes(stats),
+        "extremes": (extremes := _extremes(stats)),
+        "numbers_at_ends": ", ".join(
+            sorted({"size" if e.size[0] else "mean" for _, e in extremes})
+        ),
     }
 
 
@@ -254,13 +272,18 @@ def _classes(stats: Stats, measured: Measurement) -> dict[str, Any] | None:
 def _extremes(stats: Stats) -> list[tuple[str, End]]:
     """The images at the ends: what they are, and the first of them."""
     sizes, means = stats.sizes, stats.image_means
-    ends: dict[str, tuple[End, ...]] = {}
+    pairs: list[tuple[str, str, tuple[End, ...], tuple[End, ...]]] = []
     if means:
-        ends |= {"darkest": means.lowest, "brightest": means.highest}
-    if sizes and one_size(sizes) is None:
-        ends |= {"fewest pixels": sizes.smallest, "most pixels": sizes.largest}
-        ends |= {"tallest": sizes.tallest, "widest": sizes.widest}
-    return [(name, found[0]) for name, found in ends.items() if found]
+        pairs.append(("darkest", "brightest", means.lowest, means.highest))
+    if sizes:
+        pairs.append(("fewest pixels", "most pixels", sizes.smallest, sizes.largest))
+        pairs.append(("tallest", "widest", sizes.tallest, sizes.widest))
+    return [
+        row
+        for low, high, lowest, highest in pairs
+        if lowest and lowest[0].value != highest[0].value  # else it is the same image, or all are
+        for row in ((low, lowest[0]), (high, highest[0]))
+    ]
 
 
 def _standing_out(stats: Stats, thumbnails: bool) -> dict[str, Any]:
@@ -270,7 +293,12 @@ def _standing_out(stats: Stats, thumbnails: bool) -> dict[str, Any]:
     pictures = [
         [(name, found[name]) for name in one.examples if name in found] for one in stats.outliers
     ]
-    return {"outliers": list(zip(stats.outliers, pictures, strict=True))}
+    ignored = stats.measurement.ignore_outliers if stats.measurement else ()
+    return {
+        "outliers": list(zip(stats.outliers, pictures, strict=True)),
+        "looked": stats.image_means is not None and ALL_REASONS not in ignored,
+        "ignored_reasons": ", ".join(ignored),
+    }
 
 
 def _skipped(skipped: Sequence[Skipped]) -> dict[str, Any]:
@@ -324,20 +352,27 @@ def _facts_of(source: Provenance, several: bool) -> Iterator[tuple[str, str]]:
     yield "names counted, SHA-256", source.names_sha256
 
 
-def _to_paste(stats: Stats, stats_path: str) -> dict[str, str]:
+def _to_paste(stats: Stats) -> dict[str, str]:
     """The call of Normalize and the module of `imgnorm emit`; or why there is none."""
     try:
-        module = stats_module(
-            stats, api="v2" if stats.scale == 65535 else "v1", stats_path=stats_path
-        )
+        module = stats_module(stats, api="v2" if stats.scale == 65535 else "v1", stats_path=None)
     except TransformError as error:
         return {"normalize": "", "module": "", "no_transform": str(error)}
-    values = f"mean={list(stats.mean)!r},\n    std={list(stats.std)!r},"
     return {
-        "normalize": f"transforms.Normalize(\n    {values}\n)",
+        "normalize": f"transforms.Normalize(\n{_argument('mean', stats.mean)}\n{_argument('std', stats.std)}\n)",
         "module": module,
         "no_transform": "",
     }
+
+
+def _argument(name: str, values: Sequence[float]) -> str:
+    """An argument of Normalize: on one line, or on as many as its values take."""
+    line = f"    {name}={list(values)!r},"
+    if len(line) <= _WIDTH:
+        return line
+    joined = f"{', '.join(map(repr, values))},"
+    inner = fill(joined, _WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return f"    {name}=[\n{inner}\n    ],"
 
 
 def _name(text: str) -> str:

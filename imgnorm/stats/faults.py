@@ -75,17 +75,22 @@ def file_problems(document: Document) -> list[Problem]:
     return [*_constants_problems(document, value)]
 
 
-def derived_problems(document: Document, derived: dict[str, Any]) -> list[Problem]:
+def derived_problems(
+    document: Document, derived: dict[str, Any], older: Mapping[_Path, float]
+) -> list[Problem]:
     """Numbers in a file that do not follow from its integers.
 
     Args:
         derived: the whole document as it follows from them.
+        older: path -> a number as imgnorm 0.1 wrote it.
     """
     problems = []
     # Files of older versions have no notes, nor those with nothing to note.
     if "notes" not in document.value:
         derived = {key: one for key, one in derived.items() if key != "notes"}
     for path, found, wanted in _differences(document.value, derived, ()):
+        if path in older and found == older[path]:
+            continue
         if wanted is _ABSENT:
             message, hint = "does not follow from the integers below", None
         else:

@@ -12,11 +12,14 @@ from collections.abc import Iterator, Sequence
 from imgnorm.documents.document import STATS_LIMITS, Document
 from imgnorm.documents.kinds import check
 from imgnorm.documents.writer import values_in
-from imgnorm.errors import ImgnormError, InvalidDocument, OutputError
+from imgnorm.errors import ImgnormError, InvalidDocument, OutputError, SourceError
 from imgnorm.output import write_whole
 from imgnorm.stats.faults import derived_problems, file_problems
 from imgnorm.stats.format import STATS, STATS_FORMAT, document_of, read_content, record_of, text_of
 from imgnorm.stats.stats import Stats, merge
+
+_TABLE, _REPORT = "a table of images", "a report"
+_OTHER_RESULTS = {".csv": _TABLE, ".parquet": _TABLE, ".html": _REPORT, ".htm": _REPORT}
 
 
 def write_stats(path: str | os.PathLike[str], stats: Stats, *, force: bool = True) -> None:
@@ -62,7 +65,7 @@ def read_stats(path: str | os.PathLike[str]) -> Stats:
     """Read a stats file, or constants: a file with only `format`, `mean` and `std`.
 
     Raises:
-        SourceError: the file does not exist, or cannot be read.
+        SourceError: the file does not exist, cannot be read, or is a table of images or a report by its name.
         InvalidDocument: it is not a stats file, or its numbers do not follow from its integers.
 
     Example:
@@ -75,7 +78,15 @@ def read_stats(path: str | os.PathLike[str]) -> Stats:
     """
     from imgnorm.documents.reader import read_document  # here, because writing does not need PyYAML
 
-    return stats_in(read_document(path, STATS_LIMITS, STATS))
+    try:
+        return stats_in(read_document(path, STATS_LIMITS, STATS))
+    except InvalidDocument as error:
+        file = os.fspath(path)
+        if what := _OTHER_RESULTS.get(os.path.splitext(file)[1].lower()):
+            raise SourceError(
+                f"{file}: is {what}, not a stats file; name the stats file"
+            ) from error
+        raise
 
 
 def parse_stats(data: bytes, file: str) -> Stats:
@@ -110,7 +121,12 @@ def stats_in(document: Document) -> Stats:
     if not problems:
         measurement, given = read_content(document.value)
         stats = Stats.of(measurement, **given) if measurement else Stats(**given)
-        problems = derived_problems(document, document_of(stats)) if stats.measurement else []
+        if stats.measurement:
+            rounded = stats.measurement.rounded_std() if stats.images else ()
+            older: dict[tuple[str | int, ...], float] = {
+                ("conventions", "image_weighted", "std", i): one for i, one in enumerate(rounded)
+            }
+            problems = derived_problems(document, document_of(stats), older)
     if problems:
         raise InvalidDocument(problems)
     return stats

@@ -77,7 +77,19 @@ class Measurement:
         return self.pixels if isinstance(self.pixels, Histogram) else None
 
     def conventions(self) -> dict[str, Convention]:
-        return self.sums.conventions()
+        """Those of `ImageSums.conventions`; a channel in which all pixels are equal has std 0."""
+        found = self.sums.conventions()
+        mean, std = vars(found["image_weighted"]).values()
+        ends = zip(self.pixels.minimum(), self.pixels.maximum(), strict=True)
+        spread = (0.0 if low == high else one for one, (low, high) in zip(std, ends, strict=True))
+        return found | {"image_weighted": Convention(mean, tuple(spread))}
+
+    def rounded_std(self) -> tuple[float, ...]:
+        """The std of image_weighted from rounded means and squares alone, as imgnorm 0.1 gave it.
+
+        Where all pixels are equal, it may be about 1e-10.
+        """
+        return self.sums.conventions()["image_weighted"].std
 
     def quantiles(self) -> dict[str, tuple[int, ...]]:
         """Raw pixel values per channel, by name (q01 … q99); empty for float images."""

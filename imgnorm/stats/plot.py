@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
+from unicodedata import east_asian_width
 
 from imgnorm.output import write_whole
-from imgnorm.stats.table import digits, without_empty_end
+from imgnorm.stats.table import digits
 from imgnorm.tally.histogram import Histogram
-from imgnorm.wording import cut, printable
+from imgnorm.wording import printable
 
 if TYPE_CHECKING:
     from imgnorm.stats.stats import Stats
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _BINS = 1024  # the most that are drawn; 8-bit images have 256
 _CHANNELS = 24  # the most that are drawn
 _CLASSES = 20  # the most that are drawn
+_WIDE = 500  # from here on, the names of classes have room beside their rows
 
 WIDTH, HEIGHT = 340, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 328, 28, 176
@@ -142,9 +145,16 @@ def drawn(stats: Stats) -> list[Bins]:
     histogram = stats.measurement and stats.measurement.histogram
     if not histogram or not stats.images:
         return []
-    histogram = without_empty_end(Histogram(histogram.counts[:_CHANNELS]))
-    bins = min(histogram.bins, _BINS)
-    return [Bins(counts, histogram.bins // bins) for counts in histogram.rebinned(bins)]
+    shown = Histogram(histogram.counts[:_CHANNELS])
+    values = 256 if shown.bins == 256 else max(256, max(shown.maximum()) + 1)
+    width = 1
+    while values > width * _BINS:
+        width *= 2
+    bins = -(-values // width)
+    return [
+        Bins(tuple(sum(counts[i * width : (i + 1) * width]) for i in range(bins)), width)
+        for counts in shown.counts
+    ]
 
 
 def histogram_charts(stats: Stats, *, log: bool = False) -> list[str]:
@@ -248,7 +258,7 @@ def one_size(sizes: Sizes) -> tuple[int, int] | None:
 
 
 def _means_chart(means: Distribution, values: int, scale: int) -> str:
-    width = max(means.step, values // 64)
+    width = max(1, values // 64 // means.step) * means.step
     images: Counter[int] = Counter()
     for start, number in zip(means.starts, means.images, strict=True):
         images[int(start) // width * width] += number
@@ -256,7 +266,7 @@ def _means_chart(means: Distribution, values: int, scale: int) -> str:
     def x(value: float) -> float:
         return LEFT + (RIGHT - LEFT) * value / values
 
-    bars = [(x(start), x(start + width), number) for start, number in images.items()]
+    bars = [(x(start), x(min(start + width, values)), number) for start, number in images.items()]
     ticks = [(x(part * scale), f"{part:g}") for part in _steps(0, (values - 1) / scale, 5)]
     return _bars("mean", bars, ticks)
 
@@ -356,7 +366,13 @@ def class_chart(stats: Stats, differing: Sequence[DifferingClass], width: int = 
     least, greatest = min(every), max(every)
     around = 0.04 * (greatest - least) or 0.01
     least, greatest = least - around, greatest + around
-    left, right, top, step = round(width * 0.3), width - 66, 28, 22
+    above = width < _WIDE  # names stand above their rows, else beside them
+    left, right, top, step = (
+        10 if above else round(width * 0.3),
+        width - 66,
+        28,
+        36 if above else 22,
+    )
     bottom = top + step * len(classes)
 
     def x(value: float) -> float:
@@ -371,11 +387,13 @@ def class_chart(stats: Stats, differing: Sequence[DifferingClass], width: int = 
         ),
     ]
     for index, one in enumerate(classes):
-        y = top + step * index + step / 2
+        y = top + step * index + (25 if above else step / 2)
         low, high = x(min(one.mean)), x(max(one.mean))
-        name = cut(printable(one.name), left // 7)
+        name = _fitting(printable(one.name), width - 8 if above else left - 14)
         parts += [
-            _text(left - 10, y + 4, name, _INK, anchor="end"),
+            _text(4, y - 11, name, _INK)
+            if above
+            else _text(left - 10, y + 4, name, _INK, anchor="end"),
             f'<line class="grid" x1="{left}" x2="{right}" y1="{y}" y2="{y}" stroke="{_GRID}" stroke-width="0.5"/>',
             f'<line class="span" x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}" stroke="{_GRID}" stroke-width="3"/>',
             *(
@@ -429,6 +447,20 @@ def _beside_each_other(panels: Sequence[str]) -> str:
 
 def _group(name: str, parts: Sequence[str]) -> str:
     return f'<g class="{name}">{"".join(parts)}</g>'
+
+
+def _fitting(text: str, width: float) -> str:
+    """A text of 11 px, cut where it would be wider than this; letters are taken for wide ones."""
+    for end, right in enumerate(accumulate(map(_letter_width, text))):
+        if right > width:
+            return f"{text[: max(0, end - 2)]}…"
+    return text
+
+
+def _letter_width(letter: str) -> float:
+    if east_asian_width(letter) in "WF":
+        return 12
+    return 10 if letter in "mwMW@%" else 8.5 if letter.isupper() else 6.5
 
 
 def _text(

@@ -122,10 +122,10 @@ def test_a_report_shows_the_numbers_and_where_they_come_from(stats):
 
 def test_the_same_stats_give_the_same_bytes(stats, tmp_path):
     imgnorm.write_stats(tmp_path / "stats.yaml", stats)
-    for name, one in (("a", stats), ("b", imgnorm.read_stats(tmp_path / "stats.yaml"))):
+    for name, one in (("a.html", stats), ("b.html", imgnorm.read_stats(tmp_path / "stats.yaml"))):
         write_report(tmp_path / name, one)
 
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
 def test_a_report_loads_nothing_and_runs_its_own_script_alone(stats):
@@ -206,6 +206,56 @@ def test_floats_have_no_histogram(tmp_path):
     assert "Histograms" not in page.text
     assert "of the float values as they are" in page.text
     assert "the values look normalized already" in page.text
+
+
+def test_where_nothing_stands_out_the_report_says_so_if_it_looked(stats):
+    for one, text in (
+        (stats, "What stands out Nothing among the images."),
+        (
+            changed(stats, ignore_outliers=("gray",)),
+            "What stands out Nothing among the images; these reasons are ignored: gray.",
+        ),
+    ):
+        assert text in Page(report_page(one)).text
+    for blind in (changed(stats, overview=None), changed(stats, ignore_outliers=("all",))):
+        assert "What stands out" not in Page(report_page(blind)).text
+
+
+def test_many_channels_are_pasted_on_lines_of_code(stats):
+    import ast
+
+    from imgnorm.report.page import _to_paste
+
+    many = replace(
+        stats, channels=("x",) * 13, mean=stats.mean * 4 + (0.5,), std=stats.std * 4 + (0.5,)
+    )
+    call = _to_paste(many)["normalize"]
+    lists = [node for node in ast.walk(ast.parse(call)) if isinstance(node, ast.List)]
+
+    assert max(map(len, call.splitlines())) <= 88
+    assert [[*many.mean], [*many.std]] == [*map(ast.literal_eval, lists)]
+
+
+def test_one_image_is_not_both_darkest_and_brightest(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "a").mkdir()
+    Image.linear_gradient("L").save(tmp_path / "a" / "a.png")
+    text = Page(report_page(imgnorm.measure(tmp_path, workers=1))).text
+
+    assert "darkest" not in text
+    assert "1 image each" in text
+
+
+def test_float_images_of_one_size_have_no_line_about_charts(tmp_path):
+    import numpy as np
+
+    values = np.random.default_rng(0).random((4, 8, 6, 3), dtype=np.float32)
+    np.save(tmp_path / "f.npy", values + 1 / 3)
+    text = Page(report_page(imgnorm.measure(tmp_path / "f.npy"))).text
+
+    assert "Every image has 6 × 8 pixels." in text
+    assert "How many images" not in text
 
 
 def test_a_constant_channel_has_no_transform(tmp_path):

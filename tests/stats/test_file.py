@@ -16,6 +16,7 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import imgnorm
 from imgnorm.errors import InvalidDocument, OutputError, SourceError
@@ -389,6 +390,21 @@ NOT_EDITED = "\n    measure again; do not edit these numbers by hand"
 def test_a_file_that_follows_the_rules_may_come_from_anywhere():
     """One black and one white image of four pixels; worked out by hand."""
     assert (0.5,) == parse_stats(HAND_MADE.encode(), "f.yaml").std
+
+
+def test_equal_pixels_have_no_std_and_what_imgnorm_0_1_wrote_of_them_is_read(tmp_path):
+    """An image's own mean and mean of squares are rounded: 10 / 255 leaves about 1e-10."""
+    Image.new("RGB", (1, 1), (10, 11, 12)).save(tmp_path / "a.png")
+    stats = imgnorm.measure(tmp_path, workers=1)
+    text = text_of(stats)
+    older = "[{!r}, {!r}, {!r}]".format(*stats.measurement.rounded_std())
+
+    assert (0.0, 0.0, 0.0) == stats.conventions["image_weighted"].std
+    assert max(stats.measurement.rounded_std()) > 0
+    assert text.count("std: [0.0, 0.0, 0.0]") >= 2
+    place = text.index("image_weighted")
+    changed = text[:place] + text[place:].replace("[0.0, 0.0, 0.0]", older, 1)
+    assert stats == parse_stats(changed.encode(), "f.yaml")
 
 
 # The path that is changed; its new value; each problem with its path (None: the changed one).

@@ -1225,7 +1225,7 @@ def test_merge_does_not_notice_other_pixels_but_verify_does(tmp_path, runs, caps
 
     assert after_a_change(str(tmp_path / "runs"), tmp_path / "runs", change) is None
     assert 1 == run(["verify", str(tmp_path / "runs.yaml"), "--sample", "all", "-q"])
-    assert ": differs: mean: " in capsys.readouterr().out
+    assert "[differs]: mean: " in capsys.readouterr().out
 
 
 # Parts of an older imgnorm, which divided names

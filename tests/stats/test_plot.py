@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,7 +11,16 @@ import pytest
 
 import imgnorm
 from imgnorm import Stats
-from imgnorm.stats.plot import BOTTOM, LEFT, RIGHT, TOP, Heights
+from imgnorm.stats.plot import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    TOP,
+    Heights,
+    class_chart,
+    differing_classes,
+    drawn,
+)
 
 ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -46,6 +56,34 @@ def test_a_histogram_is_as_high_as_its_counts(stats, log):
                 expected = max(0, height_of)
 
             assert abs(expected - height) < 0.001  # SVG has one decimal of 148 pixels
+
+
+def test_16_bit_histograms_end_at_the_greatest_value(tmp_path):
+    import numpy as np
+
+    values = np.arange(4238, dtype=np.uint16).reshape(1, 2, 2119)
+    np.save(tmp_path / "deep.npy", values)
+    (bins,) = drawn(imgnorm.measure(tmp_path / "deep.npy", layout="NHW"))
+
+    assert 8 == bins.width
+    assert (8,) * 529 + (6,) == bins.counts
+
+
+@pytest.mark.parametrize("width", [340, 680])
+def test_long_names_of_classes_are_cut_at_their_end(stats, width):
+    names = ("W" * 90, "n01440764_Tinca_tinca_and_all_of_its_friends_by_the_long_river", "大" * 60)
+    classes = [
+        replace(one, name=name) for one, name in zip(differing_classes(stats), names, strict=True)
+    ]
+    texts = list(ElementTree.fromstring(class_chart(stats, classes, width)).iter(f"{SVG}text"))
+    shown = [one for one in texts if (one.text or "").endswith("…")]
+
+    assert 3 == len(shown)
+    for name, one in zip(names, shown, strict=True):
+        room = width if one.get("text-anchor") == "start" else float(one.get("x"))
+        widest = 12 if name[0] == "大" else 11 if name[0] == "W" else 6
+        assert name.startswith(one.text[:-1])
+        assert widest * len(one.text) <= room * 1.1
 
 
 def test_the_line_of_the_mean_is_at_the_mean(stats):

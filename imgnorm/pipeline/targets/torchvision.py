@@ -29,7 +29,7 @@ def stats_module(
     *,
     api: Api | None = None,
     eps: float | None = None,
-    stats_path: str = "stats.yaml",
+    stats_path: str | None = "stats.yaml",
     module_path: str = "transforms.py",
 ) -> str:
     """The source of a module with MEAN, STD, train_transform, eval_transform and inverse_transform.
@@ -39,7 +39,7 @@ def stats_module(
     Args:
         api: None: `default_api`.
         eps: the least std; needed if a channel is constant.
-        stats_path: the stats file, for the header.
+        stats_path: the stats file, for the header; None: the header has no command.
         module_path: the module's own file, for the header.
 
     Raises:
@@ -47,10 +47,9 @@ def stats_module(
     """
     api = api or default_api(stats)
     steps = steps_of(stats, api)
-    header = [
-        *_header(stats),
-        *command_lines(*seen_from(stats_path, module_path), eps, f" --api {api}"),
-    ]
+    header = _header(stats)
+    if stats_path is not None:
+        header += command_lines(*seen_from(stats_path, module_path), eps, f" --api {api}")
     module = _module(api)
     note = [
         "# Random augmentation goes in front of these steps, in your own code, as in",
