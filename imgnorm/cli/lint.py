@@ -7,7 +7,7 @@ from collections.abc import Collection
 import click
 
 from imgnorm.cli import options as shared
-from imgnorm.cli.terminal import note, print_result, reported
+from imgnorm.cli.terminal import advise, note, print_result, reported
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -79,6 +79,10 @@ def lint(
             note(f"not read  {name}: {reason}")
     if not quiet:
         note(found.summary(verbose=verbose, written=fix))
+        if found.fixable:
+            advise(
+                "next     `imgnorm lint --diff` shows the right numbers, and `--fix` writes them"
+            )
     failing = ("error", "warning") if strict else ("error",)
     wrong = any(problem.severity in failing for problem in found.problems)
     return int(wrong or (diff and bool(found.fixes)))

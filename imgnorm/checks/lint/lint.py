@@ -32,6 +32,7 @@ class Linted:
     files: int  # that were read
     unread: tuple[tuple[str, str], ...]  # name and reason: not Python 3, too large, ...
     fixes: tuple[Fix, ...] = ()  # what would put numbers right; `problems` are those that are left
+    fixable: int = 0  # of the problems, where `fix` was not asked for
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON takes them."""
@@ -89,7 +90,7 @@ def lint(
     problems: list[Problem] = []
     unread: list[tuple[str, str]] = []
     fixes: list[Fix] = []
-    read = 0
+    read = fixable = 0
     for file in files_in(file_names(paths)):
         try:
             data = content_of(file)
@@ -102,12 +103,14 @@ def lint(
                 mended, left = fixed(file, data, judge)
                 fixes += [mended] if mended else []
             else:
-                left = [one.problem for one in judge(data)]
+                found = judge(data)
+                left = [one.problem for one in found]
+                fixable += sum(bool(one.edits) for one in found)
             problems += left
             read += 1
         except ValueError as error:
             unread.append((file, str(error)))
-    return Linted(tuple(grouped(problems)), read, tuple(unread), tuple(fixes))
+    return Linted(tuple(grouped(problems)), read, tuple(unread), tuple(fixes), fixable)
 
 
 def _judged(data: bytes, file: str) -> list[Judged]:

@@ -279,3 +279,11 @@ def test_a_diff_of_a_file_without_a_last_line_break_can_be_applied():
 def test_diff_and_fix_exclude_each_other(project, capsys):
     assert 2 == run(["lint", ".", "--diff", "--fix"])
     assert "--diff shows what --fix would write; give one of them" in capsys.readouterr().err
+
+
+def test_the_problems_that_can_be_fixed_are_counted(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text("cifar10 = Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))\n")
+    assert (lint(path).fixable, lint(path, fix=True).fixable) == (1, 0)
+    write_fixes(lint(path, fix=True).fixes)
+    assert lint(path).fixable == 0
