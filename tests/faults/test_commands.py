@@ -35,7 +35,7 @@ from imgnorm.cli import run
 
 pytestmark = needs_posix
 
-OLD = b"# Written by imgnorm: old bytes\n"
+OLD = b"# Written by imgnorm. old bytes\n"
 RUNS = int(os.environ.get("IMGNORM_TEST_RUNS", "1"))
 """Runs of each of eight writers; 50 take some minutes."""
 
@@ -149,7 +149,7 @@ def test_a_calibration_that_cannot_be_written_is_shown_and_the_old_file_kept(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, call, failing)
-    code = run([*arguments, "--force"])
+    code = run([*arguments, "--force", "--force"])
     monkeypatch.undo()
     printed = capsys.readouterr()
 

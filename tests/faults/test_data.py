@@ -29,7 +29,7 @@ from imgnorm.tally.moments import Moments
 
 pytestmark = needs_posix
 
-OLD = b"# Written by imgnorm: old bytes\n"
+OLD = b"# Written by imgnorm. old bytes\n"
 PLAIN = {
     "LC_ALL": "C",
     "PYTHONUTF8": "0",

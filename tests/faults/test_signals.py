@@ -27,7 +27,7 @@ import imgnorm as library
 
 pytestmark = needs_posix
 
-OLD = b"# Written by imgnorm: old bytes\n"
+OLD = b"# Written by imgnorm. old bytes\n"
 MOMENTS = 8
 CODES = {
     name: code
