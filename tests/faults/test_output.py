@@ -423,7 +423,9 @@ def refused(command: Command) -> Callable[..., str]:
 def test_a_file_that_exists_is_refused_before_the_scan(
     output: Path, refused: Callable[..., str]
 ) -> None:
-    said = "exists already, and is a stats file; replace it with --force --force, or name another file"
+    said = (
+        "exists already, and is a stats file; replace it with --force --force, or name another file"
+    )
     assert said == refused(output)  # for the list of skipped images
     assert OLD == output.read_bytes()
 
