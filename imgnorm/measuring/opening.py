@@ -187,8 +187,11 @@ def open_again(
     Raises:
         SourceError: it does not exist, or cannot be measured.
     """
-    refs = [origin.ref] if isinstance(origin.ref, str) else origin.ref
-    ref = next((ref for ref in refs if os.path.exists(ref)), refs[0])
+    from imgnorm.sources.filelist import STANDARD_INPUT
+
+    ref = ref_now(origin)
+    if origin.kind == "list" and ref == STANDARD_INPUT:
+        raise SourceError(f"{ref}: was a list on standard input, which is gone")
     return open_named(
         TORCHVISION + ref if origin.kind == "torchvision" else ref,
         listed=origin.kind == "list",
@@ -197,6 +200,12 @@ def open_again(
         layout=layout,
         patterns=patterns_of(origin),
     )
+
+
+def ref_now(origin: Provenance) -> str:
+    """The path or name of a source of a stats file: of several, the first that exists."""
+    refs = [origin.ref] if isinstance(origin.ref, str) else origin.ref
+    return next((ref for ref in refs if os.path.exists(ref)), refs[0])
 
 
 def patterns_of(origin: Provenance) -> Patterns:

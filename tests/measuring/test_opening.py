@@ -127,6 +127,7 @@ def test_a_list_on_standard_input_is_relative_to_the_current_folder(sources, com
     assert (moments.count, moments.total, moments.total_sq) == _counted_by_numpy(images)
     ended = command("verify", "s.yaml")
     assert (ended.code, "from a list on standard input" in ended.err) == (2, True)
+    assert command("report", "s.yaml").code == 0  # waits for nobody to type a list again
     Path("list.txt").write_bytes(listed)
     assert command("verify", "s.yaml", "list.txt").code == 0
     Path("list.txt").write_bytes(b"left/0.png\0left/1.png\0")

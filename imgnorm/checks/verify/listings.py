@@ -17,6 +17,7 @@ from imgnorm.measuring.opening import (
     open_named,
     open_source,
     patterns_of,
+    ref_now,
     source_of,
     with_frames,
 )
@@ -147,8 +148,7 @@ def _opened(
 
 
 def _named_by_the_file(request: Request, origin: Provenance) -> Source:
-    refs = [origin.ref] if isinstance(origin.ref, str) else origin.ref
-    ref = next((ref for ref in refs if os.path.exists(ref)), refs[0])
+    ref = ref_now(origin)
     if origin.kind not in SOURCE_KINDS and not os.path.exists(ref):
         raise IncompatibleStats(
             f"{request.file}: was measured from a source of kind {origin.kind!r}, which cannot be opened by "
